@@ -1,0 +1,100 @@
+//! Every hook of an agent, each printing as it runs. Between the lines stand the host's own events.
+//!
+//! `wasm-worker run examples/lifecycle --job` shows one conversation: a turn that is answered, one that is not, and an end
+//! that the agent asks for itself.
+
+use std::time::Duration;
+
+use wasm_worker_sdk::types::{Acceptance, Decision, JobInfo, LlmUsage, Rejection};
+use wasm_worker_sdk::{
+    Agent, AgentSession, ChatContext, ChatMessage, ChatRole, JobContext, Result, StopResponse, time::sleep,
+};
+
+#[derive(Default)]
+struct Lifecycle {
+    greeting: String,
+}
+
+impl Agent for Lifecycle {
+    fn prewarm(&mut self) -> Result {
+        log::info!("1 prewarm: once, before all jobs");
+        self.greeting = "welcome".into();
+        Ok(())
+    }
+
+    fn decide(&mut self, offer: &JobInfo) -> Decision {
+        log::info!("2 decide: a job for room `{}`", offer.room);
+        if offer.metadata == "not for me" {
+            return Decision::Reject(Rejection { reason: "the metadata says so".into(), terminate: false });
+        }
+        Decision::Accept(Acceptance {
+            identity: Some("lifecycle-agent".into()),
+            name: "Lifecycle".into(),
+            metadata: String::new(),
+            attributes: vec![("example".into(), "lifecycle".into())],
+        })
+    }
+
+    async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        log::info!("3 entrypoint: the job begins");
+        ctx.set_log_context_fields([("room", ctx.job().room.as_str())]);
+        let usage = ctx.usage();
+        ctx.add_shutdown_callback(async move |reason| {
+            log::info!("9 shutdown callback: {reason}; models used {:?}", usage.summary());
+        });
+        AgentSession::new(ctx).start(self).await?;
+        log::info!("8 entrypoint: the session is over, the job ends");
+        Ok(())
+    }
+
+    async fn on_enter(&mut self, session: &AgentSession<'_>) -> Result {
+        log::info!("4 on_enter: the session begins");
+        session.say(&self.greeting).await?;
+        // As if users had written them; a real user's texts arrive the same way.
+        session.run("what is your name?");
+        session.run("(nobody should answer this)");
+        session.run("goodbye");
+        Ok(())
+    }
+
+    async fn on_user_turn_completed(
+        &mut self,
+        _session: &AgentSession<'_>,
+        chat: &mut ChatContext,
+        message: &mut ChatMessage,
+    ) -> Result {
+        log::info!("5 on_user_turn_completed: `{}`", message.text);
+        if message.text.starts_with('(') {
+            log::info!("  no reply to this turn");
+            return Err(StopResponse.into());
+        }
+        message.text.make_ascii_lowercase();
+        chat.add(ChatRole::System, "answer in one sentence");
+        Ok(())
+    }
+
+    async fn llm_node(&mut self, session: &AgentSession<'_>, chat: &ChatContext) -> Result<Option<String>> {
+        let asked = chat.messages.last().map_or("", |message| message.text.as_str());
+        log::info!("6 llm_node: {} messages so far", chat.messages.len());
+        sleep(Duration::from_millis(10)).await;
+        session.ctx().usage().llm(LlmUsage {
+            provider: "example".into(),
+            model: "echo".into(),
+            input_tokens: 12,
+            input_cached_tokens: 0,
+            output_tokens: 5,
+        });
+        if asked == "goodbye" {
+            session.ctx().shutdown("the user said goodbye");
+            return Ok(Some("goodbye".into()));
+        }
+        Ok(Some(format!("you asked: {asked}")))
+    }
+
+    async fn on_exit(&mut self, session: &AgentSession<'_>) -> Result {
+        log::info!("7 on_exit: {} messages were exchanged", session.history().messages.len());
+        Ok(())
+    }
+}
+
+wasm_worker_sdk::agent!(Lifecycle);

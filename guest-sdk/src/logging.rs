@@ -1,0 +1,46 @@
+//! The `log` facade and panics, both carried to the host.
+
+use std::panic::PanicHookInfo;
+use std::sync::Once;
+
+use crate::bindings::wasm_worker::agent::log::{Level, write};
+use crate::bindings::wasm_worker::agent::job;
+
+/// Route `log` and panics to the host. Runs at each export, and does its work at the first.
+pub(crate) fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        if log::set_logger(&HostLogger).is_ok() {
+            log::set_max_level(log::LevelFilter::Debug);
+        }
+        std::panic::set_hook(Box::new(report_panic));
+    });
+}
+
+struct HostLogger;
+
+impl log::Log for HostLogger {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        let level = match record.level() {
+            log::Level::Error => Level::Error,
+            log::Level::Warn => Level::Warn,
+            log::Level::Info => Level::Info,
+            log::Level::Debug => Level::Debug,
+            log::Level::Trace => Level::Trace,
+        };
+        let fields = [("target".to_owned(), record.target().to_owned())];
+        write(level, &record.args().to_string(), &fields);
+    }
+
+    fn flush(&self) {}
+}
+
+fn report_panic(info: &PanicHookInfo) {
+    let message = info.payload_as_str().unwrap_or("the panic carried no text");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    job::report_panic(message, &place);
+}

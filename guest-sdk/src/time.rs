@@ -1,0 +1,33 @@
+//! Timers.
+
+use std::time::Duration;
+
+use futures_util::future::Either;
+
+use crate::select;
+
+/// Wait for `duration`. A wait of zero shows the host that the agent is alive, and lets other jobs run.
+///
+/// ```no_run
+/// # async fn example() {
+/// wasm_worker_sdk::time::sleep(std::time::Duration::from_millis(20)).await;
+/// # }
+/// ```
+pub async fn sleep(duration: Duration) {
+    wstd::task::sleep(duration.into()).await;
+}
+
+/// Wait for `future`, but no longer than `limit`; `None` when that ran out, and the future is dropped.
+///
+/// ```no_run
+/// # async fn example(ctx: &wasm_worker_sdk::JobContext) {
+/// use std::time::Duration;
+/// let caller = wasm_worker_sdk::time::timeout(Duration::from_secs(30), ctx.wait_for_participant(None)).await;
+/// # }
+/// ```
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    match select(future, sleep(limit)).await {
+        Either::Left(output) => Some(output),
+        Either::Right(()) => None,
+    }
+}

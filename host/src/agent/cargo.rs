@@ -1,0 +1,141 @@
+//! An agent's crate, compiled to a component by cargo, for the WebAssembly target that rustup adds where it is missing.
+
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use cargo_metadata::{CrateType, Message};
+
+/// The target whose output is a component.
+pub const TARGET: &str = "wasm32-wasip2";
+
+/// Small code, with function names for backtraces: an agent is loaded from its snapshot far more often than it is compiled.
+const PROFILE: &[&str] = &[
+    "profile.agent.inherits=\"release\"",
+    "profile.agent.opt-level=\"s\"",
+    "profile.agent.lto=true",
+    "profile.agent.codegen-units=1",
+    "profile.agent.strip=\"debuginfo\"",
+    "profile.agent.debug=false",
+    "profile.agent.panic=\"abort\"",
+];
+
+/// No component was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A directory without a crate.
+    #[error("`{}` is not the directory of a crate: it has no `Cargo.toml`", dir.display())]
+    NoCrate {
+        /// As it was given.
+        dir: PathBuf,
+    },
+    /// A tool is not there.
+    #[error("`{tool}` cannot be started")]
+    Tool {
+        /// Its name.
+        tool: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The target could not be added.
+    #[error("the target `{TARGET}` is missing, and `rustup target add {TARGET}` failed ({status})")]
+    Target {
+        /// Of rustup, which has printed why.
+        status: ExitStatus,
+    },
+    /// The compiler has printed why.
+    #[error("the crate in `{}` does not compile", dir.display())]
+    Compile {
+        /// As it was given.
+        dir: PathBuf,
+    },
+    /// It compiles, but to no component.
+    #[error("the crate in `{}` builds no component: it has no library of type `cdylib`", dir.display())]
+    NoComponent {
+        /// As it was given.
+        dir: PathBuf,
+    },
+}
+
+impl BuildError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoCrate { .. } => Some("`wasm-worker new NAME` makes a crate to begin with".into()),
+            Self::Tool { .. } => Some("install Rust with rustup, https://rustup.rs".into()),
+            Self::Target { .. } => Some(format!("`rustup target add {TARGET}` must work in that directory")),
+            Self::Compile { .. } => None,
+            Self::NoComponent { .. } => {
+                Some("add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml".into())
+            }
+        }
+    }
+}
+
+/// Compile the crate in `dir`; returns the path of the component. Cargo's progress and errors go to standard error.
+///
+/// # Errors
+/// When there is no crate, no toolchain, or the crate does not compile to a component.
+pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(BuildError::NoCrate { dir: dir.to_owned() });
+    }
+    add_target(dir)?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(dir).args(["build", "--lib", "--profile", "agent", "--target", TARGET]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    PROFILE.iter().for_each(|setting| {
+        cargo.args(["--config", setting]);
+    });
+    let failed = |source| BuildError::Tool { tool: "cargo", source };
+    let mut child = in_the_crates_toolchain(&mut cargo).stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let component = component_of(dir, &mut child);
+    if !child.wait().map_err(failed)?.success() {
+        return Err(BuildError::Compile { dir: dir.to_owned() });
+    }
+    component.ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+}
+
+/// The component among the artifacts that cargo reports: the last one is the crate's own.
+fn component_of(dir: &Path, cargo: &mut Child) -> Option<PathBuf> {
+    let manifest = dir.join("Cargo.toml").canonicalize().ok();
+    let messages = Message::parse_stream(BufReader::new(cargo.stdout.take()?));
+    let mut component = None;
+    for message in messages.map_while(Result::ok) {
+        if let Message::CompilerArtifact(artifact) = message
+            && artifact.target.crate_types.contains(&CrateType::CDyLib)
+            && manifest.as_deref() == Some(artifact.manifest_path.as_std_path())
+        {
+            component = artifact.filenames.into_iter().find(|file| file.extension() == Some("wasm"));
+        }
+    }
+    component.map(Into::into)
+}
+
+/// Have rustup add the target to the toolchain of that directory, where it is missing. Cargo alone does not, and neither
+/// does rustup where its automatic install is off.
+fn add_target(dir: &Path) -> Result<(), BuildError> {
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(dir).args(["--print", "target-libdir", "--target", TARGET]).stderr(Stdio::inherit());
+    let printed = in_the_crates_toolchain(&mut rustc).output();
+    let printed = printed.map_err(|source| BuildError::Tool { tool: "rustc", source })?;
+    let libraries = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
+    if libraries.is_dir() {
+        return Ok(());
+    }
+    tracing::info!(target: "host", "adding the target `{TARGET}` with rustup");
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(dir).args(["target", "add", TARGET]).stdout(Stdio::null());
+    let status = in_the_crates_toolchain(&mut rustup).status();
+    let status = status.map_err(|source| BuildError::Tool { tool: "rustup", source })?;
+    if status.success() { Ok(()) } else { Err(BuildError::Target { status }) }
+}
+
+/// Started by `cargo run` or `cargo test`, this process carries cargo's and rustup's own variables; the crate's directory
+/// decides which toolchain it is built with.
+fn in_the_crates_toolchain(command: &mut Command) -> &mut Command {
+    for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        command.env_remove(variable);
+    }
+    command
+}

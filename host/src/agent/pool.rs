@@ -1,0 +1,69 @@
+//! Keeps the shelf of an agent without a snapshot full: makes an instance, runs `prewarm` in it, puts it there.
+//!
+//! Bounds: as many as `--idle`, one made at a time, and after a failure a pause that doubles up to [`PAUSE_MAX`].
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::hostcalls::Stage;
+use crate::job::admission::{describe, within};
+use crate::job::instance::{Instance, Template};
+use crate::job::run::Crash;
+
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The task that fills a shelf; it ends when this is dropped.
+pub(super) struct Refill(AbortHandle);
+
+impl Refill {
+    pub(super) fn start(template: &Arc<Template>) -> Self {
+        let task = template.engine.guests().spawn(fill(Arc::downgrade(template)));
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn fill(template: Weak<Template>) {
+    let mut pause = PAUSE_MIN;
+    while let Some(template) = template.upgrade() {
+        let Some(shelf) = &template.shelf else { return };
+        if shelf.missing() == 0 {
+            shelf.taken.notified().await;
+            continue;
+        }
+        match warm(&template).await {
+            Ok(instance) => {
+                shelf.put(instance);
+                pause = PAUSE_MIN;
+            }
+            Err(crash) => {
+                tracing::error!(target: "host", agent = &*template.agent, "prewarm failed: {}", describe(&crash));
+                let sleep = {
+                    let _timers = template.engine.timers().enter();
+                    tokio::time::sleep(pause)
+                };
+                sleep.await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+async fn warm(template: &Template) -> Result<Instance, Crash> {
+    let mut instance = template.empty(Stage::Live).await?;
+    let control = instance.control();
+    let make = async {
+        instance.instantiate(template).await?;
+        instance.prewarm(template).await
+    };
+    within(&control, template.limits.init_timeout, template.engine.timers(), make).await?;
+    Ok(instance)
+}

@@ -1,0 +1,212 @@
+//! The command line: what it accepts, and what its exit status means. No decisions about jobs are made here.
+
+mod build;
+mod explain;
+mod inspect;
+mod job_spec;
+mod logging;
+mod new;
+mod run;
+mod settings;
+mod summary;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::agent::AgentError;
+use crate::agent::artifact::{Cache, CacheError};
+use crate::agent::source::SourceError;
+use crate::config::{Config, ConfigError};
+use crate::engine::EngineError;
+use crate::events::EventsError;
+use crate::job::verdict::Class;
+
+/// Run LiveKit agent jobs, each in its own WebAssembly instance.
+#[derive(Parser)]
+#[command(name = "wasm-worker", version, about, arg_required_else_help = true, after_help = EXIT_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run an agent: with `--job`, one job or many, and say how each ended
+    Run(Box<run::RunArgs>),
+    /// Compile an agent crate to a WebAssembly component
+    Build(build::BuildArgs),
+    /// Make a new agent crate
+    New(new::NewArgs),
+    /// Show an agent's imports, exports, sizes, limits and prewarm
+    Inspect(Box<inspect::InspectArgs>),
+    /// Say what an end code means and what to do about it
+    Explain(explain::ExplainArgs),
+}
+
+const EXIT_HELP: &str = "\
+Exit status:
+   0  every job ended well (completed, terminated, drained)
+   1  wasm-worker itself failed (host-fault, lost)
+   2  wrong usage: flags, settings, a job's description
+   3  the agent could not be built or loaded
+   4  the agent refused the offer
+  10  a job failed              11  a job trapped
+  12  a limit ended a job       13  a job never began (init-timeout, init-failed)
+  14  a job was killed, or did not stop in time
+ 130  interrupted, and something was cut short";
+
+/// What the exit status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Ok = 0,
+    Host = 1,
+    Usage = 2,
+    Agent = 3,
+    Refused = 4,
+    Failed = 10,
+    Trapped = 11,
+    Limit = 12,
+    Init = 13,
+    Stopped = 14,
+    Interrupted = 130,
+}
+
+impl From<Class> for Exit {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Ok => Self::Ok,
+            Class::Failed => Self::Failed,
+            Class::Trapped => Self::Trapped,
+            Class::Limit => Self::Limit,
+            Class::Init => Self::Init,
+            Class::Stopped => Self::Stopped,
+            Class::Host => Self::Host,
+        }
+    }
+}
+
+/// A verb could not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) error: Box<dyn Error>,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn usage(why: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, error: why.into().into(), hint: None }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self { exit: Exit::Usage, error: error.into(), hint: None }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        let hint = error.hint();
+        Self { exit: Exit::Agent, error: error.into(), hint }
+    }
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        let hint = error.hint();
+        let exit = match &error {
+            AgentError::Init { verdict, .. } => verdict.code.class().into(),
+            AgentError::Host { .. } => Exit::Host,
+            _ => Exit::Agent,
+        };
+        Self { exit, error: error.into(), hint }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let exit = if matches!(error, EngineError::TooManySlots { .. }) { Exit::Usage } else { Exit::Host };
+        Self { exit, error: error.into(), hint: None }
+    }
+}
+
+impl From<EventsError> for Failure {
+    fn from(error: EventsError) -> Self {
+        Self { exit: Exit::Usage, error: error.into(), hint: None }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { exit: Exit::Host, error: error.into(), hint: None }
+    }
+}
+
+/// Parse, run the verb, print what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let printed = error.print();
+            let usage = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            return ExitCode::from(if printed.is_ok() { usage as u8 } else { Exit::Host as u8 });
+        }
+    };
+    let done = match cli.verb {
+        Verb::Run(args) => run::run(*args),
+        Verb::Build(args) => build::run(&args),
+        Verb::New(args) => new::run(&args),
+        Verb::Inspect(args) => inspect::run(*args),
+        Verb::Explain(args) => explain::run(&args),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        report(&failure);
+        failure.exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// `error: what: why`, and `hint:` on a line of its own.
+fn report(failure: &Failure) {
+    let mut text = format!("error: {}", failure.error);
+    let mut cause = failure.error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!("\n  caused by: {error}"));
+        cause = error.source();
+    }
+    if let Some(hint) = &failure.hint {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    say(&text);
+}
+
+/// A line for people. Nobody can be told when standard error is gone.
+pub(crate) fn say(text: &str) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// A line of data.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+/// The cache of compiled agents; without one the work is done again each time.
+pub(crate) fn open_cache(config: &Config) -> Option<Cache> {
+    let opened = Cache::open(&config.cache_dir);
+    opened
+        .map_err(|error: CacheError| {
+            let why = error.source.to_string();
+            tracing::warn!(target: "host", why, "{error}; agents are compiled each time (set --cache-dir)");
+        })
+        .ok()
+}

@@ -1,0 +1,28 @@
+//! `wasm-worker build`: an agent crate to a component.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use super::{Exit, Failure, logging, print, say};
+use crate::agent::cargo;
+use crate::agent::source::SourceError;
+use crate::config::Config;
+
+#[derive(Args)]
+pub(crate) struct BuildArgs {
+    /// Directory of the crate
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+}
+
+/// The path of the component is the one line on standard output.
+pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Failure> {
+    let _log = logging::start(&Config::default(), LevelFilter::INFO);
+    let component = cargo::build(&args.dir).map_err(SourceError::from)?;
+    let bytes = std::fs::metadata(&component)?.len();
+    say(&format!("component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));
+    print(&component.display().to_string())?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,128 @@
+//! `wasm-worker inspect`: what is known about an agent before it runs.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::Args;
+use serde::Serialize;
+use tracing::level_filters::LevelFilter;
+
+use super::settings::SettingFlags;
+use super::{Exit, Failure, logging, open_cache, print};
+use crate::agent::{Agent, Facts, source};
+use crate::config::{Config, Limits};
+use crate::engine::{Engine, EngineSettings};
+use crate::events::Events;
+use crate::runtimes::Runtimes;
+
+#[derive(Args)]
+pub(crate) struct InspectArgs {
+    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
+    #[arg(value_name = "AGENT")]
+    agent: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    agent: &'a str,
+    #[serde(flatten)]
+    facts: &'a Facts,
+    limits: LimitsReport,
+}
+
+/// The limits as they would be written in a config file.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct LimitsReport {
+    init_timeout: String,
+    unresponsive_warning: String,
+    unresponsive_timeout: String,
+    max_duration: String,
+    fuel_limit: String,
+    memory_limit: String,
+    stack_limit: String,
+    hostcall_limit: String,
+    handle_limit: usize,
+    inbox_limit: usize,
+    log_rate: u32,
+    shutdown_grace: String,
+}
+
+pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
+    let config = args.settings.load()?;
+    let _log = logging::start(&config, LevelFilter::WARN);
+    let source = source::read(&args.agent)?;
+    let runtimes = Runtimes::start()?;
+    let agent = runtimes.block_on(load(&runtimes, source, &config));
+    let printed = agent.and_then(|agent| {
+        let report =
+            Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.limits) };
+        let text = if args.json { serde_json::to_string_pretty(&report).map_err(std::io::Error::from)? } else { text(&report) };
+        Ok(print(&text)?)
+    });
+    runtimes.shut_down();
+    printed.map(|()| Exit::Ok)
+}
+
+async fn load(runtimes: &Runtimes, source: source::Source, config: &Config) -> Result<Agent, Failure> {
+    let settings = EngineSettings {
+        slots: 4,
+        memory_bytes: config.limits.memory_bytes,
+        stack_bytes: config.limits.stack_bytes,
+    };
+    let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
+    let events = Events::open(&config.events)?;
+    let cache = open_cache(config);
+    Ok(Agent::load(&engine, source, config, cache.as_ref(), &events).await?)
+}
+
+impl LimitsReport {
+    fn of(limits: &Limits) -> Self {
+        let size = |bytes: usize| ByteSize::b(bytes as u64).to_string();
+        let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+        Self {
+            init_timeout: format!("{:?}", limits.init_timeout),
+            unresponsive_warning: format!("{:?}", limits.unresponsive_warning),
+            unresponsive_timeout: format!("{:?}", limits.unresponsive_timeout),
+            max_duration: or_none(limits.max_duration.map(|time| format!("{time:?}"))),
+            fuel_limit: or_none(limits.fuel.map(|fuel| fuel.to_string())),
+            memory_limit: size(limits.memory_bytes),
+            stack_limit: size(limits.stack_bytes),
+            hostcall_limit: size(limits.hostcall_bytes),
+            handle_limit: limits.handles,
+            inbox_limit: limits.inbox_events,
+            log_rate: limits.log_lines_per_second,
+            shutdown_grace: format!("{:?}", limits.shutdown_grace),
+        }
+    }
+}
+
+fn text(report: &Report<'_>) -> String {
+    let facts = report.facts;
+    let size = |bytes: u64| ByteSize::b(bytes).to_string();
+    let mut lines = vec![format!("agent      {}", report.agent)];
+    lines.push(format!("component  {}", size(facts.component_bytes as u64)));
+    lines.push(format!("code       {} of machine code", size(facts.compiled_bytes as u64)));
+    lines.push(format!("memory     {} at the start of each job", size(facts.memory_start_bytes)));
+    lines.push(match &facts.prewarm_why {
+        None => format!("prewarm    snapshot of {}", size(facts.snapshot_bytes as u64)),
+        Some(why) => format!("prewarm    pool, each job runs it: {why}"),
+    });
+    lines.push(format!("           {} fuel, {} µs of CPU", facts.prewarm_fuel, facts.prewarm_cpu_us));
+    lines.push(format!("imports    {}", facts.imports.join("\n           ")));
+    lines.push(format!("exports    {}", facts.exports.join("\n           ")));
+    let limits = serde_json::to_value(&report.limits).unwrap_or_default();
+    let limits: Vec<String> = limits
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect();
+    lines.push(format!("limits     {}", limits.join("\n           ")));
+    lines.join("\n")
+}

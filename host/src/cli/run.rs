@@ -1,0 +1,254 @@
+//! `wasm-worker run`: jobs offered to one agent as a dispatcher would, and how each ended.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Args;
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use super::job_spec::JobFlags;
+use super::settings::SettingFlags;
+use super::summary::{Summary, describe};
+use super::{Exit, Failure, logging, open_cache, print, say};
+use crate::agent::{Agent, AgentError, JobHandle, source};
+use crate::config::{Config, plural};
+use crate::engine::{Engine, EngineSettings};
+use crate::events::Events;
+use crate::hostcalls::control::StopBy;
+use crate::job::admission::{Offer, Refusal};
+use crate::job::teardown::Closed;
+use crate::job::verdict::Verdict;
+use crate::runtimes::Runtimes;
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
+    #[arg(value_name = "AGENT")]
+    agent: PathBuf,
+    /// Offer the agent a job here and now
+    #[arg(long)]
+    job: bool,
+    /// How many jobs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "job")]
+    count: u32,
+    /// How many of them at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "job")]
+    concurrency: u32,
+    #[command(flatten)]
+    flags: JobFlags,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+/// What came of one offer.
+enum Outcome {
+    Closed(Box<Closed>),
+    Refused { job: String, refusal: Refusal },
+    /// Interrupted before it was offered.
+    NotStarted,
+    /// The runtime of the guests is gone.
+    Lost,
+}
+
+pub(crate) fn run(args: RunArgs) -> Result<Exit, Failure> {
+    let config = args.settings.load()?;
+    if !args.job {
+        return Err(Failure::usage("`run` without `--job` would serve a LiveKit server, which this version cannot do")
+            .with_hint("pass `--job` to run a job here and now"));
+    }
+    let default = if args.count > 1 { LevelFilter::WARN } else { LevelFilter::INFO };
+    let log = logging::start(&config, default);
+    let spec = args.flags.into_spec()?;
+    let source = source::read(&args.agent)?;
+    let runtimes = Runtimes::start()?;
+    let made = runtimes.block_on(async {
+        let runner = Runner::start(&runtimes, source, &config, args.concurrency).await?;
+        let offers = spec.into_offers(runner.agent.name());
+        runner.run(args.count, args.concurrency, offers).await
+    });
+    runtimes.shut_down();
+    // What is still queued in the log comes before the last word.
+    drop(log);
+    let report = made?;
+    say(&report.text);
+    Ok(report.exit)
+}
+
+struct Report {
+    text: String,
+    exit: Exit,
+}
+
+struct Runner {
+    engine: Engine,
+    agent: Agent,
+    events: Arc<Events>,
+    running: Mutex<HashMap<String, JobHandle>>,
+    interrupted: AtomicBool,
+}
+
+/// A line of standard output for an agent that could take no job.
+#[derive(Serialize)]
+struct AgentRecord<'a> {
+    agent: &'a str,
+    verdict: &'a Verdict,
+}
+
+/// A line of standard output for an offer that was refused.
+#[derive(Serialize)]
+struct RefusalRecord<'a> {
+    job: &'a str,
+    agent: &'a str,
+    refused: &'a str,
+    detail: &'a str,
+    terminate: bool,
+}
+
+impl Runner {
+    async fn start(
+        runtimes: &Runtimes,
+        source: source::Source,
+        config: &Config,
+        concurrency: u32,
+    ) -> Result<Self, Failure> {
+        let idle = u32::try_from(config.idle).unwrap_or(u32::MAX);
+        // Beside the jobs: idle instances, and the one that is being prewarmed.
+        let settings = EngineSettings {
+            slots: concurrency.saturating_add(idle).saturating_add(2),
+            memory_bytes: config.limits.memory_bytes,
+            stack_bytes: config.limits.stack_bytes,
+        };
+        let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
+        let events = Arc::new(Events::open(&config.events)?);
+        let cache = open_cache(config);
+        let loaded = Agent::load(&engine, source, config, cache.as_ref(), &events).await;
+        if let Err(AgentError::Init { agent, verdict }) = &loaded {
+            print_json(&AgentRecord { agent, verdict })?;
+        }
+        let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { engine, agent: loaded?, events, running, interrupted })
+    }
+
+    async fn run(&self, count: u32, concurrency: u32, offer: impl Fn() -> Offer) -> Result<Report, Failure> {
+        let bar = progress_bar(count);
+        let mut summary = Summary::begin();
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let mut terminations = signal(SignalKind::terminate())?;
+        let jobs = futures_util::stream::iter(0..count).map(|_| self.one(&offer));
+        let mut outcomes = std::pin::pin!(jobs.buffer_unordered(concurrency as usize));
+        loop {
+            tokio::select! {
+                // A signal is not to wait behind ten thousand outcomes.
+                biased;
+                _ = interrupts.recv() => self.interrupt(),
+                _ = terminations.recv() => self.interrupt(),
+                outcome = outcomes.next() => match outcome {
+                    None => break,
+                    Some(outcome) => {
+                        self.record(&outcome, &mut summary)?;
+                        bar.inc(1);
+                    }
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(self.report(count, &summary))
+    }
+
+    async fn one(&self, offer: &impl Fn() -> Offer) -> Outcome {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Outcome::NotStarted;
+        }
+        let offer = offer();
+        let job = offer.info.id.clone();
+        let running = match self.agent.offer(offer, &self.events).await {
+            Ok(running) => running,
+            Err(refusal) => return Outcome::Refused { job, refusal },
+        };
+        self.handles().insert(job.clone(), running.handle());
+        if self.interrupted.load(Ordering::Relaxed) {
+            running.handle().stop(StopBy::Drain, INTERRUPTED);
+        }
+        let closed = running.closed().await;
+        self.handles().remove(&job);
+        closed.map_or(Outcome::Lost, |closed| Outcome::Closed(Box::new(closed)))
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<String, JobHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first signal asks the jobs to stop, the second ends them.
+    fn interrupt(&self) {
+        let handles = self.handles();
+        if self.interrupted.swap(true, Ordering::Relaxed) {
+            say(&format!("killing {}", plural(handles.len(), "job")));
+            handles.values().for_each(JobHandle::kill);
+        } else {
+            say(&format!("asking {} to stop; once more to kill", plural(handles.len(), "job")));
+            handles.values().for_each(|handle| handle.stop(StopBy::Drain, INTERRUPTED));
+        }
+    }
+
+    fn record(&self, outcome: &Outcome, summary: &mut Summary) -> Result<(), Failure> {
+        match outcome {
+            Outcome::Closed(closed) => {
+                print_json(closed)?;
+                summary.closed(closed);
+            }
+            Outcome::Refused { job, refusal } => {
+                let Refusal { reason, detail, terminate } = refusal;
+                print_json(&RefusalRecord { job, agent: self.agent.name(), refused: reason, detail, terminate: *terminate })?;
+                summary.refused(refusal);
+            }
+            Outcome::NotStarted => summary.not_started += 1,
+            Outcome::Lost => summary.lost += 1,
+        }
+        Ok(())
+    }
+
+    fn report(&self, count: u32, summary: &Summary) -> Report {
+        let mut text = match (&summary.last, count) {
+            (Some(closed), 1) => describe(closed),
+            _ => summary.text(self.engine.ticker()),
+        };
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        if interrupted {
+            text.push_str(&format!(
+                "\ninterrupted: {} not started, {} cut short",
+                summary.not_started,
+                summary.cut_short()
+            ));
+        }
+        let cut_short = summary.not_started > 0 || summary.cut_short() > 0;
+        let exit = if interrupted && cut_short { Exit::Interrupted } else { summary.exit() };
+        Report { text, exit }
+    }
+}
+
+const INTERRUPTED: &str = "interrupted";
+
+fn print_json(record: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(record).map_err(std::io::Error::from)?;
+    Ok(print(&text)?)
+}
+
+/// Only for many jobs, and only where somebody is looking.
+fn progress_bar(count: u32) -> ProgressBar {
+    if count == 1 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(count.into());
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,71 @@
+//! The settings of `config.rs` as flags and environment variables.
+
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+
+use crate::config::{Config, ConfigError, Override, SETTINGS};
+
+const CONFIG: &str = "config";
+
+/// What the command line and the environment say about settings.
+pub(crate) struct SettingFlags {
+    file: Option<PathBuf>,
+    overrides: Vec<Override>,
+}
+
+impl SettingFlags {
+    /// The checked configuration.
+    pub(crate) fn load(self) -> Result<Config, ConfigError> {
+        Config::load(self.file.as_deref(), self.overrides)
+    }
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(CONFIG)
+            .long(CONFIG)
+            .env("WASM_WORKER_CONFIG")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .hide_env_values(true)
+            .help("TOML file of settings; each flag below is a key in it");
+        let flags = SETTINGS.iter().map(|setting| {
+            let help = match setting.default {
+                "" => setting.help.to_owned(),
+                default => format!("{} [default: {default}]", setting.help),
+            };
+            Arg::new(setting.key)
+                .long(setting.key)
+                .env(setting.env())
+                .hide_env_values(true)
+                .value_name(setting.value)
+                .help(help)
+        });
+        command.next_help_heading("Settings").arg(file).args(flags)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let overrides = SETTINGS.iter().filter_map(|setting| {
+            let value = matches.get_one::<String>(setting.key)?.clone();
+            let source = match matches.value_source(setting.key) {
+                Some(ValueSource::EnvVariable) => setting.env(),
+                _ => "command line".to_owned(),
+            };
+            Some(Override { key: setting.key, value, source })
+        });
+        Ok(Self { file: matches.get_one::<PathBuf>(CONFIG).cloned(), overrides: overrides.collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

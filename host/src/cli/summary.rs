@@ -1,0 +1,172 @@
+//! How jobs ended, for people.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tokio::time::Instant;
+
+use super::Exit;
+use crate::config::plural;
+use crate::engine::TickerReport;
+use crate::job::admission::Refusal;
+use crate::job::teardown::Closed;
+use crate::job::verdict::{Blame, Class, Code};
+
+/// How one job ended.
+pub(crate) fn describe(closed: &Closed) -> String {
+    let (verdict, usage) = (&closed.verdict, &closed.usage);
+    let ended_well = verdict.code.class() == Class::Ok;
+    let mark = if ended_well { "✔" } else { "✘" };
+    let mut lines = vec![format!("{mark} {}: {}", verdict.code, verdict.detail)];
+    if !ended_well {
+        let blame = match verdict.blame {
+            Blame::Guest => "agent",
+            Blame::Host => "host",
+            Blame::Dispatcher => "dispatcher",
+            Blame::Operator => "operator",
+        };
+        let retry = if verdict.retry { "may help" } else { "would end the same way" };
+        lines.push(format!("  blame    {blame}; another try {retry}"));
+    }
+    if !verdict.backtrace.is_empty() {
+        lines.push(format!("  in       {}", verdict.backtrace.join("\n           ")));
+    }
+    let time = |micros: u64| format!("{:?}", Duration::from_micros(micros));
+    lines.push(format!("  job      {} in room `{}`", closed.job, closed.room));
+    lines.push(format!("  fuel     {}", usage.fuel));
+    lines.push(format!(
+        "  time     {} in all: {} waiting, {} running, {} of CPU",
+        time(usage.wall_us),
+        time(usage.wait_us),
+        time(usage.run_us),
+        time(usage.cpu_us)
+    ));
+    if let Some(start) = usage.start_us {
+        lines.push(format!("  start    {} from admission to entrypoint", time(start)));
+    }
+    if usage.prewarm.fuel > 0 {
+        lines.push(format!("  prewarm  {} fuel, {} of CPU, for this job alone", usage.prewarm.fuel, time(usage.prewarm.cpu_us)));
+    }
+    lines.push(format!("  memory   {} at most", ByteSize::b(usage.memory_peak_bytes as u64)));
+    lines.push(format!("  log      {} lines, {} dropped", usage.log_lines, usage.log_dropped));
+    if !ended_well {
+        lines.push(format!("hint: {}", verdict.code.advice()));
+    }
+    lines.join("\n")
+}
+
+/// What came of many offers.
+pub(crate) struct Summary {
+    began: Instant,
+    codes: BTreeMap<&'static str, usize>,
+    worst: Class,
+    refused: BTreeMap<String, usize>,
+    fuel: Vec<u64>,
+    start_us: Vec<u64>,
+    cpu_us: u64,
+    prewarm_cpu_us: u64,
+    killed: usize,
+    pub(crate) not_started: usize,
+    pub(crate) lost: usize,
+    /// The last job that ended; the only one, where there was one.
+    pub(crate) last: Option<Closed>,
+}
+
+impl Summary {
+    pub(crate) fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            codes: BTreeMap::new(),
+            worst: Class::Ok,
+            refused: BTreeMap::new(),
+            fuel: Vec::new(),
+            start_us: Vec::new(),
+            cpu_us: 0,
+            prewarm_cpu_us: 0,
+            killed: 0,
+            not_started: 0,
+            lost: 0,
+            last: None,
+        }
+    }
+
+    pub(crate) fn closed(&mut self, closed: &Closed) {
+        let code = closed.verdict.code;
+        *self.codes.entry(code.as_str()).or_default() += 1;
+        self.worst = self.worst.max(code.class());
+        self.fuel.push(closed.usage.fuel);
+        self.start_us.extend(closed.usage.start_us);
+        self.cpu_us += closed.usage.cpu_us;
+        self.prewarm_cpu_us += closed.usage.prewarm.cpu_us;
+        self.killed += usize::from(matches!(code, Code::Killed | Code::ShutdownTimeout));
+        self.last = Some(closed.clone());
+    }
+
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        *self.refused.entry(format!("{}: {}", refusal.reason, refusal.detail)).or_default() += 1;
+    }
+
+    /// Jobs that an interrupt did not let finish.
+    pub(crate) fn cut_short(&self) -> usize {
+        self.killed
+    }
+
+    /// The worst end decides.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.lost > 0 {
+            return Exit::Host;
+        }
+        match (self.worst, self.refused.is_empty()) {
+            (Class::Ok, false) => Exit::Refused,
+            (class, _) => class.into(),
+        }
+    }
+
+    pub(crate) fn text(&self, ticker: TickerReport) -> String {
+        let took = self.began.elapsed();
+        let ended: usize = self.codes.values().sum();
+        let mut lines = Vec::new();
+        for (code, count) in &self.codes {
+            lines.push(format!("{count:>8} {code}"));
+        }
+        for (why, count) in &self.refused {
+            lines.push(format!("{count:>8} refused: {why}"));
+        }
+        if ended > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+            let rate = ended as f64 / took.as_secs_f64();
+            lines.push(format!("  {} in {took:.2?}, {rate:.0} a second", plural(ended, "job")));
+            lines.push(format!("  fuel per job   {}", spread(&self.fuel)));
+            lines.push(format!("  start (µs)     {}", spread(&self.start_us)));
+            let mean = |micros: u64| Duration::from_micros(micros / ended as u64);
+            lines.push(format!("  CPU per job    {:?}, and {:?} for its prewarm", mean(self.cpu_us), mean(self.prewarm_cpu_us)));
+            lines.push(format!("  epoch thread   {} ticks, {} late, {:?} at worst", ticker.ticks, ticker.late, ticker.worst));
+        }
+        lines.join("\n")
+    }
+}
+
+/// One figure where all are the same, else where they lie.
+fn spread(values: &[u64]) -> String {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let at = |percent: usize| sorted.get((sorted.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
+    match (at(0), at(100)) {
+        (least, most) if least == most => format!("{least} in each"),
+        (least, most) => format!("{least} at least, {} median, {} p99, {most} at most", at(50), at(99)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_names_one_figure_or_four() {
+        assert_eq!(spread(&[7, 7, 7]), "7 in each");
+        let values: Vec<u64> = (1..=100).collect();
+        assert_eq!(spread(&values), "1 at least, 50 median, 99 p99, 100 at most");
+        assert_eq!(spread(&[]), "0 in each");
+    }
+}

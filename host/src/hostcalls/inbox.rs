@@ -1,0 +1,74 @@
+//! `wasm-worker:agent/inbox`: the job's events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::component::Resource;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+
+use super::HostState;
+use super::bindings::wasm_worker::agent::inbox::{Event, Host, HostReceiver};
+use super::control::Control;
+use super::meter::Interface;
+
+/// A handle on the job's one inbox.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Receiver(Arc<Control>);
+
+#[async_trait]
+impl Pollable for Receiver {
+    async fn ready(&mut self) {
+        self.0.inbox.wait_for_event().await;
+    }
+}
+
+impl Host for HostState {
+    fn open(&mut self) -> wasmtime::Result<Resource<Receiver>> {
+        self.meter.count(Interface::Inbox, 0);
+        self.give_handle("wasm-worker:agent/inbox.open")?;
+        Ok(self.table.push(Receiver(self.control.clone()))?)
+    }
+}
+
+impl HostReceiver for HostState {
+    async fn next(&mut self, _: Resource<Receiver>, timeout_ms: u32) -> wasmtime::Result<Option<Event>> {
+        self.meter.count(Interface::Inbox, 0);
+        if timeout_ms > 0 {
+            let until = Instant::now() + Duration::from_millis(timeout_ms.into());
+            self.wait(|state| Box::pin(wait_for_event(&state.control, until))).await?;
+        }
+        let event = self.control.inbox.pop();
+        if let Some(Event::ParticipantJoined(who)) = &event {
+            self.room.joined(who.clone());
+        }
+        if let Some(Event::ParticipantLeft(who)) = &event {
+            self.room.left(&who.identity);
+        }
+        Ok(event)
+    }
+
+    fn subscribe(&mut self, receiver: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {
+        self.meter.count(Interface::Inbox, 0);
+        subscribe(&mut self.table, receiver)
+    }
+
+    fn drop(&mut self, receiver: Resource<Receiver>) -> wasmtime::Result<()> {
+        self.table.delete(receiver)?;
+        Ok(())
+    }
+}
+
+async fn wait_for_event(control: &Control, until: Instant) -> wasmtime::Result<()> {
+    let sleep = {
+        let _timers = control.inbox.timers.enter();
+        tokio::time::sleep_until(until)
+    };
+    tokio::select! {
+        biased;
+        () = control.inbox.wait_for_event() => {}
+        () = sleep => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! From a template to one job's own store and instance.
+//!
+//! Bounds: whoever makes an instance holds a slot of the engine's pool, and the instance keeps it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use wasmtime::Store;
+
+use super::limits;
+use super::run::{Crash, call};
+use super::usage::micros;
+use crate::config::Limits;
+use crate::engine::Engine;
+use crate::hostcalls::bindings::{self, AgentPre};
+use crate::hostcalls::control::Control;
+use crate::hostcalls::meter::fuel_used;
+use crate::hostcalls::{HostState, Stage};
+
+/// What the instances of one agent are made from.
+pub(crate) struct Template {
+    pub(crate) engine: Engine,
+    pub(crate) agent: Arc<str>,
+    pub(crate) pre: AgentPre<HostState>,
+    pub(crate) limits: Arc<Limits>,
+    /// Slots of the engine's pool that one instance takes.
+    pub(crate) slots: u32,
+    /// Where there is no snapshot: instances that have run `prewarm` already, as far as there are any.
+    pub(crate) shelf: Option<Shelf>,
+}
+
+/// Prewarmed instances that wait for a job.
+pub(crate) struct Shelf {
+    ready: Mutex<VecDeque<Instance>>,
+    /// How many to keep.
+    pub(crate) target: usize,
+    pub(crate) taken: Notify,
+}
+
+impl Shelf {
+    pub(crate) fn new(target: usize) -> Self {
+        Self { ready: Mutex::default(), target, taken: Notify::new() }
+    }
+
+    pub(crate) fn put(&self, instance: Instance) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(instance);
+    }
+
+    fn take(&self) -> Option<Instance> {
+        let instance = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        self.taken.notify_one();
+        instance
+    }
+
+    pub(crate) fn missing(&self) -> usize {
+        let there = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.target.saturating_sub(there)
+    }
+}
+
+/// What running `prewarm` took, for a job whose instance had to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PrewarmCost {
+    /// Fuel units.
+    pub fuel: u64,
+    /// By the thread's clock, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// A store, and in it the agent once it is instantiated.
+pub(crate) struct Instance {
+    // Dropped in this order: the store goes before the slot it takes.
+    pub(crate) store: Store<HostState>,
+    pub(crate) agent: Option<bindings::Agent>,
+    /// Set once `prewarm` has run in this very instance.
+    pub(crate) prewarmed: Option<PrewarmCost>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Template {
+    /// A prewarmed instance from the shelf, or else an empty one: wait for its slot first.
+    pub(crate) async fn take(&self, stage: Stage) -> Result<Instance, Crash> {
+        if let Some(instance) = self.shelf.as_ref().and_then(Shelf::take) {
+            return Ok(instance);
+        }
+        self.empty(stage).await
+    }
+
+    /// An instance without its agent yet.
+    pub(crate) async fn empty(&self, stage: Stage) -> Result<Instance, Crash> {
+        let slot = self.engine.acquire_slot(self.slots).await.map_err(|error| Crash::Host(error.to_string()))?;
+        let state = HostState::new(&self.engine, &self.limits, &self.agent, stage);
+        let mut store = Store::new(self.engine.wasmtime(), state);
+        limits::arm(&mut store).map_err(|error| Crash::Host(error.to_string()))?;
+        Ok(Instance { store, agent: None, prewarmed: None, _slot: slot })
+    }
+}
+
+impl Instance {
+    pub(crate) fn control(&self) -> Arc<Control> {
+        self.store.data().control.clone()
+    }
+
+    /// Instantiate the agent, if that is not done. Runs its start functions.
+    pub(crate) async fn instantiate(&mut self, template: &Template) -> Result<(), Crash> {
+        if self.agent.is_none() {
+            let control = self.control();
+            self.agent = Some(call(&control, template.pre.instantiate_async(&mut self.store)).await?);
+        }
+        Ok(())
+    }
+
+    /// Run `prewarm` where its outcome is not in the snapshot, and has not been run in this instance.
+    pub(crate) async fn prewarm(&mut self, template: &Template) -> Result<(), Crash> {
+        if template.shelf.is_none() || self.prewarmed.is_some() {
+            return Ok(());
+        }
+        let control = self.control();
+        let agent = self.agent.as_ref().ok_or_else(|| Crash::Host("prewarm before the instance".into()))?;
+        let returned = call(&control, agent.call_prewarm(&mut self.store)).await;
+        control.log().finish();
+        returned
+            .map_err(|crash| crash.with_words(self.store.data_mut().last_words.take()))?
+            .map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
+        self.prewarmed = Some(self.cost_so_far(&template.limits)?);
+        Ok(())
+    }
+
+    /// What has run in this instance so far took this much.
+    pub(crate) fn cost_so_far(&self, limits: &Limits) -> Result<PrewarmCost, Crash> {
+        let left = self.store.get_fuel().map_err(|error| Crash::Host(error.to_string()))?;
+        Ok(PrewarmCost { fuel: fuel_used(limits, left), cpu_us: micros(self.control().clock.cpu()) })
+    }
+
+    /// Start its bill afresh: what came before was not the job's doing.
+    pub(crate) fn reset_bill(&mut self) -> Result<(), Crash> {
+        limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))?;
+        let state = self.store.data_mut();
+        state.meter.calls = Default::default();
+        state.control.clock.reset();
+        state.control.log().reset_counts();
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! One call into a guest: metered at each poll, and its result sorted by type.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use wasmtime::component::ResourceTableError;
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::hostcalls::{Exit, HandleInSnapshot};
+use crate::hostcalls::control::{Control, Kill};
+
+/// Frames of a backtrace that are kept.
+const FRAMES_MAX: usize = 32;
+
+/// A call that did not return.
+#[derive(Clone, Debug)]
+pub(crate) enum Crash {
+    /// The guest trapped, or broke the contract.
+    Trap { kind: String, detail: String, backtrace: Vec<String> },
+    /// The host ended it.
+    Killed { kill: Kill, backtrace: Vec<String> },
+    /// It used up its fuel.
+    OutOfFuel { backtrace: Vec<String> },
+    /// It called `exit`.
+    Exit(u8),
+    /// Its `prewarm`, before a snapshot, asked for a handle.
+    NeedsHandle { import: &'static str },
+    /// Its `prewarm` returned an error, or no instance could be made of it.
+    InitFailed(String),
+    /// A bug or failure of ours.
+    Host(String),
+}
+
+impl Crash {
+    /// With what the guest said before it trapped.
+    pub(crate) fn with_words(self, words: Option<String>) -> Self {
+        match (self, words) {
+            (Self::Trap { kind, backtrace, .. }, Some(detail)) => Self::Trap { kind, detail, backtrace },
+            (crash, _) => crash,
+        }
+    }
+}
+
+/// Drive one call into a guest to its end.
+pub(crate) async fn call<R>(
+    control: &Arc<Control>,
+    future: impl Future<Output = wasmtime::Result<R>>,
+) -> Result<R, Crash> {
+    let metered = Metered { control: control.clone(), future: Box::pin(AssertUnwindSafe(future).catch_unwind()) };
+    match metered.await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(sort(&error)),
+        Err(panic) => Err(Crash::Host(format!("a host call panicked: {}", panic_text(&*panic)))),
+    }
+}
+
+/// Charges each poll to the job's clock.
+struct Metered<F> {
+    control: Arc<Control>,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let began = Instant::now();
+        self.control.clock.poll_begins();
+        let polled = self.future.as_mut().poll(cx);
+        self.control.clock.poll_ends(began.elapsed());
+        polled
+    }
+}
+
+/// What an error of wasmtime's means for a job.
+pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
+    let backtrace = backtrace(error);
+    if let Some(kill) = error.downcast_ref::<Kill>() {
+        return Crash::Killed { kill: kill.clone(), backtrace };
+    }
+    if let Some(Exit(status)) = error.downcast_ref::<Exit>() {
+        return Crash::Exit(*status);
+    }
+    if let Some(HandleInSnapshot { import }) = error.downcast_ref::<HandleInSnapshot>() {
+        return Crash::NeedsHandle { import };
+    }
+    if let Some(kill) = flooded(error) {
+        return Crash::Killed { kill, backtrace };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Crash::OutOfFuel { backtrace },
+        Some(trap) => Crash::Trap { kind: trap.to_string(), detail: trap.to_string(), backtrace },
+        // What is left is raised by the canonical ABI: a bad pointer, text that is not UTF-8, a handle that is none.
+        None => {
+            let detail = error.root_cause().to_string();
+            Crash::Trap { kind: "broken contract".into(), detail, backtrace }
+        }
+    }
+}
+
+/// Past a bound that wasmtime itself keeps. Two of its three errors are private types, so they are known by their text;
+/// the tests in `tests/all/hostile.rs` would notice if that changed.
+fn flooded(error: &wasmtime::Error) -> Option<Kill> {
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Some(Kill::TooMany { what: "open handles" });
+    }
+    let cause = error.root_cause().to_string();
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
+        return Some(Kill::TooMany { what: "bytes in one host call" });
+    }
+    if cause.contains("store handle limit exceeded") {
+        return Some(Kill::TooMany { what: "open handles" });
+    }
+    None
+}
+
+/// Function names, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    backtrace
+        .frames()
+        .iter()
+        .take(FRAMES_MAX)
+        .map(|frame| match frame.func_name() {
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+            None => format!("function {}", frame.func_index()),
+        })
+        .collect()
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}

@@ -1,0 +1,188 @@
+//! The shell round [`Life`]: runs the guest's calls, hears the news and the clock, and does what the life says.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::admission::Admitted;
+use super::instance::{Instance, Template};
+use super::run::{Crash, call};
+use super::script::{Scripted, play_during};
+use super::teardown::{Closed, Ended};
+use super::usage::micros;
+use super::verdict::{Code, Verdict};
+use super::{Input, Life, Notice, Output};
+use crate::events::{Event, Events};
+use crate::hostcalls::bindings::wasm_worker::agent::inbox::{BudgetKind, Event as InboxEvent, ShutdownRequest};
+use crate::hostcalls::control::{Control, News};
+use crate::hostcalls::meter;
+
+/// Run one admitted job to its end.
+pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed {
+    let Admitted { mut offer, acceptance, template, mut instance, created } = admitted;
+    let (life, first) = Life::begin(template.limits.clone(), created);
+    let mut supervisor = Supervisor {
+        life,
+        control: instance.control(),
+        events,
+        agent: offer.info.agent_name.clone(),
+        job: offer.info.id.clone(),
+        room: offer.info.room.clone(),
+        attempt: offer.info.attempt,
+        timers: template.engine.timers().clone(),
+        shutdown_reason: None,
+        verdict: None,
+    };
+    supervisor.perform(vec![first]);
+    let participants = std::mem::take(&mut offer.participants);
+    instance.store.data_mut().assign(offer.info.clone(), participants);
+    let launched = supervisor.live(&mut instance, &template, &offer.script).await;
+
+    let verdict = supervisor.verdict.take().unwrap_or_else(|| {
+        Verdict::new(Code::HostFault, "the supervisor ended without a verdict")
+    });
+    let start_us = launched.map(|at| micros(at - created));
+    let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us };
+    super::teardown::close(ended, &supervisor.events)
+}
+
+struct Supervisor {
+    life: Life,
+    control: Arc<Control>,
+    events: Arc<Events>,
+    agent: String,
+    job: String,
+    room: String,
+    attempt: u32,
+    /// The runtime on which this job's deadlines fire.
+    timers: tokio::runtime::Handle,
+    /// Set when the life wants `shutdown` called.
+    shutdown_reason: Option<String>,
+    /// Set once, when the life has closed.
+    verdict: Option<Verdict>,
+}
+
+impl Supervisor {
+    /// From the admission to the verdict; returns when the entrypoint was called.
+    async fn live(
+        &mut self,
+        instance: &mut Instance,
+        template: &Template,
+        script: &[Scripted],
+    ) -> Option<Instant> {
+        self.step(instance.instantiate(template), |()| Input::InstanceMade).await?;
+        self.step(instance.prewarm(template), |()| Input::StateReady).await?;
+        if let Err(crash) = instance.reset_bill() {
+            self.feed(Input::Crashed(crash));
+            return None;
+        }
+        let launched = Instant::now();
+        instance.store.data_mut().meter.launched = Some(launched);
+        self.feed(Input::Launched);
+
+        let control = self.control.clone();
+        let Instance { store, agent: Some(agent), .. } = instance else { return Some(launched) };
+        let entrypoint = async {
+            let run = call(&control, agent.call_entrypoint(&mut *store));
+            play_during(script, &control, run).await
+        };
+        if self.step(entrypoint, Input::EntrypointReturned).await.is_none() {
+            return Some(launched);
+        }
+        if let Some(reason) = self.shutdown_reason.take() {
+            let shutdown = call(&control, agent.call_shutdown(&mut *store, &reason));
+            self.step(shutdown, |()| Input::ShutdownReturned).await;
+        }
+        Some(launched)
+    }
+
+    /// Run one call into the guest, and meanwhile whatever else the job needs. `None` once the life has closed.
+    async fn step<T>(
+        &mut self,
+        guest: impl Future<Output = Result<T, Crash>>,
+        returned: impl FnOnce(T) -> Input,
+    ) -> Option<()> {
+        let mut guest = std::pin::pin!(guest);
+        let result = loop {
+            let control = self.control.clone();
+            let wake = self.wake();
+            tokio::select! {
+                // A run that has finished beats a deadline that has passed; news beats the clock, because a kill or a
+                // stop that was asked for before the deadline came first.
+                biased;
+                result = &mut guest => break result,
+                () = control.news() => self.take_news(),
+                () = wake => self.feed(Input::TimeUp),
+            }
+            if self.verdict.is_some() {
+                return None;
+            }
+        };
+        // A warning that the guest caused on its last stretch comes before its end.
+        self.take_news();
+        let input = match result {
+            Ok(value) => returned(value),
+            Err(crash) => Input::Crashed(crash),
+        };
+        self.feed(input);
+        self.verdict.is_none().then_some(())
+    }
+
+    fn take_news(&mut self) {
+        for news in self.control.take_news() {
+            self.feed(match news {
+                News::Stop { by, reason } => Input::StopAsked { by, reason },
+                News::Kill => Input::KillAsked,
+                News::Warning(warning) => Input::Warned(warning),
+            });
+        }
+    }
+
+    fn wake(&self) -> impl Future<Output = ()> + use<> {
+        let _timers = self.timers.enter();
+        let sleep = self.life.wake_at().map(tokio::time::sleep_until);
+        async {
+            match sleep {
+                Some(sleep) => sleep.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let outputs = self.life.advance(Instant::now(), input);
+        self.perform(outputs);
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Publish(notice) => self.events.publish(&self.event_of(notice)),
+                Output::AskGuestToStop { reason, grace } => {
+                    let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+                    self.control.inbox.push(InboxEvent::ShutdownRequested(ShutdownRequest { reason, grace_ms }));
+                }
+                Output::WarnOfTime { used, limit } => {
+                    let millis = |time: std::time::Duration| micros(time) / 1_000;
+                    self.control.warn(meter::budget_warning(BudgetKind::Time, millis(used), millis(limit)));
+                }
+                Output::CallShutdown { reason } => self.shutdown_reason = Some(reason),
+                Output::KillGuest(kill) => self.control.kill(kill),
+                Output::Close(verdict) => self.verdict = Some(verdict),
+            }
+        }
+    }
+
+    fn event_of(&self, notice: Notice) -> Event {
+        let (agent, job) = (self.agent.clone(), self.job.clone());
+        match notice {
+            Notice::Created => Event::JobCreated { agent, job, room: self.room.clone(), attempt: self.attempt },
+            Notice::Started => Event::JobStarted { agent, job },
+            Notice::Ready => Event::JobReady { agent, job },
+            Notice::Launched => Event::JobLaunched { agent, job },
+            Notice::Warning { about, detail } => Event::JobWarning { agent, job, about, detail },
+            Notice::Killed { code, detail } => Event::JobKilled { agent, job, code, detail },
+        }
+    }
+}
