@@ -6,11 +6,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use crate::Result;
 use crate::bindings::wasm_worker::agent::{job, room};
 use crate::inbox::{Event, Inbox};
 use crate::types::{AgentState, Budget, JobInfo, Participant, ShutdownRequest};
 use crate::usage::UsageCollector;
-use crate::Result;
 
 type ShutdownCallback = Box<dyn FnOnce(String) -> Pin<Box<dyn Future<Output = ()>>>>;
 
@@ -111,10 +111,7 @@ impl JobContext {
     /// Wait for a participant: anyone, or the one with this identity.
     pub async fn wait_for_participant(&self, identity: Option<&str>) -> Participant {
         let wanted = |participant: &Participant| identity.is_none_or(|identity| participant.identity == identity);
-        self.0
-            .inbox
-            .wait_until(|_| room::participants().into_iter().find(wanted))
-            .await
+        self.0.inbox.wait_until(|_| room::participants().into_iter().find(wanted)).await
     }
 
     /// Send one whole text on a topic to everyone in the room.

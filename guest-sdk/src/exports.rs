@@ -8,7 +8,7 @@ use crate::bindings::Guest;
 use crate::types::{Decision, JobInfo};
 use crate::{Agent, Error, JobContext, logging};
 
-/// The component made from an agent type; [`agent!`](crate::agent) is its only user.
+/// The component made from an agent type; [`agent!`](crate::agent!) is its only user.
 pub struct Exported<A>(PhantomData<A>);
 
 thread_local! {
@@ -64,8 +64,5 @@ fn with_sources(error: Error) -> String {
 
 /// The agent that `prewarm` left, or a fresh one where the host has not called it.
 fn prewarmed<A: Agent>() -> Box<A> {
-    AGENT
-        .take()
-        .and_then(|agent| agent.downcast::<A>().ok())
-        .unwrap_or_default()
+    AGENT.take().and_then(|agent| agent.downcast::<A>().ok()).unwrap_or_default()
 }

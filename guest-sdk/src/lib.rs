@@ -116,7 +116,7 @@ macro_rules! agent {
     ($agent:ty) => {
         const _: () = {
             type Component = $crate::Exported<$agent>;
-            $crate::bindings::export_agent!(Component with_types_in $crate::bindings);
+    $crate::bindings::export_agent!(Component with_types_in $crate::bindings);
         };
     };
 }

@@ -3,8 +3,8 @@
 use std::panic::PanicHookInfo;
 use std::sync::Once;
 
-use crate::bindings::wasm_worker::agent::log::{Level, write};
 use crate::bindings::wasm_worker::agent::job;
+use crate::bindings::wasm_worker::agent::log::{Level, write};
 
 /// Route `log` and panics to the host. Runs at each export, and does its work at the first.
 pub(crate) fn install() {

@@ -6,7 +6,7 @@ use futures_util::future::Either;
 
 use crate::select;
 
-/// Wait for `duration`. A wait of zero shows the host that the agent is alive, and lets other jobs run.
+/// Wait for `duration`. A wait of zero shows the host that the agent is alive.
 ///
 /// ```no_run
 /// # async fn example() {

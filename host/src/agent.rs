@@ -21,7 +21,7 @@ use crate::events::{Event, Events};
 use crate::hostcalls::bindings::AgentPre;
 use crate::hostcalls::control::{Control, StopBy};
 use crate::hostcalls::{self, Stage, WASI_ALLOWED};
-use crate::job::admission::{Offer, Refusal, admit, within};
+use crate::job::admission::{Offer, Refusal, admit, init_within};
 use crate::job::instance::{Shelf, Template};
 use crate::job::run::Crash;
 use crate::job::supervisor::supervise;
@@ -146,10 +146,12 @@ impl AgentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotComponent { .. } => Some(
-                "`wasm-worker build DIR` makes a component of a crate; `wasm-worker new NAME` makes such a crate".into(),
+                "`wasm-worker build DIR` makes a component of a crate; `wasm-worker new NAME` makes such a crate"
+                    .into(),
             ),
             Self::World { .. } => Some(
-                "an agent exports `prewarm`, `decide`, `entrypoint` and `shutdown`; the SDK's `agent!` macro does that".into(),
+                "an agent exports `prewarm`, `decide`, `entrypoint` and `shutdown`; the SDK's `agent!` macro does that"
+                    .into(),
             ),
             Self::Imports { .. } => {
                 Some("agents have no files, sockets or processes; see guest-sdk/wit for what they have".into())
@@ -371,7 +373,7 @@ impl Loader<'_> {
                 instance.instantiate(&proof).await?;
                 instance.prewarm(&proof).await
             };
-            within(&control, proof.limits.init_timeout, proof.engine.timers(), make).await?;
+            init_within(&control, &proof, make).await?;
             let cost = instance.prewarmed;
             if let Some(shelf) = proof.shelf.as_ref().filter(|shelf| shelf.target > 0) {
                 shelf.put(instance);
@@ -388,10 +390,8 @@ impl Loader<'_> {
     }
 
     fn template(&self, component: &Component, shelf: Option<Shelf>) -> Result<Template, AgentError> {
-        let slots = self
-            .engine
-            .slots_for(component)
-            .ok_or_else(|| AgentError::TooManyMemories { agent: self.name.into() })?;
+        let slots =
+            self.engine.slots_for(component).ok_or_else(|| AgentError::TooManyMemories { agent: self.name.into() })?;
         let linker = hostcalls::linker(self.engine).map_err(|error| self.host_error(&error))?;
         let pre = linker.instantiate_pre(component).map_err(|error| self.world_error(&error))?;
         Ok(Template {

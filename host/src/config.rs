@@ -167,22 +167,34 @@ pub const SETTINGS: &[Setting] = &[
         c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
         Ok(())
     }),
-    setting!("events", "off", "FILE", "Append every event as a line of JSON: a file, `-` for stdout, or `off`", |c, v| {
-        c.events = match v {
-            "off" => EventTarget::Off,
-            "-" => EventTarget::Stdout,
-            file => EventTarget::File(PathBuf::from(file)),
-        };
-        Ok(())
-    }),
-    setting!("log-level", "", "LEVEL", "off, error, warn, info, debug or trace [default: info, warn for many jobs]", |c, v| {
-        c.log_level = if v.is_empty() {
-            None
-        } else {
-            Some(v.parse().map_err(|_| "want off, error, warn, info, debug or trace".to_owned())?)
-        };
-        Ok(())
-    }),
+    setting!(
+        "events",
+        "off",
+        "FILE",
+        "Append every event as a line of JSON: a file, `-` for stdout, or `off`",
+        |c, v| {
+            c.events = match v {
+                "off" => EventTarget::Off,
+                "-" => EventTarget::Stdout,
+                file => EventTarget::File(PathBuf::from(file)),
+            };
+            Ok(())
+        }
+    ),
+    setting!(
+        "log-level",
+        "",
+        "LEVEL",
+        "off, error, warn, info, debug or trace [default: info, warn for many jobs]",
+        |c, v| {
+            c.log_level = if v.is_empty() {
+                None
+            } else {
+                Some(v.parse().map_err(|_| "want off, error, warn, info, debug or trace".to_owned())?)
+            };
+            Ok(())
+        }
+    ),
     setting!("log-format", "text", "FORMAT", "`text` or `json`", |c, v| {
         c.log_format = match v {
             "text" => LogFormat::Text,

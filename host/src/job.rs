@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::config::Limits;
 use crate::hostcalls::control::{Kill, StopBy, Warning};
 use run::Crash;
+use usage::micros;
 use verdict::{Code, Verdict};
 
 /// A killed guest notices at its next epoch check or at once while it waits; one that does not is dropped where it is.
@@ -45,7 +46,7 @@ enum Phase {
     /// Its entrypoint has returned, and its `shutdown` runs.
     Finishing { result: Result<(), String>, until: Instant },
     /// It is to die, and may not have noticed yet.
-    Killing { kill: Kill, until: Instant },
+    Killing { kill: Kill, due: Instant, until: Instant },
     /// It is over.
     Closed,
 }
@@ -70,7 +71,10 @@ pub(crate) enum Input {
     InstanceMade,
     StateReady,
     Launched,
-    StopAsked { by: StopBy, reason: String },
+    StopAsked {
+        by: StopBy,
+        reason: String,
+    },
     KillAsked,
     Warned(Warning),
     EntrypointReturned(Result<(), String>),
@@ -127,8 +131,7 @@ pub(crate) struct Life {
 impl Life {
     /// A job that has been admitted.
     pub(crate) fn begin(limits: Arc<Limits>, now: Instant) -> (Self, Output) {
-        let life =
-            Self { phase: Phase::Created, limits, created: now, launched: None, stop: None, time_warned: false };
+        let life = Self { phase: Phase::Created, limits, created: now, launched: None, stop: None, time_warned: false };
         (life, Output::Publish(Notice::Created))
     }
 
@@ -146,15 +149,15 @@ impl Life {
     pub(crate) fn advance(&mut self, now: Instant, input: Input) -> Vec<Output> {
         match (&self.phase, input) {
             (Phase::Closed, _) => Vec::new(),
-            (_, Input::Crashed(crash)) => self.close_crashed(crash),
+            (_, Input::Crashed(crash)) => self.close_crashed(now, crash),
             (_, Input::Warned(warning)) => vec![Output::Publish(notice_of(&warning))],
             (_, Input::TimeUp) => self.time_up(now),
             (Phase::Killing { kill, .. }, Input::EntrypointReturned(_) | Input::ShutdownReturned) => {
                 let kill = kill.clone();
-                self.close_killed(&kill, Vec::new())
+                self.close_killed(now, &kill, Vec::new())
             }
             (Phase::Killing { .. }, _) => Vec::new(),
-            (_, Input::KillAsked) => self.kill(now, Kill::Operator),
+            (_, Input::KillAsked) => self.kill(now, now, Kill::Operator),
             (_, Input::StopAsked { by, reason }) => self.stop(now, by, reason),
             (Phase::Created, Input::InstanceMade) => self.enter(Phase::Started, Notice::Started),
             (Phase::Started, Input::StateReady) => self.enter(Phase::Ready, Notice::Ready),
@@ -215,31 +218,29 @@ impl Life {
     }
 
     fn time_up(&mut self, now: Instant) -> Vec<Output> {
+        let Some(due) = self.wake_at().filter(|due| now >= *due) else { return Vec::new() };
         let limits = self.limits.clone();
-        let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         match &self.phase {
-            Phase::Created | Phase::Started | Phase::Ready if passed(self.wake_at()) => {
-                self.kill(now, Kill::InitTimeout { limit: limits.init_timeout })
+            Phase::Created | Phase::Started | Phase::Ready => {
+                self.kill(now, due, Kill::InitTimeout { limit: limits.init_timeout })
             }
-            Phase::Running if passed(self.grace_end()) => {
-                self.kill(now, Kill::ShutdownTimeout { grace: limits.shutdown_grace })
+            Phase::Running if self.grace_end() == Some(due) => {
+                self.kill(now, due, Kill::ShutdownTimeout { grace: limits.shutdown_grace })
             }
-            Phase::Running if passed(self.deadline()) => {
-                self.kill(now, Kill::Deadline { limit: limits.max_duration.unwrap_or_default() })
+            Phase::Running if self.deadline() == Some(due) => {
+                self.kill(now, due, Kill::Deadline { limit: limits.max_duration.unwrap_or_default() })
             }
-            Phase::Running if passed(self.time_warning()) => {
+            Phase::Running => {
                 self.time_warned = true;
                 let used = self.launched.map(|at| now - at).unwrap_or_default();
                 vec![Output::WarnOfTime { used, limit: limits.max_duration.unwrap_or_default() }]
             }
-            Phase::Finishing { until, .. } if now >= *until => {
-                self.kill(now, Kill::ShutdownTimeout { grace: limits.shutdown_grace })
-            }
-            Phase::Killing { kill, until } if now >= *until => {
+            Phase::Finishing { .. } => self.kill(now, due, Kill::ShutdownTimeout { grace: limits.shutdown_grace }),
+            Phase::Killing { kill, .. } => {
                 let kill = kill.clone();
-                self.close_killed(&kill, Vec::new())
+                self.close_killed(now, &kill, Vec::new())
             }
-            _ => Vec::new(),
+            Phase::Closed => Vec::new(),
         }
     }
 
@@ -256,25 +257,22 @@ impl Life {
         self.stop.as_ref().map(|(_, _, until)| *until)
     }
 
-    fn kill(&mut self, now: Instant, kill: Kill) -> Vec<Output> {
-        self.change(Phase::Killing { kill: kill.clone(), until: now + KILL_GRACE });
+    fn kill(&mut self, now: Instant, due: Instant, kill: Kill) -> Vec<Output> {
+        self.change(Phase::Killing { kill: kill.clone(), due, until: now + KILL_GRACE });
         vec![Output::KillGuest(kill)]
     }
 
-    fn close_crashed(&mut self, crash: Crash) -> Vec<Output> {
+    fn close_crashed(&mut self, now: Instant, crash: Crash) -> Vec<Output> {
         let place = match &self.phase {
             Phase::Finishing { .. } => "in shutdown: ",
             _ => "",
         };
         match crash {
-            Crash::Killed { kill, backtrace } => self.close_killed(&kill, backtrace),
-            Crash::Exit(0) => {
-                let verdict = self.verdict_of(Ok(()));
-                self.close(verdict)
-            }
+            Crash::Killed { kill, backtrace } => self.close_killed(now, &kill, backtrace),
             Crash::Exit(status) => {
-                let verdict = self.verdict_of(Err(format!("{place}the agent exited with status {status}")));
-                self.close(verdict)
+                let detail = format!("{place}the agent exited with status {status}");
+                let verdict = self.verdict_of(if status == 0 { Ok(()) } else { Err(detail.clone()) });
+                self.close(Verdict { detail, ..verdict })
             }
             Crash::OutOfFuel { backtrace } => {
                 let detail = format!("{place}used up {} units of fuel", self.limits.fuel.unwrap_or(u64::MAX));
@@ -297,12 +295,22 @@ impl Life {
         }
     }
 
-    fn close_killed(&mut self, kill: &Kill, backtrace: Vec<String>) -> Vec<Output> {
+    fn close_killed(&mut self, now: Instant, kill: &Kill, backtrace: Vec<String>) -> Vec<Output> {
         let (code, detail) = (code_of(kill), kill.to_string());
-        let verdict = Verdict { backtrace, ..Verdict::new(code, detail.clone()) };
+        let kill_lag_us = self.kill_lag(now, kill).map(micros);
+        let verdict = Verdict { backtrace, kill_lag_us, ..Verdict::new(code, detail.clone()) };
         let mut outputs = vec![Output::Publish(Notice::Killed { code, detail })];
         outputs.extend(self.close(verdict));
         outputs
+    }
+
+    /// How long after its time the guest was gone.
+    fn kill_lag(&self, now: Instant, kill: &Kill) -> Option<Duration> {
+        match (&self.phase, kill) {
+            (_, Kill::Unresponsive { ran, limit }) => Some(ran.saturating_sub(*limit)),
+            (Phase::Killing { due, .. }, _) => Some(now.saturating_duration_since(*due)),
+            _ => None,
+        }
     }
 
     /// The verdict on an entrypoint that returned.
@@ -326,7 +334,7 @@ impl Life {
 pub(crate) fn code_of(kill: &Kill) -> Code {
     match kill {
         Kill::Unresponsive { .. } => Code::Unresponsive,
-        Kill::InitTimeout { .. } => Code::InitTimeout,
+        Kill::InitTimeout { .. } | Kill::DecideTimeout { .. } => Code::InitTimeout,
         Kill::Deadline { .. } => Code::Deadline,
         Kill::Memory { .. } => Code::MemoryLimit,
         Kill::Hostcall { .. } | Kill::TooMany { .. } => Code::HostcallLimit,
@@ -340,10 +348,9 @@ fn notice_of(warning: &Warning) -> Notice {
         Warning::SlowToYield { ran } => {
             Notice::Warning { about: "unresponsive", detail: format!("ran for {ran:?} without waiting") }
         }
-        Warning::Budget(of) => Notice::Warning {
-            about: of.budget.as_str(),
-            detail: format!("{} of {} used", of.used, of.limit),
-        },
+        Warning::Budget(of) => {
+            Notice::Warning { about: of.budget.as_str(), detail: format!("{} of {} used", of.used, of.limit) }
+        }
     }
 }
 
@@ -386,11 +393,9 @@ mod tests {
 
     #[test]
     fn who_asked_decides_the_code() {
-        for (by, code) in [
-            (StopBy::Guest, Code::Completed),
-            (StopBy::Dispatcher, Code::Terminated),
-            (StopBy::Drain, Code::Drained),
-        ] {
+        for (by, code) in
+            [(StopBy::Guest, Code::Completed), (StopBy::Dispatcher, Code::Terminated), (StopBy::Drain, Code::Drained)]
+        {
             let now = Instant::now();
             let mut life = running(now);
             let outputs = life.advance(now, Input::StopAsked { by, reason: "enough".into() });
@@ -440,7 +445,7 @@ mod tests {
     }
 
     fn any_crash() -> impl Strategy<Value = Crash> {
-        let trap = Crash::Trap { kind: "unreachable".into(), detail: "d".into(), backtrace: Vec::new() };
+        let trap = Crash::Trap { kind: "unreachable", detail: "d".into(), backtrace: Vec::new() };
         prop_oneof![
             Just(trap),
             Just(Crash::OutOfFuel { backtrace: Vec::new() }),

@@ -28,11 +28,8 @@ impl Runtimes {
     /// When the system gives no threads.
     pub fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
-        let control = Builder::new_multi_thread()
-            .worker_threads(CONTROL_THREADS)
-            .thread_name("control")
-            .enable_all()
-            .build()?;
+        let control =
+            Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()?;
         let guests = Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("guest")

@@ -1,1 +1,20 @@
-#[test] fn x(){}
+//! The real binary, as a user runs it: one file for each behaviour.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod bad_input;
+mod cache;
+mod documentation;
+mod events;
+mod examples;
+mod harness;
+mod hostile;
+mod interrupt;
+mod limits;
+mod new_crate;
+mod prewarm;

@@ -8,20 +8,19 @@ use std::time::Duration;
 use wasm_worker_sdk::types::{LlmUsage, TtsUsage};
 use wasm_worker_sdk::{Agent, JobContext, Result, random, time::sleep};
 
-const ENTRIES: usize = 1 << 20;
+const ENTRIES: u32 = 2 << 20;
 const LOOKUPS: usize = 50_000;
 
 /// The table is part of the snapshot, so it must hold nothing that differs between jobs.
 #[derive(Default)]
 struct Usage {
-    table: Vec<u64>,
+    table: Vec<u32>,
 }
 
 impl Agent for Usage {
     fn prewarm(&mut self) -> Result {
-        // SplitMix64, whose output is all of 64 bits for each index.
-        self.table = (0..ENTRIES as u64).map(mix).collect();
-        log::info!("prewarm: a table of {} MiB", self.table.len() * size_of::<u64>() >> 20);
+        self.table = (0..ENTRIES).map(mix).collect();
+        log::info!("prewarm: a table of {} MiB", (self.table.len() * size_of::<u32>()) >> 20);
         Ok(())
     }
 
@@ -31,12 +30,14 @@ impl Agent for Usage {
             async move |reason| log_summary(&ctx, &reason)
         });
         let before = ctx.budget().fuel.used;
-        let mut index = random::u64();
+        let [a, b, c, d] = random::bytes(4).try_into().map_err(|_| "the host gave no four bytes")?;
+        let mut index = u32::from_le_bytes([a, b, c, d]);
         for _ in 0..LOOKUPS {
-            index = self.table[index as usize % ENTRIES];
+            let found = self.table.get((index % ENTRIES) as usize);
+            index = *found.ok_or("the table was not prewarmed")?;
         }
         let spent = ctx.budget().fuel.used - before;
-        log::info!("{LOOKUPS} lookups, the last found {index:016x}, took {spent} fuel");
+        log::info!("{LOOKUPS} lookups, the last found {index:08x}, took {spent} fuel");
         ctx.usage().llm(LlmUsage {
             provider: "example".into(),
             model: "table".into(),
@@ -71,11 +72,12 @@ fn log_summary(ctx: &JobContext, reason: &str) {
     }
 }
 
-fn mix(index: u64) -> u64 {
-    let mut z = index.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// The finalizer of MurmurHash3, which spreads each index over all 32 bits.
+fn mix(index: u32) -> u32 {
+    let mut h = index ^ 0x9e37_79b9;
+    h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
+    h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
+    h ^ (h >> 16)
 }
 
 wasm_worker_sdk::agent!(Usage);

@@ -65,9 +65,7 @@ impl BuildError {
             Self::Tool { .. } => Some("install Rust with rustup, https://rustup.rs".into()),
             Self::Target { .. } => Some(format!("`rustup target add {TARGET}` must work in that directory")),
             Self::Compile { .. } => None,
-            Self::NoComponent { .. } => {
-                Some("add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml".into())
-            }
+            Self::NoComponent { .. } => Some("add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml".into()),
         }
     }
 }
@@ -77,23 +75,33 @@ impl BuildError {
 /// # Errors
 /// When there is no crate, no toolchain, or the crate does not compile to a component.
 pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
-    if !dir.join("Cargo.toml").is_file() {
-        return Err(BuildError::NoCrate { dir: dir.to_owned() });
-    }
-    add_target(dir)?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(dir).args(["build", "--lib", "--profile", "agent", "--target", TARGET]);
-    cargo.arg("--message-format=json-render-diagnostics");
-    PROFILE.iter().for_each(|setting| {
-        cargo.args(["--config", setting]);
-    });
+    let mut cargo = component_build(dir)?;
+    cargo.args(["--lib", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     let failed = |source| BuildError::Tool { tool: "cargo", source };
-    let mut child = in_the_crates_toolchain(&mut cargo).stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut child = cargo.spawn().map_err(failed)?;
     let component = component_of(dir, &mut child);
     if !child.wait().map_err(failed)?.success() {
         return Err(BuildError::Compile { dir: dir.to_owned() });
     }
     component.ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+}
+
+/// `cargo build` for components of the crate in `dir`, once the target is there; what to build is the caller's to add.
+///
+/// # Errors
+/// When there is no crate, or the target cannot be added.
+pub fn component_build(dir: &Path) -> Result<Command, BuildError> {
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(BuildError::NoCrate { dir: dir.to_owned() });
+    }
+    add_target(dir)?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(dir).args(["build", "--profile", "agent", "--target", TARGET]);
+    for setting in PROFILE {
+        cargo.args(["--config", setting]);
+    }
+    in_the_crates_toolchain(&mut cargo);
+    Ok(cargo)
 }
 
 /// The component among the artifacts that cargo reports: the last one is the crate's own.
@@ -134,7 +142,7 @@ fn add_target(dir: &Path) -> Result<(), BuildError> {
 /// Started by `cargo run` or `cargo test`, this process carries cargo's and rustup's own variables; the crate's directory
 /// decides which toolchain it is built with.
 fn in_the_crates_toolchain(command: &mut Command) -> &mut Command {
-    for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+    for variable in ["RUSTUP_TOOLCHAIN", "CARGO"] {
         command.env_remove(variable);
     }
     command

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::hostcalls::Stage;
-use crate::job::admission::{describe, within};
+use crate::job::admission::{describe, init_within};
 use crate::job::instance::{Instance, Template};
 use crate::job::run::Crash;
 
@@ -64,6 +64,6 @@ async fn warm(template: &Template) -> Result<Instance, Crash> {
         instance.instantiate(template).await?;
         instance.prewarm(template).await
     };
-    within(&control, template.limits.init_timeout, template.engine.timers(), make).await?;
+    init_within(&control, template, make).await?;
     Ok(instance)
 }

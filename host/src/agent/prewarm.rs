@@ -16,7 +16,7 @@ use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::{AgentError, Loader};
 use crate::hostcalls::{HostState, Stage};
-use crate::job::admission::within;
+use crate::job::admission::init_within;
 use crate::job::instance::{Instance, PrewarmCost, Template};
 use crate::job::run::{Crash, call};
 
@@ -79,7 +79,7 @@ async fn run(template: &Template) -> Result<Warm, Crash> {
         returned.map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
         Ok(component)
     };
-    let outcome = within(&control, template.limits.init_timeout, template.engine.timers(), prewarm).await;
+    let outcome = init_within(&control, template, prewarm).await;
     control.log().finish();
     let component = outcome.map_err(|crash| crash.with_words(instance.store.data_mut().last_words.take()))?;
     let cost = instance.cost_so_far(&template.limits)?;

@@ -60,9 +60,12 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
     let runtimes = Runtimes::start()?;
     let agent = runtimes.block_on(load(&runtimes, source, &config));
     let printed = agent.and_then(|agent| {
-        let report =
-            Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.limits) };
-        let text = if args.json { serde_json::to_string_pretty(&report).map_err(std::io::Error::from)? } else { text(&report) };
+        let report = Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.limits) };
+        let text = if args.json {
+            serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?
+        } else {
+            text(&report)
+        };
         Ok(print(&text)?)
     });
     runtimes.shut_down();
@@ -70,11 +73,8 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
 }
 
 async fn load(runtimes: &Runtimes, source: source::Source, config: &Config) -> Result<Agent, Failure> {
-    let settings = EngineSettings {
-        slots: 4,
-        memory_bytes: config.limits.memory_bytes,
-        stack_bytes: config.limits.stack_bytes,
-    };
+    let settings =
+        EngineSettings { slots: 4, memory_bytes: config.limits.memory_bytes, stack_bytes: config.limits.stack_bytes };
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
     let events = Events::open(&config.events)?;
     let cache = open_cache(config);

@@ -38,8 +38,8 @@ pub(crate) struct RunArgs {
     /// How many jobs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "job")]
     count: u32,
-    /// How many of them at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "job")]
+    /// How many of them at once, up to 8000
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8_000), requires = "job")]
     concurrency: u32,
     #[command(flatten)]
     flags: JobFlags,
@@ -50,7 +50,10 @@ pub(crate) struct RunArgs {
 /// What came of one offer.
 enum Outcome {
     Closed(Box<Closed>),
-    Refused { job: String, refusal: Refusal },
+    Refused {
+        job: String,
+        refusal: Refusal,
+    },
     /// Interrupted before it was offered.
     NotStarted,
     /// The runtime of the guests is gone.
@@ -205,7 +208,13 @@ impl Runner {
             }
             Outcome::Refused { job, refusal } => {
                 let Refusal { reason, detail, terminate } = refusal;
-                print_json(&RefusalRecord { job, agent: self.agent.name(), refused: reason, detail, terminate: *terminate })?;
+                print_json(&RefusalRecord {
+                    job,
+                    agent: self.agent.name(),
+                    refused: reason,
+                    detail,
+                    terminate: *terminate,
+                })?;
                 summary.refused(refusal);
             }
             Outcome::NotStarted => summary.not_started += 1,

@@ -46,7 +46,11 @@ pub(crate) fn describe(closed: &Closed) -> String {
         lines.push(format!("  start    {} from admission to entrypoint", time(start)));
     }
     if usage.prewarm.fuel > 0 {
-        lines.push(format!("  prewarm  {} fuel, {} of CPU, for this job alone", usage.prewarm.fuel, time(usage.prewarm.cpu_us)));
+        lines.push(format!(
+            "  prewarm  {} fuel, {} of CPU, for this job alone",
+            usage.prewarm.fuel,
+            time(usage.prewarm.cpu_us)
+        ));
     }
     lines.push(format!("  memory   {} at most", ByteSize::b(usage.memory_peak_bytes as u64)));
     lines.push(format!("  log      {} lines, {} dropped", usage.log_lines, usage.log_dropped));
@@ -140,8 +144,15 @@ impl Summary {
             lines.push(format!("  fuel per job   {}", spread(&self.fuel)));
             lines.push(format!("  start (µs)     {}", spread(&self.start_us)));
             let mean = |micros: u64| Duration::from_micros(micros / ended as u64);
-            lines.push(format!("  CPU per job    {:?}, and {:?} for its prewarm", mean(self.cpu_us), mean(self.prewarm_cpu_us)));
-            lines.push(format!("  epoch thread   {} ticks, {} late, {:?} at worst", ticker.ticks, ticker.late, ticker.worst));
+            lines.push(format!(
+                "  CPU per job    {:?}, and {:?} for its prewarm",
+                mean(self.cpu_us),
+                mean(self.prewarm_cpu_us)
+            ));
+            lines.push(format!(
+                "  epoch thread   {} ticks, {} late, {:?} at worst",
+                ticker.ticks, ticker.late, ticker.worst
+            ));
         }
         lines.join("\n")
     }

@@ -54,7 +54,7 @@ impl HostState {
         self.meter.count(Interface::Clock, 0);
         self.give_handle("wasi:clocks/monotonic-clock")?;
         let timer = if after.is_zero() {
-            Timer::Now { yielded: false }
+            Timer::Now
         } else {
             Timer::At { due: Instant::now() + after.min(FOREVER), timers: self.timers.clone() }
         };
@@ -64,25 +64,15 @@ impl HostState {
 }
 
 enum Timer {
-    /// Due at once; the first wait still lets other jobs run.
-    Now {
-        yielded: bool,
-    },
-    At {
-        due: Instant,
-        timers: Handle,
-    },
+    Now,
+    At { due: Instant, timers: Handle },
 }
 
 #[async_trait]
 impl Pollable for Timer {
     async fn ready(&mut self) {
         match self {
-            Self::Now { yielded } => {
-                if !std::mem::replace(yielded, true) {
-                    tokio::task::yield_now().await;
-                }
-            }
+            Self::Now => {}
             Self::At { due, timers } => {
                 let sleep = {
                     let _timers = timers.enter();

@@ -31,6 +31,8 @@ pub(crate) enum Kill {
     Unresponsive { ran: Duration, limit: Duration },
     #[error("initialization timed out, killing it: it took longer than {limit:?}")]
     InitTimeout { limit: Duration },
+    #[error("`decide` took longer than {limit:?}")]
+    DecideTimeout { limit: Duration },
     #[error("the job ran longer than {limit:?}")]
     Deadline { limit: Duration },
     #[error("the job needs {wanted} bytes of memory, at most {limit} are allowed")]
@@ -112,7 +114,7 @@ impl Control {
     /// Tell the operator, and where it concerns a budget the guest.
     pub(crate) fn warn(&self, warning: Warning) {
         if let Warning::Budget(of) = &warning {
-            self.inbox.push(Event::LimitWarning(of.clone()));
+            self.inbox.push(Event::LimitWarning(*of));
         }
         lock(&self.news).push(News::Warning(warning));
         self.news_came.notify_one();

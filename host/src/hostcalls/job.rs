@@ -5,10 +5,10 @@ use std::time::Duration;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
+use super::HostState;
 use super::bindings::wasm_worker::agent::job::{Budget, Gauge, Host};
 use super::contract;
 use super::control::{StopBy, pairs_bytes};
-use super::HostState;
 use super::meter::{Interface, exact, fuel_used};
 
 impl Host for HostState {

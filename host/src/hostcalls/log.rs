@@ -27,7 +27,8 @@ pub(super) enum Printed {
 /// The log of one job.
 pub(crate) struct JobLog {
     agent: Arc<str>,
-    job: String,
+    /// Absent in `prewarm`.
+    job: Option<String>,
     fields: BTreeMap<String, String>,
     rate: Bucket,
     /// The last line of each standard stream, while it has no end yet.
@@ -45,7 +46,7 @@ impl JobLog {
         let rate = Bucket::full(lines_per_second);
         Self {
             agent,
-            job: String::new(),
+            job: None,
             fields: BTreeMap::new(),
             rate,
             unfinished: Default::default(),
@@ -56,7 +57,7 @@ impl JobLog {
     }
 
     pub(super) fn set_job(&mut self, id: &str) {
-        id.clone_into(&mut self.job);
+        self.job = Some(id.to_owned());
     }
 
     /// Returns the bytes of the fields that were replaced.
@@ -76,7 +77,7 @@ impl JobLog {
         macro_rules! line {
             ($level:ident) => {
                 if tracing::enabled!(target: "agent", tracing::Level::$level) {
-                    let (agent, job, message) = (&*self.agent, self.job.as_str(), clip(message));
+                    let (agent, job, message) = (&*self.agent, self.job.as_deref(), clip(message));
                     let fields = self.all_fields(fields);
                     tracing::event!(target: "agent", tracing::Level::$level, agent, job, fields, "{message}");
                 }

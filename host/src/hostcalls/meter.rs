@@ -232,6 +232,7 @@ mod tests {
         assert!(control.take_news().is_empty());
         meter.charge(150).unwrap();
         assert!(matches!(control.take_news().as_slice(), [News::Warning(Warning::Budget(_))]));
+        assert!(control.inbox.bytes() > 0 && control.inbox.pop().is_some(), "the guest is told, at its own cost");
         assert_eq!(meter.charge(200), Err(Kill::Memory { wanted: 1_050, limit: 1_000 }));
         meter.release(150);
         assert!(meter.memory_growing(500, 800, None).unwrap());

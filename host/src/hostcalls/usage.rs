@@ -41,7 +41,9 @@ impl Host for HostState {
         self.meter.count(Interface::Usage, bytes);
         let before = self.usage.0.len();
         if !self.usage.add(used) {
-            return Err(Kill::Hostcall { what: "models in the usage table", wanted: before + 1, limit: MODELS_MAX }.into());
+            return Err(
+                Kill::Hostcall { what: "models in the usage table", wanted: before + 1, limit: MODELS_MAX }.into()
+            );
         }
         if self.usage.0.len() > before {
             self.meter.charge(bytes + size_of::<ModelUsage>())?;

@@ -11,9 +11,9 @@ use super::code_of;
 use super::instance::{Instance, Template};
 use super::run::{Crash, call};
 use super::script::Scripted;
+use crate::hostcalls::Stage;
 use crate::hostcalls::contract::{Acceptance, Decision, JobInfo, Participant};
 use crate::hostcalls::control::{Control, Kill};
-use crate::hostcalls::Stage;
 
 /// The dispatcher is to be answered within 2 s, whatever happens.
 const DECIDE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -81,13 +81,13 @@ async fn decide(template: &Template, instance: &mut Instance, offer: &Offer) -> 
         Some(_) => DECIDE_TIMEOUT.max(template.limits.init_timeout),
         None => DECIDE_TIMEOUT,
     };
-    match within(&control, limit, template.engine.timers(), call_decide).await {
+    let kill = Kill::DecideTimeout { limit };
+    let decided = within(&control, limit, kill, template.engine.timers(), call_decide).await;
+    match decided.map_err(|crash| crash.with_words(instance.store.data_mut().last_words.take())) {
         Ok(Decision::Accept(acceptance)) => Ok(acceptance),
-        Ok(Decision::Reject(rejection)) => Err(Refusal {
-            reason: Refusal::REJECTED,
-            detail: rejection.reason,
-            terminate: rejection.terminate,
-        }),
+        Ok(Decision::Reject(rejection)) => {
+            Err(Refusal { reason: Refusal::REJECTED, detail: rejection.reason, terminate: rejection.terminate })
+        }
         Err(crash) => Err(refusal(&crash)),
     }
 }
@@ -99,10 +99,8 @@ fn refusal(crash: &Crash) -> Refusal {
 /// A crash in words, its code first.
 pub(crate) fn describe(crash: &Crash) -> String {
     match crash {
-        Crash::Trap { detail, backtrace, .. } => match backtrace.first() {
-            Some(function) => format!("trapped: {detail} in {function}"),
-            None => format!("trapped: {detail}"),
-        },
+        Crash::Trap { detail, .. } => format!("trapped: {detail}"),
+        Crash::Killed { kill: kill @ Kill::DecideTimeout { .. }, .. } => kill.to_string(),
         Crash::Killed { kill, .. } => format!("{}: {kill}", code_of(kill)),
         Crash::OutOfFuel { .. } => "out-of-fuel: used up its fuel".into(),
         Crash::Exit(status) => format!("the agent exited with status {status}"),
@@ -112,10 +110,21 @@ pub(crate) fn describe(crash: &Crash) -> String {
     }
 }
 
+/// Make an instance outside of a job, or prewarm one.
+pub(crate) async fn init_within<T>(
+    control: &Arc<Control>,
+    template: &Template,
+    guest: impl Future<Output = Result<T, Crash>>,
+) -> Result<T, Crash> {
+    let limit = template.limits.init_timeout;
+    within(control, limit, Kill::InitTimeout { limit }, template.engine.timers(), guest).await
+}
+
 /// Run a guest outside of a job, and kill it when it takes longer than `limit`.
-pub(crate) async fn within<T>(
+async fn within<T>(
     control: &Arc<Control>,
     limit: Duration,
+    kill: Kill,
     timers: &tokio::runtime::Handle,
     guest: impl Future<Output = Result<T, Crash>>,
 ) -> Result<T, Crash> {
@@ -127,14 +136,12 @@ pub(crate) async fn within<T>(
     tokio::select! {
         biased;
         result = &mut guest => return result,
-        () = soft => control.kill(Kill::InitTimeout { limit }),
+        () = soft => control.kill(kill.clone()),
     }
-    tokio::select! {
+    let killed = tokio::select! {
         biased;
-        result = &mut guest => match result {
-            Ok(_) => Err(Crash::Killed { kill: Kill::InitTimeout { limit }, backtrace: Vec::new() }),
-            crashed => crashed,
-        },
-        () = hard => Err(Crash::Killed { kill: Kill::InitTimeout { limit }, backtrace: Vec::new() }),
-    }
+        result = &mut guest => result.err(),
+        () = hard => None,
+    };
+    Err(killed.unwrap_or(Crash::Killed { kill, backtrace: Vec::new() }))
 }

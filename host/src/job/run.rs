@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::hostcalls::{Exit, HandleInSnapshot};
 use crate::hostcalls::control::{Control, Kill};
+use crate::hostcalls::{Exit, HandleInSnapshot};
 
 /// Frames of a backtrace that are kept.
 const FRAMES_MAX: usize = 32;
@@ -22,7 +22,7 @@ const FRAMES_MAX: usize = 32;
 #[derive(Clone, Debug)]
 pub(crate) enum Crash {
     /// The guest trapped, or broke the contract.
-    Trap { kind: String, detail: String, backtrace: Vec<String> },
+    Trap { kind: &'static str, detail: String, backtrace: Vec<String> },
     /// The host ended it.
     Killed { kill: Kill, backtrace: Vec<String> },
     /// It used up its fuel.
@@ -95,11 +95,11 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Crash::OutOfFuel { backtrace },
-        Some(trap) => Crash::Trap { kind: trap.to_string(), detail: trap.to_string(), backtrace },
+        Some(trap) => Crash::Trap { kind: trap_kind(*trap), detail: trap.to_string(), backtrace },
         // What is left is raised by the canonical ABI: a bad pointer, text that is not UTF-8, a handle that is none.
         None => {
             let detail = error.root_cause().to_string();
-            Crash::Trap { kind: "broken contract".into(), detail, backtrace }
+            Crash::Trap { kind: "broken-contract", detail, backtrace }
         }
     }
 }
@@ -120,18 +120,29 @@ fn flooded(error: &wasmtime::Error) -> Option<Kill> {
     None
 }
 
-/// Function names, innermost first.
+/// The stable name of a trap.
+fn trap_kind(trap: Trap) -> &'static str {
+    match trap {
+        Trap::StackOverflow => "stack-overflow",
+        Trap::MemoryOutOfBounds => "memory-out-of-bounds",
+        Trap::TableOutOfBounds => "table-out-of-bounds",
+        Trap::IndirectCallToNull => "indirect-call-to-null",
+        Trap::BadSignature => "bad-signature",
+        Trap::IntegerOverflow => "integer-overflow",
+        Trap::IntegerDivisionByZero => "divide-by-zero",
+        Trap::BadConversionToInteger => "bad-conversion-to-integer",
+        Trap::UnreachableCodeReached => "unreachable",
+        Trap::AllocationTooLarge => "allocation-too-large",
+        // The enum is not exhaustive; what is left comes from proposals that are off, or from the canonical ABI.
+        _ => "broken-contract",
+    }
+}
+
+/// Function names, innermost first. Functions without a name are the shims round a component's imports.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    backtrace
-        .frames()
-        .iter()
-        .take(FRAMES_MAX)
-        .map(|frame| match frame.func_name() {
-            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
-            None => format!("function {}", frame.func_index()),
-        })
-        .collect()
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    names.take(FRAMES_MAX).map(|name| format!("{:#}", rustc_demangle::demangle(name))).collect()
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -75,11 +75,7 @@ fn chat_topic() -> String {
 }
 
 /// Run a guest, and meanwhile let the script happen to it.
-pub(crate) async fn play_during<T>(
-    script: &[Scripted],
-    control: &Arc<Control>,
-    guest: impl Future<Output = T>,
-) -> T {
+pub(crate) async fn play_during<T>(script: &[Scripted], control: &Arc<Control>, guest: impl Future<Output = T>) -> T {
     if script.is_empty() {
         return guest.await;
     }

@@ -39,9 +39,10 @@ pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed
     instance.store.data_mut().assign(offer.info.clone(), participants);
     let launched = supervisor.live(&mut instance, &template, &offer.script).await;
 
-    let verdict = supervisor.verdict.take().unwrap_or_else(|| {
-        Verdict::new(Code::HostFault, "the supervisor ended without a verdict")
-    });
+    let verdict = supervisor
+        .verdict
+        .take()
+        .unwrap_or_else(|| Verdict::new(Code::HostFault, "the supervisor ended without a verdict"));
     let start_us = launched.map(|at| micros(at - created));
     let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us };
     super::teardown::close(ended, &supervisor.events)
@@ -65,12 +66,7 @@ struct Supervisor {
 
 impl Supervisor {
     /// From the admission to the verdict; returns when the entrypoint was called.
-    async fn live(
-        &mut self,
-        instance: &mut Instance,
-        template: &Template,
-        script: &[Scripted],
-    ) -> Option<Instant> {
+    async fn live(&mut self, instance: &mut Instance, template: &Template, script: &[Scripted]) -> Option<Instant> {
         self.step(instance.instantiate(template), |()| Input::InstanceMade).await?;
         self.step(instance.prewarm(template), |()| Input::StateReady).await?;
         if let Err(crash) = instance.reset_bill() {

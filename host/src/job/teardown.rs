@@ -55,8 +55,7 @@ pub(super) fn close(ended: Ended, events: &Events) -> Closed {
     usage.start_us = start_us;
     usage.wall_us = micros(created.elapsed());
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));
-    let closed =
-        Closed { job: info.id, agent: info.agent_name, room: info.room, identity, verdict, usage, activity };
+    let closed = Closed { job: info.id, agent: info.agent_name, room: info.room, identity, verdict, usage, activity };
     events.publish(&Event::JobClosed {
         agent: closed.agent.clone(),
         job: closed.job.clone(),

@@ -163,11 +163,9 @@ impl Code {
             Self::Completed | Self::Terminated | Self::Drained => Class::Ok,
             Self::Failed => Class::Failed,
             Self::Trapped => Class::Trapped,
-            Self::Unresponsive
-            | Self::OutOfFuel
-            | Self::Deadline
-            | Self::MemoryLimit
-            | Self::HostcallLimit => Class::Limit,
+            Self::Unresponsive | Self::OutOfFuel | Self::Deadline | Self::MemoryLimit | Self::HostcallLimit => {
+                Class::Limit
+            }
             Self::InitTimeout | Self::InitFailed => Class::Init,
             Self::ShutdownTimeout | Self::Killed => Class::Stopped,
             Self::Lost | Self::HostFault => Class::Host,
@@ -179,14 +177,18 @@ impl Code {
         match self {
             Self::Completed => "the agent's entrypoint returned without an error",
             Self::Failed => "the agent's entrypoint returned an error; the detail is that error's text",
-            Self::Trapped => "the agent crashed: a WebAssembly trap, such as a panic, a bad index or too deep a recursion",
+            Self::Trapped => {
+                "the agent crashed: a WebAssembly trap, such as a panic, a bad index or too deep a recursion"
+            }
             Self::Unresponsive => "the agent ran for `unresponsive-timeout` without waiting for anything",
             Self::InitTimeout => "making the instance or running `prewarm` took longer than `init-timeout`",
             Self::InitFailed => "making the instance or running `prewarm` failed",
             Self::OutOfFuel => "the agent used up `fuel-limit`",
             Self::Deadline => "the job ran longer than `max-duration`",
             Self::MemoryLimit => "memories, tables and host-side buffers of the job together passed `memory-limit`",
-            Self::HostcallLimit => "the agent asked the host for more than one job may have: bytes in a call, or handles",
+            Self::HostcallLimit => {
+                "the agent asked the host for more than one job may have: bytes in a call, or handles"
+            }
             Self::ShutdownTimeout => "the job was asked to stop and did not finish within `shutdown-grace`",
             Self::Terminated => "the dispatcher asked the job to stop, and it finished within the grace",
             Self::Drained => "the worker was stopped, and the job finished within the grace",
@@ -201,13 +203,17 @@ impl Code {
         match self {
             Self::Completed | Self::Terminated | Self::Drained => "nothing to do",
             Self::Failed => "read the detail; it comes from the agent",
-            Self::Trapped => "read the backtrace, innermost frame first; a Rust panic's message and place are in the detail",
+            Self::Trapped => {
+                "read the backtrace, innermost frame first; a Rust panic's message and place are in the detail"
+            }
             Self::Unresponsive => {
                 "await something in long computations (`time::sleep` of zero is enough), or raise --unresponsive-timeout"
             }
             Self::InitTimeout => "do less in `prewarm`, or raise --init-timeout",
             Self::InitFailed => "read the detail; run `wasm-worker inspect` to see prewarm alone",
-            Self::OutOfFuel => "see how much fuel a good run takes (`fuel` in its record), and set --fuel-limit above that",
+            Self::OutOfFuel => {
+                "see how much fuel a good run takes (`fuel` in its record), and set --fuel-limit above that"
+            }
             Self::Deadline => "end the job sooner, or raise --max-duration",
             Self::MemoryLimit => "see `memory_peak_bytes` in a good run's record, and set --memory-limit above that",
             Self::HostcallLimit => {
@@ -245,9 +251,12 @@ pub struct Verdict {
     pub retry: bool,
     /// What happened, in one line.
     pub detail: String,
-    /// The kind of trap, in wasmtime's words, for `trapped`.
+    /// The stable name of the trap, for `trapped`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trap: Option<String>,
+    pub trap: Option<&'static str>,
+    /// From the moment a limit of time was passed to the end of the guest, in microseconds, for a kill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_lag_us: Option<u64>,
     /// Function names, innermost first, for a trap or a kill.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
@@ -262,6 +271,7 @@ impl Verdict {
             retry: code.retry(),
             detail: detail.into(),
             trap: None,
+            kill_lag_us: None,
             backtrace: Vec::new(),
         }
     }

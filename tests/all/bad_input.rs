@@ -1,0 +1,146 @@
+//! Bad input gets a clear error, the right exit status, and loses nothing.
+
+use std::path::Path;
+
+use crate::harness::{Done, guest, run_guest, wasm_worker};
+
+fn run_file(dir: &Path, name: &str, bytes: &[u8]) -> Done {
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    wasm_worker(["run", path.to_str().unwrap(), "--job"]).done()
+}
+
+#[test]
+fn an_agent_that_is_no_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = wasm_worker(["run", "nothing-here.wasm", "--job"]).done();
+    missing.fails_with(
+        3,
+        &["the agent `nothing-here.wasm` cannot be read", "No such file", "hint: an agent is a `.wasm`"],
+    );
+
+    let text = run_file(dir.path(), "text.wasm", b"hello");
+    text.fails_with(3, &["agent `text` is not a WebAssembly component: it does not begin with `\\0asm`"]);
+    run_file(dir.path(), "empty.wasm", b"").fails_with(3, &["it does not begin with"]);
+    run_file(dir.path(), "short.wasm", b"\0asm\x0d").fails_with(3, &["it ends within its first 8 bytes"]);
+
+    let module = run_file(dir.path(), "module.wasm", b"\0asm\x01\0\0\0");
+    module.fails_with(3, &["it is a core module; want a component", "hint: `wasm-worker build DIR`"]);
+
+    let wat = run_file(dir.path(), "broken.wat", b"(component (core module (func))");
+    wat.fails_with(3, &["broken.wat` is not WebAssembly text", "expected"]);
+
+    let whole = std::fs::read(guest("randomness")).unwrap();
+    for cut in [8, 100, whole.len() / 2, whole.len() - 1] {
+        let done = run_file(dir.path(), "cut.wasm", &whole[..cut]);
+        done.fails_with(3, &["agent `cut` "]);
+    }
+}
+
+#[test]
+fn a_component_for_another_world() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = run_file(dir.path(), "other.wat", b"(component)");
+    other.fails_with(
+        3,
+        &[
+            "agent `other` does not implement `wasm-worker:agent`",
+            "it exports no `prewarm`, no `decide`, no `entrypoint`, no `shutdown`",
+            "hint: an agent exports",
+        ],
+    );
+
+    let greedy = br#"(component
+        (import "wasi:filesystem/types@0.2.6" (instance))
+        (import "wasi:sockets/tcp@0.2.6" (instance))
+        (import "wasi:clocks/wall-clock@0.2.6" (instance)))"#;
+    let greedy = run_file(dir.path(), "greedy.wat", greedy);
+    greedy.fails_with(
+        3,
+        &[
+            "imports what agents may not have: wasi:filesystem/types@0.2.6, wasi:sockets/tcp@0.2.6",
+            "hint: agents have no files, sockets or processes",
+        ],
+    );
+    assert!(!greedy.stderr.contains("wall-clock"));
+
+    let wrong_type = br#"(component
+        (core module $m (func (export "f")))
+        (core instance $i (instantiate $m))
+        (func $f (canon lift (core func $i "f")))
+        (export "prewarm" (func $f)) (export "decide" (func $f))
+        (export "entrypoint" (func $f)) (export "shutdown" (func $f)))"#;
+    run_file(dir.path(), "types.wat", wrong_type).fails_with(3, &["does not implement", "decide"]);
+}
+
+#[test]
+fn settings_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.toml");
+    std::fs::write(&file, "unresponsive = \"1s\"\nmemory-limit = \"lots\"\nlog-rate = 0\n").unwrap();
+    let config = ["--config", file.to_str().unwrap(), "--init-timeout", "10"];
+    run_guest("randomness", config).env("WASM_WORKER_HANDLE_LIMIT", "-1").done().fails_with(
+        2,
+        &[
+            "the configuration has 5 faults",
+            "`unresponsive` (",
+            "no such setting; known are `init-timeout`",
+            "`memory-limit`",
+            "`lots` is not usable: want a size above zero, such as 512KiB or 128MiB",
+            "`log-rate`",
+            "`init-timeout` (command line): `10` is not usable: want a time above zero with its unit",
+            "`handle-limit` (WASM_WORKER_HANDLE_LIMIT): `-1` is not usable",
+        ],
+    );
+
+    std::fs::write(&file, "not toml").unwrap();
+    let config = ["--config", file.to_str().unwrap()];
+    run_guest("randomness", config).done().fails_with(2, &["`config`", "not TOML", "line 1"]);
+    run_guest("randomness", ["--config", "nowhere.toml"]).done().fails_with(2, &["nowhere.toml", "cannot be read"]);
+}
+
+#[test]
+fn a_job_description_that_is_none() {
+    for (text, why) in [
+        ("", "EOF while parsing"),
+        ("{\"room\": 7}", "invalid type: integer `7`, expected a string at line 1 column 10"),
+        ("{\"rom\": \"x\"}", "unknown field `rom`, expected one of `room`"),
+        ("{\"inbox\": [{\"event\": {\"shout\": {}}}]}", "unknown variant `shout`"),
+        ("[]x", "trailing characters"),
+    ] {
+        let done = run_guest("randomness", ["--spec", "-"]).stdin(text).done();
+        done.fails_with(2, &["the job's description `-` is not one", why, "hint: for example"]);
+        assert_eq!(done.stdout, "");
+    }
+    run_guest("randomness", ["--spec", "none.json"]).done().fails_with(2, &["`none.json` cannot be read"]);
+}
+
+#[test]
+fn flags_that_contradict_each_other() {
+    let usage = |args: &[&str], part: &str| run_guest("randomness", args.iter().copied()).done().fails_with(2, &[part]);
+    usage(&["--spec", "-", "--room", "x"], "cannot be used with");
+    usage(&["--count", "0"], "0 is not in 1..");
+    usage(&["--attribute", "novalue"], "want NAME=VALUE");
+    usage(&["--concurrency", "100000"], "100000 is not in 1..=8000");
+    usage(&["--no-such-flag"], "unexpected argument");
+    let agent = guest("randomness");
+    let without = wasm_worker(["run", agent.to_str().unwrap()]).done();
+    without.fails_with(2, &["`run` without `--job`", "hint: pass `--job`"]);
+    wasm_worker(["run", agent.to_str().unwrap(), "--count", "2"]).done().fails_with(2, &["--job"]);
+    wasm_worker(["explain", "exploded"]).done().fails_with(2, &["exploded", "completed"]);
+}
+
+#[test]
+fn an_event_file_that_cannot_be_opened() {
+    let done = run_guest("randomness", ["--events", "/nowhere/events.jsonl"]).done();
+    done.fails_with(2, &["the event file `/nowhere/events.jsonl` cannot be opened", "caused by: No such file"]);
+    assert_eq!(done.stdout, "");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut started = run_guest("randomness", ["--count", "2000", "--concurrency", "8"]).start();
+    started.hang_up();
+    let done = started.done();
+    done.fails_with(1, &["Broken pipe"]);
+}

@@ -1,0 +1,88 @@
+//! The cache of compiled agents: what is trusted, and what happens when it cannot be used.
+
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Done, run_guest};
+
+fn run(cache: &Path) -> Done {
+    run_guest("randomness", ["--events", "-"]).env("WASM_WORKER_CACHE_DIR", cache).done()
+}
+
+fn cached(done: &Done) -> bool {
+    assert_eq!(done.exit, 0, "{}", done.stderr);
+    let lines = done.lines();
+    let loaded = lines.iter().find(|line| line["event"] == "agent.loaded").unwrap();
+    loaded["cached"].as_bool().unwrap()
+}
+
+fn artifacts(cache: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "agent")).collect()
+}
+
+#[test]
+fn the_second_run_is_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("not/there/yet");
+    assert!(!cached(&run(&cache)));
+    assert!(cached(&run(&cache)));
+    assert_eq!(artifacts(&cache).len(), 1);
+}
+
+#[test]
+fn a_file_that_was_tampered_with_is_refused_and_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path());
+    let [file] = artifacts(dir.path()).try_into().unwrap();
+    let good = std::fs::read(&file).unwrap();
+    let middle = good.len() / 2;
+    let mut flipped = good.clone();
+    flipped[middle] ^= 1;
+    for bad in [flipped, good[..middle].to_vec(), good[..10].to_vec(), Vec::new(), b"\x7fELF".repeat(100)] {
+        std::fs::write(&file, bad).unwrap();
+        let done = run(dir.path());
+        assert!(!cached(&done));
+        assert!(done.stderr.contains("cached agent refused, making it anew"), "{}", done.stderr);
+        assert!(cached(&run(dir.path())));
+    }
+}
+
+#[test]
+fn a_file_of_another_user_is_refused() {
+    let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(mine.path());
+    run(theirs.path());
+    let (my_file, their_file) = (artifacts(mine.path()).remove(0), artifacts(theirs.path()).remove(0));
+    std::fs::copy(their_file, my_file).unwrap();
+    let done = run(mine.path());
+    assert!(!cached(&done));
+    assert!(done.stderr.contains("its MAC is not ours"), "{}", done.stderr);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_costs_a_warning_and_no_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a-file");
+    std::fs::write(&file, "in the way").unwrap();
+    let done = run(&file.join("cache"));
+    assert!(!cached(&done));
+    assert!(done.stderr.contains("agents are compiled each time (set --cache-dir)"), "{}", done.stderr);
+
+    let broken = dir.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("mac.key"), "short").unwrap();
+    let done = run(&broken);
+    assert!(!cached(&done));
+    assert!(done.stderr.contains("its `mac.key` has 5 bytes, want 32; remove it"), "{}", done.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_user_can_read_the_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    run(&cache);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&cache), mode(&cache.join("mac.key"))), (0o700, 0o600));
+}

@@ -1,0 +1,84 @@
+//! The examples do what the README says of them.
+
+use serde_json::Value;
+
+use crate::harness::{Done, root, wasm_worker};
+
+fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
+    let path = root().join("examples").join(example);
+    wasm_worker(["run", path.to_str().unwrap(), "--job"]).args(args).done()
+}
+
+#[test]
+fn hello_completes_with_a_usage_record() {
+    let done = run("hello", ["--room", "lobby"]);
+    assert_eq!(done.exit, 0, "{}", done.stderr);
+    let record = done.record();
+    assert_eq!(record["verdict"]["code"], "completed");
+    assert_eq!(record["room"], "lobby");
+    assert!(record["usage"]["wait_us"].as_u64().unwrap() >= 20_000);
+    assert!(done.stderr.contains("hello, room `lobby`") && done.stderr.contains("✔ completed"), "{}", done.stderr);
+    let wasm = root().join("target/wasm32-wasip2/agent/hello.wasm");
+    assert!(std::fs::metadata(wasm).unwrap().len() < 150_000);
+}
+
+#[test]
+fn lifecycle_shows_every_hook_between_the_host_s_events() {
+    let done = run("lifecycle", ["--cache-dir", tempfile::tempdir().unwrap().path().to_str().unwrap()]);
+    let order = [
+        "1 prewarm",
+        "agent.loaded",
+        "2 decide",
+        "job.created",
+        "job.started",
+        "job.ready",
+        "job.launched",
+        "3 entrypoint",
+        "4 on_enter",
+        "5 on_user_turn_completed: `what is your name?`",
+        "6 llm_node",
+        "5 on_user_turn_completed: `(nobody should answer this)`",
+        "no reply to this turn",
+        "5 on_user_turn_completed: `goodbye`",
+        "6 llm_node",
+        "7 on_exit",
+        "8 entrypoint",
+        "9 shutdown callback: the user said goodbye",
+        "job.closed",
+    ];
+    let mut rest = done.stderr.as_str();
+    for step in order {
+        let at = rest.find(step).unwrap_or_else(|| panic!("`{step}` is missing or out of order in:\n{}", done.stderr));
+        rest = &rest[at + step.len()..];
+    }
+    assert!(done.stderr.contains(r#"fields="room=local target=lifecycle""#));
+    let record = done.record();
+    assert_eq!(record["identity"], "lifecycle-agent");
+    assert_eq!(record["usage"]["models"][0]["kind"], "llm");
+    assert_eq!(record["usage"]["models"][0]["output_tokens"], 10);
+    assert_eq!(record["activity"]["texts"][1]["text"], "you asked: what is your name?");
+}
+
+#[test]
+fn lifecycle_answers_a_user_in_the_room() {
+    let path = root().join("examples/lifecycle");
+    let spec = r#"{
+        "participants": [{"identity": "alice"}],
+        "inbox": [{"after_ms": 1, "event": {"text": {"sender": "alice", "text": "HELLO"}}}]
+    }"#;
+    let done = wasm_worker(["run", path.to_str().unwrap(), "--job", "--spec", "-"]).stdin(spec).done();
+    assert_eq!(done.exit, 0, "{}", done.stderr);
+    let refused = wasm_worker(["run", path.to_str().unwrap(), "--job", "--metadata", "not for me"]).done();
+    assert_eq!((refused.exit, refused.record()["refused"].as_str()), (4, Some("rejected")));
+}
+
+#[test]
+fn usage_prewarms_once_and_counts() {
+    let snapshot = run("usage", []).record();
+    let pool = run("usage", ["--prewarm", "pool"]).record();
+    let prewarm = |record: &Value| record["usage"]["prewarm"]["fuel"].as_u64().unwrap();
+    assert_eq!(prewarm(&snapshot), 0);
+    assert!(prewarm(&pool) > 1_000_000);
+    let models = snapshot["usage"]["models"].as_array().unwrap();
+    assert_eq!((&models[0]["kind"], &models[1]["kind"]), (&"llm".into(), &"tts".into()));
+}

@@ -1,0 +1,177 @@
+//! Runs `wasm-worker`, and makes the guests it runs.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use wasm_worker::agent::cargo;
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// The component of a guest in `tests/guests`, or that directory's `.wat`. All are built at the first call.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let dir = root().join("tests/guests");
+        let status = cargo::component_build(&dir).unwrap().arg("--examples").status().unwrap();
+        assert!(status.success(), "the guests do not compile");
+        target_dir().join(cargo::TARGET).join("agent/examples")
+    });
+    match root().join(format!("tests/guests/{name}.wat")) {
+        text if text.is_file() => text,
+        _ => built.join(format!("{name}.wasm")),
+    }
+}
+
+/// The binary lies in `<target>/<profile>`.
+fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_wasm-worker")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A cache that all tests of one run share, so that each guest is compiled once.
+fn cache_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| target_dir().join("test-agent-cache"))
+}
+
+/// One call of the program, to be finished.
+pub(crate) struct Call {
+    command: Command,
+    stdin: String,
+}
+
+/// `wasm-worker` with these arguments. The user's own settings do not reach it.
+pub(crate) fn wasm_worker<'a>(args: impl IntoIterator<Item = &'a str>) -> Call {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-worker"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WASM_WORKER_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("WASM_WORKER_CACHE_DIR", cache_dir()).args(args);
+    Call { command, stdin: String::new() }
+}
+
+/// `wasm-worker run GUEST --job` with more arguments.
+pub(crate) fn run_guest<'a>(name: &str, args: impl IntoIterator<Item = &'a str>) -> Call {
+    let guest = guest(name);
+    wasm_worker(["run", guest.to_str().unwrap(), "--job"]).args(args)
+}
+
+impl Call {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    pub(crate) fn stdin(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.stdin);
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Started {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(self.stdin.as_bytes()).unwrap();
+        Started { child }
+    }
+
+    /// Run to the end.
+    pub(crate) fn done(self) -> Done {
+        self.start().done()
+    }
+}
+
+/// A call that runs.
+pub(crate) struct Started {
+    child: Child,
+}
+
+impl Started {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Stop reading its standard output.
+    pub(crate) fn hang_up(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
+    pub(crate) fn done(self) -> Done {
+        let output = self.child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Done {
+            exit: output.status.code().expect("ended by a signal"),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+/// A call that has ended.
+pub(crate) struct Done {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// Every line of standard output, which is JSON.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The one record.
+    #[track_caller]
+    pub(crate) fn record(&self) -> Value {
+        let mut lines = self.lines();
+        assert_eq!(lines.len(), 1, "want one record:\n{}\n{}", self.stdout, self.stderr);
+        lines.remove(0)
+    }
+
+    /// The code of the one record's verdict.
+    #[track_caller]
+    pub(crate) fn code(&self) -> String {
+        let record = self.record();
+        record["verdict"]["code"].as_str().unwrap_or_else(|| panic!("no verdict in {record}")).to_owned()
+    }
+
+    /// The texts that the one job sent, by topic.
+    #[track_caller]
+    pub(crate) fn texts(&self) -> BTreeMap<String, Vec<String>> {
+        let mut texts = BTreeMap::<String, Vec<String>>::new();
+        for sent in self.record()["activity"]["texts"].as_array().unwrap() {
+            let part = |name: &str| sent[name].as_str().unwrap().to_owned();
+            texts.entry(part("topic")).or_default().push(part("text"));
+        }
+        texts
+    }
+
+    /// Exit status and a part of standard error.
+    #[track_caller]
+    pub(crate) fn fails_with(&self, exit: i32, parts: &[&str]) {
+        assert_eq!(self.exit, exit, "{}{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is missing in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
+    }
+}

@@ -1,0 +1,130 @@
+//! Guests that misbehave, each in one way: what becomes of them, whose doing it is, and how late they are stopped.
+
+use crate::harness::run_guest;
+
+/// A guest, its flags, and what must come of it.
+struct Row {
+    guest: &'static str,
+    flags: &'static [&'static str],
+    code: &'static str,
+    blame: &'static str,
+    exit: i32,
+    /// Part of the detail.
+    detail: &'static str,
+}
+
+const fn row(
+    guest: &'static str,
+    flags: &'static [&'static str],
+    code: &'static str,
+    exit: i32,
+    detail: &'static str,
+) -> Row {
+    Row { guest, flags, code, blame: "guest", exit, detail }
+}
+
+const UNRESPONSIVE: &[&str] = &["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms"];
+const DEADLINE: &[&str] = &["--max-duration", "300ms"];
+const GRACE: &[&str] = &["--shutdown-grace", "200ms"];
+const INIT: &[&str] = &["--init-timeout", "300ms"];
+
+const CORPUS: &[Row] = &[
+    row("spin", UNRESPONSIVE, "unresponsive", 12, "without waiting, at most 200ms is allowed"),
+    row("log_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("print_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("recurse", &[], "trapped", 11, "call stack exhausted"),
+    row("memory_bomb", &[], "memory-limit", 12, "at most 134217728 are allowed"),
+    row("text_flood", &["--memory-limit", "16MiB"], "memory-limit", 12, "at most 16777216 are allowed"),
+    row("unreachable", &[], "trapped", 11, "unreachable"),
+    row("panic", &[], "trapped", 11, "panicked at tests/guests/panic.rs:11:9: no third word in [\"one\", \"two\"]"),
+    row("divide", &[], "trapped", 11, "attempt to divide by zero"),
+    row("error", &[], "failed", 10, "invalid digit found in string"),
+    row("exit_zero", &[], "completed", 0, "exited with status 0"),
+    row("exit_seven", &[], "failed", 10, "exited with status 1"),
+    row("block", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("sleep", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("poll_loop", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("burn", &["--fuel-limit", "50M"], "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("slow_shutdown", GRACE, "shutdown-timeout", 14, "within 200ms"),
+    row("trap_in_shutdown", &[], "trapped", 11, "cannot clean up after `entrypoint returned`"),
+    row("large_call", &[], "hostcall-limit", 12, "bytes in one host call"),
+    row("random_flood", &[], "hostcall-limit", 12, "bytes of randomness in one call"),
+    row("handle_leak", &[], "hostcall-limit", 12, "open handles"),
+    row("prewarm_spin", INIT, "init-timeout", 13, "initialization timed out, killing it: it took longer than 300ms"),
+    row("prewarm_error", &[], "init-failed", 13, "prewarm failed: the table is not there"),
+    row("prewarm_panic", &[], "init-failed", 13, "the table is upside down"),
+    row("prewarm_large", &[], "memory-limit", 12, "at most 134217728 are allowed"),
+];
+
+#[test]
+fn every_hostile_guest_gets_its_verdict() {
+    let mut wrong = Vec::new();
+    println!("{:<18} {:<16} {:<16} {:<7} {:>9} {:>10}", "guest", "expected", "found", "blame", "kill lag", "peak");
+    for row in CORPUS {
+        let done = run_guest(row.guest, row.flags.iter().copied().chain(["--log-level", "off"])).done();
+        let record = done.record();
+        let verdict = &record["verdict"];
+        let text = |name: &str| verdict[name].as_str().unwrap_or_default().to_owned();
+        let lag = verdict["kill_lag_us"].as_u64().map_or_else(|| "-".into(), |micros| format!("{micros} µs"));
+        let peak = record["usage"]["memory_peak_bytes"].as_u64().unwrap_or(0) >> 10;
+        println!("{:<18} {:<16} {:<16} {:<7} {lag:>9} {peak:>6} KiB", row.guest, row.code, text("code"), text("blame"));
+        let right = text("code") == row.code
+            && text("blame") == row.blame
+            && done.exit == row.exit
+            && text("detail").contains(row.detail);
+        if !right {
+            wrong.push(format!("{}: exit {} with {verdict}", row.guest, done.exit));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_trap_comes_with_the_names_of_its_functions() {
+    let record = run_guest("recurse", []).done().record();
+    let backtrace = record["verdict"]["backtrace"].as_array().unwrap();
+    assert_eq!(backtrace[0], "recurse::deeper");
+    assert!(backtrace.len() > 10);
+    assert_eq!(record["verdict"]["trap"], "stack-overflow");
+}
+
+#[test]
+fn a_kill_comes_with_the_place_where_the_guest_was() {
+    let record = run_guest("block", DEADLINE.iter().copied()).done().record();
+    let backtrace = record["verdict"]["backtrace"].to_string();
+    assert!(backtrace.contains("block_on_pollables"), "{backtrace}");
+    assert!(backtrace.contains("entrypoint"), "{backtrace}");
+}
+
+#[test]
+fn who_ends_a_job_decides_its_verdict() {
+    let terminate = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "room is closing"}}}]}"#;
+    let done = run_guest("obedient", ["--spec", "-"]).stdin(terminate).done();
+    assert_eq!((done.code().as_str(), done.exit), ("terminated", 0));
+    assert_eq!(done.record()["verdict"]["blame"], "dispatcher");
+    assert_eq!(done.texts()["end"], ["room is closing"]);
+
+    let done = run_guest("ignore_stop", ["--spec", "-", "--shutdown-grace", "100ms"]).stdin(terminate).done();
+    assert_eq!((done.code().as_str(), done.exit), ("shutdown-timeout", 14));
+
+    let kill = r#"{"inbox": [{"after_ms": 20, "event": {"kill": {}}}]}"#;
+    let done = run_guest("sleep", ["--spec", "-"]).stdin(kill).done();
+    assert_eq!((done.code().as_str(), done.exit), ("killed", 14));
+    assert_eq!(done.record()["verdict"]["blame"], "operator");
+    assert_eq!(done.record()["verdict"]["retry"], true);
+}
+
+#[test]
+fn an_agent_that_does_not_decide_has_refused() {
+    let done = run_guest("reject", []).done();
+    let record = done.record();
+    assert_eq!((done.exit, &record["refused"], &record["terminate"]), (4, &"rejected".into(), &true.into()));
+    assert_eq!(record["detail"], "never in the mood");
+
+    let record = run_guest("spin_decide", []).done().record();
+    assert_eq!(record["refused"], "decide-failed");
+    assert_eq!(record["detail"], "`decide` took longer than 1.5s");
+
+    let record = run_guest("panic_decide", []).done().record();
+    assert!(record["detail"].as_str().unwrap().contains("cannot decide on AJ_"), "{record}");
+}

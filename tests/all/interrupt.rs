@@ -1,0 +1,67 @@
+//! Ctrl-C and SIGTERM: jobs are asked to stop within their grace, then killed, and what was cut short is said.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Started, run_guest};
+
+/// Long enough for the program to have started its jobs.
+const SETTLED: Duration = Duration::from_millis(1_500);
+
+#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
+fn settle(pause: Duration) {
+    std::thread::sleep(pause);
+}
+
+fn started(guest: &str, args: &[&str]) -> Started {
+    // So that the guest comes from the cache.
+    run_guest("reject", []).done();
+    run_guest(guest, args.iter().copied().chain(["--max-duration", "1ms"])).done();
+    let started = run_guest(guest, args.iter().copied()).start();
+    settle(SETTLED);
+    started
+}
+
+#[test]
+fn a_job_that_stops_in_time_is_drained() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let job = started("obedient", &[]);
+        job.signal(signal);
+        let done = job.done();
+        assert_eq!((done.code().as_str(), done.exit), ("drained", 0), "{}", done.stderr);
+        assert!(done.stderr.contains("asking 1 job to stop"), "{}", done.stderr);
+        assert_eq!(done.texts()["end"], ["interrupted"]);
+    }
+}
+
+#[test]
+fn jobs_that_were_not_offered_yet_are_counted() {
+    let jobs = started("obedient", &["--count", "100", "--concurrency", "3"]);
+    jobs.signal(Signal::INT);
+    let done = jobs.done();
+    assert_eq!(done.exit, 130);
+    assert_eq!(done.lines().len(), 3);
+    assert!(done.lines().iter().all(|record| record["verdict"]["code"] == "drained"));
+    assert!(done.stderr.contains("interrupted: 97 not started, 0 cut short"), "{}", done.stderr);
+}
+
+#[test]
+fn the_second_signal_kills() {
+    let job = started("ignore_stop", &[]);
+    job.signal(Signal::INT);
+    settle(Duration::from_millis(200));
+    job.signal(Signal::INT);
+    let done = job.done();
+    assert_eq!((done.code().as_str(), done.exit), ("killed", 130), "{}", done.stderr);
+    assert!(done.stderr.contains("killing 1 job"), "{}", done.stderr);
+}
+
+#[test]
+fn a_job_that_ignores_the_signal_ends_with_its_grace() {
+    let job = started("ignore_stop", &["--shutdown-grace", "300ms"]);
+    job.signal(Signal::INT);
+    let done = job.done();
+    assert_eq!((done.code().as_str(), done.exit), ("shutdown-timeout", 130), "{}", done.stderr);
+    assert!(done.stderr.contains("interrupted: 0 not started, 1 cut short"), "{}", done.stderr);
+}

@@ -1,0 +1,86 @@
+//! The limits: their precision, their sources, and the warnings before them.
+
+use std::time::Duration;
+
+use crate::harness::{guest, run_guest, wasm_worker};
+
+#[test]
+fn an_endless_loop_ends_within_a_few_epochs_of_its_limit() {
+    let done = run_guest("spin", ["--unresponsive-timeout", "100ms"]).done();
+    let usage = &done.record()["usage"];
+    assert_eq!(done.code(), "unresponsive");
+    // Run time, not wall time: a machine that is busy with other tests does not count.
+    let cpu = Duration::from_micros(usage["cpu_us"].as_u64().unwrap());
+    assert!(cpu >= Duration::from_millis(100) && cpu < Duration::from_millis(150), "{cpu:?}");
+}
+
+#[test]
+fn waiting_is_not_running() {
+    let done = run_guest("sleep", ["--unresponsive-timeout", "50ms", "--max-duration", "400ms"]).done();
+    assert_eq!(done.code(), "deadline");
+    let usage = &done.record()["usage"];
+    let (waited, cpu) = (usage["wait_us"].as_u64().unwrap(), usage["cpu_us"].as_u64().unwrap());
+    assert!(waited >= 390_000 && cpu < 50_000, "{usage}");
+}
+
+#[test]
+fn the_same_work_takes_the_same_fuel() {
+    let args = ["--count", "200", "--concurrency", "16", "--spec", "-"];
+    let stop = r#"{"inbox": [{"event": {"terminate": {"reason": "enough"}}}]}"#;
+    let done = run_guest("obedient", args).stdin(stop).done();
+    assert_eq!(done.exit, 0, "{}", done.stderr);
+    let fuel: Vec<u64> = done.lines().iter().map(|record| record["usage"]["fuel"].as_u64().unwrap()).collect();
+    assert_eq!(fuel.len(), 200);
+    assert!(fuel.iter().all(|of_job| *of_job == fuel[0] && *of_job > 0), "{fuel:?}");
+}
+
+#[test]
+fn a_guest_hears_of_its_budgets_before_they_are_used_up() {
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let file = events.path().to_str().unwrap();
+    let done = run_guest("budget", ["--fuel-limit", "1G", "--memory-limit", "16MiB", "--events", file]).done();
+    assert_eq!(done.code(), "completed");
+    assert_eq!(done.texts()["warning"], ["BudgetKind::Memory", "BudgetKind::Fuel"]);
+    let written = std::fs::read_to_string(file).unwrap();
+    assert_eq!(written.matches("\"job.warning\"").count(), 2, "{written}");
+
+    let done = run_guest("sleep", ["--max-duration", "200ms", "--events", "-"]).done();
+    assert!(done.stdout.contains(r#""event":"job.warning""#) && done.stdout.contains(r#""about":"time""#));
+}
+
+#[test]
+fn the_operator_hears_of_a_guest_that_does_not_yield() {
+    let done = run_guest("spin", ["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms"]).done();
+    let warnings = done.stderr.matches("about=\"unresponsive\"").count();
+    assert_eq!(warnings, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("job is unresponsive, killing it"));
+}
+
+#[test]
+fn lines_over_the_rate_are_dropped_and_counted() {
+    let done = run_guest("log_loop", ["--log-rate", "5", "--unresponsive-timeout", "200ms"]).done();
+    let usage = &done.record()["usage"];
+    let (written, dropped) = (usage["log_lines"].as_u64().unwrap(), usage["log_dropped"].as_u64().unwrap());
+    assert!((5..=10).contains(&written) && dropped > 100, "{usage}");
+    assert_eq!(usage["hostcalls"]["log"]["calls"].as_u64().unwrap(), written + dropped);
+    assert_eq!(done.stderr.matches(" agent: line ").count() as u64, written);
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("worker.toml");
+    std::fs::write(&file, "fuel-limit = \"1k\"\nmax-duration = \"7s\"\nhandle-limit = 77\n").unwrap();
+    let agent = guest("obedient");
+    let args = ["inspect", agent.to_str().unwrap(), "--json", "--config", file.to_str().unwrap()];
+    let done = wasm_worker(args.into_iter().chain(["--fuel-limit", "5G"]))
+        .env("WASM_WORKER_FUEL_LIMIT", "2k")
+        .env("WASM_WORKER_MAX_DURATION", "8s")
+        .done();
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let limits = &report["limits"];
+    assert_eq!(limits["fuel-limit"], "5000000000");
+    assert_eq!(limits["max-duration"], "8s");
+    assert_eq!(limits["handle-limit"], 77);
+    assert_eq!(limits["unresponsive-timeout"], "10s");
+}

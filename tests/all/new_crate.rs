@@ -1,0 +1,83 @@
+//! `new` and `build`: crates outside of this repository, and those that do not compile.
+
+use std::path::Path;
+
+use crate::harness::{root, wasm_worker};
+
+#[test]
+fn a_new_crate_builds_and_runs_outside_of_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
+    assert_eq!(made.exit, 0, "{}", made.stderr);
+    assert!(made.stderr.contains("wasm-worker run my-agent --job"));
+    let ran = wasm_worker(["run", "my-agent", "--job"]).dir(dir.path()).done();
+    assert_eq!((ran.exit, ran.code().as_str()), (0, "completed"), "{}", ran.stderr);
+    assert_eq!(ran.record()["agent"], "my-agent");
+
+    let built = wasm_worker(["build", "my-agent"]).dir(dir.path()).done();
+    assert_eq!(built.exit, 0, "{}", built.stderr);
+    assert!(Path::new(built.stdout.trim()).is_file());
+
+    let source = dir.path().join("my-agent/src/lib.rs");
+    let broken = std::fs::read_to_string(&source).unwrap().replace("Ok(())", "Ok(1)");
+    std::fs::write(&source, broken).unwrap();
+    let failed = wasm_worker(["run", "my-agent", "--job"]).dir(dir.path()).done();
+    failed.fails_with(3, &["mismatched types", "src/lib.rs:", "error: the crate in `my-agent` does not compile"]);
+    assert_eq!(failed.stdout, "");
+}
+
+#[test]
+fn a_name_that_cannot_be_one_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["My-Agent", "1st", "a b", "../up", "test"] {
+        let failed = wasm_worker(["new", name]).dir(dir.path()).done();
+        failed.fails_with(2, &["cannot be the name of an agent crate", "hint: want lower-case letters"]);
+    }
+    std::fs::create_dir(dir.path().join("there")).unwrap();
+    wasm_worker(["new", "there"]).dir(dir.path()).done().fails_with(2, &["`there` exists already"]);
+    let missing = wasm_worker(["new", "agent", "--sdk", "nowhere"]).dir(dir.path()).done();
+    missing.fails_with(2, &["`nowhere` is not the directory of the guest SDK"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something was left behind");
+}
+
+#[test]
+fn a_directory_that_is_no_crate_and_a_crate_that_is_no_component() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    wasm_worker(["build", path]).done().fails_with(3, &["has no `Cargo.toml`", "hint: `wasm-worker new NAME`"]);
+    wasm_worker(["run", path, "--job"]).done().fails_with(3, &["is not the directory of a crate"]);
+
+    let sdk = root().join("guest-sdk");
+    wasm_worker(["build", sdk.to_str().unwrap()]).done().fails_with(3, &["builds no component", "crate-type"]);
+}
+
+/// A toolchain without the target, and a rustup that does what it is told and tells it.
+#[cfg(unix)]
+#[test]
+fn a_missing_target_is_added_with_rustup() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
+    let tools = dir.path().join("bin");
+    std::fs::create_dir(&tools).unwrap();
+    let script = |name: &str, text: &str| {
+        let path = tools.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    script("rustc", "echo /nowhere");
+    script("cargo", "echo cargo \"$1\" >> calls; exit 1");
+    script("rustup", "echo rustup \"$@\" >> calls");
+    let run = || {
+        let path = dir.path().to_str().unwrap();
+        wasm_worker(["build", path]).env("PATH", &tools).env("RUSTUP_AUTO_INSTALL", "0").done()
+    };
+    run().fails_with(3, &["adding the target `wasm32-wasip2` with rustup", "does not compile"]);
+    let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap();
+    assert_eq!(calls, "rustup target add wasm32-wasip2\ncargo build\n");
+
+    script("rustup", "echo no network >&2; exit 1");
+    run().fails_with(3, &["no network", "`rustup target add wasm32-wasip2` failed", "hint:"]);
+    std::fs::remove_file(tools.join("rustc")).unwrap();
+    run().fails_with(3, &["`rustc` cannot be started", "https://rustup.rs"]);
+}

@@ -1,0 +1,30 @@
+//! Uses 90 % of its memory and fuel, and says which warnings came.
+
+use std::time::Duration;
+
+use wasm_worker_sdk::{Agent, Event, JobContext, Result, time::timeout};
+
+#[derive(Default)]
+struct Budget;
+
+impl Agent for Budget {
+    async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        let limit = ctx.budget().memory_bytes.limit.unwrap_or_default();
+        let memory = std::hint::black_box(vec![1_u8; (limit * 0.88) as usize]);
+        let fuel = ctx.budget().fuel.limit.unwrap_or_default();
+        while ctx.budget().fuel.used < fuel * 0.9 {
+            (0..10_000_u64).for_each(|n| {
+                std::hint::black_box(n);
+            });
+        }
+        drop(memory);
+        while let Some(event) = timeout(Duration::from_millis(200), ctx.next_event()).await {
+            if let Event::LimitWarning(warning) = event {
+                ctx.send_text("warning", &format!("{:?}", warning.budget))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+wasm_worker_sdk::agent!(Budget);
