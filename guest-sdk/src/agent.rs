@@ -1,8 +1,8 @@
 //! The one trait that an agent implements.
 
 use crate::session::{AgentSession, ChatContext, ChatMessage};
-use crate::types::{Acceptance, Decision, JobInfo};
-use crate::{JobContext, Result};
+use crate::types::{Acceptance, Decision, JobInfo, Rejection};
+use crate::{Event, JobContext, Result};
 
 /// An agent: what it prepares once, which jobs it takes, and what it does in one.
 ///
@@ -21,12 +21,7 @@ pub trait Agent: Default + 'static {
     /// the job begins.
     fn decide(&mut self, offer: &JobInfo) -> Decision {
         let _ = offer;
-        Decision::Accept(Acceptance {
-            identity: None,
-            name: String::new(),
-            metadata: String::new(),
-            attributes: Vec::new(),
-        })
+        Decision::accept()
     }
 
     /// The job. Its end is the job's end; an error makes the job fail with that error's text.
@@ -42,7 +37,7 @@ pub trait Agent: Default + 'static {
         Ok(())
     }
 
-    /// The session is about to end. Not called after a kill.
+    /// The session is about to end, for whatever reason. Not called after a trap or a kill.
     async fn on_exit(&mut self, session: &AgentSession<'_>) -> Result {
         let _ = session;
         Ok(())
@@ -50,6 +45,7 @@ pub trait Agent: Default + 'static {
 
     /// A user has said something, and no reply has been made yet. Change the message or the conversation here, or return
     /// [`StopResponse`](crate::StopResponse) to make no reply. Any other error is logged, and the turn is dropped.
+    /// `chat` is a copy for this one reply; `message` is kept.
     async fn on_user_turn_completed(
         &mut self,
         session: &AgentSession<'_>,
@@ -60,9 +56,44 @@ pub trait Agent: Default + 'static {
         Ok(())
     }
 
-    /// The reply to the conversation so far; `None` says nothing. The default has no model to ask, so it says nothing.
+    /// Something happened that is neither a turn nor the end: somebody came or went, data, a limit warning.
+    async fn on_event(&mut self, session: &AgentSession<'_>, event: Event) -> Result {
+        let _ = session;
+        log::debug!("{event:?}");
+        Ok(())
+    }
+
+    /// The reply to the conversation so far; `None`, or [`StopResponse`](crate::StopResponse), says nothing. After three
+    /// errors in a row the session ends with the last of them. The default has no model to ask, so it says nothing.
     async fn llm_node(&mut self, session: &AgentSession<'_>, chat: &ChatContext) -> Result<Option<String>> {
         let _ = (session, chat);
         Ok(None)
+    }
+}
+
+impl Decision {
+    /// Take the job, with nothing special.
+    ///
+    /// ```no_run
+    /// let decision = wasm_worker_sdk::types::Decision::accept();
+    /// ```
+    pub fn accept() -> Self {
+        Self::Accept(Acceptance::default())
+    }
+
+    /// Refuse the job. With `terminate` nobody else is asked either, which is what LiveKit's own `reject` does.
+    ///
+    /// ```no_run
+    /// let decision = wasm_worker_sdk::types::Decision::reject("closed today", true);
+    /// ```
+    pub fn reject(reason: &str, terminate: bool) -> Self {
+        Self::Reject(Rejection { reason: reason.into(), terminate })
+    }
+}
+
+impl Default for Acceptance {
+    /// The identity `agent-<job id>`, and nothing else.
+    fn default() -> Self {
+        Self { identity: None, name: String::new(), metadata: String::new(), attributes: Vec::new() }
     }
 }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use crate::Result;
 use crate::bindings::wasm_worker::agent::{job, room};
-use crate::inbox::{Event, Inbox};
-use crate::types::{AgentState, Budget, JobInfo, Participant, ShutdownRequest};
+use crate::inbox::{Event, Inbox, State};
+use crate::types::{AgentState, Budget, JobInfo, Participant, ParticipantKind, SendOptions, ShutdownRequest};
 use crate::usage::UsageCollector;
 
 type ShutdownCallback = Box<dyn FnOnce(String) -> Pin<Box<dyn Future<Output = ()>>>>;
@@ -44,6 +44,7 @@ impl JobContext {
     /// told, and the host's shutdown grace starts to count.
     pub fn shutdown(&self, reason: &str) {
         job::shutdown(reason);
+        self.0.inbox.stop();
     }
 
     /// Run something once the entrypoint has returned. It is given the reason of the end. Callbacks run in the order in
@@ -64,9 +65,15 @@ impl JobContext {
     }
 
     pub(crate) async fn run_shutdown_callbacks(&self, reason: String) {
-        let callbacks = self.0.shutdown_callbacks.take();
-        for callback in callbacks {
-            callback(reason.clone()).await;
+        // A callback may add another.
+        loop {
+            let callbacks = self.0.shutdown_callbacks.take();
+            if callbacks.is_empty() {
+                return;
+            }
+            for callback in callbacks {
+                callback(reason.clone()).await;
+            }
         }
     }
 
@@ -75,11 +82,13 @@ impl JobContext {
         self.0.log_fields.borrow().clone()
     }
 
-    /// Set fields that every later log line of this job carries, beside those set before.
+    /// Set fields that every later log line of this job carries, beside those set before; an empty value removes one.
     pub fn set_log_context_fields<'a>(&self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let fields: Vec<(String, String)> = fields.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         job::set_log_fields(&fields);
-        self.0.log_fields.borrow_mut().extend(fields);
+        let mut kept = self.0.log_fields.borrow_mut();
+        kept.extend(fields);
+        kept.retain(|_, value| !value.is_empty());
     }
 
     /// The job's own bill so far: fuel, memory and time, each with its limit where there is one.
@@ -92,15 +101,16 @@ impl JobContext {
         UsageCollector
     }
 
-    /// The next thing that happens to this job. A request to stop is also seen by
-    /// [`shutdown_requested`](Self::shutdown_requested).
+    /// The next thing that happens to this job. Each event is given out once, so only one part of an agent can read them;
+    /// while an [`AgentSession`](crate::AgentSession) runs, that is the session. A request to stop is also seen by
+    /// [`shutdown_requested`](Self::shutdown_requested), by everyone who waits there.
     pub async fn next_event(&self) -> Event {
-        self.0.inbox.next().await
+        self.0.inbox.wait_until(State::next).await
     }
 
     /// Wait until this job is asked to stop.
     pub async fn shutdown_requested(&self) -> ShutdownRequest {
-        self.0.inbox.shutdown_requested().await
+        self.0.inbox.wait_until(|state| state.shutdown.clone()).await
     }
 
     /// Everyone else who is in the room now.
@@ -108,25 +118,42 @@ impl JobContext {
         room::participants()
     }
 
-    /// Wait for a participant: anyone, or the one with this identity.
+    /// Wait for a participant: the one with this identity, or anyone who is a person, by whatever way they came.
     pub async fn wait_for_participant(&self, identity: Option<&str>) -> Participant {
-        let wanted = |participant: &Participant| identity.is_none_or(|identity| participant.identity == identity);
+        let wanted = |who: &Participant| identity.map_or_else(|| is_person(who), |identity| who.identity == identity);
         self.0.inbox.wait_until(|_| room::participants().into_iter().find(wanted)).await
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.0.inbox
     }
 
     /// Send one whole text on a topic to everyone in the room.
     pub fn send_text(&self, topic: &str, text: &str) -> Result {
-        room::send_text(topic, text).map_err(|error| format!("sending a text on `{topic}` failed: {error}").into())
+        self.send_text_with(topic, text, &SendOptions { destinations: Vec::new(), attributes: Vec::new() })
+    }
+
+    /// Send one whole text on a topic, to some participants or with attributes.
+    pub fn send_text_with(&self, topic: &str, text: &str, options: &SendOptions) -> Result {
+        Ok(room::send_text(topic, text, options)?)
     }
 
     /// Set attributes of the agent's own participant; an empty value removes one.
     pub fn set_attributes<'a>(&self, attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result {
         let attributes: Vec<(String, String)> = attributes.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        room::set_attributes(&attributes).map_err(|error| format!("setting attributes failed: {error}").into())
+        Ok(room::set_attributes(&attributes)?)
     }
 
     /// Show users what the agent is doing. [`AgentSession`](crate::AgentSession) does this by itself.
     pub fn set_agent_state(&self, state: AgentState) -> Result {
-        room::set_agent_state(state).map_err(|error| format!("setting the agent's state failed: {error}").into())
+        Ok(room::set_agent_state(state)?)
+    }
+}
+
+/// Not a recorder, a stream that is played into the room, or another agent.
+pub(crate) fn is_person(who: &Participant) -> bool {
+    match who.kind {
+        ParticipantKind::Standard | ParticipantKind::Sip | ParticipantKind::Connector => true,
+        ParticipantKind::Ingress | ParticipantKind::Egress | ParticipantKind::Agent | ParticipantKind::Other => false,
     }
 }

@@ -3,10 +3,14 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::bindings::Guest;
 use crate::types::{Decision, JobInfo};
-use crate::{Agent, Error, JobContext, logging};
+use crate::{Agent, Either, Error, JobContext, executor, logging, select, time};
+
+/// Share of the shutdown grace that the entrypoint has, in percent; the rest is for the shutdown callbacks.
+const PATIENCE_PERCENT: u32 = 75;
 
 /// The component made from an agent type; [`agent!`](crate::agent!) is its only user.
 pub struct Exported<A>(PhantomData<A>);
@@ -40,12 +44,28 @@ impl<A: Agent> Guest for Exported<A> {
         let mut agent = prewarmed::<A>();
         let ctx = JobContext::open();
         CONTEXT.set(Some(ctx.clone()));
-        wstd::runtime::block_on(async { agent.entrypoint(&ctx).await }).map_err(with_sources)
+        executor::block_on(run(&mut *agent, &ctx)).map_err(with_sources)
     }
 
     fn shutdown(reason: String) {
         if let Some(ctx) = CONTEXT.take() {
-            wstd::runtime::block_on(ctx.run_shutdown_callbacks(reason));
+            executor::block_on(ctx.run_shutdown_callbacks(reason));
+        }
+    }
+}
+
+/// Run the entrypoint. One that does not end by itself after a request to stop is dropped while there is still time for
+/// the shutdown callbacks.
+async fn run<A: Agent>(agent: &mut A, ctx: &JobContext) -> Result<(), Error> {
+    let patience = async {
+        let grace_ms = ctx.shutdown_requested().await.grace_ms;
+        time::sleep(Duration::from_millis(grace_ms.into()) * PATIENCE_PERCENT / 100).await;
+    };
+    match select(agent.entrypoint(ctx), patience).await {
+        Either::Left(result) => result,
+        Either::Right(()) => {
+            log::warn!("the entrypoint did not end after the request to stop, so it is dropped");
+            Ok(())
         }
     }
 }

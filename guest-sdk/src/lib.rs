@@ -10,7 +10,7 @@
 //!
 //! impl Agent for Hello {
 //!     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
-//!         log::info!("hello, {}", ctx.job().room);
+//!         log::info!("hello, {}", ctx.job().room.name);
 //!         Ok(())
 //!     }
 //! }
@@ -43,6 +43,7 @@
 
 mod agent;
 mod context;
+mod executor;
 mod exports;
 mod inbox;
 mod logging;
@@ -56,19 +57,20 @@ pub use context::JobContext;
 pub use futures_util::future::Either;
 pub use inbox::Event;
 pub use session::{AgentSession, ChatContext, ChatMessage, ChatRole, StopResponse};
-pub use usage::UsageCollector;
+pub use usage::{LlmUsage, SttUsage, TtsUsage, UsageCollector};
 
 /// The records of the contract, as they are in `wit/agent.wit`.
 pub mod types {
     pub use crate::bindings::wasm_worker::agent::inbox::{
-        AttributeChange, BudgetKind, DataMessage, LimitWarning, RpcRequest, ShutdownRequest, TextMessage,
+        AttributeChange, BudgetKind, DataMessage, LimitWarning, MetadataChange, OtherEvent, RpcRequest,
+        ShutdownRequest, TextMessage,
     };
     pub use crate::bindings::wasm_worker::agent::job::{Budget, Gauge};
-    pub use crate::bindings::wasm_worker::agent::room::AgentState;
+    pub use crate::bindings::wasm_worker::agent::room::{AgentState, SendOptions};
     pub use crate::bindings::wasm_worker::agent::types::{
-        Acceptance, Decision, JobInfo, JobKind, Participant, ParticipantKind, Rejection,
+        Acceptance, Decision, JobInfo, JobKind, Participant, ParticipantKind, Rejection, RoomInfo,
     };
-    pub use crate::bindings::wasm_worker::agent::usage::{LlmUsage, ModelUsage, SttUsage, TtsUsage};
+    pub use crate::bindings::wasm_worker::agent::usage::ModelUsage;
 }
 
 /// Any error: `?` converts every error type, and `.into()` a text.

@@ -11,7 +11,7 @@ pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         if log::set_logger(&HostLogger).is_ok() {
-            log::set_max_level(log::LevelFilter::Debug);
+            log::set_max_level(log::LevelFilter::Trace);
         }
         std::panic::set_hook(Box::new(report_panic));
     });

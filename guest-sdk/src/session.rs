@@ -4,13 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 
+use crate::context::is_person;
 use crate::types::AgentState;
-use crate::{Agent, Event, JobContext, Result};
+use crate::{Agent, Either, Event, JobContext, Result, select};
 
 /// Topic on which users write.
 const CHAT_TOPIC: &str = "lk.chat";
 /// Topic on which an agent's words are shown.
 const TRANSCRIPTION_TOPIC: &str = "lk.transcription";
+
+/// Replies that may fail in a row; LiveKit's `max_unrecoverable_errors`.
+const ERRORS_MAX: usize = 3;
 
 /// Who said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +73,30 @@ impl std::error::Error for StopResponse {}
 pub struct AgentSession<'job> {
     ctx: &'job JobContext,
     chat: RefCell<ChatContext>,
-    /// Turns that the agent's own code started with [`run`](Self::run).
+    /// Turns that the agent's own code started with [`generate_reply`](Self::generate_reply).
     own_turns: RefCell<VecDeque<String>>,
+    /// The person whose leaving ends the session.
+    linked: RefCell<Option<String>>,
     closing: Cell<bool>,
+}
+
+/// What the session does next.
+enum Next {
+    Turn(String),
+    Event(Event),
+    End,
 }
 
 impl<'job> AgentSession<'job> {
     /// A session for this job, not started yet.
     pub fn new(ctx: &'job JobContext) -> Self {
-        Self { ctx, chat: RefCell::default(), own_turns: RefCell::default(), closing: Cell::new(false) }
+        Self {
+            ctx,
+            chat: RefCell::default(),
+            own_turns: RefCell::default(),
+            linked: RefCell::new(ctx.job().participant.as_ref().map(|who| who.identity.clone())),
+            closing: Cell::new(false),
+        }
     }
 
     /// The job that this session belongs to.
@@ -90,20 +109,26 @@ impl<'job> AgentSession<'job> {
         self.chat.borrow().clone()
     }
 
-    /// Run the conversation: `on_enter`, a turn for each text on `lk.chat`, `on_exit`. Ends when the job is asked to stop,
-    /// when the job's participant leaves, or after [`close`](Self::close).
-    pub async fn start<A: Agent>(&self, agent: &mut A) -> Result {
-        self.ctx.set_agent_state(AgentState::Initializing)?;
-        agent.on_enter(self).await?;
-        while let Some(text) = self.next_turn().await {
-            self.turn(agent, text).await?;
-        }
-        agent.on_exit(self).await
+    /// Replace the conversation so far, for example with instructions to the model at its start.
+    pub fn update_chat_ctx(&self, chat: ChatContext) {
+        self.chat.replace(chat);
     }
 
-    /// Treat `text` as if a user had written it; its turn comes after those that wait already.
-    pub fn run(&self, text: impl Into<String>) {
-        self.own_turns.borrow_mut().push_back(text.into());
+    /// Run the conversation to its end: `on_enter`, a turn for each text on `lk.chat`, `on_exit`. It ends when the job is
+    /// asked to stop, which also ends the turn that is under way; when the person it is for leaves (the job's participant,
+    /// or the first person in the room); or after [`close`](Self::close).
+    pub async fn start<A: Agent>(&self, agent: &mut A) -> Result {
+        let held = self.converse(agent).await;
+        if let Err(error) = agent.on_exit(self).await {
+            log::error!("on_exit failed: {error}");
+        }
+        held
+    }
+
+    /// Have the agent reply to `user_input` as if a user had written it, after the turns that wait already.
+    pub fn generate_reply(&self, user_input: impl Into<String>) {
+        self.own_turns.borrow_mut().push_back(user_input.into());
+        self.ctx.inbox().wake_all();
     }
 
     /// Say something without being asked.
@@ -117,30 +142,69 @@ impl<'job> AgentSession<'job> {
     /// End the session once the present turn is over; turns that wait are not taken any more.
     pub fn close(&self) {
         self.closing.set(true);
+        self.ctx.inbox().wake_all();
     }
 
-    async fn next_turn(&self) -> Option<String> {
-        if self.closing.get() {
-            return None;
-        }
-        if let Some(text) = self.own_turns.borrow_mut().pop_front() {
-            return Some(text);
-        }
-        if let Err(error) = self.ctx.set_agent_state(AgentState::Listening) {
-            log::warn!("{error}");
-        }
+    async fn converse<A: Agent>(&self, agent: &mut A) -> Result {
+        self.ctx.set_agent_state(AgentState::Initializing)?;
+        agent.on_enter(self).await?;
+        let mut errors = 0;
         loop {
-            match self.ctx.next_event().await {
-                Event::Text(message) if message.topic == CHAT_TOPIC => return Some(message.text),
-                Event::ParticipantLeft(who) if self.is_ours(&who.identity) => return None,
-                Event::ShutdownRequested(_) => return None,
-                other => log::debug!("not for the session: {other:?}"),
+            match self.next().await? {
+                Next::End => return Ok(()),
+                Next::Event(event) => {
+                    if let Err(error) = agent.on_event(self, event).await {
+                        log::error!("on_event failed: {error}");
+                    }
+                }
+                Next::Turn(text) => match select(self.turn(agent, text), self.ctx.shutdown_requested()).await {
+                    Either::Right(_) => return Ok(()),
+                    Either::Left(Ok(())) => errors = 0,
+                    Either::Left(Err(error)) => {
+                        errors += 1;
+                        if errors == ERRORS_MAX {
+                            return Err(error);
+                        }
+                        log::error!("no reply to this turn: {error}");
+                    }
+                },
             }
         }
     }
 
-    fn is_ours(&self, identity: &str) -> bool {
-        self.ctx.job().participant.as_ref().is_some_and(|participant| participant.identity == identity)
+    /// The end first, then turns that the agent started, then what came from outside.
+    async fn next(&self) -> Result<Next> {
+        if self.own_turns.borrow().is_empty() {
+            self.ctx.set_agent_state(AgentState::Listening)?;
+        }
+        let next = self.ctx.inbox().wait_until(|state| {
+            if self.closing.get() || state.stopping {
+                return Some(Next::End);
+            }
+            if let Some(text) = self.own_turns.borrow_mut().pop_front() {
+                return Some(Next::Turn(text));
+            }
+            state.next().map(|event| self.sort(event))
+        });
+        Ok(next.await)
+    }
+
+    fn sort(&self, event: Event) -> Next {
+        match event {
+            Event::Text(message) if message.topic == CHAT_TOPIC => {
+                self.linked.borrow_mut().get_or_insert(message.sender);
+                Next::Turn(message.text)
+            }
+            Event::ParticipantJoined(who) => {
+                if is_person(&who) {
+                    self.linked.borrow_mut().get_or_insert_with(|| who.identity.clone());
+                }
+                Next::Event(Event::ParticipantJoined(who))
+            }
+            Event::ParticipantLeft(who) if self.linked.borrow().as_ref() == Some(&who.identity) => Next::End,
+            Event::ShutdownRequested(_) => Next::End,
+            other => Next::Event(other),
+        }
     }
 
     async fn turn<A: Agent>(&self, agent: &mut A, text: String) -> Result {
@@ -153,11 +217,13 @@ impl<'job> AgentSession<'job> {
             }
             return Ok(());
         }
-        chat.messages.push(message);
-        self.chat.replace(chat.clone());
-        if let Some(reply) = agent.llm_node(self, &chat).await? {
-            self.say(&reply).await?;
+        chat.messages.push(message.clone());
+        self.chat.borrow_mut().messages.push(message);
+        match agent.llm_node(self, &chat).await {
+            Ok(Some(reply)) => self.say(&reply).await,
+            Ok(None) => Ok(()),
+            Err(error) if error.is::<StopResponse>() => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 }

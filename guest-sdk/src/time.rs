@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::Either;
+use wasip2::clocks::monotonic_clock;
 
-use crate::select;
+use crate::{executor, select};
 
 /// Wait for `duration`. A wait of zero shows the host that the agent is alive.
 ///
@@ -14,7 +15,8 @@ use crate::select;
 /// # }
 /// ```
 pub async fn sleep(duration: Duration) {
-    wstd::task::sleep(duration.into()).await;
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    executor::wait_for(monotonic_clock::subscribe_duration(nanos)).await;
 }
 
 /// Wait for `future`, but no longer than `limit`; `None` when that ran out, and the future is dropped.

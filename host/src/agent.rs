@@ -21,12 +21,12 @@ use crate::events::{Event, Events};
 use crate::hostcalls::bindings::AgentPre;
 use crate::hostcalls::control::{Control, StopBy};
 use crate::hostcalls::{self, Stage, WASI_ALLOWED};
-use crate::job::admission::{Offer, Refusal, admit, init_within};
+use crate::job::admission::{Offer, Refusal, admit, init_within, verdict_outside_a_job};
 use crate::job::instance::{Shelf, Template};
 use crate::job::run::Crash;
 use crate::job::supervisor::supervise;
 use crate::job::teardown::Closed;
-use crate::job::verdict::{Code, Verdict};
+use crate::job::verdict::Verdict;
 use artifact::Cache;
 use pool::Refill;
 use source::Source;
@@ -258,17 +258,16 @@ impl Agent {
         self.template.engine.guests().spawn(async move {
             match admit(template, offer).await {
                 Err(refusal) => drop(admitted.send(Err(refusal))),
-                Ok(job) => {
-                    drop(admitted.send(Ok(job.instance.control())));
-                    drop(closed.send(supervise(job, for_job).await));
-                }
+                // Whoever offered it may have given up meanwhile; then nobody runs a job that was counted as refused.
+                Ok(job) if admitted.send(Ok(job.instance.control())).is_err() => drop(job),
+                Ok(job) => drop(closed.send(supervise(job, for_job).await)),
             }
         });
-        let lost = || Refusal { reason: Refusal::DECIDE_FAILED, detail: "the task ended".into(), terminate: false };
+        let lost = || Refusal::of(Crash::Host("the task that ran the offer ended".into()));
         match answer.await.unwrap_or_else(|_| Err(lost())) {
             Ok(control) => Ok(Running { control, closed: end }),
             Err(refusal) => {
-                let Refusal { reason, detail, terminate } = refusal.clone();
+                let Refusal { reason, detail, terminate, .. } = refusal.clone();
                 events.publish(&Event::OfferRefused { agent, job, reason, detail, terminate });
                 Err(refusal)
             }
@@ -288,6 +287,8 @@ struct Loader<'a> {
 struct Ready {
     component: Component,
     facts: Facts,
+    /// Whether the same would come out of it another time, so that it is worth caching.
+    keep: bool,
 }
 
 impl Loader<'_> {
@@ -297,11 +298,12 @@ impl Loader<'_> {
         let found = self.cache.and_then(|cache| cache.load(self.engine, &key));
         let cached = found.is_some();
         let ready = match found {
-            Some((facts, component)) => Ready { component, facts },
+            Some((facts, component)) => Ready { component, facts, keep: false },
             None => self.make(source.bytes).await?,
         };
-        let (agent, facts_are_new) = self.assemble(ready).await?;
-        if let Some(cache) = self.cache.filter(|_| !cached || facts_are_new) {
+        let keep = ready.keep;
+        let agent = self.assemble(ready).await?;
+        if let Some(cache) = self.cache.filter(|_| keep) {
             cache.store(&key, &agent.facts, agent.template.pre.instance_pre().component());
         }
         Ok((agent, cached))
@@ -322,6 +324,7 @@ impl Loader<'_> {
             prewarm_cpu_us: 0,
         };
         let bytes = Arc::new(bytes);
+        let mut keep = true;
         match self.config.prewarm {
             PrewarmMode::Pool => facts.prewarm_why = Some("the setting `prewarm` is `pool`".into()),
             PrewarmMode::Snapshot => match prewarm::snapshot(self, bytes.clone()).await? {
@@ -331,20 +334,21 @@ impl Loader<'_> {
                     facts.prewarm_fuel = snapshot.cost.fuel;
                     facts.prewarm_cpu_us = snapshot.cost.cpu_us;
                     let component = self.compile(Arc::new(snapshot.bytes)).await?;
-                    return self.describe(component, facts);
+                    return Ok(self.describe(component, facts, keep));
                 }
-                prewarm::Outcome::Impossible(why) => {
+                prewarm::Outcome::Impossible { why, always } => {
                     tracing::warn!(target: "host", agent = self.name, why, "no snapshot, each job runs prewarm");
                     facts.prewarm_why = Some(why);
+                    keep = always;
                 }
             },
         }
         let component = self.compile(bytes).await?;
         self.check_world(&component)?;
-        self.describe(component, facts)
+        Ok(self.describe(component, facts, keep))
     }
 
-    fn describe(&self, component: Component, mut facts: Facts) -> Result<Ready, AgentError> {
+    fn describe(&self, component: Component, mut facts: Facts, keep: bool) -> Ready {
         let engine = self.engine.wasmtime();
         let ty = component.component_type();
         facts.imports = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
@@ -354,12 +358,12 @@ impl Loader<'_> {
         let needs = component.resources_required();
         let pages = needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
         facts.memory_start_bytes = pages * WASM_PAGE_BYTES;
-        Ok(Ready { component, facts })
+        Ready { component, facts, keep }
     }
 
     /// Make the template, and one instance to prove that it works.
-    async fn assemble(&self, ready: Ready) -> Result<(Agent, bool), AgentError> {
-        let Ready { component, mut facts } = ready;
+    async fn assemble(&self, ready: Ready) -> Result<Agent, AgentError> {
+        let Ready { component, mut facts, .. } = ready;
         let shelf = match facts.prewarm {
             PrewarmKind::Snapshot => None,
             PrewarmKind::Pool => Some(Shelf::new(self.config.idle)),
@@ -380,13 +384,11 @@ impl Loader<'_> {
             }
             Ok(cost)
         });
-        let mut new_facts = false;
         if let Some(cost) = proven.await? {
-            new_facts = facts.prewarm_fuel != cost.fuel;
             (facts.prewarm_fuel, facts.prewarm_cpu_us) = (cost.fuel, cost.cpu_us);
         }
         let refill = template.shelf.is_some().then(|| Refill::start(&template));
-        Ok((Agent { facts, template, _refill: refill }, new_facts))
+        Ok(Agent { facts, template, _refill: refill })
     }
 
     fn template(&self, component: &Component, shelf: Option<Shelf>) -> Result<Template, AgentError> {
@@ -452,9 +454,9 @@ impl Loader<'_> {
         guest: impl Future<Output = Result<T, Crash>> + Send + 'static,
     ) -> Result<T, AgentError> {
         let joined = self.engine.guests().spawn(guest).await;
-        joined
-            .map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?
-            .map_err(|crash| AgentError::Init { agent: self.name.into(), verdict: Box::new(init_verdict(crash)) })
+        joined.map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?.map_err(|crash| {
+            AgentError::Init { agent: self.name.into(), verdict: Box::new(verdict_outside_a_job(crash)) }
+        })
     }
 
     fn host_error(&self, error: &wasmtime::Error) -> AgentError {
@@ -470,25 +472,6 @@ impl Loader<'_> {
 fn allowed(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     interface.starts_with(CONTRACT) || (WASI_ALLOWED.contains(&interface) && version.starts_with("0.2."))
-}
-
-/// The verdict on an agent of which no instance can be made.
-fn init_verdict(crash: Crash) -> Verdict {
-    match crash {
-        Crash::Trap { kind, detail, backtrace } => {
-            Verdict { trap: Some(kind), backtrace, ..Verdict::new(Code::InitFailed, detail) }
-        }
-        Crash::Killed { kill, backtrace } => {
-            Verdict { backtrace, ..Verdict::new(crate::job::code_of(&kill), kill.to_string()) }
-        }
-        Crash::OutOfFuel { backtrace } => {
-            Verdict { backtrace, ..Verdict::new(Code::OutOfFuel, "prewarm used up `fuel-limit`") }
-        }
-        Crash::Exit(status) => Verdict::new(Code::InitFailed, format!("prewarm exited with status {status}")),
-        Crash::NeedsHandle { import } => Verdict::new(Code::HostFault, format!("`{import}` was refused")),
-        Crash::InitFailed(error) => Verdict::new(Code::InitFailed, error),
-        Crash::Host(error) => Verdict::new(Code::HostFault, error),
-    }
 }
 
 /// An error with its causes, in one line.

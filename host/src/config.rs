@@ -373,12 +373,9 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 fn fuel(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'k') => (text.trim_end_matches('k'), 1_000),
-        Some(b'M') => (text.trim_end_matches('M'), 1_000_000),
-        Some(b'G') => (text.trim_end_matches('G'), 1_000_000_000),
-        _ => (text, 1),
-    };
+    let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
+    let with_unit = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let (digits, unit) = with_unit.unwrap_or((text, 1));
     let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
     number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
         "want a whole number above zero, with k, M or G for a thousand, a million or a thousand million".into()
@@ -445,6 +442,8 @@ mod tests {
         assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("fast").is_err());
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(fuel("20000000000G"), Err(fuel("x").unwrap_err()));
+        assert_eq!(fuel("10M"), Ok(10_000_000));
+        assert!(fuel("10kk").is_err());
         assert_eq!(size("1KiB"), Ok(1024));
         assert!(size("0").is_err() && count("0").is_err());
     }

@@ -27,6 +27,8 @@ pub(crate) const FUEL_SLICE: u64 = 1_000_000;
 const MEMORIES_PER_SLOT: u32 = 2;
 /// Its own table, and one for the shims that component tools add.
 const TABLES_PER_SLOT: u32 = 4;
+/// Core modules of one component, shims included.
+const CORE_INSTANCES_MAX: u32 = 64;
 /// Largest table seen in a real guest has 7,692 elements (StarlingMonkey).
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Host frames on a guest's stack: host calls are polled there.
@@ -143,15 +145,17 @@ impl Engine {
 fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(settings.slots)
-        .total_core_instances(settings.slots.saturating_mul(64))
+        .total_core_instances(settings.slots.saturating_mul(CORE_INSTANCES_MAX))
         .total_memories(settings.slots.saturating_mul(MEMORIES_PER_SLOT))
         .total_tables(settings.slots.saturating_mul(TABLES_PER_SLOT))
         .total_stacks(settings.slots)
         .total_gc_heaps(1)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_module(MEMORIES_PER_SLOT)
         .max_tables_per_module(TABLES_PER_SLOT)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .max_memory_size(settings.memory_bytes.next_multiple_of(64 << 10));
+        // The job's own limit is kept by its meter, which says so; here is only what fits the reserved addresses.
+        .max_memory_size(4 << 30);
 
     let mut config = wasmtime::Config::new();
     config

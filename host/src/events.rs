@@ -17,10 +17,10 @@ use serde::Serialize;
 
 use crate::config::EventTarget;
 use crate::job::usage::UsageRecord;
-use crate::job::verdict::{Code, Verdict};
+use crate::job::verdict::{Class, Code, Verdict};
 
 /// Lines that wait for a slow sink before more are dropped.
-const QUEUE_LINES: usize = 65_536;
+const QUEUE_LINES: usize = 16_384;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
@@ -157,7 +157,8 @@ impl Event {
             Self::AgentLoaded { agent, prewarm, cached, took_ms } => {
                 tracing::info!(target: "host", agent, prewarm, cached, took_ms, "{name}");
             }
-            Self::AgentFailed { agent, error } => tracing::error!(target: "host", agent, error, "{name}"),
+            // Whoever wanted the agent says so, and what to do.
+            Self::AgentFailed { agent, error } => tracing::debug!(target: "host", agent, error, "{name}"),
             Self::OfferRefused { agent, job, reason, detail, terminate } => {
                 tracing::warn!(target: "host", agent, job, reason, detail, terminate, "{name}");
             }
@@ -174,8 +175,12 @@ impl Event {
                 tracing::error!(target: "host", agent, job, %code, detail, "{name}");
             }
             Self::JobClosed { agent, job, verdict, usage } => {
-                let (code, fuel, wall_us) = (verdict.code, usage.fuel, usage.wall_us);
-                tracing::info!(target: "host", agent, job, %code, fuel, wall_us, "{name}");
+                let (code, detail, fuel) = (verdict.code, verdict.detail.as_str(), usage.fuel);
+                match code.class() {
+                    Class::Ok => tracing::info!(target: "host", agent, job, %code, fuel, "{name}"),
+                    Class::Host => tracing::error!(target: "host", agent, job, %code, detail, "{name}"),
+                    _ => tracing::warn!(target: "host", agent, job, %code, detail, "{name}"),
+                }
             }
         }
     }
@@ -244,7 +249,7 @@ fn open_for_appending(path: &PathBuf) -> Result<File, EventsError> {
 struct Writer {
     queue: Option<SyncSender<String>>,
     dropped: AtomicU64,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
@@ -265,24 +270,34 @@ impl Writer {
     }
 }
 
-fn write_lines(mut out: Box<dyn Write + Send>, lines: &Receiver<String>) -> io::Result<()> {
+/// Goes on after a failure, because a full disk may have room again.
+fn write_lines(mut out: Box<dyn Write + Send>, lines: &Receiver<String>) {
+    let mut failures = 0_u64;
     while let Ok(line) = lines.recv() {
-        out.write_all(line.as_bytes())?;
-        for line in lines.try_iter() {
+        let mut write = || -> io::Result<()> {
             out.write_all(line.as_bytes())?;
+            for line in lines.try_iter() {
+                out.write_all(line.as_bytes())?;
+            }
+            out.flush()
+        };
+        if let Err(error) = write() {
+            if failures == 0 {
+                tracing::error!(target: "host", %error, "writing events failed; trying on");
+            }
+            failures += 1;
         }
-        out.flush()?;
     }
-    Ok(())
+    if failures > 0 {
+        tracing::error!(target: "host", failures, "writes of events failed");
+    }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(Err(error))) => tracing::error!(target: "host", %error, "writing events failed"),
-            Some(Err(_)) => tracing::error!(target: "host", "the event writer panicked"),
-            Some(Ok(Ok(()))) | None => {}
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(target: "host", "the event writer panicked");
         }
         let dropped = self.dropped.load(Ordering::Relaxed);
         if dropped > 0 {

@@ -19,6 +19,7 @@ pub(crate) mod stdio;
 pub(crate) mod usage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -27,7 +28,7 @@ use wasmtime_wasi::p2::bindings as wasi;
 
 use crate::config::Limits;
 use crate::engine::Engine;
-use control::Control;
+use control::{Control, Inbox, Kill, pairs_bytes, participant_bytes};
 use meter::Meter;
 
 /// The contract in `guest-sdk/wit`, as Rust.
@@ -51,6 +52,11 @@ pub(crate) mod bindings {
 
 pub(crate) use bindings::wasm_worker::agent::types as contract;
 
+/// Share of a job's memory that events may take while they wait.
+const INBOX_SHARE: usize = 8;
+/// Later than any time that a snapshotted prewarm can have read, so that no job sees its clock go backwards.
+const CLOCK_ORIGIN: Duration = Duration::from_secs(60 * 60 * 24);
+
 /// What the instance is being used for, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -70,19 +76,20 @@ pub(crate) struct HostState {
     pub(crate) room: room::RoomRecord,
     pub(crate) usage: usage::ModelUsageTable,
     pub(crate) random: random::Random,
+    /// When the monotonic clock began, and what it showed then.
     pub(crate) started: Instant,
+    pub(crate) clock_origin: Duration,
     /// The runtime on which this job's timers fire.
     pub(crate) timers: Handle,
     /// Fuel left, as of the present `get-budget` call.
     fuel_left: u64,
-    /// What the guest said before a trap.
-    pub(crate) last_words: Option<String>,
 }
 
 impl HostState {
     pub(crate) fn new(engine: &Engine, limits: &Arc<Limits>, agent: &Arc<str>, stage: Stage) -> Self {
         let log = log::JobLog::new(agent.clone(), limits.log_lines_per_second);
-        let control = Arc::new(Control::new(limits.inbox_events, log, engine.timers().clone()));
+        let inbox = Inbox::new(limits.inbox_events, limits.memory_bytes / INBOX_SHARE, engine.timers().clone());
+        let control = Arc::new(Control::new(inbox, log));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles.saturating_mul(2));
         Self {
@@ -95,17 +102,32 @@ impl HostState {
             usage: usage::ModelUsageTable::default(),
             random: random::Random::default(),
             started: Instant::now(),
+            clock_origin: match stage {
+                Stage::Snapshot => Duration::ZERO,
+                Stage::Live => CLOCK_ORIGIN,
+            },
             timers: engine.timers().clone(),
             fuel_left: 0,
-            last_words: None,
         }
     }
 
-    /// Make this instance the one of a job; until then it belongs to nobody.
-    pub(crate) fn assign(&mut self, info: contract::JobInfo, participants: Vec<contract::Participant>) {
-        self.control.log().set_job(&info.id);
-        self.room.join(participants);
+    /// Make this instance the one of a job. What its prewarm and the offer left behind in the host is gone; what they left
+    /// in the guest's own memory stays.
+    pub(crate) fn assign(
+        &mut self,
+        info: contract::JobInfo,
+        participants: Vec<contract::Participant>,
+    ) -> Result<(), Kill> {
+        self.control.reset();
+        self.meter.reset();
+        self.room = room::RoomRecord::default();
+        self.usage = usage::ModelUsageTable::default();
+        let own = info.metadata.len() + info.room.metadata.len() + pairs_bytes(&info.attributes);
+        self.meter.charge(own + participants.iter().map(participant_bytes).sum::<usize>())?;
+        self.control.log().begin(&info.id);
+        self.control.inbox.begin_with(participants);
         self.info = info;
+        Ok(())
     }
 
     /// Refuse to give out a handle that a snapshot could not keep.
@@ -192,7 +214,7 @@ fn nobody(agent: &str) -> contract::JobInfo {
         id: String::new(),
         dispatch_id: String::new(),
         kind: contract::JobKind::Room,
-        room: String::new(),
+        room: contract::RoomInfo { sid: String::new(), name: String::new(), metadata: String::new() },
         participant: None,
         metadata: String::new(),
         attributes: Vec::new(),

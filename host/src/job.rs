@@ -126,12 +126,22 @@ pub(crate) struct Life {
     /// The first request to stop, and when its grace ends.
     stop: Option<(StopBy, String, Instant)>,
     time_warned: bool,
+    /// The entrypoint's error, once it has returned one.
+    failed: Option<String>,
 }
 
 impl Life {
     /// A job that has been admitted.
     pub(crate) fn begin(limits: Arc<Limits>, now: Instant) -> (Self, Output) {
-        let life = Self { phase: Phase::Created, limits, created: now, launched: None, stop: None, time_warned: false };
+        let life = Self {
+            phase: Phase::Created,
+            limits,
+            created: now,
+            launched: None,
+            stop: None,
+            time_warned: false,
+            failed: None,
+        };
         (life, Output::Publish(Notice::Created))
     }
 
@@ -213,6 +223,7 @@ impl Life {
             (None, Err(error)) => format!("entrypoint failed: {error}"),
         };
         let until = self.grace_end().unwrap_or(now + self.limits.shutdown_grace);
+        self.failed = result.as_ref().err().cloned();
         self.change(Phase::Finishing { result, until });
         vec![Output::CallShutdown { reason }]
     }
@@ -270,13 +281,13 @@ impl Life {
         match crash {
             Crash::Killed { kill, backtrace } => self.close_killed(now, &kill, backtrace),
             Crash::Exit(status) => {
-                let detail = format!("{place}the agent exited with status {status}");
-                let verdict = self.verdict_of(if status == 0 { Ok(()) } else { Err(detail.clone()) });
-                self.close(Verdict { detail, ..verdict })
+                let verdict = self.verdict_of_exit(status, place);
+                self.close(verdict)
             }
             Crash::OutOfFuel { backtrace } => {
                 let detail = format!("{place}used up {} units of fuel", self.limits.fuel.unwrap_or(u64::MAX));
-                self.close(Verdict { backtrace, ..Verdict::new(Code::OutOfFuel, detail) })
+                let verdict = Verdict { backtrace, ..Verdict::new(Code::OutOfFuel, detail) };
+                self.close_by_force(verdict)
             }
             Crash::Trap { kind, detail, backtrace } => {
                 let code = match &self.phase {
@@ -296,10 +307,14 @@ impl Life {
     }
 
     fn close_killed(&mut self, now: Instant, kill: &Kill, backtrace: Vec<String>) -> Vec<Output> {
-        let (code, detail) = (code_of(kill), kill.to_string());
+        let failed = self.failed.as_ref().map(|error| format!("; before that the entrypoint failed: {error}"));
+        let detail = format!("{kill}{}", failed.unwrap_or_default());
         let kill_lag_us = self.kill_lag(now, kill).map(micros);
-        let verdict = Verdict { backtrace, kill_lag_us, ..Verdict::new(code, detail.clone()) };
-        let mut outputs = vec![Output::Publish(Notice::Killed { code, detail })];
+        self.close_by_force(Verdict { backtrace, kill_lag_us, ..Verdict::new(code_of(kill), detail) })
+    }
+
+    fn close_by_force(&mut self, verdict: Verdict) -> Vec<Output> {
+        let mut outputs = vec![Output::Publish(Notice::Killed { code: verdict.code, detail: verdict.detail.clone() })];
         outputs.extend(self.close(verdict));
         outputs
     }
@@ -310,6 +325,17 @@ impl Life {
             (_, Kill::Unresponsive { ran, limit }) => Some(ran.saturating_sub(*limit)),
             (Phase::Killing { due, .. }, _) => Some(now.saturating_duration_since(*due)),
             _ => None,
+        }
+    }
+
+    /// The verdict on a guest that called `exit`. In `shutdown` that ends the shutdown, and the entrypoint's result stands.
+    fn verdict_of_exit(&self, status: u8, place: &str) -> Verdict {
+        let detail = format!("{place}the agent exited with status {status}");
+        match (&self.phase, status) {
+            (Phase::Created | Phase::Started | Phase::Ready, _) => Verdict::new(Code::InitFailed, detail),
+            (Phase::Finishing { result, .. }, 0) => self.verdict_of(result.clone()),
+            (_, 0) => Verdict { detail, ..self.verdict_of(Ok(())) },
+            (_, _) => self.verdict_of(Err(detail)),
         }
     }
 

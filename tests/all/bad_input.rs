@@ -106,12 +106,19 @@ fn a_job_description_that_is_none() {
         ("{\"room\": 7}", "invalid type: integer `7`, expected a string at line 1 column 10"),
         ("{\"rom\": \"x\"}", "unknown field `rom`, expected one of `room`"),
         ("{\"inbox\": [{\"event\": {\"shout\": {}}}]}", "unknown variant `shout`"),
-        ("[]x", "trailing characters"),
+        ("[]", "want a JSON object"),
+        ("{}x", "trailing characters"),
     ] {
         let done = run_guest("randomness", ["--spec", "-"]).stdin(text).done();
         done.fails_with(2, &["the job's description `-` is not one", why, "hint: for example"]);
         assert_eq!(done.stdout, "");
     }
+    let large = format!("{{\"metadata\": \"{}\"}}", "x".repeat(5 << 20));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("large.json");
+    std::fs::write(&file, large).unwrap();
+    let spec = ["--spec", file.to_str().unwrap()];
+    run_guest("randomness", spec).done().fails_with(2, &["it is larger than 4194304 bytes"]);
     run_guest("randomness", ["--spec", "none.json"]).done().fails_with(2, &["`none.json` cannot be read"]);
 }
 
@@ -128,6 +135,13 @@ fn flags_that_contradict_each_other() {
     without.fails_with(2, &["`run` without `--job`", "hint: pass `--job`"]);
     wasm_worker(["run", agent.to_str().unwrap(), "--count", "2"]).done().fails_with(2, &["--job"]);
     wasm_worker(["explain", "exploded"]).done().fails_with(2, &["exploded", "completed"]);
+}
+
+#[test]
+fn an_agent_that_needs_more_memory_than_it_may_have() {
+    let done = run_guest("randomness", ["--memory-limit", "64KiB"]).done();
+    assert_eq!((done.exit, done.code().as_str()), (12, "memory-limit"));
+    done.fails_with(12, &["at most 65536 are allowed", "hint: see `memory_peak_bytes`"]);
 }
 
 #[test]

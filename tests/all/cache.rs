@@ -1,5 +1,6 @@
 //! The cache of compiled agents: what is trusted, and what happens when it cannot be used.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Done, run_guest};
@@ -70,16 +71,18 @@ fn a_cache_that_cannot_be_written_costs_a_warning_and_no_job() {
 
     let broken = dir.path().join("broken");
     std::fs::create_dir(&broken).unwrap();
-    std::fs::write(broken.join("mac.key"), "short").unwrap();
+    let key = broken.join("mac.key");
+    std::fs::write(&key, "short").unwrap();
+    let done = run(&broken);
+    assert!(done.stderr.contains("its `mac.key` can be read by others"), "{}", done.stderr);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let done = run(&broken);
     assert!(!cached(&done));
     assert!(done.stderr.contains("its `mac.key` has 5 bytes, want 32; remove it"), "{}", done.stderr);
 }
 
-#[cfg(unix)]
 #[test]
 fn only_the_user_can_read_the_key() {
-    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     run(&cache);

@@ -51,11 +51,12 @@ fn lifecycle_shows_every_hook_between_the_host_s_events() {
         let at = rest.find(step).unwrap_or_else(|| panic!("`{step}` is missing or out of order in:\n{}", done.stderr));
         rest = &rest[at + step.len()..];
     }
-    assert!(done.stderr.contains(r#"fields="room=local target=lifecycle""#));
+    assert!(done.stderr.contains(r#"\"room\":\"local\""#), "{}", done.stderr);
     let record = done.record();
     assert_eq!(record["identity"], "lifecycle-agent");
     assert_eq!(record["usage"]["models"][0]["kind"], "llm");
-    assert_eq!(record["usage"]["models"][0]["output_tokens"], 10);
+    assert_eq!(record["usage"]["models"][0]["output_tokens"], 10.0);
+    assert_eq!((&record["record"], &record["attempt"]), (&"job".into(), &1.into()));
     assert_eq!(record["activity"]["texts"][1]["text"], "you asked: what is your name?");
 }
 
@@ -68,6 +69,10 @@ fn lifecycle_answers_a_user_in_the_room() {
     }"#;
     let done = wasm_worker(["run", path.to_str().unwrap(), "--job", "--spec", "-"]).stdin(spec).done();
     assert_eq!(done.exit, 0, "{}", done.stderr);
+    let turns = ["what is your name?", "(nobody should answer this)", "goodbye", "HELLO"];
+    let taken = turns.map(|turn| done.stderr.contains(&format!("on_user_turn_completed: `{turn}`")));
+    // The agent's own turns come first, and its goodbye ends the session before alice is heard.
+    assert_eq!(taken, [true, true, true, false], "{}", done.stderr);
     let refused = wasm_worker(["run", path.to_str().unwrap(), "--job", "--metadata", "not for me"]).done();
     assert_eq!((refused.exit, refused.record()["refused"].as_str()), (4, Some("rejected")));
 }
@@ -80,5 +85,6 @@ fn usage_prewarms_once_and_counts() {
     assert_eq!(prewarm(&snapshot), 0);
     assert!(prewarm(&pool) > 1_000_000);
     let models = snapshot["usage"]["models"].as_array().unwrap();
-    assert_eq!((&models[0]["kind"], &models[1]["kind"]), (&"llm".into(), &"tts".into()));
+    assert_eq!((&models[0]["kind"], &models[1]["kind"]), (&"tts".into(), &"llm".into()));
+    assert_eq!(models[0]["audio_duration"], 4.0);
 }

@@ -44,9 +44,15 @@ const CORPUS: &[Row] = &[
     row("block", DEADLINE, "deadline", 12, "longer than 300ms"),
     row("sleep", DEADLINE, "deadline", 12, "longer than 300ms"),
     row("poll_loop", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("timer_flood", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("newline_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("fields_flood", &[], "hostcall-limit", 12, "log fields of the job: 65, at most 64 are allowed"),
+    row("usage_flood", &[], "hostcall-limit", 12, "models in the usage table: 65, at most 64 are allowed"),
+    // It waits for no time at all, again and again, which is a sign of life.
+    row("burn", &["--unresponsive-timeout", "100ms", "--max-duration", "500ms"], "deadline", 12, "longer than 500ms"),
     row("burn", &["--fuel-limit", "50M"], "out-of-fuel", 12, "used up 50000000 units of fuel"),
-    row("slow_shutdown", GRACE, "shutdown-timeout", 14, "within 200ms"),
-    row("trap_in_shutdown", &[], "trapped", 11, "cannot clean up after `entrypoint returned`"),
+    row("slow_shutdown", GRACE, "shutdown-timeout", 14, "within its shutdown grace of 200ms"),
+    row("trap_in_shutdown", &[], "trapped", 11, "in shutdown: panicked at tests/guests/trap_in_shutdown.rs"),
     row("large_call", &[], "hostcall-limit", 12, "bytes in one host call"),
     row("random_flood", &[], "hostcall-limit", 12, "bytes of randomness in one call"),
     row("handle_leak", &[], "hostcall-limit", 12, "open handles"),
@@ -92,7 +98,7 @@ fn a_trap_comes_with_the_names_of_its_functions() {
 fn a_kill_comes_with_the_place_where_the_guest_was() {
     let record = run_guest("block", DEADLINE.iter().copied()).done().record();
     let backtrace = record["verdict"]["backtrace"].to_string();
-    assert!(backtrace.contains("block_on_pollables"), "{backtrace}");
+    assert!(backtrace.contains("wait_and_wake"), "{backtrace}");
     assert!(backtrace.contains("entrypoint"), "{backtrace}");
 }
 
@@ -115,16 +121,30 @@ fn who_ends_a_job_decides_its_verdict() {
 }
 
 #[test]
+fn an_agent_that_does_not_listen_is_stopped_in_time_for_its_callbacks() {
+    let terminate = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "room is closing"}}}]}"#;
+    for guest in ["sleep", "block"] {
+        let done = run_guest(guest, ["--spec", "-", "--shutdown-grace", "800ms"]).stdin(terminate).done();
+        assert_eq!(done.code(), "terminated", "{}", done.stderr);
+        assert!(done.stderr.contains("the entrypoint did not end after the request to stop"), "{}", done.stderr);
+    }
+}
+
+#[test]
 fn an_agent_that_does_not_decide_has_refused() {
     let done = run_guest("reject", []).done();
     let record = done.record();
     assert_eq!((done.exit, &record["refused"], &record["terminate"]), (4, &"rejected".into(), &true.into()));
     assert_eq!(record["detail"], "never in the mood");
 
-    let record = run_guest("spin_decide", []).done().record();
-    assert_eq!(record["refused"], "decide-failed");
-    assert_eq!(record["detail"], "`decide` took longer than 1.5s");
+    let done = run_guest("spin_decide", []).done();
+    let record = done.record();
+    assert_eq!((done.exit, record["refused"].as_str()), (13, Some("decide-failed")));
+    assert_eq!(record["detail"], "init-timeout: `decide` took longer than 1.5s");
+    assert_eq!(record["verdict"]["backtrace"][0], "decide");
 
-    let record = run_guest("panic_decide", []).done().record();
+    let done = run_guest("panic_decide", []).done();
+    let record = done.record();
     assert!(record["detail"].as_str().unwrap().contains("cannot decide on AJ_"), "{record}");
+    assert_eq!((done.exit, &record["verdict"]["blame"]), (13, &"guest".into()));
 }

@@ -6,27 +6,29 @@ use rustix::process::Signal;
 
 use crate::harness::{Started, run_guest};
 
-/// Long enough for the program to have started its jobs.
-const SETTLED: Duration = Duration::from_millis(1_500);
-
 #[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 fn settle(pause: Duration) {
     std::thread::sleep(pause);
 }
 
-fn started(guest: &str, args: &[&str]) -> Started {
+fn started(guest: &str, jobs: usize, args: &[&str]) -> Started {
     // So that the guest comes from the cache.
     run_guest("reject", []).done();
     run_guest(guest, args.iter().copied().chain(["--max-duration", "1ms"])).done();
-    let started = run_guest(guest, args.iter().copied()).start();
-    settle(SETTLED);
+    // The event file says when its jobs run.
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let file = events.path().to_str().unwrap();
+    let started = run_guest(guest, args.iter().copied().chain(["--events", file])).start();
+    let launched = || std::fs::read_to_string(events.path()).unwrap().matches("job.launched").count();
+    (0..1_000).take_while(|_| launched() < jobs).for_each(|_| settle(Duration::from_millis(20)));
+    assert_eq!(launched(), jobs);
     started
 }
 
 #[test]
 fn a_job_that_stops_in_time_is_drained() {
     for signal in [Signal::INT, Signal::TERM] {
-        let job = started("obedient", &[]);
+        let job = started("obedient", 1, &[]);
         job.signal(signal);
         let done = job.done();
         assert_eq!((done.code().as_str(), done.exit), ("drained", 0), "{}", done.stderr);
@@ -37,7 +39,7 @@ fn a_job_that_stops_in_time_is_drained() {
 
 #[test]
 fn jobs_that_were_not_offered_yet_are_counted() {
-    let jobs = started("obedient", &["--count", "100", "--concurrency", "3"]);
+    let jobs = started("obedient", 3, &["--count", "100", "--concurrency", "3"]);
     jobs.signal(Signal::INT);
     let done = jobs.done();
     assert_eq!(done.exit, 130);
@@ -48,7 +50,7 @@ fn jobs_that_were_not_offered_yet_are_counted() {
 
 #[test]
 fn the_second_signal_kills() {
-    let job = started("ignore_stop", &[]);
+    let job = started("ignore_stop", 1, &[]);
     job.signal(Signal::INT);
     settle(Duration::from_millis(200));
     job.signal(Signal::INT);
@@ -59,7 +61,7 @@ fn the_second_signal_kills() {
 
 #[test]
 fn a_job_that_ignores_the_signal_ends_with_its_grace() {
-    let job = started("ignore_stop", &["--shutdown-grace", "300ms"]);
+    let job = started("ignore_stop", 1, &["--shutdown-grace", "300ms"]);
     job.signal(Signal::INT);
     let done = job.done();
     assert_eq!((done.code().as_str(), done.exit), ("shutdown-timeout", 130), "{}", done.stderr);

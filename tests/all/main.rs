@@ -18,3 +18,4 @@ mod interrupt;
 mod limits;
 mod new_crate;
 mod prewarm;
+mod session;

@@ -14,6 +14,13 @@ fn a_new_crate_builds_and_runs_outside_of_the_repository() {
     assert_eq!((ran.exit, ran.code().as_str()), (0, "completed"), "{}", ran.stderr);
     assert_eq!(ran.record()["agent"], "my-agent");
 
+    // A name that is the SDK's too.
+    let made = wasm_worker(["new", "agent"]).dir(dir.path()).done();
+    assert_eq!(made.exit, 0, "{}", made.stderr);
+    let target = dir.path().join("my-agent/target");
+    let ran = wasm_worker(["run", "agent", "--job"]).dir(dir.path()).env("CARGO_TARGET_DIR", &target).done();
+    assert_eq!(ran.code(), "completed", "{}", ran.stderr);
+
     let built = wasm_worker(["build", "my-agent"]).dir(dir.path()).done();
     assert_eq!(built.exit, 0, "{}", built.stderr);
     assert!(Path::new(built.stdout.trim()).is_file());
@@ -29,7 +36,7 @@ fn a_new_crate_builds_and_runs_outside_of_the_repository() {
 #[test]
 fn a_name_that_cannot_be_one_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["My-Agent", "1st", "a b", "../up", "test"] {
+    for name in ["My-Agent", "1st", "a b", "../up", "test", "self", "fn"] {
         let failed = wasm_worker(["new", name]).dir(dir.path()).done();
         failed.fails_with(2, &["cannot be the name of an agent crate", "hint: want lower-case letters"]);
     }
@@ -46,6 +53,9 @@ fn a_directory_that_is_no_crate_and_a_crate_that_is_no_component() {
     let path = dir.path().to_str().unwrap();
     wasm_worker(["build", path]).done().fails_with(3, &["has no `Cargo.toml`", "hint: `wasm-worker new NAME`"]);
     wasm_worker(["run", path, "--job"]).done().fails_with(3, &["is not the directory of a crate"]);
+
+    let missing = wasm_worker(["build", "/nowhere/at/all"]).done();
+    missing.fails_with(3, &["`/nowhere/at/all` is not a directory"]);
 
     let sdk = root().join("guest-sdk");
     wasm_worker(["build", sdk.to_str().unwrap()]).done().fails_with(3, &["builds no component", "crate-type"]);

@@ -1,8 +1,6 @@
 //! Hears that it should stop, and goes on.
 
-use std::time::Duration;
-
-use wasm_worker_sdk::{Agent, JobContext, Result, time::sleep};
+use wasm_worker_sdk::{Agent, JobContext, Result};
 
 #[derive(Default)]
 struct IgnoreStop;
@@ -12,7 +10,8 @@ impl Agent for IgnoreStop {
         let request = ctx.shutdown_requested().await;
         log::info!("asked to stop within {} ms, which is not convenient", request.grace_ms);
         loop {
-            sleep(Duration::from_millis(5)).await;
+            // Not an await, so the SDK cannot end it either.
+            wasip2::clocks::monotonic_clock::subscribe_duration(5_000_000).block();
         }
     }
 }

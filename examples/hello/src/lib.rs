@@ -9,7 +9,7 @@ struct Hello;
 
 impl Agent for Hello {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
-        log::info!("hello, room `{}`", ctx.job().room);
+        log::info!("hello, room `{}`", ctx.job().room.name);
         sleep(Duration::from_millis(20)).await;
         ctx.send_text("lk.transcription", "hello from WebAssembly")?;
         Ok(())

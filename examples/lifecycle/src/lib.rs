@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use wasm_worker_sdk::types::{Acceptance, Decision, JobInfo, LlmUsage, Rejection};
+use wasm_worker_sdk::types::{Acceptance, Decision, JobInfo};
 use wasm_worker_sdk::{
-    Agent, AgentSession, ChatContext, ChatMessage, ChatRole, JobContext, Result, StopResponse, time::sleep,
+    Agent, AgentSession, ChatContext, ChatMessage, ChatRole, Event, JobContext, LlmUsage, Result, StopResponse,
+    time::sleep,
 };
 
 #[derive(Default)]
@@ -23,21 +24,21 @@ impl Agent for Lifecycle {
     }
 
     fn decide(&mut self, offer: &JobInfo) -> Decision {
-        log::info!("2 decide: a job for room `{}`", offer.room);
+        log::info!("2 decide: a job for room `{}`", offer.room.name);
         if offer.metadata == "not for me" {
-            return Decision::Reject(Rejection { reason: "the metadata says so".into(), terminate: false });
+            return Decision::reject("the metadata says so", false);
         }
         Decision::Accept(Acceptance {
             identity: Some("lifecycle-agent".into()),
             name: "Lifecycle".into(),
-            metadata: String::new(),
             attributes: vec![("example".into(), "lifecycle".into())],
+            ..Acceptance::default()
         })
     }
 
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         log::info!("3 entrypoint: the job begins");
-        ctx.set_log_context_fields([("room", ctx.job().room.as_str())]);
+        ctx.set_log_context_fields([("room", ctx.job().room.name.as_str())]);
         let usage = ctx.usage();
         ctx.add_shutdown_callback(async move |reason| {
             log::info!("9 shutdown callback: {reason}; models used {:?}", usage.summary());
@@ -51,9 +52,9 @@ impl Agent for Lifecycle {
         log::info!("4 on_enter: the session begins");
         session.say(&self.greeting).await?;
         // As if users had written them; a real user's texts arrive the same way.
-        session.run("what is your name?");
-        session.run("(nobody should answer this)");
-        session.run("goodbye");
+        session.generate_reply("what is your name?");
+        session.generate_reply("(nobody should answer this)");
+        session.generate_reply("goodbye");
         Ok(())
     }
 
@@ -77,18 +78,18 @@ impl Agent for Lifecycle {
         let asked = chat.messages.last().map_or("", |message| message.text.as_str());
         log::info!("6 llm_node: {} messages so far", chat.messages.len());
         sleep(Duration::from_millis(10)).await;
-        session.ctx().usage().llm(LlmUsage {
-            provider: "example".into(),
-            model: "echo".into(),
-            input_tokens: 12,
-            input_cached_tokens: 0,
-            output_tokens: 5,
-        });
+        let used = LlmUsage { input_tokens: 12, output_tokens: 5, ..LlmUsage::default() };
+        session.ctx().usage().llm("example", "echo", used);
         if asked == "goodbye" {
             session.ctx().shutdown("the user said goodbye");
             return Ok(Some("goodbye".into()));
         }
         Ok(Some(format!("you asked: {asked}")))
+    }
+
+    async fn on_event(&mut self, _session: &AgentSession<'_>, event: Event) -> Result {
+        log::info!("  on_event: {event:?}");
+        Ok(())
     }
 
     async fn on_exit(&mut self, session: &AgentSession<'_>) -> Result {

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use wasm_worker_sdk::types::{LlmUsage, TtsUsage};
-use wasm_worker_sdk::{Agent, JobContext, Result, random, time::sleep};
+use wasm_worker_sdk::{Agent, JobContext, LlmUsage, Result, TtsUsage, random, time::sleep};
 
 const ENTRIES: u32 = 2 << 20;
 const LOOKUPS: usize = 50_000;
@@ -38,21 +37,10 @@ impl Agent for Usage {
         }
         let spent = ctx.budget().fuel.used - before;
         log::info!("{LOOKUPS} lookups, the last found {index:08x}, took {spent} fuel");
-        ctx.usage().llm(LlmUsage {
-            provider: "example".into(),
-            model: "table".into(),
-            input_tokens: 20,
-            input_cached_tokens: 5,
-            output_tokens: 8,
-        });
-        ctx.usage().tts(TtsUsage {
-            provider: "example".into(),
-            model: "voice".into(),
-            characters_count: 120,
-            audio_duration_ms: 4_000,
-            input_tokens: 0,
-            output_tokens: 0,
-        });
+        let spoken = TtsUsage { characters_count: 120, audio_duration: 4.0 };
+        ctx.usage().tts("example", "voice", spoken);
+        let asked = LlmUsage { input_tokens: 20, input_cached_tokens: 5, output_tokens: 8 };
+        ctx.usage().llm("example", "table", asked);
         sleep(Duration::from_millis(5)).await;
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -153,9 +154,20 @@ fn read_body(engine: &Engine, body: &[u8]) -> Result<(Facts, Component), String>
 
 fn make_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(dir)
+    builder.mode(0o700);
+    builder.recursive(true).create(dir)?;
+    // Whoever can write here can have us run their code.
+    let owned = fs::symlink_metadata(dir.join("."))?;
+    check_owner(&owned, 0o022, "it can be written by others")
+}
+
+/// Refuse what belongs to somebody else, or is open to others.
+fn check_owner(of: &fs::Metadata, forbidden: u32, why: &str) -> io::Result<()> {
+    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned()));
+    if of.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("it belongs to another user");
+    }
+    if of.mode() & forbidden != 0 { refuse(why) } else { Ok(()) }
 }
 
 fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
@@ -169,6 +181,11 @@ fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.error),
         }
+    }
+    let owned = fs::symlink_metadata(&path)?;
+    check_owner(&owned, 0o077, "its `mac.key` can be read by others")?;
+    if !owned.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its `mac.key` is not a file"));
     }
     let bytes = fs::read(&path)?;
     bytes.try_into().map_err(|bytes: Vec<u8>| {

@@ -23,6 +23,12 @@ const PROFILE: &[&str] = &[
 /// No component was built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// Nothing there, or a file.
+    #[error("`{}` is not a directory", dir.display())]
+    NoDirectory {
+        /// As it was given.
+        dir: PathBuf,
+    },
     /// A directory without a crate.
     #[error("`{}` is not the directory of a crate: it has no `Cargo.toml`", dir.display())]
     NoCrate {
@@ -61,7 +67,9 @@ impl BuildError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoCrate { .. } => Some("`wasm-worker new NAME` makes a crate to begin with".into()),
+            Self::NoDirectory { .. } | Self::NoCrate { .. } => {
+                Some("`wasm-worker new NAME` makes a crate to begin with".into())
+            }
             Self::Tool { .. } => Some("install Rust with rustup, https://rustup.rs".into()),
             Self::Target { .. } => Some(format!("`rustup target add {TARGET}` must work in that directory")),
             Self::Compile { .. } => None,
@@ -76,7 +84,7 @@ impl BuildError {
 /// When there is no crate, no toolchain, or the crate does not compile to a component.
 pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     let mut cargo = component_build(dir)?;
-    cargo.args(["--lib", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let failed = |source| BuildError::Tool { tool: "cargo", source };
     let mut child = cargo.spawn().map_err(failed)?;
     let component = component_of(dir, &mut child);
@@ -91,6 +99,9 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
 /// # Errors
 /// When there is no crate, or the target cannot be added.
 pub fn component_build(dir: &Path) -> Result<Command, BuildError> {
+    if !dir.is_dir() {
+        return Err(BuildError::NoDirectory { dir: dir.to_owned() });
+    }
     if !dir.join("Cargo.toml").is_file() {
         return Err(BuildError::NoCrate { dir: dir.to_owned() });
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::hostcalls::Stage;
-use crate::job::admission::{describe, init_within};
+use crate::job::admission::{init_within, verdict_outside_a_job};
 use crate::job::instance::{Instance, Template};
 use crate::job::run::Crash;
 
@@ -45,7 +45,7 @@ async fn fill(template: Weak<Template>) {
                 pause = PAUSE_MIN;
             }
             Err(crash) => {
-                tracing::error!(target: "host", agent = &*template.agent, "prewarm failed: {}", describe(&crash));
+                tracing::error!(target: "host", agent = &*template.agent, "prewarm failed: {}", verdict_outside_a_job(crash).detail);
                 let sleep = {
                     let _timers = template.engine.timers().enter();
                     tokio::time::sleep(pause)

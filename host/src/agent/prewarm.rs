@@ -16,7 +16,7 @@ use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::{AgentError, Loader};
 use crate::hostcalls::{HostState, Stage};
-use crate::job::admission::init_within;
+use crate::job::admission::{init_within, verdict_outside_a_job};
 use crate::job::instance::{Instance, PrewarmCost, Template};
 use crate::job::run::{Crash, call};
 
@@ -28,8 +28,23 @@ pub(super) struct Snapshot {
 
 pub(super) enum Outcome {
     Taken(Snapshot),
-    /// Jobs have to run `prewarm` themselves, and why.
-    Impossible(String),
+    /// Jobs have to run `prewarm` themselves, why, and whether that is so each time.
+    Impossible {
+        why: String,
+        always: bool,
+    },
+}
+
+impl Outcome {
+    /// Because of what the component is or does.
+    fn never(why: String) -> Self {
+        Self::Impossible { why, always: true }
+    }
+
+    /// Because something of ours failed, this time.
+    fn not_now(why: String) -> Self {
+        Self::Impossible { why, always: false }
+    }
 }
 
 /// Run `prewarm` in a component that lets its memory be read, and make a component of what it left.
@@ -41,8 +56,8 @@ pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result
     });
     let (context, instrumented) = match instrumented {
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => return Ok(Outcome::Impossible(super::chain(&error))),
-        Err(panic) => return Ok(Outcome::Impossible(panicked(&*panic))),
+        Ok(Err(error)) => return Ok(Outcome::never(super::chain(&error))),
+        Err(panic) => return Ok(Outcome::never(panicked(&*panic))),
     };
     let component = loader.compile(Arc::new(instrumented)).await?;
     loader.check_world(&component)?;
@@ -50,10 +65,10 @@ pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result
     match loader.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
         Ok(warm) => Ok(take(&wizer, &context, warm).await),
         Err(Crash::NeedsHandle { import }) => {
-            Ok(Outcome::Impossible(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
+            Ok(Outcome::never(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
         }
         Err(crash) => {
-            let verdict = Box::new(super::init_verdict(crash));
+            let verdict = Box::new(verdict_outside_a_job(crash));
             Err(AgentError::Init { agent: loader.name.into(), verdict })
         }
     }
@@ -81,7 +96,7 @@ async fn run(template: &Template) -> Result<Warm, Crash> {
     };
     let outcome = init_within(&control, template, prewarm).await;
     control.log().finish();
-    let component = outcome.map_err(|crash| crash.with_words(instance.store.data_mut().last_words.take()))?;
+    let component = outcome?;
     let cost = instance.cost_so_far(&template.limits)?;
     Ok(Warm { instance, component, cost })
 }
@@ -91,13 +106,13 @@ async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outc
     let Warm { mut instance, component, cost } = warm;
     instance.store.set_hostcall_fuel(usize::MAX);
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
-        return Outcome::Impossible(super::chain(&error));
+        return Outcome::not_now(super::chain(&error));
     }
     let mut reader = Reader { store: &mut instance.store, component, failed: None };
     let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
     match (reader.failed.take(), taken) {
-        (Some(error), _) | (None, Ok(Err(error))) => Outcome::Impossible(super::chain(&error)),
-        (None, Err(panic)) => Outcome::Impossible(panicked(&*panic)),
+        (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(super::chain(&error)),
+        (None, Err(panic)) => Outcome::not_now(panicked(&*panic)),
         (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost }),
     }
 }

@@ -27,7 +27,7 @@ fn explain(code: Code) -> String {
         Blame::Dispatcher => "the dispatcher's",
         Blame::Operator => "the operator's",
     };
-    let retry = if code.retry() { "may end better" } else { "would end the same way" };
+    let retry = if code.retry() { "may end better" } else { "is not known to end better" };
     format!(
         "{code}: {}\n  whose doing: {blame}\n  again: running the same job again {retry}\n  what to do: {}\n  exit status: {}",
         code.meaning(),

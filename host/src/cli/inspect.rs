@@ -35,22 +35,21 @@ struct Report<'a> {
     limits: LimitsReport,
 }
 
-/// The limits as they would be written in a config file.
+/// The limits, in plain numbers.
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct LimitsReport {
-    init_timeout: String,
-    unresponsive_warning: String,
-    unresponsive_timeout: String,
-    max_duration: String,
-    fuel_limit: String,
-    memory_limit: String,
-    stack_limit: String,
-    hostcall_limit: String,
+    init_timeout_ms: u128,
+    unresponsive_warning_ms: u128,
+    unresponsive_timeout_ms: u128,
+    max_duration_ms: Option<u128>,
+    fuel_limit: Option<u64>,
+    memory_limit_bytes: usize,
+    stack_limit_bytes: usize,
+    hostcall_limit_bytes: usize,
     handle_limit: usize,
     inbox_limit: usize,
     log_rate: u32,
-    shutdown_grace: String,
+    shutdown_grace_ms: u128,
 }
 
 pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
@@ -83,21 +82,19 @@ async fn load(runtimes: &Runtimes, source: source::Source, config: &Config) -> R
 
 impl LimitsReport {
     fn of(limits: &Limits) -> Self {
-        let size = |bytes: usize| ByteSize::b(bytes as u64).to_string();
-        let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
         Self {
-            init_timeout: format!("{:?}", limits.init_timeout),
-            unresponsive_warning: format!("{:?}", limits.unresponsive_warning),
-            unresponsive_timeout: format!("{:?}", limits.unresponsive_timeout),
-            max_duration: or_none(limits.max_duration.map(|time| format!("{time:?}"))),
-            fuel_limit: or_none(limits.fuel.map(|fuel| fuel.to_string())),
-            memory_limit: size(limits.memory_bytes),
-            stack_limit: size(limits.stack_bytes),
-            hostcall_limit: size(limits.hostcall_bytes),
+            init_timeout_ms: limits.init_timeout.as_millis(),
+            unresponsive_warning_ms: limits.unresponsive_warning.as_millis(),
+            unresponsive_timeout_ms: limits.unresponsive_timeout.as_millis(),
+            max_duration_ms: limits.max_duration.map(|time| time.as_millis()),
+            fuel_limit: limits.fuel,
+            memory_limit_bytes: limits.memory_bytes,
+            stack_limit_bytes: limits.stack_bytes,
+            hostcall_limit_bytes: limits.hostcall_bytes,
             handle_limit: limits.handles,
             inbox_limit: limits.inbox_events,
             log_rate: limits.log_lines_per_second,
-            shutdown_grace: format!("{:?}", limits.shutdown_grace),
+            shutdown_grace_ms: limits.shutdown_grace.as_millis(),
         }
     }
 }
@@ -121,7 +118,7 @@ fn text(report: &Report<'_>) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(name, value)| format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .map(|(name, value)| format!("{name} {}", if value.is_null() { "none".into() } else { value.to_string() }))
         .collect();
     lines.push(format!("limits     {}", limits.join("\n           ")));
     lines.join("\n")

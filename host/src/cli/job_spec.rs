@@ -11,7 +11,7 @@ use rand::distr::Alphanumeric;
 use serde::Deserialize;
 
 use super::Failure;
-use crate::hostcalls::contract::{JobInfo, JobKind};
+use crate::hostcalls::contract::{JobInfo, JobKind, RoomInfo};
 use crate::job::admission::Offer;
 use crate::job::script::{Person, Scripted};
 
@@ -46,8 +46,14 @@ fn attribute(text: &str) -> Result<(String, String), String> {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct JobSpec {
     room: Option<String>,
+    room_metadata: String,
     metadata: String,
     attributes: BTreeMap<String, String>,
+    dispatch_id: String,
+    attempt: Option<u32>,
+    /// The participant that the job is for.
+    participant: Option<Person>,
+    /// Everyone who is in the room already.
     participants: Vec<Person>,
     inbox: Vec<Scripted>,
 }
@@ -72,31 +78,46 @@ fn read_spec(path: &Path) -> Result<JobSpec, Failure> {
     let from_stdin = path == Path::new("-");
     let mut text = String::new();
     let read = if from_stdin {
-        std::io::stdin().take(SPEC_BYTES_MAX).read_to_string(&mut text)
+        std::io::stdin().take(SPEC_BYTES_MAX + 1).read_to_string(&mut text)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(SPEC_BYTES_MAX).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| file.take(SPEC_BYTES_MAX + 1).read_to_string(&mut text))
     };
-    read.map_err(|error| Failure::usage(format!("the job's description `{shown}` cannot be read: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(format!("the job's description `{shown}` is not one: {error}"))
+    let bytes =
+        read.map_err(|error| Failure::usage(format!("the job's description `{shown}` cannot be read: {error}")))?;
+    let refuse = |why: String| {
+        Failure::usage(format!("the job's description `{shown}` is not one: {why}"))
             .with_hint(r#"for example {"room": "support", "metadata": "", "attributes": {"lang": "en"}}"#)
-    })
+    };
+    if bytes as u64 > SPEC_BYTES_MAX {
+        return Err(refuse(format!("it is larger than {SPEC_BYTES_MAX} bytes")));
+    }
+    // A derived deserializer would take the fields from an array too.
+    if !text.trim_start().is_empty() && !text.trim_start().starts_with('{') {
+        return Err(refuse("want a JSON object".into()));
+    }
+    serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))
 }
 
 impl JobSpec {
     /// The offers to make of it; each job gets an id of its own.
     pub(crate) fn into_offers(self, agent: &str) -> impl Fn() -> Offer + use<> {
-        let Self { room, metadata, attributes, participants, inbox } = self;
+        let Self { room, room_metadata, metadata, attributes, dispatch_id, attempt, participant, participants, inbox } =
+            self;
         let info = JobInfo {
             id: String::new(),
-            dispatch_id: String::new(),
-            kind: JobKind::Room,
-            room: room.unwrap_or_else(|| "local".into()),
-            participant: None,
+            dispatch_id,
+            // LiveKit's own rule: a job has a participant where its kind has one.
+            kind: if participant.is_some() { JobKind::Participant } else { JobKind::Room },
+            room: RoomInfo {
+                sid: String::new(),
+                name: room.unwrap_or_else(|| "local".into()),
+                metadata: room_metadata,
+            },
+            participant: participant.map(Into::into),
             metadata,
             attributes: attributes.into_iter().collect(),
             agent_name: agent.into(),
-            attempt: 1,
+            attempt: attempt.unwrap_or(1),
         };
         let participants: Vec<_> = participants.into_iter().map(Into::into).collect();
         let script: Arc<[Scripted]> = inbox.into();

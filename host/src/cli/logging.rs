@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -11,9 +11,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, LogFormat};
 
+/// Lines that wait for a slow terminal before more are dropped; a guest's line has at most some 20 KiB.
+const LINES_MAX: usize = 8_192;
+
 /// Start the log. What is queued is written when the guard is dropped.
 pub(crate) fn start(config: &Config, default: LevelFilter) -> WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).finish(std::io::stderr());
     let level = config.log_level.unwrap_or(default);
     // Libraries speak only of what is wrong.
     let targets = Targets::new()

@@ -31,12 +31,74 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// Names that cargo refuses, or that would shadow a library: Rust's keywords, its own crates, and what the crate uses.
+const TAKEN: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "log",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "wasm-worker-sdk",
+    "wasm_worker_sdk",
+    "where",
+    "while",
+    "yield",
+];
+
 fn check_name(name: &str) -> Result<(), Failure> {
     let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-    // Names that cargo refuses, or that would shadow the library of that name.
-    let taken = ["test", "core", "std", "alloc", "proc-macro", "log", "wasm-worker-sdk", "wasm_worker_sdk"];
-    if fits && !taken.contains(&name) {
+    if fits && !TAKEN.contains(&name) {
         return Ok(());
     }
     let why = format!("`{name}` cannot be the name of an agent crate");
@@ -103,6 +165,12 @@ fn library(name: &str) -> String {
             letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
         })
         .collect();
+    // A name of its own, which is none of those that the crate imports.
+    let agent = match agent.strip_suffix("Agent") {
+        Some("") => "MyAgent".to_owned(),
+        Some(_) => agent,
+        None => format!("{agent}Agent"),
+    };
     format!(
         r#"//! An agent for wasm-worker: what it does is in `entrypoint`.
 
@@ -115,7 +183,7 @@ struct {agent};
 
 impl Agent for {agent} {{
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {{
-        log::info!("job {{}} in room `{{}}`", ctx.job().id, ctx.job().room);
+        log::info!("job {{}} in room `{{}}`", ctx.job().id, ctx.job().room.name);
         match select(sleep(Duration::from_millis(100)), ctx.shutdown_requested()).await {{
             Either::Left(()) => log::info!("done"),
             Either::Right(request) => log::info!("asked to stop: {{}}", request.reason),

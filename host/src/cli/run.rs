@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -100,6 +101,8 @@ struct Runner {
 /// A line of standard output for an agent that could take no job.
 #[derive(Serialize)]
 struct AgentRecord<'a> {
+    record: &'static str,
+    at: Timestamp,
     agent: &'a str,
     verdict: &'a Verdict,
 }
@@ -107,11 +110,23 @@ struct AgentRecord<'a> {
 /// A line of standard output for an offer that was refused.
 #[derive(Serialize)]
 struct RefusalRecord<'a> {
+    record: &'static str,
+    at: Timestamp,
     job: &'a str,
     agent: &'a str,
     refused: &'a str,
     detail: &'a str,
     terminate: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'a Verdict>,
+}
+
+/// A line of standard output for a job that ran.
+#[derive(Serialize)]
+struct JobRecord<'a> {
+    record: &'static str,
+    #[serde(flatten)]
+    closed: &'a Closed,
 }
 
 impl Runner {
@@ -133,7 +148,7 @@ impl Runner {
         let cache = open_cache(config);
         let loaded = Agent::load(&engine, source, config, cache.as_ref(), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {
-            print_json(&AgentRecord { agent, verdict })?;
+            print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }
         let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
         Ok(Self { engine, agent: loaded?, events, running, interrupted })
@@ -203,17 +218,20 @@ impl Runner {
     fn record(&self, outcome: &Outcome, summary: &mut Summary) -> Result<(), Failure> {
         match outcome {
             Outcome::Closed(closed) => {
-                print_json(closed)?;
+                print_json(&JobRecord { record: "job", closed })?;
                 summary.closed(closed);
             }
             Outcome::Refused { job, refusal } => {
-                let Refusal { reason, detail, terminate } = refusal;
+                let Refusal { reason, detail, terminate, verdict } = refusal;
                 print_json(&RefusalRecord {
+                    record: "refusal",
+                    at: Timestamp::now(),
                     job,
                     agent: self.agent.name(),
                     refused: reason,
                     detail,
                     terminate: *terminate,
+                    verdict: verdict.as_deref(),
                 })?;
                 summary.refused(refusal);
             }
@@ -249,12 +267,12 @@ fn print_json(record: &impl Serialize) -> Result<(), Failure> {
     Ok(print(&text)?)
 }
 
-/// Only for many jobs, and only where somebody is looking.
+/// Only for many jobs, and only where somebody is looking and the records go elsewhere.
 fn progress_bar(count: u32) -> ProgressBar {
-    if count == 1 || !std::io::stderr().is_terminal() {
+    if count == 1 || !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs, {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs, {eta} left");
     let bar = ProgressBar::new(count.into());
     match style {
         Ok(style) => bar.with_style(style),

@@ -26,7 +26,7 @@ pub(crate) fn describe(closed: &Closed) -> String {
             Blame::Dispatcher => "dispatcher",
             Blame::Operator => "operator",
         };
-        let retry = if verdict.retry { "may help" } else { "would end the same way" };
+        let retry = if verdict.retry { "may help" } else { "is not known to help" };
         lines.push(format!("  blame    {blame}; another try {retry}"));
     }
     if !verdict.backtrace.is_empty() {
@@ -63,9 +63,10 @@ pub(crate) fn describe(closed: &Closed) -> String {
 /// What came of many offers.
 pub(crate) struct Summary {
     began: Instant,
-    codes: BTreeMap<&'static str, usize>,
+    codes: BTreeMap<&'static str, Group>,
     worst: Class,
-    refused: BTreeMap<String, usize>,
+    refused: BTreeMap<&'static str, Group>,
+    refused_as: Exit,
     fuel: Vec<u64>,
     start_us: Vec<u64>,
     cpu_us: u64,
@@ -84,6 +85,7 @@ impl Summary {
             codes: BTreeMap::new(),
             worst: Class::Ok,
             refused: BTreeMap::new(),
+            refused_as: Exit::Ok,
             fuel: Vec::new(),
             start_us: Vec::new(),
             cpu_us: 0,
@@ -97,7 +99,7 @@ impl Summary {
 
     pub(crate) fn closed(&mut self, closed: &Closed) {
         let code = closed.verdict.code;
-        *self.codes.entry(code.as_str()).or_default() += 1;
+        self.codes.entry(code.as_str()).or_default().add(&closed.verdict.detail);
         self.worst = self.worst.max(code.class());
         self.fuel.push(closed.usage.fuel);
         self.start_us.extend(closed.usage.start_us);
@@ -108,7 +110,9 @@ impl Summary {
     }
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
-        *self.refused.entry(format!("{}: {}", refusal.reason, refusal.detail)).or_default() += 1;
+        self.refused.entry(refusal.reason).or_default().add(&refusal.detail);
+        let as_exit = refusal.verdict.as_ref().map_or(Exit::Refused, |verdict| verdict.code.class().into());
+        self.refused_as = self.refused_as.max(as_exit);
     }
 
     /// Jobs that an interrupt did not let finish.
@@ -121,21 +125,23 @@ impl Summary {
         if self.lost > 0 {
             return Exit::Host;
         }
-        match (self.worst, self.refused.is_empty()) {
-            (Class::Ok, false) => Exit::Refused,
-            (class, _) => class.into(),
+        match self.worst {
+            Class::Ok => self.refused_as,
+            class => class.into(),
         }
     }
 
     pub(crate) fn text(&self, ticker: TickerReport) -> String {
         let took = self.began.elapsed();
-        let ended: usize = self.codes.values().sum();
+        let ended: usize = self.codes.values().map(|group| group.count).sum();
         let mut lines = Vec::new();
-        for (code, count) in &self.codes {
-            lines.push(format!("{count:>8} {code}"));
+        for (code, Group { count, sample }) in &self.codes {
+            let well = *code == Code::Completed.as_str();
+            let sample = if well { String::new() } else { format!(", one of them: {sample}") };
+            lines.push(format!("{count:>8} {code}{sample}"));
         }
-        for (why, count) in &self.refused {
-            lines.push(format!("{count:>8} refused: {why}"));
+        for (reason, Group { count, sample }) in &self.refused {
+            lines.push(format!("{count:>8} refused, {reason}, one of them: {sample}"));
         }
         if ended > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
@@ -155,6 +161,21 @@ impl Summary {
             ));
         }
         lines.join("\n")
+    }
+}
+
+/// Those that ended the same way.
+#[derive(Default)]
+struct Group {
+    count: usize,
+    /// The detail of the last one.
+    sample: String,
+}
+
+impl Group {
+    fn add(&mut self, detail: &str) {
+        self.count += 1;
+        detail.clone_into(&mut self.sample);
     }
 }
 

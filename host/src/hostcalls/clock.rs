@@ -31,7 +31,7 @@ impl wall_clock::Host for HostState {
 impl monotonic_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<monotonic_clock::Instant> {
         self.meter.count(Interface::Clock, 0);
-        Ok(u64::try_from(self.started.elapsed().as_nanos())?)
+        Ok(u64::try_from(self.monotonic().as_nanos())?)
     }
 
     fn resolution(&mut self) -> wasmtime::Result<monotonic_clock::Duration> {
@@ -40,7 +40,7 @@ impl monotonic_clock::Host for HostState {
     }
 
     fn subscribe_instant(&mut self, when: monotonic_clock::Instant) -> wasmtime::Result<Resource<DynPollable>> {
-        let until = Duration::from_nanos(when).saturating_sub(self.started.elapsed());
+        let until = Duration::from_nanos(when).saturating_sub(self.monotonic());
         self.timer(until)
     }
 
@@ -50,6 +50,10 @@ impl monotonic_clock::Host for HostState {
 }
 
 impl HostState {
+    fn monotonic(&self) -> Duration {
+        self.clock_origin + self.started.elapsed()
+    }
+
     fn timer(&mut self, after: Duration) -> wasmtime::Result<Resource<DynPollable>> {
         self.meter.count(Interface::Clock, 0);
         self.give_handle("wasi:clocks/monotonic-clock")?;

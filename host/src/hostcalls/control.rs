@@ -2,7 +2,7 @@
 //!
 //! One allocation a job. Nothing here waits for a lock that is held across an await.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::bindings::wasm_worker::agent::inbox::{BudgetKind, Event, LimitWarning};
+use super::contract::Participant;
 use super::log::JobLog;
 
 /// Who asked a job to stop.
@@ -41,7 +42,7 @@ pub(crate) enum Kill {
     Hostcall { what: &'static str, wanted: usize, limit: usize },
     #[error("too many {what}")]
     TooMany { what: &'static str },
-    #[error("the job did not finish within {grace:?} after it was asked to stop")]
+    #[error("the job did not finish within its shutdown grace of {grace:?}")]
     ShutdownTimeout { grace: Duration },
     #[error("killed by the operator")]
     Operator,
@@ -74,12 +75,14 @@ pub(crate) struct Control {
     killed: AtomicBool,
     kill_came: Notify,
     log: Mutex<JobLog>,
+    /// What the guest said before a trap.
+    last_words: Mutex<Option<String>>,
     pub(crate) clock: RunClock,
     pub(crate) inbox: Inbox,
 }
 
 impl Control {
-    pub(crate) fn new(inbox_events: usize, log: JobLog, timers: Handle) -> Self {
+    pub(crate) fn new(inbox: Inbox, log: JobLog) -> Self {
         Self {
             log: Mutex::new(log),
             news: Mutex::default(),
@@ -88,12 +91,29 @@ impl Control {
             killed: AtomicBool::new(false),
             kill_came: Notify::new(),
             clock: RunClock::default(),
-            inbox: Inbox::new(inbox_events, timers),
+            inbox,
+            last_words: Mutex::default(),
         }
     }
 
     pub(crate) fn log(&self) -> MutexGuard<'_, JobLog> {
         lock(&self.log)
+    }
+
+    pub(crate) fn set_last_words(&self, words: String) {
+        *lock(&self.last_words) = Some(words);
+    }
+
+    pub(crate) fn take_last_words(&self) -> Option<String> {
+        lock(&self.last_words).take()
+    }
+
+    /// Forget what came before a job: its prewarm and its offer.
+    pub(crate) fn reset(&self) {
+        lock(&self.news).clear();
+        lock(&self.last_words).take();
+        self.inbox.reset();
+        self.clock.reset();
     }
 
     /// Ask the job to stop. The first request counts.
@@ -171,7 +191,7 @@ pub(crate) struct RunClock {
     waited_at: AtomicU64,
     /// Wall time spent in waits, in nanoseconds.
     waited: AtomicU64,
-    /// The run since the last wait has been warned of.
+    /// The operator has been told that this job runs without waiting.
     warned: AtomicBool,
 }
 
@@ -196,11 +216,15 @@ impl RunClock {
     pub(crate) fn waits(&self, waited: Duration) {
         self.waited.fetch_add(nanos(waited), Ordering::Relaxed);
         self.waited_at.store(self.cpu_now(), Ordering::Relaxed);
-        self.warned.store(false, Ordering::Relaxed);
     }
 
-    /// True once for each run without a wait.
-    pub(crate) fn first_warning_of_this_run(&self) -> bool {
+    /// A new call into the guest begins, and what ran before it is no part of it.
+    pub(crate) fn call_begins(&self) {
+        self.waited_at.store(self.cpu.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// True once for each job.
+    pub(crate) fn first_warning(&self) -> bool {
         !self.warned.swap(true, Ordering::Relaxed)
     }
 
@@ -244,10 +268,13 @@ fn thread_cpu_nanos() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// Events for the guest. Bounded: what does not fit is counted, except the request to stop, which always fits.
+/// Events for the guest, and who is in the room by them. Bounded in number and bytes: what does not fit is counted, except
+/// the request to stop, which always fits.
 pub(crate) struct Inbox {
     events: Mutex<VecDeque<Event>>,
-    capacity: usize,
+    participants: Mutex<BTreeMap<String, Participant>>,
+    events_max: usize,
+    bytes_max: usize,
     bytes: AtomicUsize,
     dropped: AtomicU64,
     came: Notify,
@@ -255,10 +282,12 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    fn new(capacity: usize, timers: Handle) -> Self {
+    pub(crate) fn new(events_max: usize, bytes_max: usize, timers: Handle) -> Self {
         Self {
             events: Mutex::default(),
-            capacity,
+            participants: Mutex::default(),
+            events_max,
+            bytes_max,
             bytes: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             came: Notify::new(),
@@ -267,21 +296,46 @@ impl Inbox {
     }
 
     pub(crate) fn push(&self, event: Event) {
+        match &event {
+            Event::ParticipantJoined(who) => drop(lock(&self.participants).insert(who.identity.clone(), who.clone())),
+            Event::ParticipantLeft(who) => drop(lock(&self.participants).remove(&who.identity)),
+            _ => {}
+        }
         let must_fit = matches!(event, Event::ShutdownRequested(_));
+        let bytes = event_bytes(&event);
         let mut events = lock(&self.events);
-        if events.len() >= self.capacity && !must_fit {
+        let full = events.len() >= self.events_max || self.bytes() + bytes > self.bytes_max;
+        if full && !must_fit {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.bytes.fetch_add(event_bytes(&event), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         events.push_back(event);
         self.came.notify_waiters();
     }
 
-    pub(crate) fn pop(&self) -> Option<Event> {
+    /// The oldest event, and its bytes.
+    pub(crate) fn pop(&self) -> Option<(Event, usize)> {
         let event = lock(&self.events).pop_front()?;
-        self.bytes.fetch_sub(event_bytes(&event), Ordering::Relaxed);
-        Some(event)
+        let bytes = event_bytes(&event);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some((event, bytes))
+    }
+
+    /// Those who are in the room when the job begins.
+    pub(crate) fn begin_with(&self, participants: Vec<Participant>) {
+        *lock(&self.participants) = participants.into_iter().map(|who| (who.identity.clone(), who)).collect();
+    }
+
+    /// Everyone who is in the room now.
+    pub(crate) fn participants(&self) -> Vec<Participant> {
+        lock(&self.participants).values().cloned().collect()
+    }
+
+    fn reset(&self) {
+        lock(&self.events).clear();
+        self.bytes.store(0, Ordering::Relaxed);
+        self.dropped.store(0, Ordering::Relaxed);
     }
 
     pub(crate) async fn wait_for_event(&self) {
@@ -309,23 +363,37 @@ impl Inbox {
 /// What an event takes in host memory, near enough for a budget.
 fn event_bytes(event: &Event) -> usize {
     let own = match event {
-        Event::ParticipantJoined(who) | Event::ParticipantLeft(who) => {
-            who.identity.len() + who.name.len() + who.metadata.len() + pairs_bytes(&who.attributes)
-        }
+        Event::ParticipantJoined(who) | Event::ParticipantLeft(who) => participant_bytes(who),
         Event::Text(message) => {
-            message.sender.len() + message.topic.len() + message.text.len() + pairs_bytes(&message.attributes)
+            message.id.len()
+                + message.sender.len()
+                + message.topic.len()
+                + message.text.len()
+                + pairs_bytes(&message.attributes)
         }
-        Event::Data(message) => message.sender.len() + message.topic.len() + message.payload.len(),
+        Event::Data(message) => {
+            message.sender.as_ref().map_or(0, String::len) + message.topic.len() + message.payload.len()
+        }
         Event::Rpc(request) => request.id.len() + request.caller.len() + request.method.len() + request.payload.len(),
         Event::AttributesChanged(change) => change.identity.len() + pairs_bytes(&change.changed),
+        Event::MetadataChanged(change) => change.identity.as_ref().map_or(0, String::len) + change.metadata.len(),
+        Event::Other(other) => other.kind.len() + other.json.len(),
         Event::ShutdownRequested(request) => request.reason.len(),
         Event::LimitWarning(_) => 0,
     };
     own + size_of::<Event>()
 }
 
+pub(crate) fn participant_bytes(who: &Participant) -> usize {
+    who.sid.len() + who.identity.len() + who.name.len() + who.metadata.len() + pairs_bytes(&who.attributes)
+}
+
 pub(crate) fn pairs_bytes(pairs: &[(String, String)]) -> usize {
-    pairs.iter().map(|(name, value)| name.len() + value.len() + size_of::<(String, String)>()).sum()
+    pairs.iter().map(|(name, value)| pair_bytes(name, value)).sum()
+}
+
+pub(crate) fn pair_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len() + size_of::<(String, String)>()
 }
 
 impl BudgetKind {
@@ -350,25 +418,39 @@ mod tests {
 
     fn text() -> Event {
         let text = String::from("hi");
-        Event::Text(TextMessage { sender: text.clone(), topic: text.clone(), text, attributes: Vec::new() })
+        Event::Text(TextMessage {
+            id: String::new(),
+            sender: text.clone(),
+            topic: text.clone(),
+            text,
+            attributes: Vec::new(),
+            timestamp_ms: 0.0,
+        })
     }
 
     #[tokio::test]
     async fn a_full_inbox_counts_what_it_drops_but_takes_the_request_to_stop() {
-        let inbox = Inbox::new(2, Handle::current());
+        let inbox = Inbox::new(2, 1 << 20, Handle::current());
         (0..5).for_each(|_| inbox.push(text()));
         inbox.push(Event::ShutdownRequested(ShutdownRequest { reason: "drain".into(), grace_ms: 1 }));
         assert_eq!(inbox.dropped(), 3);
         inbox.wait_for_event().await;
         let taken: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
         assert_eq!(taken.len(), 3);
-        assert!(matches!(taken.last(), Some(Event::ShutdownRequested(_))));
+        assert!(matches!(taken.last(), Some((Event::ShutdownRequested(_), _))));
         assert_eq!(inbox.bytes(), 0);
     }
 
     #[tokio::test]
+    async fn an_inbox_is_bounded_in_bytes_too() {
+        let inbox = Inbox::new(1_000, 2 * event_bytes(&text()), Handle::current());
+        (0..5).for_each(|_| inbox.push(text()));
+        assert_eq!(inbox.dropped(), 3);
+    }
+
+    #[tokio::test]
     async fn the_first_stop_and_the_first_kill_count() {
-        let control = Control::new(1, JobLog::new("a".into(), 1), Handle::current());
+        let control = Control::new(Inbox::new(1, 1, Handle::current()), JobLog::new("a".into(), 1));
         control.ask_to_stop(StopBy::Drain, "first");
         control.ask_to_stop(StopBy::Guest, "second");
         assert!(matches!(control.take_news().as_slice(), [News::Stop { by: StopBy::Drain, .. }]));

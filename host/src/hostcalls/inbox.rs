@@ -34,19 +34,13 @@ impl Host for HostState {
 
 impl HostReceiver for HostState {
     async fn next(&mut self, _: Resource<Receiver>, timeout_ms: u32) -> wasmtime::Result<Option<Event>> {
-        self.meter.count(Interface::Inbox, 0);
         if timeout_ms > 0 {
             let until = Instant::now() + Duration::from_millis(timeout_ms.into());
             self.wait(|state| Box::pin(wait_for_event(&state.control, until))).await?;
         }
-        let event = self.control.inbox.pop();
-        if let Some(Event::ParticipantJoined(who)) = &event {
-            self.room.joined(who.clone());
-        }
-        if let Some(Event::ParticipantLeft(who)) = &event {
-            self.room.left(&who.identity);
-        }
-        Ok(event)
+        let popped = self.control.inbox.pop();
+        self.meter.count(Interface::Inbox, popped.as_ref().map_or(0, |(_, bytes)| *bytes));
+        Ok(popped.map(|(event, _)| event))
     }
 
     fn subscribe(&mut self, receiver: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {

@@ -9,6 +9,7 @@ use super::HostState;
 use super::bindings::wasm_worker::agent::job::{Budget, Gauge, Host};
 use super::contract;
 use super::control::{StopBy, pairs_bytes};
+use super::log::clip;
 use super::meter::{Interface, exact, fuel_used};
 
 impl Host for HostState {
@@ -40,21 +41,15 @@ impl Host for HostState {
     }
 
     fn set_log_fields(&mut self, fields: contract::Attributes) -> wasmtime::Result<()> {
-        let bytes = pairs_bytes(&fields);
-        self.meter.count(Interface::Job, bytes);
-        self.meter.charge(bytes)?;
-        let replaced = self.control.log().set_fields(fields);
-        self.meter.release(replaced);
+        self.meter.count(Interface::Job, pairs_bytes(&fields));
+        self.control.log().set_fields(fields)?;
         Ok(())
     }
 
     fn report_panic(&mut self, message: String, place: String) -> wasmtime::Result<()> {
         self.meter.count(Interface::Job, message.len() + place.len());
-        let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
-        let words = format!("panicked{place}: {message}");
-        self.meter.charge(words.len())?;
-        let replaced = self.last_words.replace(words);
-        self.meter.release(replaced.map_or(0, |words| words.len()));
+        let place = if place.is_empty() { String::new() } else { format!(" at {}", clip(&place)) };
+        self.control.set_last_words(format!("panicked{place}: {}", clip(&message)));
         Ok(())
     }
 }

@@ -9,10 +9,14 @@ use tokio::time::Instant;
 use super::HostState;
 use super::bindings::wasm_worker::agent::log::{Host, Level};
 use super::contract::Attributes;
+use super::control::Kill;
 use super::meter::{Calls, Interface};
 
-/// Longest line that is kept; the rest is cut, and the line says so.
-const LINE_BYTES_MAX: usize = 16 << 10;
+/// Longest text that is kept; the rest is cut, and the text says so.
+const LINE_BYTES_MAX: usize = 8 << 10;
+/// The job's own fields, which each of its lines carries.
+const FIELDS_MAX: usize = 64;
+const FIELDS_BYTES_MAX: usize = 4 << 10;
 
 /// Longest piece of a printed line without a line break.
 const PRINTED_BYTES_MAX: usize = 4 << 10;
@@ -56,27 +60,38 @@ impl JobLog {
         }
     }
 
-    pub(super) fn set_job(&mut self, id: &str) {
-        self.job = Some(id.to_owned());
+    /// From here on the lines are a job's.
+    pub(crate) fn begin(&mut self, job: &str) {
+        self.job = Some(job.to_owned());
+        self.fields.clear();
     }
 
-    /// Returns the bytes of the fields that were replaced.
-    pub(super) fn set_fields(&mut self, fields: Attributes) -> usize {
-        let replaced = |old: String| old.len() + size_of::<(String, String)>();
-        fields.into_iter().filter_map(|(name, value)| self.fields.insert(name, value).map(replaced)).sum()
-    }
-
-    /// Write one line, or count it as dropped.
-    pub(super) fn write(&mut self, level: Level, message: &str, fields: &[(String, String)]) {
-        if !self.rate.take(Instant::now()) {
-            self.dropped += 1;
-            return;
+    /// Set fields of every later line; an empty value removes one.
+    pub(super) fn set_fields(&mut self, fields: Attributes) -> Result<(), Kill> {
+        for (name, value) in fields {
+            if value.is_empty() {
+                self.fields.remove(&name);
+            } else {
+                self.fields.insert(name, value);
+            }
         }
-        self.lines += 1;
+        let bytes: usize = self.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let kill = |what, wanted, limit| Err(Kill::Hostcall { what, wanted, limit });
+        if bytes > FIELDS_BYTES_MAX {
+            return kill("bytes in the job's log fields", bytes, FIELDS_BYTES_MAX);
+        }
+        if self.fields.len() > FIELDS_MAX {
+            return kill("log fields of the job", self.fields.len(), FIELDS_MAX);
+        }
+        Ok(())
+    }
+
+    /// Write one line, or count it as dropped. A line that nobody wants to see costs nothing.
+    pub(super) fn write(&mut self, level: Level, message: &str, fields: &[(&str, &str)]) {
         // The level of a tracing event is part of its call site, so each level needs one of its own.
         macro_rules! line {
             ($level:ident) => {
-                if tracing::enabled!(target: "agent", tracing::Level::$level) {
+                if tracing::enabled!(target: "agent", tracing::Level::$level) && self.admit() {
                     let (agent, job, message) = (&*self.agent, self.job.as_deref(), clip(message));
                     let fields = self.all_fields(fields);
                     tracing::event!(target: "agent", tracing::Level::$level, agent, job, fields, "{message}");
@@ -90,6 +105,12 @@ impl JobLog {
             Level::Warn => line!(WARN),
             Level::Error => line!(ERROR),
         }
+    }
+
+    fn admit(&mut self) -> bool {
+        let admitted = self.rate.take(Instant::now());
+        *(if admitted { &mut self.lines } else { &mut self.dropped }) += 1;
+        admitted
     }
 
     /// Count from zero again.
@@ -134,16 +155,26 @@ impl JobLog {
             Printed::Stdout => (Level::Info, "stdout"),
             Printed::Stderr => (Level::Warn, "stderr"),
         };
-        let text = String::from_utf8_lossy(&line);
-        self.write(level, text.trim_end(), &[("stream".into(), stream.into())]);
+        self.write(level, String::from_utf8_lossy(&line).trim_end(), &[("stream", stream)]);
+        // The buffer is used again, so that a guest which prints line breaks only costs no allocation for each.
+        *self.unfinished_of(to) = line;
+        self.unfinished_of(to).clear();
     }
 
-    /// The job's fields and the line's own, as `name=value` pairs; absent where there are none.
-    fn all_fields(&self, own: &[(String, String)]) -> Option<String> {
+    /// The job's fields and the line's own, as a JSON object; absent where there are none.
+    fn all_fields(&self, own: &[(&str, &str)]) -> Option<String> {
         let of_job = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let all: Vec<String> = of_job.chain(own).map(|(name, value)| format!("{name}={}", clip(value))).collect();
-        (!all.is_empty()).then(|| all.join(" "))
+        let mut left = FIELDS_BYTES_MAX + LINE_BYTES_MAX;
+        let mut all = BTreeMap::new();
+        for (name, value) in of_job.chain(own.iter().copied()) {
+            left = left.saturating_sub(name.len() + value.len());
+            if left == 0 {
+                all.insert("…", "fields cut here");
+                break;
+            }
+            all.insert(name, value);
+        }
+        if all.is_empty() { None } else { serde_json::to_string(&all).ok() }
     }
 }
 
@@ -151,13 +182,14 @@ impl Host for HostState {
     fn write(&mut self, level: Level, message: String, fields: Attributes) -> wasmtime::Result<()> {
         let bytes = message.len() + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         self.meter.count(Interface::Log, bytes);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.control.log().write(level, &message, &fields);
         Ok(())
     }
 }
 
 /// One line of at most [`LINE_BYTES_MAX`]; control characters would let a guest write on the operator's terminal.
-fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     let mut end = text.len().min(LINE_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -210,22 +242,33 @@ mod tests {
 
     #[test]
     fn printed_bytes_become_lines_of_bounded_length() {
+        // Without a subscriber no level is enabled, so the lines are only cut here.
         let mut log = JobLog::new("a".into(), 1_000);
         log.print(Printed::Stdout, b"one\ntwo\nthr");
-        log.print(Printed::Stdout, b"ee\n");
-        assert_eq!(log.lines, 3);
-        log.print(Printed::Stderr, &[b'x'; 10 * PRINTED_BYTES_MAX]);
-        assert_eq!(log.lines, 13);
-        log.print(Printed::Stdout, b"no end");
+        assert_eq!(log.unfinished_of(Printed::Stdout), b"thr");
+        log.print(Printed::Stderr, &[b'x'; 10 * PRINTED_BYTES_MAX + 3]);
+        assert_eq!(log.unfinished_of(Printed::Stderr), b"xxx");
         log.finish();
-        assert_eq!((log.lines, log.printed.bytes), (14, 11 + 3 + 10 * 4096 + 6));
+        assert!(log.unfinished_of(Printed::Stdout).is_empty());
+        assert_eq!((log.printed.calls, log.printed.bytes), (2, 11 + 10 * 4096 + 3));
+    }
+
+    #[test]
+    fn fields_of_a_job_are_bounded_and_can_be_removed() {
+        let mut log = JobLog::new("a".into(), 1);
+        let field = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        log.set_fields(field("room", "a b=c")).unwrap();
+        assert_eq!(log.all_fields(&[("own", "1")]).unwrap(), r#"{"own":"1","room":"a b=c"}"#);
+        log.set_fields(field("room", "")).unwrap();
+        assert_eq!(log.all_fields(&[]), None);
+        assert!(log.set_fields(field("large", &"x".repeat(FIELDS_BYTES_MAX))).is_err());
     }
 
     #[test]
     fn lines_are_clipped_at_a_character_and_cleaned() {
         let long = "ü".repeat(LINE_BYTES_MAX);
         let line = clip(&long);
-        assert!(line.ends_with("… (32768 bytes in all)"), "{}", line.len());
+        assert!(line.ends_with("… (16384 bytes in all)"), "{}", line.len());
         assert_eq!(clip("a\x1b[31mb\nc\td"), "a [31mb c\td");
     }
 }

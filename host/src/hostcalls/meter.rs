@@ -42,7 +42,7 @@ pub struct Calls {
 impl Calls {
     pub(super) fn add(&mut self, bytes: usize) {
         self.calls += 1;
-        self.bytes += bytes as u64;
+        self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 }
 
@@ -120,6 +120,14 @@ impl Meter {
             Interface::Poll => &mut calls.poll,
         };
         of.add(bytes);
+    }
+
+    /// Count from zero again: what came before was not the job's doing. What is in memory stays.
+    pub(crate) fn reset(&mut self) {
+        self.host_bytes = 0;
+        self.peak_bytes = 0;
+        self.warned.clear();
+        self.calls = HostCalls::default();
     }
 
     /// Bytes that the job has now.
@@ -218,13 +226,14 @@ impl ResourceLimiter for Meter {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::hostcalls::control::News;
+    use crate::hostcalls::control::{Inbox, News};
     use crate::hostcalls::log::JobLog;
 
     #[tokio::test]
     async fn memory_is_one_budget_for_memories_tables_and_host() {
         let limits = Arc::new(Limits { memory_bytes: 1_000, ..Config::default().limits });
-        let control = Arc::new(Control::new(4, JobLog::new("a".into(), 1), tokio::runtime::Handle::current()));
+        let control =
+            Arc::new(Control::new(Inbox::new(4, 500, tokio::runtime::Handle::current()), JobLog::new("a".into(), 1)));
         let mut meter = Meter::new(limits, control.clone());
         assert!(meter.memory_growing(0, 500, None).unwrap());
         assert!(meter.table_growing(0, 25, None).unwrap());

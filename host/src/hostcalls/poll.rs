@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::Resource;
@@ -43,7 +44,12 @@ impl HostPollable for HostState {
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.meter.count(Interface::Poll, 0);
-        self.table.ready(pollable).await
+        let ready = self.table.ready(pollable).await?;
+        if ready {
+            // An executor asks this first, and does not poll for what is ready.
+            self.control.clock.waits(Duration::ZERO);
+        }
+        Ok(ready)
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

@@ -20,8 +20,8 @@ impl Random {
 impl HostState {
     fn random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         let len = usize::try_from(len)?;
-        self.meter.count(Interface::Random, len);
         self.meter.within_call("bytes of randomness in one call", len)?;
+        self.meter.count(Interface::Random, len);
         let mut bytes = vec![0; len];
         self.random.generator().fill_bytes(&mut bytes);
         Ok(bytes)

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::HostState;
-use super::bindings::wasm_worker::agent::room::{AgentState, Host};
+use super::bindings::wasm_worker::agent::room::{AgentState, Host, RoomError, SendOptions};
 use super::contract::{Attributes, Participant};
-use super::control::pairs_bytes;
+use super::control::{pair_bytes, pairs_bytes};
 use super::meter::Interface;
 
 /// Attribute under which front ends look for an agent's state.
 const AGENT_STATE: &str = "lk.agent.state";
+
+/// Texts of one job that its record keeps.
+const TEXTS_MAX: usize = 1_000;
 
 /// A text that the agent sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +23,12 @@ pub struct SentText {
     pub topic: String,
     /// The whole text.
     pub text: String,
+    /// Identities it was sent to; everyone when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<String>,
+    /// Sent along with it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What the agent did in its room.
@@ -27,56 +36,53 @@ pub struct SentText {
 pub struct RoomRecord {
     /// The agent's own attributes as they are now.
     pub attributes: BTreeMap<String, String>,
-    /// Texts it sent, in order.
+    /// The first texts it sent, in order.
     pub texts: Vec<SentText>,
-    #[serde(skip)]
-    participants: BTreeMap<String, Participant>,
-}
-
-impl RoomRecord {
-    pub(super) fn join(&mut self, participants: Vec<Participant>) {
-        self.participants = participants.into_iter().map(|who| (who.identity.clone(), who)).collect();
-    }
-
-    pub(super) fn joined(&mut self, who: Participant) {
-        self.participants.insert(who.identity.clone(), who);
-    }
-
-    pub(super) fn left(&mut self, identity: &str) {
-        self.participants.remove(identity);
-    }
+    /// Texts after those, which are not kept.
+    pub texts_not_kept: u64,
 }
 
 impl Host for HostState {
     fn participants(&mut self) -> wasmtime::Result<Vec<Participant>> {
         self.meter.count(Interface::Room, 0);
-        Ok(self.room.participants.values().cloned().collect())
+        Ok(self.control.inbox.participants())
     }
 
-    fn send_text(&mut self, topic: String, text: String) -> wasmtime::Result<Result<(), String>> {
-        let bytes = topic.len() + text.len();
+    fn send_text(
+        &mut self,
+        topic: String,
+        text: String,
+        options: SendOptions,
+    ) -> wasmtime::Result<Result<(), RoomError>> {
+        let SendOptions { destinations, attributes } = options;
+        let bytes =
+            topic.len() + text.len() + destinations.iter().map(String::len).sum::<usize>() + pairs_bytes(&attributes);
         self.meter.count(Interface::Room, bytes);
+        if self.room.texts.len() == TEXTS_MAX {
+            self.room.texts_not_kept += 1;
+            return Ok(Ok(()));
+        }
         self.meter.charge(bytes + size_of::<SentText>())?;
-        self.room.texts.push(SentText { topic, text });
+        let attributes = attributes.into_iter().collect();
+        self.room.texts.push(SentText { topic, text, destinations, attributes });
         Ok(Ok(()))
     }
 
-    fn set_attributes(&mut self, attributes: Attributes) -> wasmtime::Result<Result<(), String>> {
-        let bytes = pairs_bytes(&attributes);
-        self.meter.count(Interface::Room, bytes);
-        self.meter.charge(bytes)?;
+    fn set_attributes(&mut self, attributes: Attributes) -> wasmtime::Result<Result<(), RoomError>> {
+        self.meter.count(Interface::Room, pairs_bytes(&attributes));
         for (name, value) in attributes {
-            let old = if value.is_empty() {
-                self.room.attributes.remove(&name)
-            } else {
-                self.room.attributes.insert(name, value)
-            };
-            self.meter.release(old.map_or(0, |value| value.len()));
+            if let Some((name, value)) = self.room.attributes.remove_entry(&name) {
+                self.meter.release(pair_bytes(&name, &value));
+            }
+            if !value.is_empty() {
+                self.meter.charge(pair_bytes(&name, &value))?;
+                self.room.attributes.insert(name, value);
+            }
         }
         Ok(Ok(()))
     }
 
-    fn set_agent_state(&mut self, state: AgentState) -> wasmtime::Result<Result<(), String>> {
+    fn set_agent_state(&mut self, state: AgentState) -> wasmtime::Result<Result<(), RoomError>> {
         self.meter.count(Interface::Room, 0);
         let state = match state {
             AgentState::Initializing => "initializing",

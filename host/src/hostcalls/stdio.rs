@@ -84,6 +84,9 @@ impl Pollable for Lines {
 #[async_trait]
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > WRITE_BYTES_MAX {
+            return Err(StreamError::trap("more was written than `check-write` allows"));
+        }
         self.control.log().print(self.to, &bytes);
         Ok(())
     }

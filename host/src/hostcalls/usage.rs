@@ -1,93 +1,83 @@
 //! `wasm-worker:agent/usage`: what models used, summed per kind, provider and model.
+//!
+//! Bounds: [`MODELS_MAX`] models, [`COUNTERS_MAX`] counters of each, [`NAME_BYTES_MAX`] in each name.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 use super::HostState;
-use super::bindings::wasm_worker::agent::usage::{Host, LlmUsage, ModelUsage, SttUsage, TtsUsage};
+use super::bindings::wasm_worker::agent::usage::{Host, ModelUsage};
 use super::control::Kill;
 use super::meter::Interface;
 
-/// Kinds, providers and models that one job may use.
-const MODELS_MAX: usize = 256;
+const MODELS_MAX: usize = 64;
+const COUNTERS_MAX: usize = 32;
+const NAME_BYTES_MAX: usize = 128;
+
+/// What one model used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelSums {
+    /// `llm`, `stt`, `tts`, or whatever the agent calls it.
+    pub kind: String,
+    /// Who runs the model.
+    pub provider: String,
+    /// Which one.
+    pub model: String,
+    /// The sums, by the names that the agent gave them.
+    #[serde(flatten)]
+    pub counters: BTreeMap<String, f64>,
+}
 
 /// The sums of one job.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ModelUsageTable(Vec<ModelUsage>);
+pub(crate) struct ModelUsageTable(Vec<ModelSums>);
 
 impl ModelUsageTable {
-    pub(crate) fn sums(&self) -> Vec<ModelUsage> {
+    pub(crate) fn sums(&self) -> Vec<ModelSums> {
         self.0.clone()
     }
 
-    /// False when there is no room for another model.
-    fn add(&mut self, used: ModelUsage) -> bool {
-        if let Some(sum) = self.0.iter_mut().find(|sum| same_model(sum, &used)) {
-            add_up(sum, &used);
-            return true;
+    fn add(&mut self, used: ModelUsage) -> Result<(), Kill> {
+        let ModelUsage { kind, provider, model, counters } = used;
+        let names = [&kind, &provider, &model].into_iter().chain(counters.iter().map(|(name, _)| name));
+        bound("bytes in a name of the usage table", names.map(String::len).max().unwrap_or(0), NAME_BYTES_MAX)?;
+        let known =
+            self.0.iter().position(|sums| sums.kind == kind && sums.provider == provider && sums.model == model);
+        let at = known.unwrap_or(self.0.len());
+        bound("models in the usage table", at + 1, MODELS_MAX)?;
+        if known.is_none() {
+            self.0.push(ModelSums { kind, provider, model, counters: BTreeMap::new() });
         }
-        let fits = self.0.len() < MODELS_MAX;
-        if fits {
-            self.0.push(used);
+        if let Some(sums) = self.0.get_mut(at) {
+            for (name, amount) in counters {
+                *sums.counters.entry(name).or_default() += amount;
+            }
+            bound("counters of one model", sums.counters.len(), COUNTERS_MAX)?;
         }
-        fits
+        Ok(())
     }
+}
+
+fn bound(what: &'static str, wanted: usize, limit: usize) -> Result<(), Kill> {
+    if wanted > limit { Err(Kill::Hostcall { what, wanted, limit }) } else { Ok(()) }
 }
 
 impl Host for HostState {
     fn add(&mut self, used: ModelUsage) -> wasmtime::Result<()> {
-        let bytes = match &used {
-            ModelUsage::Llm(LlmUsage { provider, model, .. })
-            | ModelUsage::Stt(SttUsage { provider, model, .. })
-            | ModelUsage::Tts(TtsUsage { provider, model, .. }) => provider.len() + model.len(),
-        };
-        self.meter.count(Interface::Usage, bytes);
-        let before = self.usage.0.len();
-        if !self.usage.add(used) {
-            return Err(
-                Kill::Hostcall { what: "models in the usage table", wanted: before + 1, limit: MODELS_MAX }.into()
-            );
-        }
-        if self.usage.0.len() > before {
-            self.meter.charge(bytes + size_of::<ModelUsage>())?;
-        }
-        Ok(())
+        self.meter.count(Interface::Usage, used.counters.len() * size_of::<f64>());
+        Ok(self.usage.add(used)?)
     }
 
     fn summary(&mut self) -> wasmtime::Result<Vec<ModelUsage>> {
         self.meter.count(Interface::Usage, 0);
-        Ok(self.usage.0.clone())
-    }
-}
-
-fn same_model(a: &ModelUsage, b: &ModelUsage) -> bool {
-    match (a, b) {
-        (ModelUsage::Llm(a), ModelUsage::Llm(b)) => (&a.provider, &a.model) == (&b.provider, &b.model),
-        (ModelUsage::Stt(a), ModelUsage::Stt(b)) => (&a.provider, &a.model) == (&b.provider, &b.model),
-        (ModelUsage::Tts(a), ModelUsage::Tts(b)) => (&a.provider, &a.model) == (&b.provider, &b.model),
-        (ModelUsage::Llm(_) | ModelUsage::Stt(_) | ModelUsage::Tts(_), _) => false,
-    }
-}
-
-fn add_up(sum: &mut ModelUsage, more: &ModelUsage) {
-    fn add(sum: &mut u32, more: u32) {
-        *sum = sum.saturating_add(more);
-    }
-    match (sum, more) {
-        (ModelUsage::Llm(sum), ModelUsage::Llm(more)) => {
-            add(&mut sum.input_tokens, more.input_tokens);
-            add(&mut sum.input_cached_tokens, more.input_cached_tokens);
-            add(&mut sum.output_tokens, more.output_tokens);
-        }
-        (ModelUsage::Stt(sum), ModelUsage::Stt(more)) => {
-            add(&mut sum.audio_duration_ms, more.audio_duration_ms);
-            add(&mut sum.input_tokens, more.input_tokens);
-            add(&mut sum.output_tokens, more.output_tokens);
-        }
-        (ModelUsage::Tts(sum), ModelUsage::Tts(more)) => {
-            add(&mut sum.characters_count, more.characters_count);
-            add(&mut sum.audio_duration_ms, more.audio_duration_ms);
-            add(&mut sum.input_tokens, more.input_tokens);
-            add(&mut sum.output_tokens, more.output_tokens);
-        }
-        (ModelUsage::Llm(_) | ModelUsage::Stt(_) | ModelUsage::Tts(_), _) => {}
+        let of = |sums: &ModelSums| ModelUsage {
+            kind: sums.kind.clone(),
+            provider: sums.provider.clone(),
+            model: sums.model.clone(),
+            counters: sums.counters.iter().map(|(name, amount)| (name.clone(), *amount)).collect(),
+        };
+        Ok(self.usage.0.iter().map(of).collect())
     }
 }
 
@@ -95,24 +85,29 @@ fn add_up(sum: &mut ModelUsage, more: &ModelUsage) {
 mod tests {
     use super::*;
 
-    fn llm(model: &str, input_tokens: u32) -> ModelUsage {
-        ModelUsage::Llm(LlmUsage {
+    fn used(model: &str, counters: &[(&str, f64)]) -> ModelUsage {
+        ModelUsage {
+            kind: "llm".into(),
             provider: "p".into(),
             model: model.into(),
-            input_tokens,
-            input_cached_tokens: 1,
-            output_tokens: 2,
-        })
+            counters: counters.iter().map(|(name, amount)| ((*name).into(), *amount)).collect(),
+        }
     }
 
     #[test]
-    fn sums_are_per_model_and_stop_at_the_top() {
+    fn sums_are_per_model_and_bounded() {
         let mut table = ModelUsageTable::default();
-        assert!(table.add(llm("a", 10)) && table.add(llm("b", 1)) && table.add(llm("a", u32::MAX)));
-        let ModelUsage::Llm(a) = &table.0[0] else { panic!() };
-        assert_eq!((a.input_tokens, a.input_cached_tokens, a.output_tokens), (u32::MAX, 2, 4));
+        table.add(used("a", &[("input_tokens", 10.0), ("output_tokens", 1.0)])).unwrap();
+        table.add(used("b", &[])).unwrap();
+        table.add(used("a", &[("input_tokens", 5.0)])).unwrap();
         assert_eq!(table.0.len(), 2);
-        let added = (0..MODELS_MAX).filter(|n| table.add(llm(&n.to_string(), 1))).count();
+        assert_eq!(table.0[0].counters["input_tokens"], 15.0);
+
+        let added = (0..MODELS_MAX).filter(|n| table.add(used(&n.to_string(), &[])).is_ok()).count();
         assert_eq!(added, MODELS_MAX - 2);
+        assert!(table.add(used(&"x".repeat(1_000), &[])).is_err());
+        let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let counters: Vec<(&str, f64)> = many.iter().map(|name| (name.as_str(), 1.0)).collect();
+        assert!(table.add(used("a", &counters)).is_err());
     }
 }

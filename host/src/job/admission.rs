@@ -11,9 +11,10 @@ use super::code_of;
 use super::instance::{Instance, Template};
 use super::run::{Crash, call};
 use super::script::Scripted;
-use crate::hostcalls::Stage;
-use crate::hostcalls::contract::{Acceptance, Decision, JobInfo, Participant};
+use super::verdict::{Code, Verdict};
+use crate::hostcalls::contract::{Acceptance, Decision, JobInfo, Participant, Rejection};
 use crate::hostcalls::control::{Control, Kill};
+use crate::hostcalls::log::clip;
 
 /// The dispatcher is to be answered within 2 s, whatever happens.
 const DECIDE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -47,6 +48,8 @@ pub struct Refusal {
     pub detail: String,
     /// Whether it may be offered to others.
     pub terminate: bool,
+    /// Why the agent could not say, where that is the reason.
+    pub verdict: Option<Box<Verdict>>,
 }
 
 impl Refusal {
@@ -54,59 +57,78 @@ impl Refusal {
     pub const REJECTED: &'static str = "rejected";
     /// The agent could not say.
     pub const DECIDE_FAILED: &'static str = "decide-failed";
+    /// There was no room in time.
+    pub const FULL: &'static str = "full";
+
+    pub(crate) fn of(crash: Crash) -> Self {
+        let verdict = verdict_outside_a_job(crash);
+        let detail = format!("{}: {}", verdict.code, verdict.detail);
+        Self { reason: Self::DECIDE_FAILED, detail, terminate: false, verdict: Some(Box::new(verdict)) }
+    }
 }
 
-/// Offer a job to the agent. On a snapshot `decide` runs in an instance of its own; from the pool it runs in the one that
-/// will run the job, because another prewarm for each offer would cost more than the job.
+/// Offer a job to the agent. Answers within [`DECIDE_TIMEOUT`] for room and as much again for the decision, and, where the
+/// agent has no snapshot and no instance is ready, `init-timeout` for its prewarm.
 pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admitted, Refusal> {
-    let mut instance = template.take(Stage::Live).await.map_err(|crash| refusal(&crash))?;
-    let acceptance = decide(&template, &mut instance, &offer).await?;
-    if template.shelf.is_none() {
-        // The slot is given back and taken again, so that nobody ever holds two.
-        drop(instance);
-        instance = template.empty(Stage::Live).await.map_err(|crash| refusal(&crash))?;
-    }
+    let room = {
+        let _timers = template.engine.timers().enter();
+        tokio::time::timeout(DECIDE_TIMEOUT, template.acquire())
+    };
+    let full = |_| Refusal {
+        reason: Refusal::FULL,
+        detail: format!("no room within {DECIDE_TIMEOUT:?}"),
+        terminate: false,
+        verdict: None,
+    };
+    let mut instance = room.await.map_err(full)?.map_err(Refusal::of)?;
+    instance.control().log().begin(&offer.info.id);
+    let decision = decide(&template, &mut instance, &offer).await;
+    instance.control().log().finish();
+    let acceptance = match decision.map_err(Refusal::of)? {
+        Decision::Accept(acceptance) => acceptance,
+        Decision::Reject(Rejection { reason, terminate }) => {
+            let detail = clip(&reason);
+            return Err(Refusal { reason: Refusal::REJECTED, detail, terminate, verdict: None });
+        }
+    };
+    let mut instance = instance.after_offer(&template).map_err(Refusal::of)?;
+    let mut offer = offer;
+    let participants = std::mem::take(&mut offer.participants);
+    let assigned = instance.store.data_mut().assign(offer.info.clone(), participants);
+    assigned.map_err(|kill| Refusal::of(Crash::Killed { kill, backtrace: Vec::new() }))?;
     Ok(Admitted { offer, acceptance, template, instance, created: Instant::now() })
 }
 
-async fn decide(template: &Template, instance: &mut Instance, offer: &Offer) -> Result<Acceptance, Refusal> {
+async fn decide(template: &Template, instance: &mut Instance, offer: &Offer) -> Result<Decision, Crash> {
     let control = instance.control();
+    let prepare = template.shelf.is_some() && instance.prewarmed.is_none();
+    let limit = if prepare { DECIDE_TIMEOUT + template.limits.init_timeout } else { DECIDE_TIMEOUT };
     let call_decide = async {
         instance.instantiate(template).await?;
         instance.prewarm(template).await?;
+        instance.refuel()?;
         let agent = instance.agent.as_ref().ok_or_else(|| Crash::Host("decide before the instance".into()))?;
         call(&control, agent.call_decide(&mut instance.store, &offer.info)).await
     };
-    let limit = match template.shelf {
-        Some(_) => DECIDE_TIMEOUT.max(template.limits.init_timeout),
-        None => DECIDE_TIMEOUT,
-    };
-    let kill = Kill::DecideTimeout { limit };
-    let decided = within(&control, limit, kill, template.engine.timers(), call_decide).await;
-    match decided.map_err(|crash| crash.with_words(instance.store.data_mut().last_words.take())) {
-        Ok(Decision::Accept(acceptance)) => Ok(acceptance),
-        Ok(Decision::Reject(rejection)) => {
-            Err(Refusal { reason: Refusal::REJECTED, detail: rejection.reason, terminate: rejection.terminate })
-        }
-        Err(crash) => Err(refusal(&crash)),
-    }
+    within(&control, limit, Kill::DecideTimeout { limit }, template.engine.timers(), call_decide).await
 }
 
-fn refusal(crash: &Crash) -> Refusal {
-    Refusal { reason: Refusal::DECIDE_FAILED, detail: describe(crash), terminate: false }
-}
-
-/// A crash in words, its code first.
-pub(crate) fn describe(crash: &Crash) -> String {
+/// The verdict on an agent that fails before it has a job: in its prewarm, or over an offer.
+pub(crate) fn verdict_outside_a_job(crash: Crash) -> Verdict {
     match crash {
-        Crash::Trap { detail, .. } => format!("trapped: {detail}"),
-        Crash::Killed { kill: kill @ Kill::DecideTimeout { .. }, .. } => kill.to_string(),
-        Crash::Killed { kill, .. } => format!("{}: {kill}", code_of(kill)),
-        Crash::OutOfFuel { .. } => "out-of-fuel: used up its fuel".into(),
-        Crash::Exit(status) => format!("the agent exited with status {status}"),
-        Crash::NeedsHandle { import } => format!("host-fault: `{import}` refused outside of a snapshot"),
-        Crash::InitFailed(error) => error.clone(),
-        Crash::Host(error) => format!("host-fault: {error}"),
+        Crash::Trap { kind, detail, backtrace } => {
+            Verdict { trap: Some(kind), backtrace, ..Verdict::new(Code::InitFailed, detail) }
+        }
+        Crash::Killed { kill, backtrace } => Verdict { backtrace, ..Verdict::new(code_of(&kill), kill.to_string()) },
+        Crash::OutOfFuel { backtrace } => {
+            Verdict { backtrace, ..Verdict::new(Code::OutOfFuel, "used up `fuel-limit`") }
+        }
+        Crash::Exit(status) => Verdict::new(Code::InitFailed, format!("the agent exited with status {status}")),
+        Crash::InitFailed(error) => Verdict::new(Code::InitFailed, error),
+        Crash::NeedsHandle { import } => {
+            Verdict::new(Code::HostFault, format!("`{import}` was refused although no snapshot is being taken"))
+        }
+        Crash::Host(error) => Verdict::new(Code::HostFault, error),
     }
 }
 

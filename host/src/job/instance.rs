@@ -3,7 +3,7 @@
 //! Bounds: whoever makes an instance holds a slot of the engine's pool, and the instance keeps it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::engine::Engine;
 use crate::hostcalls::bindings::{self, AgentPre};
 use crate::hostcalls::control::Control;
-use crate::hostcalls::meter::fuel_used;
+use crate::hostcalls::meter::{HostCalls, fuel_used};
 use crate::hostcalls::{HostState, Stage};
 
 /// What the instances of one agent are made from.
@@ -36,27 +36,44 @@ pub(crate) struct Shelf {
     ready: Mutex<VecDeque<Instance>>,
     /// How many to keep.
     pub(crate) target: usize,
+    /// One was taken.
     pub(crate) taken: Notify,
+    /// One was put there.
+    put: Notify,
 }
 
 impl Shelf {
     pub(crate) fn new(target: usize) -> Self {
-        Self { ready: Mutex::default(), target, taken: Notify::new() }
+        Self { ready: Mutex::default(), target, taken: Notify::new(), put: Notify::new() }
     }
 
     pub(crate) fn put(&self, instance: Instance) {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(instance);
+        self.lock().push_back(instance);
+        self.put.notify_one();
     }
 
     fn take(&self) -> Option<Instance> {
-        let instance = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let instance = self.lock().pop_front();
         self.taken.notify_one();
         instance
     }
 
+    /// Wait for one to be there.
+    async fn acquire(&self) -> Instance {
+        loop {
+            if let Some(instance) = self.take() {
+                return instance;
+            }
+            self.put.notified().await;
+        }
+    }
+
     pub(crate) fn missing(&self) -> usize {
-        let there = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.target.saturating_sub(there)
+        self.target.saturating_sub(self.lock().len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Instance>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,25 +93,33 @@ pub(crate) struct Instance {
     pub(crate) agent: Option<bindings::Agent>,
     /// Set once `prewarm` has run in this very instance.
     pub(crate) prewarmed: Option<PrewarmCost>,
-    _slot: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
 }
 
 impl Template {
-    /// A prewarmed instance from the shelf, or else an empty one: wait for its slot first.
-    pub(crate) async fn take(&self, stage: Stage) -> Result<Instance, Crash> {
-        if let Some(instance) = self.shelf.as_ref().and_then(Shelf::take) {
-            return Ok(instance);
+    /// A prewarmed instance from the shelf, or an empty one, whichever can be had first.
+    pub(crate) async fn acquire(&self) -> Result<Instance, Crash> {
+        match &self.shelf {
+            None => self.empty(Stage::Live).await,
+            Some(shelf) => tokio::select! {
+                biased;
+                instance = shelf.acquire() => Ok(instance),
+                instance = self.empty(Stage::Live) => instance,
+            },
         }
-        self.empty(stage).await
     }
 
-    /// An instance without its agent yet.
+    /// An instance without its agent yet. Waits for its slot.
     pub(crate) async fn empty(&self, stage: Stage) -> Result<Instance, Crash> {
         let slot = self.engine.acquire_slot(self.slots).await.map_err(|error| Crash::Host(error.to_string()))?;
+        self.empty_in(slot, stage)
+    }
+
+    fn empty_in(&self, slot: OwnedSemaphorePermit, stage: Stage) -> Result<Instance, Crash> {
         let state = HostState::new(&self.engine, &self.limits, &self.agent, stage);
         let mut store = Store::new(self.engine.wasmtime(), state);
         limits::arm(&mut store).map_err(|error| Crash::Host(error.to_string()))?;
-        Ok(Instance { store, agent: None, prewarmed: None, _slot: slot })
+        Ok(Instance { store, agent: None, prewarmed: None, slot })
     }
 }
 
@@ -121,9 +146,7 @@ impl Instance {
         let agent = self.agent.as_ref().ok_or_else(|| Crash::Host("prewarm before the instance".into()))?;
         let returned = call(&control, agent.call_prewarm(&mut self.store)).await;
         control.log().finish();
-        returned
-            .map_err(|crash| crash.with_words(self.store.data_mut().last_words.take()))?
-            .map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
+        returned?.map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
         self.prewarmed = Some(self.cost_so_far(&template.limits)?);
         Ok(())
     }
@@ -134,11 +157,27 @@ impl Instance {
         Ok(PrewarmCost { fuel: fuel_used(limits, left), cpu_us: micros(self.control().clock.cpu()) })
     }
 
-    /// Start its bill afresh: what came before was not the job's doing.
+    /// After the offer: an instance for the job itself. From a snapshot a fresh one in the same slot; from the pool this one,
+    /// because another prewarm for each offer would cost more than the job.
+    pub(crate) fn after_offer(self, template: &Template) -> Result<Self, Crash> {
+        if template.shelf.is_some() {
+            return Ok(self);
+        }
+        let Self { store, slot, .. } = self;
+        drop(store);
+        template.empty_in(slot, Stage::Live)
+    }
+
+    /// Give it its whole fuel again: what came before is not part of what comes next.
+    pub(crate) fn refuel(&mut self) -> Result<(), Crash> {
+        limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))
+    }
+
+    /// Start its bill afresh, at the launch.
     pub(crate) fn reset_bill(&mut self) -> Result<(), Crash> {
-        limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))?;
+        self.refuel()?;
         let state = self.store.data_mut();
-        state.meter.calls = Default::default();
+        state.meter.calls = HostCalls::default();
         state.control.clock.reset();
         state.control.log().reset_counts();
         Ok(())

@@ -44,7 +44,7 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
         match judge(ran, state.meter.limits()) {
             Judgement::Fine => {}
             Judgement::Slow => {
-                if state.control.clock.first_warning_of_this_run() {
+                if state.control.clock.first_warning() {
                     state.control.warn(Warning::SlowToYield { ran });
                 }
             }

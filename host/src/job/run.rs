@@ -10,13 +10,16 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use wasmtime::component::ResourceTableError;
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::error::OutOfMemory;
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use crate::hostcalls::control::{Control, Kill};
+use crate::hostcalls::log::clip;
 use crate::hostcalls::{Exit, HandleInSnapshot};
 
-/// Frames of a backtrace that are kept.
+/// Frames of a backtrace that are kept, and bytes of each name: both come from the guest.
 const FRAMES_MAX: usize = 32;
+const NAME_BYTES_MAX: usize = 256;
 
 /// A call that did not return.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ pub(crate) enum Crash {
 
 impl Crash {
     /// With what the guest said before it trapped.
-    pub(crate) fn with_words(self, words: Option<String>) -> Self {
+    fn with_words(self, words: Option<String>) -> Self {
         match (self, words) {
             (Self::Trap { kind, backtrace, .. }, Some(detail)) => Self::Trap { kind, detail, backtrace },
             (crash, _) => crash,
@@ -52,10 +55,14 @@ pub(crate) async fn call<R>(
     control: &Arc<Control>,
     future: impl Future<Output = wasmtime::Result<R>>,
 ) -> Result<R, Crash> {
-    let metered = Metered { control: control.clone(), future: Box::pin(AssertUnwindSafe(future).catch_unwind()) };
+    control.check_kill().map_err(|kill| Crash::Killed { kill, backtrace: Vec::new() })?;
+    // A guest could use up the budget that tokio gives a task with timers that are due, and then no timer round it would
+    // ever be looked at. Epochs and slices of fuel bound its polls instead.
+    let guest = tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind());
+    let metered = Metered { control: control.clone(), future: Box::pin(guest) };
     match metered.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(sort(&error)),
+        Ok(Err(error)) => Err(sort(&error).with_words(control.take_last_words())),
         Err(panic) => Err(Crash::Host(format!("a host call panicked: {}", panic_text(&*panic)))),
     }
 }
@@ -93,6 +100,9 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
     if let Some(kill) = flooded(error) {
         return Crash::Killed { kill, backtrace };
     }
+    if is_host_failure(error) {
+        return Crash::Host(error.root_cause().to_string());
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Crash::OutOfFuel { backtrace },
         Some(trap) => Crash::Trap { kind: trap_kind(*trap), detail: trap.to_string(), backtrace },
@@ -120,6 +130,11 @@ fn flooded(error: &wasmtime::Error) -> Option<Kill> {
     None
 }
 
+/// No room in the pool, no memory, no mapping: not the guest's doing.
+fn is_host_failure(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>() || error.is::<OutOfMemory>() || error.is::<std::io::Error>()
+}
+
 /// The stable name of a trap.
 fn trap_kind(trap: Trap) -> &'static str {
     match trap {
@@ -142,7 +157,15 @@ fn trap_kind(trap: Trap) -> &'static str {
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
-    names.take(FRAMES_MAX).map(|name| format!("{:#}", rustc_demangle::demangle(name))).collect()
+    names.take(FRAMES_MAX).map(readable).collect()
+}
+
+fn readable(name: &str) -> String {
+    let mut name = clip(&format!("{:#}", rustc_demangle::demangle(name)));
+    if let Some((end, _)) = name.char_indices().find(|(at, _)| *at >= NAME_BYTES_MAX) {
+        name.truncate(end);
+    }
+    name
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {

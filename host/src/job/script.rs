@@ -1,16 +1,19 @@
 //! Events that a job's description brings along, played into its inbox while it runs. This is how an agent is tried out,
 //! and tested, without a room.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::hostcalls::bindings::wasm_worker::agent::inbox::{Event, TextMessage};
+use crate::hostcalls::bindings::wasm_worker::agent::inbox::{AttributeChange, DataMessage, Event, TextMessage};
 use crate::hostcalls::contract::{Participant, ParticipantKind};
 use crate::hostcalls::control::{Control, StopBy};
+use crate::hostcalls::meter::exact;
 
 /// One event and its time.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,10 +40,27 @@ pub enum ScriptedEvent {
         /// The words.
         text: String,
     },
+    /// Somebody sends data.
+    Data {
+        /// Identity of the sender.
+        sender: String,
+        /// Whatever the receivers know it by.
+        #[serde(default)]
+        topic: String,
+        /// The data, as text.
+        payload: String,
+    },
     /// Somebody enters the room.
     ParticipantJoined(Person),
     /// Somebody leaves the room.
     ParticipantLeft(Person),
+    /// Attributes of somebody change.
+    AttributesChanged {
+        /// Whose.
+        identity: String,
+        /// Which; an empty value removes one.
+        changed: BTreeMap<String, String>,
+    },
     /// The dispatcher ends the job.
     Terminate {
         /// As it is told to the agent.
@@ -62,11 +82,38 @@ pub struct Person {
     /// Whatever they brought along.
     #[serde(default)]
     pub metadata: String,
+    /// Whatever they brought along.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// How they came into the room.
+    #[serde(default)]
+    pub kind: PersonKind,
+}
+
+/// How somebody came into the room.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PersonKind {
+    #[default]
+    Standard,
+    Ingress,
+    Egress,
+    Sip,
+    Agent,
+    Connector,
 }
 
 impl From<Person> for Participant {
-    fn from(Person { identity, name, metadata }: Person) -> Self {
-        Self { identity, name, metadata, attributes: Vec::new(), kind: ParticipantKind::Standard }
+    fn from(Person { identity, name, metadata, attributes, kind }: Person) -> Self {
+        let kind = match kind {
+            PersonKind::Standard => ParticipantKind::Standard,
+            PersonKind::Ingress => ParticipantKind::Ingress,
+            PersonKind::Egress => ParticipantKind::Egress,
+            PersonKind::Sip => ParticipantKind::Sip,
+            PersonKind::Agent => ParticipantKind::Agent,
+            PersonKind::Connector => ParticipantKind::Connector,
+        };
+        Self { sid: String::new(), identity, name, metadata, attributes: attributes.into_iter().collect(), kind }
     }
 }
 
@@ -97,13 +144,24 @@ pub(crate) async fn play_during<T>(script: &[Scripted], control: &Arc<Control>, 
 }
 
 fn happen(control: &Control, event: ScriptedEvent) {
-    match event {
-        ScriptedEvent::Text { sender, topic, text } => {
-            control.inbox.push(Event::Text(TextMessage { sender, topic, text, attributes: Vec::new() }));
+    control.inbox.push(match event {
+        ScriptedEvent::Text { sender, topic, text } => Event::Text(TextMessage {
+            id: String::new(),
+            sender,
+            topic,
+            text,
+            attributes: Vec::new(),
+            timestamp_ms: exact(u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)),
+        }),
+        ScriptedEvent::Data { sender, topic, payload } => {
+            Event::Data(DataMessage { sender: Some(sender), topic, payload: payload.into_bytes() })
         }
-        ScriptedEvent::ParticipantJoined(who) => control.inbox.push(Event::ParticipantJoined(who.into())),
-        ScriptedEvent::ParticipantLeft(who) => control.inbox.push(Event::ParticipantLeft(who.into())),
-        ScriptedEvent::Terminate { reason } => control.ask_to_stop(StopBy::Dispatcher, reason),
-        ScriptedEvent::Kill {} => control.kill_by_operator(),
-    }
+        ScriptedEvent::ParticipantJoined(who) => Event::ParticipantJoined(who.into()),
+        ScriptedEvent::ParticipantLeft(who) => Event::ParticipantLeft(who.into()),
+        ScriptedEvent::AttributesChanged { identity, changed } => {
+            Event::AttributesChanged(AttributeChange { identity, changed: changed.into_iter().collect() })
+        }
+        ScriptedEvent::Terminate { reason } => return control.ask_to_stop(StopBy::Dispatcher, reason),
+        ScriptedEvent::Kill {} => return control.kill_by_operator(),
+    });
 }

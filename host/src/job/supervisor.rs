@@ -20,7 +20,7 @@ use crate::hostcalls::meter;
 
 /// Run one admitted job to its end.
 pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed {
-    let Admitted { mut offer, acceptance, template, mut instance, created } = admitted;
+    let Admitted { offer, acceptance, template, mut instance, created } = admitted;
     let (life, first) = Life::begin(template.limits.clone(), created);
     let mut supervisor = Supervisor {
         life,
@@ -28,15 +28,13 @@ pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed
         events,
         agent: offer.info.agent_name.clone(),
         job: offer.info.id.clone(),
-        room: offer.info.room.clone(),
+        room: offer.info.room.name.clone(),
         attempt: offer.info.attempt,
         timers: template.engine.timers().clone(),
         shutdown_reason: None,
         verdict: None,
     };
     supervisor.perform(vec![first]);
-    let participants = std::mem::take(&mut offer.participants);
-    instance.store.data_mut().assign(offer.info.clone(), participants);
     let launched = supervisor.live(&mut instance, &template, &offer.script).await;
 
     let verdict = supervisor
@@ -87,6 +85,7 @@ impl Supervisor {
             return Some(launched);
         }
         if let Some(reason) = self.shutdown_reason.take() {
+            self.control.clock.call_begins();
             let shutdown = call(&control, agent.call_shutdown(&mut *store, &reason));
             self.step(shutdown, |()| Input::ShutdownReturned).await;
         }

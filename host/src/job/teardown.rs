@@ -1,5 +1,6 @@
 //! The end of a job: its record is read off, and everything it held is given back, on every path.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -23,8 +24,15 @@ pub(super) struct Ended {
 /// The record of a job that is over.
 #[derive(Clone, Debug, Serialize)]
 pub struct Closed {
+    /// When it ended.
+    pub at: Timestamp,
     /// The job's id.
     pub job: String,
+    /// The dispatch that asked for it; empty when there was none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dispatch: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
     /// The agent that ran it.
     pub agent: String,
     /// The room it ran for.
@@ -41,13 +49,10 @@ pub struct Closed {
 
 /// Take a job apart. The instance, and with it the slot, is gone before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> Closed {
-    let Ended { info, acceptance, mut instance, mut verdict, created, start_us } = ended;
+    let Ended { info, acceptance, mut instance, verdict, created, start_us } = ended;
     instance.control().log().finish();
     let fuel_left = instance.store.get_fuel().unwrap_or(0);
     let state = instance.store.data_mut();
-    if let Some(words) = state.last_words.take().filter(|_| verdict.trap.is_some()) {
-        verdict.detail = words;
-    }
     let activity = std::mem::take(&mut state.room);
     let mut usage = UsageRecord::of(state, fuel_left);
     usage.prewarm = instance.prewarmed.unwrap_or_default();
@@ -55,7 +60,18 @@ pub(super) fn close(ended: Ended, events: &Events) -> Closed {
     usage.start_us = start_us;
     usage.wall_us = micros(created.elapsed());
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));
-    let closed = Closed { job: info.id, agent: info.agent_name, room: info.room, identity, verdict, usage, activity };
+    let closed = Closed {
+        at: Timestamp::now(),
+        job: info.id,
+        dispatch: info.dispatch_id,
+        attempt: info.attempt,
+        agent: info.agent_name,
+        room: info.room.name,
+        identity,
+        verdict,
+        usage,
+        activity,
+    };
     events.publish(&Event::JobClosed {
         agent: closed.agent.clone(),
         job: closed.job.clone(),

@@ -1,11 +1,11 @@
 //! What one job used, as it stands in its record.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::instance::PrewarmCost;
 use crate::hostcalls::HostState;
-use crate::hostcalls::bindings::wasm_worker::agent::usage::{LlmUsage, ModelUsage, SttUsage, TtsUsage};
 use crate::hostcalls::meter::{HostCalls, fuel_used};
+use crate::hostcalls::usage::ModelSums;
 
 /// The bill of one job. Times are microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -36,8 +36,8 @@ pub struct UsageRecord {
     /// Events that did not fit in the inbox.
     pub inbox_dropped: u64,
     /// What the job's models used.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "tagged")]
-    pub models: Vec<ModelUsage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelSums>,
 }
 
 impl UsageRecord {
@@ -63,22 +63,6 @@ impl UsageRecord {
             models: state.usage.sums(),
         }
     }
-}
-
-/// As `{"kind": "llm", "provider": …}`.
-fn tagged<S: Serializer>(models: &[ModelUsage], serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(tag = "kind", rename_all = "lowercase")]
-    enum Tagged<'a> {
-        Llm(&'a LlmUsage),
-        Stt(&'a SttUsage),
-        Tts(&'a TtsUsage),
-    }
-    serializer.collect_seq(models.iter().map(|model| match model {
-        ModelUsage::Llm(used) => Tagged::Llm(used),
-        ModelUsage::Stt(used) => Tagged::Stt(used),
-        ModelUsage::Tts(used) => Tagged::Tts(used),
-    }))
 }
 
 pub(crate) fn micros(duration: std::time::Duration) -> u64 {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::hostcalls::log::clip;
+
 /// The stable name of an end. [`Code::as_str`] is what events, records, metrics and the server see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -210,7 +212,7 @@ impl Code {
                 "await something in long computations (`time::sleep` of zero is enough), or raise --unresponsive-timeout"
             }
             Self::InitTimeout => "do less in `prewarm`, or raise --init-timeout",
-            Self::InitFailed => "read the detail; run `wasm-worker inspect` to see prewarm alone",
+            Self::InitFailed => "read the detail: it is what `prewarm` or a start function came to",
             Self::OutOfFuel => {
                 "see how much fuel a good run takes (`fuel` in its record), and set --fuel-limit above that"
             }
@@ -249,7 +251,7 @@ pub struct Verdict {
     pub blame: Blame,
     /// Whether running it again may end better.
     pub retry: bool,
-    /// What happened, in one line.
+    /// What happened, in one line of bounded length.
     pub detail: String,
     /// The stable name of the trap, for `trapped`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -269,7 +271,7 @@ impl Verdict {
             code,
             blame: code.blame(),
             retry: code.retry(),
-            detail: detail.into(),
+            detail: clip(&detail.into()),
             trap: None,
             kill_lag_us: None,
             backtrace: Vec::new(),
