@@ -31,8 +31,8 @@ pub(crate) struct State {
     pub(crate) shutdown: Option<ShutdownRequest>,
     /// The end has been asked for, by whomever.
     pub(crate) stopping: bool,
-    /// Events were lost, and that has been said.
-    overflowed: bool,
+    /// Events that were lost; the first is told of.
+    lost: u64,
     /// One for each task that waits.
     waiting: Vec<Waker>,
 }
@@ -49,7 +49,8 @@ impl State {
         }
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
-            if !std::mem::replace(&mut self.overflowed, true) {
+            self.lost += 1;
+            if self.lost == 1 {
                 log::warn!("nobody reads this job's events: the oldest of {EVENTS_MAX} are dropped");
             }
         }
