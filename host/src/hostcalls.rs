@@ -6,19 +6,23 @@
 //! Bounds: every byte that a call leaves behind in the host is charged to the job's memory ([`meter::Meter::charge`]);
 //! what one call carries is bounded by `hostcall-limit`, open handles by `handle-limit`.
 
+pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod control;
 pub(crate) mod inbox;
 pub(crate) mod job;
+pub(crate) mod kill;
 pub(crate) mod log;
+pub(crate) mod mailbox;
 pub(crate) mod meter;
 pub(crate) mod poll;
 pub(crate) mod random;
 pub(crate) mod room;
+pub(crate) mod run_clock;
 pub(crate) mod stdio;
 pub(crate) mod usage;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -28,7 +32,9 @@ use wasmtime_wasi::p2::bindings as wasi;
 
 use crate::config::Limits;
 use crate::engine::Engine;
-use control::{Control, Inbox, Kill, pairs_bytes, participant_bytes};
+use control::Control;
+use kill::Kill;
+use mailbox::{Mailbox, pairs_bytes, participant_bytes};
 use meter::Meter;
 
 /// The contract in `guest-sdk/wit`, as Rust.
@@ -88,7 +94,7 @@ pub(crate) struct HostState {
 impl HostState {
     pub(crate) fn new(engine: &Engine, limits: &Arc<Limits>, agent: &Arc<str>, stage: Stage) -> Self {
         let log = log::JobLog::new(agent.clone(), limits.log_lines_per_second);
-        let inbox = Inbox::new(limits.inbox_events, limits.memory_bytes / INBOX_SHARE, engine.timers().clone());
+        let inbox = Mailbox::new(limits.inbox_events, limits.memory_bytes / INBOX_SHARE, engine.timers().clone());
         let control = Arc::new(Control::new(inbox, log));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles.saturating_mul(2));
@@ -221,4 +227,9 @@ fn nobody(agent: &str) -> contract::JobInfo {
         agent_name: agent.to_owned(),
         attempt: 0,
     }
+}
+
+/// A panic under a lock cannot leave these small states half changed, so a poisoned lock is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,7 +22,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::hostcalls::control::{Kill, StopBy, Warning};
+use crate::hostcalls::control::StopBy;
+use crate::hostcalls::kill::{Kill, Warning};
 use run::Crash;
 use usage::micros;
 use verdict::{Code, Verdict};

@@ -14,11 +14,13 @@ use wasmtime::Store;
 use wasmtime::component::{Instance as ComponentInstance, Lift, WasmList};
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
-use super::{AgentError, Loader};
+use super::AgentError;
+use super::load::{Loader, chain};
 use crate::hostcalls::{HostState, Stage};
 use crate::job::admission::{init_within, verdict_outside_a_job};
-use crate::job::instance::{Instance, PrewarmCost, Template};
+use crate::job::instance::{Instance, Template};
 use crate::job::run::{Crash, call};
+use crate::job::usage::PrewarmCost;
 
 /// A component with its prewarmed memory.
 pub(super) struct Snapshot {
@@ -56,7 +58,7 @@ pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result
     });
     let (context, instrumented) = match instrumented {
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => return Ok(Outcome::never(super::chain(&error))),
+        Ok(Err(error)) => return Ok(Outcome::never(chain(&error))),
         Err(panic) => return Ok(Outcome::never(panicked(&*panic))),
     };
     let component = loader.compile(Arc::new(instrumented)).await?;
@@ -106,12 +108,12 @@ async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outc
     let Warm { mut instance, component, cost } = warm;
     instance.store.set_hostcall_fuel(usize::MAX);
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
-        return Outcome::not_now(super::chain(&error));
+        return Outcome::not_now(chain(&error));
     }
     let mut reader = Reader { store: &mut instance.store, component, failed: None };
     let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
     match (reader.failed.take(), taken) {
-        (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(super::chain(&error)),
+        (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(chain(&error)),
         (None, Err(panic)) => Outcome::not_now(panicked(&*panic)),
         (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost }),
     }

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Failure> {
     }
     let sdk = sdk_dependency(args.sdk.as_deref())?;
     write_crate(dir, name, &sdk)?;
-    say(&format!("made `{name}`; now `wasm-worker run {name} --job`"));
+    say(&format!("made `{name}`, which depends on `{sdk}`; now `wasm-worker run {name} --job`"));
     Ok(Exit::Ok)
 }
 

@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use super::HostState;
-use super::meter::Interface;
+use super::calls::Interface;
 
 /// A guest that waits for longer than this waits for ever, as far as one job is concerned.
 const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);

@@ -10,8 +10,8 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use super::HostState;
 use super::bindings::wasm_worker::agent::inbox::{Event, Host, HostReceiver};
+use super::calls::Interface;
 use super::control::Control;
-use super::meter::Interface;
 
 /// A handle on the job's one inbox.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]

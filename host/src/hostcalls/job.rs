@@ -7,10 +7,12 @@ use wasmtime::component::Linker;
 
 use super::HostState;
 use super::bindings::wasm_worker::agent::job::{Budget, Gauge, Host};
+use super::calls::Interface;
 use super::contract;
-use super::control::{StopBy, pairs_bytes};
+use super::control::StopBy;
 use super::log::clip;
-use super::meter::{Interface, exact, fuel_used};
+use super::mailbox::pairs_bytes;
+use super::meter::{exact, fuel_used};
 
 impl Host for HostState {
     fn get_info(&mut self) -> wasmtime::Result<contract::JobInfo> {

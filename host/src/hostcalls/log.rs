@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::HostState;
 use super::bindings::wasm_worker::agent::log::{Host, Level};
+use super::calls::{Calls, Interface};
 use super::contract::Attributes;
-use super::control::Kill;
-use super::meter::{Calls, Interface};
+use super::kill::Kill;
 
 /// Longest text that is kept; the rest is cut, and the text says so.
 const LINE_BYTES_MAX: usize = 8 << 10;

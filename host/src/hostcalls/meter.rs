@@ -3,71 +3,19 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
 
 use super::bindings::wasm_worker::agent::inbox::{BudgetKind, LimitWarning};
-use super::control::{Control, Kill, Warning};
+use super::calls::{HostCalls, Interface};
+use super::control::Control;
+use super::kill::{Kill, Warning};
 use crate::config::Limits;
 
 /// Share of a budget after which its owner is warned, in percent.
 const WARNING_PERCENT: usize = 80;
 /// A pointer's worth for each element, as wasmtime documents for its limiter.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
-
-/// The interfaces whose calls are counted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Interface {
-    Job,
-    Log,
-    Inbox,
-    Room,
-    Usage,
-    Clock,
-    Random,
-    Stdio,
-    Poll,
-}
-
-/// Calls of one interface, and the bytes they carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Calls {
-    /// Calls from the guest.
-    pub calls: u64,
-    /// Bytes that went in or out with them.
-    pub bytes: u64,
-}
-
-impl Calls {
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.calls += 1;
-        self.bytes = self.bytes.saturating_add(bytes as u64);
-    }
-}
-
-/// Calls by interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HostCalls {
-    /// `wasm-worker:agent/job`
-    pub job: Calls,
-    /// `wasm-worker:agent/log`
-    pub log: Calls,
-    /// `wasm-worker:agent/inbox`
-    pub inbox: Calls,
-    /// `wasm-worker:agent/room`
-    pub room: Calls,
-    /// `wasm-worker:agent/usage`
-    pub usage: Calls,
-    /// `wasi:clocks`
-    pub clock: Calls,
-    /// `wasi:random`
-    pub random: Calls,
-    /// `wasi:cli`, and what is written to its streams
-    pub stdio: Calls,
-    /// `wasi:io/poll`
-    pub poll: Calls,
-}
 
 pub(crate) struct Meter {
     limits: Arc<Limits>,
@@ -107,19 +55,7 @@ impl Meter {
     }
 
     pub(crate) fn count(&mut self, interface: Interface, bytes: usize) {
-        let calls = &mut self.calls;
-        let of = match interface {
-            Interface::Job => &mut calls.job,
-            Interface::Log => &mut calls.log,
-            Interface::Inbox => &mut calls.inbox,
-            Interface::Room => &mut calls.room,
-            Interface::Usage => &mut calls.usage,
-            Interface::Clock => &mut calls.clock,
-            Interface::Random => &mut calls.random,
-            Interface::Stdio => &mut calls.stdio,
-            Interface::Poll => &mut calls.poll,
-        };
-        of.add(bytes);
+        self.calls.count(interface, bytes);
     }
 
     /// Count from zero again: what came before was not the job's doing. What is in memory stays.
@@ -226,14 +162,15 @@ impl ResourceLimiter for Meter {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::hostcalls::control::{Inbox, News};
+    use crate::hostcalls::control::News;
     use crate::hostcalls::log::JobLog;
+    use crate::hostcalls::mailbox::Mailbox;
 
     #[tokio::test]
     async fn memory_is_one_budget_for_memories_tables_and_host() {
         let limits = Arc::new(Limits { memory_bytes: 1_000, ..Config::default().limits });
         let control =
-            Arc::new(Control::new(Inbox::new(4, 500, tokio::runtime::Handle::current()), JobLog::new("a".into(), 1)));
+            Arc::new(Control::new(Mailbox::new(4, 500, tokio::runtime::Handle::current()), JobLog::new("a".into(), 1)));
         let mut meter = Meter::new(limits, control.clone());
         assert!(meter.memory_growing(0, 500, None).unwrap());
         assert!(meter.table_growing(0, 25, None).unwrap());

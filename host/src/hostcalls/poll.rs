@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::io::poll::{Host, HostPollable};
 
 use super::HostState;
-use super::meter::Interface;
+use super::calls::Interface;
 
 type Waiting<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 

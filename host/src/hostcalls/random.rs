@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
 use super::HostState;
-use super::meter::Interface;
+use super::calls::Interface;
 
 /// One generator a job, seeded from the operating system when first asked.
 #[derive(Default)]

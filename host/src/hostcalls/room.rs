@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::HostState;
 use super::bindings::wasm_worker::agent::room::{AgentState, Host, RoomError, SendOptions};
+use super::calls::Interface;
 use super::contract::{Attributes, Participant};
-use super::control::{pair_bytes, pairs_bytes};
-use super::meter::Interface;
+use super::mailbox::{pair_bytes, pairs_bytes};
 
 /// Attribute under which front ends look for an agent's state.
 const AGENT_STATE: &str = "lk.agent.state";

@@ -16,9 +16,9 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
 
+use super::calls::Interface;
 use super::control::Control;
 use super::log::Printed;
-use super::meter::Interface;
 use super::{Exit, HostState};
 
 /// What a stream accepts in one write.

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::HostState;
 use super::bindings::wasm_worker::agent::usage::{Host, ModelUsage};
-use super::control::Kill;
-use super::meter::Interface;
+use super::calls::Interface;
+use super::kill::Kill;
 
 const MODELS_MAX: usize = 64;
 const COUNTERS_MAX: usize = 32;

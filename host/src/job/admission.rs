@@ -13,7 +13,8 @@ use super::run::{Crash, call};
 use super::script::Scripted;
 use super::verdict::{Code, Verdict};
 use crate::hostcalls::contract::{Acceptance, Decision, JobInfo, Participant, Rejection};
-use crate::hostcalls::control::{Control, Kill};
+use crate::hostcalls::control::Control;
+use crate::hostcalls::kill::Kill;
 use crate::hostcalls::log::clip;
 
 /// The dispatcher is to be answered within 2 s, whatever happens.

@@ -5,18 +5,18 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use wasmtime::Store;
 
 use super::limits;
 use super::run::{Crash, call};
-use super::usage::micros;
+use super::usage::{PrewarmCost, micros};
 use crate::config::Limits;
 use crate::engine::Engine;
 use crate::hostcalls::bindings::{self, AgentPre};
+use crate::hostcalls::calls::HostCalls;
 use crate::hostcalls::control::Control;
-use crate::hostcalls::meter::{HostCalls, fuel_used};
+use crate::hostcalls::meter::fuel_used;
 use crate::hostcalls::{HostState, Stage};
 
 /// What the instances of one agent are made from.
@@ -75,15 +75,6 @@ impl Shelf {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Instance>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What running `prewarm` took, for a job whose instance had to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PrewarmCost {
-    /// Fuel units.
-    pub fuel: u64,
-    /// By the thread's clock, in microseconds.
-    pub cpu_us: u64,
 }
 
 /// A store, and in it the agent once it is instantiated.

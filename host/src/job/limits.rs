@@ -8,7 +8,7 @@ use crate::config::Limits;
 use crate::engine::FUEL_SLICE;
 use crate::hostcalls::HostState;
 use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
-use crate::hostcalls::control::{Kill, Warning};
+use crate::hostcalls::kill::{Kill, Warning};
 use crate::hostcalls::meter::fuel_used;
 
 /// Put every limit on a new store. Without this a guest would trap at its first instruction: fuel and the epoch deadline

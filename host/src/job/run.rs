@@ -13,7 +13,8 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::error::OutOfMemory;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
-use crate::hostcalls::control::{Control, Kill};
+use crate::hostcalls::control::Control;
+use crate::hostcalls::kill::Kill;
 use crate::hostcalls::log::clip;
 use crate::hostcalls::{Exit, HandleInSnapshot};
 

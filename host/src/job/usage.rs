@@ -2,10 +2,19 @@
 
 use serde::Serialize;
 
-use super::instance::PrewarmCost;
 use crate::hostcalls::HostState;
-use crate::hostcalls::meter::{HostCalls, fuel_used};
+use crate::hostcalls::calls::HostCalls;
+use crate::hostcalls::meter::fuel_used;
 use crate::hostcalls::usage::ModelSums;
+
+/// What running `prewarm` took, for a job whose instance had to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PrewarmCost {
+    /// Fuel units.
+    pub fuel: u64,
+    /// By the thread's clock, in microseconds.
+    pub cpu_us: u64,
+}
 
 /// The bill of one job. Times are microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
