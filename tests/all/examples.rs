@@ -16,7 +16,8 @@ fn hello_completes_with_a_usage_record() {
     let record = done.record();
     assert_eq!(record["verdict"]["code"], "completed");
     assert_eq!(record["room"], "lobby");
-    assert!(record["usage"]["wait_us"].as_u64().unwrap() >= 20_000);
+    // Its sleep; how much of that is counted as waiting depends on how soon it comes to wait.
+    assert!(record["usage"]["wall_us"].as_u64().unwrap() >= 20_000);
     assert!(done.stderr.contains("hello, room `lobby`") && done.stderr.contains("✔ completed"), "{}", done.stderr);
     let wasm = root().join("target/wasm32-wasip2/agent/hello.wasm");
     assert!(std::fs::metadata(wasm).unwrap().len() < 150_000);

@@ -20,7 +20,7 @@ fn waiting_is_not_running() {
     assert_eq!(done.code(), "deadline");
     let usage = &done.record()["usage"];
     let (waited, cpu) = (usage["wait_us"].as_u64().unwrap(), usage["cpu_us"].as_u64().unwrap());
-    assert!(waited >= 390_000 && cpu < 50_000, "{usage}");
+    assert!(waited > usage["wall_us"].as_u64().unwrap() / 2 && cpu < 50_000, "{usage}");
 }
 
 #[test]
