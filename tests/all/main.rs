@@ -15,6 +15,7 @@ mod examples;
 mod harness;
 mod hostile;
 mod interrupt;
+mod isolation;
 mod limits;
 mod new_crate;
 mod prewarm;

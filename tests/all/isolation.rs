@@ -1,0 +1,32 @@
+//! Jobs do not see each other, neither in memory that was another's before nor beside them.
+
+use crate::harness::run_guest;
+
+#[test]
+fn no_job_finds_what_another_left_in_its_slot() {
+    for mode in ["snapshot", "pool"] {
+        let done = run_guest("residue", ["--count", "300", "--concurrency", "3", "--prewarm", mode]).done();
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        let lines = done.lines();
+        assert_eq!(lines.len(), 300);
+        assert!(lines.iter().all(|record| record["activity"]["texts"][0]["text"] == "0"), "{mode}: {}", done.stdout);
+    }
+}
+
+#[test]
+fn slots_come_back_however_a_job_ends() {
+    // Far more jobs than slots, each ended by a different hand.
+    for (guest, flags) in [
+        ("panic", [].as_slice()),
+        ("memory_bomb", &["--memory-limit", "4MiB"]),
+        ("block", &["--max-duration", "5ms"]),
+        ("spin", &["--unresponsive-timeout", "5ms"]),
+        ("reject", &[]),
+        ("panic_decide", &[]),
+    ] {
+        let many = ["--count", "60", "--concurrency", "2", "--log-level", "off"];
+        let done = run_guest(guest, many.into_iter().chain(flags.iter().copied())).done();
+        assert_eq!(done.lines().len(), 60, "{guest}: {}", done.stderr);
+        assert!(!done.stderr.contains("no room"), "{guest}: {}", done.stderr);
+    }
+}
