@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Done, root, wasm_worker};
+use crate::harness::{Done, root, run_guest, wasm_worker};
 
 fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
     let path = root().join("examples").join(example);
@@ -88,4 +88,11 @@ fn usage_prewarms_once_and_counts() {
     let models = snapshot["usage"]["models"].as_array().unwrap();
     assert_eq!((&models[0]["kind"], &models[1]["kind"]), (&"tts".into(), &"llm".into()));
     assert_eq!(models[0]["audio_duration"], 4.0);
+}
+
+#[test]
+fn an_agent_can_be_written_as_text() {
+    let done = run_guest("minimal", ["--count", "5"]).done();
+    assert_eq!((done.exit, done.lines().len()), (0, 5), "{}", done.stderr);
+    assert!(done.lines().iter().all(|record| record["verdict"]["code"] == "completed"));
 }
