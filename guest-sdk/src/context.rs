@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::Result;
 use crate::bindings::wasm_worker::agent::{job, room};
-use crate::inbox::{Event, Inbox, State};
+use crate::inbox::{Event, Inbox};
 use crate::types::{AgentState, Budget, JobInfo, Participant, ParticipantKind, SendOptions, ShutdownRequest};
 use crate::usage::UsageCollector;
 
@@ -85,7 +85,9 @@ impl JobContext {
     /// Set fields that every later log line of this job carries, beside those set before; an empty value removes one.
     pub fn set_log_context_fields<'a>(&self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let fields: Vec<(String, String)> = fields.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        job::set_log_fields(&fields);
+        if let Err(error) = job::set_log_fields(&fields) {
+            return log::warn!("log fields not set: {error}");
+        }
         let mut kept = self.0.log_fields.borrow_mut();
         kept.extend(fields);
         kept.retain(|_, value| !value.is_empty());
@@ -105,12 +107,12 @@ impl JobContext {
     /// while an [`AgentSession`](crate::AgentSession) runs, that is the session. A request to stop is also seen by
     /// [`shutdown_requested`](Self::shutdown_requested), by everyone who waits there.
     pub async fn next_event(&self) -> Event {
-        self.0.inbox.wait_until(State::next).await
+        self.0.inbox.wait_for_event(|| self.0.inbox.next()).await
     }
 
     /// Wait until this job is asked to stop.
     pub async fn shutdown_requested(&self) -> ShutdownRequest {
-        self.0.inbox.wait_until(|state| state.shutdown.clone()).await
+        self.0.inbox.shutdown_requested().await
     }
 
     /// Everyone else who is in the room now.
@@ -121,7 +123,7 @@ impl JobContext {
     /// Wait for a participant: the one with this identity, or anyone who is a person, by whatever way they came.
     pub async fn wait_for_participant(&self, identity: Option<&str>) -> Participant {
         let wanted = |who: &Participant| identity.map_or_else(|| is_person(who), |identity| who.identity == identity);
-        self.0.inbox.wait_until(|_| room::participants().into_iter().find(wanted)).await
+        self.0.inbox.wait_until(room::subscribe_participants, || room::participants().into_iter().find(&wanted)).await
     }
 
     pub(crate) fn inbox(&self) -> &Inbox {

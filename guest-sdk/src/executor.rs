@@ -29,6 +29,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
     loop {
+        // Whatever woke it before is served by the poll that comes now.
+        woken.take();
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
         }
@@ -40,11 +42,13 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Wait until a pollable is ready.
+/// Wait until a pollable is ready. Even one that is ready at once lets everything else be looked at first, and has the host
+/// see that the agent waits.
 pub(crate) async fn wait_for(pollable: Pollable) {
     let registration = Registration(Rc::new(pollable));
+    let mut began = false;
     poll_fn(|cx| {
-        if registration.0.ready() {
+        if std::mem::replace(&mut began, true) && registration.0.ready() {
             return Poll::Ready(());
         }
         registration.renew(cx.waker());
@@ -72,17 +76,31 @@ impl Wake for Woken {
 struct Registration(Rc<Pollable>);
 
 impl Registration {
+    fn is_of(&self, wait: &Wait) -> bool {
+        Rc::ptr_eq(&wait.pollable, &self.0)
+    }
+
     fn renew(&self, waker: &Waker) {
-        WAITS.with_borrow_mut(|waits| match waits.iter_mut().find(|wait| Rc::ptr_eq(&wait.pollable, &self.0)) {
-            Some(wait) => wait.waker.clone_from(waker),
-            None => waits.push(Wait { pollable: self.0.clone(), waker: waker.clone() }),
+        // A waker may own what drops another registration, so the old one goes after the borrow.
+        let old = WAITS.with_borrow_mut(|waits| match waits.iter_mut().find(|wait| self.is_of(wait)) {
+            Some(wait) if wait.waker.will_wake(waker) => None,
+            Some(wait) => Some(std::mem::replace(&mut wait.waker, waker.clone())),
+            None => {
+                waits.push(Wait { pollable: self.0.clone(), waker: waker.clone() });
+                None
+            }
         });
+        drop(old);
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        WAITS.with_borrow_mut(|waits| waits.retain(|wait| !Rc::ptr_eq(&wait.pollable, &self.0)));
+        let wait = WAITS.with_borrow_mut(|waits| {
+            let at = waits.iter().position(|wait| self.is_of(wait))?;
+            Some(waits.remove(at))
+        });
+        drop(wait);
     }
 }
 

@@ -24,7 +24,7 @@ thread_local! {
 
 impl<A: Agent> Guest for Exported<A> {
     fn prewarm() -> Result<(), String> {
-        logging::install();
+        logging::install::<A>();
         let mut agent = A::default();
         agent.prewarm().map_err(with_sources)?;
         AGENT.set(Some(Box::new(agent)));
@@ -32,7 +32,7 @@ impl<A: Agent> Guest for Exported<A> {
     }
 
     fn decide(offer: JobInfo) -> Decision {
-        logging::install();
+        logging::install::<A>();
         let mut agent = prewarmed::<A>();
         let decision = agent.decide(&offer);
         AGENT.set(Some(agent));
@@ -40,7 +40,7 @@ impl<A: Agent> Guest for Exported<A> {
     }
 
     fn entrypoint() -> Result<(), String> {
-        logging::install();
+        logging::install::<A>();
         let mut agent = prewarmed::<A>();
         let ctx = JobContext::open();
         CONTEXT.set(Some(ctx.clone()));

@@ -13,7 +13,7 @@ const CHAT_TOPIC: &str = "lk.chat";
 /// Topic on which an agent's words are shown.
 const TRANSCRIPTION_TOPIC: &str = "lk.transcription";
 
-/// Replies that may fail in a row; LiveKit's `max_unrecoverable_errors`.
+/// The session ends with the third reply in a row that fails; LiveKit's `max_unrecoverable_errors`.
 const ERRORS_MAX: usize = 3;
 
 /// Who said something.
@@ -115,10 +115,13 @@ impl<'job> AgentSession<'job> {
     }
 
     /// Run the conversation to its end: `on_enter`, a turn for each text on `lk.chat`, `on_exit`. It ends when the job is
-    /// asked to stop, which also ends the turn that is under way; when the person it is for leaves (the job's participant,
-    /// or the first person in the room); or after [`close`](Self::close).
+    /// asked to stop, whatever is under way then; when the person it is for leaves (the job's participant, or the first
+    /// person in the room); or after [`close`](Self::close).
     pub async fn start<A: Agent>(&self, agent: &mut A) -> Result {
-        let held = self.converse(agent).await;
+        let held = match select(self.converse(agent), self.ctx.inbox().shutdown_requested()).await {
+            Either::Left(result) => result,
+            Either::Right(_) => Ok(()),
+        };
         if let Err(error) = agent.on_exit(self).await {
             log::error!("on_exit failed: {error}");
         }
@@ -147,6 +150,9 @@ impl<'job> AgentSession<'job> {
 
     async fn converse<A: Agent>(&self, agent: &mut A) -> Result {
         self.ctx.set_agent_state(AgentState::Initializing)?;
+        if let Some(who) = self.ctx.participants().into_iter().find(is_person) {
+            self.linked.borrow_mut().get_or_insert(who.identity);
+        }
         agent.on_enter(self).await?;
         let mut errors = 0;
         loop {
@@ -157,10 +163,9 @@ impl<'job> AgentSession<'job> {
                         log::error!("on_event failed: {error}");
                     }
                 }
-                Next::Turn(text) => match select(self.turn(agent, text), self.ctx.shutdown_requested()).await {
-                    Either::Right(_) => return Ok(()),
-                    Either::Left(Ok(())) => errors = 0,
-                    Either::Left(Err(error)) => {
+                Next::Turn(text) => match self.turn(agent, text).await {
+                    Ok(()) => errors = 0,
+                    Err(error) => {
                         errors += 1;
                         if errors == ERRORS_MAX {
                             return Err(error);
@@ -177,24 +182,22 @@ impl<'job> AgentSession<'job> {
         if self.own_turns.borrow().is_empty() {
             self.ctx.set_agent_state(AgentState::Listening)?;
         }
-        let next = self.ctx.inbox().wait_until(|state| {
-            if self.closing.get() || state.stopping {
+        let inbox = self.ctx.inbox();
+        let next = inbox.wait_for_event(|| {
+            if self.closing.get() || inbox.stopping() {
                 return Some(Next::End);
             }
             if let Some(text) = self.own_turns.borrow_mut().pop_front() {
                 return Some(Next::Turn(text));
             }
-            state.next().map(|event| self.sort(event))
+            inbox.next().map(|event| self.sort(event))
         });
         Ok(next.await)
     }
 
     fn sort(&self, event: Event) -> Next {
         match event {
-            Event::Text(message) if message.topic == CHAT_TOPIC => {
-                self.linked.borrow_mut().get_or_insert(message.sender);
-                Next::Turn(message.text)
-            }
+            Event::Text(message) if message.topic == CHAT_TOPIC => Next::Turn(message.text),
             Event::ParticipantJoined(who) => {
                 if is_person(&who) {
                     self.linked.borrow_mut().get_or_insert_with(|| who.identity.clone());

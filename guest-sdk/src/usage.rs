@@ -105,12 +105,15 @@ impl UsageCollector {
     /// # }
     /// ```
     pub fn add(&self, kind: &str, provider: &str, model: &str, counters: &[(&str, f64)]) {
-        usage::add(&ModelUsage {
+        let added = usage::add(&ModelUsage {
             kind: kind.into(),
             provider: provider.into(),
             model: model.into(),
             counters: counters.iter().map(|(name, amount)| ((*name).into(), *amount)).collect(),
         });
+        if let Err(error) = added {
+            log::warn!("usage of `{model}` not counted: {error}");
+        }
     }
 
     /// The sums so far.

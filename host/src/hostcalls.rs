@@ -3,7 +3,8 @@
 //! Everything that is not a pure function of the job's input reaches the guest through here. No call blocks a thread;
 //! those that wait (`inbox.next`, `poll`, `block`) suspend the guest's fiber, and count as a sign of life.
 //!
-//! Bounds: every byte that a call leaves behind in the host is charged to the job's memory ([`meter::Meter::charge`]);
+//! Bounds: what a call leaves behind in the host is charged to the job's memory ([`meter::Meter::charge`]), or is bounded by
+//! a constant beside it (log fields, usage table, last words);
 //! what one call carries is bounded by `hostcall-limit`, open handles by `handle-limit`.
 
 pub(crate) mod calls;
@@ -34,7 +35,7 @@ use crate::config::Limits;
 use crate::engine::Engine;
 use control::Control;
 use kill::Kill;
-use mailbox::{Mailbox, pairs_bytes, participant_bytes};
+use mailbox::{Mailbox, pairs_bytes};
 use meter::Meter;
 
 /// The contract in `guest-sdk/wit`, as Rust.
@@ -80,6 +81,8 @@ pub(crate) struct HostState {
     pub(crate) control: Arc<Control>,
     pub(crate) info: contract::JobInfo,
     pub(crate) room: room::RoomRecord,
+    /// Version of the participants that the guest was last told.
+    participants_seen: u64,
     pub(crate) usage: usage::ModelUsageTable,
     pub(crate) random: random::Random,
     /// When the monotonic clock began, and what it showed then.
@@ -105,6 +108,7 @@ impl HostState {
             control,
             info: nobody(agent),
             room: room::RoomRecord::default(),
+            participants_seen: 0,
             usage: usage::ModelUsageTable::default(),
             random: random::Random::default(),
             started: Instant::now(),
@@ -129,9 +133,9 @@ impl HostState {
         self.room = room::RoomRecord::default();
         self.usage = usage::ModelUsageTable::default();
         let own = info.metadata.len() + info.room.metadata.len() + pairs_bytes(&info.attributes);
-        self.meter.charge(own + participants.iter().map(participant_bytes).sum::<usize>())?;
         self.control.log().begin(&info.id);
         self.control.inbox.begin_with(participants);
+        self.meter.charge(own)?;
         self.info = info;
         Ok(())
     }

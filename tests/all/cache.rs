@@ -73,6 +73,8 @@ fn a_cache_that_cannot_be_written_costs_a_warning_and_no_job() {
     std::fs::create_dir(&broken).unwrap();
     let key = broken.join("mac.key");
     std::fs::write(&key, "short").unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let done = run(&broken);
     assert!(done.stderr.contains("its `mac.key` can be read by others"), "{}", done.stderr);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();

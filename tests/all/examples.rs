@@ -56,7 +56,7 @@ fn lifecycle_shows_every_hook_between_the_host_s_events() {
     let record = done.record();
     assert_eq!(record["identity"], "lifecycle-agent");
     assert_eq!(record["usage"]["models"][0]["kind"], "llm");
-    assert_eq!(record["usage"]["models"][0]["output_tokens"], 10.0);
+    assert_eq!(record["usage"]["models"][0]["counters"]["output_tokens"], 10.0);
     assert_eq!((&record["record"], &record["attempt"]), (&"job".into(), &1.into()));
     assert_eq!(record["activity"]["texts"][1]["text"], "you asked: what is your name?");
 }
@@ -87,7 +87,7 @@ fn usage_prewarms_once_and_counts() {
     assert!(prewarm(&pool) > 1_000_000);
     let models = snapshot["usage"]["models"].as_array().unwrap();
     assert_eq!((&models[0]["kind"], &models[1]["kind"]), (&"tts".into(), &"llm".into()));
-    assert_eq!(models[0]["audio_duration"], 4.0);
+    assert_eq!(models[0]["counters"]["audio_duration"], 4.0);
 }
 
 #[test]

@@ -46,8 +46,9 @@ const CORPUS: &[Row] = &[
     row("poll_loop", DEADLINE, "deadline", 12, "longer than 300ms"),
     row("timer_flood", DEADLINE, "deadline", 12, "longer than 300ms"),
     row("newline_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
-    row("fields_flood", &[], "hostcall-limit", 12, "log fields of the job: 65, at most 64 are allowed"),
-    row("usage_flood", &[], "hostcall-limit", 12, "models in the usage table: 65, at most 64 are allowed"),
+    row("fields_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("usage_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("attribute_mint", &["--memory-limit", "4MiB"], "memory-limit", 12, "at most 4194304 are allowed"),
     // It waits for no time at all, again and again, which is a sign of life.
     row("burn", &["--unresponsive-timeout", "100ms", "--max-duration", "500ms"], "deadline", 12, "longer than 500ms"),
     row("burn", &["--fuel-limit", "50M"], "out-of-fuel", 12, "used up 50000000 units of fuel"),
@@ -123,8 +124,9 @@ fn who_ends_a_job_decides_its_verdict() {
 #[test]
 fn an_agent_that_does_not_listen_is_stopped_in_time_for_its_callbacks() {
     let terminate = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "room is closing"}}}]}"#;
-    for guest in ["sleep", "block"] {
-        let done = run_guest(guest, ["--spec", "-", "--shutdown-grace", "800ms"]).stdin(terminate).done();
+    // The last one waits for no time at all, in a loop.
+    for guest in ["sleep", "block", "burn"] {
+        let done = run_guest(guest, ["--spec", "-", "--shutdown-grace", "3s"]).stdin(terminate).done();
         assert_eq!(done.code(), "terminated", "{}", done.stderr);
         assert!(done.stderr.contains("the entrypoint did not end after the request to stop"), "{}", done.stderr);
     }

@@ -21,11 +21,21 @@ fn a_recorder_is_no_participant_to_wait_for_and_a_person_is() {
 
 #[test]
 fn a_participant_is_known_even_when_the_inbox_was_full() {
-    let text = r#"{"event": {"text": {"sender": "ann", "text": "hi"}}}"#;
+    let text = r#"{"event": {"text": {"sender": "bob", "text": "hi"}}}"#;
     let join = r#"{"event": {"participant-joined": {"identity": "bob"}}}"#;
-    let spec = format!(r#"{{"participants": [{{"identity": "ann"}}], "inbox": [{text}, {text}, {text}, {join}]}}"#);
-    let done = run_guest("meeting", ["--spec", "-", "--inbox-limit", "1"]).stdin(&spec).done();
-    assert_eq!(done.texts()["met"], ["ann"]);
+    let spec = format!(r#"{{"inbox": [{text}, {text}, {text}, {join}]}}"#);
+    let done =
+        run_guest("deaf_meeting", ["--spec", "-", "--inbox-limit", "1", "--max-duration", "5s"]).stdin(&spec).done();
+    assert_eq!(done.texts()["met"], ["bob"]);
+    assert_eq!(done.record()["usage"]["inbox_dropped"], 3);
+}
+
+#[test]
+fn a_stop_ends_a_session_that_is_still_in_on_enter() {
+    let spec = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "enough"}}}]}"#;
+    let done = run_guest("slow_enter", ["--spec", "-"]).stdin(spec).done();
+    assert_eq!(done.code(), "terminated");
+    assert_eq!(done.texts()["exit"], ["on_exit ran"]);
 }
 
 #[test]
@@ -48,14 +58,22 @@ fn a_session_can_be_closed_from_beside_it_and_sees_other_events() {
 
 #[test]
 fn a_session_ends_when_its_person_leaves() {
-    let spec = r#"{
-        "inbox": [
-            {"event": {"participant-joined": {"identity": "ann"}}},
-            {"event": {"participant-joined": {"identity": "bob"}}},
-            {"event": {"participant-left": {"identity": "bob"}}},
-            {"after_ms": 5, "event": {"participant-left": {"identity": "ann"}}}
-        ]
-    }"#;
-    let done = run_guest("failing_model", ["--spec", "-"]).stdin(spec).done();
-    assert_eq!(done.texts()["exit"], ["on_exit ran"]);
+    let joined = |who: &str| format!(r#"{{"event": {{"participant-joined": {{"identity": "{who}"}}}}}}"#);
+    let left = |who: &str| format!(r#"{{"after_ms": 5, "event": {{"participant-left": {{"identity": "{who}"}}}}}}"#);
+    let late = r#"{"after_ms": 2000, "event": {"terminate": {"reason": "too late"}}}"#;
+    // Ann came first, or was there already; that bob comes and goes does not matter.
+    let came =
+        format!(r#"{{"inbox": [{}, {}, {}, {}, {late}]}}"#, joined("ann"), joined("bob"), left("bob"), left("ann"));
+    let there = format!(
+        r#"{{"participants": [{{"identity": "ann"}}], "inbox": [{}, {}, {}, {late}]}}"#,
+        joined("bob"),
+        left("bob"),
+        left("ann")
+    );
+    for spec in [came, there] {
+        let done = run_guest("listener", ["--spec", "-"]).stdin(&spec).done();
+        assert_eq!(done.code(), "completed", "{}", done.stderr);
+        assert_eq!(done.texts()["left"], ["bob"]);
+        assert_eq!(done.texts()["exit"], ["on_exit ran"]);
+    }
 }

@@ -9,7 +9,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use super::HostState;
-use super::bindings::wasm_worker::agent::inbox::{Event, Host, HostReceiver};
+use super::bindings::wasm_worker::agent::inbox::{Event, Host, HostReceiver, ShutdownRequest};
 use super::calls::Interface;
 use super::control::Control;
 
@@ -21,6 +21,16 @@ pub struct Receiver(Arc<Control>);
 impl Pollable for Receiver {
     async fn ready(&mut self) {
         self.0.inbox.wait_for_event().await;
+    }
+}
+
+/// Ready once the job is asked to stop.
+struct ShutdownAsked(Arc<Control>);
+
+#[async_trait]
+impl Pollable for ShutdownAsked {
+    async fn ready(&mut self) {
+        self.0.inbox.wait_for_stop().await;
     }
 }
 
@@ -46,6 +56,17 @@ impl HostReceiver for HostState {
     fn subscribe(&mut self, receiver: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {
         self.meter.count(Interface::Inbox, 0);
         subscribe(&mut self.table, receiver)
+    }
+
+    fn shutdown_requested(&mut self, _: Resource<Receiver>) -> wasmtime::Result<Option<ShutdownRequest>> {
+        self.meter.count(Interface::Inbox, 0);
+        Ok(self.control.inbox.stop_asked())
+    }
+
+    fn subscribe_shutdown(&mut self, _: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {
+        self.meter.count(Interface::Inbox, 0);
+        let asked = self.table.push(ShutdownAsked(self.control.clone()))?;
+        subscribe(&mut self.table, asked)
     }
 
     fn drop(&mut self, receiver: Resource<Receiver>) -> wasmtime::Result<()> {

@@ -42,10 +42,9 @@ impl Host for HostState {
         Ok(())
     }
 
-    fn set_log_fields(&mut self, fields: contract::Attributes) -> wasmtime::Result<()> {
+    fn set_log_fields(&mut self, fields: contract::Attributes) -> wasmtime::Result<Result<(), String>> {
         self.meter.count(Interface::Job, pairs_bytes(&fields));
-        self.control.log().set_fields(fields)?;
-        Ok(())
+        Ok(self.control.log().set_fields(fields))
     }
 
     fn report_panic(&mut self, message: String, place: String) -> wasmtime::Result<()> {

@@ -10,7 +10,6 @@ use super::HostState;
 use super::bindings::wasm_worker::agent::log::{Host, Level};
 use super::calls::{Calls, Interface};
 use super::contract::Attributes;
-use super::kill::Kill;
 
 /// Longest text that is kept; the rest is cut, and the text says so.
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -66,23 +65,24 @@ impl JobLog {
         self.fields.clear();
     }
 
-    /// Set fields of every later line; an empty value removes one.
-    pub(super) fn set_fields(&mut self, fields: Attributes) -> Result<(), Kill> {
+    /// Set fields of every later line; an empty value removes one. All of them, or none where they are too many.
+    pub(super) fn set_fields(&mut self, fields: Attributes) -> Result<(), String> {
+        let mut changed = self.fields.clone();
         for (name, value) in fields {
             if value.is_empty() {
-                self.fields.remove(&name);
+                changed.remove(&name);
             } else {
-                self.fields.insert(name, value);
+                changed.insert(name, clip(&value));
             }
         }
-        let bytes: usize = self.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let kill = |what, wanted, limit| Err(Kill::Hostcall { what, wanted, limit });
-        if bytes > FIELDS_BYTES_MAX {
-            return kill("bytes in the job's log fields", bytes, FIELDS_BYTES_MAX);
+        let bytes: usize = changed.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if changed.len() > FIELDS_MAX || bytes > FIELDS_BYTES_MAX {
+            let fields = changed.len();
+            return Err(format!(
+                "{fields} log fields of {bytes} bytes, want at most {FIELDS_MAX} of {FIELDS_BYTES_MAX} bytes"
+            ));
         }
-        if self.fields.len() > FIELDS_MAX {
-            return kill("log fields of the job", self.fields.len(), FIELDS_MAX);
-        }
+        self.fields = changed;
         Ok(())
     }
 
@@ -169,10 +169,10 @@ impl JobLog {
         for (name, value) in of_job.chain(own.iter().copied()) {
             left = left.saturating_sub(name.len() + value.len());
             if left == 0 {
-                all.insert("…", "fields cut here");
+                all.insert("…", "fields cut here".into());
                 break;
             }
-            all.insert(name, value);
+            all.insert(name, clip(value));
         }
         if all.is_empty() { None } else { serde_json::to_string(&all).ok() }
     }

@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::HostState;
 use super::bindings::wasm_worker::agent::usage::{Host, ModelUsage};
 use super::calls::Interface;
-use super::kill::Kill;
 
 const MODELS_MAX: usize = 64;
 const COUNTERS_MAX: usize = 32;
@@ -25,7 +24,6 @@ pub struct ModelSums {
     /// Which one.
     pub model: String,
     /// The sums, by the names that the agent gave them.
-    #[serde(flatten)]
     pub counters: BTreeMap<String, f64>,
 }
 
@@ -38,35 +36,42 @@ impl ModelUsageTable {
         self.0.clone()
     }
 
-    fn add(&mut self, used: ModelUsage) -> Result<(), Kill> {
+    /// All of it, or nothing where it does not fit.
+    fn add(&mut self, used: ModelUsage) -> Result<(), String> {
         let ModelUsage { kind, provider, model, counters } = used;
         let names = [&kind, &provider, &model].into_iter().chain(counters.iter().map(|(name, _)| name));
-        bound("bytes in a name of the usage table", names.map(String::len).max().unwrap_or(0), NAME_BYTES_MAX)?;
+        let longest = names.map(String::len).max().unwrap_or(0);
+        if longest > NAME_BYTES_MAX {
+            return Err(format!("a name of {longest} bytes, want at most {NAME_BYTES_MAX}"));
+        }
+        if let Some((name, amount)) = counters.iter().find(|(_, amount)| !amount.is_finite()) {
+            return Err(format!("`{name}` is {amount}, want a finite number"));
+        }
         let known =
             self.0.iter().position(|sums| sums.kind == kind && sums.provider == provider && sums.model == model);
-        let at = known.unwrap_or(self.0.len());
-        bound("models in the usage table", at + 1, MODELS_MAX)?;
-        if known.is_none() {
-            self.0.push(ModelSums { kind, provider, model, counters: BTreeMap::new() });
+        let old = known.and_then(|at| self.0.get(at)).map(|sums| sums.counters.clone()).unwrap_or_default();
+        let mut sums = ModelSums { kind, provider, model, counters: old };
+        for (name, amount) in counters {
+            *sums.counters.entry(name).or_default() += amount;
         }
-        if let Some(sums) = self.0.get_mut(at) {
-            for (name, amount) in counters {
-                *sums.counters.entry(name).or_default() += amount;
-            }
-            bound("counters of one model", sums.counters.len(), COUNTERS_MAX)?;
+        if sums.counters.len() > COUNTERS_MAX {
+            return Err(format!("{} counters of one model, want at most {COUNTERS_MAX}", sums.counters.len()));
+        }
+        if known.is_none() && self.0.len() == MODELS_MAX {
+            return Err(format!("more than {MODELS_MAX} models"));
+        }
+        match known.and_then(|at| self.0.get_mut(at)) {
+            Some(slot) => *slot = sums,
+            None => self.0.push(sums),
         }
         Ok(())
     }
 }
 
-fn bound(what: &'static str, wanted: usize, limit: usize) -> Result<(), Kill> {
-    if wanted > limit { Err(Kill::Hostcall { what, wanted, limit }) } else { Ok(()) }
-}
-
 impl Host for HostState {
-    fn add(&mut self, used: ModelUsage) -> wasmtime::Result<()> {
+    fn add(&mut self, used: ModelUsage) -> wasmtime::Result<Result<(), String>> {
         self.meter.count(Interface::Usage, used.counters.len() * size_of::<f64>());
-        Ok(self.usage.add(used)?)
+        Ok(self.usage.add(used))
     }
 
     fn summary(&mut self) -> wasmtime::Result<Vec<ModelUsage>> {
@@ -109,5 +114,7 @@ mod tests {
         let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
         let counters: Vec<(&str, f64)> = many.iter().map(|name| (name.as_str(), 1.0)).collect();
         assert!(table.add(used("a", &counters)).is_err());
+        assert!(table.add(used("a", &[("input_tokens", f64::NAN)])).is_err());
+        assert_eq!(table.0[0].counters.len(), 2);
     }
 }

@@ -14,7 +14,7 @@ use super::usage::micros;
 use super::verdict::{Code, Verdict};
 use super::{Input, Life, Notice, Output};
 use crate::events::{Event, Events};
-use crate::hostcalls::bindings::wasm_worker::agent::inbox::{BudgetKind, Event as InboxEvent, ShutdownRequest};
+use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::control::{Control, News};
 use crate::hostcalls::meter;
 
@@ -155,8 +155,7 @@ impl Supervisor {
             match output {
                 Output::Publish(notice) => self.events.publish(&self.event_of(notice)),
                 Output::AskGuestToStop { reason, grace } => {
-                    let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-                    self.control.inbox.push(InboxEvent::ShutdownRequested(ShutdownRequest { reason, grace_ms }));
+                    self.control.inbox.stop(reason, Instant::now() + grace);
                 }
                 Output::WarnOfTime { used, limit } => {
                     let millis = |time: std::time::Duration| micros(time) / 1_000;
