@@ -24,6 +24,17 @@ fn waiting_is_not_running() {
 }
 
 #[test]
+fn a_smaller_stack_is_used_up_sooner() {
+    let fuel = |stack: &str| {
+        let done = run_guest("recurse", ["--stack-limit", stack]).done();
+        assert_eq!(done.record()["verdict"]["trap"], "stack-overflow");
+        done.record()["usage"]["fuel"].as_u64().unwrap()
+    };
+    let (small, large) = (fuel("64KiB"), fuel("512KiB"));
+    assert!(large > small * 4, "{small} and {large}");
+}
+
+#[test]
 fn the_same_work_takes_the_same_fuel() {
     let args = ["--count", "200", "--concurrency", "16", "--spec", "-"];
     let stop = r#"{"inbox": [{"event": {"terminate": {"reason": "enough"}}}]}"#;

@@ -77,3 +77,22 @@ fn a_session_ends_when_its_person_leaves() {
         assert_eq!(done.texts()["exit"], ["on_exit ran"]);
     }
 }
+
+#[test]
+fn what_is_said_about_a_job_reaches_its_offer_and_itself() {
+    let flags = ["--room", "r", "--metadata", "m", "--attribute", "a=1", "--attribute", "b=x=y"];
+    let expected = r#"JobKind::Room r () for nobody: m [("a", "1"), ("b", "x=y")] dispatch `` attempt 1 of echo"#;
+    let done = run_guest("echo", flags).done();
+    assert_eq!(done.texts()["job"], [expected]);
+    assert!(done.stderr.contains(&format!("offered {expected}")), "{}", done.stderr);
+
+    let spec = r#"{
+        "room": "r", "room_metadata": "rm", "metadata": "m", "attributes": {"a": "1"}, "dispatch_id": "AD_1",
+        "attempt": 3, "participant": {"identity": "ann"}
+    }"#;
+    let done = run_guest("echo", ["--spec", "-"]).stdin(spec).done();
+    let expected = r#"JobKind::Participant r (rm) for ann: m [("a", "1")] dispatch `AD_1` attempt 3 of echo"#;
+    assert_eq!(done.texts()["job"], [expected]);
+    let record = done.record();
+    assert_eq!((&record["dispatch"], &record["attempt"]), (&"AD_1".into(), &3.into()));
+}
