@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Done, root, run_guest, wasm_worker};
+use crate::harness::{Done, root, run_guest, target_dir, wasm_worker};
 
 fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
     let path = root().join("examples").join(example);
@@ -19,7 +19,7 @@ fn hello_completes_with_a_usage_record() {
     // Its sleep; how much of that is counted as waiting depends on how soon it comes to wait.
     assert!(record["usage"]["wall_us"].as_u64().unwrap() >= 20_000);
     assert!(done.stderr.contains("hello, room `lobby`") && done.stderr.contains("✔ completed"), "{}", done.stderr);
-    let wasm = root().join("target/wasm32-wasip2/agent/hello.wasm");
+    let wasm = target_dir().join("wasm32-wasip2/agent/hello.wasm");
     assert!(std::fs::metadata(wasm).unwrap().len() < 150_000);
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 }
 
 /// The binary lies in `<target>/<profile>`.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_wasm-worker")).ancestors().nth(2).unwrap().to_owned()
 }
 
