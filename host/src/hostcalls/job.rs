@@ -38,7 +38,8 @@ impl Host for HostState {
 
     fn shutdown(&mut self, reason: String) -> wasmtime::Result<()> {
         self.meter.count(Interface::Job, reason.len());
-        self.control.ask_to_stop(StopBy::Guest, reason);
+        // It is kept by the life, the inbox and the verdict, none of which charges for it.
+        self.control.ask_to_stop(StopBy::Guest, clip(&reason));
         Ok(())
     }
 

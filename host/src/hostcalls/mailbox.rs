@@ -90,8 +90,8 @@ impl Mailbox {
         let mut events = lock(&self.events);
         let held = people.bytes + self.event_bytes.load(Ordering::Relaxed) + bytes;
         let must_fit = matches!(event, Event::ShutdownRequested(_));
-        // Who is there is known even where the event itself does not fit; but not at any price.
-        if held <= 2 * self.bytes_max {
+        // Who is there is known even where the event itself does not fit; but not at any price, except that who left is gone.
+        if held <= 2 * self.bytes_max || matches!(event, Event::ParticipantLeft(_)) {
             people.follow(&event);
         }
         if must_fit || (events.len() < self.events_max && held <= self.bytes_max) {
@@ -271,6 +271,24 @@ mod tests {
         let inbox = Mailbox::new(1_000, 2 * event_bytes(&text()), Handle::current());
         (0..5).for_each(|_| inbox.push(text()));
         assert_eq!(inbox.dropped(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_room_too_full_to_list_empties_again() {
+        let inbox = Mailbox::new(100, 300, Handle::current());
+        let person = |n: usize| Participant {
+            sid: String::new(),
+            identity: format!("{n:0200}"),
+            name: String::new(),
+            metadata: String::new(),
+            attributes: Vec::new(),
+            kind: ParticipantKind::Standard,
+        };
+        (0..10).for_each(|n| inbox.push(Event::ParticipantJoined(person(n))));
+        let (present, _) = inbox.participants();
+        assert!(!present.is_empty() && present.len() < 10, "{}", present.len());
+        (0..10).for_each(|n| inbox.push(Event::ParticipantLeft(person(n))));
+        assert!(inbox.participants().0.is_empty());
     }
 
     #[tokio::test]
