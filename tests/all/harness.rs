@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use wasm_worker::agent::cargo;
 
+use crate::core_guest;
+
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -23,10 +25,23 @@ pub(crate) fn guest(name: &str) -> PathBuf {
         assert!(status.success(), "the guests do not compile");
         target_dir().join(cargo::TARGET).join("agent/examples")
     });
-    match root().join(format!("tests/guests/{name}.wat")) {
-        text if text.is_file() => text,
+    let (whole, core) = (format!("tests/guests/{name}.wat"), format!("tests/guests/core/{name}.wat"));
+    match (root().join(whole), root().join(core)) {
+        (whole, _) if whole.is_file() => whole,
+        (_, core) if core.is_file() => core_component(name, &std::fs::read_to_string(core).unwrap()),
         _ => built.join(format!("{name}.wasm")),
     }
+}
+
+/// A component made of the lines of a core module, in a file that is there until the tests are run again.
+pub(crate) fn core_component(name: &str, lines: &str) -> PathBuf {
+    let dir = target_dir().join("core-guests");
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = tempfile::NamedTempFile::new_in(&dir).unwrap();
+    std::fs::write(&file, core_guest::component(lines)).unwrap();
+    let path = dir.join(format!("{name}.wasm"));
+    file.persist(&path).unwrap();
+    path
 }
 
 /// The binary lies in `<target>/<profile>`.

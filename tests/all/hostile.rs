@@ -26,6 +26,7 @@ const fn row(
 const UNRESPONSIVE: &[&str] = &["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms"];
 const DEADLINE: &[&str] = &["--max-duration", "300ms"];
 const GRACE: &[&str] = &["--shutdown-grace", "200ms"];
+const FUEL: &[&str] = &["--fuel-limit", "50M"];
 const INIT: &[&str] = &["--init-timeout", "300ms"];
 
 const CORPUS: &[Row] = &[
@@ -61,12 +62,58 @@ const CORPUS: &[Row] = &[
     row("prewarm_error", &[], "init-failed", 13, "prewarm failed: the table is not there"),
     row("prewarm_panic", &[], "init-failed", 13, "the table is upside down"),
     row("prewarm_large", &[], "memory-limit", 12, "at most 134217728 are allowed"),
+    row("start_loop", INIT, "init-timeout", 13, "initialization timed out"),
+    row("start_trap", &[], "init-failed", 13, "unreachable"),
+    row("prewarm_half", &[], "init-failed", 13, "unreachable"),
+    row("realloc_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("realloc_outside", &[], "trapped", 11, "realloc return"),
+    row("realloc_reenter", &[], "trapped", 11, "cannot leave component instance"),
+    row("post_return_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("clock_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("grow_by_page", &[], "memory-limit", 12, "at most 134217728 are allowed"),
+    row("table_grow", &[], "trapped", 11, "unreachable"),
+    row("out_of_bounds", &[], "trapped", 11, "out of bounds memory access"),
+    row("call_wrong_type", &[], "trapped", 11, "indirect call type mismatch"),
+    row("call_null", &[], "trapped", 11, "uninitialized element"),
+    row("call_outside", &[], "trapped", 11, "undefined element"),
+    row("convert_nan", &[], "trapped", 11, "invalid conversion to integer"),
+    row("overflow", &[], "trapped", 11, "integer overflow"),
+    row("panic_twice", &[], "trapped", 11, ""),
+    row("abort", &[], "trapped", 11, "unreachable"),
+    row("error_empty", &[], "failed", 10, ""),
+    row("error_huge", &[], "hostcall-limit", 12, "bytes in one host call"),
+    row("error_outside", &[], "trapped", 11, "out of bounds"),
+    row("result_outside", &[], "trapped", 11, "out of bounds"),
+    row("result_neither", &[], "trapped", 11, "invalid"),
+    row("poll_many", &[], "hostcall-limit", 12, "bytes in one host call"),
+    row("poll_nothing", &[], "trapped", 11, "empty"),
+    row("log_huge", &[], "hostcall-limit", 12, "bytes in one host call"),
+    row("log_not_text", &[], "trapped", 11, "utf-8"),
+    row("log_no_level", &[], "trapped", 11, "unexpected discriminant: 77"),
+    row("handle_dropped", &[], "trapped", 11, "unknown handle"),
+    row("handle_dropped_twice", &[], "trapped", 11, "unknown handle"),
+    row("handle_forged", &[], "trapped", 11, "unknown handle"),
+    row("handle_wrong_kind", &[], "trapped", 11, "handle"),
+    row("inbox_wait", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("listener", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("fill_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("copy_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("table_fill_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("fill_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("table_fill_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("tiny_functions", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("long_block", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("stdout_no_newline", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("write_too_much", &[], "trapped", 11, "check-write"),
+    row("zeroes_huge", &[], "trapped", 11, ""),
+    row("options_overlap", &[], "completed", 0, ""),
+    row("list_bomb", &[], "hostcall-limit", 12, "bytes in one host call"),
 ];
 
 #[test]
 fn every_hostile_guest_gets_its_verdict() {
     let mut wrong = Vec::new();
-    println!("{:<18} {:<16} {:<16} {:<7} {:>9} {:>10}", "guest", "expected", "found", "blame", "kill lag", "peak");
+    println!("{:<20} {:<16} {:<16} {:<7} {:>9} {:>10}", "guest", "expected", "found", "blame", "kill lag", "peak");
     for row in CORPUS {
         let done = run_guest(row.guest, row.flags.iter().copied().chain(["--log-level", "off"])).done();
         let record = done.record();
@@ -74,7 +121,7 @@ fn every_hostile_guest_gets_its_verdict() {
         let text = |name: &str| verdict[name].as_str().unwrap_or_default().to_owned();
         let lag = verdict["kill_lag_us"].as_u64().map_or_else(|| "-".into(), |micros| format!("{micros} µs"));
         let peak = record["usage"]["memory_peak_bytes"].as_u64().unwrap_or(0) >> 10;
-        println!("{:<18} {:<16} {:<16} {:<7} {lag:>9} {peak:>6} KiB", row.guest, row.code, text("code"), text("blame"));
+        println!("{:<20} {:<16} {:<16} {:<7} {lag:>9} {peak:>6} KiB", row.guest, row.code, text("code"), text("blame"));
         let right = text("code") == row.code
             && text("blame") == row.blame
             && done.exit == row.exit

@@ -7,8 +7,10 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod bad_components;
 mod bad_input;
 mod cache;
+mod core_guest;
 mod documentation;
 mod events;
 mod examples;

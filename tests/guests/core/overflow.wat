@@ -1,0 +1,2 @@
+;; Divides the least integer by minus one.
+(func (export "entrypoint") (result i32) (i32.div_s (i32.const 0x80000000) (i32.const -1)))

@@ -1,0 +1,10 @@
+;; Runs for ever when the host asks it for room, which the host does while it copies in what a call returns.
+(import "wasm-worker:agent/job@0.1.0" "get-info" (func $get_info (param i32)))
+(global $loops (mut i32) (i32.const 0))
+(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+  (loop $again (br_if $again (global.get $loops)))
+  i32.const 65536)
+(func (export "entrypoint") (result i32)
+  (global.set $loops (i32.const 1))
+  (call $get_info (i32.const 1024))
+  i32.const 16)

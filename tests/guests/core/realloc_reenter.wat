@@ -1,0 +1,10 @@
+;; Calls the host again while the host asks it for room: a recursion through the host.
+(import "wasm-worker:agent/job@0.1.0" "get-info" (func $get_info (param i32)))
+(global $calls (mut i32) (i32.const 0))
+(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+  (if (global.get $calls) (then (call $get_info (i32.const 1024))))
+  i32.const 65536)
+(func (export "entrypoint") (result i32)
+  (global.set $calls (i32.const 1))
+  (call $get_info (i32.const 1024))
+  i32.const 16)

@@ -1,0 +1,3 @@
+;; Traps before anything of it can be called.
+(func $trap unreachable)
+(start $trap)
