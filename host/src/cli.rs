@@ -135,8 +135,12 @@ impl From<AgentError> for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        let exit = if matches!(error, EngineError::TooManySlots { .. }) { Exit::Usage } else { Exit::Host };
-        Self { exit, error: error.into(), hint: None }
+        let exit = match &error {
+            EngineError::TooManySlots { .. } | EngineError::TooManyMappings { .. } => Exit::Usage,
+            EngineError::Wasmtime(_) | EngineError::Ticker(_) => Exit::Host,
+        };
+        let hint = error.hint();
+        Self { exit, error: error.into(), hint }
     }
 }
 

@@ -24,20 +24,27 @@ pub const EPOCH: Duration = Duration::from_millis(10);
 pub(crate) const FUEL_SLICE: u64 = 1_000_000;
 
 /// A component built from one Rust, C, JavaScript or Python program has one memory.
-const MEMORIES_PER_SLOT: u32 = 2;
+const MEMORIES_PER_SLOT: u32 = 1;
 /// Its own table, and one for the shims that component tools add.
-const TABLES_PER_SLOT: u32 = 4;
+const TABLES_PER_SLOT: u32 = 2;
 /// Of each memory and table that is given back, this much is cleared in place where the kernel can say which pages are dirty
 /// (Linux 6.7); giving pages back to it costs an interrupt on every core.
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
+/// Of each stack that is given back, this much is cleared in place: what a job that recurses little has touched.
+const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 /// Core modules of one component, shims included.
 const CORE_INSTANCES_MAX: u32 = 64;
 /// Largest table seen in a real guest has 7,692 elements (StarlingMonkey).
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Host frames on a guest's stack: host calls are polled there.
 const HOST_STACK_BYTES: usize = 512 << 10;
-/// Virtual addresses are reserved for every slot, and there are 128 TiB of them.
-const SLOTS_MAX: u32 = 9_000;
+/// Of a stack: itself and its guard. Of a memory: what lies before the snapshot's pages, these, what lies after them, and the
+/// reserved rest. Counted in `/proc/PID/maps` with 1,000 to 8,000 waiting jobs.
+const MAPPINGS_PER_SLOT: u32 = 6;
+/// Of everything else: threads, libraries, compiled agents.
+const MAPPINGS_BESIDE_SLOTS: u32 = 1_000;
+/// Virtual addresses are reserved for every slot, 6 GiB each of 128 TiB.
+const SLOTS_MAX: u32 = 20_000;
 
 /// What the engine's sizes are derived from.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +66,39 @@ pub enum EngineError {
         /// Slots asked for.
         asked: u32,
     },
+    /// More slots than the kernel gives one process memory mappings for; past that limit it refuses them, to whoever asks
+    /// next.
+    #[error(
+        "{asked} jobs at once take about {needed} memory mappings, and the kernel gives a process {limit}; at most {fit} fit"
+    )]
+    TooManyMappings {
+        /// Slots asked for.
+        asked: u32,
+        /// Mappings that they take.
+        needed: u32,
+        /// `vm.max_map_count`.
+        limit: u32,
+        /// Slots that fit.
+        fit: u32,
+    },
     /// Wasmtime refused its configuration, or the kernel the memory for the pool.
     #[error("the WebAssembly engine cannot start")]
     Wasmtime(#[source] wasmtime::Error),
     /// The ticker is a thread.
     #[error("the epoch thread cannot start")]
     Ticker(#[source] std::io::Error),
+}
+
+impl EngineError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooManyMappings { needed, .. } => {
+                Some(format!("`sysctl -w vm.max_map_count={needed}` as root raises the kernel's limit"))
+            }
+            Self::TooManySlots { .. } | Self::Wasmtime(_) | Self::Ticker(_) => None,
+        }
+    }
 }
 
 /// What every guest runs on. Cheap to clone.
@@ -91,6 +125,7 @@ impl Engine {
         if settings.slots > SLOTS_MAX {
             return Err(EngineError::TooManySlots { asked: settings.slots });
         }
+        check_mappings(settings.slots, mappings_limit())?;
         let wasmtime = make_wasmtime(settings).map_err(EngineError::Wasmtime)?;
         let ticker = Ticker::start(&wasmtime).map_err(EngineError::Ticker)?;
         Ok(Self(Arc::new(Shared {
@@ -126,6 +161,18 @@ impl Engine {
         &self.0.timers
     }
 
+    /// What is in use of the pool now.
+    pub fn pool(&self) -> PoolReport {
+        let metrics = self.0.wasmtime.pooling_allocator_metrics();
+        PoolReport {
+            slots: self.0.slots_total.saturating_sub(u32::try_from(self.0.slots.available_permits()).unwrap_or(0)),
+            instances: metrics.as_ref().map_or(0, |metrics| metrics.component_instances()),
+            memories: metrics.as_ref().map_or(0, |metrics| metrics.memories()),
+            tables: metrics.as_ref().map_or(0, |metrics| metrics.tables()),
+            stacks: metrics.as_ref().map_or(0, |metrics| metrics.stacks()),
+        }
+    }
+
     /// How late the ticker was.
     pub fn ticker(&self) -> TickerReport {
         self.0.ticker.report()
@@ -144,6 +191,22 @@ impl Engine {
     }
 }
 
+/// The kernel's limit on the mappings of one process; none where it cannot be read.
+fn mappings_limit() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX)
+}
+
+/// Refuse what would fail in the middle of some job.
+fn check_mappings(asked: u32, limit: u32) -> Result<(), EngineError> {
+    let needed = asked.saturating_mul(MAPPINGS_PER_SLOT).saturating_add(MAPPINGS_BESIDE_SLOTS);
+    if needed <= limit {
+        return Ok(());
+    }
+    let fit = limit.saturating_sub(MAPPINGS_BESIDE_SLOTS) / MAPPINGS_PER_SLOT;
+    Err(EngineError::TooManyMappings { asked, needed, limit, fit })
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one maker")]
 fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine> {
     let mut pool = PoolingAllocationConfig::new();
@@ -160,6 +223,7 @@ fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine>
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
         // The job's own limit is kept by its meter, which says so; here is only what fits the reserved addresses.
         .max_memory_size(4 << 30);
 
@@ -167,6 +231,8 @@ fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine>
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .consume_fuel(true)
+        // Else a stack stays as large as the deepest recursion that ever ran on it.
+        .async_stack_zeroing(true)
         .epoch_interruption(true)
         .max_wasm_stack(settings.stack_bytes)
         .async_stack_size(settings.stack_bytes + HOST_STACK_BYTES)
@@ -183,6 +249,21 @@ fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine>
         .wasm_memory64(false)
         .wasm_relaxed_simd(false);
     wasmtime::Engine::new(&config)
+}
+
+/// What is in use of the engine's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolReport {
+    /// Slots that somebody holds a permit for.
+    pub slots: u32,
+    /// Component instances.
+    pub instances: u64,
+    /// Linear memories.
+    pub memories: usize,
+    /// Tables.
+    pub tables: usize,
+    /// Fiber stacks.
+    pub stacks: usize,
 }
 
 /// Lateness of the epoch thread since it started.
@@ -259,5 +340,20 @@ impl Drop for Ticker {
                 tracing::error!("the epoch thread panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_slots_than_the_kernel_has_mappings_for() {
+        assert!(check_mappings(10_755, 65_530).is_ok());
+        let refused = check_mappings(10_756, 65_530).unwrap_err();
+        assert!(matches!(refused, EngineError::TooManyMappings { needed: 65_536, fit: 10_755, .. }), "{refused}");
+        assert!(refused.hint().unwrap().contains("vm.max_map_count=65536"));
+        assert!(check_mappings(1, 500).is_err());
+        assert!(check_mappings(SLOTS_MAX, u32::MAX).is_ok());
     }
 }

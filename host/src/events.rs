@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -228,13 +229,18 @@ impl Events {
         Ok(Self { writer: Some(Writer::start(out).map_err(EventsError::Thread)?) })
     }
 
-    /// Publish one event to every sink. Never waits.
+    /// Publish one event to every sink. Never waits, and a sink that panics concerns neither the others nor the job.
     pub fn publish(&self, event: &Event) {
-        event.log();
+        guarded(|| event.log());
         if let Some(writer) = &self.writer {
-            writer.send(&Line { at: Timestamp::now(), event });
+            guarded(|| writer.send(&Line { at: Timestamp::now(), event }));
         }
     }
+}
+
+/// The panic hook has said what there is to say; the log itself may be what panicked.
+fn guarded(sink: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(sink)));
 }
 
 fn open_for_appending(path: &PathBuf) -> Result<File, EventsError> {

@@ -45,8 +45,8 @@ pub(crate) mod bindings {
         path: "../guest-sdk/wit",
         world: "agent",
         imports: {
-            "wasm-worker:agent/inbox.[method]receiver.next": async | trappable,
-            default: trappable,
+            "wasm-worker:agent/inbox.[method]receiver.next": async | tracing | trappable,
+            default: tracing | trappable,
         },
         exports: { default: async },
         with: {

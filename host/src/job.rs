@@ -11,6 +11,7 @@ pub(crate) mod instance;
 pub(crate) mod limits;
 pub(crate) mod run;
 pub(crate) mod script;
+pub mod spec;
 pub(crate) mod supervisor;
 pub(crate) mod teardown;
 pub mod usage;
@@ -144,6 +145,11 @@ impl Life {
             failed: None,
         };
         (life, Output::Publish(Notice::Created))
+    }
+
+    /// When the entrypoint was called, if it was.
+    pub(crate) fn launched(&self) -> Option<Instant> {
+        self.launched
     }
 
     /// When [`Input::TimeUp`] is due, whatever else happens.

@@ -128,7 +128,7 @@ fn flags_that_contradict_each_other() {
     usage(&["--spec", "-", "--room", "x"], "cannot be used with");
     usage(&["--count", "0"], "0 is not in 1..");
     usage(&["--attribute", "novalue"], "want NAME=VALUE");
-    usage(&["--concurrency", "100000"], "100000 is not in 1..=8000");
+    usage(&["--concurrency", "100000"], "100000 is not in 1..=20000");
     usage(&["--no-such-flag"], "unexpected argument");
     let agent = guest("randomness");
     let without = wasm_worker(["run", agent.to_str().unwrap()]).done();
@@ -157,4 +157,17 @@ fn a_reader_that_goes_away_is_no_panic() {
     started.hang_up();
     let done = started.done();
     done.fails_with(1, &["Broken pipe"]);
+}
+
+#[test]
+fn more_jobs_than_the_kernel_has_mappings_for_are_refused_before_any_runs() {
+    let limit: u32 = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    if limit > 100_000 {
+        println!("skipped: this kernel's vm.max_map_count of {limit} is enough for as many jobs as there are slots");
+        return;
+    }
+    let done = run_guest("minimal", ["--count", "19000", "--concurrency", "19000"]).done();
+    let told = format!("and the kernel gives a process {limit}; at most ");
+    done.fails_with(2, &["jobs at once take about", &told, "hint: `sysctl -w vm.max_map_count="]);
+    assert_eq!(done.stdout, "");
 }

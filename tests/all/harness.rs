@@ -50,7 +50,7 @@ pub(crate) fn target_dir() -> PathBuf {
 }
 
 /// A cache that all tests of one run share, so that each guest is compiled once.
-fn cache_dir() -> &'static Path {
+pub(crate) fn cache_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| target_dir().join("test-agent-cache"))
 }

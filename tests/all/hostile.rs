@@ -3,10 +3,10 @@
 use crate::harness::run_guest;
 
 /// A guest, its flags, and what must come of it.
-struct Row {
-    guest: &'static str,
-    flags: &'static [&'static str],
-    code: &'static str,
+pub(crate) struct Row {
+    pub(crate) guest: &'static str,
+    pub(crate) flags: &'static [&'static str],
+    pub(crate) code: &'static str,
     blame: &'static str,
     exit: i32,
     /// Part of the detail.
@@ -29,7 +29,7 @@ const GRACE: &[&str] = &["--shutdown-grace", "200ms"];
 const FUEL: &[&str] = &["--fuel-limit", "50M"];
 const INIT: &[&str] = &["--init-timeout", "300ms"];
 
-const CORPUS: &[Row] = &[
+pub(crate) const CORPUS: &[Row] = &[
     row("spin", UNRESPONSIVE, "unresponsive", 12, "without waiting, at most 200ms is allowed"),
     row("log_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("print_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),

@@ -1,23 +1,15 @@
 //! The job that `run --job` offers: from flags, or from a description in JSON.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
-use rand::RngExt;
-use rand::distr::Alphanumeric;
-use serde::Deserialize;
 
 use super::Failure;
-use crate::hostcalls::contract::{JobInfo, JobKind, RoomInfo};
-use crate::job::admission::Offer;
-use crate::job::script::{Person, Scripted};
+use crate::job::spec::JobSpec;
 
 /// A description beyond this is refused; LiveKit's own metadata limit is far below.
 const SPEC_BYTES_MAX: u64 = 4 << 20;
-const ID_CHARS: usize = 12;
 
 /// Flags that describe the job.
 #[derive(Args)]
@@ -39,23 +31,6 @@ pub(crate) struct JobFlags {
 fn attribute(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("want NAME=VALUE")?;
     if name.is_empty() { Err("the name is empty".into()) } else { Ok((name.into(), value.into())) }
-}
-
-/// A job as JSON describes it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct JobSpec {
-    room: Option<String>,
-    room_metadata: String,
-    metadata: String,
-    attributes: BTreeMap<String, String>,
-    dispatch_id: String,
-    attempt: Option<u32>,
-    /// The participant that the job is for.
-    participant: Option<Person>,
-    /// Everyone who is in the room already.
-    participants: Vec<Person>,
-    inbox: Vec<Scripted>,
 }
 
 impl JobFlags {
@@ -91,46 +66,5 @@ fn read_spec(path: &Path) -> Result<JobSpec, Failure> {
     if bytes as u64 > SPEC_BYTES_MAX {
         return Err(refuse(format!("it is larger than {SPEC_BYTES_MAX} bytes")));
     }
-    // A derived deserializer would take the fields from an array too.
-    if !text.trim_start().is_empty() && !text.trim_start().starts_with('{') {
-        return Err(refuse("want a JSON object".into()));
-    }
-    serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))
-}
-
-impl JobSpec {
-    /// The offers to make of it; each job gets an id of its own.
-    pub(crate) fn into_offers(self, agent: &str) -> impl Fn() -> Offer + use<> {
-        let Self { room, room_metadata, metadata, attributes, dispatch_id, attempt, participant, participants, inbox } =
-            self;
-        let info = JobInfo {
-            id: String::new(),
-            dispatch_id,
-            // LiveKit's own rule: a job has a participant where its kind has one.
-            kind: if participant.is_some() { JobKind::Participant } else { JobKind::Room },
-            room: RoomInfo {
-                sid: String::new(),
-                name: room.unwrap_or_else(|| "local".into()),
-                metadata: room_metadata,
-            },
-            participant: participant.map(Into::into),
-            metadata,
-            attributes: attributes.into_iter().collect(),
-            agent_name: agent.into(),
-            attempt: attempt.unwrap_or(1),
-        };
-        let participants: Vec<_> = participants.into_iter().map(Into::into).collect();
-        let script: Arc<[Scripted]> = inbox.into();
-        move || Offer {
-            info: JobInfo { id: job_id(), ..info.clone() },
-            participants: participants.clone(),
-            script: script.clone(),
-        }
-    }
-}
-
-/// In LiveKit's form.
-fn job_id() -> String {
-    let id = rand::rng().sample_iter(Alphanumeric).take(ID_CHARS).map(char::from);
-    "AJ_".chars().chain(id).collect()
+    JobSpec::parse(&text).map_err(|error| refuse(error.to_string()))
 }

@@ -39,8 +39,8 @@ pub(crate) struct RunArgs {
     /// How many jobs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "job")]
     count: u32,
-    /// How many of them at once, up to 8000
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8_000), requires = "job")]
+    /// How many of them at once, up to 20000, as far as the kernel has memory mappings for them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20_000), requires = "job")]
     concurrency: u32,
     #[command(flatten)]
     flags: JobFlags,

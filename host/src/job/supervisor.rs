@@ -1,13 +1,15 @@
 //! The shell round [`Life`]: runs the guest's calls, hears the news and the clock, and does what the life says.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::admission::Admitted;
 use super::instance::{Instance, Template};
-use super::run::{Crash, call};
+use super::run::{Crash, call, panic_text};
 use super::script::{Scripted, play_during};
 use super::teardown::{Closed, Ended};
 use super::usage::micros;
@@ -18,7 +20,7 @@ use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::control::{Control, News};
 use crate::hostcalls::meter;
 
-/// Run one admitted job to its end.
+/// Run one admitted job to its end. A panic of the supervisor's own is the end of this job and of nothing else.
 pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed {
     let Admitted { offer, acceptance, template, mut instance, created } = admitted;
     let (life, first) = Life::begin(template.limits.clone(), created);
@@ -34,14 +36,17 @@ pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed
         shutdown_reason: None,
         verdict: None,
     };
-    supervisor.perform(vec![first]);
-    let launched = supervisor.live(&mut instance, &template, &offer.script).await;
-
-    let verdict = supervisor
-        .verdict
-        .take()
-        .unwrap_or_else(|| Verdict::new(Code::HostFault, "the supervisor ended without a verdict"));
-    let start_us = launched.map(|at| micros(at - created));
+    let lived = AssertUnwindSafe(async {
+        supervisor.perform(vec![first]);
+        supervisor.live(&mut instance, &template, &offer.script).await;
+    });
+    let fault = lived.catch_unwind().await.err();
+    let verdict = match (fault, supervisor.verdict.take()) {
+        (Some(panic), _) => Verdict::new(Code::HostFault, format!("the supervisor panicked: {}", panic_text(&*panic))),
+        (None, Some(verdict)) => verdict,
+        (None, None) => Verdict::new(Code::HostFault, "the supervisor ended without a verdict"),
+    };
+    let start_us = supervisor.life.launched().map(|at| micros(at - created));
     let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us };
     super::teardown::close(ended, &supervisor.events)
 }
@@ -63,33 +68,30 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    /// From the admission to the verdict; returns when the entrypoint was called.
-    async fn live(&mut self, instance: &mut Instance, template: &Template, script: &[Scripted]) -> Option<Instant> {
+    /// From the admission to the verdict. `None` once the life has closed early.
+    async fn live(&mut self, instance: &mut Instance, template: &Template, script: &[Scripted]) -> Option<()> {
         self.step(instance.instantiate(template), |()| Input::InstanceMade).await?;
         self.step(instance.prewarm(template), |()| Input::StateReady).await?;
         if let Err(crash) = instance.reset_bill() {
             self.feed(Input::Crashed(crash));
             return None;
         }
-        let launched = Instant::now();
-        instance.store.data_mut().meter.launched = Some(launched);
         self.feed(Input::Launched);
+        instance.store.data_mut().meter.launched = self.life.launched();
 
         let control = self.control.clone();
-        let Instance { store, agent: Some(agent), .. } = instance else { return Some(launched) };
+        let Instance { store, agent: Some(agent), .. } = instance else { return None };
         let entrypoint = async {
             let run = call(&control, agent.call_entrypoint(&mut *store));
             play_during(script, &control, run).await
         };
-        if self.step(entrypoint, Input::EntrypointReturned).await.is_none() {
-            return Some(launched);
-        }
+        self.step(entrypoint, Input::EntrypointReturned).await?;
         if let Some(reason) = self.shutdown_reason.take() {
             self.control.clock.call_begins();
             let shutdown = call(&control, agent.call_shutdown(&mut *store, &reason));
-            self.step(shutdown, |()| Input::ShutdownReturned).await;
+            self.step(shutdown, |()| Input::ShutdownReturned).await?;
         }
-        Some(launched)
+        Some(())
     }
 
     /// Run one call into the guest, and meanwhile whatever else the job needs. `None` once the life has closed.

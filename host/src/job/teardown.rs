@@ -1,12 +1,15 @@
 //! The end of a job: its record is read off, and everything it held is given back, on every path.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::instance::Instance;
+use super::run::panic_text;
 use super::usage::{UsageRecord, micros};
-use super::verdict::Verdict;
+use super::verdict::{Code, Verdict};
 use crate::events::{Event, Events};
 use crate::hostcalls::contract::{Acceptance, JobInfo};
 use crate::hostcalls::room::RoomRecord;
@@ -56,7 +59,10 @@ pub(super) fn close(ended: Ended, events: &Events) -> Closed {
     let activity = std::mem::take(&mut state.room);
     let mut usage = UsageRecord::of(state, fuel_left);
     usage.prewarm = instance.prewarmed.unwrap_or_default();
-    drop(instance);
+    let verdict = match catch_unwind(AssertUnwindSafe(|| drop(instance))) {
+        Ok(()) => verdict,
+        Err(panic) => Verdict::new(Code::HostFault, format!("taking the job apart panicked: {}", panic_text(&*panic))),
+    };
     usage.start_us = start_us;
     usage.wall_us = micros(created.elapsed());
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));

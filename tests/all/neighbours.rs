@@ -1,0 +1,123 @@
+//! A thousand good jobs beside every hostile guest: each ends as it does alone, and nothing is left behind.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use wasm_worker::agent::artifact::Cache;
+use wasm_worker::agent::{Agent, AgentError, source};
+use wasm_worker::config::{Config, EventTarget, Override, SETTINGS};
+use wasm_worker::engine::{Engine, EngineSettings};
+use wasm_worker::events::Events;
+use wasm_worker::job::spec::JobSpec;
+use wasm_worker::runtimes::Runtimes;
+
+use crate::harness::{cache_dir, guest};
+use crate::hostile::{CORPUS, Row};
+
+const GOOD_JOBS: usize = 1_000;
+const SLOTS: u32 = 1_010;
+
+/// Descriptors and resident memory are those of a process, and other tests share this one.
+#[test]
+fn a_thousand_good_jobs_do_not_notice_the_corpus() {
+    guest("neighbour");
+    let mut own = Command::new(std::env::current_exe().unwrap());
+    own.args(["--exact", "neighbours::in_a_process_of_its_own", "--ignored", "--nocapture"]);
+    assert!(own.status().unwrap().success());
+}
+
+/// What a good job came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Came {
+    code: &'static str,
+    fuel: u64,
+    texts: Vec<String>,
+}
+
+struct Worker {
+    engine: Engine,
+    events: Arc<Events>,
+    cache: Cache,
+}
+
+impl Worker {
+    async fn load(&self, name: &str, flags: &[&'static str]) -> Result<Agent, AgentError> {
+        let overrides = flags.chunks(2).map(|flag| {
+            let key = SETTINGS.iter().find(|setting| flag[0] == format!("--{}", setting.key)).unwrap().key;
+            Override { key, value: flag[1].to_owned(), source: "test".to_owned() }
+        });
+        let config = Config::load(None, overrides.collect()).unwrap();
+        let source = source::read(&guest(name)).unwrap();
+        Agent::load(&self.engine, source, &config, Some(&self.cache), &self.events).await
+    }
+
+    async fn good(&self, agent: &Agent) -> Came {
+        let running = agent.offer(JobSpec::default().into_offers("neighbour")(), &self.events).await.unwrap();
+        let closed = running.closed().await.unwrap();
+        let texts = closed.activity.texts.into_iter().map(|sent| sent.text).collect();
+        Came { code: closed.verdict.code.as_str(), fuel: closed.usage.fuel, texts }
+    }
+
+    async fn hostile(&self, row: &Row) {
+        let code = match self.load(row.guest, row.flags).await {
+            Err(AgentError::Init { verdict, .. }) => verdict.code,
+            Err(error) => panic!("{}: {error}", row.guest),
+            Ok(agent) => {
+                let running = agent.offer(JobSpec::default().into_offers(row.guest)(), &self.events).await.unwrap();
+                running.closed().await.unwrap().verdict.code
+            }
+        };
+        assert_eq!(code.as_str(), row.code, "{}", row.guest);
+    }
+
+    /// The whole corpus, while a thousand good jobs run.
+    async fn round(&self, alone: &Came) {
+        let agent = self.load("neighbour", &[]).await.unwrap();
+        let good = futures_util::future::join_all((0..GOOD_JOBS).map(|_| self.good(&agent)));
+        let corpus = async {
+            for row in CORPUS {
+                self.hostile(row).await;
+            }
+        };
+        let (came, ()) = futures_util::future::join(good, corpus).await;
+        let differing: Vec<&Came> = came.iter().filter(|came| *came != alone).collect();
+        assert!(differing.is_empty(), "{} of {GOOD_JOBS} differ from {alone:?}: {:?}", differing.len(), differing[0]);
+    }
+}
+
+fn resident_pages() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir(Path::new("/proc/self/fd")).unwrap().count()
+}
+
+#[test]
+#[ignore = "the test above runs it in a process of its own"]
+fn in_a_process_of_its_own() {
+    let runtimes = Runtimes::start().unwrap();
+    let limits = Config::default().limits;
+    let settings = EngineSettings { slots: SLOTS, memory_bytes: limits.memory_bytes, stack_bytes: limits.stack_bytes };
+    let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
+    let events = Arc::new(Events::open(&EventTarget::Off).unwrap());
+    let worker = Worker { engine, events, cache: Cache::open(cache_dir()).unwrap() };
+    let alone = runtimes.block_on(async { worker.good(&worker.load("neighbour", &[]).await.unwrap()).await });
+    assert_eq!((alone.code, alone.texts.len()), ("completed", 5));
+
+    // Twice before, so that what slots keep for their next job (256 KiB of a memory, 16 KiB of a stack) is there already.
+    runtimes.block_on(worker.round(&alone));
+    runtimes.block_on(worker.round(&alone));
+    let (idle, resident, open) = (worker.engine.pool(), resident_pages(), descriptors());
+    runtimes.block_on(worker.round(&alone));
+
+    println!("{GOOD_JOBS} good jobs beside {} hostile ones: {} fuel in each, as alone", CORPUS.len(), alone.fuel);
+    println!("resident before {resident} pages, after {} pages", resident_pages());
+    assert_eq!((idle.slots, idle.instances, idle.memories, idle.stacks), (0, 0, 0, 0));
+    assert_eq!(worker.engine.pool(), idle);
+    assert_eq!(descriptors(), open);
+    assert!(resident_pages() * 100 <= resident * 105, "{resident} pages became {}", resident_pages());
+    assert_eq!(runtimes.guests().metrics().num_alive_tasks(), 0);
+}
