@@ -1,5 +1,6 @@
 //! The command line: what it accepts, and what its exit status means. No decisions about jobs are made here.
 
+mod bench;
 mod build;
 mod explain;
 mod inspect;
@@ -36,6 +37,8 @@ struct Cli {
 enum Verb {
     /// Run an agent: with `--job`, one job or many, and say how each ended
     Run(Box<run::RunArgs>),
+    /// Measure an agent: start, whole job, CPU, fuel, memory, jobs a second
+    Bench(Box<bench::BenchArgs>),
     /// Compile an agent crate to a WebAssembly component
     Build(build::BuildArgs),
     /// Make a new agent crate
@@ -168,6 +171,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Bench(args) => bench::run(*args),
         Verb::Build(args) => build::run(&args),
         Verb::New(args) => new::run(&args),
         Verb::Inspect(args) => inspect::run(*args),

@@ -53,11 +53,40 @@ fn help_names_every_setting_and_its_variable() {
 #[test]
 fn the_readme_s_commands_are_those_of_the_program() {
     let help = wasm_worker(["--help"]).done().stdout;
-    for verb in ["run", "build", "new", "inspect", "explain"] {
+    for verb in ["run", "bench", "build", "new", "inspect", "explain"] {
         assert!(help.contains(&format!("  {verb} ")), "{verb}");
         assert!(
             readme().contains(&format!("wasm-worker {verb} ")) || readme().contains(&format!("-- {verb} ")),
             "{verb}"
         );
+    }
+}
+
+#[test]
+fn each_promise_has_its_test_and_each_such_test_its_promise() {
+    let spec = std::fs::read_to_string(root().join("tests/SPEC.md")).unwrap();
+    let rows = spec.lines().filter(|line| line.starts_with("| ") && line.ends_with("` |"));
+    let named: Vec<&str> = rows.map(|row| row.trim_end_matches("` |").rsplit('`').next().unwrap()).collect();
+    assert!(named.len() > 30, "{named:?}");
+
+    let mut tests = Vec::new();
+    for file in std::fs::read_dir(root().join("tests/all")).unwrap() {
+        let path = file.unwrap().path();
+        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // What a test is: the function right after the attribute, unless another test runs it.
+        let mut after = text.split("#[test]\n");
+        after.next();
+        for test in after.filter(|test| !test.starts_with("#[ignore")) {
+            let name = test.strip_prefix("fn ").unwrap().split('(').next().unwrap();
+            tests.push(format!("{module}::{name}"));
+        }
+    }
+    for name in &named {
+        assert!(tests.iter().any(|test| test == name), "tests/SPEC.md names `{name}`, which is no test");
+    }
+    let covered = ["hostile::", "bad_components::", "limits::", "isolation::", "host_faults::", "neighbours::"];
+    for test in tests.iter().filter(|test| covered.iter().any(|module| test.starts_with(module))) {
+        assert!(named.contains(&test.as_str()), "tests/SPEC.md has no promise for `{test}`");
     }
 }

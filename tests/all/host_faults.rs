@@ -11,6 +11,7 @@ use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, registry::LookupSpan};
+use wasm_worker::agent::artifact::Cache;
 use wasm_worker::agent::{Agent, source};
 use wasm_worker::config::{Config, EventTarget};
 use wasm_worker::engine::{Engine, EngineSettings};
@@ -180,4 +181,17 @@ fn a_full_disk_under_the_event_file_costs_events_and_no_job() {
     assert_eq!((done.exit, done.lines().len()), (0, 50), "{}", done.stderr);
     assert!(done.stderr.contains("writing events failed; trying on"), "{}", done.stderr);
     assert!(done.stderr.contains("No space left on device"), "{}", done.stderr);
+}
+
+#[test]
+fn a_cache_that_vanishes_costs_a_warning_and_no_job() {
+    let worker = Worker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    dir.close().unwrap();
+    let source = source::read(&guest("minimal")).unwrap();
+    let config = Config::default();
+    let loading = Agent::load(&worker.engine, source, &config, Some(&cache), &worker.events);
+    assert_eq!(worker.runtimes.block_on(loading).unwrap().name(), "minimal");
+    worker.runtimes.shut_down();
 }

@@ -9,6 +9,7 @@
 
 mod bad_components;
 mod bad_input;
+mod bench;
 mod cache;
 mod core_guest;
 mod documentation;
