@@ -437,6 +437,25 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_value_says_it_is_taken_or_refused(row in 0..SETTINGS.len(), value in "[0-9]{0,25}[a-zA-Z .:-]{0,4}|.{0,30}") {
+            let key = SETTINGS[row].key;
+            if let Err(error) = Config::load(None, vec![set(key, &value)]) {
+                proptest::prop_assert!(error.faults.iter().all(|fault| fault.what == key), "{}", error);
+            }
+        }
+
+        #[test]
+        fn whatever_the_file_says_it_is_read_or_refused(text in "([a-z-]{1,20} = ([0-9]{1,30}|\"[0-9a-zA-Z]{0,9}\"|true)\n){0,4}|.{0,80}") {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&file, &text).unwrap();
+            if let Err(error) = Config::load(Some(file.path()), Vec::new()) {
+                proptest::prop_assert!(!error.faults.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn units_are_needed_and_checked() {
         assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("fast").is_err());

@@ -96,3 +96,26 @@ fn job_id() -> String {
     let id = rand::rng().sample_iter(Alphanumeric).take(ID_CHARS).map(char::from);
     "AJ_".chars().chain(id).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_the_text_there_is_a_job_or_an_error(text in ".{0,200}", at in 0..300_usize, with in any::<char>()) {
+            drop(JobSpec::parse(&text));
+            // One character of a good description is another.
+            let good = r#"{"room": "r", "attempt": 2, "participant": {"identity": "ann"}, "attributes": {"a": "b"},
+                "inbox": [{"after_ms": 5, "event": {"text": {"sender": "ann", "text": "hi"}}}, {"event": {"kill": {}}}]}"#;
+            prop_assert!(JobSpec::parse(good).is_ok());
+            let changed: String = good.chars().enumerate().map(|(n, old)| if n == at { with } else { old }).collect();
+            if let Ok(spec) = JobSpec::parse(&changed) {
+                let offer = spec.into_offers("agent")();
+                prop_assert!(offer.info.id.starts_with("AJ_"));
+            }
+        }
+    }
+}
