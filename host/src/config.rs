@@ -451,7 +451,8 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(&file, &text).unwrap();
             if let Err(error) = Config::load(Some(file.path()), Vec::new()) {
-                proptest::prop_assert!(!error.faults.is_empty());
+                let from = [file.path().to_str().unwrap(), "all sources together"];
+                proptest::prop_assert!(error.faults.iter().all(|fault| from.contains(&fault.source.as_str())), "{}", error);
             }
         }
     }

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::config::Config;
+
 /// Length of an epoch, and so the precision with which running guests are looked at.
 pub const EPOCH: Duration = Duration::from_millis(10);
 
@@ -57,11 +59,23 @@ pub struct EngineSettings {
     pub stack_bytes: usize,
 }
 
+impl EngineSettings {
+    /// For so many jobs at once; beside them there are the idle instances, and the one that is being prewarmed.
+    pub fn for_jobs(at_once: u32, config: &Config) -> Self {
+        let idle = u32::try_from(config.idle).unwrap_or(u32::MAX);
+        Self {
+            slots: at_once.saturating_add(idle).saturating_add(2),
+            memory_bytes: config.limits.memory_bytes,
+            stack_bytes: config.limits.stack_bytes,
+        }
+    }
+}
+
 /// The engine cannot be made on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// More slots than address space.
-    #[error("{asked} jobs at once are more than one process can hold; at most {SLOTS_MAX}")]
+    #[error("{asked} instances at once are more than one process can hold; at most {SLOTS_MAX}")]
     TooManySlots {
         /// Slots asked for.
         asked: u32,
@@ -69,7 +83,7 @@ pub enum EngineError {
     /// More slots than the kernel gives one process memory mappings for; past that limit it refuses them, to whoever asks
     /// next.
     #[error(
-        "{asked} jobs at once take about {needed} memory mappings, and the kernel gives a process {limit}; at most {fit} fit"
+        "{asked} instances at once take about {needed} memory mappings, and the kernel gives a process {limit}; at most {fit} fit"
     )]
     TooManyMappings {
         /// Slots asked for.

@@ -19,6 +19,10 @@ fn an_agent_that_is_no_agent() {
         &["the agent `nothing-here.wasm` cannot be read", "No such file", "hint: an agent is a `.wasm`"],
     );
 
+    let broken = run_file(dir.path(), "broken.wasm", b"\0asm\x0d\0\x01\0\xff\xff");
+    broken.fails_with(3, &["agent `broken` is not a component that can run here"]);
+    assert!(!broken.stderr.contains("no snapshot"), "{}", broken.stderr);
+
     let text = run_file(dir.path(), "text.wasm", b"hello");
     text.fails_with(3, &["agent `text` is not a WebAssembly component: it does not begin with `\\0asm`"]);
     run_file(dir.path(), "empty.wasm", b"").fails_with(3, &["it does not begin with"]);
@@ -168,6 +172,6 @@ fn more_jobs_than_the_kernel_has_mappings_for_are_refused_before_any_runs() {
     }
     let done = run_guest("minimal", ["--count", "19000", "--concurrency", "19000"]).done();
     let told = format!("and the kernel gives a process {limit}; at most ");
-    done.fails_with(2, &["jobs at once take about", &told, "hint: `sysctl -w vm.max_map_count="]);
+    done.fails_with(2, &["instances at once take about", &told, "hint: `sysctl -w vm.max_map_count="]);
     assert_eq!(done.stdout, "");
 }

@@ -192,6 +192,11 @@ fn an_agent_that_does_not_decide_has_refused() {
     assert_eq!(record["detail"], "init-timeout: `decide` took longer than 1.5s");
     assert_eq!(record["verdict"]["backtrace"][0], "decide");
 
+    let done = run_guest("decide_outside", []).done();
+    let record = done.record();
+    assert_eq!((done.exit, record["refused"].as_str()), (13, Some("decide-failed")));
+    assert_eq!(record["verdict"]["blame"], "guest");
+
     let done = run_guest("panic_decide", []).done();
     let record = done.record();
     assert!(record["detail"].as_str().unwrap().contains("cannot decide on AJ_"), "{record}");

@@ -85,7 +85,6 @@ impl Loader<'_> {
                     return Ok(self.describe(component, facts, keep));
                 }
                 prewarm::Outcome::Impossible { why, always } => {
-                    tracing::warn!(target: "host", agent = self.name, why, "no snapshot, each job runs prewarm");
                     facts.prewarm_why = Some(why);
                     keep = always;
                 }
@@ -93,6 +92,10 @@ impl Loader<'_> {
         }
         let component = self.compile(bytes).await?;
         self.check_world(&component)?;
+        // Not before: what cannot run at all has no prewarm to speak of.
+        if let (PrewarmMode::Snapshot, Some(why)) = (self.config.prewarm, &facts.prewarm_why) {
+            tracing::warn!(target: "host", agent = self.name, why, "no snapshot, each job runs prewarm");
+        }
         Ok(self.describe(component, facts, keep))
     }
 

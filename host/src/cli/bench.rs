@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::level_filters::LevelFilter;
 
 use super::settings::SettingFlags;
+use super::summary::{exit_of, percentile};
 use super::{Exit, Failure, logging, open_cache, print};
 use crate::agent::{Agent, source};
 use crate::engine::{Engine, EngineSettings};
@@ -50,11 +51,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
     let log = logging::start(&config, LevelFilter::ERROR);
     let source = source::read(&args.agent)?;
     let runtimes = Runtimes::start()?;
-    let settings = EngineSettings {
-        slots: CONCURRENCIES.iter().copied().max().unwrap_or(1) + u32::try_from(config.idle).unwrap_or(u32::MAX) + 1,
-        memory_bytes: config.limits.memory_bytes,
-        stack_bytes: config.limits.stack_bytes,
-    };
+    let settings = EngineSettings::for_jobs(CONCURRENCIES.into_iter().max().unwrap_or(1), &config);
     let measured = runtimes.block_on(async {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
@@ -121,7 +118,7 @@ async fn lane(agent: &Agent, events: &Arc<Events>, until: Instant) -> Result<Vec
     let mut all = Vec::new();
     while Instant::now() < until {
         let running = agent.offer(offer(), events).await.map_err(|refusal| Failure {
-            exit: Exit::Refused,
+            exit: exit_of(&refusal),
             error: format!("the agent refused the offer: {}: {}", refusal.reason, refusal.detail).into(),
             hint: None,
         })?;
@@ -135,7 +132,11 @@ async fn lane(agent: &Agent, events: &Arc<Events>, until: Instant) -> Result<Vec
                 closed.await
             }
         };
-        all.extend(ended);
+        all.push(ended.ok_or_else(|| Failure {
+            exit: Exit::Host,
+            error: "the runtime of the guests is gone".into(),
+            hint: None,
+        })?);
     }
     Ok(all)
 }
@@ -153,20 +154,16 @@ impl Row {
             micros(&self.wall, 50),
             micros(&self.wall, 99),
             micros(&self.cpu, 50),
-            at(&self.fuel, 50),
+            percentile(&self.fuel, 50),
             ByteSize::b(self.memory_bytes as u64).to_string(),
             self.not_ok,
         )
     }
 }
 
-fn at(sorted: &[u64], percent: usize) -> u64 {
-    sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0)
-}
-
 /// In a unit that keeps three figures or so.
 fn micros(sorted: &[u64], percent: usize) -> String {
-    match at(sorted, percent) {
+    match percentile(sorted, percent) {
         micros @ 0..10_000 => format!("{micros}µs"),
         micros => format!("{}ms", micros / 1_000),
     }

@@ -136,13 +136,7 @@ impl Runner {
         config: &Config,
         concurrency: u32,
     ) -> Result<Self, Failure> {
-        let idle = u32::try_from(config.idle).unwrap_or(u32::MAX);
-        // Beside the jobs: idle instances, and the one that is being prewarmed.
-        let settings = EngineSettings {
-            slots: concurrency.saturating_add(idle).saturating_add(2),
-            memory_bytes: config.limits.memory_bytes,
-            stack_bytes: config.limits.stack_bytes,
-        };
+        let settings = EngineSettings::for_jobs(concurrency, config);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
         let cache = open_cache(config);

@@ -111,8 +111,7 @@ impl Summary {
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.refused.entry(refusal.reason).or_default().add(&refusal.detail);
-        let as_exit = refusal.verdict.as_ref().map_or(Exit::Refused, |verdict| verdict.code.class().into());
-        self.refused_as = self.refused_as.max(as_exit);
+        self.refused_as = self.refused_as.max(exit_of(refusal));
     }
 
     /// Jobs that an interrupt did not let finish.
@@ -179,11 +178,21 @@ impl Group {
     }
 }
 
+/// What so many of a hundred are at most; 0 of none.
+pub(crate) fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0)
+}
+
+/// What a refusal makes of the exit status: an agent that could not say is as bad as its verdict.
+pub(crate) fn exit_of(refusal: &Refusal) -> Exit {
+    refusal.verdict.as_ref().map_or(Exit::Refused, |verdict| verdict.code.class().into())
+}
+
 /// One figure where all are the same, else where they lie.
 fn spread(values: &[u64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
-    let at = |percent: usize| sorted.get((sorted.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
+    let at = |percent| percentile(&sorted, percent);
     match (at(0), at(100)) {
         (least, most) if least == most => format!("{least} in each"),
         (least, most) => format!("{least} at least, {} median, {} p99, {most} at most", at(50), at(99)),
