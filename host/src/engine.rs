@@ -6,18 +6,19 @@
 //! [`TABLES_PER_SLOT`] tables of at most the memory limit; whoever makes an instance holds a permit from
 //! [`Engine::acquire_slot`] first, so the pool is never asked for more than it has.
 
+pub mod ticker;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::config::Config;
+use ticker::{Ticker, TickerReport};
 
 /// Length of an epoch, and so the precision with which running guests are looked at.
 pub const EPOCH: Duration = Duration::from_millis(10);
@@ -278,83 +279,6 @@ pub struct PoolReport {
     pub tables: usize,
     /// Fiber stacks.
     pub stacks: usize,
-}
-
-/// Lateness of the epoch thread since it started.
-#[derive(Clone, Copy, Debug)]
-pub struct TickerReport {
-    /// Ticks so far.
-    pub ticks: u64,
-    /// Ticks that came a whole epoch late or later.
-    pub late: u64,
-    /// The worst lateness.
-    pub worst: Duration,
-}
-
-/// Advances the epoch, from a thread of its own: a task would starve exactly when it is needed.
-struct Ticker {
-    shared: Arc<TickerShared>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct TickerShared {
-    stop: AtomicBool,
-    ticks: AtomicU64,
-    late: AtomicU64,
-    worst_us: AtomicU64,
-}
-
-impl Ticker {
-    fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
-        let shared = Arc::new(TickerShared::default());
-        let (engine, counters) = (engine.weak(), shared.clone());
-        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
-            let mut due = Instant::now() + EPOCH;
-            while !counters.stop.load(Ordering::Relaxed) {
-                std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-                let now = Instant::now();
-                if now < due {
-                    continue;
-                }
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
-                counters.count(now - due);
-                // Ticks that were missed are not made up for: two at once would not stop anyone sooner.
-                due = (due + EPOCH).max(now);
-            }
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
-    }
-
-    fn report(&self) -> TickerReport {
-        TickerReport {
-            ticks: self.shared.ticks.load(Ordering::Relaxed),
-            late: self.shared.late.load(Ordering::Relaxed),
-            worst: Duration::from_micros(self.shared.worst_us.load(Ordering::Relaxed)),
-        }
-    }
-}
-
-impl TickerShared {
-    fn count(&self, lateness: Duration) {
-        self.ticks.fetch_add(1, Ordering::Relaxed);
-        self.late.fetch_add(u64::from(lateness >= EPOCH), Ordering::Relaxed);
-        let micros = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX);
-        self.worst_us.fetch_max(micros, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            if thread.join().is_err() {
-                tracing::error!("the epoch thread panicked");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

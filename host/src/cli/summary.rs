@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Exit;
 use crate::config::plural;
-use crate::engine::TickerReport;
+use crate::engine::ticker::TickerReport;
 use crate::job::admission::Refusal;
 use crate::job::teardown::Closed;
 use crate::job::verdict::{Blame, Class, Code};
