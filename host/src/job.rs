@@ -13,7 +13,7 @@ pub(crate) mod run;
 pub(crate) mod script;
 pub mod spec;
 pub(crate) mod supervisor;
-pub(crate) mod teardown;
+pub mod teardown;
 pub mod usage;
 pub mod verdict;
 

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::core_guest::imports;
+use wasm_worker_fuzz::core_guest::imports;
+
 use crate::harness::{Done, core_component, guest, target_dir, wasm_worker};
 
 fn run(component: &Path) -> Done {

@@ -8,8 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use wasm_worker::agent::cargo;
-
-use crate::core_guest;
+use wasm_worker_fuzz::core_guest;
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {

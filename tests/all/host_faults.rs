@@ -20,8 +20,8 @@ use wasm_worker::job::spec::JobSpec;
 use wasm_worker::job::verdict::{Blame, Code, Verdict};
 use wasm_worker::runtimes::Runtimes;
 
-use crate::core_guest::{Import, imports};
 use crate::harness::{core_component, guest, run_guest};
+use wasm_worker_fuzz::core_guest::{Import, imports};
 
 /// What panics: a span's `module function`, or an event's message.
 static ARMED: Mutex<Option<String>> = Mutex::new(None);

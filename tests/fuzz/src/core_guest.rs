@@ -9,8 +9,6 @@ use std::sync::OnceLock;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve, WorldId, WorldItem};
 
-use crate::harness::root;
-
 /// The first page is all zeros where the guest writes nothing: read as a result it is `ok`, as a decision `accept`.
 const DEFAULTS: &[(&str, &str)] = &[
     ("memory", r#"(memory (export "memory") 2)"#),
@@ -23,11 +21,15 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// The component of a core module that begins with these lines.
-pub(crate) fn component(lines: &str) -> Vec<u8> {
+pub fn component(lines: &str) -> Vec<u8> {
     let missing = DEFAULTS.iter().filter(|(name, _)| !lines.contains(&format!("(export \"{name}\")")));
     let rest: Vec<&str> = missing.map(|(_, text)| *text).collect();
     let text = format!("(module\n{lines}\n{})", rest.join("\n"));
-    let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
+    encode(wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The component of a whole core module.
+pub fn encode(mut module: Vec<u8>) -> Vec<u8> {
     let (resolve, world) = world();
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).unwrap();
     // A guest may break rules that only show when it is compiled, so it is not validated here.
@@ -35,16 +37,19 @@ pub(crate) fn component(lines: &str) -> Vec<u8> {
 }
 
 /// A function that a guest may import, as its core module sees it.
-pub(crate) struct Import {
-    pub(crate) module: String,
-    pub(crate) name: String,
+pub struct Import {
+    /// The interface.
+    pub module: String,
+    /// The function.
+    pub name: String,
     /// `i32`, `i64`, `f32` or `f64` each.
-    pub(crate) params: Vec<&'static str>,
-    pub(crate) results: Vec<&'static str>,
+    pub params: Vec<&'static str>,
+    /// The same; one at most.
+    pub results: Vec<&'static str>,
 }
 
 /// Every function of every interface that a guest may import.
-pub(crate) fn imports() -> Vec<Import> {
+pub fn imports() -> Vec<Import> {
     let (resolve, world) = world();
     let mut imports = Vec::new();
     for (key, item) in &resolve.worlds[*world].imports {
@@ -78,8 +83,8 @@ fn world() -> &'static (Resolve, WorldId) {
     WORLD.get_or_init(|| {
         let mut resolve = Resolve::default();
         let mut push = |path: &str| {
-            let path = root().join(path);
-            resolve.push_str(Path::new(&path), &std::fs::read_to_string(&path).unwrap()).unwrap()
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+            resolve.push_str(&path, &std::fs::read_to_string(&path).unwrap()).unwrap()
         };
         for name in ["io", "clocks", "random", "cli"] {
             push(&format!("tests/guests/core/wit/deps/{name}.wit"));

@@ -1,0 +1,4 @@
+//! Settings, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::config::run(bytes));

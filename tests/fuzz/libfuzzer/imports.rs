@@ -1,0 +1,4 @@
+//! Calls of imports, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::imports::run(bytes));

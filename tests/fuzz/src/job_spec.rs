@@ -1,0 +1,38 @@
+//! A job's description, and the job that comes of it.
+
+use std::sync::OnceLock;
+
+use wasm_worker::agent::Agent;
+use wasm_worker::job::spec::JobSpec;
+
+use crate::core_guest;
+use crate::worker::worker;
+
+/// Longer scripts are read, and not played.
+const SCRIPT_MS_MAX: u64 = 20;
+
+/// Reads its inbox until nothing comes.
+const READER: &str = r#"
+(import "wasm-worker:agent/inbox@0.1.0" "open" (func $open (result i32)))
+(import "wasm-worker:agent/inbox@0.1.0" "[method]receiver.next" (func $next (param i32 i32 i32)))
+(func (export "entrypoint") (result i32)
+  (local $inbox i32)
+  (local.set $inbox (call $open))
+  (loop $more
+    (call $next (local.get $inbox) (i32.const 30) (i32.const 4096))
+    (br_if $more (i32.load8_u (i32.const 4096))))
+  (i32.const 16))
+"#;
+
+/// Read it, and play it to an agent that listens.
+pub fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(spec) = JobSpec::parse(text) else { return };
+    let script_ms: u64 = spec.inbox.iter().map(|event| u64::from(event.after_ms)).sum();
+    if script_ms <= SCRIPT_MS_MAX {
+        static AGENT: OnceLock<Agent> = OnceLock::new();
+        let agent = AGENT.get_or_init(|| worker().load(core_guest::component(READER)));
+        let closed = worker().one_job(agent, spec).expect("it accepts every offer");
+        assert!(closed.job.starts_with("AJ_"));
+    }
+}

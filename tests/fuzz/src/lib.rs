@@ -1,0 +1,31 @@
+//! What reads bytes of others, each as a function of bytes that panics at a finding.
+//!
+//! `cargo test` replays `corpus/` and changed copies of it; `tests/fuzz/run TARGET SECONDS` looks for more under libFuzzer,
+//! led by coverage. An input that found something belongs into `corpus/TARGET`, whatever it was.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a finding is a panic"
+)]
+
+pub mod artifact;
+pub mod cache;
+pub mod components;
+pub mod config;
+pub mod core_guest;
+pub mod imports;
+pub mod job_spec;
+pub mod worker;
+
+/// Every target with its name, which is also that of its corpus.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("artifact", artifact::run),
+    ("cache", cache::run),
+    ("components", components::run),
+    ("config", config::run),
+    ("imports", imports::run),
+    ("job_spec", job_spec::run),
+];
