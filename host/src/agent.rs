@@ -4,6 +4,7 @@
 
 pub mod artifact;
 pub mod cargo;
+pub mod compile;
 mod load;
 mod pool;
 mod prewarm;
@@ -26,6 +27,7 @@ use crate::job::supervisor::supervise;
 use crate::job::teardown::Closed;
 use crate::job::verdict::Verdict;
 use artifact::Cache;
+use compile::Compiler;
 use load::Loader;
 use pool::Refill;
 use source::Source;
@@ -94,6 +96,14 @@ pub enum AgentError {
         /// What the engine says.
         why: String,
     },
+    /// One that takes too much to compile.
+    #[error("agent `{agent}` cannot be compiled here: {why}")]
+    TooMuch {
+        /// Its name.
+        agent: String,
+        /// What was used up.
+        why: String,
+    },
     /// It wants what agents may not have.
     #[error("agent `{agent}` imports what agents may not have: {}", imports.join(", "))]
     Imports {
@@ -149,6 +159,9 @@ impl AgentError {
             Self::Imports { .. } => {
                 Some("agents have no files, sockets or processes; see guest-sdk/wit for what they have".into())
             }
+            Self::TooMuch { .. } => {
+                Some("raise --compile-timeout or --compile-memory, if the agent is one that you trust".into())
+            }
             Self::Init { verdict, .. } => Some(verdict.code.advice().into()),
             Self::Invalid { .. } | Self::TooManyMemories { .. } | Self::Host { .. } => None,
         }
@@ -198,7 +211,8 @@ impl JobHandle {
 }
 
 impl Agent {
-    /// Load a component: from the cache, or by checking, prewarming and compiling it.
+    /// Load a component: from the cache, or by checking, prewarming and compiling it. Without a compiler it is compiled in
+    /// this very process, where nothing bounds what that takes.
     ///
     /// # Errors
     /// When it is not an agent, may not have what it imports, or cannot be prewarmed.
@@ -207,11 +221,12 @@ impl Agent {
         source: Source,
         config: &Config,
         cache: Option<&Cache>,
+        compiler: Option<&Compiler>,
         events: &Events,
     ) -> Result<Self, AgentError> {
         let began = Instant::now();
         let name = source.name.clone();
-        let loaded = Loader { engine, name: &name, config, cache }.load(source).await;
+        let loaded = Loader { engine, name: &name, config, cache, compiler }.load(source).await;
         match loaded {
             Ok((agent, cached)) => {
                 events.publish(&Event::AgentLoaded {

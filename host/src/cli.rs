@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod compile;
 mod explain;
 mod inspect;
 mod job_spec;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agent::AgentError;
 use crate::agent::artifact::{Cache, CacheError};
+use crate::agent::compile::Compiler;
 use crate::agent::source::SourceError;
 use crate::config::{Config, ConfigError};
 use crate::engine::EngineError;
@@ -45,6 +47,9 @@ enum Verb {
     New(new::NewArgs),
     /// Show an agent's imports, exports, sizes, limits and prewarm
     Inspect(Box<inspect::InspectArgs>),
+    /// Compile a component from standard input; the program runs this itself
+    #[command(hide = true)]
+    Compile(compile::CompileArgs),
     /// Say what an end code means and what to do about it
     Explain(explain::ExplainArgs),
 }
@@ -175,6 +180,7 @@ pub fn main() -> ExitCode {
         Verb::Build(args) => build::run(&args),
         Verb::New(args) => new::run(&args),
         Verb::Inspect(args) => inspect::run(*args),
+        Verb::Compile(args) => Ok(compile::run(&args)),
         Verb::Explain(args) => explain::run(&args),
     };
     let exit = done.unwrap_or_else(|failure| {
@@ -206,6 +212,11 @@ pub(crate) fn say(text: &str) {
 /// A line of data.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
+}
+
+/// Compiles with this very program, also when another one has taken its place on disk since it was started.
+pub(crate) fn compiler() -> Compiler {
+    Compiler::new("/proc/self/exe".into())
 }
 
 /// The cache of compiled agents; without one the work is done again each time.

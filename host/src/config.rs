@@ -78,6 +78,10 @@ pub struct Config {
     pub prewarm: PrewarmMode,
     /// Prewarmed instances kept ready where there is no snapshot.
     pub idle: usize,
+    /// Wall time that compiling an agent may take.
+    pub compile_timeout: Duration,
+    /// Memory that compiling an agent may take.
+    pub compile_memory_bytes: usize,
     /// Where compiled agents are kept.
     pub cache_dir: PathBuf,
     /// Where events go besides the log.
@@ -162,6 +166,12 @@ pub const SETTINGS: &[Setting] = &[
     }),
     setting!("idle", "2", "COUNT", "Prewarmed instances kept ready where there is no snapshot", |c, v| {
         v.parse().map(|n| c.idle = n).map_err(|_| "want a whole number, 0 or more".into())
+    }),
+    setting!("compile-timeout", "2m", "TIME", "Longest compilation of an agent", |c, v| {
+        duration(v).map(|d| c.compile_timeout = d)
+    }),
+    setting!("compile-memory", "2GiB", "SIZE", "Memory for compiling an agent", |c, v| {
+        size(v).map(|s| c.compile_memory_bytes = s)
     }),
     setting!("cache-dir", "", "DIR", "Where compiled agents are kept [default: the user's cache directory]", |c, v| {
         c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
@@ -330,6 +340,8 @@ impl Default for Config {
             },
             prewarm: PrewarmMode::Snapshot,
             idle: 0,
+            compile_timeout: Duration::ZERO,
+            compile_memory_bytes: 0,
             cache_dir: PathBuf::new(),
             events: EventTarget::Off,
             log_level: None,

@@ -222,6 +222,11 @@ fn check_mappings(asked: u32, limit: u32) -> Result<(), EngineError> {
     Err(EngineError::TooManyMappings { asked, needed, limit, fit })
 }
 
+/// An engine whose machine code [`Engine::new`] with the same sizes takes.
+pub(crate) fn for_compiling(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine> {
+    make_wasmtime(settings)
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one maker")]
 fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine> {
     let mut pool = PoolingAllocationConfig::new();

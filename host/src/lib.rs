@@ -6,7 +6,7 @@
 //! main        parse, logging, run the verb, exit code
 //! cli         one file per verb
 //! config      file + env + flags → checked Config, all faults at once
-//! agent       one loaded agent: source, cargo, load, prewarm (snapshot), artifact (compiled, cached), pool
+//! agent       one loaded agent: source, cargo, load, prewarm (snapshot), compile, artifact (cached), pool
 //! job         the life of a job, in order: admission, instance, limits, run, supervisor, teardown, verdict
 //! hostcalls   one file per interface a guest may import
 //! runtimes    guests on one, everything else on the other

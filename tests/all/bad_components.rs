@@ -50,6 +50,29 @@ fn a_component_of_fifty_megabytes_is_only_large() {
     assert_eq!((done.exit, done.code().as_str()), (0, "completed"), "{}", done.stderr);
 }
 
+/// A function of so many loops, one in another's place.
+fn loops(count: usize) -> String {
+    let mut text = String::from("(func (export \"entrypoint\") (param) (result i32) (local $a i32) (local $b i64)\n");
+    for at in 0..count {
+        writeln!(
+            text,
+            "(block (br_if 0 (i32.eqz (local.get $a))) (local.set $b (i64.add (local.get $b) (i64.const {at}))))"
+        )
+        .unwrap();
+    }
+    text + "i32.const 16)"
+}
+
+#[test]
+fn what_takes_too_much_to_compile_is_refused() {
+    let path = core_component("loops", &loops(200_000));
+    let path = path.to_str().unwrap();
+    let job = |flags: [&'static str; 2]| wasm_worker(["run", path, "--job", "--log-level", "off"]).args(flags).done();
+    job(["--compile-timeout", "200ms"])
+        .fails_with(3, &["agent `loops` ", "longer than `compile-timeout` allows (200ms)"]);
+    job(["--compile-memory", "100MiB"]).fails_with(3, &["agent `loops` ", "(`compile-memory`)", "memory allocation"]);
+}
+
 #[test]
 fn types_nested_ten_thousand_deep_are_refused() {
     let mut text = String::from("(component (type $t0 (list u8))\n");

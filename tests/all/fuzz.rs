@@ -63,7 +63,7 @@ fn no_input_finds_anything() {
 #[test]
 fn a_program_reaches_the_imports_that_it_calls() {
     let imports = core_guest::imports();
-    let index = |name: &str| imports.iter().position(|import| import.name == name).unwrap() as u8;
+    let index = |name: &str| u8::try_from(imports.iter().position(|import| import.name == name).unwrap()).unwrap();
     // Topic and text are two bytes of where results go, the options are empty.
     let text = [index("send-text"), 128, 2, 128, 2, 0, 0, 0, 0, 128];
     let closed = imports::play(&[text.as_slice(), &[index("get-random-u64"), 255, index("exit"), 1]].concat());

@@ -91,7 +91,7 @@ impl Worker {
     fn load(&self, component: &std::path::Path) -> Agent {
         let source = source::read(component).unwrap();
         let config = Config::default();
-        self.runtimes.block_on(Agent::load(&self.engine, source, &config, None, &self.events)).unwrap()
+        self.runtimes.block_on(Agent::load(&self.engine, source, &config, None, None, &self.events)).unwrap()
     }
 
     /// One job's verdict, with this fault armed.
@@ -191,7 +191,7 @@ fn a_cache_that_vanishes_costs_a_warning_and_no_job() {
     dir.close().unwrap();
     let source = source::read(&guest("minimal")).unwrap();
     let config = Config::default();
-    let loading = Agent::load(&worker.engine, source, &config, Some(&cache), &worker.events);
+    let loading = Agent::load(&worker.engine, source, &config, Some(&cache), None, &worker.events);
     assert_eq!(worker.runtimes.block_on(loading).unwrap().name(), "minimal");
     worker.runtimes.shut_down();
 }

@@ -49,7 +49,7 @@ impl Worker {
         });
         let config = Config::load(None, overrides.collect()).unwrap();
         let source = source::read(&guest(name)).unwrap();
-        Agent::load(&self.engine, source, &config, Some(&self.cache), &self.events).await
+        Agent::load(&self.engine, source, &config, Some(&self.cache), None, &self.events).await
     }
 
     async fn good(&self, agent: &Agent) -> Came {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::Component;
 
 use super::artifact::{self, Cache};
+use super::compile::{CompileError, Compiler};
 use super::pool::Refill;
 use super::prewarm;
 use super::source::Source;
@@ -29,6 +30,7 @@ pub(super) struct Loader<'a> {
     pub(super) name: &'a str,
     pub(super) config: &'a Config,
     pub(super) cache: Option<&'a Cache>,
+    pub(super) compiler: Option<&'a Compiler>,
 }
 
 /// A component that is ready for its template.
@@ -190,8 +192,12 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Compile on a thread where nothing else waits.
+    /// Compile in another process, or on a thread where nothing else waits.
     pub(super) async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Component, AgentError> {
+        if let Some(compiler) = self.compiler {
+            let compiled = compiler.compile(self.engine, self.config, bytes).await;
+            return compiled.map_err(|error| self.compile_error(error));
+        }
         let engine = self.engine.wasmtime().clone();
         let compiled = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await;
         compiled
@@ -208,6 +214,15 @@ impl Loader<'_> {
         joined.map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?.map_err(|crash| {
             AgentError::Init { agent: self.name.into(), verdict: Box::new(verdict_outside_a_job(crash)) }
         })
+    }
+
+    fn compile_error(&self, error: CompileError) -> AgentError {
+        let (agent, why) = (self.name.into(), error.to_string());
+        match error {
+            CompileError::Invalid(why) => AgentError::Invalid { agent, why },
+            CompileError::Slow { .. } | CompileError::Killed { .. } => AgentError::TooMuch { agent, why },
+            CompileError::Host(_) => AgentError::Host { agent, why },
+        }
     }
 
     fn host_error(&self, error: &wasmtime::Error) -> AgentError {

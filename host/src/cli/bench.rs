@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::settings::SettingFlags;
 use super::summary::{exit_of, percentile};
-use super::{Exit, Failure, logging, open_cache, print};
+use super::{Exit, Failure, compiler, logging, open_cache, print};
 use crate::agent::{Agent, source};
 use crate::engine::{Engine, EngineSettings};
 use crate::events::Events;
@@ -55,7 +55,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
     let measured = runtimes.block_on(async {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
-        let agent = Agent::load(&engine, source, &config, open_cache(&config).as_ref(), &events).await?;
+        let agent =
+            Agent::load(&engine, source, &config, open_cache(&config).as_ref(), Some(&compiler()), &events).await?;
         print(&format!("agent `{}`, prewarm by {}", agent.name(), agent.facts().prewarm.as_str()))?;
         print(HEADER)?;
         let mut worst = Class::Ok;

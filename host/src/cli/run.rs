@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 use super::job_spec::JobFlags;
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
-use super::{Exit, Failure, logging, open_cache, print, say};
+use super::{Exit, Failure, compiler, logging, open_cache, print, say};
 use crate::agent::{Agent, AgentError, JobHandle, source};
 use crate::config::{Config, plural};
 use crate::engine::{Engine, EngineSettings};
@@ -140,7 +140,7 @@ impl Runner {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
         let cache = open_cache(config);
-        let loaded = Agent::load(&engine, source, config, cache.as_ref(), &events).await;
+        let loaded = Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler()), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {
             print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }

@@ -20,8 +20,11 @@ pub mod imports;
 pub mod job_spec;
 pub mod worker;
 
-/// Every target with its name, which is also that of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A name, which is also that of the corpus, and what to do with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
     ("artifact", artifact::run),
     ("cache", cache::run),
     ("components", components::run),

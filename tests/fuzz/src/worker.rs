@@ -63,7 +63,7 @@ impl Worker {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = self.runtimes.block_on(async {
             let source = Source { name: "fuzz".into(), bytes: component };
-            let agent = Agent::load(&self.engine, source, &self.config, cache, &self.events).await;
+            let agent = Agent::load(&self.engine, source, &self.config, cache, None, &self.events).await;
             let agent = agent.map_err(|error| check_error(&error)).ok()?;
             self.job(&agent, job).await
         });
@@ -75,7 +75,7 @@ impl Worker {
     /// An agent for many inputs.
     pub fn load(&self, component: Vec<u8>) -> Agent {
         let source = Source { name: "fuzz".into(), bytes: component };
-        let load = Agent::load(&self.engine, source, &self.config, None, &self.events);
+        let load = Agent::load(&self.engine, source, &self.config, None, None, &self.events);
         self.runtimes.block_on(load).unwrap()
     }
 

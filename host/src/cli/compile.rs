@@ -1,0 +1,26 @@
+//! `wasm-worker compile`, which this program runs itself: see `agent/compile.rs`.
+
+use clap::Args;
+
+use super::{Exit, say};
+use crate::agent::compile::{NOT_COMPILED, Task, serve};
+
+#[derive(Args)]
+pub(crate) struct CompileArgs {
+    job_memory_bytes: usize,
+    stack_bytes: usize,
+    memory_bytes: usize,
+    cpu_seconds: u64,
+}
+
+pub(crate) fn run(args: &CompileArgs) -> Exit {
+    const { assert!(Exit::Agent as u8 == NOT_COMPILED) };
+    let &CompileArgs { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds } = args;
+    match serve(Task { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds }) {
+        Ok(()) => Exit::Ok,
+        Err(why) => {
+            say(&why);
+            Exit::Agent
+        }
+    }
+}

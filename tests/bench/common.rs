@@ -1,0 +1,64 @@
+//! What both benches need: a worker in this process, and agents written by hand.
+
+use std::sync::Arc;
+
+use wasm_worker::agent::Agent;
+use wasm_worker::agent::artifact::Cache;
+use wasm_worker::agent::source::Source;
+use wasm_worker::config::{Config, EventTarget, Override, SETTINGS};
+use wasm_worker::engine::{Engine, EngineSettings};
+use wasm_worker::events::Events;
+use wasm_worker::job::spec::JobSpec;
+use wasm_worker::job::teardown::Closed;
+use wasm_worker::runtimes::Runtimes;
+
+pub(crate) struct Worker {
+    pub(crate) runtimes: Runtimes,
+    engine: Engine,
+    pub(crate) events: Arc<Events>,
+    config: Config,
+}
+
+impl Worker {
+    pub(crate) fn new(jobs_at_once: u32, settings: &[(&str, &str)]) -> Self {
+        let overrides = settings.iter().map(|(key, value)| {
+            let key = SETTINGS.iter().find(|setting| setting.key == *key).unwrap().key;
+            Override { key, value: (*value).into(), source: "bench".into() }
+        });
+        let config = Config::load(None, overrides.collect()).unwrap();
+        let runtimes = Runtimes::start().unwrap();
+        let settings = EngineSettings::for_jobs(jobs_at_once, &config);
+        let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
+        let events = Arc::new(Events::open(&EventTarget::Off).unwrap());
+        Self { runtimes, engine, events, config }
+    }
+
+    pub(crate) fn load(&self, component: &[u8], cache: Option<&Cache>) -> Agent {
+        let source = Source { name: "bench".into(), bytes: component.to_vec() };
+        let load = Agent::load(&self.engine, source, &self.config, cache, None, &self.events);
+        self.runtimes.block_on(load).unwrap()
+    }
+
+    /// One job, from its offer to its verdict.
+    pub(crate) async fn job(&self, agent: &Agent) -> Closed {
+        let offer = JobSpec::default().into_offers("bench");
+        agent.offer(offer(), &self.events).await.unwrap().closed().await.unwrap()
+    }
+}
+
+/// Fills so many MiB in `prewarm`, with values that have to be computed.
+pub(crate) fn table(mebibytes: u32) -> String {
+    let (pages, end) = (mebibytes * 16 + 2, (mebibytes << 20) + 131_072);
+    format!(
+        r#"(memory (export "memory") {pages})
+        (func (export "prewarm") (result i32)
+          (local $at i32) (local $value i64)
+          (local.set $at (i32.const 131072))
+          (loop $more
+            (local.set $value (i64.add (i64.mul (local.get $value) (i64.const 6364136223846793005)) (i64.const 1)))
+            (i64.store (local.get $at) (local.get $value))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $more (i32.lt_u (local.get $at) (i32.const {end}))))
+          (i32.const 16))"#
+    )
+}

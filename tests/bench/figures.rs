@@ -1,0 +1,262 @@
+//! Rates, percentiles, ratios and sizes, as tables: `cargo bench --bench figures`. About two minutes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "a bench that cannot run says why by panicking, and its output is data"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Worker, table};
+use futures_util::future::join_all;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::time::Instant;
+use wasm_worker_fuzz::core_guest;
+use wasmtime::{Engine, Instance, Module, Store, TypedFunc};
+
+const RATE_FOR: Duration = Duration::from_secs(3);
+const KILLS: usize = 200;
+const ROUNDS: usize = 21;
+
+const SPIN: &str = r#"(func (export "entrypoint") (result i32) (loop $more (br $more)) unreachable)"#;
+const WAIT: &str = include_str!("../guests/core/inbox_wait.wat");
+
+fn main() {
+    // `cargo test --benches` only wants to know that it starts.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    starts_and_rates();
+    kill_lags();
+    cost_of_limits();
+    waiting_jobs();
+}
+
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+fn starts_and_rates() {
+    println!("jobs from a snapshot of 8 MiB: from the admission to the entrypoint, and whole jobs a second");
+    println!("{:>6} {:>8} {:>8} {:>11} {:>11} {:>9}", "cores", "at once", "jobs", "start p50", "start p99", "jobs/s");
+    let all = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+    for count in 1..=cores.len() {
+        let mut some = CpuSet::new();
+        cores[..count].iter().for_each(|core| some.set(*core));
+        // Threads that are started now have what this one has.
+        sched_setaffinity(None, &some).unwrap();
+        let worker = Worker::new(64, &[]);
+        let agent = worker.load(&core_guest::component(&table(8)), None);
+        for at_once in [1, 2, 8, 64] {
+            let began = Instant::now();
+            let lane = async || {
+                let mut starts = Vec::new();
+                while began.elapsed() < RATE_FOR {
+                    starts.push(worker.job(&agent).await.usage.start_us.unwrap());
+                }
+                starts
+            };
+            let lanes = worker.runtimes.block_on(join_all((0..at_once).map(|_| lane())));
+            let took = began.elapsed();
+            let mut starts: Vec<u64> = lanes.into_iter().flatten().collect();
+            starts.sort_unstable();
+            println!(
+                "{count:>6} {at_once:>8} {:>8} {:>8} µs {:>8} µs {:>9.0}",
+                starts.len(),
+                percentile(&starts, 50),
+                percentile(&starts, 99),
+                starts.len() as f64 / took.as_secs_f64()
+            );
+        }
+        drop(agent);
+        worker.runtimes.shut_down();
+    }
+    sched_setaffinity(None, &all).unwrap();
+}
+
+fn kill_lags() {
+    println!("\nendless loops with --max-duration 100ms: how late they ended");
+    println!("{:>8} {:>8} {:>10} {:>10} {:>10}", "at once", "kills", "p50", "p99", "most");
+    let worker = Worker::new(64, &[("max-duration", "100ms")]);
+    let agent = worker.load(&core_guest::component(SPIN), None);
+    for at_once in [1, 2, 8, 64] {
+        let mut lags = Vec::new();
+        while lags.len() < KILLS {
+            let closed = worker.runtimes.block_on(join_all((0..at_once).map(|_| worker.job(&agent))));
+            lags.extend(closed.iter().map(|closed| closed.verdict.kill_lag_us.unwrap()));
+        }
+        lags.sort_unstable();
+        let row = [percentile(&lags, 50), percentile(&lags, 99), percentile(&lags, 100)];
+        println!("{at_once:>8} {:>8} {:>7} µs {:>7} µs {:>7} µs", lags.len(), row[0], row[1], row[2]);
+    }
+}
+
+/// Each runs some tens of milliseconds.
+const WORK: [(&str, &str); 4] = [
+    (
+        "arithmetic",
+        r#"(module (func (export "run") (local $left i32) (local $a i64) (local $b i64)
+          (local.set $left (i32.const 10000000)) (local.set $a (i64.const 1))
+          (loop $more
+            (local.set $b (i64.xor (i64.rotl (local.get $a) (i64.const 13)) (local.get $b)))
+            (local.set $a (i64.add (i64.mul (local.get $a) (i64.const 6364136223846793005)) (local.get $b)))
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $more (local.get $left)))
+          (global.set $out (local.get $a)))
+        (global $out (mut i64) (i64.const 0)))"#,
+    ),
+    (
+        // A list of free blocks of 64 bytes: half are taken, then each is given back and taken again.
+        "allocation",
+        r#"(module (memory 64) (global $free (mut i32) (i32.const 0)) (global $top (mut i32) (i32.const 64))
+        (func $take (result i32) (local $block i32)
+          (if (i32.eqz (global.get $free))
+            (then
+              (local.set $block (global.get $top))
+              (global.set $top (i32.add (global.get $top) (i32.const 64)))
+              (return (local.get $block))))
+          (local.set $block (global.get $free))
+          (global.set $free (i32.load (local.get $block)))
+          (local.get $block))
+        (func $give (param $block i32)
+          (i32.store (local.get $block) (global.get $free))
+          (global.set $free (local.get $block)))
+        (func (export "run") (local $left i32) (local $a i32) (local $b i32)
+          (local.set $left (i32.const 3000000))
+          (loop $more
+            (local.set $a (call $take)) (local.set $b (call $take))
+            (i64.store offset=8 (local.get $a) (i64.const 7)) (i64.store offset=16 (local.get $b) (i64.const 9))
+            (call $give (local.get $a)) (call $give (local.get $b))
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $more (local.get $left)))))"#,
+    ),
+    (
+        "bulk copy",
+        r#"(module (memory 64)
+        (func (export "run") (local $left i32)
+          (local.set $left (i32.const 4000))
+          (loop $more
+            (memory.copy (i32.const 2097152) (i32.const 0) (i32.const 131072))
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $more (local.get $left)))))"#,
+    ),
+    (
+        "many calls",
+        r#"(module
+        (func $fibonacci (param $n i32) (result i32)
+          (if (i32.lt_u (local.get $n) (i32.const 2)) (then (return (local.get $n))))
+          (i32.add
+            (call $fibonacci (i32.sub (local.get $n) (i32.const 1)))
+            (call $fibonacci (i32.sub (local.get $n) (i32.const 2)))))
+        (func (export "run") (drop (call $fibonacci (i32.const 31)))))"#,
+    ),
+];
+
+/// Bare, with fuel, with epochs, with both.
+const LIMITED: [fn(&mut wasmtime::Config); 4] = [
+    |_| {},
+    |config| _ = config.consume_fuel(true),
+    |config| _ = config.epoch_interruption(true),
+    |config| _ = config.consume_fuel(true).epoch_interruption(true),
+];
+
+/// One workload in one engine.
+struct Work {
+    store: Store<()>,
+    run: TypedFunc<(), ()>,
+}
+
+impl Work {
+    #[expect(clippy::disallowed_methods, reason = "engines with parts of the worker's configuration")]
+    fn new(text: &str, configure: fn(&mut wasmtime::Config)) -> Self {
+        let mut config = wasmtime::Config::new();
+        configure(&mut config);
+        let engine = Engine::new(&config).unwrap();
+        let mut store = Store::new(&engine, ());
+        store.set_epoch_deadline(u64::MAX >> 1);
+        let module = Module::new(&engine, text).unwrap();
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func(&mut store, "run").unwrap();
+        Self { store, run }
+    }
+
+    fn time(&mut self) -> Duration {
+        // Without fuel there is none to set.
+        drop(self.store.set_fuel(u64::MAX));
+        let began = Instant::now();
+        self.run.call(&mut self.store, ()).unwrap();
+        began.elapsed()
+    }
+}
+
+fn cost_of_limits() {
+    println!("\ncost of what limits a guest: median of {ROUNDS} rounds, and of the ratios to bare of the same round");
+    println!("{:<12} {:>9} {:>14} {:>14} {:>14}", "", "bare", "fuel", "epochs", "both");
+    let mut both = Vec::new();
+    for (name, text) in WORK {
+        let mut work = LIMITED.map(|configure| Work::new(text, configure));
+        for work in &mut work {
+            work.time();
+        }
+        let rounds: Vec<[f64; 4]> =
+            (0..ROUNDS).map(|_| work.each_mut().map(|work| work.time().as_secs_f64() * 1_000.0)).collect();
+        let median = |of: &dyn Fn(&[f64; 4]) -> f64| {
+            let mut values: Vec<f64> = rounds.iter().map(of).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            values[ROUNDS / 2]
+        };
+        let cells: Vec<String> = (1..4)
+            .map(|at| format!("{:>5.1} ms {:>4.2}x", median(&|round| round[at]), median(&|round| round[at] / round[0])))
+            .collect();
+        println!("{name:<12} {:>6.1} ms {}", median(&|round| round[0]), cells.join(" "));
+        both.push(median(&|round| round[3] / round[0]));
+    }
+    both.sort_unstable_by(f64::total_cmp);
+    println!("both, median of the four: {:.2}x", (both[1] + both[2]) / 2.0);
+}
+
+fn resident_kilobytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn mappings() -> u64 {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count() as u64
+}
+
+fn waiting_jobs() {
+    println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
+    println!("{:>8} {:>12} {:>10} {:>9} {:>14}", "jobs", "resident", "a job", "mappings", "a job");
+    for at_once in [1_000_u32, 4_000, 8_000] {
+        let worker = Worker::new(at_once, &[]);
+        let agent = worker.load(&core_guest::component(WAIT), None);
+        let (resident, mapped) = (resident_kilobytes(), mappings());
+        let running = worker.runtimes.block_on(async {
+            let offer = wasm_worker::job::spec::JobSpec::default().into_offers("bench");
+            let offers = (0..at_once).map(|_| agent.offer(offer(), &worker.events));
+            let running: Vec<_> = join_all(offers).await.into_iter().map(Result::unwrap).collect();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            running
+        });
+        let (resident, mapped) = (resident_kilobytes() - resident, mappings() - mapped);
+        println!(
+            "{at_once:>8} {resident:>9} kB {:>7.1} kB {mapped:>9} {:>14.1}",
+            resident as f64 / f64::from(at_once),
+            mapped as f64 / f64::from(at_once)
+        );
+        worker.runtimes.block_on(async {
+            running.iter().for_each(|job| job.handle().kill());
+            join_all(running.into_iter().map(wasm_worker::agent::Running::closed)).await
+        });
+        drop(agent);
+        worker.runtimes.shut_down();
+    }
+}

@@ -1,0 +1,137 @@
+//! How long things take, each beside what one would do without this worker: `cargo bench --bench timings`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot run says why by panicking")]
+
+mod common;
+
+use std::sync::OnceLock;
+
+use common::{Worker, table};
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use wasm_worker::agent::artifact::Cache;
+use wasm_worker_fuzz::core_guest;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Engine, InstanceAllocationStrategy, Store};
+
+const CALLS: u32 = 100_000;
+
+fn main() {
+    divan::main();
+}
+
+fn worker() -> &'static Worker {
+    static WORKER: OnceLock<Worker> = OnceLock::new();
+    WORKER.get_or_init(|| Worker::new(64, &[]))
+}
+
+/// Jobs run `prewarm` themselves.
+fn without_snapshots() -> &'static Worker {
+    static WORKER: OnceLock<Worker> = OnceLock::new();
+    WORKER.get_or_init(|| Worker::new(64, &[("prewarm", "pool"), ("idle", "0")]))
+}
+
+fn whole_jobs(bencher: Bencher, worker: &Worker, lines: &str) {
+    let agent = worker.load(&core_guest::component(lines), None);
+    bencher.bench_local(|| worker.runtimes.block_on(worker.job(&agent)));
+}
+
+/// Wasmtime with its pool, and nothing else: no limits, no verdict, no runtime.
+#[expect(clippy::disallowed_methods, reason = "this is what the worker is compared with")]
+fn bare(lines: &str) -> InstancePre<()> {
+    let mut config = wasmtime::Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::pooling());
+    let engine = Engine::new(&config).unwrap();
+    let component = Component::from_binary(&engine, &core_guest::component(lines)).unwrap();
+    let mut linker = Linker::new(&engine);
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12").unwrap();
+    clock.func_wrap("now", |_, (): ()| Ok((1_u64,))).unwrap();
+    linker.instantiate_pre(&component).unwrap()
+}
+
+fn bare_job(pre: &InstancePre<()>) {
+    let mut store = Store::new(pre.engine(), ());
+    let instance = pre.instantiate(&mut store).unwrap();
+    let entrypoint = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, "entrypoint").unwrap();
+    entrypoint.call(&mut store, ()).unwrap().0.unwrap();
+}
+
+#[divan::bench_group]
+mod a_whole_job {
+    use super::*;
+
+    #[divan::bench]
+    fn in_the_worker(bencher: Bencher) {
+        whole_jobs(bencher, worker(), "");
+    }
+
+    #[divan::bench]
+    fn bare_instance_and_call(bencher: Bencher) {
+        let pre = bare("");
+        bencher.bench_local(|| bare_job(&pre));
+    }
+}
+
+#[divan::bench_group]
+mod a_job_with_a_table_of_mib {
+    use super::*;
+
+    #[divan::bench(args = [1, 8, 64])]
+    fn from_the_snapshot(bencher: Bencher, mebibytes: u32) {
+        whole_jobs(bencher, worker(), &table(mebibytes));
+    }
+
+    #[divan::bench(args = [1, 8, 64], sample_count = 20)]
+    fn made_in_each_job(bencher: Bencher, mebibytes: u32) {
+        whole_jobs(bencher, without_snapshots(), &table(mebibytes));
+    }
+}
+
+#[divan::bench_group]
+mod host_calls {
+    use super::*;
+
+    fn calling() -> String {
+        format!(
+            r#"(import "wasi:clocks/monotonic-clock@0.2.12" "now" (func $now (result i64)))
+            (func (export "entrypoint") (result i32)
+              (local $left i32)
+              (local.set $left (i32.const {CALLS}))
+              (loop $more
+                (drop (call $now))
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br_if $more (local.get $left)))
+              (i32.const 16))"#
+        )
+    }
+
+    #[divan::bench]
+    fn in_the_worker(bencher: Bencher) {
+        whole_jobs(bencher.counter(ItemsCount::new(CALLS)), worker(), &calling());
+    }
+
+    #[divan::bench]
+    fn bare_and_empty(bencher: Bencher) {
+        let pre = bare(&calling());
+        bencher.counter(ItemsCount::new(CALLS)).bench_local(|| bare_job(&pre));
+    }
+}
+
+#[divan::bench_group(sample_count = 20)]
+mod loading {
+    use super::*;
+
+    #[divan::bench]
+    fn compiled_and_snapshotted(bencher: Bencher) {
+        let component = core_guest::component(&table(8));
+        bencher.bench_local(|| worker().load(&component, None));
+    }
+
+    #[divan::bench]
+    fn from_the_cache(bencher: Bencher) {
+        let component = core_guest::component(&table(8));
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        worker().load(&component, Some(&cache));
+        bencher.bench_local(|| worker().load(&component, Some(&cache)));
+    }
+}
