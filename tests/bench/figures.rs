@@ -11,12 +11,17 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::{Worker, table};
 use futures_util::future::join_all;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::time::Instant;
+use wasm_worker::agent::{Running, source};
+use wasm_worker::job::spec::JobSpec;
+use wasm_worker::job::teardown::Closed;
+use wasm_worker::job::verdict::Code;
 use wasm_worker_fuzz::core_guest;
 use wasmtime::{Engine, Instance, Module, Store, TypedFunc};
 
@@ -181,7 +186,7 @@ impl Work {
         let engine = Engine::new(&config).unwrap();
         let mut store = Store::new(&engine, ());
         store.set_epoch_deadline(u64::MAX >> 1);
-        let module = Module::new(&engine, text).unwrap();
+        let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
         let instance = Instance::new(&mut store, &module, &[]).unwrap();
         let run = instance.get_typed_func(&mut store, "run").unwrap();
         Self { store, run }
@@ -234,29 +239,39 @@ fn mappings() -> u64 {
 
 fn waiting_jobs() {
     println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
-    println!("{:>8} {:>12} {:>10} {:>9} {:>14}", "jobs", "resident", "a job", "mappings", "a job");
-    for at_once in [1_000_u32, 4_000, 8_000] {
-        let worker = Worker::new(at_once, &[]);
-        let agent = worker.load(&core_guest::component(WAIT), None);
-        let (resident, mapped) = (resident_kilobytes(), mappings());
-        let running = worker.runtimes.block_on(async {
-            let offer = wasm_worker::job::spec::JobSpec::default().into_offers("bench");
-            let offers = (0..at_once).map(|_| agent.offer(offer(), &worker.events));
-            let running: Vec<_> = join_all(offers).await.into_iter().map(Result::unwrap).collect();
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            running
-        });
-        let (resident, mapped) = (resident_kilobytes() - resident, mappings() - mapped);
-        println!(
-            "{at_once:>8} {resident:>9} kB {:>7.1} kB {mapped:>9} {:>14.1}",
-            resident as f64 / f64::from(at_once),
-            mapped as f64 / f64::from(at_once)
-        );
-        worker.runtimes.block_on(async {
-            running.iter().for_each(|job| job.handle().kill());
-            join_all(running.into_iter().map(wasm_worker::agent::Running::closed)).await
-        });
-        drop(agent);
-        worker.runtimes.shut_down();
+    println!("{:<16} {:>8} {:>12} {:>10} {:>9} {:>8}", "agent", "jobs", "resident", "a job", "mappings", "a job");
+    let session = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/lifecycle");
+    let agents = [("by hand", core_guest::component(WAIT)), ("with the SDK", source::read(&session).unwrap().bytes)];
+    for (name, component) in agents {
+        for at_once in [1_000, 4_000, 8_000] {
+            waiting(name, &component, at_once);
+        }
     }
+}
+
+fn waiting(name: &str, component: &[u8], at_once: u32) {
+    let worker = Worker::new(at_once, &[("log-level", "off")]);
+    let agent = worker.load(component, None);
+    let (resident, mapped) = (resident_kilobytes(), mappings());
+    let running = worker.runtimes.block_on(async {
+        let offer = JobSpec::default().into_offers("bench");
+        let offers = (0..at_once).map(|_| agent.offer(offer(), &worker.events));
+        let running: Vec<_> = join_all(offers).await.into_iter().map(Result::unwrap).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        running
+    });
+    let (resident, mapped) = (resident_kilobytes() - resident, mappings() - mapped);
+    println!(
+        "{name:<16} {at_once:>8} {resident:>9} kB {:>7.1} kB {mapped:>9} {:>8.1}",
+        resident as f64 / f64::from(at_once),
+        mapped as f64 / f64::from(at_once)
+    );
+    let ended = worker.runtimes.block_on(async {
+        running.iter().for_each(|job| job.handle().kill());
+        join_all(running.into_iter().map(Running::closed)).await
+    });
+    let killed = |closed: &Option<Closed>| closed.as_ref().is_some_and(|closed| closed.verdict.code == Code::Killed);
+    assert!(ended.iter().all(killed), "some did not wait");
+    drop(agent);
+    worker.runtimes.shut_down();
 }

@@ -12,6 +12,7 @@ use super::instance::{Instance, Template};
 use super::run::{Crash, call};
 use super::script::Scripted;
 use super::verdict::{Code, Verdict};
+use crate::engine::Engine;
 use crate::hostcalls::contract::{Acceptance, Decision, JobInfo, Participant, Rejection};
 use crate::hostcalls::control::Control;
 use crate::hostcalls::kill::Kill;
@@ -111,7 +112,7 @@ async fn decide(template: &Template, instance: &mut Instance, offer: &Offer) -> 
         let agent = instance.agent.as_ref().ok_or_else(|| Crash::Host("decide before the instance".into()))?;
         call(&control, agent.call_decide(&mut instance.store, &offer.info)).await
     };
-    within(&control, limit, Kill::DecideTimeout { limit }, template.engine.timers(), call_decide).await
+    within(&control, limit, Kill::DecideTimeout { limit }, &template.engine, call_decide).await
 }
 
 /// The verdict on an agent that fails before it has a job: in its prewarm, or over an offer.
@@ -140,7 +141,7 @@ pub(crate) async fn init_within<T>(
     guest: impl Future<Output = Result<T, Crash>>,
 ) -> Result<T, Crash> {
     let limit = template.limits.init_timeout;
-    within(control, limit, Kill::InitTimeout { limit }, template.engine.timers(), guest).await
+    within(control, limit, Kill::InitTimeout { limit }, &template.engine, guest).await
 }
 
 /// Run a guest outside of a job, and kill it when it takes longer than `limit`.
@@ -148,18 +149,21 @@ async fn within<T>(
     control: &Arc<Control>,
     limit: Duration,
     kill: Kill,
-    timers: &tokio::runtime::Handle,
+    engine: &Engine,
     guest: impl Future<Output = Result<T, Crash>>,
 ) -> Result<T, Crash> {
     let (soft, hard) = {
-        let _timers = timers.enter();
+        let _timers = engine.timers().enter();
         (tokio::time::sleep(limit), tokio::time::sleep(limit + super::KILL_GRACE))
     };
     let mut guest = std::pin::pin!(guest);
     tokio::select! {
         biased;
         result = &mut guest => return result,
-        () = soft => control.kill(kill.clone()),
+        () = soft => {
+            control.kill(kill.clone());
+            engine.end_epoch();
+        }
     }
     let killed = tokio::select! {
         biased;

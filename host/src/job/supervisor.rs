@@ -15,6 +15,7 @@ use super::teardown::{Closed, Ended};
 use super::usage::micros;
 use super::verdict::{Code, Verdict};
 use super::{Input, Life, Notice, Output};
+use crate::engine::Engine;
 use crate::events::{Event, Events};
 use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::control::{Control, News};
@@ -32,7 +33,7 @@ pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed
         job: offer.info.id.clone(),
         room: offer.info.room.name.clone(),
         attempt: offer.info.attempt,
-        timers: template.engine.timers().clone(),
+        engine: template.engine.clone(),
         shutdown_reason: None,
         verdict: None,
     };
@@ -59,8 +60,8 @@ struct Supervisor {
     job: String,
     room: String,
     attempt: u32,
-    /// The runtime on which this job's deadlines fire.
-    timers: tokio::runtime::Handle,
+    /// For the runtime on which this job's deadlines fire, and the end of the epoch in which it is killed.
+    engine: Engine,
     /// Set when the life wants `shutdown` called.
     shutdown_reason: Option<String>,
     /// Set once, when the life has closed.
@@ -137,7 +138,7 @@ impl Supervisor {
     }
 
     fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let _timers = self.timers.enter();
+        let _timers = self.engine.timers().enter();
         let sleep = self.life.wake_at().map(tokio::time::sleep_until);
         async {
             match sleep {
@@ -164,7 +165,10 @@ impl Supervisor {
                     self.control.warn(meter::budget_warning(BudgetKind::Time, millis(used), millis(limit)));
                 }
                 Output::CallShutdown { reason } => self.shutdown_reason = Some(reason),
-                Output::KillGuest(kill) => self.control.kill(kill),
+                Output::KillGuest(kill) => {
+                    self.control.kill(kill);
+                    self.engine.end_epoch();
+                }
                 Output::Close(verdict) => self.verdict = Some(verdict),
             }
         }
