@@ -18,7 +18,7 @@ use common::{Worker, table};
 use futures_util::future::join_all;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::time::Instant;
-use wasm_worker::agent::{Running, source};
+use wasm_worker::agent::{Running, cargo};
 use wasm_worker::job::spec::JobSpec;
 use wasm_worker::job::teardown::Closed;
 use wasm_worker::job::verdict::Code;
@@ -240,8 +240,7 @@ fn mappings() -> u64 {
 fn waiting_jobs() {
     println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
     println!("{:<16} {:>8} {:>12} {:>10} {:>9} {:>8}", "agent", "jobs", "resident", "a job", "mappings", "a job");
-    let session = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/lifecycle");
-    let agents = [("by hand", core_guest::component(WAIT)), ("with the SDK", source::read(&session).unwrap().bytes)];
+    let agents = [("by hand", core_guest::component(WAIT)), ("with the SDK", guest("block"))];
     for (name, component) in agents {
         for at_once in [1_000, 4_000, 8_000] {
             waiting(name, &component, at_once);
@@ -249,10 +248,21 @@ fn waiting_jobs() {
     }
 }
 
+/// The component of a guest in `tests/guests`.
+fn guest(name: &str) -> Vec<u8> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests");
+    let built = cargo::component_build(&dir).unwrap().args(["--example", name]).status().unwrap();
+    assert!(built.success(), "the guest does not compile");
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap().join(cargo::TARGET);
+    std::fs::read(target.join("agent/examples").join(name).with_extension("wasm")).unwrap()
+}
+
 fn waiting(name: &str, component: &[u8], at_once: u32) {
-    let worker = Worker::new(at_once, &[("log-level", "off")]);
-    let agent = worker.load(component, None);
+    // All that there is for the sake of these jobs: the pool and its stacks too.
     let (resident, mapped) = (resident_kilobytes(), mappings());
+    let worker = Worker::new(at_once, &[]);
+    let agent = worker.load(component, None);
     let running = worker.runtimes.block_on(async {
         let offer = JobSpec::default().into_offers("bench");
         let offers = (0..at_once).map(|_| agent.offer(offer(), &worker.events));
