@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::events::{Event, Events};
+use crate::hostcalls::contract::Acceptance;
 use crate::hostcalls::control::{Control, StopBy};
 use crate::job::admission::{Offer, Refusal, admit};
 use crate::job::instance::Template;
@@ -176,6 +177,24 @@ pub struct Agent {
     _refill: Option<Refill>,
 }
 
+/// A job that the agent wants. Its room is given back when this is dropped.
+pub struct Accepted {
+    /// How the agent wants to appear in the room.
+    pub acceptance: Acceptance,
+    control: Arc<Control>,
+    launch: oneshot::Sender<Instant>,
+    end: oneshot::Receiver<Closed>,
+}
+
+impl Accepted {
+    /// Run it, whether or not anybody waits for it.
+    pub fn launch(self) -> Running {
+        // Where the guests' runtime is gone, the end of the job says so.
+        self.launch.send(Instant::now()).ok();
+        Running { control: self.control, closed: self.end }
+    }
+}
+
 /// A job that runs.
 pub struct Running {
     control: Arc<Control>,
@@ -259,21 +278,34 @@ impl Agent {
     /// # Errors
     /// When the agent refuses, or cannot decide.
     pub async fn offer(&self, offer: Offer, events: &Arc<Events>) -> Result<Running, Refusal> {
+        Ok(self.decide(offer, events).await?.launch())
+    }
+
+    /// Have the agent decide on a job. What it accepts holds its room until it is launched or dropped.
+    ///
+    /// # Errors
+    /// When the agent refuses, or cannot decide.
+    pub async fn decide(&self, offer: Offer, events: &Arc<Events>) -> Result<Accepted, Refusal> {
         let (agent, job) = (self.name().to_owned(), offer.info.id.clone());
         let (admitted, answer) = oneshot::channel();
+        let (launch, go) = oneshot::channel();
         let (closed, end) = oneshot::channel();
         let (template, for_job) = (self.template.clone(), events.clone());
         self.template.engine.guests().spawn(async move {
             match admit(template, offer).await {
                 Err(refusal) => drop(admitted.send(Err(refusal))),
-                // Whoever offered it may have given up meanwhile; then nobody runs a job that was counted as refused.
-                Ok(job) if admitted.send(Ok(job.instance.control())).is_err() => drop(job),
-                Ok(job) => drop(closed.send(supervise(job, for_job).await)),
+                Ok(job) => {
+                    // Whoever offered it may have given up meanwhile; then nobody runs a job that was counted as refused.
+                    let told = admitted.send(Ok((job.instance.control(), job.acceptance.clone())));
+                    if let (Ok(()), Ok(launched)) = (told, go.await) {
+                        drop(closed.send(supervise(job, launched, for_job).await));
+                    }
+                }
             }
         });
         let lost = || Refusal::of(Crash::Host("the task that ran the offer ended".into()));
         match answer.await.unwrap_or_else(|_| Err(lost())) {
-            Ok(control) => Ok(Running { control, closed: end }),
+            Ok((control, acceptance)) => Ok(Accepted { acceptance, control, launch, end }),
             Err(refusal) => {
                 let Refusal { reason, detail, terminate, .. } = refusal.clone();
                 events.publish(&Event::OfferRefused { agent, job, reason, detail, terminate });

@@ -9,6 +9,7 @@ mod job_spec;
 mod logging;
 mod new;
 mod run;
+mod serve;
 mod settings;
 mod summary;
 
@@ -37,7 +38,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run an agent: with `--job`, one job or many, and say how each ended
+    /// Run an agent: for a LiveKit server, or with `--job` here and now
     Run(Box<run::RunArgs>),
     /// Measure an agent: start, whole job, CPU, fuel, memory, jobs a second
     Bench(Box<bench::BenchArgs>),

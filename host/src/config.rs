@@ -82,6 +82,12 @@ pub struct Config {
     pub compile_timeout: Duration,
     /// Memory that compiling an agent may take.
     pub compile_memory_bytes: usize,
+    /// Jobs that a worker has at once.
+    pub max_jobs: usize,
+    /// How long a worker that is stopped waits for its jobs before it asks them to stop.
+    pub drain_timeout: Duration,
+    /// Attempts to reach the server before a worker gives up.
+    pub max_retry: usize,
     /// Where compiled agents are kept.
     pub cache_dir: PathBuf,
     /// Where events go besides the log.
@@ -172,6 +178,13 @@ pub const SETTINGS: &[Setting] = &[
     }),
     setting!("compile-memory", "2GiB", "SIZE", "Memory for compiling an agent", |c, v| {
         size(v).map(|s| c.compile_memory_bytes = s)
+    }),
+    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker has at once", |c, v| count(v).map(|n| c.max_jobs = n)),
+    setting!("drain-timeout", "1h", "TIME", "Wait of a stopped worker before it asks its jobs to stop", |c, v| {
+        duration(v).map(|d| c.drain_timeout = d)
+    }),
+    setting!("max-retry", "16", "COUNT", "Attempts to reach the server before a worker gives up", |c, v| {
+        count(v).map(|n| c.max_retry = n)
     }),
     setting!("cache-dir", "", "DIR", "Where compiled agents are kept [default: the user's cache directory]", |c, v| {
         c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
@@ -342,6 +355,9 @@ impl Default for Config {
             idle: 0,
             compile_timeout: Duration::ZERO,
             compile_memory_bytes: 0,
+            max_jobs: 0,
+            drain_timeout: Duration::ZERO,
+            max_retry: 0,
             cache_dir: PathBuf::new(),
             events: EventTarget::Off,
             log_level: None,

@@ -47,6 +47,58 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// The server knows the worker.
+    #[serde(rename = "worker.registered")]
+    WorkerRegistered {
+        /// The agent that it has jobs for.
+        agent: String,
+        /// As the server calls it.
+        worker: String,
+        /// The server's version.
+        server: String,
+    },
+    /// It has as many jobs as it may have, and says so.
+    #[serde(rename = "worker.full")]
+    WorkerFull {
+        /// The agent.
+        agent: String,
+        /// Its jobs, those that are still being decided on too.
+        jobs: usize,
+    },
+    /// It has room again.
+    #[serde(rename = "worker.available")]
+    WorkerAvailable {
+        /// The agent.
+        agent: String,
+        /// Its jobs.
+        jobs: usize,
+    },
+    /// It takes no more jobs, and waits for those that run.
+    #[serde(rename = "worker.draining")]
+    WorkerDraining {
+        /// The agent.
+        agent: String,
+        /// Jobs that run.
+        jobs: usize,
+    },
+    /// Its last job has ended.
+    #[serde(rename = "worker.drained")]
+    WorkerDrained {
+        /// The agent.
+        agent: String,
+        /// Jobs that were asked to stop, or killed.
+        cut_short: usize,
+    },
+    /// The connection to the server is gone, or could not be made. Jobs run on.
+    #[serde(rename = "link.lost")]
+    LinkLost {
+        /// The agent.
+        agent: String,
+        /// What happened to it.
+        why: String,
+        /// When the next attempt is made; nothing when there is none.
+        retry_ms: Option<u64>,
+    },
     /// A job was offered and not taken.
     #[serde(rename = "offer.refused")]
     OfferRefused {
@@ -141,6 +193,12 @@ impl Event {
         match self {
             Self::AgentLoaded { .. } => "agent.loaded",
             Self::AgentFailed { .. } => "agent.failed",
+            Self::WorkerRegistered { .. } => "worker.registered",
+            Self::WorkerFull { .. } => "worker.full",
+            Self::WorkerAvailable { .. } => "worker.available",
+            Self::WorkerDraining { .. } => "worker.draining",
+            Self::WorkerDrained { .. } => "worker.drained",
+            Self::LinkLost { .. } => "link.lost",
             Self::OfferRefused { .. } => "offer.refused",
             Self::JobCreated { .. } => "job.created",
             Self::JobStarted { .. } => "job.started",
@@ -160,6 +218,15 @@ impl Event {
             }
             // Whoever wanted the agent says so, and what to do.
             Self::AgentFailed { agent, error } => tracing::debug!(target: "host", agent, error, "{name}"),
+            Self::WorkerRegistered { agent, worker, server } => {
+                tracing::info!(target: "host", agent, worker, server, "{name}");
+            }
+            Self::WorkerFull { agent, jobs } => tracing::warn!(target: "host", agent, jobs, "{name}"),
+            Self::WorkerAvailable { agent, jobs } | Self::WorkerDraining { agent, jobs } => {
+                tracing::info!(target: "host", agent, jobs, "{name}");
+            }
+            Self::WorkerDrained { agent, cut_short } => tracing::info!(target: "host", agent, cut_short, "{name}"),
+            Self::LinkLost { agent, why, retry_ms } => tracing::warn!(target: "host", agent, why, retry_ms, "{name}"),
             Self::OfferRefused { agent, job, reason, detail, terminate } => {
                 tracing::warn!(target: "host", agent, job, reason, detail, terminate, "{name}");
             }

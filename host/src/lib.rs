@@ -6,6 +6,8 @@
 //! main        parse, logging, run the verb, exit code
 //! cli         one file per verb
 //! config      file + env + flags → checked Config, all faults at once
+//! worker      start → serve → drain → stop
+//! livekit     the link as a worker: session (pure), link (the socket), reconnect (pure), wire
 //! agent       one loaded agent: source, cargo, load, prewarm (snapshot), compile, artifact (cached), pool
 //! job         the life of a job, in order: admission, instance, limits, run, supervisor, teardown, verdict
 //! hostcalls   one file per interface a guest may import
@@ -36,4 +38,6 @@ pub mod engine;
 pub mod events;
 mod hostcalls;
 pub mod job;
+mod livekit;
 pub mod runtimes;
+mod worker;

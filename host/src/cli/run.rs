@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
+use super::serve::{self, ServeFlags};
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
 use super::{Exit, Failure, compiler, logging, open_cache, print, say};
@@ -45,6 +46,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     flags: JobFlags,
     #[command(flatten)]
+    serve: ServeFlags,
+    #[command(flatten)]
     settings: SettingFlags,
 }
 
@@ -64,8 +67,10 @@ enum Outcome {
 pub(crate) fn run(args: RunArgs) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     if !args.job {
-        return Err(Failure::usage("`run` without `--job` would serve a LiveKit server, which this version cannot do")
-            .with_hint("pass `--job` to run a job here and now"));
+        let log = logging::start(&config, LevelFilter::INFO);
+        let served = serve::run(args.serve, source::read(&args.agent)?, &config);
+        drop(log);
+        return served;
     }
     let default = if args.count > 1 { LevelFilter::WARN } else { LevelFilter::INFO };
     let log = logging::start(&config, default);

@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::code_of;
 use super::instance::{Instance, Template};
 use super::run::{Crash, call};
@@ -38,7 +36,6 @@ pub(crate) struct Admitted {
     pub(crate) acceptance: Acceptance,
     pub(crate) template: Arc<Template>,
     pub(crate) instance: Instance,
-    pub(crate) created: Instant,
 }
 
 /// A job that will not.
@@ -59,6 +56,8 @@ impl Refusal {
     pub const REJECTED: &'static str = "rejected";
     /// The agent could not say.
     pub const DECIDE_FAILED: &'static str = "decide-failed";
+    /// It was accepted, and then not assigned.
+    pub const WITHDRAWN: &'static str = "withdrawn";
     /// There was no room in time.
     pub const FULL: &'static str = "full";
 
@@ -98,7 +97,7 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     let participants = std::mem::take(&mut offer.participants);
     let assigned = instance.store.data_mut().assign(offer.info.clone(), participants);
     assigned.map_err(|kill| Refusal::of(Crash::Killed { kill, backtrace: Vec::new() }))?;
-    Ok(Admitted { offer, acceptance, template, instance, created: Instant::now() })
+    Ok(Admitted { offer, acceptance, template, instance })
 }
 
 async fn decide(template: &Template, instance: &mut Instance, offer: &Offer) -> Result<Decision, Crash> {

@@ -21,9 +21,9 @@ use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::control::{Control, News};
 use crate::hostcalls::meter;
 
-/// Run one admitted job to its end. A panic of the supervisor's own is the end of this job and of nothing else.
-pub(crate) async fn supervise(admitted: Admitted, events: Arc<Events>) -> Closed {
-    let Admitted { offer, acceptance, template, mut instance, created } = admitted;
+/// Run one job, admitted or assigned just now, to its end. A panic of the supervisor's own is the end of this job and of nothing else.
+pub(crate) async fn supervise(admitted: Admitted, created: Instant, events: Arc<Events>) -> Closed {
+    let Admitted { offer, acceptance, template, mut instance } = admitted;
     let (life, first) = Life::begin(template.limits.clone(), created);
     let mut supervisor = Supervisor {
         life,

@@ -1,0 +1,65 @@
+//! Between LiveKit's messages and ours. Values of enums that are not known here become the most general one that is.
+
+use livekit_protocol as proto;
+
+use crate::hostcalls::contract::{JobInfo, JobKind, Participant, ParticipantKind, RoomInfo};
+
+/// Which moments of a room a worker has jobs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum JobType {
+    /// One for each room.
+    Room,
+    /// One for each participant who publishes.
+    Publisher,
+    /// One for each participant.
+    Participant,
+}
+
+impl JobType {
+    pub(crate) fn wire(self) -> i32 {
+        match self {
+            Self::Room => proto::JobType::JtRoom as i32,
+            Self::Publisher => proto::JobType::JtPublisher as i32,
+            Self::Participant => proto::JobType::JtParticipant as i32,
+        }
+    }
+}
+
+pub(crate) fn job_info(job: &proto::Job) -> JobInfo {
+    let room = job.room.clone().unwrap_or_default();
+    JobInfo {
+        id: job.id.clone(),
+        dispatch_id: job.dispatch_id.clone(),
+        kind: match proto::JobType::try_from(job.r#type) {
+            Ok(proto::JobType::JtPublisher) => JobKind::Publisher,
+            Ok(proto::JobType::JtParticipant) => JobKind::Participant,
+            Ok(proto::JobType::JtRoom) | Err(_) => JobKind::Room,
+        },
+        room: RoomInfo { sid: room.sid, name: room.name, metadata: room.metadata },
+        participant: job.participant.as_ref().map(participant),
+        metadata: job.metadata.clone(),
+        attributes: job.attributes.clone().into_iter().collect(),
+        agent_name: job.agent_name.clone(),
+        attempt: 1,
+    }
+}
+
+fn participant(info: &proto::ParticipantInfo) -> Participant {
+    use proto::participant_info::Kind;
+    Participant {
+        sid: info.sid.clone(),
+        identity: info.identity.clone(),
+        name: info.name.clone(),
+        metadata: info.metadata.clone(),
+        attributes: info.attributes.clone().into_iter().collect(),
+        kind: match Kind::try_from(info.kind) {
+            Ok(Kind::Standard) => ParticipantKind::Standard,
+            Ok(Kind::Ingress) => ParticipantKind::Ingress,
+            Ok(Kind::Egress) => ParticipantKind::Egress,
+            Ok(Kind::Sip) => ParticipantKind::Sip,
+            Ok(Kind::Agent) => ParticipantKind::Agent,
+            Ok(Kind::Connector) => ParticipantKind::Connector,
+            Ok(Kind::Bridge) | Err(_) => ParticipantKind::Other,
+        },
+    }
+}
