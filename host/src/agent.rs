@@ -286,7 +286,7 @@ impl Agent {
     /// # Errors
     /// When the agent refuses, or cannot decide.
     pub async fn decide(&self, offer: Offer, events: &Arc<Events>) -> Result<Accepted, Refusal> {
-        let (agent, job) = (self.name().to_owned(), offer.info.id.clone());
+        let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
         let (admitted, answer) = oneshot::channel();
         let (launch, go) = oneshot::channel();
         let (closed, end) = oneshot::channel();

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::agent::{Accepted, Agent, JobHandle};
 use crate::config::Config;
 use crate::events::{Event, Events};
+use crate::hostcalls::contract::JobInfo;
 use crate::hostcalls::control::StopBy;
 use crate::job::admission::{Offer, Refusal};
 use crate::job::teardown::Closed;
@@ -44,6 +45,8 @@ pub(crate) struct Served {
 /// A worker that serves.
 pub(crate) struct Worker {
     agent: Arc<Agent>,
+    /// What it is registered under; the agent's own name where that is nothing.
+    name: String,
     events: Arc<Events>,
     session: Session,
     link: Link,
@@ -85,8 +88,14 @@ impl Worker {
         control: Handle,
     ) -> (Self, Queue) {
         let (sender, from_jobs) = mpsc::channel(QUEUE);
+        let name = match registration.agent_name.as_str() {
+            "" => agent.name(),
+            name => name,
+        };
+        let name = name.to_owned();
         let worker = Self {
             agent: Arc::new(agent),
+            name,
             events,
             session: Session::new(registration, Instant::now()),
             link: Link::new(server, config.max_retry),
@@ -126,7 +135,7 @@ impl Worker {
         }
         let cut_short = self.draining.as_ref().map_or(0, |drain| drain.cut_short);
         self.link.close().await;
-        self.events.publish(&Event::WorkerDrained { agent: self.agent.name().to_owned(), cut_short });
+        self.events.publish(&Event::WorkerDrained { agent: self.name.clone(), cut_short });
         Served { cut_short, gave_up: self.gave_up }
     }
 
@@ -161,7 +170,7 @@ impl Worker {
     async fn drain(&mut self) {
         let until = Instant::now() + self.drain_timeout;
         self.draining = Some(Drain { until, asked: false, cut_short: 0, idle: None });
-        self.events.publish(&Event::WorkerDraining { agent: self.agent.name().to_owned(), jobs: self.running.len() });
+        self.events.publish(&Event::WorkerDraining { agent: self.name.clone(), jobs: self.running.len() });
         self.feed(Input::Drain).await;
     }
 
@@ -197,7 +206,7 @@ impl Worker {
     }
 
     fn news(&mut self, news: News) -> Vec<Output> {
-        let agent = self.agent.name().to_owned();
+        let agent = self.name.clone();
         let now = Instant::now();
         match news {
             News::Connected => self.session.advance(now, Input::Connected),
@@ -257,9 +266,9 @@ impl Worker {
             }
             Output::Registered { worker, server } => {
                 self.link.registered();
-                self.events.publish(&Event::WorkerRegistered { agent: self.agent.name().to_owned(), worker, server });
+                self.events.publish(&Event::WorkerRegistered { agent: self.name.clone(), worker, server });
             }
-            Output::Odd(what) => tracing::warn!(target: "host", agent = self.agent.name(), "{what}"),
+            Output::Odd(what) => tracing::warn!(target: "host", agent = self.name, "{what}"),
         }
         Ok(())
     }
@@ -283,7 +292,7 @@ impl Worker {
         let full = jobs >= self.jobs_max;
         if full != self.full {
             self.full = full;
-            let agent = self.agent.name().to_owned();
+            let agent = self.name.clone();
             self.events.publish(&if full {
                 Event::WorkerFull { agent, jobs }
             } else {
@@ -299,12 +308,13 @@ impl Worker {
     fn offer(&self, job: &proto::Job) {
         let (agent, events, room, sender) =
             (self.agent.clone(), self.events.clone(), self.room.clone(), self.sender.clone());
-        let offer = Offer { info: job_info(job), participants: Vec::new(), script: Arc::default() };
+        let info = JobInfo { agent_name: self.name.clone(), ..job_info(job) };
+        let offer = Offer { info, participants: Vec::new(), script: Arc::default() };
         self.control.spawn(async move {
             let job = offer.info.id.clone();
             let outcome = match timeout(ROOM_WITHIN, room.acquire_owned()).await {
                 Ok(Ok(permit)) => agent.decide(offer, &events).await.map(|accepted| (accepted, permit)),
-                Ok(Err(_)) | Err(_) => Err(full(&agent, &job, &events)),
+                Ok(Err(_)) | Err(_) => Err(full(offer.info, &events)),
             };
             drop(sender.send(FromJob::Decided { job, outcome }).await);
         });
@@ -326,7 +336,7 @@ impl Worker {
         // While the agent decides there is nothing yet to let go of.
         if self.accepted.remove(&job).is_some() {
             self.events.publish(&Event::OfferRefused {
-                agent: self.agent.name().to_owned(),
+                agent: self.name.clone(),
                 job,
                 reason: Refusal::WITHDRAWN,
                 detail: why.to_owned(),
@@ -339,16 +349,11 @@ impl Worker {
 /// What the tasks of jobs report to.
 pub(crate) struct Queue(mpsc::Receiver<FromJob>);
 
-fn full(agent: &Agent, job: &str, events: &Events) -> Refusal {
+fn full(job: JobInfo, events: &Events) -> Refusal {
     let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
-    let refusal = Refusal { reason: Refusal::FULL, detail, terminate: false, verdict: None };
-    events.publish(&Event::OfferRefused {
-        agent: agent.name().to_owned(),
-        job: job.to_owned(),
-        reason: refusal.reason,
-        detail: refusal.detail.clone(),
-        terminate: false,
-    });
+    let refusal = Refusal { reason: Refusal::FULL, detail: detail.clone(), terminate: false, verdict: None };
+    let (agent, job, reason) = (job.agent_name, job.id, refusal.reason);
+    events.publish(&Event::OfferRefused { agent, job, reason, detail, terminate: false });
     refusal
 }
 

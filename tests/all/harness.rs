@@ -64,7 +64,7 @@ pub(crate) struct Call {
 pub(crate) fn wasm_worker<'a>(args: impl IntoIterator<Item = &'a str>) -> Call {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-worker"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WASM_WORKER_") {
+        if ["WASM_WORKER_", "LIVEKIT_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

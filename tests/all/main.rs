@@ -21,6 +21,7 @@ mod hostile;
 mod interrupt;
 mod isolation;
 mod limits;
+mod livekit;
 mod neighbours;
 mod new_crate;
 mod prewarm;

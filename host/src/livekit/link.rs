@@ -98,6 +98,7 @@ enum State {
 }
 
 /// What the connection has to say.
+#[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
 pub(crate) enum News {
     Connected,
     Frame(proto::ServerMessage),

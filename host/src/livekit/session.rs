@@ -45,6 +45,7 @@ pub(crate) struct Registration {
 }
 
 /// What can happen to a session.
+#[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
 #[derive(Debug)]
 pub(crate) enum Input {
     Connected,
@@ -84,6 +85,7 @@ pub(crate) enum End {
 }
 
 /// What is to be done about it.
+#[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
 #[derive(Debug, PartialEq)]
 pub(crate) enum Output {
     Send(ToServer),
@@ -457,5 +459,231 @@ fn name_of(message: &Option<FromServer>) -> &'static str {
         Some(FromServer::Termination(_)) => "a termination",
         Some(FromServer::Pong(_)) => "a pong",
         Some(FromServer::GoAway(_)) => "a request to go away",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn session(now: Instant) -> Session {
+        let registration =
+            Registration { agent_name: "agent".into(), job_type: JobType::Room, deployment: String::new() };
+        Session::new(registration, now)
+    }
+
+    fn frame(message: FromServer) -> Input {
+        Input::Frame(proto::ServerMessage { message: Some(message) })
+    }
+
+    fn register() -> Input {
+        frame(FromServer::Register(proto::RegisterWorkerResponse { worker_id: "AW_1".into(), ..Default::default() }))
+    }
+
+    fn job(id: &str) -> Option<proto::Job> {
+        Some(proto::Job { id: id.into(), ..Default::default() })
+    }
+
+    fn offer(id: &str) -> Input {
+        frame(FromServer::Availability(proto::AvailabilityRequest { job: job(id), resuming: false }))
+    }
+
+    fn assignment(id: &str) -> Input {
+        frame(FromServer::Assignment(proto::JobAssignment { job: job(id), ..Default::default() }))
+    }
+
+    fn accepted(id: &str) -> Input {
+        let acceptance =
+            Acceptance { identity: None, name: String::new(), metadata: String::new(), attributes: Vec::new() };
+        Input::Answered { job: id.into(), answer: Answer::Accepted(Box::new(acceptance)) }
+    }
+
+    fn up(now: Instant) -> Session {
+        let mut session = session(now);
+        session.advance(now, Input::Connected);
+        session.advance(now, register());
+        session
+    }
+
+    fn reports(outputs: &[Output]) -> Vec<(String, i32)> {
+        let report = |output: &Output| match output {
+            Output::Send(ToServer::UpdateJob(report)) => Some((report.job_id.clone(), report.status)),
+            _ => None,
+        };
+        outputs.iter().filter_map(report).collect()
+    }
+
+    #[test]
+    fn the_first_message_is_the_reply_to_the_registration() {
+        let now = Instant::now();
+        let mut session = session(now);
+        let first = session.advance(now, Input::Connected);
+        assert!(matches!(&first[..], [Output::Send(ToServer::Register(register))] if register.agent_name == "agent"));
+        let outputs = session.advance(now, offer("j"));
+        assert_eq!(outputs, [Output::Close { why: "want the reply to the registration first, got an offer".into() }]);
+        let outputs = session.advance(now + REGISTER_WITHIN, Input::TimeUp);
+        assert!(matches!(&outputs[..], [Output::Close { why }] if why.contains("10s")), "{outputs:?}");
+    }
+
+    #[test]
+    fn an_offer_is_answered_in_time_whatever_the_agent_does() {
+        let now = Instant::now();
+        let mut session = up(now);
+        assert!(matches!(&session.advance(now, offer("j"))[..], [Output::Offer(_)]));
+        assert_eq!(session.wake_at(), Some(now + ANSWER_WITHIN));
+        let late = session.advance(now + ANSWER_WITHIN, Input::TimeUp);
+        assert_eq!(late[0], refuse("j", false));
+        let outputs = session.advance(now + ANSWER_WITHIN, accepted("j"));
+        assert_eq!(outputs, [Output::Withdraw { job: "j".into(), why: "it was accepted too late" }]);
+    }
+
+    #[test]
+    fn an_assignment_that_comes_too_late_is_reported_as_failed() {
+        let now = Instant::now();
+        let mut session = up(now);
+        session.advance(now, offer("j"));
+        session.advance(now, accepted("j"));
+        let later = now + ASSIGNMENT_WITHIN;
+        let late = session.advance(later, Input::TimeUp);
+        assert!(late.contains(&Output::Withdraw { job: "j".into(), why: "its assignment did not come in time" }));
+        let outputs = session.advance(later, assignment("j"));
+        assert_eq!(reports(&outputs), [("j".into(), proto::JobStatus::JsFailed as i32)]);
+    }
+
+    #[test]
+    fn a_drain_is_announced_at_once_and_takes_no_more_offers() {
+        let now = Instant::now();
+        let mut session = up(now);
+        let outputs = session.advance(now, Input::Drain);
+        let [Output::Send(ToServer::UpdateWorker(status))] = &outputs[..] else { panic!("{outputs:?}") };
+        assert_eq!((status.status, status.draining), (Some(proto::WorkerStatus::WsFull as i32), true));
+        assert_eq!(session.advance(now, offer("j")), [refuse("j", false)]);
+    }
+
+    #[test]
+    fn the_load_stays_below_what_the_server_takes_for_full_until_it_is() {
+        let now = Instant::now();
+        let mut session = up(now);
+        let mut load = |share| match &session.advance(now, Input::Load(share))[..] {
+            [Output::Send(ToServer::UpdateWorker(status))] => Some((status.load, status.status.unwrap())),
+            [] => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(load(0.01), None, "too little to tell");
+        assert_eq!(load(0.5), Some((0.35, 0)));
+        assert!(load(0.999).unwrap().0 < SERVER_FULL);
+        assert_eq!(load(1.0), Some((SERVER_FULL, 1)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Connect,
+        Register,
+        Disconnect,
+        Offer(usize),
+        Accept(usize),
+        Refuse(usize),
+        Assign(usize),
+        Terminate(usize),
+        End(usize),
+        Wait(u64),
+        Drain,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => Just(Step::Connect), 3 => Just(Step::Register), 1 => Just(Step::Disconnect),
+            4 => (0..4_usize).prop_map(Step::Offer), 4 => (0..4_usize).prop_map(Step::Accept),
+            1 => (0..4_usize).prop_map(Step::Refuse), 4 => (0..4_usize).prop_map(Step::Assign),
+            1 => (0..4_usize).prop_map(Step::Terminate), 3 => (0..4_usize).prop_map(Step::End),
+            1 => (0..9_000_u64).prop_map(Step::Wait), 1 => Just(Step::Drain),
+        ]
+    }
+
+    /// The other half of a session: what a worker holds, and what a server has heard.
+    #[derive(Default)]
+    struct Shell {
+        deciding: HashSet<String>,
+        held: HashSet<String>,
+        running: HashSet<String>,
+        ended: Vec<String>,
+        heard: Vec<String>,
+    }
+
+    impl Shell {
+        fn take(&mut self, outputs: Vec<Output>) -> Result<(), TestCaseError> {
+            for output in outputs {
+                match output {
+                    Output::Offer(job) => prop_assert!(self.deciding.insert(job.id)),
+                    Output::Launch { job } => {
+                        prop_assert!(self.held.remove(&job), "{} was launched and not held", job);
+                        prop_assert!(self.running.insert(job));
+                    }
+                    Output::Withdraw { job, .. } => drop(self.held.remove(&job)),
+                    // Of an assignment that nobody waited for there is a report too.
+                    Output::Send(ToServer::UpdateJob(report))
+                        if report.status != proto::JobStatus::JsRunning as i32
+                            && self.ended.contains(&report.job_id) =>
+                    {
+                        self.heard.push(report.job_id);
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_accepted_job_is_launched_or_let_go_and_each_end_is_told_once(steps in proptest::collection::vec(step(), 0..80)) {
+            let mut now = Instant::now();
+            let (mut session, mut shell) = (session(now), Shell::default());
+            let mut generation = [0_u32; 4];
+            for step in steps {
+                let id = |n: usize| format!("{n}-{}", generation[n]);
+                let input = match step {
+                    Step::Connect => Input::Connected,
+                    Step::Register => register(),
+                    Step::Disconnect => Input::Disconnected,
+                    Step::Offer(n) if !shell.deciding.contains(&id(n)) => offer(&id(n)),
+                    Step::Accept(n) if shell.deciding.remove(&id(n)) => {
+                        shell.held.insert(id(n));
+                        accepted(&id(n))
+                    }
+                    Step::Refuse(n) if shell.deciding.remove(&id(n)) => {
+                        Input::Answered { job: id(n), answer: Answer::Refused { terminate: false } }
+                    }
+                    Step::Assign(n) => assignment(&id(n)),
+                    Step::Terminate(n) => frame(FromServer::Termination(proto::JobTermination { job_id: id(n) })),
+                    Step::End(n) if shell.running.remove(&id(n)) => {
+                        let job = id(n);
+                        shell.ended.push(job.clone());
+                        // An id is not used twice.
+                        generation[n] += 1;
+                        Input::Ended { job, end: End::Success }
+                    }
+                    Step::Wait(millis) => {
+                        now += Duration::from_millis(millis);
+                        Input::TimeUp
+                    }
+                    Step::Drain => Input::Drain,
+                    Step::Offer(_) | Step::Accept(_) | Step::Refuse(_) | Step::End(_) => continue,
+                };
+                shell.take(session.advance(now, input))?;
+            }
+            shell.take(session.advance(now, Input::Disconnected))?;
+            prop_assert!(shell.held.is_empty(), "{:?} are held for nobody", shell.held);
+            shell.take(session.advance(now, Input::Connected))?;
+            shell.take(session.advance(now, register()))?;
+            prop_assert_eq!(session.jobs(), shell.running.len());
+            shell.ended.sort();
+            shell.heard.sort();
+            prop_assert_eq!(shell.ended, shell.heard);
+        }
     }
 }
