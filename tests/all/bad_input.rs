@@ -136,7 +136,7 @@ fn flags_that_contradict_each_other() {
     usage(&["--no-such-flag"], "unexpected argument");
     let agent = guest("randomness");
     let without = wasm_worker(["run", agent.to_str().unwrap()]).done();
-    without.fails_with(2, &["the URL of the LiveKit server (`--url`) is missing", "hint: pass `--job`"]);
+    without.fails_with(2, &["the URL of the LiveKit server (`--url`) is missing", "or pass `--job`"]);
     wasm_worker(["run", agent.to_str().unwrap(), "--count", "2"]).done().fails_with(2, &["--job"]);
     wasm_worker(["explain", "exploded"]).done().fails_with(2, &["exploded", "completed"]);
 }
