@@ -84,6 +84,10 @@ pub struct Config {
     pub compile_memory_bytes: usize,
     /// Jobs that a worker has at once.
     pub max_jobs: usize,
+    /// Share of the cores in use at which a worker takes no more jobs.
+    pub load_threshold: Option<f64>,
+    /// How often a worker logs its load.
+    pub load_log: Option<Duration>,
     /// How long a worker that is stopped waits for its jobs before it asks them to stop.
     pub drain_timeout: Duration,
     /// Attempts to reach the server before a worker gives up.
@@ -180,6 +184,16 @@ pub const SETTINGS: &[Setting] = &[
         size(v).map(|s| c.compile_memory_bytes = s)
     }),
     setting!("max-jobs", "1000", "COUNT", "Jobs that a worker has at once", |c, v| count(v).map(|n| c.max_jobs = n)),
+    setting!(
+        "load-threshold",
+        "0.75",
+        "SHARE",
+        "Share of the cores in use at which a worker takes no more jobs, above 0 to 1; `none`: it does not matter",
+        |c, v| or_none(v, share).map(|s| c.load_threshold = s)
+    ),
+    setting!("load-log", "none", "TIME", "How often a worker logs its load", |c, v| {
+        or_none(v, duration).map(|d| c.load_log = d)
+    }),
     setting!("drain-timeout", "1h", "TIME", "Wait of a stopped worker before it asks its jobs to stop", |c, v| {
         duration(v).map(|d| c.drain_timeout = d)
     }),
@@ -356,6 +370,8 @@ impl Default for Config {
             compile_timeout: Duration::ZERO,
             compile_memory_bytes: 0,
             max_jobs: 0,
+            load_threshold: None,
+            load_log: None,
             drain_timeout: Duration::ZERO,
             max_retry: 0,
             cache_dir: PathBuf::new(),
@@ -412,6 +428,13 @@ fn fuel(text: &str) -> Result<u64, String> {
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "want a whole number above zero".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "want a number above 0, up to 1".into())
 }
 
 /// `1 fault`, `2 faults`.

@@ -64,6 +64,8 @@ pub enum Event {
         agent: String,
         /// Its jobs, those that are still being decided on too.
         jobs: usize,
+        /// Share of the cores in use.
+        cpu: f64,
     },
     /// It has room again.
     #[serde(rename = "worker.available")]
@@ -72,6 +74,8 @@ pub enum Event {
         agent: String,
         /// Its jobs.
         jobs: usize,
+        /// Share of the cores in use.
+        cpu: f64,
     },
     /// It takes no more jobs, and waits for those that run.
     #[serde(rename = "worker.draining")]
@@ -221,10 +225,9 @@ impl Event {
             Self::WorkerRegistered { agent, worker, server } => {
                 tracing::info!(target: "host", agent, worker, server, "{name}");
             }
-            Self::WorkerFull { agent, jobs } => tracing::warn!(target: "host", agent, jobs, "{name}"),
-            Self::WorkerAvailable { agent, jobs } | Self::WorkerDraining { agent, jobs } => {
-                tracing::info!(target: "host", agent, jobs, "{name}");
-            }
+            Self::WorkerFull { agent, jobs, cpu } => tracing::warn!(target: "host", agent, jobs, cpu, "{name}"),
+            Self::WorkerAvailable { agent, jobs, cpu } => tracing::info!(target: "host", agent, jobs, cpu, "{name}"),
+            Self::WorkerDraining { agent, jobs } => tracing::info!(target: "host", agent, jobs, "{name}"),
             Self::WorkerDrained { agent, cut_short } => tracing::info!(target: "host", agent, cut_short, "{name}"),
             Self::LinkLost { agent, why, retry_ms } => tracing::warn!(target: "host", agent, why, retry_ms, "{name}"),
             Self::OfferRefused { agent, job, reason, detail, terminate } => {

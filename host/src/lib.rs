@@ -8,6 +8,7 @@
 //! config      file + env + flags → checked Config, all faults at once
 //! worker      start → serve → drain → stop
 //! livekit     the link as a worker: session (pure), link (the socket), reconnect (pure), wire
+//! load        what the one figure is made of: jobs and CPU
 //! agent       one loaded agent: source, cargo, load, prewarm (snapshot), compile, artifact (cached), pool
 //! job         the life of a job, in order: admission, instance, limits, run, supervisor, teardown, verdict
 //! hostcalls   one file per interface a guest may import
@@ -39,5 +40,6 @@ pub mod events;
 mod hostcalls;
 pub mod job;
 mod livekit;
+mod load;
 pub mod runtimes;
 mod worker;

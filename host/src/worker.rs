@@ -12,7 +12,7 @@ use livekit_protocol as proto;
 use proto::worker_message::Message as ToServer;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 
 use crate::agent::{Accepted, Agent, JobHandle};
 use crate::config::Config;
@@ -25,6 +25,8 @@ use crate::job::verdict::Class;
 use crate::livekit::link::{Link, News, Server};
 use crate::livekit::session::{Answer, End, Input, Output, Registration, Session};
 use crate::livekit::wire::job_info;
+use crate::load::cpu::{CpuMonitor, SAMPLE_EVERY};
+use crate::load::{Load, Sample};
 
 /// Of the 2 s that an offer may take; the rest is the agent's.
 const ROOM_WITHIN: Duration = Duration::from_millis(800);
@@ -52,7 +54,12 @@ pub(crate) struct Worker {
     link: Link,
     control: Handle,
     room: Arc<Semaphore>,
-    jobs_max: usize,
+    load: Load,
+    monitor: CpuMonitor,
+    /// As it was last sampled.
+    cpu: f64,
+    load_log: Option<Duration>,
+    logged: Instant,
     /// Accepted, and not assigned yet.
     accepted: HashMap<String, (Accepted, OwnedSemaphorePermit)>,
     running: HashMap<String, JobHandle>,
@@ -85,6 +92,7 @@ impl Worker {
         server: Server,
         registration: Registration,
         config: &Config,
+        cores: Option<f64>,
         control: Handle,
     ) -> (Self, Queue) {
         let (sender, from_jobs) = mpsc::channel(QUEUE);
@@ -101,7 +109,11 @@ impl Worker {
             link: Link::new(server, config.max_retry),
             control,
             room: Arc::new(Semaphore::new(config.max_jobs)),
-            jobs_max: config.max_jobs,
+            load: Load::new(config.max_jobs, config.load_threshold),
+            monitor: CpuMonitor::new(cores),
+            cpu: 0.0,
+            load_log: config.load_log,
+            logged: Instant::now(),
             accepted: HashMap::new(),
             running: HashMap::new(),
             sender,
@@ -116,6 +128,9 @@ impl Worker {
     /// Serve until a drain is over. The first `stop` begins it, the second kills what still runs.
     pub(crate) async fn serve(mut self, queue: Queue, mut stop: mpsc::Receiver<()>) -> Served {
         let Queue(mut from_jobs) = queue;
+        let mut samples = tokio::time::interval(SAMPLE_EVERY);
+        // One that comes late is not made up for: it would compare with a moment ago.
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_over() {
             let wake = self.wake_at();
             let wake = async {
@@ -131,6 +146,7 @@ impl Worker {
                 Some(report) = from_jobs.recv() => self.hear(report).await,
                 news = self.link.news() => self.take(news).await,
                 () = wake => self.time_up().await,
+                _ = samples.tick() => self.sample().await,
             }
         }
         let cut_short = self.draining.as_ref().map_or(0, |drain| drain.cut_short);
@@ -287,21 +303,33 @@ impl Worker {
         sent.unwrap_or(Ok(()))
     }
 
+    async fn sample(&mut self) {
+        let now = Instant::now();
+        self.cpu = self.monitor.sample(now);
+        self.perform(Vec::new()).await;
+        if self.load_log.is_some_and(|every| self.logged + every <= now) {
+            self.logged = now;
+            let sample = Sample { cpu: self.cpu, jobs: self.session.jobs() };
+            let (load, cores) = (self.load.of(sample), self.monitor.cores());
+            let (cpu, cores, load) = (format!("{:.2}", self.cpu), format!("{cores:.1}"), format!("{load:.2}"));
+            tracing::info!(target: "host", agent = self.name, cpu, cores, jobs = sample.jobs, load, "worker.load");
+        }
+    }
+
     fn load_changed(&mut self) -> Vec<Output> {
         let jobs = self.session.jobs();
-        let full = jobs >= self.jobs_max;
+        let load = self.load.of(Sample { cpu: self.cpu, jobs });
+        let full = load >= 1.0;
         if full != self.full {
             self.full = full;
-            let agent = self.name.clone();
-            self.events.publish(&if full {
-                Event::WorkerFull { agent, jobs }
-            } else {
-                Event::WorkerAvailable { agent, jobs }
+            let (agent, cpu) = (self.name.clone(), self.cpu);
+            self.events.publish(&match full {
+                true => Event::WorkerFull { agent, jobs, cpu },
+                false => Event::WorkerAvailable { agent, jobs, cpu },
             });
         }
-        #[expect(clippy::cast_precision_loss, reason = "a share for the server")]
-        let load = jobs as f32 / self.jobs_max as f32;
-        self.session.advance(Instant::now(), Input::Load(load))
+        #[expect(clippy::cast_possible_truncation, reason = "a share for the server")]
+        self.session.advance(Instant::now(), Input::Load(load as f32))
     }
 
     /// Ask the agent, once there is room, and tell this worker.
@@ -310,11 +338,19 @@ impl Worker {
             (self.agent.clone(), self.events.clone(), self.room.clone(), self.sender.clone());
         let info = JobInfo { agent_name: self.name.clone(), ..job_info(job) };
         let offer = Offer { info, participants: Vec::new(), script: Arc::default() };
+        let busy = self.load.is_busy().then_some(self.cpu);
         self.control.spawn(async move {
             let job = offer.info.id.clone();
-            let outcome = match timeout(ROOM_WITHIN, room.acquire_owned()).await {
-                Ok(Ok(permit)) => agent.decide(offer, &events).await.map(|accepted| (accepted, permit)),
-                Ok(Err(_)) | Err(_) => Err(full(offer.info, &events)),
+            let outcome = match (busy, timeout(ROOM_WITHIN, room.acquire_owned()).await) {
+                (Some(cpu), _) => {
+                    let detail = format!("{:.0} % of the cores are in use, past `load-threshold`", cpu * 100.0);
+                    Err(refuse(offer.info, Refusal::LOAD, detail, &events))
+                }
+                (None, Ok(Ok(permit))) => agent.decide(offer, &events).await.map(|accepted| (accepted, permit)),
+                (None, Ok(Err(_)) | Err(_)) => {
+                    let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
+                    Err(refuse(offer.info, Refusal::FULL, detail, &events))
+                }
             };
             drop(sender.send(FromJob::Decided { job, outcome }).await);
         });
@@ -349,11 +385,9 @@ impl Worker {
 /// What the tasks of jobs report to.
 pub(crate) struct Queue(mpsc::Receiver<FromJob>);
 
-fn full(job: JobInfo, events: &Events) -> Refusal {
-    let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
-    let refusal = Refusal { reason: Refusal::FULL, detail: detail.clone(), terminate: false, verdict: None };
-    let (agent, job, reason) = (job.agent_name, job.id, refusal.reason);
-    events.publish(&Event::OfferRefused { agent, job, reason, detail, terminate: false });
+fn refuse(job: JobInfo, reason: &'static str, detail: String, events: &Events) -> Refusal {
+    let refusal = Refusal { reason, detail: detail.clone(), terminate: false, verdict: None };
+    events.publish(&Event::OfferRefused { agent: job.agent_name, job: job.id, reason, detail, terminate: false });
     refusal
 }
 

@@ -38,9 +38,17 @@ pub(crate) struct ServeFlags {
     /// Deployment to take dispatches of
     #[arg(long, value_name = "NAME", env = "LIVEKIT_AGENT_DEPLOYMENT", default_value = "", hide_default_value = true)]
     deployment: String,
+    /// Cores to count on, in parts, where the cgroup does not say
+    #[arg(long, value_name = "CORES", env = "NUM_CPUS", value_parser = cores)]
+    cores: Option<f64>,
     /// What there is a job for
     #[arg(long, value_enum, value_name = "TYPE", default_value = "room")]
     job_type: JobType,
+}
+
+fn cores(text: &str) -> Result<f64, String> {
+    let cores = text.parse().ok().filter(|cores: &f64| cores.is_finite() && *cores > 0.0);
+    cores.ok_or_else(|| "want a number above 0, such as 2 or 0.5".into())
 }
 
 impl ServeFlags {
@@ -85,8 +93,10 @@ pub(crate) fn run(flags: ServeFlags, source: source::Source, config: &Config) ->
         let events = Arc::new(Events::open(&config.events)?);
         let cache = open_cache(config);
         let agent = Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler()), &events).await?;
+        let cores = flags.cores;
         let registration = flags.registration(agent.name());
-        let (worker, queue) = Worker::new(agent, events, server, registration, config, runtimes.control().clone());
+        let (worker, queue) =
+            Worker::new(agent, events, server, registration, config, cores, runtimes.control().clone());
         Ok::<_, Failure>(worker.serve(queue, stop).await)
     });
     runtimes.shut_down();

@@ -58,6 +58,8 @@ impl Refusal {
     pub const DECIDE_FAILED: &'static str = "decide-failed";
     /// It was accepted, and then not assigned.
     pub const WITHDRAWN: &'static str = "withdrawn";
+    /// The machine has too much to do already.
+    pub const LOAD: &'static str = "load";
     /// There was no room in time.
     pub const FULL: &'static str = "full";
 
