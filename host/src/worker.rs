@@ -30,8 +30,8 @@ use crate::load::{Load, Sample};
 
 /// Of the 2 s that an offer may take; the rest is the agent's.
 const ROOM_WITHIN: Duration = Duration::from_millis(800);
-/// For reports that a lost connection holds up.
-const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+/// For reports that a lost connection holds up: the longest pause between two attempts, and the attempt.
+const FLUSH_WITHIN: Duration = Duration::from_secs(20);
 /// Decisions and ends that wait for their turn; more of them wait where they are.
 const QUEUE: usize = 1_024;
 
@@ -79,10 +79,29 @@ enum FromJob {
 struct Drain {
     /// When jobs are asked to stop.
     until: Instant,
-    asked: bool,
+    stage: Stage,
     cut_short: usize,
     /// When nothing ran any more.
     idle: Option<Instant>,
+}
+
+/// What a drain does with the jobs that run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Wait,
+    Ask,
+    Kill,
+}
+
+impl Stage {
+    /// Also for a job that was assigned just before.
+    fn apply(self, job: &JobHandle) {
+        match self {
+            Self::Wait => {}
+            Self::Ask => job.stop(StopBy::Drain, "the worker is being stopped"),
+            Self::Kill => job.kill(),
+        }
+    }
 }
 
 impl Worker {
@@ -150,6 +169,9 @@ impl Worker {
             }
         }
         let cut_short = self.draining.as_ref().map_or(0, |drain| drain.cut_short);
+        for job in self.session.undelivered() {
+            tracing::error!(target: "host", agent = self.name, job, "the server does not know that this job has ended");
+        }
         self.link.close().await;
         self.events.publish(&Event::WorkerDrained { agent: self.name.clone(), cut_short });
         Served { cut_short, gave_up: self.gave_up }
@@ -167,40 +189,47 @@ impl Worker {
     fn wake_at(&self) -> Option<Instant> {
         let drain = self.draining.as_ref().and_then(|drain| match drain.idle {
             Some(idle) => Some(idle + FLUSH_WITHIN),
-            None => (!drain.asked).then_some(drain.until),
+            None => (drain.stage == Stage::Wait).then_some(drain.until),
         });
         self.session.wake_at().into_iter().chain(drain).min()
     }
 
     async fn stop(&mut self) {
-        match &mut self.draining {
-            None => self.drain().await,
-            Some(drain) => {
-                drain.asked = true;
-                drain.cut_short = drain.cut_short.max(self.running.len());
-                self.running.values().for_each(JobHandle::kill);
-            }
+        if self.draining.is_some() {
+            self.cut_short(Stage::Kill);
+            return;
+        }
+        let outputs = self.drain();
+        self.perform(outputs).await;
+    }
+
+    fn drain(&mut self) -> Vec<Output> {
+        let now = Instant::now();
+        self.draining = Some(Drain { until: now + self.drain_timeout, stage: Stage::Wait, cut_short: 0, idle: None });
+        self.events.publish(&Event::WorkerDraining { agent: self.name.clone(), jobs: self.running.len() });
+        self.session.advance(now, Input::Drain)
+    }
+
+    fn cut_short(&mut self, stage: Stage) {
+        if let Some(drain) = self.draining.as_mut().filter(|drain| drain.stage < stage) {
+            drain.stage = stage;
+            drain.cut_short = drain.cut_short.max(self.running.len());
+            self.running.values().for_each(|job| stage.apply(job));
         }
     }
 
-    async fn drain(&mut self) {
-        let until = Instant::now() + self.drain_timeout;
-        self.draining = Some(Drain { until, asked: false, cut_short: 0, idle: None });
-        self.events.publish(&Event::WorkerDraining { agent: self.name.clone(), jobs: self.running.len() });
-        self.feed(Input::Drain).await;
-    }
-
     async fn time_up(&mut self) {
-        if let Some(drain) = self.draining.as_mut().filter(|drain| !drain.asked && drain.until <= Instant::now()) {
-            drain.asked = true;
-            drain.cut_short = self.running.len();
-            self.running.values().for_each(|job| job.stop(StopBy::Drain, "the worker is being stopped"));
+        if self.draining.as_ref().is_some_and(|drain| drain.until <= Instant::now()) {
+            self.cut_short(Stage::Ask);
         }
         self.feed(Input::TimeUp).await;
     }
 
     async fn hear(&mut self, report: FromJob) {
         match report {
+            FromJob::Decided { job, outcome: Ok(_) } if !self.session.is_deciding(&job) => {
+                self.withdrawn(job, "it was accepted too late");
+            }
             FromJob::Decided { job, outcome: Ok((accepted, permit)) } => {
                 let answer = Answer::Accepted(Box::new(accepted.acceptance.clone()));
                 self.accepted.insert(job.clone(), (accepted, permit));
@@ -238,9 +267,7 @@ impl Worker {
                 self.gave_up = Some(why);
                 let mut outputs = self.session.advance(now, Input::Disconnected);
                 if self.draining.is_none() {
-                    self.draining =
-                        Some(Drain { until: now + self.drain_timeout, asked: false, cut_short: 0, idle: None });
-                    outputs.extend(self.session.advance(now, Input::Drain));
+                    outputs.extend(self.drain());
                 }
                 outputs
             }
@@ -271,7 +298,9 @@ impl Worker {
         match output {
             Output::Send(message) => return self.send(message).await,
             Output::Ping => return self.link.ping().await,
-            Output::Close { why } => return Err(self.link.lost(why)),
+            // It may be gone meanwhile, and one loss is not to count twice.
+            Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
+            Output::Close { .. } => {}
             Output::Offer(job) => self.offer(&job),
             Output::Launch { job } => self.launch(job),
             Output::Withdraw { job, why } => self.withdraw(job, why),
@@ -341,16 +370,14 @@ impl Worker {
         let busy = self.load.is_busy().then_some(self.cpu);
         self.control.spawn(async move {
             let job = offer.info.id.clone();
-            let outcome = match (busy, timeout(ROOM_WITHIN, room.acquire_owned()).await) {
-                (Some(cpu), _) => {
-                    let detail = format!("{:.0} % of the cores are in use, past `load-threshold`", cpu * 100.0);
-                    Err(refuse(offer.info, Refusal::LOAD, detail, &events))
-                }
-                (None, Ok(Ok(permit))) => agent.decide(offer, &events).await.map(|accepted| (accepted, permit)),
-                (None, Ok(Err(_)) | Err(_)) => {
-                    let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
-                    Err(refuse(offer.info, Refusal::FULL, detail, &events))
-                }
+            let outcome = if let Some(cpu) = busy {
+                let detail = format!("{:.0} % of the cores are in use, past `load-threshold`", cpu * 100.0);
+                Err(refuse(offer.info, Refusal::LOAD, detail, &events))
+            } else if let Ok(Ok(permit)) = timeout(ROOM_WITHIN, room.acquire_owned()).await {
+                agent.decide(offer, &events).await.map(|accepted| (accepted, permit))
+            } else {
+                let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
+                Err(refuse(offer.info, Refusal::FULL, detail, &events))
             };
             drop(sender.send(FromJob::Decided { job, outcome }).await);
         });
@@ -359,6 +386,10 @@ impl Worker {
     fn launch(&mut self, job: String) {
         let Some((accepted, permit)) = self.accepted.remove(&job) else { return };
         let running = accepted.launch();
+        if let Some(drain) = self.draining.as_mut().filter(|drain| drain.stage > Stage::Wait) {
+            drain.cut_short += 1;
+            drain.stage.apply(&running.handle());
+        }
         self.running.insert(job.clone(), running.handle());
         let sender = self.sender.clone();
         self.control.spawn(async move {
@@ -371,14 +402,18 @@ impl Worker {
     fn withdraw(&mut self, job: String, why: &str) {
         // While the agent decides there is nothing yet to let go of.
         if self.accepted.remove(&job).is_some() {
-            self.events.publish(&Event::OfferRefused {
-                agent: self.name.clone(),
-                job,
-                reason: Refusal::WITHDRAWN,
-                detail: why.to_owned(),
-                terminate: false,
-            });
+            self.withdrawn(job, why);
         }
+    }
+
+    fn withdrawn(&self, job: String, why: &str) {
+        self.events.publish(&Event::OfferRefused {
+            agent: self.name.clone(),
+            job,
+            reason: Refusal::WITHDRAWN,
+            detail: why.to_owned(),
+            terminate: false,
+        });
     }
 }
 

@@ -410,7 +410,7 @@ fn a_server_that_is_not_there_or_refuses_is_given_up() {
         let gone = Server::bind().await.0.local_addr().unwrap();
         let worker = start(&format!("ws://{gone}"), "echo", &["--max-retry", "2"]);
         let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
-        done.fails_with(1, &["the server cannot be reached: ", "refused", "hint: check LIVEKIT_URL"]);
+        done.fails_with(1, &["no connection to the server: ", "refused", "hint: check LIVEKIT_URL"]);
         assert_eq!(done.stderr.matches("link.lost").count(), 3, "{}", done.stderr);
 
         let server = Server::bind().await;
@@ -424,6 +424,51 @@ fn a_server_that_is_not_there_or_refuses_is_given_up() {
 }
 
 #[test]
+fn a_job_assigned_during_a_drain_is_stopped_with_the_others() {
+    run(async {
+        let server = Server::bind().await;
+        let worker = server.worker("obedient", &["--drain-timeout", "100ms"]);
+        let mut peer = server.registered().await;
+        peer.offer("AJ_1").await;
+        assert!(peer.answer().await.available);
+        worker.signal(Signal::TERM);
+        peer.status(true).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        peer.assign("AJ_1").await;
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsRunning);
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 130, "{}", done.stderr);
+        assert!(done.stderr.contains("code=drained"), "{}", done.stderr);
+    });
+}
+
+#[test]
+fn a_machine_that_is_busy_is_full() {
+    run(async {
+        let server = Server::bind().await;
+        let flags = ["--load-threshold", "0.000001", "--load-log", "100ms"];
+        let worker = server.worker("obedient", &flags);
+        let mut peer = server.registered().await;
+        // Whatever the machine does, it does something.
+        peer.status(true).await;
+        peer.offer("AJ_1").await;
+        let answer = peer.answer().await;
+        assert!(!answer.available && !answer.terminate, "{answer:?}");
+        let done = stopped(worker, peer).await;
+        for part in ["reason=\"load\"", "past `load-threshold`", "worker.load"] {
+            assert!(done.stderr.contains(part), "`{part}` is missing in:\n{}", done.stderr);
+        }
+    });
+}
+
+#[test]
+fn the_variables_of_a_server_do_not_keep_a_job_from_running_here() {
+    let call = crate::harness::run_guest("echo", []).env("LIVEKIT_URL", "ws://nowhere").env("NUM_CPUS", "many");
+    assert_eq!(call.done().exit, 0);
+}
+
+#[test]
 fn what_is_missing_is_said() {
     let guest = guest("echo");
     let run = |flags: &[&'static str]| wasm_worker(["run", guest.to_str().unwrap()]).args(flags.iter().copied()).done();
@@ -431,6 +476,8 @@ fn what_is_missing_is_said() {
     run(&["--url", "ws://x", "--api-key", "k"]).fails_with(2, &["the API secret (`--api-secret`) is missing"]);
     let with = |url| run(&["--url", url, "--api-key", "k", "--api-secret", "s"]);
     with("localhost").fails_with(2, &["the server's URL `localhost` is not usable: want ws://"]);
+    let cores = ["--url", "ws://x", "--api-key", "k", "--api-secret", "s", "--cores", "0"];
+    run(&cores).fails_with(2, &["`0` cores are not usable"]);
     run(&["--deployment", "a_b"]).fails_with(2, &["the deployment `a_b` is not usable"]);
 }
 

@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use wasmtime::component::Component;
@@ -97,6 +97,8 @@ impl Compiler {
             cpu.to_string(),
         ]);
         // Its environment is the worker's business, and holds its secrets.
+        // A Ctrl-C of the terminal is the worker's to handle.
+        command.process_group(0);
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn()
     }
@@ -150,18 +152,33 @@ fn load(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {
 /// The other side: what the verb `compile` does, in the process that was started.
 ///
 /// # Errors
-/// When there is no component to read, or it cannot be compiled; in words.
-pub(crate) fn serve(task: Task) -> Result<(), String> {
+/// When the component cannot be compiled, or something of ours fails.
+pub(crate) fn serve(task: Task) -> Result<(), ServeError> {
     let Task { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds } = task;
-    let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
-    let limited = setrlimit(Resource::Data, limit(memory_bytes as u64))
-        .and_then(|()| setrlimit(Resource::Cpu, limit(cpu_seconds)))
-        .and_then(|()| setrlimit(Resource::Core, limit(0)));
-    limited.map_err(|error| format!("no limits: {error}"))?;
+    limit(Resource::Data, memory_bytes as u64)?;
+    limit(Resource::Cpu, cpu_seconds)?;
+    limit(Resource::Core, 0)?;
     let mut component = Vec::new();
-    io::stdin().read_to_end(&mut component).map_err(|error| error.to_string())?;
+    io::stdin().read_to_end(&mut component)?;
     let settings = EngineSettings { slots: 1, memory_bytes: job_memory_bytes, stack_bytes };
-    let engine = engine::for_compiling(settings).map_err(|error| chain(&error))?;
-    let code = engine.precompile_component(&component).map_err(|error| chain(&error))?;
-    io::stdout().write_all(&code).map_err(|error| error.to_string())
+    let engine = engine::for_compiling(settings).map_err(|error| ServeError::Engine(chain(&error)))?;
+    let code = engine.precompile_component(&component).map_err(|error| ServeError::Component(chain(&error)))?;
+    Ok(io::stdout().write_all(&code)?)
+}
+
+/// As low as this, or as low as it is already: nobody may raise it again.
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let most = Some(getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most)));
+    Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
+}
+
+/// No machine code was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("{0}")]
+    Component(String),
+    #[error("no engine to compile with: {0}")]
+    Engine(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Exit, say};
-use crate::agent::compile::{NOT_COMPILED, Task, serve};
+use crate::agent::compile::{NOT_COMPILED, ServeError, Task, serve};
 
 #[derive(Args)]
 pub(crate) struct CompileArgs {
@@ -18,9 +18,9 @@ pub(crate) fn run(args: &CompileArgs) -> Exit {
     let &CompileArgs { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds } = args;
     match serve(Task { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds }) {
         Ok(()) => Exit::Ok,
-        Err(why) => {
-            say(&why);
-            Exit::Agent
+        Err(error) => {
+            say(&error.to_string());
+            if matches!(error, ServeError::Component(_)) { Exit::Agent } else { Exit::Host }
         }
     }
 }

@@ -24,7 +24,7 @@ const DEPLOYMENT_BYTES_MAX: usize = 64;
 #[command(next_help_heading = "LiveKit")]
 pub(crate) struct ServeFlags {
     /// URL of the server, such as ws://localhost:7880
-    #[arg(long, value_name = "URL", env = "LIVEKIT_URL", conflicts_with = "job")]
+    #[arg(long, value_name = "URL", env = "LIVEKIT_URL")]
     url: Option<String>,
     /// API key
     #[arg(long, value_name = "KEY", env = "LIVEKIT_API_KEY", hide_env_values = true)]
@@ -39,16 +39,18 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "NAME", env = "LIVEKIT_AGENT_DEPLOYMENT", default_value = "", hide_default_value = true)]
     deployment: String,
     /// Cores to count on, in parts, where the cgroup does not say
-    #[arg(long, value_name = "CORES", env = "NUM_CPUS", value_parser = cores)]
-    cores: Option<f64>,
+    #[arg(long, value_name = "CORES", env = "NUM_CPUS")]
+    cores: Option<String>,
     /// What there is a job for
     #[arg(long, value_enum, value_name = "TYPE", default_value = "room")]
     job_type: JobType,
 }
 
-fn cores(text: &str) -> Result<f64, String> {
+fn cores(text: &str) -> Result<f64, Failure> {
     let cores = text.parse().ok().filter(|cores: &f64| cores.is_finite() && *cores > 0.0);
-    cores.ok_or_else(|| "want a number above 0, such as 2 or 0.5".into())
+    cores.ok_or_else(|| {
+        Failure::usage(format!("`{text}` cores are not usable: want a number above 0, such as 2 or 0.5"))
+    })
 }
 
 impl ServeFlags {
@@ -84,16 +86,21 @@ impl ServeFlags {
 pub(crate) fn run(flags: ServeFlags, source: source::Source, config: &Config) -> Result<Exit, Failure> {
     flags.check()?;
     let server = flags.server()?;
+    let cores = flags.cores.as_deref().map(cores).transpose()?;
     let runtimes = Runtimes::start()?;
     let served = runtimes.block_on(async {
-        let stop = signals()?;
+        let mut stop = signals()?;
         let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
         let settings = EngineSettings::for_jobs(jobs, config);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
         let cache = open_cache(config);
-        let agent = Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler()), &events).await?;
-        let cores = flags.cores;
+        let compiler = compiler();
+        let load = Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler), &events);
+        let agent = tokio::select! {
+            loaded = load => loaded?,
+            _ = stop.recv() => return Ok(Served { cut_short: 0, gave_up: None }),
+        };
         let registration = flags.registration(agent.name());
         let (worker, queue) =
             Worker::new(agent, events, server, registration, config, cores, runtimes.control().clone());
@@ -103,7 +110,7 @@ pub(crate) fn run(flags: ServeFlags, source: source::Source, config: &Config) ->
     match served? {
         Served { gave_up: Some(why), .. } => Err(Failure {
             exit: Exit::Host,
-            error: format!("the server cannot be reached: {why}").into(),
+            error: format!("no connection to the server: {why}").into(),
             hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET".into()),
         }),
         Served { cut_short: 0, .. } => Ok(Exit::Ok),

@@ -2,7 +2,8 @@
 //! `now` is an argument.
 //!
 //! Whatever the order in which things happen, each job that the agent accepts is launched once or withdrawn once, and the end
-//! of each job that was launched is reported once, on whichever connection there is by then.
+//! of each job that was launched is handed to a connection once, whichever there is by then. That the server has read it nobody
+//! says: the protocol has no receipt.
 //!
 //! Bounds: [`JOBS_MAX`] jobs known at once; an offer is answered within [`ANSWER_WITHIN`], an assignment awaited for
 //! [`ASSIGNMENT_WITHIN`], a silent server for [`SILENCE_MAX`].
@@ -171,6 +172,16 @@ impl Session {
         self.jobs.is_empty() && self.undelivered.is_empty()
     }
 
+    /// Somebody waits for the agent's answer. An answer to an older offer of the same job will do.
+    pub(crate) fn is_deciding(&self, job: &str) -> bool {
+        matches!(self.jobs.get(job), Some(Phase::Deciding { .. }))
+    }
+
+    /// Ends that no connection has taken.
+    pub(crate) fn undelivered(&self) -> impl Iterator<Item = &str> {
+        self.undelivered.iter().map(|report| report.job_id.as_str())
+    }
+
     /// The connection did not take this report.
     pub(crate) fn not_delivered(&mut self, report: proto::UpdateJobStatus) {
         if report.status != proto::JobStatus::JsRunning as i32 {
@@ -298,6 +309,10 @@ impl Session {
 
     fn answered(&mut self, now: Instant, job: String, answer: Answer) -> Vec<Output> {
         match (self.jobs.get_mut(&job), answer) {
+            (Some(Phase::Deciding { .. }), Answer::Accepted(_)) if self.draining => {
+                self.jobs.remove(&job);
+                vec![refuse(&job, false), Output::Withdraw { job, why: "the worker is being stopped" }]
+            }
             (Some(phase @ Phase::Deciding { .. }), Answer::Accepted(acceptance)) => {
                 *phase = Phase::Accepted { until: now + ASSIGNMENT_WITHIN };
                 vec![accept(job, &self.registration.agent_name, *acceptance)]
@@ -607,7 +622,8 @@ mod tests {
     /// The other half of a session: what a worker holds, and what a server has heard.
     #[derive(Default)]
     struct Shell {
-        deciding: HashSet<String>,
+        /// Answers that are still to come, one for each offer.
+        deciding: HashMap<String, u32>,
         held: HashSet<String>,
         running: HashSet<String>,
         ended: Vec<String>,
@@ -615,10 +631,16 @@ mod tests {
     }
 
     impl Shell {
+        fn decided(&mut self, job: &str) -> bool {
+            let Some(left) = self.deciding.get_mut(job).filter(|left| **left > 0) else { return false };
+            *left -= 1;
+            true
+        }
+
         fn take(&mut self, outputs: Vec<Output>) -> Result<(), TestCaseError> {
             for output in outputs {
                 match output {
-                    Output::Offer(job) => prop_assert!(self.deciding.insert(job.id)),
+                    Output::Offer(job) => *self.deciding.entry(job.id).or_default() += 1,
                     Output::Launch { job } => {
                         prop_assert!(self.held.remove(&job), "{} was launched and not held", job);
                         prop_assert!(self.running.insert(job));
@@ -650,12 +672,15 @@ mod tests {
                     Step::Connect => Input::Connected,
                     Step::Register => register(),
                     Step::Disconnect => Input::Disconnected,
-                    Step::Offer(n) if !shell.deciding.contains(&id(n)) => offer(&id(n)),
-                    Step::Accept(n) if shell.deciding.remove(&id(n)) => {
-                        shell.held.insert(id(n));
+                    Step::Offer(n) => offer(&id(n)),
+                    Step::Accept(n) if shell.decided(&id(n)) => {
+                        if !session.is_deciding(&id(n)) {
+                            continue;
+                        }
+                        prop_assert!(shell.held.insert(id(n)));
                         accepted(&id(n))
                     }
-                    Step::Refuse(n) if shell.deciding.remove(&id(n)) => {
+                    Step::Refuse(n) if shell.decided(&id(n)) => {
                         Input::Answered { job: id(n), answer: Answer::Refused { terminate: false } }
                     }
                     Step::Assign(n) => assignment(&id(n)),
@@ -672,7 +697,7 @@ mod tests {
                         Input::TimeUp
                     }
                     Step::Drain => Input::Drain,
-                    Step::Offer(_) | Step::Accept(_) | Step::Refuse(_) | Step::End(_) => continue,
+                    Step::Accept(_) | Step::Refuse(_) | Step::End(_) => continue,
                 };
                 shell.take(session.advance(now, input))?;
             }
