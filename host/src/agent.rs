@@ -181,9 +181,8 @@ pub struct Agent {
 pub struct Accepted {
     /// How the agent wants to appear in the room.
     pub acceptance: Acceptance,
-    control: Arc<Control>,
     launch: oneshot::Sender<Instant>,
-    end: oneshot::Receiver<Closed>,
+    running: Running,
 }
 
 impl Accepted {
@@ -191,7 +190,7 @@ impl Accepted {
     pub fn launch(self) -> Running {
         // Where the guests' runtime is gone, the end of the job says so.
         self.launch.send(Instant::now()).ok();
-        Running { control: self.control, closed: self.end }
+        self.running
     }
 }
 
@@ -278,7 +277,8 @@ impl Agent {
     /// # Errors
     /// When the agent refuses, or cannot decide.
     pub async fn offer(&self, offer: Offer, events: &Arc<Events>) -> Result<Running, Refusal> {
-        Ok(self.decide(offer, events).await?.launch())
+        let (_, running) = self.ask(offer, events, None).await?;
+        Ok(running)
     }
 
     /// Have the agent decide on a job. What it accepts holds its room until it is launched or dropped.
@@ -286,26 +286,42 @@ impl Agent {
     /// # Errors
     /// When the agent refuses, or cannot decide.
     pub async fn decide(&self, offer: Offer, events: &Arc<Events>) -> Result<Accepted, Refusal> {
+        let (launch, go) = oneshot::channel();
+        let (acceptance, running) = self.ask(offer, events, Some(go)).await?;
+        Ok(Accepted { acceptance, launch, running })
+    }
+
+    /// Admit a job, and run it: at once where there is nothing to wait for, so that it is not queued a second time.
+    async fn ask(
+        &self,
+        offer: Offer,
+        events: &Arc<Events>,
+        go: Option<oneshot::Receiver<Instant>>,
+    ) -> Result<(Acceptance, Running), Refusal> {
         let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
         let (admitted, answer) = oneshot::channel();
-        let (launch, go) = oneshot::channel();
         let (closed, end) = oneshot::channel();
         let (template, for_job) = (self.template.clone(), events.clone());
         self.template.engine.guests().spawn(async move {
-            match admit(template, offer).await {
-                Err(refusal) => drop(admitted.send(Err(refusal))),
-                Ok(job) => {
-                    // Whoever offered it may have given up meanwhile; then nobody runs a job that was counted as refused.
-                    let told = admitted.send(Ok((job.instance.control(), job.acceptance.clone())));
-                    if let (Ok(()), Ok(launched)) = (told, go.await) {
-                        drop(closed.send(supervise(job, launched, for_job).await));
-                    }
-                }
+            let job = match admit(template, offer).await {
+                Err(refusal) => return drop(admitted.send(Err(refusal))),
+                Ok(job) => job,
+            };
+            // Whoever offered it may have given up meanwhile; then nobody runs a job that was counted as refused.
+            if admitted.send(Ok((job.acceptance.clone(), job.instance.control()))).is_err() {
+                return;
+            }
+            let launched = match go {
+                None => Some(Instant::now()),
+                Some(go) => go.await.ok(),
+            };
+            if let Some(launched) = launched {
+                drop(closed.send(supervise(job, launched, for_job).await));
             }
         });
         let lost = || Refusal::of(Crash::Host("the task that ran the offer ended".into()));
         match answer.await.unwrap_or_else(|_| Err(lost())) {
-            Ok((control, acceptance)) => Ok(Accepted { acceptance, control, launch, end }),
+            Ok((acceptance, control)) => Ok((acceptance, Running { control, closed: end })),
             Err(refusal) => {
                 let Refusal { reason, detail, terminate, .. } = refusal.clone();
                 events.publish(&Event::OfferRefused { agent, job, reason, detail, terminate });

@@ -23,7 +23,7 @@ use wasm_worker::job::spec::JobSpec;
 use wasm_worker::job::teardown::Closed;
 use wasm_worker::job::verdict::Code;
 use wasm_worker_fuzz::core_guest;
-use wasmtime::{Engine, Instance, Module, Store, TypedFunc};
+use wasmtime::{Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store, TypedFunc};
 
 const RATE_FOR: Duration = Duration::from_secs(3);
 const KILLS: usize = 200;
@@ -40,6 +40,7 @@ fn main() {
     starts_and_rates();
     kill_lags();
     cost_of_limits();
+    reservations();
     waiting_jobs();
 }
 
@@ -183,10 +184,13 @@ impl Work {
     fn new(text: &str, configure: fn(&mut wasmtime::Config)) -> Self {
         let mut config = wasmtime::Config::new();
         configure(&mut config);
-        let engine = Engine::new(&config).unwrap();
-        let mut store = Store::new(&engine, ());
+        Self::on(&Engine::new(&config).unwrap(), text)
+    }
+
+    fn on(engine: &Engine, text: &str) -> Self {
+        let mut store = Store::new(engine, ());
         store.set_epoch_deadline(u64::MAX >> 1);
-        let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let module = Module::new(engine, wat::parse_str(text).unwrap()).unwrap();
         let instance = Instance::new(&mut store, &module, &[]).unwrap();
         let run = instance.get_typed_func(&mut store, "run").unwrap();
         Self { store, run }
@@ -227,10 +231,78 @@ fn cost_of_limits() {
     println!("both, median of the four: {:.2}x", (both[1] + both[2]) / 2.0);
 }
 
-fn resident_kilobytes() -> u64 {
+/// Reads and writes all over 4 MiB.
+const WALK: &str = r#"(module (memory 64)
+  (func (export "run") (local $at i32) (local $left i32)
+    (local.set $left (i32.const 10000000))
+    (loop $more
+      (local.set $at (i32.and (i32.add (i32.mul (local.get $at) (i32.const 5)) (i32.const 4100)) (i32.const 4194300)))
+      (i32.store (local.get $at) (i32.add (i32.load (local.get $at)) (i32.const 1)))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $more (local.get $left)))))"#;
+
+/// A page of data at 1 MiB, as programs of LLVM's have it.
+const PROGRAM: &str = r#"(module (memory 18) (data (i32.const 1048576) "data"))"#;
+
+const MEMORY_BYTES_MAX: usize = 128 << 20;
+const RESERVED: u32 = 1_000;
+
+/// Reserved addresses and guard behind a memory, in bytes.
+const RESERVATIONS: [(u64, u64); 3] =
+    [(4 << 30, 32 << 20), (MEMORY_BYTES_MAX as u64, 64 << 10), (MEMORY_BYTES_MAX as u64, 0)];
+
+#[expect(clippy::disallowed_methods, reason = "other reservations than the worker's")]
+fn reserving((reservation, guard): (u64, u64)) -> Engine {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_memories(RESERVED).total_core_instances(RESERVED).max_memory_size(MEMORY_BYTES_MAX);
+    let mut config = wasmtime::Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config.memory_reservation(reservation).memory_guard_size(guard);
+    Engine::new(&config).unwrap()
+}
+
+/// What the reservation of a memory buys, and what it does not cost: mappings.
+fn reservations() {
+    println!(
+        "\nmemories of at most 128 MiB in a pool of {RESERVED}: what is reserved for each, and what an access costs"
+    );
+    println!("{:>12} {:>10} {:>14} {:>14} {:>16}", "reserved", "guard", "addresses", "mappings", "4 MiB walk");
+    let mut walks = RESERVATIONS.map(|reserved| Work::on(&reserving(reserved), WALK));
+    for walk in &mut walks {
+        walk.time();
+    }
+    let rounds: Vec<[f64; 3]> =
+        (0..ROUNDS).map(|_| walks.each_mut().map(|walk| walk.time().as_secs_f64() * 1_000.0)).collect();
+    for (at, reserved) in RESERVATIONS.into_iter().enumerate() {
+        let (mapped, addresses) = (mappings(), status_kilobytes("VmSize:"));
+        let engine = reserving(reserved);
+        let module = Module::new(&engine, wat::parse_str(PROGRAM).unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        for _ in 0..RESERVED {
+            Instance::new(&mut store, &module, &[]).unwrap();
+        }
+        let each = |all: u64| all as f64 / f64::from(RESERVED);
+        let mut ratios: Vec<f64> = rounds.iter().map(|round| round[at] / round[0]).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        println!(
+            "{:>8} MiB {:>6} KiB {:>10.0} MiB {:>14.1} {:>15.2}x",
+            reserved.0 >> 20,
+            reserved.1 >> 10,
+            each(status_kilobytes("VmSize:") - addresses) / 1_024.0,
+            each(mappings() - mapped),
+            ratios[ROUNDS / 2]
+        );
+    }
+}
+
+fn status_kilobytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn resident_kilobytes() -> u64 {
+    status_kilobytes("VmRSS:")
 }
 
 fn mappings() -> u64 {
