@@ -29,6 +29,11 @@ const GRACE: &[&str] = &["--shutdown-grace", "200ms"];
 const FUEL: &[&str] = &["--fuel-limit", "50M"];
 const INIT: &[&str] = &["--init-timeout", "300ms"];
 
+/// The default of `memory-limit`; no guest gets more, whatever it does.
+const MEMORY_BYTES_MAX: u64 = 128 << 20;
+/// Past every limit of time in the corpus, with the machine busy with other tests.
+const WALL_US_MAX: u64 = 15_000_000;
+
 pub(crate) const CORPUS: &[Row] = &[
     row("spin", UNRESPONSIVE, "unresponsive", 12, "without waiting, at most 200ms is allowed"),
     row("log_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
@@ -120,12 +125,16 @@ fn every_hostile_guest_gets_its_verdict() {
         let verdict = &record["verdict"];
         let text = |name: &str| verdict[name].as_str().unwrap_or_default().to_owned();
         let lag = verdict["kill_lag_us"].as_u64().map_or_else(|| "-".into(), |micros| format!("{micros} µs"));
-        let peak = record["usage"]["memory_peak_bytes"].as_u64().unwrap_or(0) >> 10;
+        let peak_bytes = record["usage"]["memory_peak_bytes"].as_u64().unwrap_or(0);
+        let peak = peak_bytes >> 10;
+        let wall_us = record["usage"]["wall_us"].as_u64().unwrap_or(0);
         println!("{:<20} {:<16} {:<16} {:<7} {lag:>9} {peak:>6} KiB", row.guest, row.code, text("code"), text("blame"));
         let right = text("code") == row.code
             && text("blame") == row.blame
             && done.exit == row.exit
-            && text("detail").contains(row.detail);
+            && text("detail").contains(row.detail)
+            && peak_bytes <= MEMORY_BYTES_MAX
+            && wall_us <= WALL_US_MAX;
         if !right {
             wrong.push(format!("{}: exit {} with {verdict}", row.guest, done.exit));
         }

@@ -96,9 +96,9 @@ impl Compiler {
             config.compile_memory_bytes.to_string(),
             cpu.to_string(),
         ]);
-        // Its environment is the worker's business, and holds its secrets.
         // A Ctrl-C of the terminal is the worker's to handle.
         command.process_group(0);
+        // The worker's environment holds its secrets.
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn()
     }
