@@ -246,8 +246,8 @@ async fn connect(server: Server) -> Result<Socket, Refused> {
         Ok(Err(tungstenite::Error::Http(response))) => {
             Err(failed(format!("the server answered {}: {}", response.status(), body_of(&response))))
         }
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("no connection within {CONNECT_WITHIN:?}"))),
+        Ok(Err(error)) => Err(failed(format!("{}: {error}", server.uri))),
+        Err(_) => Err(failed(format!("{}: no connection within {CONNECT_WITHIN:?}", server.uri))),
     }
 }
 
