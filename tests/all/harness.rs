@@ -54,6 +54,17 @@ pub(crate) fn cache_dir() -> &'static Path {
     DIR.get_or_init(|| target_dir().join("test-agent-cache"))
 }
 
+/// What a test printed that is ignored otherwise, so that what it does to its process is done to no other test.
+pub(crate) fn in_a_process_of_its_own(test: &str) -> String {
+    let mut own = Command::new(std::env::current_exe().unwrap());
+    let output = own.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    // A name that is none is a run of no test, and that succeeds.
+    assert!(stdout.contains("1 passed"), "there is no test `{test}`");
+    stdout
+}
+
 /// One call of the program, to be finished.
 pub(crate) struct Call {
     command: Command,

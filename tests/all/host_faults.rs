@@ -3,7 +3,7 @@
 //! The bugs are injected through the log: the bindings open a span in each host call, the life traces each of its steps,
 //! and every event is logged. A layer that panics there panics inside the code that is under test.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
@@ -20,7 +20,7 @@ use wasm_worker::job::spec::JobSpec;
 use wasm_worker::job::verdict::{Blame, Code, Verdict};
 use wasm_worker::runtimes::Runtimes;
 
-use crate::harness::{core_component, guest, run_guest};
+use crate::harness::{core_component, guest, in_a_process_of_its_own, run_guest};
 use wasm_worker_fuzz::core_guest::{Import, imports};
 
 /// What panics: a span's `module function`, or an event's message.
@@ -94,85 +94,176 @@ impl Worker {
         self.runtimes.block_on(Agent::load(&self.engine, source, &config, None, None, &self.events)).unwrap()
     }
 
-    /// One job's verdict, with this fault armed.
-    fn run(&self, agent: &Agent, fault: &str) -> Verdict {
+    /// One job's verdict, with this fault armed, and whether anything got as far as that.
+    fn run(&self, agent: &Agent, fault: &str) -> (Verdict, bool) {
         *ARMED.lock().unwrap() = Some(fault.to_owned());
         let offer = JobSpec::default().into_offers("agent")();
         let verdict = self.runtimes.block_on(async {
             let running = agent.offer(offer, &self.events).await.unwrap();
             running.closed().await.unwrap().verdict
         });
-        let missed = ARMED.lock().unwrap().take();
-        assert_eq!(missed, None, "nothing got as far as that: {verdict:?}");
+        (verdict, ARMED.lock().unwrap().take().is_none())
+    }
+
+    /// The same, of a fault that is reached.
+    fn reach(&self, agent: &Agent, fault: &str) -> Verdict {
+        let (verdict, reached) = self.run(agent, fault);
+        assert!(reached, "nothing got as far as {fault}: {verdict:?}");
         verdict
     }
 }
 
-/// Calls the import once, with handles that are good and zeros for the rest.
+/// A function that gives a handle: its interface, its name, its parameters, and what is passed to it.
+type Maker = [&'static str; 4];
+
+const TIMER: Maker = ["wasi:clocks/monotonic-clock@0.2.12", "subscribe-duration", "i64", "(i64.const 0)"];
+const STDIN: Maker = ["wasi:cli/stdin@0.2.12", "get-stdin", "", ""];
+const STDOUT: Maker = ["wasi:cli/stdout@0.2.12", "get-stdout", "", ""];
+const INBOX: Maker = ["wasm-worker:agent/inbox@0.1.0", "open", "", ""];
+
+/// What gives the handles that this function begins with.
+fn makers(function: &str) -> &'static [Maker] {
+    match function.split_once('.') {
+        Some(("[method]pollable", _)) => &[TIMER],
+        Some(("[method]output-stream", "splice" | "blocking-splice")) => &[STDOUT, STDIN],
+        Some(("[method]output-stream", _)) => &[STDOUT],
+        Some(("[method]input-stream", _)) => &[STDIN],
+        Some(("[method]receiver", _)) => &[INBOX],
+        _ => &[],
+    }
+}
+
+/// What a guest declares for this import and those that give its handles, and one call of it: with handles that are
+/// good, `number` for the rest, and `results_at` where its results go.
+fn call(import: &Import, number: i64, results_at: u32) -> (String, String) {
+    let Import { module, name, params, results } = import;
+    let makers = makers(name);
+    let mut declared = format!(
+        "(import \"{module}\" \"{name}\" (func $f (param {}) (result {})))\n",
+        params.join(" "),
+        results.join(" ")
+    );
+    let mut arguments = String::new();
+    for (index, [module, name, params, passed]) in makers.iter().enumerate() {
+        writeln!(declared, "(import \"{module}\" \"{name}\" (func $make{index} (param {params}) (result i32)))")
+            .unwrap();
+        write!(arguments, "(call $make{index} {passed}) ").unwrap();
+    }
+    for (index, ty) in params.iter().enumerate().skip(makers.len()) {
+        let passed = if index + 1 == params.len() { i64::from(results_at) } else { number };
+        write!(arguments, "({ty}.const {passed}) ").unwrap();
+    }
+    (declared, format!("(call $f {arguments})"))
+}
+
+/// A guest that calls the import once.
 fn caller(import: &Import) -> String {
-    let makers = [
-        ("[method]pollable.", "wasi:clocks/monotonic-clock@0.2.12", "subscribe-duration", "i64", "(i64.const 0)"),
-        ("[method]output-stream.", "wasi:cli/stdout@0.2.12", "get-stdout", "", ""),
-        ("[method]input-stream.", "wasi:cli/stdin@0.2.12", "get-stdin", "", ""),
-        ("[method]receiver.", "wasm-worker:agent/inbox@0.1.0", "open", "", ""),
-    ];
-    let maker = makers.iter().find(|(prefix, ..)| import.name.starts_with(prefix));
-    let (declared, handle) = maker.map_or((String::new(), None), |(_, module, name, params, arguments)| {
-        let declared = format!("(import \"{module}\" \"{name}\" (func $make (param {params}) (result i32)))");
-        (declared, Some(format!("(call $make {arguments})")))
-    });
-    let zeros = import.params.iter().map(|ty| format!("({ty}.const 0)")).skip(usize::from(handle.is_some()));
-    let arguments: Vec<String> = handle.into_iter().chain(zeros).collect();
+    let (declared, called) = call(import, 0, 0);
+    let dropped = "drop ".repeat(import.results.len());
+    format!("{declared}(func (export \"entrypoint\") (result i32) {called} {dropped} i32.const 16)")
+}
+
+/// A guest that calls this function of a stream, and asks about the error when it is one that can be asked about.
+fn asker(import: &Import, number: i64) -> String {
+    let (declared, called) = call(import, number, 1024);
+    // The results are one byte for `ok` or `err`, and then, behind the padding that a count of 64 bits wants, one for
+    // which error it is and four for its handle.
+    let counts = ["skip", "splice", "check-write"].iter().any(|end| import.name.ends_with(end));
+    let error = if counts { 8 } else { 4 };
     format!(
-        "{declared}\n(import \"{}\" \"{}\" (func $f (param {}) (result {})))
-        (func (export \"entrypoint\") (result i32) (call $f {}) {} i32.const 16)",
-        import.module,
-        import.name,
-        import.params.join(" "),
-        import.results.join(" "),
-        arguments.join(" "),
-        "drop ".repeat(import.results.len()),
+        "(import \"wasi:io/error@0.2.12\" \"{ASK}\" (func $ask (param i32 i32)))
+        {declared}(func (export \"entrypoint\") (result i32)
+          {called}
+          (if (i32.and (i32.load8_u (i32.const 1024)) (i32.eqz (i32.load8_u offset={error} (i32.const 1024))))
+            (then (call $ask (i32.load offset={} (i32.const 1024)) (i32.const 2048))))
+          i32.const 16)",
+        error + 4
     )
 }
 
-/// Those that cannot be reached this way: a stream error that no stream here gives, a second handle, and the one call that is
-/// not made by the bindings.
-const UNREACHED: &[&str] = &[
-    "[method]error.to-debug-string",
-    "[method]output-stream.splice",
-    "[method]output-stream.blocking-splice",
-    "get-budget",
+const ASK: &str = "[method]error.to-debug-string";
+
+/// The calls that no injected fault can reach, and what becomes of a job that makes them.
+const UNREACHED: &[(&str, Code, &str)] = &[
+    // It wants a handle that only a stream which failed gives. The streams here do not fail: they are closed, or trap.
+    (ASK, Code::Trapped, "unknown handle"),
+    // It needs the store for the fuel that is left, so it is the one call that the bindings do not make. It opens no
+    // span and logs nothing, which leaves nothing to arm. Its panics are caught where all others are, round the guest.
+    ("get-budget", Code::Completed, ""),
 ];
 
+/// The faults are armed for the whole process, and other tests of this one run jobs in it too.
 #[test]
 fn a_bug_of_ours_ends_one_job_and_never_the_worker() {
+    in_a_process_of_its_own("host_faults::with_faults_armed");
+}
+
+#[test]
+#[ignore = "the test above runs it in a process of its own"]
+fn with_faults_armed() {
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Fault)).unwrap();
     let worker = Worker::start();
     let good = worker.load(&guest("minimal"));
     let before = worker.engine.pool();
 
-    for import in imports().iter().filter(|import| !UNREACHED.contains(&import.name.as_str())) {
-        let agent = worker.load(&core_component("faulty", &caller(import)));
-        let interface = import.module.split(['/', '@']).nth(1).unwrap();
-        let point = format!("{interface} {}", import.name);
-        let verdict = worker.run(&agent, &point);
+    for import in imports() {
+        let agent = worker.load(&core_component("faulty", &caller(&import)));
+        let point = point(&import);
+        if let Some((_, code, detail)) = UNREACHED.iter().find(|(name, ..)| *name == import.name) {
+            let (verdict, reached) = worker.run(&agent, &point);
+            assert_eq!((verdict.code, reached), (*code, false), "{point}");
+            assert!(verdict.detail.contains(detail), "{point}: {verdict:?}");
+            continue;
+        }
+        let verdict = worker.reach(&agent, &point);
         assert_eq!((verdict.code, verdict.blame, verdict.retry), (Code::HostFault, Blame::Host, true), "{point}");
         assert_eq!(verdict.detail, format!("a host call panicked: injected in {point}"));
     }
+    no_stream_gives_an_error(&worker);
 
     for step in ["created → started", "started → ready", "ready → running", "running → finishing", "finishing → closed"]
     {
-        let verdict = worker.run(&good, step);
+        let verdict = worker.reach(&good, step);
         assert_eq!((verdict.code, verdict.blame), (Code::HostFault, Blame::Host), "{step}");
         assert_eq!(verdict.detail, format!("the supervisor panicked: injected in {step}"));
     }
 
     for event in ["job.created", "job.started", "job.ready", "job.launched", "job.closed"] {
-        assert_eq!(worker.run(&good, event).code, Code::Completed, "a sink that panics over {event}");
+        assert_eq!(worker.reach(&good, event).code, Code::Completed, "a sink that panics over {event}");
     }
 
     assert_eq!(worker.engine.pool(), before, "something was not given back");
     worker.runtimes.shut_down();
+}
+
+/// The span that the bindings open in this call.
+fn point(import: &Import) -> String {
+    let interface = import.module.split(['/', '@']).nth(1).unwrap();
+    format!("{interface} {}", import.name)
+}
+
+/// Whatever a guest does with a stream, it never has an error to ask about. Should a stream come that fails, it is the way
+/// to reach the fault in `to-debug-string`.
+fn no_stream_gives_an_error(worker: &Worker) {
+    let imports = imports();
+    let ask = point(imports.iter().find(|import| import.name == ASK).unwrap());
+    let streams = imports.iter().filter(|import| import.module.starts_with("wasi:io/streams@"));
+    // `subscribe` gives a handle, and the rest write what came of them.
+    let calls: Vec<&Import> = streams.filter(|import| import.results.is_empty()).collect();
+    assert_eq!(calls.len(), 13, "streams have other functions now");
+    for import in calls {
+        for number in [0, 1, 4_096, 65_536, -1] {
+            let agent = worker.load(&core_component("asking", &asker(import, number)));
+            let (verdict, reached) = worker.run(&agent, &ask);
+            assert!(!reached, "{} of {number} gives an error", import.name);
+            assert!(
+                matches!(verdict.code, Code::Completed | Code::Trapped),
+                "{} of {number}: {verdict:?}",
+                import.name
+            );
+            assert!(!verdict.detail.contains("handle"), "{} of {number}: {verdict:?}", import.name);
+        }
+    }
 }
 
 #[test]

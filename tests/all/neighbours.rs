@@ -1,7 +1,6 @@
 //! A thousand good jobs beside every hostile guest: each ends as it does alone, and nothing is left behind.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use wasm_worker::agent::artifact::Cache;
@@ -12,7 +11,7 @@ use wasm_worker::events::Events;
 use wasm_worker::job::spec::JobSpec;
 use wasm_worker::runtimes::Runtimes;
 
-use crate::harness::{cache_dir, guest};
+use crate::harness::{cache_dir, guest, in_a_process_of_its_own};
 use crate::hostile::{CORPUS, Row};
 
 const GOOD_JOBS: usize = 1_000;
@@ -22,9 +21,7 @@ const SLOTS: u32 = 1_010;
 #[test]
 fn a_thousand_good_jobs_do_not_notice_the_corpus() {
     guest("neighbour");
-    let mut own = Command::new(std::env::current_exe().unwrap());
-    own.args(["--exact", "neighbours::in_a_process_of_its_own", "--ignored", "--nocapture"]);
-    assert!(own.status().unwrap().success());
+    println!("{}", in_a_process_of_its_own("neighbours::beside_the_corpus"));
 }
 
 /// What a good job came to.
@@ -97,7 +94,7 @@ fn descriptors() -> usize {
 
 #[test]
 #[ignore = "the test above runs it in a process of its own"]
-fn in_a_process_of_its_own() {
+fn beside_the_corpus() {
     let runtimes = Runtimes::start().unwrap();
     let limits = Config::default().limits;
     let settings = EngineSettings { slots: SLOTS, memory_bytes: limits.memory_bytes, stack_bytes: limits.stack_bytes };
