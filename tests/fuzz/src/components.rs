@@ -9,6 +9,7 @@ use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{CodeSection, Function, Instruction};
 use wasm_smith::{Config, Module};
 use wasm_worker::job::spec::JobSpec;
+use wasm_worker::job::teardown::Closed;
 use wasmparser::{ExternalKind, FunctionBody, Parser, Payload, TypeRef};
 
 use crate::core_guest;
@@ -26,15 +27,19 @@ const EXPORTS: &str = r#"(module
 /// nothing has been written.
 const GOOD: [(&str, i32); 3] = [("cabi_realloc", 65_536), ("prewarm", 16), ("decide", 16)];
 
-/// Generate an agent, and run a job of it. The first byte says which exports are good ones: else few would come as far as
-/// their entrypoint.
+/// Generate an agent, and run a job of it.
 pub fn run(bytes: &[u8]) {
-    let Some((good, seed)) = bytes.split_first() else { return };
-    if let Some(module) = generate(seed) {
-        let good = GOOD.iter().enumerate().filter(|(bit, _)| good >> bit & 1 == 1).map(|(_, export)| *export);
-        let component = core_guest::encode(with_good(&module, good.collect()));
-        worker().whole_job(component, JobSpec::default(), None);
-    }
+    play(bytes);
+}
+
+/// The same, and what came of it. The first byte says which exports are good ones: else few would come as far as their
+/// entrypoint. `None` when the bytes give no agent, or it is refused, or refuses the job.
+pub fn play(bytes: &[u8]) -> Option<Closed> {
+    let (good, seed) = bytes.split_first()?;
+    let module = generate(seed)?;
+    let good = GOOD.iter().enumerate().filter(|(bit, _)| good >> bit & 1 == 1).map(|(_, export)| *export);
+    let component = core_guest::encode(with_good(&module, good.collect()));
+    worker().whole_job(component, JobSpec::default(), None)
 }
 
 /// `None` when the bytes do not suffice.
@@ -53,7 +58,8 @@ fn generate(seed: &[u8]) -> Option<Vec<u8>> {
     let config = Config {
         available_imports: Some(imports.clone()),
         exports: Some(wat::parse_str(EXPORTS).unwrap()),
-        max_memories: 1,
+        // Beside the exported one: with two a component needs more than a slot has, and is refused.
+        max_memories: 0,
         max_tables: 2,
         max_data_segments: 10,
         // Proposals that the engine has off.
