@@ -6,6 +6,7 @@ pub mod artifact;
 pub mod cargo;
 pub mod compile;
 mod load;
+pub(crate) mod load_function;
 mod pool;
 mod prewarm;
 pub mod source;
@@ -26,6 +27,7 @@ use crate::job::instance::Template;
 use crate::job::run::Crash;
 use crate::job::supervisor::supervise;
 use crate::job::teardown::Closed;
+use crate::job::usage::micros;
 use crate::job::verdict::Verdict;
 use artifact::Cache;
 use compile::Compiler;
@@ -220,6 +222,11 @@ impl JobHandle {
     /// Ask it to stop, within its grace.
     pub fn stop(&self, by: StopBy, reason: &str) {
         self.0.ask_to_stop(by, reason);
+    }
+
+    /// What it has used so far: CPU time, and time spent waiting, in microseconds.
+    pub(crate) fn used(&self) -> (u64, u64) {
+        (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
     }
 
     /// End it now.

@@ -2,12 +2,20 @@
 
 mod bench;
 mod build;
+mod capacity;
 mod compile;
+mod config;
+mod drain;
+mod events;
 mod explain;
 mod inspect;
 mod job_spec;
+mod kill;
+mod lanes;
 mod logging;
 mod new;
+mod ps;
+mod remote;
 mod run;
 mod serve;
 mod settings;
@@ -16,17 +24,18 @@ mod summary;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
 use crate::agent::AgentError;
 use crate::agent::artifact::{Cache, CacheError};
-use crate::agent::compile::Compiler;
 use crate::agent::source::SourceError;
 use crate::config::{Config, ConfigError};
 use crate::engine::EngineError;
 use crate::events::EventsError;
 use crate::job::verdict::Class;
+use crate::load::{RustLoadFunction, Sample};
 
 /// Run LiveKit agent jobs, each in its own WebAssembly instance.
 #[derive(Parser)]
@@ -42,12 +51,24 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Measure an agent: start, whole job, CPU, fuel, memory, jobs a second
     Bench(Box<bench::BenchArgs>),
+    /// Say how many jobs of an agent a machine takes, and what binds it
+    Capacity(Box<capacity::CapacityArgs>),
     /// Compile an agent crate to a WebAssembly component
     Build(build::BuildArgs),
     /// Make a new agent crate
     New(new::NewArgs),
     /// Show an agent's imports, exports, sizes, limits and prewarm
     Inspect(Box<inspect::InspectArgs>),
+    /// Show the workers that run, and their jobs
+    Ps(Box<ps::PsArgs>),
+    /// End jobs that run, now
+    Kill(Box<kill::KillArgs>),
+    /// Have workers take no more jobs, and end when they have none
+    Drain(Box<drain::DrainArgs>),
+    /// Follow what workers publish, as lines of JSON
+    Events(Box<events::EventsArgs>),
+    /// Check settings
+    Config(config::ConfigArgs),
     /// Compile a component from standard input; the program runs this itself
     #[command(hide = true)]
     Compile(compile::CompileArgs),
@@ -167,6 +188,24 @@ impl From<io::Error> for Failure {
 
 /// Parse, run the verb, print what went wrong.
 pub fn main() -> ExitCode {
+    run_verb(None)
+}
+
+/// The same, for a program that brings its own load function for workers.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// // As full as its slots are, whatever the machine does.
+/// fn main() -> ExitCode {
+///     wasm_worker::cli::main_with_load(|sample| sample.jobs as f64 / sample.jobs_max as f64)
+/// }
+/// ```
+pub fn main_with_load(load: impl Fn(&Sample) -> f64 + Send + Sync + 'static) -> ExitCode {
+    run_verb(Some(Arc::new(load)))
+}
+
+fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -176,11 +215,17 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.verb {
-        Verb::Run(args) => run::run(*args),
+        Verb::Run(args) => run::run(*args, load),
         Verb::Bench(args) => bench::run(*args),
+        Verb::Capacity(args) => capacity::run(*args),
         Verb::Build(args) => build::run(&args),
         Verb::New(args) => new::run(&args),
         Verb::Inspect(args) => inspect::run(*args),
+        Verb::Ps(args) => ps::run(*args),
+        Verb::Kill(args) => kill::run(*args),
+        Verb::Drain(args) => drain::run(*args),
+        Verb::Events(args) => events::run(*args),
+        Verb::Config(args) => config::run(args),
         Verb::Compile(args) => Ok(compile::run(&args)),
         Verb::Explain(args) => explain::run(&args),
     };
@@ -213,11 +258,6 @@ pub(crate) fn say(text: &str) {
 /// A line of data.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
-}
-
-/// Compiles with this very program, also when another one has taken its place on disk since it was started.
-pub(crate) fn compiler() -> Compiler {
-    Compiler::new("/proc/self/exe".into())
 }
 
 /// The cache of compiled agents; without one the work is done again each time.

@@ -1,9 +1,12 @@
 //! Every setting, checked once, all faults at once.
 //!
 //! [`SETTINGS`] is the only list: the flag, the key in the config file, the environment variable, the default and the help
-//! text of a setting all come from its row. Later sources win: defaults, file, environment, flags.
+//! text of a setting all come from its row. Later sources win: defaults, file, the agent's own table in it, environment,
+//! flags.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,9 +72,104 @@ pub enum PrewarmMode {
     Pool,
 }
 
+/// A text that is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Which moments of a room a worker has jobs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobType {
+    /// One for each room.
+    Room,
+    /// One for each participant who publishes.
+    Publisher,
+    /// One for each participant.
+    Participant,
+}
+
+/// Where the server is, and how the worker introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveKit {
+    /// URL of the server.
+    pub url: Option<String>,
+    /// API key.
+    pub api_key: Option<Secret>,
+    /// Its secret.
+    pub api_secret: Option<Secret>,
+    /// Name to register under; nothing is the agent's own.
+    pub agent_name: Option<String>,
+    /// Deployment to take dispatches of.
+    pub deployment: String,
+    /// What there is a job for.
+    pub job_type: JobType,
+}
+
+/// What a stopped worker does with the jobs that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainPolicy {
+    /// Wait for them, for `drain-timeout`.
+    Wait,
+    /// Ask them to stop at once.
+    Ask,
+}
+
+/// Where a worker answers HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpBind {
+    /// On LiveKit's port for it, or a free one where that is taken; loopback only.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here, or not at all.
+    At(SocketAddr),
+}
+
+/// A setting that the file, the environment or a flag has set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetBy {
+    /// Its key; `agents.NAME.KEY` in an agent's own table.
+    pub key: String,
+    /// As it was written; secrets are not shown.
+    pub value: String,
+    /// Where it was set.
+    pub source: String,
+}
+
 /// Every setting with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// What the agents that have a table of their own have instead.
+    pub agents: BTreeMap<String, Config>,
+    /// What was set, in its order.
+    pub set_by: Vec<SetBy>,
+    /// Variables of LiveKit's that are not usable. They concern whoever serves: others may have set them for something else.
+    pub server_faults: Vec<Fault>,
+    /// Where the server is.
+    pub livekit: LiveKit,
+    /// Worker processes.
+    pub workers: usize,
+    /// Cores to count on, where the operator knows better.
+    pub cores: Option<f64>,
+    /// A component that computes the load.
+    pub load_function: Option<PathBuf>,
+    /// Jobs of one agent that end the same bad way in a row before it gets no more for a while.
+    pub failures_max: Option<usize>,
+    /// What a stopped worker does with its jobs.
+    pub drain: DrainPolicy,
+    /// Where it answers HTTP.
+    pub http: HttpBind,
+    /// What callers have to show.
+    pub http_token: Option<Secret>,
+    /// Each event is posted there.
+    pub webhook: Option<String>,
+    /// Each event is a line for this command.
+    pub event_command: Option<String>,
     /// What one job may use.
     pub limits: Limits,
     /// How a job gets its prewarmed state.
@@ -84,7 +182,7 @@ pub struct Config {
     pub compile_memory_bytes: usize,
     /// Jobs that a worker has at once.
     pub max_jobs: usize,
-    /// Share of the cores in use at which a worker takes no more jobs.
+    /// Load at which a worker takes no more jobs.
     pub load_threshold: Option<f64>,
     /// How often a worker logs its load.
     pub load_log: Option<Duration>,
@@ -104,29 +202,97 @@ pub struct Config {
 
 /// One row of the list of settings.
 pub struct Setting {
-    /// Flag and config key; the environment variable is derived from it.
+    /// Flag and config key.
     pub key: &'static str,
+    /// Its environment variable, where LiveKit's has another name than ours would have.
+    variable: Option<&'static str>,
     /// As one would write it.
     pub default: &'static str,
     /// Placeholder of the value in the help text.
     pub value: &'static str,
     /// One sentence.
     pub help: &'static str,
+    /// What it belongs to.
+    pub group: Group,
+    /// Its value is shown nowhere.
+    secret: bool,
     set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// What settings are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// One agent; may stand in its own table.
+    Agent,
+    /// The worker process.
+    Worker,
+    /// The server.
+    LiveKit,
+    /// What is written where.
+    Output,
+}
+
+impl Group {
+    /// As a heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Agent => "An agent and its jobs",
+            Self::Worker => "The worker",
+            Self::LiveKit => "LiveKit",
+            Self::Output => "Output",
+        }
+    }
 }
 
 impl Setting {
     /// The environment variable of this setting.
     pub fn env(&self) -> String {
-        format!("WASM_WORKER_{}", self.key.replace('-', "_").to_uppercase())
+        let own = || format!("WASM_WORKER_{}", self.key.replace('-', "_").to_uppercase());
+        self.variable.map_or_else(own, str::to_owned)
+    }
+
+    const fn of(mut self, group: Group) -> Self {
+        self.group = group;
+        self
+    }
+
+    const fn named(mut self, variable: &'static str) -> Self {
+        self.variable = Some(variable);
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// A value as it may be shown.
+    fn shown(&self, value: &str) -> String {
+        if self.secret { "(secret)".into() } else { value.into() }
     }
 }
 
 macro_rules! setting {
     ($key:literal, $default:literal, $value:literal, $help:literal, $set:expr) => {
-        Setting { key: $key, default: $default, value: $value, help: $help, set: $set }
+        Setting {
+            key: $key,
+            variable: None,
+            default: $default,
+            value: $value,
+            help: $help,
+            group: Group::Agent,
+            secret: false,
+            set: $set,
+        }
     };
 }
+
+/// Processes of one supervisor.
+const WORKERS_MAX: usize = 64;
+/// As the server checks it.
+const DEPLOYMENT_BYTES_MAX: usize = 64;
+/// The table of tables in the file.
+const AGENTS: &str = "agents";
 
 /// All settings.
 pub const SETTINGS: &[Setting] = &[
@@ -148,7 +314,6 @@ pub const SETTINGS: &[Setting] = &[
     setting!("memory-limit", "128MiB", "SIZE", "Memories, tables and host-side buffers of one job", |c, v| {
         size(v).map(|s| c.limits.memory_bytes = s)
     }),
-    setting!("stack-limit", "512KiB", "SIZE", "Stack of one job", |c, v| size(v).map(|s| c.limits.stack_bytes = s)),
     setting!("hostcall-limit", "1MiB", "SIZE", "Bytes that one host call may carry", |c, v| {
         size(v).map(|s| c.limits.hostcall_bytes = s)
     }),
@@ -177,33 +342,180 @@ pub const SETTINGS: &[Setting] = &[
     setting!("idle", "2", "COUNT", "Prewarmed instances kept ready where there is no snapshot", |c, v| {
         v.parse().map(|n| c.idle = n).map_err(|_| "want a whole number, 0 or more".into())
     }),
+    setting!(
+        "agent-name",
+        "",
+        "NAME",
+        "Name to register under [default: the agent's]; an empty one gets a job for each room",
+        |c, v| {
+            c.livekit.agent_name = Some(v.to_owned());
+            Ok(())
+        }
+    )
+    .named("LIVEKIT_AGENT_NAME"),
+    setting!(
+        "failures-max",
+        "10",
+        "COUNT",
+        "Crashes of an agent in a row, all the same, before it gets no jobs for a while; `none`: it does not matter",
+        |c, v| { or_none(v, count).map(|n| c.failures_max = n) }
+    ),
+    setting!("stack-limit", "512KiB", "SIZE", "Stack of one job", |c, v| size(v).map(|s| c.limits.stack_bytes = s))
+        .of(Group::Worker),
     setting!("compile-timeout", "2m", "TIME", "Longest compilation of an agent", |c, v| {
         duration(v).map(|d| c.compile_timeout = d)
-    }),
+    })
+    .of(Group::Worker),
     setting!("compile-memory", "2GiB", "SIZE", "Memory for compiling an agent", |c, v| {
         size(v).map(|s| c.compile_memory_bytes = s)
-    }),
-    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker has at once", |c, v| count(v).map(|n| c.max_jobs = n)),
+    })
+    .of(Group::Worker),
+    setting!("cache-dir", "", "DIR", "Where compiled agents are kept [default: the user's cache directory]", |c, v| {
+        c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
+        Ok(())
+    })
+    .of(Group::Worker),
+    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker has at once", |c, v| count(v).map(|n| c.max_jobs = n))
+        .of(Group::Worker),
+    setting!("workers", "1", "COUNT", "Worker processes, each registered by itself", |c, v| {
+        count(v)
+            .ok()
+            .filter(|n| *n <= WORKERS_MAX)
+            .map(|n| c.workers = n)
+            .ok_or_else(|| format!("want 1 to {WORKERS_MAX}"))
+    })
+    .of(Group::Worker),
+    setting!(
+        "cores",
+        "",
+        "CORES",
+        "Cores to count on, in parts [default: what the cgroup or the machine has]",
+        |c, v| {
+            c.cores = if v.is_empty() { None } else { Some(cores(v)?) };
+            Ok(())
+        }
+    )
+    .of(Group::Worker)
+    .named("NUM_CPUS"),
     setting!(
         "load-threshold",
         "0.75",
         "SHARE",
-        "Share of the cores in use at which a worker takes no more jobs, above 0 to 1; `none`: it does not matter",
+        "Load at which a worker takes no more jobs, above 0 to 1; `none`: it does not matter",
         |c, v| or_none(v, share).map(|s| c.load_threshold = s)
-    ),
+    )
+    .of(Group::Worker),
+    setting!(
+        "load-fn",
+        "",
+        "FILE",
+        "Component that computes the load [default: the largest of CPU, fuel and memory]",
+        |c, v| {
+            c.load_function = some_path(v);
+            Ok(())
+        }
+    )
+    .of(Group::Worker),
     setting!("load-log", "none", "TIME", "How often a worker logs its load", |c, v| {
         or_none(v, duration).map(|d| c.load_log = d)
-    }),
+    })
+    .of(Group::Worker),
+    setting!(
+        "drain",
+        "wait",
+        "POLICY",
+        "A stopped worker's jobs: `wait` for them, or `ask` them to stop at once",
+        |c, v| {
+            c.drain = match v {
+                "wait" => DrainPolicy::Wait,
+                "ask" => DrainPolicy::Ask,
+                _ => return Err("want `wait` or `ask`".into()),
+            };
+            Ok(())
+        }
+    )
+    .of(Group::Worker),
     setting!("drain-timeout", "1h", "TIME", "Wait of a stopped worker before it asks its jobs to stop", |c, v| {
         duration(v).map(|d| c.drain_timeout = d)
-    }),
+    })
+    .of(Group::Worker),
+    setting!(
+        "http",
+        "auto",
+        "ADDRESS",
+        "Where a worker answers HTTP: an address, `off`, or `auto` for port 8081 of 127.0.0.1, or a free one",
+        |c, v| {
+            c.http = match v {
+                "auto" => HttpBind::Auto,
+                "off" => HttpBind::Off,
+                address => {
+                    let parsed = address.parse();
+                    HttpBind::At(
+                        parsed.map_err(|_| "want an address with a port, such as 127.0.0.1:8081, `off` or `auto`")?,
+                    )
+                }
+            };
+            Ok(())
+        }
+    )
+    .of(Group::Worker),
+    setting!(
+        "http-token",
+        "",
+        "TOKEN",
+        "What callers show for all that reveals or changes [default: made at the start]",
+        |c, v| {
+            c.http_token = some_secret(v);
+            Ok(())
+        }
+    )
+    .of(Group::Worker)
+    .secret(),
+    setting!("url", "", "URL", "URL of the server, such as ws://localhost:7880", |c, v| {
+        c.livekit.url = if v.is_empty() { None } else { Some(url(v, &["ws", "wss", "http", "https"])?) };
+        Ok(())
+    })
+    .of(Group::LiveKit)
+    .named("LIVEKIT_URL"),
+    setting!("api-key", "", "KEY", "API key", |c, v| {
+        c.livekit.api_key = some_secret(v);
+        Ok(())
+    })
+    .of(Group::LiveKit)
+    .named("LIVEKIT_API_KEY")
+    .secret(),
+    setting!(
+        "api-secret",
+        "",
+        "SECRET",
+        "API secret; better in the environment, where other users do not see it",
+        |c, v| {
+            c.livekit.api_secret = some_secret(v);
+            Ok(())
+        }
+    )
+    .of(Group::LiveKit)
+    .named("LIVEKIT_API_SECRET")
+    .secret(),
+    setting!("deployment", "", "NAME", "Deployment to take dispatches of", |c, v| {
+        deployment(v).map(|name| c.livekit.deployment = name)
+    })
+    .of(Group::LiveKit)
+    .named("LIVEKIT_AGENT_DEPLOYMENT"),
+    setting!("job-type", "room", "TYPE", "What there is a job for: `room`, `publisher` or `participant`", |c, v| {
+        c.livekit.job_type = match v {
+            "room" => JobType::Room,
+            "publisher" => JobType::Publisher,
+            "participant" => JobType::Participant,
+            _ => return Err("want `room`, `publisher` or `participant`".into()),
+        };
+        Ok(())
+    })
+    .of(Group::LiveKit),
     setting!("max-retry", "16", "COUNT", "Attempts to reach the server before a worker gives up", |c, v| {
         count(v).map(|n| c.max_retry = n)
-    }),
-    setting!("cache-dir", "", "DIR", "Where compiled agents are kept [default: the user's cache directory]", |c, v| {
-        c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
-        Ok(())
-    }),
+    })
+    .of(Group::LiveKit),
     setting!(
         "events",
         "off",
@@ -217,7 +529,24 @@ pub const SETTINGS: &[Setting] = &[
             };
             Ok(())
         }
-    ),
+    )
+    .of(Group::Output),
+    setting!(
+        "webhook",
+        "",
+        "URL",
+        "Post every event there, signed with the API key as LiveKit signs its own",
+        |c, v| {
+            c.webhook = if v.is_empty() { None } else { Some(url(v, &["http", "https"])?) };
+            Ok(())
+        }
+    )
+    .of(Group::Output),
+    setting!("event-command", "", "COMMAND", "Shell command that reads every event as a line of JSON", |c, v| {
+        c.event_command = if v.is_empty() { None } else { Some(v.to_owned()) };
+        Ok(())
+    })
+    .of(Group::Output),
     setting!(
         "log-level",
         "",
@@ -231,7 +560,8 @@ pub const SETTINGS: &[Setting] = &[
             };
             Ok(())
         }
-    ),
+    )
+    .of(Group::Output),
     setting!("log-format", "text", "FORMAT", "`text` or `json`", |c, v| {
         c.log_format = match v {
             "text" => LogFormat::Text,
@@ -239,11 +569,12 @@ pub const SETTINGS: &[Setting] = &[
             _ => return Err("want `text` or `json`".into()),
         };
         Ok(())
-    }),
+    })
+    .of(Group::Output),
 ];
 
 /// One thing that is wrong with the settings.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The key, or the file.
     pub what: String,
@@ -292,10 +623,31 @@ impl Config {
             config.apply_file(path, &mut faults);
         }
         for Override { key, value, source } in overrides {
-            config.apply(key, &value, &source, &mut faults);
+            let foreign = SETTINGS.iter().any(|setting| setting.variable == Some(&source));
+            let mut server_faults = std::mem::take(&mut config.server_faults);
+            config.apply(key, &value, &source, if foreign { &mut server_faults } else { &mut faults });
+            config.server_faults = server_faults;
+            // What was refused once would be refused for each agent.
+            for agent in config.agents.values_mut() {
+                agent.apply(key, &value, &source, &mut Vec::new());
+            }
         }
         config.check(&mut faults);
         if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
+    }
+
+    /// For whoever serves.
+    ///
+    /// # Errors
+    /// When a variable of LiveKit's is not usable.
+    pub fn check_server(&self) -> Result<(), ConfigError> {
+        let faults = self.server_faults.clone();
+        if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+    }
+
+    /// What holds for one agent.
+    pub fn of_agent(&self, name: &str) -> &Self {
+        self.agents.get(name).unwrap_or(self)
     }
 
     fn apply_file(&mut self, path: &Path, faults: &mut Vec<Fault>) {
@@ -305,27 +657,72 @@ impl Config {
             Ok(text) => text,
             Err(error) => return refuse(format!("cannot be read: {error}")),
         };
-        let table: toml::Table = match toml::from_str(&text) {
+        let mut table: toml::Table = match toml::from_str(&text) {
             Ok(table) => table,
             Err(error) => return refuse(format!("not TOML: {}", error.to_string().trim_end())),
         };
+        let agents = table.remove(AGENTS);
         for (key, value) in table {
-            let value = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                other => {
-                    let why = format!("want a text or a number, got {}", other.type_str());
-                    faults.push(Fault { what: key, source: source.clone(), why });
-                    continue;
-                }
-            };
-            self.apply(&key, &value, &source, faults);
+            self.apply_value(&key, value, &source, faults);
         }
+        match agents {
+            None => {}
+            Some(toml::Value::Table(agents)) => {
+                for (name, own) in agents {
+                    self.apply_agent(name, own, &source, faults);
+                }
+            }
+            Some(other) => {
+                let why = format!("want a table for each agent, such as [agents.hello], got {}", other.type_str());
+                faults.push(Fault { what: AGENTS.into(), source, why });
+            }
+        }
+    }
+
+    /// An agent's own table: the settings of the whole file, and these.
+    fn apply_agent(&mut self, name: String, own: toml::Value, source: &str, faults: &mut Vec<Fault>) {
+        let what = format!("{AGENTS}.{name}");
+        let toml::Value::Table(own) = own else {
+            let why = format!("want a table, got {}", own.type_str());
+            return faults.push(Fault { what, source: source.into(), why });
+        };
+        let mut agent = Self { agents: BTreeMap::new(), set_by: Vec::new(), ..self.clone() };
+        let mut own_faults = Vec::new();
+        for (key, value) in own {
+            let elsewhere = SETTINGS.iter().any(|setting| setting.key == key && setting.group != Group::Agent);
+            if elsewhere {
+                let why = "one setting for all agents; want it outside of the table".into();
+                own_faults.push(Fault { what: key, source: source.into(), why });
+            } else {
+                agent.apply_value(&key, value, source, &mut own_faults);
+            }
+        }
+        let renamed = |key: String| format!("{what}.{key}");
+        faults.extend(own_faults.into_iter().map(|fault| Fault { what: renamed(fault.what), ..fault }));
+        self.set_by.extend(agent.set_by.drain(..).map(|set| SetBy { key: renamed(set.key), ..set }));
+        self.agents.insert(name, agent);
+    }
+
+    fn apply_value(&mut self, key: &str, value: toml::Value, source: &str, faults: &mut Vec<Fault>) {
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            other => {
+                let why = format!("want a text or a number, got {}", other.type_str());
+                return faults.push(Fault { what: key.into(), source: source.into(), why });
+            }
+        };
+        self.apply(key, &value, source, faults);
     }
 
     fn apply(&mut self, key: &str, value: &str, source: &str, faults: &mut Vec<Fault>) {
         let result = match SETTINGS.iter().find(|setting| setting.key == key) {
-            Some(setting) => (setting.set)(self, value).map_err(|why| format!("`{value}` is not usable: {why}")),
+            Some(setting) => {
+                let value_shown = setting.shown(value);
+                self.set_by.push(SetBy { key: key.into(), value: value_shown.clone(), source: source.into() });
+                (setting.set)(self, value).map_err(|why| format!("`{value_shown}` is not usable: {why}"))
+            }
             None => Err(format!("no such setting; known are {}", known_keys())),
         };
         if let Err(why) = result {
@@ -334,15 +731,22 @@ impl Config {
     }
 
     fn check(&self, faults: &mut Vec<Fault>) {
-        let limits = &self.limits;
         let mut refuse = |what: &str, why: String| {
             faults.push(Fault { what: what.into(), source: "all sources together".into(), why });
         };
-        if limits.memory_bytes < 64 << 10 || limits.memory_bytes > 4 << 30 {
-            refuse("memory-limit", "want 64KiB to 4GiB: a WebAssembly page is 64KiB, a memory at most 4GiB".into());
+        let all = std::iter::once((None, self)).chain(self.agents.iter().map(|(name, agent)| (Some(name), agent)));
+        for (name, config) in all {
+            let what = name.map_or_else(|| "memory-limit".into(), |name| format!("{AGENTS}.{name}.memory-limit"));
+            if config.limits.memory_bytes < 64 << 10 || config.limits.memory_bytes > 4 << 30 {
+                refuse(&what, "want 64KiB to 4GiB: a WebAssembly page is 64KiB, a memory at most 4GiB".into());
+            }
         }
+        let limits = &self.limits;
         if limits.stack_bytes < 16 << 10 || limits.stack_bytes > 64 << 20 {
             refuse("stack-limit", "want 16KiB to 64MiB".into());
+        }
+        if self.webhook.is_some() && (self.livekit.api_key.is_none() || self.livekit.api_secret.is_none()) {
+            refuse("webhook", "want `api-key` and `api-secret` too: its posts are signed with them".into());
         }
     }
 }
@@ -351,6 +755,26 @@ impl Default for Config {
     /// Each setting's own default; a test checks that all of them parse.
     fn default() -> Self {
         let mut config = Self {
+            agents: BTreeMap::new(),
+            set_by: Vec::new(),
+            server_faults: Vec::new(),
+            livekit: LiveKit {
+                url: None,
+                api_key: None,
+                api_secret: None,
+                agent_name: None,
+                deployment: String::new(),
+                job_type: JobType::Room,
+            },
+            workers: 1,
+            cores: None,
+            load_function: None,
+            failures_max: None,
+            drain: DrainPolicy::Wait,
+            http: HttpBind::Auto,
+            http_token: None,
+            webhook: None,
+            event_command: None,
             limits: Limits {
                 init_timeout: Duration::ZERO,
                 unresponsive_warning: Duration::ZERO,
@@ -374,16 +798,15 @@ impl Default for Config {
             load_log: None,
             drain_timeout: Duration::ZERO,
             max_retry: 0,
-            cache_dir: PathBuf::new(),
+            cache_dir: default_cache_dir(),
             events: EventTarget::Off,
             log_level: None,
             log_format: LogFormat::Text,
         };
-        let mut faults = Vec::new();
-        for setting in SETTINGS {
-            config.apply(setting.key, setting.default, "default", &mut faults);
+        for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
+            let set = (setting.set)(&mut config, setting.default);
+            debug_assert_eq!(set, Ok(()), "{}", setting.key);
         }
-        debug_assert_eq!(faults, []);
         config
     }
 }
@@ -437,6 +860,34 @@ fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "want a number above 0, up to 1".into())
 }
 
+fn cores(text: &str) -> Result<f64, String> {
+    let cores = text.parse().ok().filter(|cores: &f64| cores.is_finite() && *cores > 0.0);
+    cores.ok_or_else(|| "want a number above 0, such as 2 or 0.5".into())
+}
+
+fn some_path(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text)).filter(|_| !text.is_empty())
+}
+
+fn some_secret(text: &str) -> Option<Secret> {
+    Some(Secret(text.to_owned())).filter(|_| !text.is_empty())
+}
+
+fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/');
+    let wanted = || format!("want {}:// and a host", schemes.join("://, "));
+    if usable { Ok(text.to_owned()) } else { Err(wanted()) }
+}
+
+/// The server would close the connection without a word.
+fn deployment(name: &str) -> Result<String, String> {
+    if name.len() > DEPLOYMENT_BYTES_MAX || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'_') {
+        return Err(format!("want at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"));
+    }
+    Ok(name.to_owned())
+}
+
 /// `1 fault`, `2 faults`.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -466,6 +917,38 @@ mod tests {
         let config = Config::load(Some(&file), vec![set("fuel-limit", "2k"), set("fuel-limit", "3k")]).unwrap();
         assert_eq!(config.limits.fuel, Some(3_000));
         assert_eq!(config.limits.handles, 7);
+    }
+
+    #[test]
+    fn an_agent_s_own_table_is_beside_the_file_and_under_the_flags() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text =
+            "fuel-limit = \"10M\"\nload-threshold = 0.5\n[agents.greeter]\nfuel-limit = \"1M\"\nagent-name = \"hi\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let config = Config::load(Some(file.path()), vec![set("log-rate", "7")]).unwrap();
+        assert_eq!(
+            (config.of_agent("greeter").limits.fuel, config.of_agent("other").limits.fuel),
+            (Some(1_000_000), Some(10_000_000))
+        );
+        assert_eq!(config.of_agent("greeter").livekit.agent_name.as_deref(), Some("hi"));
+        assert_eq!(config.of_agent("greeter").limits.log_lines_per_second, 7);
+        assert_eq!((config.load_threshold, config.of_agent("other").livekit.agent_name.as_deref()), (Some(0.5), None));
+        assert_eq!(config.set_by.last().unwrap().key, "log-rate");
+        assert_eq!(config.set_by[2].key, "agents.greeter.agent-name");
+        std::fs::write(file.path(), "[agents]\na = 1\n[agents.b]\nmax-jobs = 3\nfuel-limit = \"x\"\n").unwrap();
+        let error = Config::load(Some(file.path()), Vec::new()).unwrap_err().to_string();
+        for part in
+            ["3 faults", "`agents.a` (", "`agents.b.max-jobs` (", "outside of the table", "`agents.b.fuel-limit` ("]
+        {
+            assert!(error.contains(part), "{part} is missing in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_shown_nowhere() {
+        let hidden = ["api-key", "api-secret", "http-token"].map(|key| set(key, "hunter2"));
+        let config = Config::load(None, hidden.into()).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]

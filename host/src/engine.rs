@@ -10,6 +10,7 @@ pub mod ticker;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -62,12 +63,15 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// For so many jobs at once; beside them there are the idle instances, and the one that is being prewarmed.
+    /// For so many jobs at once; beside them there are each agent's idle instances, the ones that are being prewarmed, and the
+    /// load function.
     pub fn for_jobs(at_once: u32, config: &Config) -> Self {
-        let idle = u32::try_from(config.idle).unwrap_or(u32::MAX);
+        let agents = || std::iter::once(config).chain(config.agents.values());
+        let idle = agents().map(|agent| agent.idle.saturating_add(2)).fold(0, usize::saturating_add);
+        let idle = idle.saturating_add(usize::from(config.load_function.is_some()));
         Self {
-            slots: at_once.saturating_add(idle).saturating_add(2),
-            memory_bytes: config.limits.memory_bytes,
+            slots: at_once.saturating_add(u32::try_from(idle).unwrap_or(u32::MAX)),
+            memory_bytes: agents().map(|agent| agent.limits.memory_bytes).max().unwrap_or(0),
             stack_bytes: config.limits.stack_bytes,
         }
     }
@@ -121,7 +125,31 @@ impl EngineError {
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
+/// What guests have used since the engine was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Fuel units.
+    pub fuel: u64,
+    /// By the clocks of the threads they were on.
+    pub cpu: Duration,
+}
+
+/// The sums behind [`Spent`].
+#[derive(Default)]
+pub(crate) struct Spending {
+    fuel: AtomicU64,
+    cpu_nanos: AtomicU64,
+}
+
+impl Spending {
+    pub(crate) fn add(&self, fuel: u64, cpu_nanos: u64) {
+        self.fuel.fetch_add(fuel, Ordering::Relaxed);
+        self.cpu_nanos.fetch_add(cpu_nanos, Ordering::Relaxed);
+    }
+}
+
 struct Shared {
+    spending: Arc<Spending>,
     wasmtime: wasmtime::Engine,
     ticker: Ticker,
     slots: Arc<Semaphore>,
@@ -145,6 +173,7 @@ impl Engine {
         let wasmtime = make_wasmtime(settings).map_err(EngineError::Wasmtime)?;
         let ticker = Ticker::start(&wasmtime).map_err(EngineError::Ticker)?;
         Ok(Self(Arc::new(Shared {
+            spending: Arc::default(),
             wasmtime,
             ticker,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
@@ -182,6 +211,22 @@ impl Engine {
         self.0.wasmtime.increment_epoch();
     }
 
+    pub(crate) fn spending(&self) -> &Arc<Spending> {
+        &self.0.spending
+    }
+
+    /// What guests have used so far.
+    pub fn spent(&self) -> Spent {
+        let Spending { fuel, cpu_nanos } = &*self.0.spending;
+        let cpu = Duration::from_nanos(cpu_nanos.load(Ordering::Relaxed));
+        Spent { fuel: fuel.load(Ordering::Relaxed), cpu }
+    }
+
+    /// Instances that there may be at once.
+    pub fn slots(&self) -> u32 {
+        self.0.slots_total
+    }
+
     /// What is in use of the pool now.
     pub fn pool(&self) -> PoolReport {
         let metrics = self.0.wasmtime.pooling_allocator_metrics();
@@ -210,6 +255,11 @@ impl Engine {
     pub(crate) async fn acquire_slot(&self, slots: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.0.slots.clone().acquire_many_owned(slots).await
     }
+}
+
+/// Instances that one process has memory mappings for.
+pub(crate) fn instances_that_fit() -> u32 {
+    (mappings_limit().saturating_sub(MAPPINGS_BESIDE_SLOTS) / MAPPINGS_PER_SLOT).min(SLOTS_MAX)
 }
 
 /// The kernel's limit on the mappings of one process; none where it cannot be read.

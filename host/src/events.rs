@@ -1,27 +1,37 @@
 //! Everything that is published about jobs and agents: one enum, and where it goes.
 //!
-//! Every event goes to the log, and where one is set to a file or standard output as a line of JSON. A sink never slows a
-//! job: lines wait in a queue of [`QUEUE_LINES`], a thread of its own writes them, and what does not fit is counted.
+//! Every event goes to the log and into the metrics, and to every sink that is set: a file or standard output, a webhook, a
+//! command; each gets a line of JSON. A sink never slows a job: lines wait in a bounded queue, a thread of its own passes them
+//! on, and what does not fit is counted.
 //!
 //! Invariant: of what stands above this module in the map, only pure data is named here (a verdict, a usage record).
 
+mod command;
+mod lines;
+mod sink;
+mod webhook;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::broadcast;
 
-use crate::config::EventTarget;
+use crate::config::{Config, EventTarget};
 use crate::job::usage::UsageRecord;
 use crate::job::verdict::{Class, Code, Verdict};
+use crate::metrics::Metrics;
+use command::CommandLines;
+use lines::Lines;
+use sink::Sink;
+use webhook::Webhook;
 
-/// Lines that wait for a slow sink before more are dropped.
-const QUEUE_LINES: usize = 16_384;
+/// Lines that a slow follower may be behind before it misses some.
+const FOLLOWED_LINES: usize = 4_096;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +57,40 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A new version of an agent is there for its next jobs.
+    #[serde(rename = "agent.reloaded")]
+    AgentReloaded {
+        /// Its name.
+        agent: String,
+    },
+    /// An agent gets no jobs for a while, or none until it is loaded anew: it keeps failing.
+    #[serde(rename = "agent.unavailable")]
+    AgentUnavailable {
+        /// Its name.
+        agent: String,
+        /// What it keeps doing.
+        why: String,
+        /// When it gets jobs again; nothing: not before it is loaded anew.
+        retry_ms: Option<u64>,
+    },
+    /// It gets jobs again.
+    #[serde(rename = "agent.available")]
+    AgentAvailable {
+        /// Its name.
+        agent: String,
+    },
+    /// A worker process has died, and another one takes its place.
+    #[serde(rename = "worker.died")]
+    WorkerDied {
+        /// Which of them, from 0.
+        worker: usize,
+        /// How it ended.
+        why: String,
+        /// Jobs that went with it.
+        lost: usize,
+        /// When the next one is started; nothing when there is none.
+        retry_ms: Option<u64>,
+    },
     /// The server knows the worker.
     #[serde(rename = "worker.registered")]
     WorkerRegistered {
@@ -64,8 +108,10 @@ pub enum Event {
         agent: String,
         /// Its jobs, those that are still being decided on too.
         jobs: usize,
-        /// Share of the cores in use.
-        cpu: f64,
+        /// The load, 0 to 1.
+        load: f64,
+        /// What there is too little of: jobs, CPU, fuel, memory, or the agent itself.
+        scarce: &'static str,
     },
     /// It has room again.
     #[serde(rename = "worker.available")]
@@ -74,8 +120,8 @@ pub enum Event {
         agent: String,
         /// Its jobs.
         jobs: usize,
-        /// Share of the cores in use.
-        cpu: f64,
+        /// The load, 0 to 1.
+        load: f64,
     },
     /// It takes no more jobs, and waits for those that run.
     #[serde(rename = "worker.draining")]
@@ -102,6 +148,12 @@ pub enum Event {
         why: String,
         /// When the next attempt is made; nothing when there is none.
         retry_ms: Option<u64>,
+    },
+    /// The server has the worker again.
+    #[serde(rename = "link.restored")]
+    LinkRestored {
+        /// The agent.
+        agent: String,
     },
     /// A job was offered and not taken.
     #[serde(rename = "offer.refused")]
@@ -197,12 +249,17 @@ impl Event {
         match self {
             Self::AgentLoaded { .. } => "agent.loaded",
             Self::AgentFailed { .. } => "agent.failed",
+            Self::AgentReloaded { .. } => "agent.reloaded",
+            Self::AgentUnavailable { .. } => "agent.unavailable",
+            Self::AgentAvailable { .. } => "agent.available",
+            Self::WorkerDied { .. } => "worker.died",
             Self::WorkerRegistered { .. } => "worker.registered",
             Self::WorkerFull { .. } => "worker.full",
             Self::WorkerAvailable { .. } => "worker.available",
             Self::WorkerDraining { .. } => "worker.draining",
             Self::WorkerDrained { .. } => "worker.drained",
             Self::LinkLost { .. } => "link.lost",
+            Self::LinkRestored { .. } => "link.restored",
             Self::OfferRefused { .. } => "offer.refused",
             Self::JobCreated { .. } => "job.created",
             Self::JobStarted { .. } => "job.started",
@@ -222,11 +279,22 @@ impl Event {
             }
             // Whoever wanted the agent says so, and what to do.
             Self::AgentFailed { agent, error } => tracing::debug!(target: "host", agent, error, "{name}"),
+            Self::AgentReloaded { agent } | Self::AgentAvailable { agent } | Self::LinkRestored { agent } => {
+                tracing::info!(target: "host", agent, "{name}");
+            }
+            Self::AgentUnavailable { agent, why, retry_ms } => {
+                tracing::error!(target: "host", agent, why, retry_ms, "{name}");
+            }
+            Self::WorkerDied { worker, why, lost, retry_ms } => {
+                tracing::error!(target: "host", worker, why, lost, retry_ms, "{name}");
+            }
             Self::WorkerRegistered { agent, worker, server } => {
                 tracing::info!(target: "host", agent, worker, server, "{name}");
             }
-            Self::WorkerFull { agent, jobs, cpu } => tracing::warn!(target: "host", agent, jobs, cpu, "{name}"),
-            Self::WorkerAvailable { agent, jobs, cpu } => tracing::info!(target: "host", agent, jobs, cpu, "{name}"),
+            Self::WorkerFull { agent, jobs, load, scarce } => {
+                tracing::warn!(target: "host", agent, jobs, load, scarce, "{name}");
+            }
+            Self::WorkerAvailable { agent, jobs, load } => tracing::info!(target: "host", agent, jobs, load, "{name}"),
             Self::WorkerDraining { agent, jobs } => tracing::info!(target: "host", agent, jobs, "{name}"),
             Self::WorkerDrained { agent, cut_short } => tracing::info!(target: "host", agent, cut_short, "{name}"),
             Self::LinkLost { agent, why, retry_ms } => tracing::warn!(target: "host", agent, why, retry_ms, "{name}"),
@@ -264,7 +332,7 @@ struct Line<'a> {
     event: &'a Event,
 }
 
-/// The event sink cannot be opened.
+/// An event sink cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
     /// The file cannot be opened for appending.
@@ -282,7 +350,10 @@ pub enum EventsError {
 
 /// Where events are published.
 pub struct Events {
-    writer: Option<Writer>,
+    sinks: Vec<Sink>,
+    metrics: Option<Arc<Metrics>>,
+    /// Whoever follows them at the moment.
+    followers: broadcast::Sender<Arc<str>>,
 }
 
 impl Events {
@@ -291,20 +362,70 @@ impl Events {
     /// # Errors
     /// When the file cannot be opened for appending.
     pub fn open(target: &EventTarget) -> Result<Self, EventsError> {
-        let out: Box<dyn Write + Send> = match target {
-            EventTarget::Off => return Ok(Self { writer: None }),
-            EventTarget::Stdout => Box::new(io::stdout()),
-            EventTarget::File(path) => Box::new(BufWriter::new(open_for_appending(path)?)),
+        let out: Option<Box<dyn Write + Send>> = match target {
+            EventTarget::Off => None,
+            EventTarget::Stdout => Some(Box::new(io::stdout())),
+            EventTarget::File(path) => Some(Box::new(open_for_appending(path)?)),
         };
-        Ok(Self { writer: Some(Writer::start(out).map_err(EventsError::Thread)?) })
+        let lines = out.map(Lines::new);
+        let sinks = lines.map(|lines| Sink::start("file", lines).map_err(EventsError::Thread)).transpose()?;
+        let (followers, _) = broadcast::channel(FOLLOWED_LINES);
+        Ok(Self { sinks: sinks.into_iter().collect(), metrics: None, followers })
+    }
+
+    /// Open every sink that is set.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub(crate) fn open_all(config: &Config) -> Result<Self, EventsError> {
+        let mut events = Self::open(&config.events)?;
+        if let Some(webhook) = Webhook::new(config) {
+            events.sinks.push(Sink::start("webhook", webhook).map_err(EventsError::Thread)?);
+        }
+        if let Some(command) = &config.event_command {
+            events.sinks.push(Sink::start("command", CommandLines::new(command)).map_err(EventsError::Thread)?);
+        }
+        Ok(events)
+    }
+
+    /// Count what is published, too.
+    pub(crate) fn counted(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Publish one event to every sink. Never waits, and a sink that panics concerns neither the others nor the job.
     pub fn publish(&self, event: &Event) {
         guarded(|| event.log());
-        if let Some(writer) = &self.writer {
-            guarded(|| writer.send(&Line { at: Timestamp::now(), event }));
+        if let Some(metrics) = &self.metrics {
+            guarded(|| metrics.observe(event));
         }
+        if self.sinks.is_empty() && self.followers.receiver_count() == 0 {
+            return;
+        }
+        guarded(|| match serde_json::to_string(&Line { at: Timestamp::now(), event }) {
+            Ok(line) => self.relay(line.into()),
+            Err(error) => tracing::error!(target: "host", %error, "an event cannot be written"),
+        });
+    }
+
+    /// Pass on a line that another process has published.
+    pub(crate) fn relay(&self, line: Arc<str>) {
+        for sink in &self.sinks {
+            sink.send(line.clone());
+        }
+        // Nobody need follow.
+        drop(self.followers.send(line));
+    }
+
+    /// Follow what is published from now on.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<str>> {
+        self.followers.subscribe()
+    }
+
+    /// Of each sink: its name, the lines it was too slow for, and those it could not write.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        self.sinks.iter().map(Sink::losses)
     }
 }
 
@@ -319,65 +440,4 @@ fn open_for_appending(path: &PathBuf) -> Result<File, EventsError> {
         .append(true)
         .open(path)
         .map_err(|source| EventsError::Open { path: path.clone(), source })
-}
-
-/// A thread that writes lines, and the queue before it. Dropping it writes what is queued.
-struct Writer {
-    queue: Option<SyncSender<String>>,
-    dropped: AtomicU64,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Writer {
-    fn start(out: Box<dyn Write + Send>) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE_LINES);
-        let thread = std::thread::Builder::new().name("events".into()).spawn(move || write_lines(out, &lines))?;
-        Ok(Self { queue: Some(queue), dropped: AtomicU64::new(0), thread: Some(thread) })
-    }
-
-    fn send(&self, line: &Line<'_>) {
-        let sent = serde_json::to_string(line).ok().zip(self.queue.as_ref()).map(|(mut text, queue)| {
-            text.push('\n');
-            queue.try_send(text)
-        });
-        if !matches!(sent, Some(Ok(()))) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Goes on after a failure, because a full disk may have room again.
-fn write_lines(mut out: Box<dyn Write + Send>, lines: &Receiver<String>) {
-    let mut failures = 0_u64;
-    while let Ok(line) = lines.recv() {
-        let mut write = || -> io::Result<()> {
-            out.write_all(line.as_bytes())?;
-            for line in lines.try_iter() {
-                out.write_all(line.as_bytes())?;
-            }
-            out.flush()
-        };
-        if let Err(error) = write() {
-            if failures == 0 {
-                tracing::error!(target: "host", %error, "writing events failed; trying on");
-            }
-            failures += 1;
-        }
-    }
-    if failures > 0 {
-        tracing::error!(target: "host", failures, "writes of events failed");
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        drop(self.queue.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(target: "host", "the event writer panicked");
-        }
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        if dropped > 0 {
-            tracing::error!(target: "host", dropped, "events were dropped: the sink was too slow, full or gone");
-        }
-    }
 }

@@ -57,6 +57,21 @@ pub(crate) mod bindings {
     });
 }
 
+/// The load function's world; what it imports is the agent's.
+#[allow(clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub, reason = "generated code")]
+pub(crate) mod load_bindings {
+    wasmtime::component::bindgen!({
+        path: "../guest-sdk/wit",
+        world: "load-function",
+        imports: { default: tracing | trappable },
+        exports: { default: async },
+        with: {
+            "wasm-worker:agent/types": super::bindings::wasm_worker::agent::types,
+            "wasm-worker:agent/log": super::bindings::wasm_worker::agent::log,
+        },
+    });
+}
+
 pub(crate) use bindings::wasm_worker::agent::types as contract;
 
 /// Share of a job's memory that events may take while they wait.
@@ -104,7 +119,7 @@ impl HostState {
         Self {
             stage,
             table,
-            meter: Meter::new(limits.clone(), control.clone()),
+            meter: Meter::new(limits.clone(), control.clone(), engine.spending().clone()),
             control,
             info: nobody(agent),
             room: room::RoomRecord::default(),

@@ -6,24 +6,29 @@
 //! main        parse, logging, run the verb, exit code
 //! cli         one file per verb
 //! config      file + env + flags → checked Config, all faults at once
-//! worker      start → serve → drain → stop
+//! fleet       several worker processes, and what becomes of one that dies
+//! http        / /worker /live /ready /metrics /jobs /events; local: where the workers of this machine answer
+//! worker      start → serve → drain → stop; a member is one agent behind the server, the room is theirs together
 //! livekit     the link as a worker: session (pure), link (the socket), reconnect (pure), wire
-//! load        what the one figure is made of: jobs and CPU
+//! load        cpu, fuel, memory, what jobs will take, and the one figure
 //! agent       one loaded agent: source, cargo, load, prewarm (snapshot), compile, artifact (cached), pool
 //! job         the life of a job, in order: admission, instance, limits, run, supervisor, teardown, verdict
 //! hostcalls   one file per interface a guest may import
 //! runtimes    guests on one, everything else on the other
 //! engine      sole maker of wasmtime's Config, Engine, Linker; the epoch ticker
 //! events      one enum of everything published; the sinks
+//! metrics     every metric, one struct
 //! ```
 //!
-//! Invariant: imports point down this list, or sideways into `events` and `config`.
+//! Invariant: imports point down this list, or sideways into `events`, `metrics` and `config`.
 //! Invariant: `job` never imports what gives it jobs; it returns a verdict.
 //! Invariant: only `engine`, `agent`, `hostcalls` and `job` name `wasmtime`.
 //! Invariant: guests run on a runtime of their own; timers, files and signals are on the other.
 //!
 //! # Words
 //!
+//! - *worker*: a process that serves; *member*: one agent of it, with a registration of its own; *room*: what a worker has place
+//!   for; *load*: how much of the machine is in use, 0 to 1; *drain*: no more jobs, and the end when there are none.
 //! - *offer*: a job somebody wants run; *assignment*: an offer that was accepted.
 //! - *slot*: room in the engine's pool for one instance; *permit*: the right to a slot, given back by dropping it.
 //! - *template*: what the instances of one agent are made from; *instance*: one job's own store and memory.
@@ -37,9 +42,13 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod events;
+mod fleet;
 mod hostcalls;
+mod http;
 pub mod job;
 mod livekit;
-mod load;
+pub mod load;
+mod local;
+mod metrics;
 pub mod runtimes;
 mod worker;

@@ -1,46 +1,148 @@
-//! How much of what a worker takes it has: its jobs against `max-jobs`, and its CPU against `load-threshold`. Pure.
+//! How much of what a worker takes it has: CPU, fuel and memory against `load-threshold`, jobs against `max-jobs`. What the
+//! figures are made into one by is replaceable; the rest is pure.
 
+pub(crate) mod capacity;
 pub(crate) mod cpu;
+pub(crate) mod fuel;
+pub(crate) mod memory;
+pub(crate) mod predict;
 
-/// A worker that was full by its CPU has room again once the load is this much below the threshold: else it would say one
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::agent::load_function::LoadComponent;
+use crate::engine::Engine;
+use cpu::CpuMonitor;
+use fuel::FuelMonitor;
+use memory::MemoryMonitor;
+
+/// As LiveKit's workers sample.
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+/// Samples that an average is made of.
+pub(crate) const SAMPLES: u32 = 5;
+/// A worker that was full by its load has room again once the load is this much below the threshold: else it would say one
 /// thing and the other by turns.
 const ROOM_AGAIN: f64 = 0.9;
 
-/// What the load is made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Sample {
-    /// Share of the cores that is in use, 0 to 1.
-    pub(crate) cpu: f64,
-    /// Jobs in any state.
-    pub(crate) jobs: usize,
+/// What the load is made of. Shares are from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Sample {
+    /// Share of the cores in use, by everything in the worker's cgroup, or on the machine; the average of 2.5 s.
+    pub cpu: f64,
+    /// Cores there are, in parts where a quota says so.
+    pub cores: f64,
+    /// Share of the fuel that the cores could burn, by what guests' CPU time has yielded lately.
+    pub fuel: f64,
+    /// Fuel units a second; the average of 2.5 s.
+    pub fuel_rate: f64,
+    /// Share of the memory in use.
+    pub memory: f64,
+    /// Memory there is, in bytes.
+    pub memory_bytes: u64,
+    /// Jobs in any state, those that are being decided on too.
+    pub jobs: usize,
+    /// Jobs that there may be.
+    pub jobs_max: usize,
 }
 
-/// The load and what is known of the one before.
-#[derive(Debug)]
-pub(crate) struct Load {
+impl Sample {
+    /// The load where nobody has replaced the function: the scarcest of the three.
+    pub fn largest(&self) -> f64 {
+        self.cpu.max(self.fuel).max(self.memory)
+    }
+
+    /// What makes it that large.
+    pub(crate) fn scarcest(&self) -> &'static str {
+        let largest = self.largest();
+        if self.cpu >= largest {
+            "CPU"
+        } else if self.fuel >= largest {
+            "fuel"
+        } else {
+            "memory"
+        }
+    }
+}
+
+/// A load function of the program that embeds this one.
+pub type RustLoadFunction = Arc<dyn Fn(&Sample) -> f64 + Send + Sync>;
+
+/// How the figures are made into one.
+pub(crate) enum LoadFunction {
+    Largest,
+    Rust(RustLoadFunction),
+    Component(Box<LoadComponent>),
+}
+
+impl LoadFunction {
+    /// The load, 0 to 1; what a function cannot say is [`Sample::largest`].
+    async fn of(&mut self, sample: Sample) -> f64 {
+        let load = match self {
+            Self::Largest => Some(sample.largest()),
+            Self::Rust(function) => Some(function(&sample)),
+            Self::Component(component) => component.load(sample).await,
+        };
+        load.filter(|load| load.is_finite()).unwrap_or_else(|| sample.largest()).clamp(0.0, 1.0)
+    }
+}
+
+/// Reads the machine.
+pub(crate) struct LoadMonitor {
+    engine: Engine,
+    cpu: CpuMonitor,
+    fuel: FuelMonitor,
+    memory: MemoryMonitor,
+    function: LoadFunction,
     jobs_max: usize,
-    /// Share of the cores at which the worker takes no more; none: its CPU does not matter.
-    threshold: Option<f64>,
-    busy: bool,
 }
 
-impl Load {
-    pub(crate) fn new(jobs_max: usize, threshold: Option<f64>) -> Self {
-        Self { jobs_max, threshold, busy: false }
+impl LoadMonitor {
+    /// `cores` is what the operator says there is, where they do.
+    pub(crate) fn new(engine: Engine, cores: Option<f64>, jobs_max: usize, function: LoadFunction) -> Self {
+        let (cpu, memory) = (CpuMonitor::new(cores), MemoryMonitor::new());
+        Self { engine, cpu, fuel: FuelMonitor::default(), memory, function, jobs_max }
     }
 
-    /// Its CPU alone makes the worker full.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.busy
+    /// Read everything; to be called every [`SAMPLE_EVERY`].
+    pub(crate) async fn sample(&mut self, now: Instant, jobs: usize) -> (Sample, f64) {
+        let cores = self.cpu.cores();
+        let fuel = self.fuel.sample(now, self.engine.spent(), cores);
+        let memory = self.memory.sample();
+        let sample = Sample {
+            cpu: self.cpu.sample(now),
+            cores,
+            fuel: fuel.share,
+            fuel_rate: fuel.rate,
+            memory: memory.share,
+            memory_bytes: memory.limit_bytes,
+            jobs,
+            jobs_max: self.jobs_max,
+        };
+        (sample, self.function.of(sample).await)
+    }
+}
+
+/// Whether the load leaves room, with what is known of the one before.
+#[derive(Debug)]
+pub(crate) struct Threshold {
+    /// None: the load does not matter.
+    threshold: Option<f64>,
+    passed: bool,
+}
+
+impl Threshold {
+    pub(crate) fn new(threshold: Option<f64>) -> Self {
+        Self { threshold, passed: false }
     }
 
-    /// 0 with nothing to do, 1 and above when it takes no more.
-    pub(crate) fn of(&mut self, sample: Sample) -> f64 {
-        let cpu = self.threshold.map_or(0.0, |threshold| sample.cpu / threshold);
-        self.busy = cpu >= if self.busy { ROOM_AGAIN } else { 1.0 };
-        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let slots = sample.jobs as f64 / self.jobs_max as f64;
-        if self.busy { cpu.max(slots).max(1.0) } else { cpu.max(slots) }
+    /// The load in parts of the threshold: 1 and above when there is no room.
+    pub(crate) fn part(&mut self, load: f64) -> f64 {
+        let part = self.threshold.map_or(0.0, |threshold| load / threshold);
+        self.passed = part >= if self.passed { ROOM_AGAIN } else { 1.0 };
+        if self.passed { part.max(1.0) } else { part }
     }
 }
 
@@ -49,21 +151,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scarcer_of_jobs_and_cpu_decides() {
-        let mut load = Load::new(10, Some(0.5));
-        assert_eq!(load.of(Sample { cpu: 0.1, jobs: 5 }), 0.5);
-        assert_eq!(load.of(Sample { cpu: 0.4, jobs: 5 }), 0.8);
-        assert_eq!(load.of(Sample { cpu: 0.1, jobs: 10 }), 1.0);
-        assert!(!load.is_busy());
-        let mut without = Load::new(10, None);
-        assert_eq!(without.of(Sample { cpu: 1.0, jobs: 0 }), 0.0);
+    fn the_scarcest_decides() {
+        let sample = Sample { cpu: 0.1, fuel: 0.3, memory: 0.2, ..Sample::default() };
+        assert_eq!((sample.largest(), sample.scarcest()), (0.3, "fuel"));
+        assert_eq!(Sample::default().scarcest(), "CPU");
+    }
+
+    #[tokio::test]
+    async fn a_function_that_says_nonsense_is_not_believed() {
+        let sample = Sample { cpu: 0.4, jobs: 3, ..Sample::default() };
+        let with = |function: fn(&Sample) -> f64| LoadFunction::Rust(Arc::new(function));
+        assert_eq!(with(|_| f64::NAN).of(sample).await, 0.4);
+        assert_eq!(with(|_| -1.0).of(sample).await, 0.0);
+        assert_eq!(with(|_| 7.0).of(sample).await, 1.0);
+        assert_eq!(with(|sample| if sample.jobs == 3 { 0.25 } else { 1.0 }).of(sample).await, 0.25);
     }
 
     #[test]
-    fn a_busy_worker_has_room_again_only_well_below_the_threshold() {
-        let mut load = Load::new(10, Some(0.5));
-        assert_eq!((load.of(Sample { cpu: 0.5, jobs: 0 }), load.is_busy()), (1.0, true));
-        assert_eq!((load.of(Sample { cpu: 0.46, jobs: 0 }), load.is_busy()), (1.0, true));
-        assert_eq!((load.of(Sample { cpu: 0.4, jobs: 0 }), load.is_busy()), (0.8, false));
+    fn a_full_worker_has_room_again_only_well_below_the_threshold() {
+        let mut threshold = Threshold::new(Some(0.5));
+        assert_eq!(threshold.part(0.25), 0.5);
+        assert_eq!(threshold.part(0.5), 1.0);
+        assert_eq!(threshold.part(0.46), 1.0);
+        assert_eq!(threshold.part(0.4), 0.8);
+        assert_eq!(Threshold::new(None).part(1.0), 0.0);
     }
 }

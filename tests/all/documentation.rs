@@ -53,7 +53,9 @@ fn help_names_every_setting_and_its_variable() {
 #[test]
 fn the_readme_s_commands_are_those_of_the_program() {
     let help = wasm_worker(["--help"]).done().stdout;
-    for verb in ["run", "bench", "build", "new", "inspect", "explain"] {
+    for verb in
+        ["run", "bench", "build", "new", "inspect", "explain", "capacity", "ps", "kill", "drain", "events", "config"]
+    {
         assert!(help.contains(&format!("  {verb} ")), "{verb}");
         assert!(
             readme().contains(&format!("wasm-worker {verb} ")) || readme().contains(&format!("-- {verb} ")),
@@ -94,6 +96,11 @@ fn each_promise_has_its_test_and_each_such_test_its_promise() {
         "host_faults::",
         "neighbours::",
         "livekit::",
+        "faults::",
+        "drains::",
+        "pool::",
+        "operate::",
+        "sinks::",
         "fuzz::",
     ];
     for test in tests.iter().filter(|test| covered.iter().any(|module| test.starts_with(module))) {

@@ -105,6 +105,21 @@ impl Call {
         self
     }
 
+    /// No file may become longer than 8 KiB, as on a disk that is full.
+    pub(crate) fn on_a_full_disk(mut self) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.args(["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        self.command = limited;
+        self
+    }
+
     pub(crate) fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
         self
@@ -128,10 +143,66 @@ pub(crate) struct Started {
     child: Child,
 }
 
+/// Where a worker answers HTTP, and with which token.
+pub(crate) struct Door {
+    pub(crate) url: String,
+    pub(crate) token: String,
+}
+
+impl Door {
+    /// Of the process of this id, once it has announced itself in this cache.
+    pub(crate) fn of(cache: &Path, pid: u32) -> Self {
+        let file = cache.join(format!("workers/{pid}.json"));
+        let text = eventually("it announces itself", || std::fs::read_to_string(&file).ok());
+        let door: Value = serde_json::from_str(&text).unwrap();
+        let part = |name: &str| door[name].as_str().unwrap().to_owned();
+        Self { url: part("url"), token: part("token") }
+    }
+
+    /// Status and body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, &self.token)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> (u16, String) {
+        self.ask("POST", path, &self.token)
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str) -> (u16, String) {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = request.header("Authorization", format!("Bearer {token}")).body(()).unwrap();
+        let mut response = agent.run(request).unwrap();
+        (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+    }
+}
+
+/// Ask again until there is an answer.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..3_000 {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it does not come to this: {what}");
+}
+
 impl Started {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard output, to be read while it runs.
+    pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().unwrap()
     }
 
     /// Stop reading its standard output.

@@ -1,169 +1,18 @@
 //! The worker behind a server: a scripted one that speaks LiveKit's protocol on loopback, and a real one where
 //! `LIVEKIT_SERVER` names its binary.
 
-use std::future::Future;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;
-use prost::Message as _;
 use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use rustix::process::Signal;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Done, Started, guest, wasm_worker};
-
-/// Longer than anything here takes, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { timeout(PATIENCE, test).await.expect("the test takes too long") })
-}
-
-/// A server that does what a test says.
-struct Server(TcpListener);
-
-/// One connection of a worker.
-struct Peer(WebSocketStream<TcpStream>);
-
-impl Server {
-    async fn bind() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    fn worker(&self, guest_name: &str, flags: &[&'static str]) -> Started {
-        let url = format!("ws://{}", self.0.local_addr().unwrap());
-        start(&url, guest_name, flags)
-    }
-
-    async fn accept(&self) -> Peer {
-        let (stream, _) = self.0.accept().await.unwrap();
-        Peer(tokio_tungstenite::accept_async(stream).await.unwrap())
-    }
-
-    /// Accept a worker, and register it.
-    async fn registered(&self) -> Peer {
-        let mut peer = self.accept().await;
-        let register = peer.receive().await;
-        assert!(matches!(register, ToServer::Register(_)), "{register:?}");
-        let info = proto::ServerInfo { version: "test".into(), ..Default::default() };
-        let reply = proto::RegisterWorkerResponse {
-            worker_id: "AW_test".into(),
-            server_info: Some(info),
-            ..Default::default()
-        };
-        peer.send(FromServer::Register(reply)).await;
-        peer
-    }
-}
-
-fn start(url: &str, guest_name: &str, flags: &[&'static str]) -> Started {
-    let guest = guest(guest_name);
-    let call = wasm_worker(["run", guest.to_str().unwrap()]).args(flags.iter().copied());
-    // Other tests keep the machine busy.
-    let call = call.env("WASM_WORKER_LOAD_THRESHOLD", "none");
-    call.env("LIVEKIT_URL", url).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "secret").start()
-}
-
-fn job(id: &str) -> Option<proto::Job> {
-    let room = proto::Room { sid: "RM_1".into(), name: "lobby".into(), ..Default::default() };
-    Some(proto::Job { id: id.into(), room: Some(room), agent_name: "x".into(), ..Default::default() })
-}
-
-impl Peer {
-    async fn send(&mut self, message: FromServer) {
-        let message = proto::ServerMessage { message: Some(message) };
-        self.0.send(Message::Binary(message.encode_to_vec().into())).await.unwrap();
-    }
-
-    /// The next message, whatever it is; nothing when the worker has closed.
-    async fn next(&mut self) -> Option<ToServer> {
-        loop {
-            match self.0.next().await?.ok()? {
-                Message::Binary(bytes) => return proto::WorkerMessage::decode(bytes).unwrap().message,
-                Message::Close(frame) => {
-                    assert_eq!(u16::from(frame.unwrap().code), 1000);
-                    // The answer to it, and the end.
-                    while self.0.next().await.is_some() {}
-                    return None;
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The next that is not about its load.
-    async fn receive(&mut self) -> ToServer {
-        loop {
-            match self.next().await.expect("the worker has closed") {
-                ToServer::UpdateWorker(_) => {}
-                other => return other,
-            }
-        }
-    }
-
-    /// The next status that says it is full, or not.
-    async fn status(&mut self, full: bool) -> proto::UpdateWorkerStatus {
-        loop {
-            if let ToServer::UpdateWorker(status) = self.next().await.expect("the worker has closed")
-                && status.status == Some(i32::from(full))
-            {
-                return status;
-            }
-        }
-    }
-
-    async fn offer(&mut self, id: &str) {
-        self.send(FromServer::Availability(proto::AvailabilityRequest { job: job(id), resuming: false })).await;
-    }
-
-    async fn answer(&mut self) -> proto::AvailabilityResponse {
-        match self.receive().await {
-            ToServer::Availability(answer) => answer,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn assign(&mut self, id: &str) {
-        let assignment = proto::JobAssignment { job: job(id), url: None, token: "token".into() };
-        self.send(FromServer::Assignment(assignment)).await;
-    }
-
-    async fn report(&mut self) -> (String, proto::JobStatus, String) {
-        match self.receive().await {
-            ToServer::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
-                (job_id, status.try_into().unwrap(), error)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Offer a job and assign it; it runs then.
-    async fn begin(&mut self, id: &str) {
-        self.offer(id).await;
-        assert!(self.answer().await.available);
-        self.assign(id).await;
-        assert_eq!(self.report().await, (id.into(), proto::JobStatus::JsRunning, String::new()));
-    }
-}
-
-/// Ask the worker to stop, and wait until it has.
-async fn stopped(worker: Started, peer: Peer) -> Done {
-    worker.signal(Signal::TERM);
-    ended(worker, peer).await
-}
-
-/// Wait for its end, and go on listening to it meanwhile.
-async fn ended(worker: Started, mut peer: Peer) -> Done {
-    let done = tokio::task::spawn_blocking(|| worker.done());
-    while peer.next().await.is_some() {}
-    done.await.unwrap()
-}
+use crate::harness::{guest, wasm_worker};
+use crate::scripted_server::{Server, behind, ended, run, start, stopped};
 
 #[test]
 fn a_job_runs_from_its_offer_to_its_report() {
@@ -475,10 +324,13 @@ fn what_is_missing_is_said() {
     run(&[]).fails_with(2, &["the URL of the LiveKit server (`--url`) is missing", "hint: set LIVEKIT_URL"]);
     run(&["--url", "ws://x", "--api-key", "k"]).fails_with(2, &["the API secret (`--api-secret`) is missing"]);
     let with = |url| run(&["--url", url, "--api-key", "k", "--api-secret", "s"]);
-    with("localhost").fails_with(2, &["the server's URL `localhost` is not usable: want ws://"]);
+    with("localhost").fails_with(2, &["`url` (command line): `localhost` is not usable: want ws://"]);
+    with("ws://a b").fails_with(2, &["the server's URL `ws://a b` is not usable"]);
     let cores = ["--url", "ws://x", "--api-key", "k", "--api-secret", "s", "--cores", "0"];
-    run(&cores).fails_with(2, &["`0` cores are not usable"]);
-    run(&["--deployment", "a_b"]).fails_with(2, &["the deployment `a_b` is not usable"]);
+    run(&cores).fails_with(2, &["`cores` (command line): `0` is not usable"]);
+    run(&["--deployment", "a_b"]).fails_with(2, &["`deployment` (command line): `a_b` is not usable"]);
+    let variable = wasm_worker(["run", guest.to_str().unwrap()]).env("LIVEKIT_URL", "nowhere").done();
+    variable.fails_with(2, &["`url` (LIVEKIT_URL): `nowhere` is not usable"]);
 }
 
 /// A call of one of the server's APIs, as its clients make them. The answer is JSON.
@@ -498,40 +350,121 @@ async fn twirp(port: u16, method: &str, body: &str) -> String {
     response
 }
 
-#[test]
-#[expect(clippy::disallowed_methods, reason = "the one variable that tests read")]
-fn a_real_server_gives_jobs_and_hears_how_they_end() {
-    let Ok(binary) = std::env::var("LIVEKIT_SERVER") else {
-        println!("skipped: LIVEKIT_SERVER names no livekit-server");
-        return;
-    };
-    run(async {
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (port, tcp, udp) = (free(), free(), free());
+/// A server of LiveKit's own on free ports of loopback; none where `LIVEKIT_SERVER` names no binary.
+struct RealServer {
+    binary: String,
+    port: u16,
+    log: tempfile::NamedTempFile,
+    process: tokio::process::Child,
+}
+
+impl RealServer {
+    #[expect(clippy::disallowed_methods, reason = "the one variable that tests read")]
+    fn start() -> Option<Self> {
+        let binary = std::env::var("LIVEKIT_SERVER").ok()?;
         let log = tempfile::NamedTempFile::new().unwrap();
-        let mut server = tokio::process::Command::new(binary)
+        let port = free_port();
+        let process = Self::spawn(&binary, port, &log);
+        Some(Self { binary, port, log, process })
+    }
+
+    fn spawn(binary: &str, port: u16, log: &tempfile::NamedTempFile) -> tokio::process::Child {
+        let (tcp, udp) = (free_port(), free_port());
+        tokio::process::Command::new(binary)
             .args(["--dev", "--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--rtc.tcp_port", &tcp.to_string(), "--udp-port", &udp.to_string()])
             .stdout(log.reopen().unwrap())
             .stderr(log.reopen().unwrap())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
-        // The server may not listen yet: the worker tries again.
-        let worker = start(&format!("http://127.0.0.1:{port}"), "panic", &["--agent-name", "tester"]);
-        let said = async |words: &str| {
-            while !std::fs::read_to_string(log.path()).unwrap().contains(words) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            .unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    async fn says(&self, words: &str, times: usize) {
+        while std::fs::read_to_string(self.log.path()).unwrap().matches(words).count() < times {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.process.kill().await.unwrap();
+        self.log = tempfile::NamedTempFile::new().unwrap();
+        self.process = Self::spawn(&self.binary, self.port, &self.log);
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_real_server_gives_jobs_and_hears_how_they_end() {
+    run(async {
+        let Some(mut server) = RealServer::start() else {
+            println!("skipped: LIVEKIT_SERVER names no livekit-server");
+            return;
         };
-        said("\"agentName\": \"tester\"").await;
-        let created = twirp(port, "CreateDispatch", r#"{"agent_name": "tester", "room": "lobby"}"#).await;
+        // The server may not listen yet: the worker tries again.
+        let worker = start(&server.url(), "panic", &["--agent-name", "tester"]);
+        server.says("\"agentName\": \"tester\"", 1).await;
+        let created = twirp(server.port, "CreateDispatch", r#"{"agent_name": "tester", "room": "lobby"}"#).await;
         assert!(created.starts_with("HTTP/1.1 200"), "{created}");
-        said("\"status\": \"JS_FAILED\", \"error\": \"trapped: panicked at tests/guests/panic.rs").await;
+        server.says("\"status\": \"JS_FAILED\", \"error\": \"trapped: panicked at tests/guests/panic.rs", 1).await;
         worker.signal(Signal::TERM);
         let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
         assert_eq!(done.exit, 0, "{}", done.stderr);
-        said("the worker was stopped").await;
-        server.kill().await.unwrap();
+        server.says("the worker was stopped", 1).await;
+        server.process.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn two_workers_are_a_pool_of_a_real_server_and_outlive_it() {
+    run(async {
+        let Some(mut server) = RealServer::start() else {
+            println!("skipped: LIVEKIT_SERVER names no livekit-server");
+            return;
+        };
+        let events = [tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap()];
+        let said = |at: usize, event: &str| {
+            let text = std::fs::read_to_string(events[at].path()).unwrap();
+            text.matches(&format!("\"{event}\"")).count()
+        };
+        let until = async |done: &dyn Fn() -> bool| {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let workers = [0, 1].map(|at| {
+            let call = behind(&server.url(), &[guest("obedient").to_str().unwrap()]);
+            call.args(["--max-jobs", "1", "--http", "off", "--events", events[at].path().to_str().unwrap()]).start()
+        });
+        until(&|| said(0, "worker.registered") + said(1, "worker.registered") == 2).await;
+        let dispatch = async |room: &str| {
+            let body = format!(r#"{{"agent_name": "obedient", "room": "{room}"}}"#);
+            assert!(twirp(server.port, "CreateDispatch", &body).await.starts_with("HTTP/1.1 200"));
+        };
+        // Who is full passes, and the other one takes the job.
+        dispatch("lobby").await;
+        until(&|| said(0, "worker.full") + said(1, "worker.full") == 1).await;
+        dispatch("lobby").await;
+        until(&|| said(0, "job.launched") == 1 && said(1, "job.launched") == 1).await;
+        // Both jobs outlive the server, and their ends are told to the next one.
+        server.restart().await;
+        until(&|| said(0, "link.restored") == 1 && said(1, "link.restored") == 1).await;
+        assert_eq!(said(0, "job.closed") + said(1, "job.closed"), 0);
+        workers.iter().for_each(|worker| worker.signal(Signal::TERM));
+        until(&|| said(0, "worker.draining") + said(1, "worker.draining") == 2).await;
+        workers.iter().for_each(|worker| worker.signal(Signal::TERM));
+        for worker in workers {
+            let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
+            assert_eq!(done.exit, 130, "{}", done.stderr);
+        }
+        server.says("the worker was stopped", 2).await;
+        server.process.kill().await.unwrap();
     });
 }

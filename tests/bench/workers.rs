@@ -31,6 +31,9 @@ pub(crate) enum Behaviour {
     Wait,
     Loop,
     Crash,
+    #[allow(dead_code, reason = "only the bench of overload computes")]
+    /// Computes for a millisecond, or as its own metadata says.
+    Compute,
 }
 
 impl Behaviour {
@@ -41,6 +44,7 @@ impl Behaviour {
             Self::Wait => "obedient",
             Self::Loop => "spin",
             Self::Crash => "panic",
+            Self::Compute => "mixed",
         }
     }
 
@@ -51,6 +55,7 @@ impl Behaviour {
             Self::Wait => "wait",
             Self::Loop => "loop",
             Self::Crash => "raise",
+            Self::Compute => "",
         }
     }
 }

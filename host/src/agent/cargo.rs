@@ -4,7 +4,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use cargo_metadata::{CrateType, Message};
+use cargo_metadata::{CrateType, Message, MetadataCommand};
 
 /// The target whose output is a component.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -34,6 +34,14 @@ pub enum BuildError {
     NoCrate {
         /// As it was given.
         dir: PathBuf,
+    },
+    /// A `Cargo.toml` that cargo does not take.
+    #[error("the crate in `{}` cannot be read: {why}", dir.display())]
+    Unreadable {
+        /// As it was given.
+        dir: PathBuf,
+        /// What cargo says.
+        why: String,
     },
     /// A tool is not there.
     #[error("`{tool}` cannot be started")]
@@ -72,7 +80,7 @@ impl BuildError {
             }
             Self::Tool { .. } => Some("install Rust with rustup, https://rustup.rs".into()),
             Self::Target { .. } => Some(format!("`rustup target add {TARGET}` must work in that directory")),
-            Self::Compile { .. } => None,
+            Self::Compile { .. } | Self::Unreadable { .. } => None,
             Self::NoComponent { .. } => Some("add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml".into()),
         }
     }
@@ -92,6 +100,23 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
         return Err(BuildError::Compile { dir: dir.to_owned() });
     }
     component.ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+}
+
+/// The file name, without its extension, that the component of the crate in `dir` will have.
+///
+/// # Errors
+/// When there is no crate, or it builds no component.
+pub(crate) fn component_name(dir: &Path) -> Result<String, BuildError> {
+    let manifest = dir.join("Cargo.toml");
+    if !manifest.is_file() {
+        return Err(BuildError::NoCrate { dir: dir.to_owned() });
+    }
+    let metadata = MetadataCommand::new().manifest_path(&manifest).no_deps().exec();
+    let metadata = metadata.map_err(|error| BuildError::Unreadable { dir: dir.to_owned(), why: error.to_string() })?;
+    let manifest = manifest.canonicalize().ok();
+    let own = metadata.packages.iter().find(|package| manifest.as_deref() == Some(package.manifest_path.as_std_path()));
+    let library = own.and_then(|package| package.targets.iter().find(|t| t.crate_types.contains(&CrateType::CDyLib)));
+    library.map(|target| target.name.clone()).ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
 }
 
 /// `cargo build` for components of the crate in `dir`, once the target is there; what to build is the caller's to add.

@@ -60,6 +60,13 @@ pub struct Compiler {
 }
 
 impl Compiler {
+    /// Compiles with this very program, also when another one has taken its place on disk since it was started.
+    pub(crate) fn own() -> Self {
+        Self::new("/proc/self/exe".into())
+    }
+}
+
+impl Compiler {
     /// This program must know the verb `compile`.
     pub fn new(program: PathBuf) -> Self {
         Self { program }

@@ -71,6 +71,15 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
     Ok(Source { name: name_of(path), bytes })
 }
 
+/// What the agent of this path is called, without compiling it.
+///
+/// # Errors
+/// When there is nothing to read, or the crate is none.
+pub fn name(path: &Path) -> Result<String, SourceError> {
+    let found = std::fs::metadata(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    if found.is_dir() { Ok(name_of(Path::new(&cargo::component_name(path)?))) } else { Ok(name_of(path)) }
+}
+
 fn name_of(path: &Path) -> String {
     path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().replace('_', "-"))
 }

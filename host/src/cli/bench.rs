@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
-use futures_util::future::join_all;
-use tokio::time::{Instant, sleep_until};
 use tracing::level_filters::LevelFilter;
 
+use super::lanes::{self, Lanes};
 use super::settings::SettingFlags;
-use super::summary::{exit_of, percentile};
-use super::{Exit, Failure, compiler, logging, open_cache, print};
+use super::summary::percentile;
+use super::{Exit, Failure, logging, open_cache, print};
+use crate::agent::compile::Compiler;
 use crate::agent::{Agent, source};
 use crate::engine::{Engine, EngineSettings};
 use crate::events::Events;
-use crate::hostcalls::control::StopBy;
-use crate::job::spec::JobSpec;
 use crate::job::teardown::Closed;
 use crate::job::verdict::Class;
 use crate::runtimes::Runtimes;
@@ -33,17 +31,10 @@ pub(crate) struct BenchArgs {
     #[arg(value_name = "AGENT")]
     agent: PathBuf,
     /// How long to measure, for each number of jobs at once
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = lanes::time)]
     time: Duration,
     #[command(flatten)]
     settings: SettingFlags,
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
-    let time = parsed.and_then(|time| Duration::try_from(time).ok());
-    let within = time.filter(|time| (Duration::from_millis(10)..=Duration::from_secs(600)).contains(time));
-    within.ok_or_else(|| "want 10ms to 10m, such as 3s".into())
 }
 
 pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
@@ -56,7 +47,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
         let agent =
-            Agent::load(&engine, source, &config, open_cache(&config).as_ref(), Some(&compiler()), &events).await?;
+            Agent::load(&engine, source, &config, open_cache(&config).as_ref(), Some(&Compiler::own()), &events)
+                .await?;
         print(&format!("agent `{}`, prewarm by {}", agent.name(), agent.facts().prewarm.as_str()))?;
         print(HEADER)?;
         let mut worst = Class::Ok;
@@ -89,11 +81,7 @@ struct Row {
 }
 
 async fn measure(agent: &Agent, events: &Arc<Events>, at_once: u32, time: Duration) -> Result<Row, Failure> {
-    let began = Instant::now();
-    let until = began + time;
-    let lanes = join_all((0..at_once).map(|_| lane(agent, events, until))).await;
-    let took = began.elapsed();
-    let closed: Vec<Closed> = lanes.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let Lanes { took, jobs: closed } = lanes::run(agent, events, at_once, time, |closed| closed).await?;
     let sorted = |of: fn(&Closed) -> Option<u64>| {
         let mut values: Vec<u64> = closed.iter().filter_map(of).collect();
         values.sort_unstable();
@@ -111,35 +99,6 @@ async fn measure(agent: &Agent, events: &Arc<Events>, at_once: u32, time: Durati
         not_ok: closed.iter().filter(|closed| class(closed) != Class::Ok).count(),
         worst: closed.iter().map(class).max().unwrap_or(Class::Ok),
     })
-}
-
-/// One job after another, until the time is up.
-async fn lane(agent: &Agent, events: &Arc<Events>, until: Instant) -> Result<Vec<Closed>, Failure> {
-    let offer = JobSpec::default().into_offers(agent.name());
-    let mut all = Vec::new();
-    while Instant::now() < until {
-        let running = agent.offer(offer(), events).await.map_err(|refusal| Failure {
-            exit: exit_of(&refusal),
-            error: format!("the agent refused the offer: {}: {}", refusal.reason, refusal.detail).into(),
-            hint: None,
-        })?;
-        let handle = running.handle();
-        let mut closed = std::pin::pin!(running.closed());
-        let ended = tokio::select! {
-            biased;
-            ended = &mut closed => ended,
-            () = sleep_until(until) => {
-                handle.stop(StopBy::Drain, "the time of the measurement is up");
-                closed.await
-            }
-        };
-        all.push(ended.ok_or_else(|| Failure {
-            exit: Exit::Host,
-            error: "the runtime of the guests is gone".into(),
-            hint: None,
-        })?);
-    }
-    Ok(all)
 }
 
 impl Row {

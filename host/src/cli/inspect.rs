@@ -8,7 +8,8 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use super::settings::SettingFlags;
-use super::{Exit, Failure, compiler, logging, open_cache, print};
+use super::{Exit, Failure, logging, open_cache, print};
+use crate::agent::compile::Compiler;
 use crate::agent::{Agent, Facts, source};
 use crate::config::{Config, Limits};
 use crate::engine::{Engine, EngineSettings};
@@ -77,7 +78,7 @@ async fn load(runtimes: &Runtimes, source: source::Source, config: &Config) -> R
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
     let events = Events::open(&config.events)?;
     let cache = open_cache(config);
-    Ok(Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler()), &events).await?)
+    Ok(Agent::load(&engine, source, config, cache.as_ref(), Some(&Compiler::own()), &events).await?)
 }
 
 impl LimitsReport {

@@ -15,10 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
-use super::serve::{self, ServeFlags};
+use super::serve;
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
-use super::{Exit, Failure, compiler, logging, open_cache, print, say};
+use super::{Exit, Failure, logging, open_cache, print, say};
+use crate::agent::compile::Compiler;
 use crate::agent::{Agent, AgentError, JobHandle, source};
 use crate::config::{Config, plural};
 use crate::engine::{Engine, EngineSettings};
@@ -27,13 +28,14 @@ use crate::hostcalls::control::StopBy;
 use crate::job::admission::{Offer, Refusal};
 use crate::job::teardown::Closed;
 use crate::job::verdict::Verdict;
+use crate::load::RustLoadFunction;
 use crate::runtimes::Runtimes;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
-    #[arg(value_name = "AGENT")]
-    agent: PathBuf,
+    /// `.wasm` files, `.wat` files, or directories of agent crates; with `--job` only one
+    #[arg(value_name = "AGENT", required = true)]
+    agents: Vec<PathBuf>,
     /// Offer the agent a job here and now
     #[arg(long)]
     job: bool,
@@ -45,8 +47,9 @@ pub(crate) struct RunArgs {
     concurrency: u32,
     #[command(flatten)]
     flags: JobFlags,
-    #[command(flatten)]
-    serve: ServeFlags,
+    /// Which process of `--workers` this is; the program says so itself
+    #[arg(long, value_name = "INDEX", hide = true)]
+    supervised: Option<usize>,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -64,18 +67,25 @@ enum Outcome {
     Lost,
 }
 
-pub(crate) fn run(args: RunArgs) -> Result<Exit, Failure> {
+/// `load` replaces the load function of a worker.
+pub(crate) fn run(args: RunArgs, load: Option<RustLoadFunction>) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     if !args.job {
         let log = logging::start(&config, LevelFilter::INFO);
-        let served = serve::run(args.serve, source::read(&args.agent)?, &config);
+        let served = match (args.supervised, config.workers) {
+            (None, 2..) => serve::run_fleet(&args.agents, &config),
+            (supervised, _) => serve::run(args.agents, config, supervised, load),
+        };
         drop(log);
         return served;
     }
+    let [agent] = args.agents.as_slice() else {
+        return Err(Failure::usage("with `--job` there is one agent"));
+    };
     let default = if args.count > 1 { LevelFilter::WARN } else { LevelFilter::INFO };
     let log = logging::start(&config, default);
     let spec = args.flags.into_spec()?;
-    let source = source::read(&args.agent)?;
+    let source = source::read(agent)?;
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
         let runner = Runner::start(&runtimes, source, &config, args.concurrency).await?;
@@ -145,7 +155,7 @@ impl Runner {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = Arc::new(Events::open(&config.events)?);
         let cache = open_cache(config);
-        let loaded = Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler()), &events).await;
+        let loaded = Agent::load(&engine, source, config, cache.as_ref(), Some(&Compiler::own()), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {
             print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }

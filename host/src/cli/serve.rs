@@ -1,111 +1,87 @@
-//! `wasm-worker run` without `--job`: a worker of a LiveKit server.
+//! `wasm-worker run` without `--job`: a worker of a LiveKit server, or several processes of it.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Exit, Failure, compiler, open_cache, say};
-use crate::agent::{Agent, source};
-use crate::config::{Config, plural};
+use super::{Exit, Failure, open_cache, say};
+use crate::agent::compile::Compiler;
+use crate::agent::load_function::LoadComponent;
+use crate::agent::source;
+use crate::config::{Config, EventTarget, HttpBind, Secret, plural};
 use crate::engine::{Engine, EngineSettings};
 use crate::events::Events;
+use crate::fleet::{Fleet, FleetServed};
+use crate::http::{self, Site};
 use crate::livekit::link::Server;
 use crate::livekit::session::Registration;
-use crate::livekit::wire::JobType;
+use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
+use crate::local::{self, LocalWorker};
+use crate::metrics::Metrics;
 use crate::runtimes::Runtimes;
-use crate::worker::{Served, Worker};
+use crate::worker::loading::{LoadError, Loading};
+use crate::worker::member::{Member, Served, Shared};
+use crate::worker::room::Room;
+use crate::worker::roster::Roster;
+use crate::worker::{Order, Worker};
 
-/// As the server checks it.
-const DEPLOYMENT_BYTES_MAX: usize = 64;
+/// Signals and orders that wait.
+const ORDERS: usize = 16;
 
-#[derive(Args)]
-#[command(next_help_heading = "LiveKit")]
-pub(crate) struct ServeFlags {
-    /// URL of the server, such as ws://localhost:7880
-    #[arg(long, value_name = "URL", env = "LIVEKIT_URL")]
-    url: Option<String>,
-    /// API key
-    #[arg(long, value_name = "KEY", env = "LIVEKIT_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-    /// API secret; better in the environment, where other users do not see it
-    #[arg(long, value_name = "SECRET", env = "LIVEKIT_API_SECRET", hide_env_values = true)]
-    api_secret: Option<String>,
-    /// Name to register under [default: the agent's]; an empty one gets a job for each room
-    #[arg(long, value_name = "NAME", env = "LIVEKIT_AGENT_NAME")]
-    agent_name: Option<String>,
-    /// Deployment to take dispatches of
-    #[arg(long, value_name = "NAME", env = "LIVEKIT_AGENT_DEPLOYMENT", default_value = "", hide_default_value = true)]
-    deployment: String,
-    /// Cores to count on, in parts, where the cgroup does not say
-    #[arg(long, value_name = "CORES", env = "NUM_CPUS")]
-    cores: Option<String>,
-    /// What there is a job for
-    #[arg(long, value_enum, value_name = "TYPE", default_value = "room")]
-    job_type: JobType,
-}
-
-fn cores(text: &str) -> Result<f64, Failure> {
-    let cores = text.parse().ok().filter(|cores: &f64| cores.is_finite() && *cores > 0.0);
-    cores.ok_or_else(|| {
-        Failure::usage(format!("`{text}` cores are not usable: want a number above 0, such as 2 or 0.5"))
-    })
-}
-
-impl ServeFlags {
-    fn server(&self) -> Result<Server, Failure> {
-        let missing = |what: &str| {
-            Failure::usage(format!("{what} is missing")).with_hint(
-                "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or pass `--job` to run a job here and now",
-            )
-        };
-        let url = self.url.as_deref().ok_or_else(|| missing("the URL of the LiveKit server (`--url`)"))?;
-        let key = self.api_key.clone().ok_or_else(|| missing("the API key (`--api-key`)"))?;
-        let secret = self.api_secret.clone().ok_or_else(|| missing("the API secret (`--api-secret`)"))?;
-        Server::new(url, key, secret).map_err(|error| Failure::usage(error.to_string()))
-    }
-
-    fn registration(self, agent: &str) -> Registration {
-        let Self { agent_name, deployment, job_type, .. } = self;
-        Registration { agent_name: agent_name.unwrap_or_else(|| agent.to_owned()), deployment, job_type }
-    }
-
-    /// The server would close the connection without a word.
-    fn check(&self) -> Result<(), Failure> {
-        let name = &self.deployment;
-        if name.len() > DEPLOYMENT_BYTES_MAX || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'_') {
-            return Err(Failure::usage(format!(
-                "the deployment `{name}` is not usable: want at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"
-            )));
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn run(flags: ServeFlags, source: source::Source, config: &Config) -> Result<Exit, Failure> {
-    flags.check()?;
-    let server = flags.server()?;
-    let cores = flags.cores.as_deref().map(cores).transpose()?;
+/// Supervise so many processes that serve these agents.
+pub(crate) fn run_fleet(paths: &[PathBuf], config: &Config) -> Result<Exit, Failure> {
+    // What is wrong with these is said once, not by each process.
+    server(config)?;
+    names(paths, config)?;
     let runtimes = Runtimes::start()?;
     let served = runtimes.block_on(async {
-        let mut stop = signals()?;
-        let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
-        let settings = EngineSettings::for_jobs(jobs, config);
-        let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = Arc::new(Events::open(&config.events)?);
-        let cache = open_cache(config);
-        let compiler = compiler();
-        let load = Agent::load(&engine, source, config, cache.as_ref(), Some(&compiler), &events);
-        let agent = tokio::select! {
-            loaded = load => loaded?,
-            _ = stop.recv() => return Ok(Served { cut_short: 0, gave_up: None }),
-        };
-        let registration = flags.registration(agent.name());
-        let (worker, queue) =
-            Worker::new(agent, events, server, registration, config, cores, runtimes.control().clone());
-        Ok::<_, Failure>(worker.serve(queue, stop).await)
+        let (sender, orders) = mpsc::channel(ORDERS);
+        hear_signals(sender)?;
+        let events = Arc::new(Events::open_all(config)?);
+        Ok::<_, Failure>(Fleet::new(config.workers, events, runtimes.control().clone()).serve(orders).await)
     });
+    runtimes.shut_down();
+    match served? {
+        FleetServed { gave_up: true, .. } => {
+            Err(Failure { exit: Exit::Host, error: "worker processes keep dying; gave up".into(), hint: None })
+        }
+        FleetServed { exit: 0, .. } => Ok(Exit::Ok),
+        FleetServed { exit: 130, .. } => Ok(Exit::Interrupted),
+        FleetServed { .. } => Ok(Exit::Host),
+    }
+}
+
+/// A process of a fleet publishes to its supervisor, which has the sinks, and goes when the supervisor goes.
+fn supervise(config: &mut Config, index: usize) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(std::io::Error::from)?;
+    (config.events, config.webhook, config.event_command) = (EventTarget::Stdout, None, None);
+    if let HttpBind::At(address) = &mut config.http
+        && address.port() != 0
+    {
+        let offset = u16::try_from(index).unwrap_or(u16::MAX);
+        address.set_port(address.port().saturating_add(offset));
+    }
+    Ok(())
+}
+
+/// Serve these agents until told to stop.
+pub(crate) fn run(
+    paths: Vec<PathBuf>,
+    mut config: Config,
+    supervised: Option<usize>,
+    load: Option<RustLoadFunction>,
+) -> Result<Exit, Failure> {
+    if let Some(index) = supervised {
+        supervise(&mut config, index)?;
+    }
+    let server = server(&config)?;
+    let names = names(&paths, &config)?;
+    let runtimes = Runtimes::start()?;
+    let served = runtimes.block_on(serve(&runtimes, names, server, Arc::new(config), load));
     runtimes.shut_down();
     match served? {
         Served { gave_up: Some(why), .. } => Err(Failure {
@@ -121,21 +97,209 @@ pub(crate) fn run(flags: ServeFlags, source: source::Source, config: &Config) ->
     }
 }
 
-/// SIGINT and SIGTERM, one as good as the other.
-fn signals() -> Result<mpsc::Receiver<()>, Failure> {
-    let (sender, stop) = mpsc::channel(2);
+/// Where the server is, and what it knows the worker by.
+pub(crate) fn server(config: &Config) -> Result<Server, Failure> {
+    config.check_server()?;
+    let missing = |what: &str| {
+        Failure::usage(format!("{what} is missing")).with_hint(
+            "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or pass `--job` to run a job here and now",
+        )
+    };
+    let livekit = &config.livekit;
+    let url = livekit.url.as_deref().ok_or_else(|| missing("the URL of the LiveKit server (`--url`)"))?;
+    let key = livekit.api_key.clone().ok_or_else(|| missing("the API key (`--api-key`)"))?;
+    let secret = livekit.api_secret.clone().ok_or_else(|| missing("the API secret (`--api-secret`)"))?;
+    Server::new(url, key.0, secret.0).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// An agent to serve.
+pub(crate) struct Named {
+    path: PathBuf,
+    /// Its own name, which its table in the file has.
+    own: String,
+    /// What it is registered under; the empty name is one.
+    registered: String,
+}
+
+/// The agents' names, which are all different: the server could not tell them apart.
+pub(crate) fn names(paths: &[PathBuf], config: &Config) -> Result<Vec<Named>, Failure> {
+    let mut taken = HashSet::new();
+    let mut named = Vec::new();
+    for path in paths {
+        let own = source::name(path)?;
+        let registered = config.of_agent(&own).livekit.agent_name.clone().unwrap_or_else(|| own.clone());
+        if !taken.insert(registered.clone()) {
+            let failure = Failure::usage(format!("two agents would be registered as `{registered}`"));
+            return Err(
+                failure.with_hint("give each an `agent-name` in its own table, [agents.NAME], of the `--config` file")
+            );
+        }
+        named.push(Named { path: path.clone(), own, registered });
+    }
+    Ok(named)
+}
+
+async fn serve(
+    runtimes: &Runtimes,
+    names: Vec<Named>,
+    server: Server,
+    config: Arc<Config>,
+    load: Option<RustLoadFunction>,
+) -> Result<Served, Failure> {
+    let (sender, mut orders) = mpsc::channel(ORDERS);
+    hear_signals(sender.clone())?;
+    let listener = http::bind(config.http).await.map_err(|error| {
+        let failure = Failure::usage(format!("HTTP cannot be served at `{:?}`: {error}", config.http));
+        failure.with_hint("choose another address with --http, or `--http off`")
+    })?;
+    let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
+    let settings = EngineSettings::for_jobs(jobs, &config);
+    let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
+    let metrics = Arc::new(Metrics::new());
+    let events = Arc::new(Events::open_all(&config)?.counted(metrics.clone()));
+    let shared = Shared {
+        events: events.clone(),
+        room: Room::new(&config),
+        roster: Arc::new(Roster::default()),
+        control: runtimes.control().clone(),
+    };
+    let start = async {
+        let function = load_function(&engine, &config, load).await?;
+        let monitor = LoadMonitor::new(engine.clone(), config.cores, config.max_jobs, function);
+        Ok::<_, Failure>((monitor, members(names, &engine, &server, &config, &shared).await?))
+    };
+    let (monitor, members) = tokio::select! {
+        started = start => started?,
+        () = stopped(&mut orders) => return Ok(Served::default()),
+    };
+    let _announced = match listener {
+        None => None,
+        Some(listener) => {
+            let token = config.http_token.clone().unwrap_or_else(|| Secret(local::make_token()));
+            let worker = LocalWorker {
+                pid: std::process::id(),
+                url: format!("http://{}", reachable(listener.local_addr()?)),
+                token: token.0.clone(),
+            };
+            tracing::info!(target: "host", url = worker.url, "http.listening");
+            let site = Site {
+                roster: shared.roster.clone(),
+                room: shared.room.clone(),
+                metrics,
+                events,
+                engine,
+                orders: sender,
+                token,
+                job_type: config.livekit.job_type,
+                followers: Site::followers(),
+            };
+            runtimes.control().spawn(http::serve(listener, site));
+            announce(&config, &worker)
+        }
+    };
+    Ok(Worker::new(members, shared, monitor, config.load_log).serve(orders).await)
+}
+
+/// Commands on this machine do without it, if need be.
+fn announce(config: &Config, worker: &LocalWorker) -> Option<local::Announcement> {
+    local::announce(&config.cache_dir, worker)
+        .map_err(|error| {
+            let dir = config.cache_dir.display();
+            tracing::warn!(target: "host", %dir, %error, "`ps`, `kill`, `drain` and `events` will not find this worker by themselves");
+        })
+        .ok()
+}
+
+/// Where a worker that listens on all addresses is reached from here.
+fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+async fn load_function(
+    engine: &Engine,
+    config: &Config,
+    rust: Option<RustLoadFunction>,
+) -> Result<LoadFunction, Failure> {
+    let Some(path) = &config.load_function else {
+        return Ok(rust.map_or(LoadFunction::Largest, LoadFunction::Rust));
+    };
+    let loaded = LoadComponent::load_file(engine, path, config).await;
+    loaded.map(|component| LoadFunction::Component(Box::new(component))).map_err(|why| Failure {
+        exit: Exit::Agent,
+        error: format!("the load function `{}` cannot be used: {why}", path.display()).into(),
+        hint: Some("it exports `load`; see guest-sdk/wit/load.wit, and examples/load".into()),
+    })
+}
+
+/// Load every agent. One whose prewarm fails is tried again later; one that can never run here ends the start.
+async fn members(
+    names: Vec<Named>,
+    engine: &Engine,
+    server: &Server,
+    config: &Arc<Config>,
+    shared: &Shared,
+) -> Result<Vec<Member>, Failure> {
+    let cache = open_cache(config).map(Arc::new);
+    let mut members = Vec::new();
+    for Named { path, own, registered } in names {
+        let of_agent = Arc::new(config.of_agent(&own).clone());
+        let loading = Loading {
+            path,
+            name: if registered.is_empty() { own } else { registered.clone() },
+            engine: engine.clone(),
+            config: of_agent,
+            cache: cache.clone(),
+            compiler: Compiler::own(),
+            events: shared.events.clone(),
+        };
+        let loaded = match loading.load().await {
+            Err(error) if !error.may_pass() => return Err(error.into()),
+            loaded => loaded,
+        };
+        let registration = Registration {
+            agent_name: registered,
+            deployment: config.livekit.deployment.clone(),
+            job_type: config.livekit.job_type,
+        };
+        members.push(Member::new(loading, loaded, server.clone(), registration, config, shared.clone()));
+    }
+    Ok(members)
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Source(error) => error.into(),
+            LoadError::Agent(error) => error.into(),
+            LoadError::Panic(_) => Self { exit: Exit::Host, error: error.into(), hint: None },
+        }
+    }
+}
+
+/// SIGINT and SIGTERM, one as good as the other, and SIGHUP.
+fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
+    let mut hangups = signal(SignalKind::hangup())?;
     tokio::runtime::Handle::current().spawn(async move {
         loop {
-            tokio::select! {
-                _ = interrupts.recv() => {}
-                _ = terminations.recv() => {}
-            }
-            if sender.send(()).await.is_err() {
+            let order = tokio::select! {
+                _ = interrupts.recv() => Order::Stop,
+                _ = terminations.recv() => Order::Stop,
+                _ = hangups.recv() => Order::Reload,
+            };
+            if orders.send(order).await.is_err() {
                 return;
             }
         }
     });
-    Ok(stop)
+    Ok(())
+}
+
+/// While agents are loaded there is nothing to load again.
+async fn stopped(orders: &mut mpsc::Receiver<Order>) {
+    while let Some(Order::Reload) = orders.recv().await {}
 }

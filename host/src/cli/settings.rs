@@ -41,6 +41,7 @@ impl Args for SettingFlags {
                 .env(setting.env())
                 .hide_env_values(true)
                 .value_name(setting.value)
+                .help_heading(setting.group.title())
                 .help(help)
         });
         command.next_help_heading("Settings").arg(file).args(flags)

@@ -2,6 +2,7 @@
 //! counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
@@ -11,6 +12,7 @@ use super::calls::{HostCalls, Interface};
 use super::control::Control;
 use super::kill::{Kill, Warning};
 use crate::config::Limits;
+use crate::engine::Spending;
 
 /// Share of a budget after which its owner is warned, in percent.
 const WARNING_PERCENT: usize = 80;
@@ -32,10 +34,13 @@ pub(crate) struct Meter {
     pub(crate) calls: HostCalls,
     /// When the entrypoint was called.
     pub(crate) launched: Option<Instant>,
+    spending: Arc<Spending>,
+    /// Fuel and nanoseconds of CPU that are in the sums already.
+    spent: (u64, u64),
 }
 
 impl Meter {
-    pub(crate) fn new(limits: Arc<Limits>, control: Arc<Control>) -> Self {
+    pub(crate) fn new(limits: Arc<Limits>, control: Arc<Control>, spending: Arc<Spending>) -> Self {
         Self {
             limits,
             control,
@@ -47,7 +52,17 @@ impl Meter {
             warned: Vec::new(),
             calls: HostCalls::default(),
             launched: None,
+            spending,
+            spent: (0, 0),
         }
+    }
+
+    /// Put what was used since the last time into the sums of the engine. A counter that was set back counts from zero.
+    pub(crate) fn spend(&mut self, fuel: u64, cpu: Duration) {
+        let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let since = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now);
+        self.spending.add(since(fuel, self.spent.0), since(cpu, self.spent.1));
+        self.spent = (fuel, cpu);
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -171,7 +186,7 @@ mod tests {
         let limits = Arc::new(Limits { memory_bytes: 1_000, ..Config::default().limits });
         let control =
             Arc::new(Control::new(Mailbox::new(4, 500, tokio::runtime::Handle::current()), JobLog::new("a".into(), 1)));
-        let mut meter = Meter::new(limits, control.clone());
+        let mut meter = Meter::new(limits, control.clone(), Arc::default());
         assert!(meter.memory_growing(0, 500, None).unwrap());
         assert!(meter.table_growing(0, 25, None).unwrap());
         assert_eq!(meter.used_bytes(), 700);

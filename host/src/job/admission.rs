@@ -60,6 +60,8 @@ impl Refusal {
     pub const WITHDRAWN: &'static str = "withdrawn";
     /// The machine has too much to do already.
     pub const LOAD: &'static str = "load";
+    /// The agent keeps failing.
+    pub const UNAVAILABLE: &'static str = "unavailable";
     /// There was no room in time.
     pub const FULL: &'static str = "full";
 
@@ -87,6 +89,7 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     instance.control().log().begin(&offer.info.id);
     let decision = decide(&template, &mut instance, &offer).await;
     instance.control().log().finish();
+    instance.settle();
     let acceptance = match decision.map_err(Refusal::of)? {
         Decision::Accept(acceptance) => acceptance,
         Decision::Reject(Rejection { reason, terminate }) => {
@@ -146,7 +149,7 @@ pub(crate) async fn init_within<T>(
 }
 
 /// Run a guest outside of a job, and kill it when it takes longer than `limit`.
-async fn within<T>(
+pub(crate) async fn within<T>(
     control: &Arc<Control>,
     limit: Duration,
     kill: Kill,

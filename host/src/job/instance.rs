@@ -148,6 +148,14 @@ impl Instance {
         Ok(PrewarmCost { fuel: fuel_used(limits, left), cpu_us: micros(self.control().clock.cpu()) })
     }
 
+    /// Put what has run in it so far into the sums of the engine.
+    pub(crate) fn settle(&mut self) {
+        let left = self.store.get_fuel().unwrap_or(0);
+        let state = self.store.data_mut();
+        let used = fuel_used(state.meter.limits(), left);
+        state.meter.spend(used, state.control.clock.cpu());
+    }
+
     /// After the offer: an instance for the job itself. From a snapshot a fresh one in the same slot; from the pool this one,
     /// because another prewarm for each offer would cost more than the job.
     pub(crate) fn after_offer(self, template: &Template) -> Result<Self, Crash> {

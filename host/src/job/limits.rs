@@ -37,6 +37,8 @@ pub(crate) fn refuel(store: &mut Store<HostState>) -> wasmtime::Result<()> {
 fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     let fuel_left = ctx.get_fuel()?;
     let state = ctx.data_mut();
+    let used = fuel_used(state.meter.limits(), fuel_left);
+    state.meter.spend(used, state.control.clock.cpu_in_poll());
     state.control.check_kill()?;
     // Before the launch `init-timeout` alone decides.
     if state.meter.launched.is_some() {
@@ -52,7 +54,6 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
         }
     }
     if let Some(limit) = state.meter.limits().fuel {
-        let used = fuel_used(state.meter.limits(), fuel_left);
         state.meter.watch(BudgetKind::Fuel, used, limit);
     }
     // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long.

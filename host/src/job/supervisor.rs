@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use crate::engine::Engine;
 use crate::events::{Event, Events};
 use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::control::{Control, News};
+use crate::hostcalls::kill::Kill;
 use crate::hostcalls::meter;
 
 /// Run one job, admitted or assigned just now, to its end. A panic of the supervisor's own is the end of this job and of nothing else.
@@ -35,6 +37,8 @@ pub(crate) async fn supervise(admitted: Admitted, created: Instant, events: Arc<
         attempt: offer.info.attempt,
         engine: template.engine.clone(),
         shutdown_reason: None,
+        kill_due: None,
+        kill_lag: None,
         verdict: None,
     };
     let lived = AssertUnwindSafe(async {
@@ -48,7 +52,8 @@ pub(crate) async fn supervise(admitted: Admitted, created: Instant, events: Arc<
         (None, None) => Verdict::new(Code::HostFault, "the supervisor ended without a verdict"),
     };
     let start_us = supervisor.life.launched().map(|at| micros(at - created));
-    let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us };
+    let kill_lag = supervisor.kill_lag;
+    let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us, kill_lag };
     super::teardown::close(ended, &supervisor.events)
 }
 
@@ -64,6 +69,10 @@ struct Supervisor {
     engine: Engine,
     /// Set when the life wants `shutdown` called.
     shutdown_reason: Option<String>,
+    /// The deadline that the guest is being killed on.
+    kill_due: Option<Instant>,
+    /// From that deadline to the guest's end.
+    kill_lag: Option<Duration>,
     /// Set once, when the life has closed.
     verdict: Option<Verdict>,
 }
@@ -121,7 +130,16 @@ impl Supervisor {
         self.take_news();
         let input = match result {
             Ok(value) => returned(value),
-            Err(crash) => Input::Crashed(crash),
+            Err(crash) => {
+                self.kill_lag = match (&crash, self.kill_due) {
+                    (Crash::Killed { kill: Kill::Unresponsive { ran, limit }, .. }, _) => {
+                        Some(ran.saturating_sub(*limit))
+                    }
+                    (Crash::Killed { .. }, Some(due)) => Some(due.elapsed()),
+                    _ => None,
+                };
+                Input::Crashed(crash)
+            }
         };
         self.feed(input);
         self.verdict.is_none().then_some(())
@@ -149,7 +167,12 @@ impl Supervisor {
     }
 
     fn feed(&mut self, input: Input) {
+        let due = self.life.wake_at();
         let outputs = self.life.advance(Instant::now(), input);
+        if outputs.iter().any(|output| matches!(output, Output::KillGuest(_))) {
+            let now = Instant::now();
+            self.kill_due = Some(due.filter(|due| *due <= now).unwrap_or(now));
+        }
         self.perform(outputs);
     }
 
@@ -161,7 +184,7 @@ impl Supervisor {
                     self.control.inbox.stop(reason, Instant::now() + grace);
                 }
                 Output::WarnOfTime { used, limit } => {
-                    let millis = |time: std::time::Duration| micros(time) / 1_000;
+                    let millis = |time: Duration| micros(time) / 1_000;
                     self.control.warn(meter::budget_warning(BudgetKind::Time, millis(used), millis(limit)));
                 }
                 Output::CallShutdown { reason } => self.shutdown_reason = Some(reason),

@@ -1,6 +1,7 @@
 //! The end of a job: its record is read off, and everything it held is given back, on every path.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,6 +23,7 @@ pub(super) struct Ended {
     pub(super) verdict: Verdict,
     pub(super) created: Instant,
     pub(super) start_us: Option<u64>,
+    pub(super) kill_lag: Option<Duration>,
 }
 
 /// The record of a job that is over.
@@ -52,7 +54,7 @@ pub struct Closed {
 
 /// Take a job apart. The instance, and with it the slot, is gone before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> Closed {
-    let Ended { info, acceptance, mut instance, verdict, created, start_us } = ended;
+    let Ended { info, acceptance, mut instance, verdict, created, start_us, kill_lag } = ended;
     instance.control().log().finish();
     let fuel_left = instance.store.get_fuel().unwrap_or(0);
     let state = instance.store.data_mut();
@@ -64,6 +66,7 @@ pub(super) fn close(ended: Ended, events: &Events) -> Closed {
         Err(panic) => Verdict::new(Code::HostFault, format!("taking the job apart panicked: {}", panic_text(&*panic))),
     };
     usage.start_us = start_us;
+    usage.kill_lag_us = kill_lag.map(micros);
     usage.wall_us = micros(created.elapsed());
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));
     let closed = Closed {

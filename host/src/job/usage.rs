@@ -26,6 +26,9 @@ pub struct UsageRecord {
     /// From the admission to the call of the entrypoint; absent when it was never called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_us: Option<u64>,
+    /// For a job that was killed on a deadline: from that deadline to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_lag_us: Option<u64>,
     /// From the admission to the end.
     pub wall_us: u64,
     /// What the job had a core for, by the thread's clock.
@@ -50,8 +53,9 @@ pub struct UsageRecord {
 }
 
 impl UsageRecord {
-    /// Read off an instance that will not run any more. `wall_us` and `start_us` are the caller's to fill in.
-    pub(crate) fn of(state: &HostState, fuel_left: u64) -> Self {
+    /// Read off an instance that will not run any more. `wall_us`, `start_us` and `kill_lag_us` are the caller's to fill in.
+    pub(crate) fn of(state: &mut HostState, fuel_left: u64) -> Self {
+        state.meter.spend(fuel_used(state.meter.limits(), fuel_left), state.control.clock.cpu());
         let (clock, log) = (&state.control.clock, state.control.log());
         let mut hostcalls = state.meter.calls.clone();
         hostcalls.stdio.calls += log.printed.calls;
@@ -60,6 +64,7 @@ impl UsageRecord {
             prewarm: PrewarmCost::default(),
             fuel: fuel_used(state.meter.limits(), fuel_left),
             start_us: None,
+            kill_lag_us: None,
             wall_us: 0,
             cpu_us: micros(clock.cpu()),
             run_us: micros(clock.run()),

@@ -57,6 +57,18 @@ pub enum Blame {
     Operator,
 }
 
+impl Blame {
+    /// The one spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Host => "host",
+            Self::Dispatcher => "dispatcher",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// What the command line's exit status says about an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {

@@ -130,10 +130,10 @@ impl Link {
         Self { server, state, backoff: Backoff::new(retries_max), known: false }
     }
 
-    /// The server has taken the worker.
-    pub(crate) fn registered(&mut self) {
+    /// The server has taken the worker; whether it is not for the first time.
+    pub(crate) fn registered(&mut self) -> bool {
         self.backoff.registered();
-        self.known = true;
+        std::mem::replace(&mut self.known, true)
     }
 
     /// Wait for news. Nothing is lost when the wait is given up.

@@ -16,7 +16,8 @@ use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
 
-use super::wire::JobType;
+use super::wire;
+use crate::config::JobType;
 use crate::hostcalls::contract::Acceptance;
 
 /// The server closes a worker that has not registered by then; it is to answer in the same time.
@@ -236,7 +237,7 @@ impl Session {
         self.ping_due = now + PING_EVERY;
         let Registration { agent_name, job_type, deployment } = self.registration.clone();
         vec![Output::Send(ToServer::Register(proto::RegisterWorkerRequest {
-            r#type: job_type.wire(),
+            r#type: wire::job_type(job_type),
             agent_name,
             version: env!("CARGO_PKG_VERSION").into(),
             deployment,

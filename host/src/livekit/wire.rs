@@ -2,26 +2,14 @@
 
 use livekit_protocol as proto;
 
+use crate::config::JobType;
 use crate::hostcalls::contract::{JobInfo, JobKind, Participant, ParticipantKind, RoomInfo};
 
-/// Which moments of a room a worker has jobs for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum JobType {
-    /// One for each room.
-    Room,
-    /// One for each participant who publishes.
-    Publisher,
-    /// One for each participant.
-    Participant,
-}
-
-impl JobType {
-    pub(crate) fn wire(self) -> i32 {
-        match self {
-            Self::Room => proto::JobType::JtRoom as i32,
-            Self::Publisher => proto::JobType::JtPublisher as i32,
-            Self::Participant => proto::JobType::JtParticipant as i32,
-        }
+pub(crate) fn job_type(job_type: JobType) -> i32 {
+    match job_type {
+        JobType::Room => proto::JobType::JtRoom as i32,
+        JobType::Publisher => proto::JobType::JtPublisher as i32,
+        JobType::Participant => proto::JobType::JtParticipant as i32,
     }
 }
 

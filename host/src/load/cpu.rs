@@ -10,10 +10,9 @@ use std::time::Duration;
 use sysinfo::System;
 use tokio::time::Instant;
 
-/// As LiveKit's workers sample.
-pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(500);
-const SAMPLES: usize = 5;
-const ROOT: &str = "/sys/fs/cgroup";
+use super::SAMPLES;
+
+pub(crate) const ROOT: &str = "/sys/fs/cgroup";
 
 /// Where the CPU time is read.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ impl CpuMonitor {
             (None, None) => (Source::Machine(System::new().ok().map(Box::new)), None),
         };
         let cores = cores.or(quota.map(|quota| quota.min(machine))).unwrap_or(machine);
-        Self { source, cores, last: None, samples: VecDeque::with_capacity(SAMPLES) }
+        Self { source, cores, last: None, samples: VecDeque::with_capacity(SAMPLES as usize) }
     }
 
     /// How many cores there are, in parts.
@@ -64,7 +63,7 @@ impl CpuMonitor {
         self.cores
     }
 
-    /// Read the counters; to be called every [`SAMPLE_EVERY`]. The average of the last samples, 0 to 1.
+    /// Read the counters; to be called every [`super::SAMPLE_EVERY`]. The average of the last samples, 0 to 1.
     pub(crate) fn sample(&mut self, now: Instant) -> f64 {
         let sample = match &mut self.source {
             Source::Machine(None) => None,
@@ -84,7 +83,7 @@ impl CpuMonitor {
             }
         };
         if let Some(sample) = sample {
-            if self.samples.len() == SAMPLES {
+            if self.samples.len() == SAMPLES as usize {
                 self.samples.pop_front();
             }
             self.samples.push_back(sample.clamp(0.0, 1.0));
@@ -96,7 +95,7 @@ impl CpuMonitor {
 }
 
 /// The path of this process's group below the root of its hierarchy; none where that is the root itself, which is everybody's.
-fn own_group<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
+pub(crate) fn own_group<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
     let path = groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
@@ -145,6 +144,7 @@ fn share(last: &mut Option<(Instant, Duration)>, now: Instant, used: Duration, c
 
 #[cfg(test)]
 mod tests {
+    use super::super::SAMPLE_EVERY;
     use super::*;
 
     #[test]

@@ -1,0 +1,20 @@
+//! `wasm-worker drain`: have workers take no more jobs, and end when they have none.
+
+use clap::Args;
+
+use super::remote::RemoteFlags;
+use super::{Exit, Failure, print};
+
+#[derive(Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    remote: RemoteFlags,
+}
+
+pub(crate) fn run(args: DrainArgs) -> Result<Exit, Failure> {
+    for worker in args.remote.workers()? {
+        worker.post("/drain")?;
+        print(&format!("draining {}", worker.name))?;
+    }
+    Ok(Exit::Ok)
+}

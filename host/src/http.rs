@@ -1,0 +1,247 @@
+//! What a worker answers over HTTP.
+//!
+//! ```text
+//! GET  /                 200 OK, 503 once the server was given up; as LiveKit's workers have it
+//! GET  /worker           what the worker is; as LiveKit's workers have it
+//! GET  /live             200 while the process answers
+//! GET  /ready            200 while every agent takes jobs or could; 503 with the reason
+//! GET  /metrics          for Prometheus
+//! GET  /jobs             the jobs that run, and the last that ended      (token)
+//! GET  /jobs/ID          one of them                                     (token)
+//! POST /jobs/ID/kill     end one                                         (token)
+//! POST /drain            take no more jobs, and end when there are none  (token)
+//! GET  /events           server-sent events, from now on                 (token)
+//! ```
+//!
+//! What reveals or changes needs `Authorization: Bearer TOKEN`.
+//!
+//! Bounds: [`FOLLOWERS_MAX`] followers of events; a follower that is too slow misses some, and is told how many.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::{Stream, stream};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+
+use crate::config::{HttpBind, JobType, Secret};
+use crate::engine::Engine;
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::worker::Order;
+use crate::worker::room::Room;
+use crate::worker::roster::{Found, Roster};
+
+/// Of LiveKit's workers.
+const PORT: u16 = 8081;
+const FOLLOWERS_MAX: usize = 64;
+/// Of LiveKit's protocol between workers and servers.
+const PROTOCOL_VERSION: u32 = 1;
+/// As OpenMetrics has it, which is what is written.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is shown.
+pub(crate) struct Site {
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) room: Arc<Room>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) engine: Engine,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) token: Secret,
+    pub(crate) job_type: JobType,
+    pub(crate) followers: Arc<Semaphore>,
+}
+
+impl Site {
+    pub(crate) fn followers() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(FOLLOWERS_MAX))
+    }
+}
+
+/// Take the address, so that it is known before anything is served. `Auto` gives way to whoever has LiveKit's port.
+pub(crate) async fn bind(to: HttpBind) -> io::Result<Option<TcpListener>> {
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match to {
+        HttpBind::Off => Ok(None),
+        HttpBind::At(address) => TcpListener::bind(address).await.map(Some),
+        HttpBind::Auto => match TcpListener::bind(loopback(PORT)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind(loopback(0)).await.map(Some),
+            bound => bound.map(Some),
+        },
+    }
+}
+
+/// Answer until the process ends.
+pub(crate) async fn serve(listener: TcpListener, site: Site) {
+    if let Err(error) = axum::serve(listener, router(site)).await {
+        tracing::error!(target: "host", %error, "HTTP is not served any more");
+    }
+}
+
+fn router(site: Site) -> Router {
+    let site = Arc::new(site);
+    let behind_token = Router::new()
+        .route("/jobs", get(jobs))
+        .route("/jobs/{id}", get(job))
+        .route("/jobs/{id}/kill", post(kill))
+        .route("/drain", post(drain))
+        .route("/events", get(events))
+        .route_layer(middleware::from_fn_with_state(site.clone(), check_token));
+    Router::new()
+        .route("/", get(health))
+        .route("/worker", get(worker))
+        .route("/live", get(|| async { "live" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .merge(behind_token)
+        .fallback(|| async {
+            problem(StatusCode::NOT_FOUND, "no such page; see `/worker`, `/ready`, `/metrics`, `/jobs`")
+        })
+        .with_state(site)
+}
+
+type Shown = State<Arc<Site>>;
+
+/// As long as an attempt to reach the server is still to come, LiveKit's workers are well.
+async fn health(State(site): Shown) -> Response {
+    match site.roster.agents().iter().any(|agent| agent.state == "given-up") {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "failed to connect to livekit").into_response(),
+        false => "OK".into_response(),
+    }
+}
+
+async fn worker(State(site): Shown) -> Json<Value> {
+    let (sample, load) = site.room.measured();
+    let agents = site.roster.agents();
+    let worker_type = match site.job_type {
+        JobType::Room => "JT_ROOM",
+        JobType::Publisher => "JT_PUBLISHER",
+        JobType::Participant => "JT_PARTICIPANT",
+    };
+    Json(json!({
+        "worker_type": worker_type,
+        "agent_name": agents.first().map(|agent| agent.agent.clone()).unwrap_or_default(),
+        "active_jobs": site.roster.jobs().0.len(),
+        "sdk_version": env!("CARGO_PKG_VERSION"),
+        "worker_load": load,
+        "protocol_version": PROTOCOL_VERSION,
+        "agents": agents,
+        "draining": site.roster.is_draining(),
+        "sample": sample,
+    }))
+}
+
+async fn ready(State(site): Shown) -> Response {
+    if site.roster.is_draining() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "draining");
+    }
+    let unready = site.roster.agents().into_iter().find_map(|agent| match (&agent.worker, agent.state) {
+        (_, state) if state != "available" => Some(format!("agent `{}` is {state}", agent.agent)),
+        (None, _) => Some(format!("agent `{}` has no connection to the server", agent.agent)),
+        (Some(_), _) => None,
+    });
+    match unready {
+        Some(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+        None => "ready".into_response(),
+    }
+}
+
+async fn metrics(State(site): Shown) -> Response {
+    let (sample, load) = site.room.measured();
+    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(&site.engine, &site.events, sample, load)).into_response()
+}
+
+async fn jobs(State(site): Shown) -> Json<Value> {
+    let (running, ended) = site.roster.jobs();
+    let ended: Vec<Value> = ended
+        .iter()
+        .map(|closed| {
+            json!({
+                "job": closed.job, "agent": closed.agent, "room": closed.room, "at": closed.at,
+                "code": closed.verdict.code, "detail": closed.verdict.detail,
+            })
+        })
+        .collect();
+    Json(json!({ "running": running, "ended": ended }))
+}
+
+async fn job(State(site): Shown, Path(id): Path<String>) -> Response {
+    match site.roster.job(&id) {
+        Some(Found::Running(job)) => Json(json!({ "state": "running", "job": job })).into_response(),
+        Some(Found::Ended(closed)) => Json(json!({ "state": "ended", "job": &*closed })).into_response(),
+        None => unknown(&id),
+    }
+}
+
+async fn kill(State(site): Shown, Path(id): Path<String>) -> Response {
+    if site.roster.kill(&id) {
+        return (StatusCode::ACCEPTED, Json(json!({ "job": id, "state": "killing" }))).into_response();
+    }
+    match site.roster.job(&id) {
+        Some(_) => problem(StatusCode::CONFLICT, &format!("job `{id}` has ended")),
+        None => unknown(&id),
+    }
+}
+
+async fn drain(State(site): Shown) -> Response {
+    // Readiness is not to wait for the agents to hear of it.
+    site.roster.drain();
+    match site.orders.send(Order::Drain).await {
+        Ok(()) => (StatusCode::ACCEPTED, Json(json!({ "state": "draining" }))).into_response(),
+        Err(_) => problem(StatusCode::CONFLICT, "the worker has ended"),
+    }
+}
+
+async fn events(State(site): Shown) -> Response {
+    match site.followers.clone().try_acquire_owned() {
+        Ok(permit) => Sse::new(lines(site.events.follow(), permit)).keep_alive(KeepAlive::default()).into_response(),
+        Err(_) => problem(StatusCode::TOO_MANY_REQUESTS, &format!("{FOLLOWERS_MAX} follow already")),
+    }
+}
+
+fn lines(
+    followed: broadcast::Receiver<Arc<str>>,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    stream::unfold((followed, permit), |(mut followed, permit)| async {
+        let event = match followed.recv().await {
+            Ok(line) => sse::Event::default().data(line),
+            Err(RecvError::Lagged(missed)) => sse::Event::default().event("missed").data(missed.to_string()),
+            Err(RecvError::Closed) => return None,
+        };
+        Some((Ok(event), (followed, permit)))
+    })
+}
+
+async fn check_token(State(site): Shown, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // Hashes are compared in constant time.
+    let right = shown.is_some_and(|shown| blake3::hash(shown.as_bytes()) == blake3::hash(site.token.0.as_bytes()));
+    if right {
+        return next.run(request).await;
+    }
+    let mut refused = problem(StatusCode::UNAUTHORIZED, "want `Authorization: Bearer` with the worker's `http-token`");
+    refused.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
+    refused
+}
+
+fn unknown(id: &str) -> Response {
+    problem(StatusCode::NOT_FOUND, &format!("no job `{id}` here"))
+}
+
+fn problem(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({ "error": why }))).into_response()
+}

@@ -1,0 +1,71 @@
+//! Where an agent of a worker comes from, so that it can be loaded again: after a failure, on SIGHUP, when its file has changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::agent::artifact::Cache;
+use crate::agent::compile::Compiler;
+use crate::agent::source::{self, SourceError};
+use crate::agent::{Agent, AgentError};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::events::Events;
+
+/// What loading takes.
+pub(crate) struct Loading {
+    /// A component, or the directory of a crate.
+    pub(crate) path: PathBuf,
+    /// What it is registered under, and so what its events are about.
+    pub(crate) name: String,
+    pub(crate) engine: Engine,
+    /// The settings of this agent.
+    pub(crate) config: Arc<Config>,
+    pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) compiler: Compiler,
+    pub(crate) events: Arc<Events>,
+}
+
+/// No agent can be had from there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// A bug of ours.
+    #[error("reading the agent failed: {0}")]
+    Panic(String),
+}
+
+impl LoadError {
+    /// Whether the same component may do better another time: it is one that can run here, and its prewarm failed.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Agent(AgentError::Init { .. } | AgentError::Host { .. }))
+    }
+}
+
+/// What changes when somebody writes the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    bytes: u64,
+}
+
+impl Loading {
+    pub(crate) async fn load(&self) -> Result<Agent, LoadError> {
+        let path = self.path.clone();
+        // It may run cargo.
+        let read = tokio::task::spawn_blocking(move || source::read(&path)).await;
+        let mut source = read.map_err(|panic| LoadError::Panic(panic.to_string()))??;
+        source.name.clone_from(&self.name);
+        let Self { engine, config, cache, compiler, events, .. } = self;
+        Ok(Agent::load(engine, source, config, cache.as_deref(), Some(compiler), events).await?)
+    }
+
+    /// None for a crate, whose files cargo knows, and for a file that is gone.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let found = std::fs::metadata(&self.path).ok().filter(|found| found.is_file())?;
+        Some(Stamp { modified: found.modified().ok(), bytes: found.len() })
+    }
+}

@@ -1,0 +1,225 @@
+//! The room of one worker process, which all its agents share: slots for jobs, and what the load leaves.
+//!
+//! Bounds: `max-jobs` jobs, offers that are being decided on included; an offer waits [`ROOM_WITHIN`] for room.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::Config;
+use crate::job::admission::Refusal;
+use crate::load::predict::{Cost, ReservationId, Reservations};
+use crate::load::{Sample, Threshold};
+
+/// Of the 2 s that an offer may take; the rest is the agent's.
+const ROOM_WITHIN: Duration = Duration::from_millis(800);
+
+/// Shared by the agents of a process.
+pub(crate) struct Room {
+    slots: Arc<Semaphore>,
+    jobs_max: usize,
+    state: Mutex<State>,
+    /// A new sample is there.
+    sampled: watch::Sender<()>,
+}
+
+struct State {
+    sample: Sample,
+    load: f64,
+    threshold: Threshold,
+    reserved: Reservations,
+}
+
+/// How full it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fullness {
+    /// 0 with nothing to do, 1 and above when nothing more is taken.
+    pub(crate) part: f64,
+    /// The load, 0 to 1.
+    pub(crate) load: f64,
+    /// What there is least of.
+    pub(crate) scarce: &'static str,
+}
+
+/// The right to one job. Given back by dropping it.
+pub(crate) struct Permit {
+    room: Arc<Room>,
+    reservation: ReservationId,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.room.state().reserved.remove(self.reservation);
+    }
+}
+
+/// No room in time: the stable reason, and words.
+pub(crate) struct NoRoom {
+    pub(crate) reason: &'static str,
+    pub(crate) detail: String,
+}
+
+impl Room {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            slots: Arc::new(Semaphore::new(config.max_jobs)),
+            jobs_max: config.max_jobs,
+            state: Mutex::new(State {
+                sample: Sample { jobs_max: config.max_jobs, ..Sample::default() },
+                load: 0.0,
+                threshold: Threshold::new(config.load_threshold),
+                reserved: Reservations::default(),
+            }),
+            sampled: watch::Sender::new(()),
+        })
+    }
+
+    /// Jobs in any state.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs_max.saturating_sub(self.slots.available_permits())
+    }
+
+    /// What was last measured.
+    pub(crate) fn measured(&self) -> (Sample, f64) {
+        let state = self.state();
+        (Sample { jobs: self.jobs(), ..state.sample }, state.load)
+    }
+
+    /// Take in a new measurement.
+    pub(crate) fn measure(&self, now: Instant, sample: Sample, load: f64) {
+        let mut state = self.state();
+        (state.sample, state.load) = (sample, load);
+        state.reserved.fade(now);
+        drop(state);
+        self.sampled.send_replace(());
+    }
+
+    /// Wait for the next measurement.
+    pub(crate) fn samples(&self) -> watch::Receiver<()> {
+        self.sampled.subscribe()
+    }
+
+    pub(crate) fn fullness(&self) -> Fullness {
+        let mut state = self.state();
+        let (load, part) = state.load_part();
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let slots = self.jobs() as f64 / self.jobs_max as f64;
+        let scarce = if slots >= part { "jobs" } else { state.sample.scarcest() };
+        Fullness { part: part.max(slots), load, scarce }
+    }
+
+    /// Wait for a slot, and for the load to leave room for one more.
+    pub(crate) async fn acquire(self: &Arc<Self>, cost: Cost) -> Result<Permit, NoRoom> {
+        let deadline = Instant::now() + ROOM_WITHIN;
+        let Ok(Ok(slot)) = timeout_at(deadline, self.slots.clone().acquire_owned()).await else {
+            let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
+            return Err(NoRoom { reason: Refusal::FULL, detail });
+        };
+        let mut samples = self.samples();
+        loop {
+            match self.reserve(cost) {
+                Ok(reservation) => return Ok(Permit { room: self.clone(), reservation, _slot: slot }),
+                Err(detail) => {
+                    if !matches!(timeout_at(deadline, samples.changed()).await, Ok(Ok(()))) {
+                        return Err(NoRoom { reason: Refusal::LOAD, detail });
+                    }
+                }
+            }
+        }
+    }
+
+    fn reserve(&self, cost: Cost) -> Result<ReservationId, String> {
+        let mut state = self.state();
+        let (load, part) = state.load_part();
+        if part < 1.0 {
+            return Ok(state.reserved.add(Instant::now(), cost));
+        }
+        let Sample { cpu, fuel, memory, .. } = state.sample;
+        let percent = |share: f64| share * 100.0;
+        Err(format!(
+            "the load is {:.0} % with what was admitted just now, past `load-threshold`: CPU {:.0} %, fuel {:.0} %, memory {:.0} %",
+            percent(load),
+            percent(cpu),
+            percent(fuel),
+            percent(memory)
+        ))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The load with what is reserved, and what part of the threshold that is.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    fn load_part(&mut self) -> (f64, f64) {
+        let Cost { cores, memory_bytes } = self.reserved.sum();
+        let share = |amount: f64, of: f64| if of > 0.0 { amount / of } else { 0.0 };
+        let reserved = share(cores, self.sample.cores).max(share(memory_bytes, self.sample.memory_bytes as f64));
+        let load = (self.load + reserved).min(1.0);
+        (load, self.threshold.part(load))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(max_jobs: usize) -> Arc<Room> {
+        Room::new(&Config { max_jobs, load_threshold: Some(0.5), ..Config::default() })
+    }
+
+    const SAMPLE: Sample = Sample {
+        cpu: 0.0,
+        cores: 2.0,
+        fuel: 0.0,
+        fuel_rate: 0.0,
+        memory: 0.0,
+        memory_bytes: 1_000,
+        jobs: 0,
+        jobs_max: 4,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_waits_for_a_slot_and_then_passes() {
+        let room = room(1);
+        let first = room.acquire(Cost::default()).await.ok().unwrap();
+        assert_eq!((room.jobs(), room.fullness().part, room.fullness().scarce), (1, 1.0, "jobs"));
+        let began = Instant::now();
+        assert_eq!(room.acquire(Cost::default()).await.err().unwrap().reason, Refusal::FULL);
+        assert_eq!(began.elapsed(), ROOM_WITHIN);
+        drop(first);
+        assert!(room.acquire(Cost::default()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_just_admitted_is_in_the_load_before_it_can_be_seen() {
+        let room = room(4);
+        room.measure(Instant::now(), SAMPLE, 0.1);
+        let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
+        let first = room.acquire(hog).await.ok().unwrap();
+        assert!((room.fullness().load - 0.6).abs() < 1e-9 && room.fullness().part >= 1.0, "{:?}", room.fullness());
+        let refused = room.acquire(hog).await.err().unwrap();
+        assert_eq!(refused.reason, Refusal::LOAD);
+        assert!(refused.detail.contains("60 %"), "{}", refused.detail);
+        drop(first);
+        assert!(room.acquire(Cost { cores: 0.0, memory_bytes: 600.0 }).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_waits_for_the_load_to_fall() {
+        let room = room(4);
+        room.measure(Instant::now(), SAMPLE, 0.9);
+        let (falls, waits) = (room.clone(), room.clone());
+        let falls = async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            falls.measure(Instant::now(), SAMPLE, 0.2);
+        };
+        let (admitted, ()) = tokio::join!(waits.acquire(Cost::default()), falls);
+        assert!(admitted.is_ok());
+    }
+}

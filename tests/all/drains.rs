@@ -1,0 +1,103 @@
+//! Drains at random moments, under load: each job that was assigned is reported once, and none is lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use proto::server_message::Message as FromServer;
+use proto::worker_message::Message as ToServer;
+use rand::RngExt;
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::scripted_server::{Server, run};
+
+/// What the server knows of one job.
+#[derive(Default, Debug)]
+struct Job {
+    assigned: bool,
+    ends: usize,
+}
+
+/// Offer jobs to a worker that is told to stop in the middle of it; how many ran.
+async fn drain(server: &Server, guest: &str, policy: &'static str, stop_after: Duration) -> usize {
+    let worker = server.worker(guest, &["--http", "off", "--log-level", "error", "--drain", policy]);
+    let mut peer = server.registered().await;
+    let (mut jobs, mut stopped) = (BTreeMap::<String, Job>::new(), false);
+    let stop_at = Instant::now() + stop_after;
+    for number in 0..20 {
+        let id = format!("AJ_{number}");
+        peer.offer(&id).await;
+        jobs.insert(id, Job::default());
+    }
+    let mut offered = jobs.len();
+    loop {
+        let heard = tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(stop_at), if !stopped => {
+                worker.signal(Signal::TERM);
+                stopped = true;
+                continue;
+            }
+            heard = peer.next() => heard,
+        };
+        match heard {
+            None => break,
+            Some(ToServer::Availability(answer)) => {
+                let job = jobs.get_mut(&answer.job_id).unwrap();
+                if answer.available {
+                    job.assigned = true;
+                    peer.assign(&answer.job_id).await;
+                }
+            }
+            Some(ToServer::UpdateJob(report)) if report.status != proto::JobStatus::JsRunning as i32 => {
+                jobs.get_mut(&report.job_id).unwrap().ends += 1;
+                // As many as before, until it is told to stop.
+                if !stopped {
+                    let id = format!("AJ_{offered}");
+                    offered += 1;
+                    peer.send(FromServer::Availability(proto::AvailabilityRequest {
+                        job: Some(proto::Job { id: id.clone(), ..Default::default() }),
+                        resuming: false,
+                    }))
+                    .await;
+                    jobs.insert(id, Job::default());
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    drop(peer);
+    let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
+    assert!([0, 130].contains(&done.exit), "{}", done.stderr);
+    let wrong: Vec<_> = jobs.iter().filter(|(_, job)| job.ends != usize::from(job.assigned)).collect();
+    assert!(wrong.is_empty(), "{policy} after {stop_after:?}: {wrong:?}\n{}", done.stderr);
+    jobs.values().filter(|job| job.assigned).count()
+}
+
+/// How many jobs ran.
+fn drains(count: usize) -> usize {
+    let mut ran = 0;
+    for number in 0..count {
+        let policy = if number % 2 == 0 { "wait" } else { "ask" };
+        // Jobs that end by themselves, and jobs that do not.
+        let guest = if number % 4 < 3 { "neighbour" } else { "obedient" };
+        let policy = if guest == "obedient" { "ask" } else { policy };
+        let stop_after = Duration::from_micros(rand::rng().random_range(0..150_000));
+        ran += run(async { drain(&Server::bind().await, guest, policy, stop_after).await });
+    }
+    assert!(ran > count);
+    ran
+}
+
+#[test]
+fn at_random_moments_no_assignment_is_lost_and_no_end_told_twice() {
+    println!("24 drains, {} jobs assigned, each reported once", drains(24));
+}
+
+/// Some minutes: `cargo test a_thousand_drains -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_drains() {
+    println!("1,000 drains, {} jobs assigned, each reported once", drains(1_000));
+}

@@ -1,0 +1,174 @@
+//! A server that speaks LiveKit's protocol on loopback, and does what a test says.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use livekit_protocol as proto;
+use prost::Message as _;
+use proto::server_message::Message as FromServer;
+use proto::worker_message::Message as ToServer;
+use rustix::process::Signal;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{Call, Done, Started, guest, wasm_worker};
+
+/// Longer than anything here takes, on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { timeout(PATIENCE, test).await.expect("the test takes too long") })
+}
+
+/// A server that does what a test says.
+pub(crate) struct Server(pub(crate) TcpListener);
+
+/// One connection of a worker.
+pub(crate) struct Peer(pub(crate) WebSocketStream<TcpStream>);
+
+impl Server {
+    pub(crate) async fn bind() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}", self.0.local_addr().unwrap())
+    }
+
+    pub(crate) fn worker(&self, guest_name: &str, flags: &[&'static str]) -> Started {
+        start(&self.url(), guest_name, flags)
+    }
+
+    pub(crate) async fn accept(&self) -> Peer {
+        let (stream, _) = self.0.accept().await.unwrap();
+        Peer(tokio_tungstenite::accept_async(stream).await.unwrap())
+    }
+
+    /// Accept a worker, and register it.
+    pub(crate) async fn registered(&self) -> Peer {
+        let mut peer = self.accept().await;
+        let register = peer.receive().await;
+        assert!(matches!(register, ToServer::Register(_)), "{register:?}");
+        let info = proto::ServerInfo { version: "test".into(), ..Default::default() };
+        let reply = proto::RegisterWorkerResponse {
+            worker_id: "AW_test".into(),
+            server_info: Some(info),
+            ..Default::default()
+        };
+        peer.send(FromServer::Register(reply)).await;
+        peer
+    }
+}
+
+pub(crate) fn start(url: &str, guest_name: &str, flags: &[&'static str]) -> Started {
+    behind(url, &[guest(guest_name).to_str().unwrap()]).args(flags.iter().copied()).start()
+}
+
+/// `wasm-worker run AGENTS` behind the server of this URL.
+pub(crate) fn behind(url: &str, agents: &[&str]) -> Call {
+    let call = wasm_worker(["run"].into_iter().chain(agents.iter().copied()));
+    // Other tests keep the machine busy.
+    let call = call.env("WASM_WORKER_LOAD_THRESHOLD", "none");
+    call.env("LIVEKIT_URL", url).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "secret")
+}
+
+pub(crate) fn job(id: &str) -> Option<proto::Job> {
+    let room = proto::Room { sid: "RM_1".into(), name: "lobby".into(), ..Default::default() };
+    Some(proto::Job { id: id.into(), room: Some(room), agent_name: "x".into(), ..Default::default() })
+}
+
+impl Peer {
+    pub(crate) async fn send(&mut self, message: FromServer) {
+        let message = proto::ServerMessage { message: Some(message) };
+        self.0.send(Message::Binary(message.encode_to_vec().into())).await.unwrap();
+    }
+
+    /// The next message, whatever it is; nothing when the worker has closed.
+    pub(crate) async fn next(&mut self) -> Option<ToServer> {
+        loop {
+            match self.0.next().await?.ok()? {
+                Message::Binary(bytes) => return proto::WorkerMessage::decode(bytes).unwrap().message,
+                Message::Close(frame) => {
+                    assert_eq!(u16::from(frame.unwrap().code), 1000);
+                    // The answer to it, and the end.
+                    while self.0.next().await.is_some() {}
+                    return None;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next that is not about its load.
+    pub(crate) async fn receive(&mut self) -> ToServer {
+        loop {
+            match self.next().await.expect("the worker has closed") {
+                ToServer::UpdateWorker(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next status that says it is full, or not.
+    pub(crate) async fn status(&mut self, full: bool) -> proto::UpdateWorkerStatus {
+        loop {
+            if let ToServer::UpdateWorker(status) = self.next().await.expect("the worker has closed")
+                && status.status == Some(i32::from(full))
+            {
+                return status;
+            }
+        }
+    }
+
+    pub(crate) async fn offer(&mut self, id: &str) {
+        self.send(FromServer::Availability(proto::AvailabilityRequest { job: job(id), resuming: false })).await;
+    }
+
+    pub(crate) async fn answer(&mut self) -> proto::AvailabilityResponse {
+        match self.receive().await {
+            ToServer::Availability(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn assign(&mut self, id: &str) {
+        let assignment = proto::JobAssignment { job: job(id), url: None, token: "token".into() };
+        self.send(FromServer::Assignment(assignment)).await;
+    }
+
+    pub(crate) async fn report(&mut self) -> (String, proto::JobStatus, String) {
+        match self.receive().await {
+            ToServer::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
+                (job_id, status.try_into().unwrap(), error)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Offer a job and assign it; it runs then.
+    pub(crate) async fn begin(&mut self, id: &str) {
+        self.offer(id).await;
+        assert!(self.answer().await.available);
+        self.assign(id).await;
+        assert_eq!(self.report().await, (id.into(), proto::JobStatus::JsRunning, String::new()));
+    }
+}
+
+/// Ask the worker to stop, and wait until it has.
+pub(crate) async fn stopped(worker: Started, peer: Peer) -> Done {
+    worker.signal(Signal::TERM);
+    ended(worker, peer).await
+}
+
+/// Wait for its end, and go on listening to it meanwhile.
+pub(crate) async fn ended(worker: Started, mut peer: Peer) -> Done {
+    let done = tokio::task::spawn_blocking(|| worker.done());
+    while peer.next().await.is_some() {}
+    // The worker waits for the connection to be gone.
+    drop(peer);
+    done.await.unwrap()
+}

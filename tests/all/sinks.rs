@@ -1,0 +1,184 @@
+//! Where events go beside the log and the file: a webhook, a command. None of them slows a job.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rustix::process::Signal;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::harness::{eventually, guest};
+use crate::scripted_server::{Server, behind, ended, run, stopped};
+
+/// A post: its headers in lower case, and its body.
+fn read_post(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some((head, String::from_utf8(body).unwrap()))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let found = head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}: ")));
+    found.unwrap().split_once(": ").unwrap().1
+}
+
+#[test]
+fn a_webhook_gets_every_event_signed_as_livekit_signs() {
+    run(async {
+        let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hook", hook.local_addr().unwrap());
+        let (posts, received) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // What is not taken at first is posted again.
+            let mut refuse = true;
+            for stream in hook.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                while let Some(post) = read_post(&mut stream) {
+                    let status = if refuse { "500 Try Again" } else { "200 OK" };
+                    stream
+                        .get_mut()
+                        .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
+                        .unwrap();
+                    if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()])
+            .args(["--http", "off", "--webhook", &url])
+            .start();
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        peer.report().await;
+        stopped(worker, peer).await;
+        let mut events = Vec::new();
+        while let Ok((head, body)) = received.recv_timeout(Duration::from_secs(1)) {
+            assert!(head.starts_with("POST /hook HTTP/1.1"), "{head}");
+            assert_eq!(header(&head, "content-type"), "application/webhook+json");
+            let verifier = livekit_token::TokenVerifier::with_api_key("devkey", "secret");
+            let claims = verifier.verify(header(&head, "authorization")).unwrap();
+            assert_eq!(claims.sha256, BASE64_STANDARD.encode(Sha256::digest(&body)));
+            let event: Value = serde_json::from_str(&body).unwrap();
+            events.push(event["event"].as_str().unwrap().to_owned());
+        }
+        let expected = [
+            "agent.loaded",
+            "worker.registered",
+            "job.created",
+            "job.started",
+            "job.ready",
+            "job.launched",
+            "job.closed",
+            "worker.draining",
+            "worker.drained",
+        ];
+        assert_eq!(events, expected);
+    });
+}
+
+#[test]
+fn a_command_reads_every_event_and_is_started_again() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        // It reads two lines and ends.
+        let command = format!("head -n 2 >> {}", out.display());
+        let server = Server::bind().await;
+        let agent = guest("minimal");
+        let worker = behind(&server.url(), &[agent.to_str().unwrap()])
+            .args(["--http", "off", "--event-command", &command])
+            .start();
+        let mut peer = server.registered().await;
+        for job in 0..6 {
+            peer.begin(&format!("AJ_{job}")).await;
+            peer.report().await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        let done = stopped(worker, peer).await;
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        let lines = std::fs::read_to_string(&out).unwrap();
+        assert!(lines.lines().count() >= 4, "it was not started again:\n{lines}\n{}", done.stderr);
+        assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines}");
+        assert!(
+            done.stderr.contains("writing events failed; trying on") && done.stderr.contains("events were lost"),
+            "{}",
+            done.stderr
+        );
+    });
+}
+
+#[test]
+fn a_dead_webhook_and_a_stuck_command_slow_no_job() {
+    const JOBS: usize = 100;
+    run(async {
+        // It takes connections and never answers.
+        let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", dead.local_addr().unwrap());
+        let server = Server::bind().await;
+        let sinks =
+            ["--webhook", url.as_str(), "--event-command", "exec sleep 2", "--http", "off", "--log-level", "error"];
+        let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()]).args(sinks).start();
+        let mut peer = server.registered().await;
+        let began = Instant::now();
+        for job in 0..JOBS {
+            peer.begin(&format!("AJ_{job}")).await;
+            assert_eq!(peer.report().await.1, livekit_protocol::JobStatus::JsSuccess);
+        }
+        // One attempt of one post would take longer.
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        worker.signal(Signal::TERM);
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        assert!(
+            done.stderr.contains("events were lost") && done.stderr.contains("sink=\"webhook\""),
+            "{}",
+            done.stderr
+        );
+    });
+}
+
+#[test]
+fn a_sink_that_comes_back_is_used_again() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, gate) = (dir.path().join("out"), dir.path().join("gate"));
+        // Until the gate is open the command ends at once.
+        let command = format!("test -e {} && cat >> {}", gate.display(), out.display());
+        let server = Server::bind().await;
+        let agent = guest("minimal");
+        let worker = behind(&server.url(), &[agent.to_str().unwrap()])
+            .args(["--http", "off", "--event-command", &command])
+            .start();
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        peer.report().await;
+        std::fs::write(&gate, "").unwrap();
+        for job in 2..8 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            peer.begin(&format!("AJ_{job}")).await;
+            peer.report().await;
+        }
+        let done = stopped(worker, peer).await;
+        let lines = eventually("the command writes", || std::fs::read_to_string(&out).ok());
+        assert!(lines.contains("AJ_7") && lines.contains("worker.drained"), "{lines}");
+        assert!(done.stderr.contains("events are taken again"), "{}", done.stderr);
+    });
+}
