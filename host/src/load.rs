@@ -89,6 +89,16 @@ impl LoadFunction {
     }
 }
 
+/// What was measured last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measurement {
+    pub(crate) sample: Sample,
+    /// What the load function made of it, 0 to 1.
+    pub(crate) load: f64,
+    /// Cores that guests had, on average over the same time.
+    pub(crate) guest_cores: f64,
+}
+
 /// Reads the machine.
 pub(crate) struct LoadMonitor {
     engine: Engine,
@@ -107,7 +117,7 @@ impl LoadMonitor {
     }
 
     /// Read everything; to be called every [`SAMPLE_EVERY`].
-    pub(crate) async fn sample(&mut self, now: Instant, jobs: usize) -> (Sample, f64) {
+    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize) -> Measurement {
         let cores = self.cpu.cores();
         let fuel = self.fuel.sample(now, self.engine.spent(), cores);
         let memory = self.memory.sample();
@@ -121,7 +131,7 @@ impl LoadMonitor {
             jobs,
             jobs_max: self.jobs_max,
         };
-        (sample, self.function.of(sample).await)
+        Measurement { sample, load: self.function.of(sample).await, guest_cores: fuel.cores }
     }
 }
 
@@ -136,6 +146,10 @@ pub(crate) struct Threshold {
 impl Threshold {
     pub(crate) fn new(threshold: Option<f64>) -> Self {
         Self { threshold, passed: false }
+    }
+
+    pub(crate) fn leaves_room(&self, load: f64) -> bool {
+        self.threshold.is_none_or(|threshold| load < threshold)
     }
 
     /// The load in parts of the threshold: 1 and above when there is no room.

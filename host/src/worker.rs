@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::load::{LoadMonitor, SAMPLE_EVERY};
+use crate::load::{LoadMonitor, Measurement, SAMPLE_EVERY};
 use member::{Member, Served, Shared};
 use room::Room;
 
@@ -89,8 +89,9 @@ async fn sample(mut monitor: LoadMonitor, room: Arc<Room>, load_log: Option<Dura
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let (sample, load) = monitor.sample(now, room.jobs()).await;
-        room.measure(now, sample, load);
+        let measured = monitor.measure(now, room.jobs()).await;
+        room.measure(now, measured);
+        let Measurement { sample, load, .. } = measured;
         if load_log.is_some_and(|every| logged + every <= now) {
             logged = now;
             let share = |share: f64| format!("{share:.2}");

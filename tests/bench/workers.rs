@@ -31,8 +31,8 @@ pub(crate) enum Behaviour {
     Wait,
     Loop,
     Crash,
-    #[allow(dead_code, reason = "only the bench of overload computes")]
     /// Computes for a millisecond, or as its own metadata says.
+    #[allow(dead_code, reason = "only the bench of overload computes")]
     Compute,
 }
 
@@ -72,9 +72,7 @@ impl Subject {
     /// Compiles the guests.
     pub(crate) fn ours() -> Self {
         let mut build = cargo::component_build(&repository().join("tests/guests")).unwrap();
-        for behaviour in [Behaviour::Return, Behaviour::Wait, Behaviour::Loop, Behaviour::Crash] {
-            build.args(["--example", behaviour.guest()]);
-        }
+        build.arg("--examples");
         assert!(build.status().unwrap().success(), "the guests do not compile");
         Self::Ours(target_dir().join(cargo::TARGET).join("agent/examples"))
     }

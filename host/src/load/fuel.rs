@@ -21,6 +21,8 @@ pub(crate) struct FuelUse {
     pub(crate) rate: f64,
     /// 0 to 1.
     pub(crate) share: f64,
+    /// Cores that guests had.
+    pub(crate) cores: f64,
 }
 
 /// The fuel in use, averaged over 2.5 s.
@@ -43,13 +45,14 @@ impl FuelMonitor {
         if self.readings.len() > SAMPLES as usize + 1 {
             self.readings.pop_front();
         }
-        let rate = self.readings.front().map_or(0.0, |(then, first)| {
+        let (rate, used) = self.readings.front().map_or((0.0, 0.0), |(then, first)| {
             let seconds = now.saturating_duration_since(*then).as_secs_f64();
-            if seconds > 0.0 { spent.fuel.saturating_sub(first.fuel) as f64 / seconds } else { 0.0 }
+            let (fuel, cpu) = (spent.fuel.saturating_sub(first.fuel) as f64, spent.cpu.saturating_sub(first.cpu));
+            if seconds > 0.0 { (fuel / seconds, cpu.as_secs_f64() / seconds) } else { (0.0, 0.0) }
         });
         let capacity = if *cpu > 0.0 { cores * *fuel / *cpu } else { 0.0 };
         let share = if capacity > 0.0 { (rate / capacity).clamp(0.0, 1.0) } else { 0.0 };
-        FuelUse { rate, share }
+        FuelUse { rate, share, cores: used }
     }
 }
 
@@ -66,19 +69,19 @@ mod tests {
             let time = Duration::from_millis(500) * step;
             (start + time, Spent { fuel: u64::from(step) * 250_000_000, cpu: time })
         };
-        let mut last = FuelUse { rate: 0.0, share: 0.0 };
+        let mut last = FuelUse { rate: 0.0, share: 0.0, cores: 0.0 };
         for step in 0..10 {
             let (now, spent) = at(step);
             last = monitor.sample(now, spent, 2.0);
         }
         assert_eq!(last.rate, 500_000_000.0);
-        assert!((last.share - 0.5).abs() < 1e-9, "{last:?}");
+        assert!((last.share - 0.5).abs() < 1e-9 && (last.cores - 1.0).abs() < 1e-9, "{last:?}");
         // Nothing runs any more: after 2.5 s that is all there is to see.
         let (_, spent) = at(9);
         for step in 10..16 {
             last = monitor.sample(at(step).0, spent, 2.0);
         }
-        assert_eq!(last, FuelUse { rate: 0.0, share: 0.0 });
+        assert_eq!(last, FuelUse { rate: 0.0, share: 0.0, cores: 0.0 });
     }
 
     #[test]

@@ -1,98 +1,122 @@
-//! What jobs will take that are admitted and not visible in the load yet; pure.
+//! What the jobs that were admitted will take, before it can be measured; pure.
 //!
-//! Each agent's own jobs say what the next one will take. An admitted job is reserved for until the average of the load has
-//! seen it whole, fading as it comes into view, or until it ends.
+//! The measured load is an average of 2.5 s ([`WINDOW`]): what is admitted now shows in it late, and a flood of short jobs when
+//! there are already too many. So each admitted job is counted at once for what its agent's jobs took so far: while it runs
+//! with its share of a core, and when it has ended with its CPU time, until that has left the window. Compared with what guests
+//! had in the same window, the difference is what cannot be seen yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{SAMPLE_EVERY, SAMPLES};
 
-/// What the newest job counts for in an agent's average.
-const NEWEST: f64 = 0.2;
-/// When a job is in the average of the load with all that it takes.
-const VISIBLE_AFTER: Duration = SAMPLE_EVERY.saturating_mul(SAMPLES);
+/// Jobs that an agent's average is of, more or less: enough that a rare expensive one is not forgotten before the next.
+const JOBS: f64 = 100.0;
+/// What the measured load is an average of.
+pub(crate) const WINDOW: Duration = SAMPLE_EVERY.saturating_mul(SAMPLES);
 
-/// What one job takes while it runs.
+/// What one job takes of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Cost {
-    /// Cores.
+    /// Cores, on average over the window.
     pub(crate) cores: f64,
     /// Memory, at most.
     pub(crate) memory_bytes: f64,
 }
 
+impl Cost {
+    /// Of a job that has ended.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub(crate) fn of(cpu_us: u64, wall_us: u64, memory_bytes: usize) -> Self {
+        let window = WINDOW.as_micros() as f64;
+        Self { cores: cpu_us as f64 / window.max(wall_us as f64), memory_bytes: memory_bytes as f64 }
+    }
+}
+
 /// What one agent's jobs have taken.
 #[derive(Debug, Default)]
-pub(crate) struct Costs(Option<Cost>);
+pub(crate) struct Costs {
+    jobs: f64,
+    average: Cost,
+}
 
 impl Costs {
     /// A job of the agent has ended.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(crate) fn learn(&mut self, cpu_us: u64, wall_us: u64, memory_bytes: usize) {
-        let job = Cost { cores: cpu_us as f64 / wall_us.max(1) as f64, memory_bytes: memory_bytes as f64 };
-        let mix = |old: f64, new: f64| old + (new - old) * NEWEST;
-        self.0 = Some(self.0.map_or(job, |old| Cost {
-            cores: mix(old.cores, job.cores),
-            memory_bytes: mix(old.memory_bytes, job.memory_bytes),
-        }));
+    pub(crate) fn learn(&mut self, job: Cost) {
+        self.jobs = (self.jobs + 1.0).min(JOBS);
+        let mix = |old: f64, new: f64| old + (new - old) / self.jobs;
+        self.average = Cost {
+            cores: mix(self.average.cores, job.cores),
+            memory_bytes: mix(self.average.memory_bytes, job.memory_bytes),
+        };
     }
 
     /// What the next job will take; nothing where none has ended yet.
     pub(crate) fn predict(&self) -> Cost {
-        self.0.unwrap_or_default()
+        self.average
     }
 }
 
-/// Names one reservation.
+/// Names one admitted job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ReservationId(u64);
+pub(crate) struct AdmittedId(u64);
 
-/// All that is reserved.
+/// All that were admitted and are still in the window.
 #[derive(Debug, Default)]
-pub(crate) struct Reservations {
+pub(crate) struct Admissions {
     next: u64,
-    open: HashMap<ReservationId, (Instant, Cost)>,
-    /// The sum of what is open, as of the last fading.
+    running: HashMap<AdmittedId, (Instant, Cost)>,
+    /// When each leaves the window, and its cores.
+    ended: VecDeque<(Instant, f64)>,
     sum: Cost,
 }
 
-impl Reservations {
-    pub(crate) fn add(&mut self, now: Instant, cost: Cost) -> ReservationId {
-        let id = ReservationId(self.next);
+impl Admissions {
+    pub(crate) fn add(&mut self, now: Instant, cost: Cost) -> AdmittedId {
+        let id = AdmittedId(self.next);
         self.next += 1;
-        self.open.insert(id, (now, cost));
+        self.running.insert(id, (now, cost));
         self.sum.cores += cost.cores;
         self.sum.memory_bytes += cost.memory_bytes;
         id
     }
 
-    /// The job has ended; whether it was still reserved for.
-    pub(crate) fn remove(&mut self, id: ReservationId) {
-        if let Some((_, cost)) = self.open.remove(&id) {
-            self.sum.cores = (self.sum.cores - cost.cores).max(0.0);
-            self.sum.memory_bytes = (self.sum.memory_bytes - cost.memory_bytes).max(0.0);
+    /// The job has ended, and took so much; nothing is known of one that never ran.
+    pub(crate) fn end(&mut self, now: Instant, id: AdmittedId, took: Option<Cost>) {
+        if let Some((since, cost)) = self.running.remove(&id) {
+            let cores = took.unwrap_or_default().cores;
+            self.sum.cores = (self.sum.cores - cost.cores).max(0.0) + cores;
+            if cores > 0.0 {
+                self.ended.push_back((now + WINDOW, cores));
+            }
+            self.sum.memory_bytes = (self.sum.memory_bytes - cost.memory_bytes * unseen(now, since)).max(0.0);
         }
     }
 
-    /// To be called with each sample: what has come into view is not counted twice.
-    pub(crate) fn fade(&mut self, now: Instant) {
-        let age = |since: Instant| now.saturating_duration_since(since);
-        self.open.retain(|_, (since, _)| age(*since) < VISIBLE_AFTER);
-        self.sum = Cost::default();
-        for (since, cost) in self.open.values() {
-            let unseen = 1.0 - age(*since).as_secs_f64() / VISIBLE_AFTER.as_secs_f64();
-            self.sum.cores += cost.cores * unseen;
-            self.sum.memory_bytes += cost.memory_bytes * unseen;
+    /// What all of them take: cores of the window, and memory that is not measured yet.
+    pub(crate) fn sum(&mut self, now: Instant) -> Cost {
+        while let Some((_, cores)) = self.ended.pop_front_if(|(until, _)| *until <= now) {
+            self.sum.cores = (self.sum.cores - cores).max(0.0);
         }
-    }
-
-    /// What is reserved in all.
-    pub(crate) fn sum(&self) -> Cost {
         self.sum
     }
+
+    /// To be called with each measurement: sums again, so that neither errors add up nor is memory counted twice.
+    pub(crate) fn measured(&mut self, now: Instant) {
+        self.ended.retain(|(until, _)| *until > now);
+        let running = self.running.values();
+        self.sum = Cost {
+            cores: running.clone().map(|(_, cost)| cost.cores).chain(self.ended.iter().map(|(_, cores)| *cores)).sum(),
+            memory_bytes: running.map(|(since, cost)| cost.memory_bytes * unseen(now, *since)).sum(),
+        };
+    }
+}
+
+/// The part of a job's memory that may not have been touched yet.
+fn unseen(now: Instant, since: Instant) -> f64 {
+    (1.0 - now.saturating_duration_since(since).as_secs_f64() / WINDOW.as_secs_f64()).max(0.0)
 }
 
 #[cfg(test)]
@@ -103,28 +127,32 @@ mod tests {
     fn an_agent_s_last_jobs_say_what_the_next_takes() {
         let mut costs = Costs::default();
         assert_eq!(costs.predict(), Cost::default());
-        costs.learn(500, 1_000, 100);
+        costs.learn(Cost::of(5_000_000, 10_000_000, 100));
         assert_eq!(costs.predict(), Cost { cores: 0.5, memory_bytes: 100.0 });
-        for _ in 0..50 {
-            costs.learn(0, 0, 200);
+        for _ in 0..1_000 {
+            costs.learn(Cost::of(0, 0, 200));
         }
         assert!(costs.predict().cores < 0.01 && costs.predict().memory_bytes > 199.0, "{:?}", costs.predict());
+        // A millisecond at full speed is little of two seconds and a half.
+        assert_eq!(Cost::of(1_000, 1_000, 0).cores, 0.0004);
     }
 
     #[test]
-    fn a_reservation_fades_as_the_job_comes_into_view() {
-        let (mut reservations, now) = (Reservations::default(), Instant::now());
-        let first = reservations.add(now, Cost { cores: 1.0, memory_bytes: 10.0 });
-        let second = reservations.add(now, Cost { cores: 0.5, memory_bytes: 0.0 });
-        assert_eq!(reservations.sum().cores, 1.5);
-        reservations.remove(second);
-        reservations.remove(second);
-        assert_eq!(reservations.sum(), Cost { cores: 1.0, memory_bytes: 10.0 });
-        reservations.fade(now + VISIBLE_AFTER / 2);
-        assert_eq!(reservations.sum(), Cost { cores: 0.5, memory_bytes: 5.0 });
-        reservations.fade(now + VISIBLE_AFTER);
-        assert_eq!(reservations.sum(), Cost::default());
-        reservations.remove(first);
-        assert_eq!(reservations.sum(), Cost::default());
+    fn a_job_counts_while_it_runs_and_until_its_work_has_left_the_window() {
+        let (mut admissions, start) = (Admissions::default(), Instant::now());
+        let at = |parts: u32| start + WINDOW / 4 * parts;
+        let long = admissions.add(start, Cost { cores: 1.0, memory_bytes: 10.0 });
+        let short = admissions.add(start, Cost { cores: 0.5, memory_bytes: 0.0 });
+        assert_eq!(admissions.sum(start), Cost { cores: 1.5, memory_bytes: 10.0 });
+        // It took less than it was taken for.
+        admissions.end(at(1), short, Some(Cost { cores: 0.25, memory_bytes: 0.0 }));
+        admissions.end(at(1), short, Some(Cost { cores: 0.25, memory_bytes: 0.0 }));
+        admissions.measured(at(2));
+        assert_eq!(admissions.sum(at(2)), Cost { cores: 1.25, memory_bytes: 5.0 });
+        assert_eq!(admissions.sum(at(5)).cores, 1.0);
+        admissions.measured(at(40));
+        assert_eq!(admissions.sum(at(40)), Cost { cores: 1.0, memory_bytes: 0.0 });
+        admissions.end(at(40), long, None);
+        assert_eq!(admissions.sum(at(40)), Cost::default());
     }
 }

@@ -31,7 +31,7 @@ use crate::job::verdict::Class;
 use crate::livekit::link::{Link, News, Server};
 use crate::livekit::session::{Answer, End, Input, Output, Registration, Session};
 use crate::livekit::wire::job_info;
-use crate::load::predict::Costs;
+use crate::load::predict::{Cost, Costs};
 
 /// For reports that a lost connection holds up: the longest pause between two attempts, and the attempt.
 const FLUSH_WITHIN: Duration = Duration::from_secs(20);
@@ -357,8 +357,7 @@ impl Member {
                 self.roster.ended(&job, closed.clone());
                 let end = end_of(closed.as_deref());
                 if let Some(closed) = closed {
-                    let usage = &closed.usage;
-                    self.costs.learn(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes);
+                    self.costs.learn(cost_of(&closed));
                     self.judge(closed.verdict.code);
                 }
                 self.feed(Input::Ended { job, end }).await;
@@ -520,7 +519,10 @@ impl Member {
         let sender = self.sender.clone();
         self.control.spawn(async move {
             let closed = running.closed().await.map(Arc::new);
-            drop(permit);
+            match &closed {
+                Some(closed) => permit.ended(cost_of(closed)),
+                None => drop(permit),
+            }
             drop(sender.send(Report::Ended { job, closed }).await);
         });
     }
@@ -564,6 +566,11 @@ fn refuse(job: JobInfo, no_room: NoRoom, events: &Events) -> Refusal {
     let refusal = Refusal { reason, detail: detail.clone(), terminate: false, verdict: None };
     events.publish(&Event::OfferRefused { agent: job.agent_name, job: job.id, reason, detail, terminate: false });
     refusal
+}
+
+fn cost_of(closed: &Closed) -> Cost {
+    let usage = &closed.usage;
+    Cost::of(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes)
 }
 
 fn end_of(closed: Option<&Closed>) -> End {

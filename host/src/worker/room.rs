@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::job::admission::Refusal;
-use crate::load::predict::{Cost, ReservationId, Reservations};
-use crate::load::{Sample, Threshold};
+use crate::load::predict::{Admissions, AdmittedId, Cost};
+use crate::load::{Measurement, Sample, Threshold};
 
 /// Of the 2 s that an offer may take; the rest is the agent's.
 const ROOM_WITHIN: Duration = Duration::from_millis(800);
@@ -26,10 +26,9 @@ pub(crate) struct Room {
 }
 
 struct State {
-    sample: Sample,
-    load: f64,
+    measured: Measurement,
     threshold: Threshold,
-    reserved: Reservations,
+    admissions: Admissions,
 }
 
 /// How full it is.
@@ -46,13 +45,21 @@ pub(crate) struct Fullness {
 /// The right to one job. Given back by dropping it.
 pub(crate) struct Permit {
     room: Arc<Room>,
-    reservation: ReservationId,
+    admitted: AdmittedId,
+    took: Option<Cost>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.room.state().reserved.remove(self.reservation);
+        self.room.state().admissions.end(Instant::now(), self.admitted, self.took);
+    }
+}
+
+impl Permit {
+    /// The job has ended, and took so much.
+    pub(crate) fn ended(mut self, took: Cost) {
+        self.took = Some(took);
     }
 }
 
@@ -68,10 +75,12 @@ impl Room {
             slots: Arc::new(Semaphore::new(config.max_jobs)),
             jobs_max: config.max_jobs,
             state: Mutex::new(State {
-                sample: Sample { jobs_max: config.max_jobs, ..Sample::default() },
-                load: 0.0,
+                measured: Measurement {
+                    sample: Sample { jobs_max: config.max_jobs, ..Sample::default() },
+                    ..Measurement::default()
+                },
                 threshold: Threshold::new(config.load_threshold),
-                reserved: Reservations::default(),
+                admissions: Admissions::default(),
             }),
             sampled: watch::Sender::new(()),
         })
@@ -84,15 +93,15 @@ impl Room {
 
     /// What was last measured.
     pub(crate) fn measured(&self) -> (Sample, f64) {
-        let state = self.state();
-        (Sample { jobs: self.jobs(), ..state.sample }, state.load)
+        let Measurement { sample, load, .. } = self.state().measured;
+        (Sample { jobs: self.jobs(), ..sample }, load)
     }
 
     /// Take in a new measurement.
-    pub(crate) fn measure(&self, now: Instant, sample: Sample, load: f64) {
+    pub(crate) fn measure(&self, now: Instant, measured: Measurement) {
         let mut state = self.state();
-        (state.sample, state.load) = (sample, load);
-        state.reserved.fade(now);
+        state.measured = measured;
+        state.admissions.measured(now);
         drop(state);
         self.sampled.send_replace(());
     }
@@ -104,10 +113,11 @@ impl Room {
 
     pub(crate) fn fullness(&self) -> Fullness {
         let mut state = self.state();
-        let (load, part) = state.load_part();
+        let load = state.load();
+        let part = state.threshold.part(load);
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let slots = self.jobs() as f64 / self.jobs_max as f64;
-        let scarce = if slots >= part { "jobs" } else { state.sample.scarcest() };
+        let scarce = if slots >= part { "jobs" } else { state.measured.sample.scarcest() };
         Fullness { part: part.max(slots), load, scarce }
     }
 
@@ -120,8 +130,8 @@ impl Room {
         };
         let mut samples = self.samples();
         loop {
-            match self.reserve(cost) {
-                Ok(reservation) => return Ok(Permit { room: self.clone(), reservation, _slot: slot }),
+            match self.admit(cost) {
+                Ok(admitted) => return Ok(Permit { room: self.clone(), admitted, took: None, _slot: slot }),
                 Err(detail) => {
                     if !matches!(timeout_at(deadline, samples.changed()).await, Ok(Ok(()))) {
                         return Err(NoRoom { reason: Refusal::LOAD, detail });
@@ -131,13 +141,14 @@ impl Room {
         }
     }
 
-    fn reserve(&self, cost: Cost) -> Result<ReservationId, String> {
+    fn admit(&self, cost: Cost) -> Result<AdmittedId, String> {
         let mut state = self.state();
-        let (load, part) = state.load_part();
-        if part < 1.0 {
-            return Ok(state.reserved.add(Instant::now(), cost));
+        let load = state.load();
+        // What the server is told has a memory, so that it does not change all the time; what is admitted has none.
+        if state.threshold.leaves_room(load) {
+            return Ok(state.admissions.add(Instant::now(), cost));
         }
-        let Sample { cpu, fuel, memory, .. } = state.sample;
+        let Sample { cpu, fuel, memory, .. } = state.measured.sample;
         let percent = |share: f64| share * 100.0;
         Err(format!(
             "the load is {:.0} % with what was admitted just now, past `load-threshold`: CPU {:.0} %, fuel {:.0} %, memory {:.0} %",
@@ -154,14 +165,14 @@ impl Room {
 }
 
 impl State {
-    /// The load with what is reserved, and what part of the threshold that is.
+    /// The load with what was admitted and cannot be seen in it yet.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
-    fn load_part(&mut self) -> (f64, f64) {
-        let Cost { cores, memory_bytes } = self.reserved.sum();
-        let share = |amount: f64, of: f64| if of > 0.0 { amount / of } else { 0.0 };
-        let reserved = share(cores, self.sample.cores).max(share(memory_bytes, self.sample.memory_bytes as f64));
-        let load = (self.load + reserved).min(1.0);
-        (load, self.threshold.part(load))
+    fn load(&mut self) -> f64 {
+        let Measurement { sample, load, guest_cores } = self.measured;
+        let Cost { cores, memory_bytes } = self.admissions.sum(Instant::now());
+        let share = |amount: f64, of: f64| if of > 0.0 { amount.max(0.0) / of } else { 0.0 };
+        let unseen = share(cores - guest_cores, sample.cores).max(share(memory_bytes, sample.memory_bytes as f64));
+        (load + unseen).min(1.0)
     }
 }
 
@@ -173,16 +184,11 @@ mod tests {
         Room::new(&Config { max_jobs, load_threshold: Some(0.5), ..Config::default() })
     }
 
-    const SAMPLE: Sample = Sample {
-        cpu: 0.0,
-        cores: 2.0,
-        fuel: 0.0,
-        fuel_rate: 0.0,
-        memory: 0.0,
-        memory_bytes: 1_000,
-        jobs: 0,
-        jobs_max: 4,
-    };
+    /// Of two cores, and a load that guests have no part in.
+    fn measured(load: f64) -> Measurement {
+        let sample = Sample { cores: 2.0, memory_bytes: 1_000, jobs_max: 4, ..Sample::default() };
+        Measurement { sample, load, guest_cores: 0.0 }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_offer_waits_for_a_slot_and_then_passes() {
@@ -199,25 +205,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_just_admitted_is_in_the_load_before_it_can_be_seen() {
         let room = room(4);
-        room.measure(Instant::now(), SAMPLE, 0.1);
+        room.measure(Instant::now(), measured(0.1));
         let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
         let first = room.acquire(hog).await.ok().unwrap();
         assert!((room.fullness().load - 0.6).abs() < 1e-9 && room.fullness().part >= 1.0, "{:?}", room.fullness());
         let refused = room.acquire(hog).await.err().unwrap();
         assert_eq!(refused.reason, Refusal::LOAD);
         assert!(refused.detail.contains("60 %"), "{}", refused.detail);
-        drop(first);
-        assert!(room.acquire(Cost { cores: 0.0, memory_bytes: 600.0 }).await.is_ok());
+        // What it has done stays in the window for as long as it would be measured there.
+        first.ended(hog);
+        assert_eq!(room.acquire(hog).await.err().unwrap().reason, Refusal::LOAD);
+        tokio::time::advance(crate::load::predict::WINDOW).await;
+        assert!(room.acquire(hog).await.is_ok());
+        // And what can be seen is not counted twice.
+        let room = self::room(4);
+        let _seen = room.acquire(hog).await.ok().unwrap();
+        room.measure(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.4) });
+        assert!((room.fullness().load - 0.4).abs() < 1e-9, "{:?}", room.fullness());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_offer_waits_for_the_load_to_fall() {
         let room = room(4);
-        room.measure(Instant::now(), SAMPLE, 0.9);
+        room.measure(Instant::now(), measured(0.9));
         let (falls, waits) = (room.clone(), room.clone());
         let falls = async move {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            falls.measure(Instant::now(), SAMPLE, 0.2);
+            falls.measure(Instant::now(), measured(0.2));
         };
         let (admitted, ()) = tokio::join!(waits.acquire(Cost::default()), falls);
         assert!(admitted.is_ok());
