@@ -151,3 +151,59 @@ fn a_full_disk_costs_the_cache_and_events_and_no_job() {
         assert!(std::fs::metadata(&events).unwrap().len() <= 8 << 10);
     });
 }
+
+#[test]
+fn an_assignment_that_comes_too_late_or_after_the_end_is_answered() {
+    run(async {
+        let server = Server::bind().await;
+        let worker = server.worker("obedient", &["--http", "off"]);
+        let mut peer = server.registered().await;
+        peer.offer("AJ_1").await;
+        peer.offer("AJ_2").await;
+        assert!(peer.answer().await.available && peer.answer().await.available);
+        // Ended before it began.
+        peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_2".into() })).await;
+        peer.assign("AJ_2").await;
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsFailed);
+        // A worker waits 7.5 s for an assignment, as LiveKit's own do.
+        tokio::time::sleep(Duration::from_millis(8_500)).await;
+        peer.assign("AJ_1").await;
+        let (job, status, error) = peer.report().await;
+        assert_eq!((job.as_str(), status), ("AJ_1", proto::JobStatus::JsFailed));
+        assert!(error.contains("nobody waited for it"), "{error}");
+        let done = stopped(worker, peer).await;
+        for part in ["its assignment did not come in time", "the server ended it before its assignment"] {
+            assert!(done.stderr.contains(part), "`{part}` is missing in:\n{}", done.stderr);
+        }
+    });
+}
+
+#[test]
+fn a_clock_that_is_off_changes_the_times_in_events_and_nothing_else() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let library = dir.path().join("skewed_clock.so");
+        let source = crate::harness::root().join("tests/interop/skewed_clock.c");
+        let compiled =
+            std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+        assert!(compiled.unwrap().success());
+        for skew in [-86_400_i64, 86_400] {
+            let server = Server::bind().await;
+            let events = tempfile::NamedTempFile::new().unwrap();
+            let flags = ["--http", "off", "--max-duration", "300ms", "--events", events.path().to_str().unwrap()];
+            let call = behind(&server.url(), &[guest("sleep").to_str().unwrap()]).args(flags);
+            let worker = call.env("LD_PRELOAD", &library).env("SKEW_SECONDS", skew.to_string()).start();
+            let mut peer = server.registered().await;
+            let began = Instant::now();
+            peer.begin("AJ_1").await;
+            assert!(peer.report().await.2.starts_with("deadline: "));
+            assert!((200..5_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+            assert_eq!(stopped(worker, peer).await.exit, 0);
+            let text = std::fs::read_to_string(events.path()).unwrap();
+            let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+            let at: jiff::Timestamp = line["at"].as_str().unwrap().parse().unwrap();
+            let off = at.duration_since(jiff::Timestamp::now()).as_secs();
+            assert!((off - skew).abs() < 300, "the clock was not off: {off}");
+        }
+    });
+}

@@ -87,7 +87,7 @@ pub(crate) fn run(
         Served { gave_up: Some(why), .. } => Err(Failure {
             exit: Exit::Host,
             error: format!("no connection to the server: {why}").into(),
-            hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET".into()),
+            hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, and that the clocks agree".into()),
         }),
         Served { cut_short: 0, .. } => Ok(Exit::Ok),
         Served { cut_short, .. } => {

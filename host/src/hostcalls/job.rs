@@ -62,6 +62,8 @@ pub(super) fn add_budget(linker: &mut Linker<HostState>) -> wasmtime::Result<()>
     linker.instance("wasm-worker:agent/job@0.1.0")?.func_wrap(
         "get-budget",
         |mut ctx: StoreContextMut<'_, HostState>, (): ()| {
+            // As the bindings trace every other call.
+            let _span = tracing::trace_span!("import", module = "job", function = "get-budget").entered();
             let fuel_left = ctx.get_fuel()?;
             let state = ctx.data_mut();
             state.fuel_left = fuel_left;
