@@ -193,7 +193,7 @@ fn verbs_reach_the_workers_of_this_user() {
         });
         let (mut lines, events) = followed.await;
         // It follows once its connection is there.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         peer.begin("AJ_1").await;
         let first = blocking(move || {
             let mut line = String::new();
