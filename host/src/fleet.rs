@@ -146,7 +146,9 @@ impl Fleet {
         // This very program, also when another one has taken its place on disk. Terminals signal whole groups, and the
         // processes are to hear of it once, from here.
         let mut command = std::process::Command::new("/proc/self/exe");
-        command.args(std::env::args_os().skip(1)).arg(format!("--supervised={index}"));
+        // After the verb: behind a `--` it would be an agent's name.
+        let mut args = std::env::args_os().skip(1);
+        command.args(args.next()).arg(format!("--supervised={index}")).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let mut child = Command::from(command).spawn()?;
         if let Some(place) = self.places.get_mut(index) {

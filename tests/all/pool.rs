@@ -150,8 +150,9 @@ fn a_process_that_is_killed_is_replaced_and_its_jobs_are_lost() {
 fn the_processes_end_with_their_supervisor_and_with_its_patience() {
     run(async {
         let server = Server::bind().await;
-        let worker =
-            behind(&server.url(), &[path(&guest("obedient"))]).args(["--workers", "2", "--http", "off"]).start();
+        let agent = guest("obedient");
+        let flags = ["--workers", "2", "--http", "off", "--", path(&agent)];
+        let worker = behind(&server.url(), &flags).start();
         let peers = two(&server).await;
         let pids = processes(&worker, 2).await;
         worker.signal(Signal::KILL);
