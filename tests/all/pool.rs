@@ -310,6 +310,13 @@ fn a_load_function_of_ones_own_decides() {
         let bad = guest("echo");
         let done = behind(&server.url(), &[path(&guest("obedient"))]).args(["--load-fn", path(&bad)]).done();
         done.fails_with(3, &["the load function `", "cannot be used", "hint: it exports `load`"]);
+        let done = behind(&server.url(), &[path(&guest("obedient"))]).args(["--load-fn", "nowhere"]).done();
+        done.fails_with(3, &["cannot be used: the agent `nowhere` cannot be read: No such file"]);
+        let memories = tempfile::NamedTempFile::with_suffix(".wat").unwrap();
+        let two = "(component (core module $m (memory 1) (memory 1)) (core instance (instantiate $m)))";
+        std::fs::write(memories.path(), two).unwrap();
+        let done = behind(&server.url(), &[path(&guest("obedient"))]).args(["--load-fn", path(memories.path())]).done();
+        done.fails_with(3, &["the load function `", "cannot be used"]);
     });
 }
 

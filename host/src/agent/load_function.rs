@@ -52,9 +52,12 @@ impl LoadComponent {
     pub(crate) async fn load_file(engine: &Engine, path: &Path, config: &Config) -> Result<Self, String> {
         let path = path.to_owned();
         let read = tokio::task::spawn_blocking(move || source::read(&path)).await;
-        let source = read.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
+        let source = read.map_err(|panic| panic.to_string())?.map_err(|error| with_cause(&error))?;
         let compiled = super::compile::Compiler::own().compile(engine, config, Arc::new(source.bytes)).await;
         let component = compiled.map_err(|error| error.to_string())?;
+        if engine.slots_for(&component) != Some(1) {
+            return Err("it has more memories or tables than one slot of the pool".into());
+        }
         let linked = hostcalls::linker(engine).and_then(|linker| linker.instantiate_pre(&component));
         let pre = linked.and_then(LoadFunctionPre::new).map_err(|error| super::load::chain(&error))?;
         let limits = Arc::new(Limits {
@@ -131,6 +134,11 @@ impl LoadComponent {
         });
         made.await.map_err(|panic| Crash::Host(panic.to_string()))?
     }
+}
+
+/// An error and what it came from.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn wit(sample: Sample) -> WitSample {
