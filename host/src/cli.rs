@@ -2,14 +2,19 @@
 
 mod bench;
 mod build;
+mod cancel;
 mod capacity;
+mod client;
 mod compile;
 mod config;
+mod dispatch;
 mod drain;
 mod events;
 mod explain;
 mod inspect;
+mod job;
 mod job_spec;
+mod jobs;
 mod kill;
 mod lanes;
 mod logging;
@@ -20,6 +25,9 @@ mod run;
 mod serve;
 mod settings;
 mod summary;
+mod token;
+mod worker;
+mod workers;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -47,8 +55,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run an agent: for a LiveKit server, or with `--job` here and now
+    /// Run agents: with a dispatcher, for a LiveKit server, or with `--job` here and now
     Run(Box<run::RunArgs>),
+    /// Have an agent run a job; wait for its verdict with `--wait`
+    Dispatch(Box<dispatch::DispatchArgs>),
+    /// Show the dispatches that wait, run, and have ended
+    Jobs(Box<jobs::JobsArgs>),
+    /// Show one dispatch, its attempts, and how it ended
+    Job(Box<job::JobArgs>),
+    /// Show the workers of the pool, with their loads and jobs
+    Workers(Box<workers::WorkersArgs>),
+    /// Stop dispatches
+    Cancel(Box<cancel::CancelArgs>),
+    /// Run the dispatcher alone; workers join it
+    Serve(Box<serve::ServeArgs>),
+    /// Make a token for a client or a worker
+    Token(Box<token::TokenArgs>),
     /// Measure an agent: start, whole job, CPU, fuel, memory, jobs a second
     Bench(Box<bench::BenchArgs>),
     /// Say how many jobs of an agent a machine takes, and what binds it
@@ -86,6 +108,7 @@ Exit status:
   10  a job failed              11  a job trapped
   12  a limit ended a job       13  a job never began (init-timeout, init-failed)
   14  a job was killed, or did not stop in time
+  15  a dispatch never became a job (rejected, cancelled, expired, unserved)
  130  interrupted, and something was cut short";
 
 /// What the exit status says.
@@ -102,6 +125,7 @@ pub(crate) enum Exit {
     Limit = 12,
     Init = 13,
     Stopped = 14,
+    Undelivered = 15,
     Interrupted = 130,
 }
 
@@ -115,6 +139,7 @@ impl From<Class> for Exit {
             Class::Init => Self::Init,
             Class::Stopped => Self::Stopped,
             Class::Host => Self::Host,
+            Class::Undelivered => Self::Undelivered,
         }
     }
 }
@@ -216,6 +241,13 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Run(args) => run::run(*args, load),
+        Verb::Dispatch(args) => dispatch::run(*args),
+        Verb::Jobs(args) => jobs::run(*args),
+        Verb::Job(args) => job::run(*args),
+        Verb::Workers(args) => workers::run(*args),
+        Verb::Cancel(args) => cancel::run(*args),
+        Verb::Serve(args) => serve::run(*args),
+        Verb::Token(args) => token::run(*args),
         Verb::Bench(args) => bench::run(*args),
         Verb::Capacity(args) => capacity::run(*args),
         Verb::Build(args) => build::run(&args),

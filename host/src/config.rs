@@ -1,18 +1,26 @@
 //! Every setting, checked once, all faults at once.
 //!
-//! [`SETTINGS`] is the only list: the flag, the key in the config file, the environment variable, the default and the help
-//! text of a setting all come from its row. Later sources win: defaults, file, the agent's own table in it, environment,
-//! flags.
+//! [`SETTINGS`] is the only list of them. Later sources win: defaults, file, the agent's own table in it, environment, flags.
+
+mod parse;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
+
+#[cfg(test)]
+pub(crate) use parse::key_pairs;
+pub(crate) use parse::{duration, url};
+pub use settings::{Group, SETTINGS, Setting};
+
+/// API keys and their secrets.
+pub type KeyPairs = BTreeMap<String, Secret>;
 
 /// What one job may use, and for how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,6 +138,48 @@ pub enum HttpBind {
     At(SocketAddr),
 }
 
+/// When the store is flushed to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreSync {
+    /// With each transaction.
+    Commit,
+    /// When the system does, and at checkpoints.
+    Checkpoint,
+}
+
+/// The dispatcher that is there when no server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DispatcherSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whose tokens it takes; nothing: those of the API key.
+    pub keys: Option<KeyPairs>,
+    /// Its store.
+    pub store: PathBuf,
+    /// When it is flushed to the disk.
+    pub store_sync: StoreSync,
+    /// Size of the store.
+    pub store_bytes_max: usize,
+    /// How long what has ended is kept.
+    pub retention: Duration,
+    /// Whether dispatches wait.
+    pub queue: bool,
+    /// How many of one key.
+    pub queue_limit: usize,
+    /// Memory of all that are not over.
+    pub queue_memory_bytes: usize,
+    /// How long they wait.
+    pub queue_deadline: Duration,
+    /// Attempts of one whose workers die.
+    pub attempts_max: u32,
+    /// How long a job waits for its worker to come back.
+    pub lost_after: Duration,
+    /// Dispatches a second of one key.
+    pub rate: Option<NonZeroU32>,
+    /// Metadata of a dispatch or a room.
+    pub metadata_bytes_max: usize,
+}
+
 /// A setting that the file, the environment or a flag has set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetBy {
@@ -152,6 +202,8 @@ pub struct Config {
     pub server_faults: Vec<Fault>,
     /// Where the server is.
     pub livekit: LiveKit,
+    /// The dispatcher, where there is no server.
+    pub dispatcher: DispatcherSettings,
     /// Worker processes.
     pub workers: usize,
     /// Cores to count on, where the operator knows better.
@@ -200,378 +252,10 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// One row of the list of settings.
-pub struct Setting {
-    /// Flag and config key.
-    pub key: &'static str,
-    /// Its environment variable, where LiveKit's has another name than ours would have.
-    variable: Option<&'static str>,
-    /// As one would write it.
-    pub default: &'static str,
-    /// Placeholder of the value in the help text.
-    pub value: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-    /// What it belongs to.
-    pub group: Group,
-    /// Its value is shown nowhere.
-    secret: bool,
-    set: fn(&mut Config, &str) -> Result<(), String>,
-}
-
-/// What settings are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// One agent; may stand in its own table.
-    Agent,
-    /// The worker process.
-    Worker,
-    /// The server.
-    LiveKit,
-    /// What is written where.
-    Output,
-}
-
-impl Group {
-    /// As a heading.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Agent => "An agent and its jobs",
-            Self::Worker => "The worker",
-            Self::LiveKit => "LiveKit",
-            Self::Output => "Output",
-        }
-    }
-}
-
-impl Setting {
-    /// The environment variable of this setting.
-    pub fn env(&self) -> String {
-        let own = || format!("WASM_WORKER_{}", self.key.replace('-', "_").to_uppercase());
-        self.variable.map_or_else(own, str::to_owned)
-    }
-
-    const fn of(mut self, group: Group) -> Self {
-        self.group = group;
-        self
-    }
-
-    const fn named(mut self, variable: &'static str) -> Self {
-        self.variable = Some(variable);
-        self
-    }
-
-    const fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-
-    /// A value as it may be shown.
-    fn shown(&self, value: &str) -> String {
-        if self.secret { "(secret)".into() } else { value.into() }
-    }
-}
-
-macro_rules! setting {
-    ($key:literal, $default:literal, $value:literal, $help:literal, $set:expr) => {
-        Setting {
-            key: $key,
-            variable: None,
-            default: $default,
-            value: $value,
-            help: $help,
-            group: Group::Agent,
-            secret: false,
-            set: $set,
-        }
-    };
-}
-
-/// Processes of one supervisor.
-const WORKERS_MAX: usize = 64;
-/// As the server checks it.
-const DEPLOYMENT_BYTES_MAX: usize = 64;
 /// The table of tables in the file.
 const AGENTS: &str = "agents";
-
-/// All settings.
-pub const SETTINGS: &[Setting] = &[
-    setting!("init-timeout", "10s", "TIME", "Longest prewarm, and longest making of an instance", |c, v| {
-        duration(v).map(|d| c.limits.init_timeout = d)
-    }),
-    setting!("unresponsive-warning", "500ms", "TIME", "Run time without waiting before a warning", |c, v| {
-        duration(v).map(|d| c.limits.unresponsive_warning = d)
-    }),
-    setting!("unresponsive-timeout", "10s", "TIME", "Run time without waiting before a job is killed", |c, v| {
-        duration(v).map(|d| c.limits.unresponsive_timeout = d)
-    }),
-    setting!("max-duration", "none", "TIME", "Longest wall time of a job", |c, v| {
-        or_none(v, duration).map(|d| c.limits.max_duration = d)
-    }),
-    setting!("fuel-limit", "none", "FUEL", "Fuel of one job; one unit is about one instruction (10M, 2G)", |c, v| {
-        or_none(v, fuel).map(|f| c.limits.fuel = f)
-    }),
-    setting!("memory-limit", "128MiB", "SIZE", "Memories, tables and host-side buffers of one job", |c, v| {
-        size(v).map(|s| c.limits.memory_bytes = s)
-    }),
-    setting!("hostcall-limit", "1MiB", "SIZE", "Bytes that one host call may carry", |c, v| {
-        size(v).map(|s| c.limits.hostcall_bytes = s)
-    }),
-    setting!("handle-limit", "1000", "COUNT", "Handles that one job has open at once", |c, v| {
-        count(v).map(|n| c.limits.handles = n)
-    }),
-    setting!("inbox-limit", "1024", "COUNT", "Events that wait in one job's inbox", |c, v| {
-        count(v).map(|n| c.limits.inbox_events = n)
-    }),
-    setting!("log-rate", "1000", "COUNT", "Log lines a second of one job; more are dropped and counted", |c, v| {
-        count(v).and_then(|n| u32::try_from(n).map_err(|_| "more than 4294967295".into())).map(|n| {
-            c.limits.log_lines_per_second = n;
-        })
-    }),
-    setting!("shutdown-grace", "10s", "TIME", "From a request to stop until a job is killed", |c, v| {
-        duration(v).map(|d| c.limits.shutdown_grace = d)
-    }),
-    setting!("prewarm", "snapshot", "MODE", "How jobs get prewarmed state: `snapshot` or `pool`", |c, v| {
-        c.prewarm = match v {
-            "snapshot" => PrewarmMode::Snapshot,
-            "pool" => PrewarmMode::Pool,
-            _ => return Err("want `snapshot` or `pool`".into()),
-        };
-        Ok(())
-    }),
-    setting!("idle", "2", "COUNT", "Prewarmed instances kept ready where there is no snapshot", |c, v| {
-        v.parse().map(|n| c.idle = n).map_err(|_| "want a whole number, 0 or more".into())
-    }),
-    setting!(
-        "agent-name",
-        "",
-        "NAME",
-        "Name to register under [default: the agent's]; an empty one gets a job for each room",
-        |c, v| {
-            c.livekit.agent_name = Some(v.to_owned());
-            Ok(())
-        }
-    )
-    .named("LIVEKIT_AGENT_NAME"),
-    setting!(
-        "failures-max",
-        "10",
-        "COUNT",
-        "Crashes of an agent in a row, all the same, before it gets no jobs for a while; `none`: it does not matter",
-        |c, v| { or_none(v, count).map(|n| c.failures_max = n) }
-    ),
-    setting!("stack-limit", "512KiB", "SIZE", "Stack of one job", |c, v| size(v).map(|s| c.limits.stack_bytes = s))
-        .of(Group::Worker),
-    setting!("compile-timeout", "2m", "TIME", "Longest compilation of an agent", |c, v| {
-        duration(v).map(|d| c.compile_timeout = d)
-    })
-    .of(Group::Worker),
-    setting!("compile-memory", "2GiB", "SIZE", "Memory for compiling an agent", |c, v| {
-        size(v).map(|s| c.compile_memory_bytes = s)
-    })
-    .of(Group::Worker),
-    setting!("cache-dir", "", "DIR", "Where compiled agents are kept [default: the user's cache directory]", |c, v| {
-        c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
-        Ok(())
-    })
-    .of(Group::Worker),
-    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker has at once", |c, v| count(v).map(|n| c.max_jobs = n))
-        .of(Group::Worker),
-    setting!("workers", "1", "COUNT", "Worker processes, each registered by itself", |c, v| {
-        count(v)
-            .ok()
-            .filter(|n| *n <= WORKERS_MAX)
-            .map(|n| c.workers = n)
-            .ok_or_else(|| format!("want 1 to {WORKERS_MAX}"))
-    })
-    .of(Group::Worker),
-    setting!(
-        "cores",
-        "",
-        "CORES",
-        "Cores to count on, in parts [default: what the cgroup or the machine has]",
-        |c, v| {
-            c.cores = if v.is_empty() { None } else { Some(cores(v)?) };
-            Ok(())
-        }
-    )
-    .of(Group::Worker)
-    .named("NUM_CPUS"),
-    setting!(
-        "load-threshold",
-        "0.75",
-        "SHARE",
-        "Load at which a worker takes no more jobs, above 0 to 1; `none`: it does not matter",
-        |c, v| or_none(v, share).map(|s| c.load_threshold = s)
-    )
-    .of(Group::Worker),
-    setting!(
-        "load-fn",
-        "",
-        "FILE",
-        "Component that computes the load [default: the largest of CPU, fuel and memory]",
-        |c, v| {
-            c.load_function = some_path(v);
-            Ok(())
-        }
-    )
-    .of(Group::Worker),
-    setting!("load-log", "none", "TIME", "How often a worker logs its load", |c, v| {
-        or_none(v, duration).map(|d| c.load_log = d)
-    })
-    .of(Group::Worker),
-    setting!(
-        "drain",
-        "wait",
-        "POLICY",
-        "A stopped worker's jobs: `wait` for them, or `ask` them to stop at once",
-        |c, v| {
-            c.drain = match v {
-                "wait" => DrainPolicy::Wait,
-                "ask" => DrainPolicy::Ask,
-                _ => return Err("want `wait` or `ask`".into()),
-            };
-            Ok(())
-        }
-    )
-    .of(Group::Worker),
-    setting!("drain-timeout", "1h", "TIME", "Wait of a stopped worker before it asks its jobs to stop", |c, v| {
-        duration(v).map(|d| c.drain_timeout = d)
-    })
-    .of(Group::Worker),
-    setting!(
-        "http",
-        "auto",
-        "ADDRESS",
-        "Where a worker answers HTTP: an address, `off`, or `auto` for port 8081 of 127.0.0.1, or a free one",
-        |c, v| {
-            c.http = match v {
-                "auto" => HttpBind::Auto,
-                "off" => HttpBind::Off,
-                address => {
-                    let parsed = address.parse();
-                    HttpBind::At(
-                        parsed.map_err(|_| "want an address with a port, such as 127.0.0.1:8081, `off` or `auto`")?,
-                    )
-                }
-            };
-            Ok(())
-        }
-    )
-    .of(Group::Worker),
-    setting!(
-        "http-token",
-        "",
-        "TOKEN",
-        "What callers show for all that reveals or changes [default: made at the start]",
-        |c, v| {
-            c.http_token = some_secret(v);
-            Ok(())
-        }
-    )
-    .of(Group::Worker)
-    .secret(),
-    setting!("url", "", "URL", "URL of the server, such as ws://localhost:7880", |c, v| {
-        c.livekit.url = if v.is_empty() { None } else { Some(url(v, &["ws", "wss", "http", "https"])?) };
-        Ok(())
-    })
-    .of(Group::LiveKit)
-    .named("LIVEKIT_URL"),
-    setting!("api-key", "", "KEY", "API key", |c, v| {
-        c.livekit.api_key = some_secret(v);
-        Ok(())
-    })
-    .of(Group::LiveKit)
-    .named("LIVEKIT_API_KEY")
-    .secret(),
-    setting!(
-        "api-secret",
-        "",
-        "SECRET",
-        "API secret; better in the environment, where other users do not see it",
-        |c, v| {
-            c.livekit.api_secret = some_secret(v);
-            Ok(())
-        }
-    )
-    .of(Group::LiveKit)
-    .named("LIVEKIT_API_SECRET")
-    .secret(),
-    setting!("deployment", "", "NAME", "Deployment to take dispatches of", |c, v| {
-        deployment(v).map(|name| c.livekit.deployment = name)
-    })
-    .of(Group::LiveKit)
-    .named("LIVEKIT_AGENT_DEPLOYMENT"),
-    setting!("job-type", "room", "TYPE", "What there is a job for: `room`, `publisher` or `participant`", |c, v| {
-        c.livekit.job_type = match v {
-            "room" => JobType::Room,
-            "publisher" => JobType::Publisher,
-            "participant" => JobType::Participant,
-            _ => return Err("want `room`, `publisher` or `participant`".into()),
-        };
-        Ok(())
-    })
-    .of(Group::LiveKit),
-    setting!("max-retry", "16", "COUNT", "Attempts to reach the server before a worker gives up", |c, v| {
-        count(v).map(|n| c.max_retry = n)
-    })
-    .of(Group::LiveKit),
-    setting!(
-        "events",
-        "off",
-        "FILE",
-        "Append every event as a line of JSON: a file, `-` for stdout, or `off`",
-        |c, v| {
-            c.events = match v {
-                "off" => EventTarget::Off,
-                "-" => EventTarget::Stdout,
-                file => EventTarget::File(PathBuf::from(file)),
-            };
-            Ok(())
-        }
-    )
-    .of(Group::Output),
-    setting!(
-        "webhook",
-        "",
-        "URL",
-        "Post every event there, signed with the API key as LiveKit signs its own",
-        |c, v| {
-            c.webhook = if v.is_empty() { None } else { Some(url(v, &["http", "https"])?) };
-            Ok(())
-        }
-    )
-    .of(Group::Output),
-    setting!("event-command", "", "COMMAND", "Shell command that reads every event as a line of JSON", |c, v| {
-        c.event_command = if v.is_empty() { None } else { Some(v.to_owned()) };
-        Ok(())
-    })
-    .of(Group::Output),
-    setting!(
-        "log-level",
-        "",
-        "LEVEL",
-        "off, error, warn, info, debug or trace [default: info, warn for many jobs]",
-        |c, v| {
-            c.log_level = if v.is_empty() {
-                None
-            } else {
-                Some(v.parse().map_err(|_| "want off, error, warn, info, debug or trace".to_owned())?)
-            };
-            Ok(())
-        }
-    )
-    .of(Group::Output),
-    setting!("log-format", "text", "FORMAT", "`text` or `json`", |c, v| {
-        c.log_format = match v {
-            "text" => LogFormat::Text,
-            "json" => LogFormat::Json,
-            _ => return Err("want `text` or `json`".into()),
-        };
-        Ok(())
-    })
-    .of(Group::Output),
-];
+/// LiveKit's key and secret for development, which everybody knows.
+pub(crate) const DEVELOPMENT_PAIR: (&str, &str) = ("devkey", "secret");
 
 /// One thing that is wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -745,6 +429,9 @@ impl Config {
         if limits.stack_bytes < 16 << 10 || limits.stack_bytes > 64 << 20 {
             refuse("stack-limit", "want 16KiB to 64MiB".into());
         }
+        if self.dispatcher.store_bytes_max < 1 << 20 {
+            refuse("store-limit", "want 1MiB or more".into());
+        }
         if self.webhook.is_some() && (self.livekit.api_key.is_none() || self.livekit.api_secret.is_none()) {
             refuse("webhook", "want `api-key` and `api-secret` too: its posts are signed with them".into());
         }
@@ -765,6 +452,22 @@ impl Default for Config {
                 agent_name: None,
                 deployment: String::new(),
                 job_type: JobType::Room,
+            },
+            dispatcher: DispatcherSettings {
+                listen: (Ipv4Addr::LOCALHOST, 0).into(),
+                keys: None,
+                store: default_store(),
+                store_sync: StoreSync::Commit,
+                store_bytes_max: 0,
+                retention: Duration::ZERO,
+                queue: true,
+                queue_limit: 0,
+                queue_memory_bytes: 0,
+                queue_deadline: Duration::ZERO,
+                attempts_max: 0,
+                lost_after: Duration::ZERO,
+                rate: None,
+                metadata_bytes_max: 0,
             },
             workers: 1,
             cores: None,
@@ -816,76 +519,19 @@ fn known_keys() -> String {
 }
 
 fn default_cache_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    base.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+    user_dir("XDG_CACHE_HOME", ".cache")
+}
+
+/// A store is not a cache: what is in it was promised to somebody.
+fn default_store() -> PathBuf {
+    user_dir("XDG_DATA_HOME", ".local/share").join("dispatcher.db")
+}
+
+fn user_dir(variable: &str, in_home: &str) -> PathBuf {
+    let base = std::env::var_os(variable).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    base.or_else(|| std::env::home_dir().map(|home| home.join(in_home)))
         .unwrap_or_else(std::env::temp_dir)
         .join("wasm-worker")
-}
-
-/// `none` is no limit, anything else is parsed.
-fn or_none<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-    if text == "none" { Ok(None) } else { parse(text).map(Some) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || "want a time above zero with its unit, such as 500ms, 10s or 2m".to_owned();
-    let parsed: SignedDuration = text.parse().map_err(|_| wanted())?;
-    Duration::try_from(parsed).ok().filter(|duration| !duration.is_zero()).ok_or_else(wanted)
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let wanted = || "want a size above zero, such as 512KiB or 128MiB".to_owned();
-    let bytes: ByteSize = text.parse().map_err(|_| wanted())?;
-    usize::try_from(bytes.as_u64()).ok().filter(|bytes| *bytes > 0).ok_or_else(wanted)
-}
-
-fn fuel(text: &str) -> Result<u64, String> {
-    let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
-    let with_unit = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
-    let (digits, unit) = with_unit.unwrap_or((text, 1));
-    let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
-    number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
-        "want a whole number above zero, with k, M or G for a thousand, a million or a thousand million".into()
-    })
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "want a whole number above zero".into())
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|share| *share > 0.0 && *share <= 1.0)
-        .ok_or_else(|| "want a number above 0, up to 1".into())
-}
-
-fn cores(text: &str) -> Result<f64, String> {
-    let cores = text.parse().ok().filter(|cores: &f64| cores.is_finite() && *cores > 0.0);
-    cores.ok_or_else(|| "want a number above 0, such as 2 or 0.5".into())
-}
-
-fn some_path(text: &str) -> Option<PathBuf> {
-    Some(PathBuf::from(text)).filter(|_| !text.is_empty())
-}
-
-fn some_secret(text: &str) -> Option<Secret> {
-    Some(Secret(text.to_owned())).filter(|_| !text.is_empty())
-}
-
-fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/');
-    let wanted = || format!("want {}:// and a host", schemes.join("://, "));
-    if usable { Ok(text.to_owned()) } else { Err(wanted()) }
-}
-
-/// The server would close the connection without a word.
-fn deployment(name: &str) -> Result<String, String> {
-    if name.len() > DEPLOYMENT_BYTES_MAX || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'_') {
-        return Err(format!("want at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"));
-    }
-    Ok(name.to_owned())
 }
 
 /// `1 fault`, `2 faults`.
@@ -989,16 +635,5 @@ mod tests {
                 proptest::prop_assert!(error.faults.iter().all(|fault| from.contains(&fault.source.as_str())), "{}", error);
             }
         }
-    }
-
-    #[test]
-    fn units_are_needed_and_checked() {
-        assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("fast").is_err());
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(fuel("20000000000G"), Err(fuel("x").unwrap_err()));
-        assert_eq!(fuel("10M"), Ok(10_000_000));
-        assert!(fuel("10kk").is_err());
-        assert_eq!(size("1KiB"), Ok(1024));
-        assert!(size("0").is_err() && count("0").is_err());
     }
 }

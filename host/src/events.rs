@@ -7,6 +7,7 @@
 //! Invariant: of what stands above this module in the map, only pure data is named here (a verdict, a usage record).
 
 mod command;
+mod dispatcher;
 mod lines;
 mod sink;
 mod webhook;
@@ -26,6 +27,7 @@ use crate::job::usage::UsageRecord;
 use crate::job::verdict::{Class, Code, Verdict};
 use crate::metrics::Metrics;
 use command::CommandLines;
+pub use dispatcher::DispatcherEvent;
 use lines::Lines;
 use sink::Sink;
 use webhook::Webhook;
@@ -241,6 +243,9 @@ pub enum Event {
         /// What it used.
         usage: Box<UsageRecord>,
     },
+    /// Of a dispatcher.
+    #[serde(untagged)]
+    Dispatcher(DispatcherEvent),
 }
 
 impl Event {
@@ -260,6 +265,7 @@ impl Event {
             Self::WorkerDrained { .. } => "worker.drained",
             Self::LinkLost { .. } => "link.lost",
             Self::LinkRestored { .. } => "link.restored",
+            Self::Dispatcher(event) => event.name(),
             Self::OfferRefused { .. } => "offer.refused",
             Self::JobCreated { .. } => "job.created",
             Self::JobStarted { .. } => "job.started",
@@ -298,6 +304,7 @@ impl Event {
             Self::WorkerDraining { agent, jobs } => tracing::info!(target: "host", agent, jobs, "{name}"),
             Self::WorkerDrained { agent, cut_short } => tracing::info!(target: "host", agent, cut_short, "{name}"),
             Self::LinkLost { agent, why, retry_ms } => tracing::warn!(target: "host", agent, why, retry_ms, "{name}"),
+            Self::Dispatcher(event) => event.log(name),
             Self::OfferRefused { agent, job, reason, detail, terminate } => {
                 tracing::warn!(target: "host", agent, job, reason, detail, terminate, "{name}");
             }

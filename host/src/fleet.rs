@@ -20,9 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::dispatcher::Deaths;
 use crate::events::{Event, Events};
 use crate::job::usage::UsageRecord;
 use crate::job::verdict::{Code, Verdict};
+use crate::local::make_token;
 use crate::worker::Order;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -51,9 +53,13 @@ pub(crate) struct Fleet {
     sender: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     places: Vec<Place>,
-    deaths: VecDeque<Instant>,
+    recent: VecDeque<Instant>,
     stopping: bool,
     served: FleetServed,
+    /// Where the processes find their server, as variables.
+    home: Vec<(&'static str, String)>,
+    /// Who is to hear of deaths.
+    deaths: Option<Deaths>,
 }
 
 /// Where one process is, or the next one will be.
@@ -61,6 +67,8 @@ pub(crate) struct Fleet {
 struct Place {
     pid: Option<Pid>,
     started: Option<Instant>,
+    /// What a dispatcher knows it by.
+    instance: String,
     /// When the next one is started.
     due: Option<Instant>,
     pauses: u32,
@@ -84,11 +92,17 @@ struct Seen<'a> {
 }
 
 impl Fleet {
-    pub(crate) fn new(processes: usize, events: Arc<Events>, control: Handle) -> Self {
+    pub(crate) fn new(
+        processes: usize,
+        events: Arc<Events>,
+        control: Handle,
+        home: Vec<(&'static str, String)>,
+        deaths: Option<Deaths>,
+    ) -> Self {
         let (sender, reports) = mpsc::channel(QUEUE);
         let places = (0..processes).map(|_| Place { due: Some(Instant::now()), ..Place::default() }).collect();
-        let (deaths, served) = (VecDeque::new(), FleetServed::default());
-        Self { events, control, sender, reports, places, deaths, stopping: false, served }
+        let (recent, served) = (VecDeque::new(), FleetServed::default());
+        Self { events, control, sender, reports, places, recent, stopping: false, served, home, deaths }
     }
 
     /// Run until all processes have ended, and none is to come.
@@ -148,12 +162,15 @@ impl Fleet {
         let mut command = std::process::Command::new("/proc/self/exe");
         // After the verb: behind a `--` it would be an agent's name.
         let mut args = std::env::args_os().skip(1);
-        command.args(args.next()).arg(format!("--supervised={index}")).args(args);
+        let instance = make_token();
+        command.args(args.next()).arg(format!("--supervised={index}")).arg(format!("--instance={instance}")).args(args);
+        command.envs(self.home.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let mut child = Command::from(command).spawn()?;
         if let Some(place) = self.places.get_mut(index) {
             place.pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
             place.started = Some(Instant::now());
+            place.instance = instance;
         }
         let sender = self.sender.clone();
         self.control.spawn(async move {
@@ -185,6 +202,9 @@ impl Fleet {
         let exit = status.as_ref().ok().and_then(ExitStatus::code);
         if let Some(place) = self.places.get_mut(index) {
             place.pid = None;
+            if let Some(deaths) = &self.deaths {
+                deaths.tell(std::mem::take(&mut place.instance));
+            }
         }
         // It was told to, by us or by its own address.
         if let Some(exit @ (0 | 130)) = exit {
@@ -203,10 +223,10 @@ impl Fleet {
 
     fn died(&mut self, index: usize, why: &str, exit: i32) {
         let now = Instant::now();
-        self.deaths.push_back(now);
-        self.deaths.retain(|death| *death + DEATHS_WITHIN > now);
+        self.recent.push_back(now);
+        self.recent.retain(|death| *death + DEATHS_WITHIN > now);
         // What is wrong with the settings or the agent is so for each new one.
-        let hopeless = (2..=4).contains(&exit) || self.deaths.len() > DEATHS_MAX;
+        let hopeless = (2..=4).contains(&exit) || self.recent.len() > DEATHS_MAX;
         let Some(place) = self.places.get_mut(index) else { return };
         if place.started.is_some_and(|started| started + HEALTHY_AFTER <= now) {
             place.pauses = 0;

@@ -50,7 +50,7 @@ const FOLLOWERS_MAX: usize = 64;
 /// Of LiveKit's protocol between workers and servers.
 const PROTOCOL_VERSION: u32 = 1;
 /// As OpenMetrics has it, which is what is written.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What is shown.
 pub(crate) struct Site {
@@ -82,6 +82,14 @@ pub(crate) async fn bind(to: HttpBind) -> io::Result<Option<TcpListener>> {
             bound => bound.map(Some),
         },
     }
+}
+
+/// Where what listens on all addresses is reached from here.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 /// Answer until the process ends.
@@ -161,7 +169,8 @@ async fn ready(State(site): Shown) -> Response {
 
 async fn metrics(State(site): Shown) -> Response {
     let (sample, load) = site.room.measured();
-    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(&site.engine, &site.events, sample, load)).into_response()
+    site.metrics.read_worker(&site.engine, sample, load);
+    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(&site.events)).into_response()
 }
 
 async fn jobs(State(site): Shown) -> Json<Value> {

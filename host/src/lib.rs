@@ -7,6 +7,7 @@
 //! cli         one file per verb
 //! config      file + env + flags → checked Config, all faults at once
 //! fleet       several worker processes, and what becomes of one that dies
+//! dispatcher  the server side of the protocol, for one machine, where there is no LiveKit server: queue, store, API
 //! http        / /worker /live /ready /metrics /jobs /events; local: where the workers of this machine answer
 //! worker      start → serve → drain → stop; a member is one agent behind the server, the room is theirs together
 //! livekit     the link as a worker: session (pure), link (the socket), reconnect (pure), wire
@@ -30,6 +31,7 @@
 //! - *worker*: a process that serves; *member*: one agent of it, with a registration of its own; *room*: what a worker has place
 //!   for; *load*: how much of the machine is in use, 0 to 1; *drain*: no more jobs, and the end when there are none.
 //! - *offer*: a job somebody wants run; *assignment*: an offer that was accepted.
+//! - *dispatch*: what somebody wants run, until it has a verdict; *attempt*: one job of it; *queue*: dispatches that no worker has.
 //! - *slot*: room in the engine's pool for one instance; *permit*: the right to a slot, given back by dropping it.
 //! - *template*: what the instances of one agent are made from; *instance*: one job's own store and memory.
 //! - *stop*: a request that a job may answer in its own time, within its grace; *kill*: its end by force.
@@ -40,6 +42,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+mod dispatcher;
 pub mod engine;
 pub mod events;
 mod fleet;

@@ -4,5 +4,6 @@
 
 pub(crate) mod link;
 pub(crate) mod reconnect;
+pub(crate) mod report;
 pub(crate) mod session;
 pub(crate) mod wire;

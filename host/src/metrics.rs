@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::engine::Engine;
-use crate::events::{Event, Events};
+use crate::events::{DispatcherEvent, Event, Events};
 use crate::load::Sample;
 
 /// From 10 µs, the quickest start of a job, to 10 s, the usual limit on a slow one.
@@ -21,6 +21,9 @@ const RUN_SECONDS: [f64; 14] =
     [1e-3, 1e-2, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0];
 /// Round 20 ms and 50 ms, which is what a kill may take on a calm machine and on a busy one.
 const KILL_LAG_SECONDS: [f64; 9] = [1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.5];
+
+/// From 1 ms, that of a dispatch which finds a worker, to an hour, that of one which waits.
+const WAIT_SECONDS: [f64; 12] = [1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfAgent {
@@ -32,6 +35,12 @@ struct End {
     agent: String,
     code: &'static str,
     blame: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DispatchEnd {
+    agent: String,
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -81,6 +90,14 @@ pub(crate) struct Metrics {
     draining: Gauge,
     events_dropped: Family<OfSink, Counter>,
     events_failed: Family<OfSink, Counter>,
+    dispatches_created: Family<OfAgent, Counter>,
+    dispatches_again: Family<OfAgent, Counter>,
+    dispatches_ended: Family<DispatchEnd, Counter>,
+    dispatch_wait: Family<OfAgent, Histogram>,
+    dispatches_waiting: Gauge,
+    dispatches_running: Gauge,
+    dispatcher_workers: Gauge,
+    store_stuck: Gauge,
 }
 
 impl Metrics {
@@ -113,6 +130,14 @@ impl Metrics {
             draining: Gauge::default(),
             events_dropped: Family::default(),
             events_failed: Family::default(),
+            dispatches_created: Family::default(),
+            dispatches_again: Family::default(),
+            dispatches_ended: Family::default(),
+            dispatch_wait: Family::new_with_constructor(|| Histogram::new(WAIT_SECONDS)),
+            dispatches_waiting: Gauge::default(),
+            dispatches_running: Gauge::default(),
+            dispatcher_workers: Gauge::default(),
+            store_stuck: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -146,6 +171,23 @@ impl Metrics {
         r.register("draining", "Whether the worker takes no more jobs", self.draining.clone());
         r.register("events_dropped", "Events that a sink was too slow for", self.events_dropped.clone());
         r.register("events_failed", "Events that a sink did not take", self.events_failed.clone());
+        self.register_dispatcher();
+    }
+
+    fn register_dispatcher(&mut self) {
+        let r = &mut self.registry;
+        r.register("dispatches_created", "Dispatches that were accepted", self.dispatches_created.clone());
+        r.register("dispatches_again", "Attempts after the first", self.dispatches_again.clone());
+        r.register("dispatches_ended", "Dispatches that are over, by verdict", self.dispatches_ended.clone());
+        r.register("dispatch_wait_seconds", "From the dispatch to its assignment", self.dispatch_wait.clone());
+        r.register("dispatches_waiting", "Dispatches that wait for a worker", self.dispatches_waiting.clone());
+        r.register("dispatches_running", "Dispatches that a worker has", self.dispatches_running.clone());
+        r.register(
+            "dispatcher_workers",
+            "Workers that are connected to the dispatcher",
+            self.dispatcher_workers.clone(),
+        );
+        r.register("store_stuck", "Whether the dispatcher's store takes nothing", self.store_stuck.clone());
     }
 
     /// Count one event.
@@ -182,6 +224,7 @@ impl Metrics {
                     self.kill_lag.observe(seconds(lag));
                 }
             }
+            Event::Dispatcher(event) => self.observe_dispatcher(event),
             Event::AgentFailed { .. }
             | Event::WorkerFull { .. }
             | Event::WorkerAvailable { .. }
@@ -195,18 +238,34 @@ impl Metrics {
         }
     }
 
-    /// All of them, as Prometheus reads them.
-    pub(crate) fn text(&self, engine: &Engine, events: &Events, sample: Sample, load: f64) -> String {
-        self.read(engine, events, sample, load);
-        let mut text = String::new();
-        match encode(&mut text, &self.registry) {
-            Ok(()) => text,
-            Err(error) => format!("# {error}\n"),
+    fn observe_dispatcher(&self, event: &DispatcherEvent) {
+        let of = |agent: &String| OfAgent { agent: agent.clone() };
+        match event {
+            DispatcherEvent::Created { agent, .. } => drop(self.dispatches_created.get_or_create(&of(agent)).inc()),
+            DispatcherEvent::Assigned { agent, waited_us, .. } => {
+                self.dispatch_wait.get_or_create(&of(agent)).observe(seconds(*waited_us));
+            }
+            DispatcherEvent::Again { agent, .. } => drop(self.dispatches_again.get_or_create(&of(agent)).inc()),
+            DispatcherEvent::Ended { agent, code, .. } => {
+                let end = DispatchEnd { agent: agent.clone(), code: code.as_str() };
+                self.dispatches_ended.get_or_create(&end).inc();
+            }
+            DispatcherEvent::WorkerJoined { .. } => drop(self.dispatcher_workers.inc()),
+            DispatcherEvent::WorkerLeft { .. } => drop(self.dispatcher_workers.dec()),
+            DispatcherEvent::StoreStuck { .. } => drop(self.store_stuck.set(1)),
+            DispatcherEvent::StoreRecovered => drop(self.store_stuck.set(0)),
         }
     }
 
+    /// What a dispatcher has at the moment.
+    pub(crate) fn read_dispatcher(&self, waiting: usize, running: usize) {
+        self.dispatches_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.dispatches_running.set(i64::try_from(running).unwrap_or(i64::MAX));
+    }
+
+    /// What a worker has at the moment.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
-    fn read(&self, engine: &Engine, events: &Events, sample: Sample, load: f64) {
+    pub(crate) fn read_worker(&self, engine: &Engine, sample: Sample, load: f64) {
         let (spent, ticker, pool) = (engine.spent(), engine.ticker(), engine.pool());
         self.fuel.inner().store(spent.fuel, Ordering::Relaxed);
         self.guest_cpu.inner().store(spent.cpu.as_secs_f64().to_bits(), Ordering::Relaxed);
@@ -223,9 +282,18 @@ impl Metrics {
         {
             self.used.get_or_create(&OfResource { resource }).set(share);
         }
+    }
+
+    /// All of them, as Prometheus reads them.
+    pub(crate) fn text(&self, events: &Events) -> String {
         for (sink, dropped, failed) in events.losses() {
             self.events_dropped.get_or_create(&OfSink { sink }).inner().store(dropped, Ordering::Relaxed);
             self.events_failed.get_or_create(&OfSink { sink }).inner().store(failed, Ordering::Relaxed);
+        }
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => format!("# {error}\n"),
         }
     }
 }

@@ -53,9 +53,10 @@ fn help_names_every_setting_and_its_variable() {
 #[test]
 fn the_readme_s_commands_are_those_of_the_program() {
     let help = wasm_worker(["--help"]).done().stdout;
-    for verb in
-        ["run", "bench", "build", "new", "inspect", "explain", "capacity", "ps", "kill", "drain", "events", "config"]
-    {
+    for verb in [
+        "run", "dispatch", "jobs", "job", "workers", "cancel", "serve", "token", "bench", "build", "new", "inspect",
+        "explain", "capacity", "ps", "kill", "drain", "events", "config",
+    ] {
         assert!(help.contains(&format!("  {verb} ")), "{verb}");
         assert!(
             readme().contains(&format!("wasm-worker {verb} ")) || readme().contains(&format!("-- {verb} ")),

@@ -200,6 +200,12 @@ impl Started {
         self.child.id()
     }
 
+    /// Kill it, and wait until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Its standard output, to be read while it runs.
     pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().unwrap()

@@ -45,6 +45,8 @@ impl Server {
 
     pub(crate) async fn accept(&self) -> Peer {
         let (stream, _) = self.0.accept().await.unwrap();
+        // As LiveKit's server does: an offer is not to wait until the answer to a ping is acknowledged.
+        stream.set_nodelay(true).unwrap();
         Peer(tokio_tungstenite::accept_async(stream).await.unwrap())
     }
 
@@ -91,7 +93,14 @@ impl Peer {
     pub(crate) async fn next(&mut self) -> Option<ToServer> {
         loop {
             match self.0.next().await?.ok()? {
-                Message::Binary(bytes) => return proto::WorkerMessage::decode(bytes).unwrap().message,
+                Message::Binary(bytes) => match proto::WorkerMessage::decode(bytes).unwrap().message {
+                    // As LiveKit's server does: it is the receipt for what came before.
+                    Some(ToServer::Ping(ping)) => {
+                        let pong = proto::WorkerPong { last_timestamp: ping.timestamp, timestamp: 0 };
+                        self.send(FromServer::Pong(pong)).await;
+                    }
+                    message => return message,
+                },
                 Message::Close(frame) => {
                     assert_eq!(u16::from(frame.unwrap().code), 1000);
                     // The answer to it, and the end.

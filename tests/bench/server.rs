@@ -66,7 +66,14 @@ impl Peer {
     pub(crate) async fn hear(&mut self, until: Instant) -> Option<ToServer> {
         loop {
             if let Message::Binary(bytes) = timeout_at(until, self.socket.next()).await.ok()??.ok()? {
-                return proto::WorkerMessage::decode(bytes).unwrap().message;
+                match proto::WorkerMessage::decode(bytes).unwrap().message {
+                    // As LiveKit's server does.
+                    Some(ToServer::Ping(ping)) => {
+                        let pong = proto::WorkerPong { last_timestamp: ping.timestamp, timestamp: 0 };
+                        self.send(FromServer::Pong(pong)).await;
+                    }
+                    message => return message,
+                }
             }
         }
     }

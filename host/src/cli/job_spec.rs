@@ -28,7 +28,8 @@ pub(crate) struct JobFlags {
     spec: Option<PathBuf>,
 }
 
-fn attribute(text: &str) -> Result<(String, String), String> {
+/// `NAME=VALUE`.
+pub(crate) fn attribute(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("want NAME=VALUE")?;
     if name.is_empty() { Err("the name is empty".into()) } else { Ok((name.into(), value.into())) }
 }

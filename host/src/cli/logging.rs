@@ -22,6 +22,7 @@ pub(crate) fn start(config: &Config, default: LevelFilter) -> WorkerGuard {
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("host", level)
+        .with_target("dispatcher", level)
         .with_target("agent", level);
     let lines = fmt::layer().with_writer(writer);
     let lines = match config.log_format {

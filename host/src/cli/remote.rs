@@ -6,19 +6,33 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::settings::SettingFlags;
+use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
+use crate::config::url;
 use crate::local::{self, LocalWorker};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// The settings that say where workers of this machine are.
+pub(crate) struct LocalSettings;
+
+impl Choice for LocalSettings {
+    fn has(key: &str) -> bool {
+        matches!(key, "cache-dir" | "http-token")
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    url(text, &["http", "https"])
+}
+
 #[derive(Args)]
 pub(crate) struct RemoteFlags {
     /// Where one worker answers HTTP, such as http://10.0.0.7:8081 [default: all of yours on this machine]; shows `--http-token`
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     worker: Option<String>,
     #[command(flatten)]
-    settings: SettingFlags,
+    settings: SettingFlags<LocalSettings>,
 }
 
 /// One worker to talk to.

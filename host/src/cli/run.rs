@@ -15,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
-use super::serve;
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
+use super::worker::{self, Supervised};
 use super::{Exit, Failure, logging, open_cache, print, say};
 use crate::agent::compile::Compiler;
 use crate::agent::{Agent, AgentError, JobHandle, source};
@@ -50,6 +50,9 @@ pub(crate) struct RunArgs {
     /// Which process of `--workers` this is; the program says so itself
     #[arg(long, value_name = "INDEX", hide = true)]
     supervised: Option<usize>,
+    /// What a dispatcher knows this process by
+    #[arg(long, value_name = "ID", hide = true, requires = "supervised", default_value = "")]
+    instance: String,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -72,9 +75,11 @@ pub(crate) fn run(args: RunArgs, load: Option<RustLoadFunction>) -> Result<Exit,
     let config = args.settings.load()?;
     if !args.job {
         let log = logging::start(&config, LevelFilter::INFO);
+        let instance = args.instance;
         let served = match (args.supervised, config.workers) {
-            (None, 2..) => serve::run_fleet(&args.agents, &config),
-            (supervised, _) => serve::run(args.agents, config, supervised, load),
+            (None, 2..) => worker::run_fleet(&args.agents, &config),
+            (None, _) => worker::run(args.agents, config, None, load),
+            (Some(index), _) => worker::run(args.agents, config, Some(Supervised { index, instance }), load),
         };
         drop(log);
         return served;

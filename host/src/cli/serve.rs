@@ -1,305 +1,133 @@
-//! `wasm-worker run` without `--job`: a worker of a LiveKit server, or several processes of it.
+//! `wasm-worker serve`: the dispatcher alone; and how `run` comes to one where no server is named.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use clap::Args;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tracing::level_filters::LevelFilter;
 
-use super::{Exit, Failure, open_cache, say};
-use crate::agent::compile::Compiler;
-use crate::agent::load_function::LoadComponent;
-use crate::agent::source;
-use crate::config::{Config, EventTarget, HttpBind, Secret, plural};
-use crate::engine::{Engine, EngineSettings};
+use super::settings::SettingFlags;
+use super::{Exit, Failure, logging, print};
+use crate::config::{Config, DEVELOPMENT_PAIR, KeyPairs, Secret};
+use crate::dispatcher::{Dispatcher, DispatcherError, SERVER_NAME};
 use crate::events::Events;
-use crate::fleet::{Fleet, FleetServed};
-use crate::http::{self, Site};
-use crate::livekit::link::Server;
-use crate::livekit::session::Registration;
-use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
-use crate::local::{self, LocalWorker};
+use crate::http::reachable;
 use crate::metrics::Metrics;
 use crate::runtimes::Runtimes;
-use crate::worker::loading::{LoadError, Loading};
-use crate::worker::member::{Member, Served, Shared};
-use crate::worker::room::Room;
-use crate::worker::roster::Roster;
-use crate::worker::{Order, Worker};
 
-/// Signals and orders that wait.
-const ORDERS: usize = 16;
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Supervise so many processes that serve these agents.
-pub(crate) fn run_fleet(paths: &[PathBuf], config: &Config) -> Result<Exit, Failure> {
-    // What is wrong with these is said once, not by each process.
-    server(config)?;
-    names(paths, config)?;
-    let runtimes = Runtimes::start()?;
-    let served = runtimes.block_on(async {
-        let (sender, orders) = mpsc::channel(ORDERS);
-        hear_signals(sender)?;
-        let events = Arc::new(Events::open_all(config)?);
-        Ok::<_, Failure>(Fleet::new(config.workers, events, runtimes.control().clone()).serve(orders).await)
-    });
-    runtimes.shut_down();
-    match served? {
-        FleetServed { gave_up: true, .. } => {
-            Err(Failure { exit: Exit::Host, error: "worker processes keep dying; gave up".into(), hint: None })
-        }
-        FleetServed { exit: 0, .. } => Ok(Exit::Ok),
-        FleetServed { exit: 130, .. } => Ok(Exit::Interrupted),
-        FleetServed { .. } => Ok(Exit::Host),
-    }
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingFlags,
 }
 
-/// A process of a fleet publishes to its supervisor, which has the sinks, and goes when the supervisor goes.
-fn supervise(config: &mut Config, index: usize) -> Result<(), Failure> {
-    set_parent_process_death_signal(Some(Signal::TERM)).map_err(std::io::Error::from)?;
-    (config.events, config.webhook, config.event_command) = (EventTarget::Stdout, None, None);
-    if let HttpBind::At(address) = &mut config.http
-        && address.port() != 0
-    {
-        let offset = u16::try_from(index).unwrap_or(u16::MAX);
-        address.set_port(address.port().saturating_add(offset));
-    }
-    Ok(())
-}
-
-/// Serve these agents until told to stop.
-pub(crate) fn run(
-    paths: Vec<PathBuf>,
-    mut config: Config,
-    supervised: Option<usize>,
-    load: Option<RustLoadFunction>,
-) -> Result<Exit, Failure> {
-    if let Some(index) = supervised {
-        supervise(&mut config, index)?;
-    }
-    let server = server(&config)?;
-    let names = names(&paths, &config)?;
-    let runtimes = Runtimes::start()?;
-    let served = runtimes.block_on(serve(&runtimes, names, server, Arc::new(config), load));
-    runtimes.shut_down();
-    match served? {
-        Served { gave_up: Some(why), .. } => Err(Failure {
-            exit: Exit::Host,
-            error: format!("no connection to the server: {why}").into(),
-            hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, and that the clocks agree".into()),
-        }),
-        Served { cut_short: 0, .. } => Ok(Exit::Ok),
-        Served { cut_short, .. } => {
-            say(&format!("{} cut short", plural(cut_short, "job")));
-            Ok(Exit::Interrupted)
-        }
-    }
-}
-
-/// Where the server is, and what it knows the worker by.
-pub(crate) fn server(config: &Config) -> Result<Server, Failure> {
+pub(crate) fn run(args: ServeArgs) -> Result<Exit, Failure> {
+    let config = args.settings.load()?;
     config.check_server()?;
-    let missing = |what: &str| {
-        Failure::usage(format!("{what} is missing")).with_hint(
-            "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or pass `--job` to run a job here and now",
-        )
-    };
-    let livekit = &config.livekit;
-    let url = livekit.url.as_deref().ok_or_else(|| missing("the URL of the LiveKit server (`--url`)"))?;
-    let key = livekit.api_key.clone().ok_or_else(|| missing("the API key (`--api-key`)"))?;
-    let secret = livekit.api_secret.clone().ok_or_else(|| missing("the API secret (`--api-secret`)"))?;
-    Server::new(url, key.0, secret.0).map_err(|error| Failure::usage(error.to_string()))
+    let log = logging::start(&config, LevelFilter::INFO);
+    let runtimes = Runtimes::start()?;
+    let served = runtimes.block_on(serve(&config, runtimes.control()));
+    runtimes.shut_down();
+    drop(log);
+    served.map(|()| Exit::Ok)
 }
 
-/// An agent to serve.
-pub(crate) struct Named {
-    path: PathBuf,
-    /// Its own name, which its table in the file has.
-    own: String,
-    /// What it is registered under; the empty name is one.
-    registered: String,
-}
-
-/// The agents' names, which are all different: the server could not tell them apart.
-pub(crate) fn names(paths: &[PathBuf], config: &Config) -> Result<Vec<Named>, Failure> {
-    let mut taken = HashSet::new();
-    let mut named = Vec::new();
-    for path in paths {
-        let own = source::name(path)?;
-        let registered = config.of_agent(&own).livekit.agent_name.clone().unwrap_or_else(|| own.clone());
-        if !taken.insert(registered.clone()) {
-            let failure = Failure::usage(format!("two agents would be registered as `{registered}`"));
-            return Err(
-                failure.with_hint("give each an `agent-name` in its own table, [agents.NAME], of the `--config` file")
-            );
-        }
-        named.push(Named { path: path.clone(), own, registered });
-    }
-    Ok(named)
-}
-
-async fn serve(
-    runtimes: &Runtimes,
-    names: Vec<Named>,
-    server: Server,
-    config: Arc<Config>,
-    load: Option<RustLoadFunction>,
-) -> Result<Served, Failure> {
-    let (sender, mut orders) = mpsc::channel(ORDERS);
-    hear_signals(sender.clone())?;
-    let listener = http::bind(config.http).await.map_err(|error| {
-        let failure = Failure::usage(format!("HTTP cannot be served at `{:?}`: {error}", config.http));
-        failure.with_hint("choose another address with --http, or `--http off`")
-    })?;
-    let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
-    let settings = EngineSettings::for_jobs(jobs, &config);
-    let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
+async fn serve(config: &Config, control: &Handle) -> Result<(), Failure> {
+    let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let metrics = Arc::new(Metrics::new());
-    let events = Arc::new(Events::open_all(&config)?.counted(metrics.clone()));
-    let shared = Shared {
-        events: events.clone(),
-        room: Room::new(&config),
-        roster: Arc::new(Roster::default()),
-        control: runtimes.control().clone(),
-    };
-    let start = async {
-        let function = load_function(&engine, &config, load).await?;
-        let monitor = LoadMonitor::new(engine.clone(), config.cores, config.max_jobs, function);
-        Ok::<_, Failure>((monitor, members(names, &engine, &server, &config, &shared).await?))
-    };
-    let (monitor, members) = tokio::select! {
-        started = start => started?,
-        () = stopped(&mut orders) => return Ok(Served::default()),
-    };
-    let _announced = match listener {
-        None => None,
-        Some(listener) => {
-            let token = config.http_token.clone().unwrap_or_else(|| Secret(local::make_token()));
-            let worker = LocalWorker {
-                pid: std::process::id(),
-                url: format!("http://{}", reachable(listener.local_addr()?)),
-                token: token.0.clone(),
-            };
-            tracing::info!(target: "host", url = worker.url, "http.listening");
-            let site = Site {
-                roster: shared.roster.clone(),
-                room: shared.room.clone(),
-                metrics,
-                events,
-                engine,
-                orders: sender,
-                token,
-                job_type: config.livekit.job_type,
-                followers: Site::followers(),
-            };
-            runtimes.control().spawn(http::serve(listener, site));
-            announce(&config, &worker)
-        }
-    };
-    Ok(Worker::new(members, shared, monitor, config.load_log).serve(orders).await)
-}
-
-/// Commands on this machine do without it, if need be.
-fn announce(config: &Config, worker: &LocalWorker) -> Option<local::Announcement> {
-    local::announce(&config.cache_dir, worker)
-        .map_err(|error| {
-            let dir = config.cache_dir.display();
-            tracing::warn!(target: "host", %dir, %error, "`ps`, `kill`, `drain` and `events` will not find this worker by themselves");
-        })
-        .ok()
-}
-
-/// Where a worker that listens on all addresses is reached from here.
-fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    address
-}
-
-async fn load_function(
-    engine: &Engine,
-    config: &Config,
-    rust: Option<RustLoadFunction>,
-) -> Result<LoadFunction, Failure> {
-    let Some(path) = &config.load_function else {
-        return Ok(rust.map_or(LoadFunction::Largest, LoadFunction::Rust));
-    };
-    let loaded = LoadComponent::load_file(engine, path, config).await;
-    loaded.map(|component| LoadFunction::Component(Box::new(component))).map_err(|why| Failure {
-        exit: Exit::Agent,
-        error: format!("the load function `{}` cannot be used: {why}", path.display()).into(),
-        hint: Some("it exports `load`; see guest-sdk/wit/load.wit, and examples/load".into()),
-    })
-}
-
-/// Load every agent. One whose prewarm fails is tried again later; one that can never run here ends the start.
-async fn members(
-    names: Vec<Named>,
-    engine: &Engine,
-    server: &Server,
-    config: &Arc<Config>,
-    shared: &Shared,
-) -> Result<Vec<Member>, Failure> {
-    let cache = open_cache(config).map(Arc::new);
-    let mut members = Vec::new();
-    for Named { path, own, registered } in names {
-        let of_agent = Arc::new(config.of_agent(&own).clone());
-        let loading = Loading {
-            path,
-            name: if registered.is_empty() { own } else { registered.clone() },
-            engine: engine.clone(),
-            config: of_agent,
-            cache: cache.clone(),
-            compiler: Compiler::own(),
-            events: shared.events.clone(),
-        };
-        let loaded = match loading.load().await {
-            Err(error) if !error.may_pass() => return Err(error.into()),
-            loaded => loaded,
-        };
-        let registration = Registration {
-            agent_name: registered,
-            deployment: config.livekit.deployment.clone(),
-            job_type: config.livekit.job_type,
-        };
-        members.push(Member::new(loading, loaded, server.clone(), registration, config, shared.clone()));
-    }
-    Ok(members)
-}
-
-impl From<LoadError> for Failure {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Source(error) => error.into(),
-            LoadError::Agent(error) => error.into(),
-            LoadError::Panic(_) => Self { exit: Exit::Host, error: error.into(), hint: None },
+    let events = Arc::new(Events::open_all(config)?.counted(metrics.clone()));
+    let mut dispatcher = Dispatcher::start(&config.dispatcher, &pairs(config), events, metrics, control).await?;
+    // Whoever let the system choose a port learns it from here.
+    print(&dispatcher.url())?;
+    tokio::select! {
+        _ = interrupts.recv() => {}
+        _ = terminations.recv() => {}
+        () = dispatcher.over() => {
+            let error = "the dispatcher has ended by itself; this is a bug of ours".into();
+            return Err(Failure { exit: Exit::Host, error, hint: Some("report it with the log".into()) });
         }
     }
-}
-
-/// SIGINT and SIGTERM, one as good as the other, and SIGHUP.
-fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut terminations = signal(SignalKind::terminate())?;
-    let mut hangups = signal(SignalKind::hangup())?;
-    tokio::runtime::Handle::current().spawn(async move {
-        loop {
-            let order = tokio::select! {
-                _ = interrupts.recv() => Order::Stop,
-                _ = terminations.recv() => Order::Stop,
-                _ = hangups.recv() => Order::Reload,
-            };
-            if orders.send(order).await.is_err() {
-                return;
-            }
-        }
-    });
+    dispatcher.stop().await;
     Ok(())
 }
 
-/// While agents are loaded there is nothing to load again.
-async fn stopped(orders: &mut mpsc::Receiver<Order>) {
-    while let Some(Order::Reload) = orders.recv().await {}
+/// Where workers of this process get their jobs from.
+pub(crate) struct Home {
+    pub(crate) url: String,
+    pub(crate) key: String,
+    pub(crate) secret: String,
+    /// None where it is another process.
+    pub(crate) dispatcher: Option<Dispatcher>,
+}
+
+impl Home {
+    /// A server that is named, or else a dispatcher of our own, or that of another process of ours on this machine.
+    pub(crate) async fn find(
+        config: &Config,
+        events: Arc<Events>,
+        metrics: Arc<Metrics>,
+        control: &Handle,
+    ) -> Result<Self, Failure> {
+        config.check_server()?;
+        if let Some(url) = config.livekit.url.clone() {
+            return Self::named(config, url);
+        }
+        let pairs = pairs(config);
+        let (key, secret) =
+            pairs.first_key_value().map(|(key, secret)| (key.clone(), secret.0.clone())).unwrap_or_default();
+        match Dispatcher::start(&config.dispatcher, &pairs, events, metrics, control).await {
+            Ok(dispatcher) => Ok(Self { url: dispatcher.url(), key, secret, dispatcher: Some(dispatcher) }),
+            Err(error) if error.is_taken() && is_ours(config.dispatcher.listen).await => {
+                let url = format!("ws://{}", reachable(config.dispatcher.listen));
+                tracing::info!(target: "host", url, "a dispatcher is there already; its pool is joined");
+                Ok(Self { url, key, secret, dispatcher: None })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn named(config: &Config, url: String) -> Result<Self, Failure> {
+        let missing = |what: &str| {
+            Failure::usage(format!("{what} is missing")).with_hint(
+                "set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or leave LIVEKIT_URL out to have a dispatcher of your own",
+            )
+        };
+        let key = config.livekit.api_key.clone().ok_or_else(|| missing("the API key (`--api-key`)"))?;
+        let secret = config.livekit.api_secret.clone().ok_or_else(|| missing("the API secret (`--api-secret`)"))?;
+        Ok(Self { url, key: key.0, secret: secret.0, dispatcher: None })
+    }
+}
+
+/// The keys that are named, else the one of the API, else that for development.
+fn pairs(config: &Config) -> KeyPairs {
+    if let Some(keys) = &config.dispatcher.keys {
+        return keys.clone();
+    }
+    match (&config.livekit.api_key, &config.livekit.api_secret) {
+        (Some(key), Some(secret)) => KeyPairs::from([(key.0.clone(), secret.clone())]),
+        _ => KeyPairs::from([(DEVELOPMENT_PAIR.0.into(), Secret(DEVELOPMENT_PAIR.1.into()))]),
+    }
+}
+
+/// Whether a dispatcher of ours answers there.
+async fn is_ours(address: SocketAddr) -> bool {
+    let url = format!("http://{}/", reachable(address));
+    let asking = tokio::task::spawn_blocking(move || {
+        let agent = ureq::Agent::config_builder().timeout_global(Some(PROBE_WITHIN)).build().new_agent();
+        let answer = agent.get(url).call().ok()?;
+        Some(answer.headers().get("server")? == SERVER_NAME)
+    });
+    asking.await.is_ok_and(|ours| ours == Some(true))
+}
+
+impl From<DispatcherError> for Failure {
+    fn from(error: DispatcherError) -> Self {
+        let hint = error.hint();
+        Self { exit: Exit::Usage, error: error.into(), hint }
+    }
 }

@@ -1,28 +1,49 @@
 //! The settings of `config.rs` as flags and environment variables.
 
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::{Config, ConfigError, Override, SETTINGS};
+use crate::config::{Config, ConfigError, Override, SETTINGS, Setting};
 
 const CONFIG: &str = "config";
 
-/// What the command line and the environment say about settings.
-pub(crate) struct SettingFlags {
-    file: Option<PathBuf>,
-    overrides: Vec<Override>,
+/// Which settings a verb has.
+pub(crate) trait Choice {
+    /// Whether that of this key is one.
+    fn has(key: &str) -> bool;
 }
 
-impl SettingFlags {
+/// All of them.
+pub(crate) struct All;
+
+impl Choice for All {
+    fn has(_: &str) -> bool {
+        true
+    }
+}
+
+/// What the command line and the environment say about settings.
+pub(crate) struct SettingFlags<C = All> {
+    file: Option<PathBuf>,
+    overrides: Vec<Override>,
+    choice: PhantomData<C>,
+}
+
+fn chosen<C: Choice>() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| C::has(setting.key))
+}
+
+impl<C> SettingFlags<C> {
     /// The checked configuration.
     pub(crate) fn load(self) -> Result<Config, ConfigError> {
         Config::load(self.file.as_deref(), self.overrides)
     }
 }
 
-impl Args for SettingFlags {
+impl<C: Choice> Args for SettingFlags<C> {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new(CONFIG)
             .long(CONFIG)
@@ -31,7 +52,7 @@ impl Args for SettingFlags {
             .value_parser(clap::value_parser!(PathBuf))
             .hide_env_values(true)
             .help("TOML file of settings; each flag below is a key in it");
-        let flags = SETTINGS.iter().map(|setting| {
+        let flags = chosen::<C>().map(|setting| {
             let help = match setting.default {
                 "" => setting.help.to_owned(),
                 default => format!("{} [default: {default}]", setting.help),
@@ -52,9 +73,9 @@ impl Args for SettingFlags {
     }
 }
 
-impl FromArgMatches for SettingFlags {
+impl<C: Choice> FromArgMatches for SettingFlags<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let overrides = SETTINGS.iter().filter_map(|setting| {
+        let overrides = chosen::<C>().filter_map(|setting| {
             let value = matches.get_one::<String>(setting.key)?.clone();
             let source = match matches.value_source(setting.key) {
                 Some(ValueSource::EnvVariable) => setting.env(),
@@ -62,7 +83,11 @@ impl FromArgMatches for SettingFlags {
             };
             Some(Override { key: setting.key, value, source })
         });
-        Ok(Self { file: matches.get_one::<PathBuf>(CONFIG).cloned(), overrides: overrides.collect() })
+        Ok(Self {
+            file: matches.get_one::<PathBuf>(CONFIG).cloned(),
+            overrides: overrides.collect(),
+            choice: PhantomData,
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -41,6 +41,14 @@ pub enum Code {
     Lost,
     /// A bug or failure of ours.
     HostFault,
+    /// Of a dispatch: its agent does not want it run.
+    Rejected,
+    /// Of a dispatch: it was deleted before it ran.
+    Cancelled,
+    /// Of a dispatch: it waited past its deadline.
+    Expired,
+    /// Of a dispatch that may not wait: no worker took it.
+    Unserved,
 }
 
 /// Whose doing an end was.
@@ -86,11 +94,13 @@ pub enum Class {
     Stopped,
     /// Our fault.
     Host,
+    /// A dispatch that never became a job.
+    Undelivered,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Completed,
         Self::Failed,
         Self::Trapped,
@@ -107,6 +117,10 @@ impl Code {
         Self::Killed,
         Self::Lost,
         Self::HostFault,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Unserved,
     ];
 
     /// The one spelling.
@@ -128,7 +142,16 @@ impl Code {
             Self::Killed => "killed",
             Self::Lost => "lost",
             Self::HostFault => "host-fault",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Unserved => "unserved",
         }
+    }
+
+    /// The code of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
     }
 
     /// Whose doing this end is.
@@ -144,9 +167,10 @@ impl Code {
             | Self::Deadline
             | Self::MemoryLimit
             | Self::HostcallLimit
-            | Self::ShutdownTimeout => Blame::Guest,
-            Self::Terminated => Blame::Dispatcher,
-            Self::Drained | Self::Killed => Blame::Operator,
+            | Self::ShutdownTimeout
+            | Self::Rejected => Blame::Guest,
+            Self::Terminated | Self::Expired | Self::Unserved => Blame::Dispatcher,
+            Self::Drained | Self::Killed | Self::Cancelled => Blame::Operator,
             Self::Lost | Self::HostFault => Blame::Host,
         }
     }
@@ -154,7 +178,7 @@ impl Code {
     /// Whether running the same job again may end better. A limit that was passed or a crash would be again.
     pub const fn retry(self) -> bool {
         match self {
-            Self::Killed | Self::Lost | Self::HostFault => true,
+            Self::Killed | Self::Lost | Self::HostFault | Self::Expired | Self::Unserved => true,
             Self::Completed
             | Self::Failed
             | Self::Trapped
@@ -167,7 +191,9 @@ impl Code {
             | Self::HostcallLimit
             | Self::ShutdownTimeout
             | Self::Terminated
-            | Self::Drained => false,
+            | Self::Drained
+            | Self::Rejected
+            | Self::Cancelled => false,
         }
     }
 
@@ -183,6 +209,7 @@ impl Code {
             Self::InitTimeout | Self::InitFailed => Class::Init,
             Self::ShutdownTimeout | Self::Killed => Class::Stopped,
             Self::Lost | Self::HostFault => Class::Host,
+            Self::Rejected | Self::Cancelled | Self::Expired | Self::Unserved => Class::Undelivered,
         }
     }
 
@@ -209,6 +236,10 @@ impl Code {
             Self::Killed => "an operator killed the job",
             Self::Lost => "the worker process that ran the job died, or its link to the dispatcher",
             Self::HostFault => "wasm-worker itself failed; this is a bug or a failure of the machine, not of the agent",
+            Self::Rejected => "the agent rejected the job for good, and no other worker is asked",
+            Self::Cancelled => "the dispatch was deleted before it ran",
+            Self::Expired => "the dispatch waited for a worker until its deadline",
+            Self::Unserved => "no worker took the dispatch at once, and with `--queue off` none waits",
         }
     }
 
@@ -238,6 +269,12 @@ impl Code {
             }
             Self::Killed | Self::Lost => "dispatch the job again",
             Self::HostFault => "dispatch the job again, and report the bug with the log",
+            Self::Rejected => "see the agent's `decide`",
+            Self::Cancelled => "nothing to do",
+            Self::Expired => {
+                "see `wasm-worker workers`: the detail says what it waited for; start workers of that agent, or raise --queue-deadline"
+            }
+            Self::Unserved => "start a worker of that agent, or let dispatches wait: --queue on",
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, protoc
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::reconnect::Backoff;
+use super::report::Report;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
@@ -187,6 +188,11 @@ impl Link {
         self.send_frame(Message::Binary(message.encode_to_vec().into())).await
     }
 
+    /// Send a report. A failure is news.
+    pub(crate) async fn report(&mut self, report: &Report) -> Result<(), News> {
+        self.send_frame(Message::Binary(report.frame().into())).await
+    }
+
     /// Ask the server for a sign of life.
     pub(crate) async fn ping(&mut self) -> Result<(), News> {
         self.send_frame(Message::Ping(tungstenite::Bytes::new())).await
@@ -221,7 +227,7 @@ impl Link {
         let State::Up(mut socket) = self.state else { return };
         let goodbye = CloseFrame { code: CloseCode::Normal, reason: "the worker was stopped".into() };
         let closing = async {
-            socket.close(Some(goodbye)).await?;
+            socket.as_mut().close(Some(goodbye)).await?;
             while let Some(frame) = socket.next().await {
                 frame?;
             }

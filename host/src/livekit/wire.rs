@@ -5,6 +5,9 @@ use livekit_protocol as proto;
 use crate::config::JobType;
 use crate::hostcalls::contract::{JobInfo, JobKind, Participant, ParticipantKind, RoomInfo};
 
+/// Which attempt of its dispatch a job is, among its attributes, from the second one on: the protocol has no field for it.
+pub(crate) const ATTEMPT_ATTRIBUTE: &str = "wasm-worker.attempt";
+
 pub(crate) fn job_type(job_type: JobType) -> i32 {
     match job_type {
         JobType::Room => proto::JobType::JtRoom as i32,
@@ -15,6 +18,9 @@ pub(crate) fn job_type(job_type: JobType) -> i32 {
 
 pub(crate) fn job_info(job: &proto::Job) -> JobInfo {
     let room = job.room.clone().unwrap_or_default();
+    let mut attributes: Vec<(String, String)> = job.attributes.clone().into_iter().collect();
+    // Of our own dispatcher; the protocol has no field for it.
+    let attempt = attributes.extract_if(.., |(name, _)| name == ATTEMPT_ATTRIBUTE).next();
     JobInfo {
         id: job.id.clone(),
         dispatch_id: job.dispatch_id.clone(),
@@ -26,9 +32,9 @@ pub(crate) fn job_info(job: &proto::Job) -> JobInfo {
         room: RoomInfo { sid: room.sid, name: room.name, metadata: room.metadata },
         participant: job.participant.as_ref().map(participant),
         metadata: job.metadata.clone(),
-        attributes: job.attributes.clone().into_iter().collect(),
+        attributes,
         agent_name: job.agent_name.clone(),
-        attempt: 1,
+        attempt: attempt.and_then(|(_, attempt)| attempt.parse().ok()).unwrap_or(1),
     }
 }
 

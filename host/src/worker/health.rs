@@ -132,7 +132,14 @@ fn weight(code: Code) -> Weight {
         | Code::MemoryLimit
         | Code::HostcallLimit
         | Code::HostFault => Weight::Crash,
-        Code::Deadline | Code::ShutdownTimeout | Code::Killed | Code::Lost => Weight::None,
+        Code::Deadline
+        | Code::ShutdownTimeout
+        | Code::Killed
+        | Code::Lost
+        | Code::Rejected
+        | Code::Cancelled
+        | Code::Expired
+        | Code::Unserved => Weight::None,
     }
 }
 

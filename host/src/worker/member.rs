@@ -27,8 +27,9 @@ use crate::hostcalls::contract::JobInfo;
 use crate::hostcalls::control::StopBy;
 use crate::job::admission::{Offer, Refusal};
 use crate::job::teardown::Closed;
-use crate::job::verdict::Class;
+use crate::job::verdict::Code;
 use crate::livekit::link::{Link, News, Server};
+use crate::livekit::report;
 use crate::livekit::session::{Answer, End, Input, Output, Registration, Session};
 use crate::livekit::wire::job_info;
 use crate::load::predict::{Cost, Costs};
@@ -342,6 +343,8 @@ impl Member {
                 self.withdrawn(job, "it was accepted too late");
             }
             Report::Decided { job, outcome: Ok(held) } => {
+                // That it is full now is to be known before there is a reason to offer it more.
+                self.perform(Vec::new()).await;
                 let answer = Answer::Accepted(Box::new(held.accepted.acceptance.clone()));
                 self.accepted.insert(job.clone(), *held);
                 self.feed(Input::Answered { job, answer }).await;
@@ -369,7 +372,7 @@ impl Member {
         }
     }
 
-    fn judge(&mut self, code: crate::job::verdict::Code) {
+    fn judge(&mut self, code: Code) {
         if let Some(why) = self.health.ended(Instant::now(), code) {
             self.unavailable(why);
         }
@@ -430,6 +433,7 @@ impl Member {
     async fn act(&mut self, output: Output) -> Result<(), News> {
         match output {
             Output::Send(message) => return self.send(message).await,
+            Output::Report(report) => return self.report(report).await,
             Output::Ping => return self.link.ping().await,
             // It may be gone meanwhile, and one loss is not to count twice.
             Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
@@ -456,15 +460,15 @@ impl Member {
         Ok(())
     }
 
-    /// The end of a job is kept for the next connection when this one does not take it.
+    /// What was to be sent with a frame that failed finds no connection.
     async fn send(&mut self, message: ToServer) -> Result<(), News> {
-        let report = match &message {
-            ToServer::UpdateJob(report) => Some(report.clone()),
-            _ => None,
-        };
-        // What was to be sent with the frame that failed finds no connection.
-        let sent = if self.link.is_up() { Some(self.link.send(message).await) } else { None };
-        if let (None | Some(Err(_)), Some(report)) = (&sent, report) {
+        if self.link.is_up() { self.link.send(message).await } else { Ok(()) }
+    }
+
+    /// The end of a job is kept for the next connection when this one does not take it.
+    async fn report(&mut self, report: report::Report) -> Result<(), News> {
+        let sent = if self.link.is_up() { Some(self.link.report(&report).await) } else { None };
+        if let None | Some(Err(_)) = &sent {
             self.session.not_delivered(report);
         }
         sent.unwrap_or(Ok(()))
@@ -494,10 +498,12 @@ impl Member {
         let info = JobInfo { agent_name: self.name().clone(), ..job_info(job) };
         let agent = self.agent.clone().filter(|_| self.health.state() == State::Available);
         let cost = self.costs.predict();
+        // Here, so that offers keep their order.
+        let place = room.line_up();
         self.control.spawn(async move {
             let job = info.id.clone();
             let outcome = match agent {
-                Some(agent) => ask(&agent, info, room.acquire(cost).await, &events).await,
+                Some(agent) => ask(&agent, info, room.acquire(place, cost).await, &events).await,
                 None => {
                     let detail = "the agent keeps failing, and gets no jobs for now".to_owned();
                     Err(refuse(info, NoRoom { reason: Refusal::UNAVAILABLE, detail }, &events))
@@ -573,10 +579,17 @@ fn cost_of(closed: &Closed) -> Cost {
     Cost::of(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes)
 }
 
-fn end_of(closed: Option<&Closed>) -> End {
-    match closed {
-        None => End::Failed("host-fault: the runtime of the guests is gone".into()),
-        Some(Closed { verdict, .. }) if verdict.code.class() == Class::Ok => End::Success,
-        Some(Closed { verdict, .. }) => End::Failed(format!("{}: {}", verdict.code, verdict.detail)),
-    }
+fn end_of(closed: Option<&Closed>) -> Box<End> {
+    Box::new(match closed {
+        None => {
+            let detail = "the runtime of the guests is gone".to_owned();
+            End { code: Code::HostFault, detail, usage: String::new() }
+        }
+        Some(Closed { verdict, usage, .. }) => End {
+            code: verdict.code,
+            detail: verdict.detail.clone(),
+            // What cannot be written down is left out.
+            usage: serde_json::to_string(usage).unwrap_or_default(),
+        },
+    })
 }

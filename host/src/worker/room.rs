@@ -2,10 +2,12 @@
 //!
 //! Bounds: `max-jobs` jobs, offers that are being decided on included; an offer waits [`ROOM_WITHIN`] for room.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use futures_util::FutureExt;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
@@ -61,6 +63,14 @@ impl Permit {
     pub(crate) fn ended(mut self, took: Cost) {
         self.took = Some(took);
     }
+}
+
+type Turn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// A slot, or a place in the line for one.
+pub(crate) enum Place {
+    Slot(OwnedSemaphorePermit),
+    Waiting(Turn),
 }
 
 /// No room in time: the stable reason, and words.
@@ -121,10 +131,29 @@ impl Room {
         Fullness { part: part.max(slots), load, scarce }
     }
 
-    /// Wait for a slot, and for the load to leave room for one more.
-    pub(crate) async fn acquire(self: &Arc<Self>, cost: Cost) -> Result<Permit, NoRoom> {
+    /// Take a place in the line for the next slot: first come, first served, whoever waits for it first.
+    pub(crate) fn line_up(&self) -> Place {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Place::Slot(slot);
+        }
+        let mut waiting: Turn = Box::pin(self.slots.clone().acquire_owned());
+        // The first look takes the place.
+        match (&mut waiting).now_or_never() {
+            Some(Ok(slot)) => Place::Slot(slot),
+            Some(Err(_)) | None => Place::Waiting(waiting),
+        }
+    }
+
+    /// Wait for one's turn, and for the load to leave room for one more.
+    pub(crate) async fn acquire(self: &Arc<Self>, place: Place, cost: Cost) -> Result<Permit, NoRoom> {
         let deadline = Instant::now() + ROOM_WITHIN;
-        let Ok(Ok(slot)) = timeout_at(deadline, self.slots.clone().acquire_owned()).await else {
+        let turn = async {
+            match place {
+                Place::Slot(slot) => Ok(slot),
+                Place::Waiting(waiting) => waiting.await,
+            }
+        };
+        let Ok(Ok(slot)) = timeout_at(deadline, turn).await else {
             let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
             return Err(NoRoom { reason: Refusal::FULL, detail });
         };
@@ -193,13 +222,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_offer_waits_for_a_slot_and_then_passes() {
         let room = room(1);
-        let first = room.acquire(Cost::default()).await.ok().unwrap();
+        let first = room.acquire(room.line_up(), Cost::default()).await.ok().unwrap();
         assert_eq!((room.jobs(), room.fullness().part, room.fullness().scarce), (1, 1.0, "jobs"));
         let began = Instant::now();
-        assert_eq!(room.acquire(Cost::default()).await.err().unwrap().reason, Refusal::FULL);
+        assert_eq!(room.acquire(room.line_up(), Cost::default()).await.err().unwrap().reason, Refusal::FULL);
         assert_eq!(began.elapsed(), ROOM_WITHIN);
         drop(first);
-        assert!(room.acquire(Cost::default()).await.is_ok());
+        assert!(room.acquire(room.line_up(), Cost::default()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_came_first_is_first_whoever_waits_first() {
+        let room = room(1);
+        let held = room.acquire(room.line_up(), Cost::default()).await.ok().unwrap();
+        let (first, second) = (room.line_up(), room.line_up());
+        let waits = async |place, name| {
+            let permit = room.acquire(place, Cost::default()).await.ok().unwrap();
+            drop(permit);
+            name
+        };
+        let (early, late) = (waits(second, "second"), waits(first, "first"));
+        let (early, late) = (std::pin::pin!(early), std::pin::pin!(late));
+        let mut both = futures_util::future::select(early, late);
+        assert!((&mut both).now_or_never().is_none());
+        drop(held);
+        assert_eq!(both.await.factor_first().0, "first");
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,19 +254,19 @@ mod tests {
         let room = room(4);
         room.measure(Instant::now(), measured(0.1));
         let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
-        let first = room.acquire(hog).await.ok().unwrap();
+        let first = room.acquire(room.line_up(), hog).await.ok().unwrap();
         assert!((room.fullness().load - 0.6).abs() < 1e-9 && room.fullness().part >= 1.0, "{:?}", room.fullness());
-        let refused = room.acquire(hog).await.err().unwrap();
+        let refused = room.acquire(room.line_up(), hog).await.err().unwrap();
         assert_eq!(refused.reason, Refusal::LOAD);
         assert!(refused.detail.contains("60 %"), "{}", refused.detail);
         // What it has done stays in the window for as long as it would be measured there.
         first.ended(hog);
-        assert_eq!(room.acquire(hog).await.err().unwrap().reason, Refusal::LOAD);
+        assert_eq!(room.acquire(room.line_up(), hog).await.err().unwrap().reason, Refusal::LOAD);
         tokio::time::advance(crate::load::predict::WINDOW).await;
-        assert!(room.acquire(hog).await.is_ok());
+        assert!(room.acquire(room.line_up(), hog).await.is_ok());
         // And what can be seen is not counted twice.
         let room = self::room(4);
-        let _seen = room.acquire(hog).await.ok().unwrap();
+        let _seen = room.acquire(room.line_up(), hog).await.ok().unwrap();
         room.measure(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.4) });
         assert!((room.fullness().load - 0.4).abs() < 1e-9, "{:?}", room.fullness());
     }
@@ -233,7 +280,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(300)).await;
             falls.measure(Instant::now(), measured(0.2));
         };
-        let (admitted, ()) = tokio::join!(waits.acquire(Cost::default()), falls);
+        let (admitted, ()) = tokio::join!(waits.acquire(waits.line_up(), Cost::default()), falls);
         assert!(admitted.is_ok());
     }
 }

@@ -1,0 +1,56 @@
+//! `wasm-worker token`: a token for a client of the server, signed with the API key.
+
+use std::time::Duration;
+
+use clap::Args;
+use livekit_token::{AccessToken, VideoGrants};
+
+use super::client::{ServerSettings, pair};
+use super::settings::SettingFlags;
+use super::{Exit, Failure, print};
+use crate::config::duration;
+
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
+#[derive(Args)]
+pub(crate) struct TokenArgs {
+    /// May join this room; with `--admin`, administer it
+    #[arg(long, value_name = "NAME")]
+    room: Option<String>,
+    /// Who it is for
+    #[arg(long, value_name = "NAME", default_value = "")]
+    identity: String,
+    /// May create, list and delete rooms, and dispatch to the one that is named
+    #[arg(long)]
+    admin: bool,
+    /// May be a worker
+    #[arg(long)]
+    worker: bool,
+    /// How long it is valid
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    ttl: Duration,
+    #[command(flatten)]
+    settings: SettingFlags<ServerSettings>,
+}
+
+pub(crate) fn run(args: TokenArgs) -> Result<Exit, Failure> {
+    if args.room.is_none() && !args.admin && !args.worker {
+        return Err(Failure::usage("the token would allow nothing: want `--room`, `--admin` or `--worker`"));
+    }
+    let (key, secret) = pair(&args.settings.load()?)?;
+    let grants = VideoGrants {
+        room_join: args.room.is_some() && !args.admin,
+        room: args.room.unwrap_or_default(),
+        room_admin: args.admin,
+        room_create: args.admin,
+        room_list: args.admin,
+        agent: args.worker,
+        ..Default::default()
+    };
+    if grants.room_join && args.identity.is_empty() {
+        return Err(Failure::usage("whoever joins a room has a name in it: want `--identity`"));
+    }
+    let token = AccessToken::with_api_key(&key, &secret).with_ttl(args.ttl).with_identity(&args.identity);
+    let token = token.with_grants(grants).to_jwt();
+    print(&token.map_err(|error| Failure::usage(format!("no token can be made: {error}")))?)?;
+    Ok(Exit::Ok)
+}

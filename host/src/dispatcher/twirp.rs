@@ -1,0 +1,141 @@
+//! Twirp, as LiveKit's clients speak it: protobuf or JSON in and out, and errors as JSON.
+
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+const PROTOBUF: &str = "application/protobuf";
+const JSON: &str = "application/json";
+
+/// How a call is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Protobuf,
+    Json,
+}
+
+impl Content {
+    /// From the header; what follows a semicolon does not matter.
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, TwirpError> {
+        let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match given.split(';').next().unwrap_or_default().trim() {
+            PROTOBUF => Ok(Self::Protobuf),
+            JSON => Ok(Self::Json),
+            other => {
+                Err(TwirpError::bad_route(format!("unexpected Content-Type: `{other}`, want {PROTOBUF} or {JSON}")))
+            }
+        }
+    }
+
+    pub(crate) fn read<T: Message + Default + DeserializeOwned>(self, body: &Bytes) -> Result<T, TwirpError> {
+        let malformed = |why: String| TwirpError::new(Code::Malformed, format!("the request cannot be read: {why}"));
+        match self {
+            Self::Protobuf => T::decode(body.clone()).map_err(|error| malformed(error.to_string())),
+            Self::Json => serde_json::from_slice(body).map_err(|error| malformed(error.to_string())),
+        }
+    }
+
+    pub(crate) fn write<T: Message + Serialize>(self, answer: &T) -> Response {
+        match self {
+            Self::Protobuf => ([(CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response(),
+            Self::Json => match serde_json::to_string(answer) {
+                Ok(text) => ([(CONTENT_TYPE, JSON)], text).into_response(),
+                Err(error) => TwirpError::new(Code::Internal, error.to_string()).into_response(),
+            },
+        }
+    }
+}
+
+/// The codes of Twirp that are used here, with the status of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    InvalidArgument,
+    Malformed,
+    NotFound,
+    BadRoute,
+    Unauthenticated,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+    Internal,
+}
+
+impl Code {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::Malformed => "malformed",
+            Self::NotFound => "not_found",
+            Self::BadRoute => "bad_route",
+            Self::Unauthenticated => "unauthenticated",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::Unavailable => "unavailable",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidArgument | Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::NotFound | Self::BadRoute => StatusCode::NOT_FOUND,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// What went wrong with a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TwirpError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    /// When to try again, in seconds.
+    retry_after: Option<u32>,
+}
+
+impl TwirpError {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    pub(crate) fn bad_route(message: impl Into<String>) -> Self {
+        Self::new(Code::BadRoute, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// As LiveKit's server says it of any grant that is missing.
+    pub(crate) fn denied() -> Self {
+        Self::new(Code::Unauthenticated, "permissions denied")
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for TwirpError {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "code": self.code.name(), "msg": self.message });
+        if let (Some(seconds), Some(body)) = (self.retry_after, body.as_object_mut()) {
+            body.insert("meta".into(), json!({ "retry_after_seconds": seconds.to_string() }));
+        }
+        let mut response = (self.code.status(), axum::Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,376 @@
+//! The embedded dispatcher: its API, its queue, and what becomes of jobs whose worker or dispatcher is no more.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use livekit_token::VideoGrants;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
+
+use crate::dispatching::{Dispatcher, everything, token};
+use crate::harness::{eventually, guest, root, wasm_worker};
+
+const CREATE: &str = "AgentDispatchService/CreateDispatch";
+const LIST: &str = "AgentDispatchService/ListDispatch";
+
+/// A port that was free a moment ago.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn run_without_a_server_is_complete_by_itself_and_a_second_one_joins_its_pool() {
+    let (dir, listen) = (tempfile::tempdir().unwrap(), free_port());
+    let store = dir.path().join("store.db");
+    let start = |agents: &[&str]| {
+        let agents: Vec<String> = agents.iter().map(|name| guest(name).to_str().unwrap().to_owned()).collect();
+        let call = wasm_worker(["run", "--listen", &listen, "--store", store.to_str().unwrap(), "--http", "off"]);
+        call.env("WASM_WORKER_LOAD_THRESHOLD", "none").args(agents.iter().map(String::as_str)).start()
+    };
+    let verb = |words: &[&str]| wasm_worker(words.iter().copied()).env("LIVEKIT_URL", format!("ws://{listen}")).done();
+    let first = start(&["brief", "panic"]);
+    eventually("it answers", || (verb(&["workers"]).stdout.matches(" available ").count() == 2).then_some(()));
+
+    let done = verb(&["dispatch", "brief", "--wait"]);
+    assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+    for part in ["✔ completed: ", "dispatch AD_", "attempt  1, job AJ_", "fuel", "assigned after "] {
+        assert!(done.stdout.contains(part), "`{part}` is missing in:\n{}", done.stdout);
+    }
+    let done = verb(&["dispatch", "panic", "--wait", "--json", "--room", "r", "--metadata", "m"]);
+    assert_eq!(done.exit, 11);
+    let job: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((&job["code"], &job["room"], &job["metadata"]), (&"trapped".into(), &"r".into(), &"m".into()));
+    assert!(job["detail"].as_str().unwrap().contains("no third word"), "{job}");
+    assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘ AD_"));
+    assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 2);
+    verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job `AD_nobody`"]);
+
+    let second = start(&["brief"]);
+    eventually("the second one joins", || {
+        (verb(&["workers"]).stdout.matches(" available ").count() == 3).then_some(())
+    });
+    for worker in [second, first] {
+        worker.signal(Signal::TERM);
+        let done = worker.done();
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+    }
+    verb(&["workers"]).fails_with(1, &["does not answer", "hint: start one with `wasm-worker run AGENT`"]);
+}
+
+#[test]
+fn a_dispatch_waits_for_its_worker_says_why_and_outlives_the_dispatcher() {
+    let mut dispatcher = Dispatcher::start(&[]);
+    let first = dispatcher.dispatch("r", "brief", "");
+    let second = dispatcher.dispatch("r", "brief", "");
+    let listed = dispatcher.twirp(LIST, "r", &json!({ "room": "r" })).body;
+    let state = &listed["agentDispatches"][1]["state"]["jobs"][0]["state"];
+    // The first of an enum is left out in JSON, as protobuf has it.
+    assert_eq!(state["status"], Value::Null);
+    assert_eq!(state["error"], "pending: 2 of 2; no worker of agent `brief` is there");
+    dispatcher.kill();
+    dispatcher.start_again();
+    assert_eq!(dispatcher.job(&second)["waiting"]["position"], 2);
+    let worker = dispatcher.worker(&["brief"], &[]);
+    for id in [&first, &second] {
+        let job = dispatcher.ended(id);
+        assert_eq!((&job["code"], &job["attempt"]), (&"completed".into(), &1.into()), "{job}");
+        assert!(job["attempts"][0]["usage"]["fuel"].as_u64().unwrap() > 0);
+    }
+    let listed = dispatcher.twirp(LIST, "r", &json!({ "room": "r", "dispatch_id": first })).body;
+    assert_eq!(listed["agentDispatches"][0]["state"]["jobs"][0]["state"]["status"], "JS_SUCCESS");
+    worker.kill();
+}
+
+#[test]
+fn higher_priorities_go_first_and_full_workers_get_what_waits() {
+    let dispatcher = Dispatcher::start(&[]);
+    let create = |priority: i32| {
+        let attributes = json!({ "wasm-worker.priority": priority.to_string() });
+        let request = json!({ "agent_name": "nap", "room": "r", "attributes": attributes });
+        dispatcher.twirp(CREATE, "r", &request).body["id"].as_str().unwrap().to_owned()
+    };
+    let ids: Vec<String> = [0, 5, -1].map(create).into();
+    let worker = dispatcher.worker(&["nap"], &["--max-jobs", "1"]);
+    let assigned = |id: &String| dispatcher.ended(id)["assigned_ns"].as_i64().unwrap();
+    let [normal, urgent, late] = [assigned(&ids[0]), assigned(&ids[1]), assigned(&ids[2])];
+    assert!(urgent < normal && normal < late, "{urgent} {normal} {late}");
+    worker.kill();
+}
+
+#[test]
+fn a_job_goes_on_while_its_dispatcher_is_killed_and_ends_once() {
+    let mut dispatcher = Dispatcher::start(&[]);
+    let worker = dispatcher.worker(&["obedient", "nap"], &[]);
+    let long = dispatcher.dispatch("r", "obedient", "");
+    let job = dispatcher.in_state(&long, "running");
+    let short = dispatcher.dispatch("r", "nap", "400");
+    dispatcher.in_state(&short, "running");
+    dispatcher.kill();
+    // One ends while nobody is there to hear of it.
+    std::thread::park_timeout(Duration::from_millis(500));
+    dispatcher.start_again();
+    let ended = dispatcher.ended(&short);
+    assert_eq!((&ended["code"], &ended["attempt"]), (&"completed".into(), &1.into()), "{ended}");
+    // It has registered anew, under another name.
+    let same = eventually("it has its worker again", || {
+        Some(dispatcher.job(&long)).filter(|same| same["worker"] != job["worker"])
+    });
+    assert_eq!((&same["job"], &same["state"]), (&job["job"], &"running".into()), "{same}");
+    assert_eq!(dispatcher.verb(["cancel", &long]).done().exit, 0);
+    let ended = dispatcher.ended(&long);
+    assert_eq!((&ended["code"], ended["attempts"].as_array().unwrap().len()), (&"terminated".into(), 1), "{ended}");
+    dispatcher.verb(["cancel", &long]).done().fails_with(2, &["is over"]);
+    worker.kill();
+}
+
+#[test]
+fn a_job_whose_worker_dies_runs_again_elsewhere_and_knows_it() {
+    let dispatcher = Dispatcher::start(&["--lost-after", "1s"]);
+    let first = dispatcher.worker(&["obedient"], &[]);
+    let id = dispatcher.dispatch("r", "obedient", "");
+    let once = json!({ "agent_name": "obedient", "room": "r", "restart_policy": "JRP_NEVER" });
+    let once = dispatcher.twirp(CREATE, "r", &once).body["id"].as_str().unwrap().to_owned();
+    let job = dispatcher.in_state(&id, "running")["job"].clone();
+    dispatcher.in_state(&once, "running");
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let flags = ["--events", events.path().to_str().unwrap()];
+    first.kill();
+    let second = dispatcher.worker(&["obedient"], &flags);
+    let ended = dispatcher.ended(&once);
+    assert_eq!((&ended["code"], &ended["attempt"]), (&"lost".into(), &1.into()));
+    let again = dispatcher.in_state(&id, "running");
+    assert_eq!(again["attempt"], 2);
+    assert_ne!(again["job"], job);
+    assert_eq!(again["attempts"][0]["code"], "lost");
+    // The agent is told, and the worker says so.
+    let created = |line: &str| line.contains(r#""event":"job.created""#) && line.contains(r#""attempt":2"#);
+    assert!(std::fs::read_to_string(events.path()).unwrap().lines().any(created));
+    second.kill();
+    let ended = {
+        let third = dispatcher.worker(&["obedient"], &[]);
+        eventually("the third attempt runs", || {
+            (dispatcher.job(&id)["attempt"] == 3 && dispatcher.job(&id)["state"] == "running").then_some(())
+        });
+        third.kill();
+        dispatcher.ended(&id)
+    };
+    assert_eq!(ended["code"], "lost");
+    let metrics = dispatcher.ask("GET", "/metrics", "", "", &[], "").body;
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let listed = readme.lines().filter_map(|line| line.strip_prefix("| `wasm_worker_dispatch")?.split('`').next());
+    for name in listed {
+        // A histogram has its name with more behind it.
+        let line = format!("\nwasm_worker_dispatch{name}");
+        assert!(metrics.as_str().unwrap().contains(&line), "{name} is missing in {metrics}");
+    }
+    assert!(
+        ended["detail"].as_str().unwrap().contains("quarantined: 3 of 3 attempts went with their workers"),
+        "{ended}"
+    );
+}
+
+#[test]
+fn a_process_of_several_that_dies_gives_its_jobs_to_another_at_once() {
+    let (dir, listen) = (tempfile::tempdir().unwrap(), free_port());
+    let (store, agent) = (dir.path().join("store.db"), guest("obedient"));
+    // Nothing is lost by time.
+    let call =
+        wasm_worker(["run", agent.to_str().unwrap(), "--listen", &listen, "--workers", "2", "--lost-after", "1h"]);
+    let call = call.args(["--http", "off", "--log-level", "error", "--store", store.to_str().unwrap()]);
+    let supervisor = call.env("WASM_WORKER_LOAD_THRESHOLD", "none").start();
+    let verb = |words: &[&str]| wasm_worker(words.iter().copied()).env("LIVEKIT_URL", format!("ws://{listen}")).done();
+    eventually("both are there", || (verb(&["workers"]).stdout.matches(" available ").count() == 2).then_some(()));
+    let made: Value = serde_json::from_str(&verb(&["dispatch", "obedient", "--json"]).stdout).unwrap();
+    let id = made["id"].as_str().unwrap();
+    let job = || serde_json::from_str::<Value>(&verb(&["job", id, "--json"]).stdout).unwrap();
+    eventually("it runs", || (job()["state"] == "running").then_some(()));
+    // Which of them has the job nobody tells; so both are killed. Any thread of the supervisor may have started them.
+    for task in std::fs::read_dir(format!("/proc/{}/task", supervisor.pid())).unwrap() {
+        let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+        for pid in children.split_whitespace() {
+            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        }
+    }
+    eventually("it runs again", || {
+        let job = job();
+        (job["attempt"] != 1 && job["state"] == "running").then_some(())
+    });
+    assert_eq!(verb(&["cancel", id]).exit, 0);
+    eventually("it has ended", || (job()["code"] == "terminated").then_some(()));
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.done().exit, 0);
+}
+
+#[test]
+fn a_request_that_comes_again_is_the_same_dispatch() {
+    let dispatcher = Dispatcher::start(&[]);
+    let create = |id: &str| {
+        let headers = [("X-Livekit-Request-Id", id)];
+        let request = json!({ "agent_name": "nobody", "room": "r" });
+        dispatcher.twirp_as(&everything("r"), CREATE, &headers, &request).body["id"].clone()
+    };
+    let first = create("5f0c");
+    assert_eq!(create("5f0c"), first);
+    assert_ne!(create("5f0d"), first);
+    assert_eq!(dispatcher.verb(["cancel", first.as_str().unwrap()]).done().exit, 0);
+    assert_eq!(create("5f0c"), first, "also when it is over");
+    assert_eq!(dispatcher.ended(first.as_str().unwrap())["code"], "cancelled");
+}
+
+#[test]
+fn what_is_wrong_with_a_call_is_said_as_livekit_says_it() {
+    let dispatcher = Dispatcher::start(&["--metadata-limit", "1KiB"]);
+    let request = json!({ "agent_name": "nobody", "room": "r" });
+    let refused = |token: &str, method: &str, request: &Value| {
+        let answer = dispatcher.twirp_as(token, method, &[], request);
+        let part = |name: &str| answer.body[name].as_str().unwrap_or_default().to_owned();
+        (answer.status, part("code"), part("msg"))
+    };
+    let admin = everything("r");
+    let of = |grants: VideoGrants| token("secret", grants);
+    // A bad token is refused before anything else, and not in Twirp's form.
+    assert_eq!(dispatcher.twirp_as(&token("other", VideoGrants::default()), CREATE, &[], &request).status, 401);
+    let denied = (401, "unauthenticated".into(), "permissions denied".into());
+    assert_eq!(refused(&everything("other"), CREATE, &request), denied);
+    assert_eq!(refused(&of(VideoGrants { room_admin: true, ..Default::default() }), CREATE, &request), denied);
+    assert_eq!(refused(&of(VideoGrants::default()), "RoomService/ListRooms", &json!({})), denied);
+    assert_eq!(refused(&of(VideoGrants::default()), "RoomService/CreateRoom", &json!({ "name": "r" })), denied);
+    assert_eq!(refused(&everything(""), CREATE, &json!({ "agent_name": "x" })).0, 401);
+    let invalid = |request: Value, part: &str| {
+        let (status, code, message) = refused(&admin, CREATE, &request);
+        assert_eq!((status, code.as_str()), (400, "invalid_argument"), "{message}");
+        assert!(message.contains(part), "{message}");
+    };
+    invalid(
+        json!({ "room": "r", "metadata": "x".repeat(1_025) }),
+        "the metadata has 1025 bytes, at most 1024 are allowed",
+    );
+    invalid(json!({ "room": "r", "deployment": "a_b" }), "no `_`");
+    invalid(json!({ "room": "r", "attributes": { "x": "y".repeat(65_536) } }), "at most 65536 are allowed");
+    invalid(json!({ "room": "r", "attributes": { "wasm-worker.priority": "high" } }), "want a whole number");
+    invalid(json!({ "room": "r", "attributes": { "wasm-worker.deadline": "soon" } }), "want a time above zero");
+    invalid(json!({ "room": "r", "agent_name": "a\nb" }), "control characters");
+    let raw = |content: &str, body: &str| {
+        let answer = dispatcher.ask("POST", &format!("/twirp/livekit.{CREATE}"), content, &admin, &[], body);
+        (answer.status, answer.body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(raw("application/json", "{"), (400, "malformed".into()));
+    assert_eq!(raw("application/protobuf", "\u{1}"), (400, "malformed".into()));
+    assert_eq!(raw("text/plain", "{}"), (404, "bad_route".into()));
+    assert_eq!(raw("application/json; charset=UTF-8", r#"{"room":"r","unknown":1}"#).0, 200);
+    assert_eq!(refused(&admin, "AgentDispatchService/Nothing", &json!({})).1, "bad_route");
+    assert_eq!(refused(&admin, "RoomService/SendData", &json!({})).1, "unimplemented");
+    assert_eq!(refused(&everything("x"), LIST, &json!({ "room": "x" })).1, "not_found");
+    let twice = dispatcher.ask("POST", "//twirp/livekit.RoomService/ListRooms", "application/json", &admin, &[], "{}");
+    assert_eq!(twice.status, 200, "a doubled slash does not matter");
+    assert_eq!(dispatcher.ask("GET", "/agent", "", &admin, &[], "").status, 404);
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_caller_learns_when_to_come_again() {
+    let dispatcher = Dispatcher::start(&["--queue-limit", "3", "--dispatch-rate", "20"]);
+    let request = json!({ "agent_name": "nobody", "room": "r" });
+    for _ in 0..3 {
+        assert_eq!(dispatcher.twirp(CREATE, "r", &request).status, 200);
+    }
+    let full = dispatcher.twirp(CREATE, "r", &request);
+    assert_eq!((full.status, &full.body["code"]), (429, &"resource_exhausted".into()));
+    assert_eq!((full.retry_after.as_deref(), &full.body["meta"]["retry_after_seconds"]), (Some("1"), &"1".into()));
+    assert_eq!(full.body["msg"], "the queue is full: 3 dispatches of this key wait");
+    dispatcher.verb(["dispatch", "nobody"]).done().fails_with(2, &["the queue is full", "hint: try again"]);
+    let fast = (0..40).map(|_| dispatcher.twirp(CREATE, "r", &request).body["msg"].to_string());
+    assert!(fast.into_iter().any(|message| message.contains("`dispatch-rate`")), "the rate is not limited");
+}
+
+#[test]
+fn a_dispatch_that_finds_no_worker_ends_with_its_reason() {
+    let dispatcher = Dispatcher::start(&[]);
+    let done = dispatcher.verb(["dispatch", "nobody", "--deadline", "300ms", "--wait"]).done();
+    done.fails_with(15, &["pending: 1 of 1; no worker of agent `nobody` is there"]);
+    assert!(done.stdout.contains("✘ expired: it found no worker within 30"), "{}", done.stdout);
+    let done = dispatcher.verb(["dispatch", "reject", "--wait"]);
+    let worker = dispatcher.worker(&["reject"], &[]);
+    let done = done.done();
+    assert_eq!(done.exit, 15, "{}", done.stdout);
+    worker.kill();
+    let without = Dispatcher::start(&["--queue", "off"]);
+    let done = without.verb(["dispatch", "nobody", "--wait"]).done();
+    assert!(
+        done.stdout.contains("✘ unserved: no worker of agent `nobody` is there, and dispatches do not wait here"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn a_dispatcher_that_cannot_start_says_why() {
+    let dispatcher = Dispatcher::start(&[]);
+    let store = dispatcher.store();
+    let serve = |flags: &[&str]| wasm_worker(["serve"].into_iter().chain(flags.iter().copied())).done();
+    let store = store.to_str().unwrap();
+    let free = tempfile::tempdir().unwrap();
+    let other = free.path().join("store.db");
+    let other = other.to_str().unwrap();
+    serve(&["--listen", "127.0.0.1:0", "--store", store]).fails_with(2, &["is in use by another dispatcher", "hint: "]);
+    serve(&["--listen", "0.0.0.0:0", "--store", other])
+        .fails_with(2, &["development key is for loopback", "LIVEKIT_KEYS"]);
+    let taken = dispatcher.url.trim_start_matches("ws://").to_owned();
+    serve(&["--listen", &taken, "--store", other]).fails_with(2, &["nothing can be served at", "--listen"]);
+    serve(&["--listen", "nowhere"]).fails_with(2, &["want an address with a port"]);
+    std::fs::write(other, "this is no store, but longer than the header of one ".repeat(9)).unwrap();
+    serve(&["--listen", "127.0.0.1:0", "--store", other]).fails_with(2, &["is damaged, or no store", "move it away"]);
+}
+
+#[test]
+fn tokens_are_minted_for_clients_and_workers() {
+    let dispatcher = Dispatcher::start(&[]);
+    let minted = dispatcher.verb(["token", "--admin", "--room", "r"]).done().stdout;
+    assert_eq!(dispatcher.twirp_as(minted.trim(), CREATE, &[], &json!({ "room": "r", "agent_name": "x" })).status, 200);
+    dispatcher.verb(["token"]).done().fails_with(2, &["the token would allow nothing"]);
+    dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["want `--identity`"]);
+    let wrong = dispatcher.verb(["jobs"]).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "wrong").done();
+    wrong.fails_with(2, &["refuses: 401", "hint: check LIVEKIT_API_KEY"]);
+}
+
+/// Frames of a worker that is written by hand, in JSON.
+async fn talk(url: &str, frames: &[&str], grants: VideoGrants) -> Vec<String> {
+    let request = ClientRequestBuilder::new(format!("{url}/agent").parse().unwrap());
+    let request = request.with_header("Authorization", format!("Bearer {}", token("secret", grants)));
+    let Ok((mut socket, _)) = tokio_tungstenite::connect_async(request).await else { return vec!["refused".into()] };
+    for frame in frames {
+        socket.send(Message::Text((*frame).into())).await.unwrap();
+    }
+    let mut heard = Vec::new();
+    while let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::from_secs(2), socket.next()).await {
+        if let Message::Text(text) = message {
+            heard.push(text.to_string());
+        }
+    }
+    heard
+}
+
+#[test]
+fn workers_are_heard_in_json_too_and_those_that_talk_nonsense_are_cut_off() {
+    let dispatcher = Dispatcher::start(&[]);
+    dispatcher.dispatch("r", "by-hand", "m");
+    let url = dispatcher.url.clone();
+    crate::scripted_server::run(async {
+        let grants = || VideoGrants { agent: true, ..Default::default() };
+        assert_eq!(talk(&url, &[], VideoGrants::default()).await, ["refused"]);
+        let register = r#"{"register": {"type": "JT_ROOM", "agentName": "by-hand", "version": "9"}}"#;
+        let ping = r#"{"ping": {"timestamp": "7"}}"#;
+        let heard = talk(&url, &[ping, register], grants()).await;
+        assert!(heard[0].contains(r#""pong":{"lastTimestamp":"7""#), "{heard:?}");
+        assert!(heard[1].contains(r#""workerId":"AW_"#) && heard[1].contains("serverInfo"), "{heard:?}");
+        assert!(heard[2].contains(r#""availability""#) && heard[2].contains(r#""metadata":"m""#), "{heard:?}");
+        for bad in [&["{}"][..], &["nonsense"], &[r#"{"updateWorker": {}}"#], &[register, register]] {
+            // It is over at once, not after the two seconds of silence.
+            let began = tokio::time::Instant::now();
+            talk(&url, bad, grants()).await;
+            assert!(began.elapsed() < Duration::from_secs(2), "{bad:?}");
+        }
+    });
+}
