@@ -769,7 +769,7 @@ mod tests {
                     }
                     Step::Pong => {
                         // A ping of a former connection is not answered on this one.
-                        let Some((timestamp, heard)) = shell.ping.take().filter(|(sent, _)| session.receipt_due == Some(*sent)) else { continue };
+                        let Some((timestamp, heard)) = shell.ping.take().filter(|(sent, _)| matches!(session.link, Link::Up { .. }) && session.receipt_due == Some(*sent)) else { continue };
                         shell.confirmed.extend(heard);
                         frame(FromServer::Pong(proto::WorkerPong { last_timestamp: timestamp, timestamp: 0 }))
                     }
