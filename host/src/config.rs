@@ -16,7 +16,7 @@ use tracing::level_filters::LevelFilter;
 
 #[cfg(test)]
 pub(crate) use parse::key_pairs;
-pub(crate) use parse::{duration, url};
+pub(crate) use parse::{deployment, duration, url};
 pub use settings::{Group, SETTINGS, Setting};
 
 /// API keys and their secrets.

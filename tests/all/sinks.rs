@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use crate::dispatching::Dispatcher;
 use crate::harness::{eventually, guest};
 use crate::scripted_server::{Server, behind, ended, run, stopped};
 
@@ -38,29 +39,35 @@ fn header<'a>(head: &'a str, name: &str) -> &'a str {
     found.unwrap().split_once(": ").unwrap().1
 }
 
+/// Where events can be posted, and what is.
+fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let (posts, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // What is not taken at first is posted again.
+        let mut refuse = true;
+        for stream in hook.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            while let Some(post) = read_post(&mut stream) {
+                let status = if refuse { "500 Try Again" } else { "200 OK" };
+                stream
+                    .get_mut()
+                    .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
+                    .unwrap();
+                if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    (url, received)
+}
+
 #[test]
 fn a_webhook_gets_every_event_signed_as_livekit_signs() {
     run(async {
-        let hook = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/hook", hook.local_addr().unwrap());
-        let (posts, received) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            // What is not taken at first is posted again.
-            let mut refuse = true;
-            for stream in hook.incoming() {
-                let mut stream = BufReader::new(stream.unwrap());
-                while let Some(post) = read_post(&mut stream) {
-                    let status = if refuse { "500 Try Again" } else { "200 OK" };
-                    stream
-                        .get_mut()
-                        .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
-                        .unwrap();
-                    if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
-                        return;
-                    }
-                }
-            }
-        });
+        let (url, received) = hook();
         let server = Server::bind().await;
         let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()])
             .args(["--http", "off", "--webhook", &url])
@@ -92,6 +99,20 @@ fn a_webhook_gets_every_event_signed_as_livekit_signs() {
         ];
         assert_eq!(events, expected);
     });
+}
+
+#[test]
+fn a_webhook_hears_how_a_dispatch_ends() {
+    let (url, received) = hook();
+    let flags = ["--webhook", Box::leak(url.into_boxed_str()), "--api-key", "devkey", "--api-secret", "secret"];
+    let dispatcher = Dispatcher::start(&flags);
+    let id = dispatcher.dispatch("r", "nobody", "");
+    assert_eq!(dispatcher.verb(["cancel", &id]).done().exit, 0);
+    for (name, code) in [("dispatch.created", Value::Null), ("dispatch.ended", "cancelled".into())] {
+        let (_, body) = received.recv_timeout(Duration::from_secs(10)).unwrap();
+        let event: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&event["event"], &event["dispatch"], &event["code"]), (&name.into(), &id.as_str().into(), &code));
+    }
 }
 
 #[test]

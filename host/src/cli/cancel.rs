@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use super::client::ClientFlags;
-use super::job::escaped;
+use super::client::{ClientFlags, escaped};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]

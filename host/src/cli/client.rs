@@ -42,6 +42,11 @@ pub(crate) struct Client {
     agent: ureq::Agent,
 }
 
+/// Any text as a part of a path or of a query.
+pub(crate) fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 /// What it answered, when it refused.
 #[derive(serde::Deserialize)]
 struct Refused {
@@ -99,13 +104,7 @@ impl Client {
                 Err(_) => tries += 1,
             }
         };
-        let status = response.status().as_u16();
-        let bytes = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_to_vec()
-            .map_err(|error| self.unreachable(&error))?;
+        let (status, bytes) = self.read(&mut response)?;
         if status != 200 {
             return Err(self.refused(status, &bytes));
         }
@@ -128,14 +127,8 @@ impl Client {
 
     fn json(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
         let mut response = response.map_err(|error| self.unreachable(&error))?;
-        let status = response.status().as_u16();
         let ours = response.headers().get("server").is_some_and(|server| server == crate::dispatcher::SERVER_NAME);
-        let bytes = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_BYTES_MAX)
-            .read_to_vec()
-            .map_err(|error| self.unreachable(&error))?;
+        let (status, bytes) = self.read(&mut response)?;
         if !ours {
             let error = format!("the server at `{}` is not wasm-worker's dispatcher, and does not tell this", self.url);
             let hint = "LiveKit's server forgets how jobs end; the workers tell: `wasm-worker ps`, --events, --webhook"
@@ -146,6 +139,11 @@ impl Client {
             return Err(self.refused(status, &bytes));
         }
         serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
+    }
+
+    fn read(&self, response: &mut ureq::http::Response<ureq::Body>) -> Result<(u16, Vec<u8>), Failure> {
+        let bytes = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        Ok((response.status().as_u16(), bytes.map_err(|error| self.unreachable(&error))?))
     }
 
     fn bearer(&self, grants: VideoGrants) -> Result<String, Failure> {

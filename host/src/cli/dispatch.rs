@@ -7,7 +7,7 @@ use livekit_protocol as proto;
 use livekit_token::VideoGrants;
 
 use super::client::{Client, ClientFlags};
-use super::job::{Job, failure_of, text};
+use super::job::{Job, exit_of, text};
 use super::job_spec::attribute;
 use super::{Exit, Failure, print, say};
 use crate::dispatcher::{DEADLINE, PRIORITY};
@@ -92,7 +92,7 @@ fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
         let page = client.page(&format!("/jobs/{dispatch}?after={state}&wait_ms={WAIT_MS}"))?;
         let job = Job::read(&page)?;
         if job.state == "ended" {
-            let exit = failure_of(&job);
+            let exit = exit_of(&job);
             print(&if json { page.to_string() } else { text(&job) })?;
             return Ok(exit);
         }

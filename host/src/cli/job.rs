@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::ClientFlags;
+use super::client::{ClientFlags, escaped};
 use super::{Exit, Failure, print};
-use crate::job::verdict::{Class, Code};
+use crate::job::verdict::Code;
 
 #[derive(Args)]
 pub(crate) struct JobArgs {
@@ -77,13 +77,8 @@ pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// An id as part of a path.
-pub(crate) fn escaped(id: &str) -> String {
-    id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
-}
-
 /// The exit status for a job that is over.
-pub(crate) fn failure_of(job: &Job) -> Exit {
+pub(crate) fn exit_of(job: &Job) -> Exit {
     job.code.as_deref().and_then(Code::named).map_or(Exit::Host, |code| code.class().into())
 }
 
@@ -110,6 +105,15 @@ impl Job {
         }
     }
 
+    /// Whether it ended well, or not, or has not ended.
+    pub(crate) fn mark(&self) -> &'static str {
+        match self.state.as_str() {
+            "ended" if exit_of(self) == Exit::Ok => "✔",
+            "ended" => "✘",
+            _ => "·",
+        }
+    }
+
     /// Its code, and what there is to say about it.
     pub(crate) fn verdict(&self) -> String {
         let code = self.code.as_deref().unwrap_or("?");
@@ -121,14 +125,8 @@ impl Job {
 
 /// All of it, for people.
 pub(crate) fn text(job: &Job) -> String {
-    let good = failure_of(job) == Exit::Ok;
-    let mark = match job.state.as_str() {
-        "ended" if good => "✔ ",
-        "ended" => "✘ ",
-        _ => "",
-    };
     let mut lines = vec![
-        format!("{mark}{}", job.news()),
+        format!("{} {}", job.mark(), job.news()),
         format!("  dispatch {} to agent `{}`, room `{}`", job.dispatch, job.agent, job.room),
     ];
     for Attempt { job, attempt, worker, code, detail, usage } in &job.attempts {
@@ -155,9 +153,4 @@ impl Usage {
         let (wall, cpu) = (micros(self.wall_us), micros(self.cpu_us));
         format!("  usage    {wall:.1?} in all, {cpu:.1?} of CPU{start}, {} fuel, {memory:.1} MiB at most", self.fuel)
     }
-}
-
-/// `completed` and its like are good.
-pub(crate) fn mark(code: &str) -> &'static str {
-    if Code::named(code).is_some_and(|code| code.class() == Class::Ok) { "✔" } else { "✘" }
 }

@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::client::ClientFlags;
-use super::job::{Job, mark};
+use super::client::{ClientFlags, escaped};
+use super::job::Job;
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
@@ -40,8 +40,7 @@ pub(crate) fn run(args: JobsArgs) -> Result<Exit, Failure> {
         });
     }
     if let Some(room) = &args.room {
-        path.push_str("&room=");
-        path.extend(room.bytes().map(|byte| format!("%{byte:02X}")));
+        path.push_str(&format!("&room={}", escaped(room)));
     }
     let page = args.client.client()?.page(&path)?;
     for job in page.get("jobs").and_then(Value::as_array).into_iter().flatten() {
@@ -51,6 +50,5 @@ pub(crate) fn run(args: JobsArgs) -> Result<Exit, Failure> {
 }
 
 fn line(job: &Job) -> String {
-    let mark = if job.state == "ended" { mark(job.code.as_deref().unwrap_or_default()) } else { "·" };
-    format!("{mark} {}  {}  agent `{}`  room `{}`  {}", job.dispatch, job.job, job.agent, job.room, job.news())
+    format!("{} {}  {}  agent `{}`  room `{}`  {}", job.mark(), job.dispatch, job.job, job.agent, job.room, job.news())
 }

@@ -12,14 +12,14 @@ use super::keys::Caller;
 use super::order::{Order, Refusal, Wanted};
 use super::owner::now;
 use super::pool::{Full, Waiting};
-use super::session::check_deployment;
 use super::store::{DispatchRow, Filter};
 use super::twirp::{Code, TwirpError};
+use crate::config;
 use crate::job::verdict::{Class, Code as EndCode};
 
 /// As LiveKit's server has it.
 const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
-const NAME_BYTES_MAX: usize = 256;
+pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// Dispatches of one room that are listed; the newest.
 const LISTED_MAX: usize = 1_000;
 /// Of their metadata.
@@ -68,16 +68,11 @@ pub(crate) async fn list(
 ) -> Result<proto::ListAgentDispatchResponse, TwirpError> {
     may_administer(caller, &request.room)?;
     door.room(&request.room).await?;
-    let filter = Filter { room: Some(request.room), listed: true, limit: LISTED_MAX, ..Filter::default() };
-    let mut rows = door.reader.dispatches(filter).await?;
-    let mut bytes = 0;
-    // The newest that fit.
-    rows.retain(|row| {
-        bytes += row.metadata.len();
-        bytes <= LISTED_BYTES_MAX
-    });
-    rows.reverse();
-    rows.retain(|row| request.dispatch_id.is_empty() || row.dispatch == request.dispatch_id);
+    let rows = if request.dispatch_id.is_empty() {
+        newest(door, request.room).await?
+    } else {
+        find(door, &request.room, &request.dispatch_id).await?.into_iter().collect()
+    };
     Ok(proto::ListAgentDispatchResponse { agent_dispatches: door.shown(rows).await? })
 }
 
@@ -87,9 +82,7 @@ pub(crate) async fn delete(
     request: proto::DeleteAgentDispatchRequest,
 ) -> Result<proto::AgentDispatch, TwirpError> {
     may_administer(caller, &request.room)?;
-    let row = door.reader.dispatch(request.dispatch_id.clone()).await?;
-    let row =
-        row.filter(|row| row.room == request.room && row.dispatch == request.dispatch_id && row.deleted_ns.is_none());
+    let row = find(door, &request.room, &request.dispatch_id).await?;
     let row = row.ok_or_else(|| TwirpError::new(Code::NotFound, "dispatch ID not found"))?;
     let (reply, done) = tokio::sync::oneshot::channel();
     door.ask(Order::Delete { dispatch: request.dispatch_id, reply }, done).await?;
@@ -98,6 +91,25 @@ pub(crate) async fn delete(
         state.deleted_at = now().wall_ns;
     }
     Ok(shown)
+}
+
+/// Of a room, those that fit, the oldest first.
+async fn newest(door: &Door, room: String) -> Result<Vec<DispatchRow>, TwirpError> {
+    let filter = Filter { room: Some(room), listed: true, limit: LISTED_MAX, ..Filter::default() };
+    let mut rows = door.reader.dispatches(filter).await?;
+    let mut bytes = 0;
+    rows.retain(|row| {
+        bytes += row.metadata.len();
+        bytes <= LISTED_BYTES_MAX
+    });
+    rows.reverse();
+    Ok(rows)
+}
+
+/// One that is listed in this room.
+async fn find(door: &Door, room: &str, id: &str) -> Result<Option<DispatchRow>, TwirpError> {
+    let row = door.reader.dispatch(id.to_owned()).await?;
+    Ok(row.filter(|row| row.room == room && row.dispatch == id && row.deleted_ns.is_none()))
 }
 
 /// As LiveKit's server checks it for everything that concerns one room.
@@ -121,7 +133,7 @@ fn wanted(
     request: &proto::CreateAgentDispatchRequest,
 ) -> Result<Wanted, TwirpError> {
     check_names(&request.agent_name, &request.room)?;
-    check_deployment(&request.deployment).map_err(TwirpError::invalid)?;
+    check_deployment(&request.deployment)?;
     door.check_metadata(&request.metadata)?;
     let attributes = &request.attributes;
     check_attributes(attributes)?;
@@ -139,6 +151,11 @@ fn wanted(
         priority: priority(attributes)?,
         deadline_ns: deadline(attributes, door.queue_deadline)?,
     })
+}
+
+pub(crate) fn check_deployment(name: &str) -> Result<(), TwirpError> {
+    let checked = config::deployment(name);
+    checked.map(drop).map_err(|why| TwirpError::invalid(format!("the deployment `{name}` is not usable: {why}")))
 }
 
 pub(crate) fn check_attributes(attributes: &HashMap<String, String>) -> Result<(), TwirpError> {
@@ -173,7 +190,7 @@ fn priority(attributes: &HashMap<String, String>) -> Result<i32, TwirpError> {
 fn deadline(attributes: &HashMap<String, String>, default: Duration) -> Result<i64, TwirpError> {
     let time = match attributes.get(DEADLINE) {
         None => default,
-        Some(text) => crate::config::duration(text)
+        Some(text) => config::duration(text)
             .map_err(|why| TwirpError::invalid(format!("attribute `{DEADLINE}` is `{text}`: {why}")))?,
     };
     Ok(now().wall_ns.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))

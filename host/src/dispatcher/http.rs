@@ -18,11 +18,10 @@ use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -64,7 +63,6 @@ fn router(door: Arc<Door>) -> Router {
         .route("/workers", get(pages::workers))
         .route("/metrics", get(metrics))
         .fallback(elsewhere)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::map_response(named))
         .with_state(door)
 }
@@ -139,21 +137,23 @@ async fn agent(
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-async fn twirp(
-    State(door): Shown,
-    Path((service, method)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return TwirpError::new(Code::Malformed, error.body_text()).into_response(),
-    };
-    let caller = match caller_of(&door, &headers, None) {
+/// Nothing is read of a request before its token is known.
+async fn twirp(State(door): Shown, Path((service, method)): Path<(String, String)>, request: Request) -> Response {
+    let caller = match caller_of(&door, request.headers(), None) {
         Ok(caller) => caller,
         Err(denied) => return denied.into_response(),
     };
-    call(&door, &caller, (&service, &method), &headers, &body).await.unwrap_or_else(IntoResponse::into_response)
+    let (head, body) = request.into_parts();
+    match to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(body) => {
+            let called = call(&door, &caller, (&service, &method), &head.headers, &body).await;
+            called.unwrap_or_else(IntoResponse::into_response)
+        }
+        Err(error) => {
+            let why = format!("the request cannot be read, or has more than {BODY_BYTES_MAX} bytes: {error}");
+            TwirpError::new(Code::Malformed, why).into_response()
+        }
+    }
 }
 
 async fn call(
@@ -193,25 +193,19 @@ async fn call(
 }
 
 /// Clients whose URL ends with a slash double it; LiveKit's server does not mind.
-async fn elsewhere(
-    state: Shown,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let path = uri.path().trim_start_matches('/').to_owned();
-    let mut parts = path.split('/');
-    match (method, parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Method::POST, Some("twirp"), Some(service), Some(method), None) => {
-            twirp(state, Path((service.to_owned(), method.to_owned())), headers, body).await
+async fn elsewhere(state: Shown, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let mut parts = path.trim_start_matches('/').split('/');
+    match (request.method(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (&Method::POST, Some("twirp"), Some(service), Some(method), None) => {
+            twirp(state, Path((service.to_owned(), method.to_owned())), request).await
         }
         (_, Some("rtc"), ..) => (
             StatusCode::NOT_IMPLEMENTED,
             "this is wasm-worker's dispatcher: it gives agents their jobs, and has no media; rooms are joined at a LiveKit server",
         )
             .into_response(),
-        _ => TwirpError::bad_route(format!("nothing is at `{}`", uri.path())).into_response(),
+        _ => TwirpError::bad_route(format!("nothing is at `{path}`")).into_response(),
     }
 }
 

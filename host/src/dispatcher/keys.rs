@@ -99,5 +99,12 @@ mod tests {
         // {"alg":"none"}, and claims of key a.
         let unsigned = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJhIiwiZXhwIjo5OTk5OTk5OTk5LCJuYmYiOjB9.";
         assert!(keys.verify(unsigned).is_err());
+        // Signed with the secret of key a: one that is valid until 2286, one that was until 2001, one without an end.
+        let until_2286 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjk5OTk5OTk5OTksInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.QJPdqvu1AgRJIE9KkB8gzKctKPpCHdlHboKR4EJELc0";
+        assert!(keys.verify(until_2286).unwrap().grants.agent);
+        let until_2001 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjEwMDAwMDAwMDAsInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.L8HI8Bpa2sXJOE39h5jTFKiuer3Zy_0JCWfAxZtvH7A";
+        assert!(keys.verify(until_2001).unwrap_err().contains("invalid token"));
+        let for_ever = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJ2aWRlbyI6eyJhZ2VudCI6dHJ1ZX19.osQ-d3cE-sin_EL8x61uVCUTANCgSTanjNhG2ayTGVI";
+        assert!(keys.verify(for_ever).is_err());
     }
 }

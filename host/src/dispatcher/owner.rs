@@ -5,6 +5,7 @@
 //! cut off; [`ENDED_MAX`] ids of what has just ended are kept, so that a request that comes again finds it.
 
 mod notes;
+mod rooms;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use proto::server_message::Message as ToWorker;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::api::NAME_BYTES_MAX;
 use super::keys::Keys;
 use super::order::{Created, Order, Refusal, Wanted};
-use super::pool::{Dispatch, Id, Kind, Now, Output, Pool, Registered, Tell};
-use super::rooms::{DEPARTURE_TIMEOUT, EMPTY_TIMEOUT, Room, Rooms};
+use super::pool::{Dispatch, Full, Id, Kind, Now, Output, Pool, Registered, Tell};
+use super::rooms::{Room, Rooms};
 use super::session::Introduction;
 use super::store::{Entry, Left, Reader, Store, Written};
 use crate::events::{DispatcherEvent, Event, Events};
@@ -28,8 +30,6 @@ use crate::events::{DispatcherEvent, Event, Events};
 pub(crate) const QUEUE: usize = 4_096;
 /// Messages that wait for one worker.
 pub(crate) const MAILBOX: usize = 20_480;
-/// As callers' are checked.
-const ROOM_NAME_BYTES_MAX: usize = 256;
 const ENDED_MAX: usize = 10_000;
 /// What waits for the disk before pings are not answered any more.
 const DEFERRED_MAX: usize = 100_000;
@@ -84,7 +84,7 @@ pub(crate) struct Owner {
     changes: broadcast::Sender<Id>,
     ended: HashSet<Id>,
     ended_in_order: VecDeque<Id>,
-    /// Dispatches that are made with a room, of the default deployment.
+    /// How long a dispatch waits that nobody has given a deadline.
     queue_deadline_ns: i64,
 }
 
@@ -294,7 +294,7 @@ impl Owner {
         }
     }
 
-    /// Make a dispatch, and its room where there is none. What is to be written before it is returned.
+    /// Make a dispatch, and its room where there is none. Returned with it is what the store is to have before it.
     fn make(&mut self, wanted: Wanted) -> Result<(Created, Vec<Entry>), Refusal> {
         let moment = now();
         if let Some(id) = &wanted.id
@@ -324,12 +324,9 @@ impl Owner {
             created_ns: moment.wall_ns,
             deadline_ns: wanted.deadline_ns,
         };
-        let room = dispatch.room.clone();
-        self.rooms.opened(&room);
-        if let Err(full) = self.pool.create(moment, dispatch) {
-            self.rooms.closed(moment.at, &room);
+        if let Err(full) = self.begin(moment, dispatch) {
             if new_room {
-                self.rooms.remove(&room.name);
+                self.rooms.remove(&wanted.room);
             }
             return Err(Refusal::Full(full));
         }
@@ -339,107 +336,20 @@ impl Owner {
         Ok((Created { dispatch: id.to_string(), created_ns: moment.wall_ns }, entries))
     }
 
+    /// Hand a dispatch to the pool; its room stays as long as it is open.
+    fn begin(&mut self, moment: Now, dispatch: Dispatch) -> Result<(), Full> {
+        let room = dispatch.room.clone();
+        self.rooms.opened(&room);
+        let created = self.pool.create(moment, dispatch);
+        created.map(drop).inspect_err(|_| self.rooms.closed(moment.at, &room))
+    }
+
     fn has_room_for_more(&self) -> Result<(), Refusal> {
         match &self.disk.stuck {
             Some(why) => Err(Refusal::Stuck(why.clone())),
             None if self.disk.full => Err(Refusal::StoreFull),
             None => Ok(()),
         }
-    }
-
-    fn plain_room(&mut self, name: &str, moment: Now) -> Room {
-        Room {
-            name: name.to_owned(),
-            sid: self.pool.id("RM_").to_string(),
-            metadata: String::new(),
-            empty_timeout: EMPTY_TIMEOUT,
-            departure_timeout: DEPARTURE_TIMEOUT,
-            max_participants: 0,
-            created_ns: moment.wall_ns,
-        }
-    }
-
-    fn add_room(&mut self, moment: Now, room: Room, entries: &mut Vec<Entry>) -> Result<(), Refusal> {
-        if !self.rooms.has_place(&room.metadata) {
-            return Err(Refusal::Rooms);
-        }
-        self.rooms.insert(moment.at, room.clone());
-        entries.push(Entry::Room(room));
-        Ok(())
-    }
-
-    /// Workers without a name get a job for each new room, as with LiveKit's server; without one nothing waits for them.
-    fn greet(&mut self, moment: Now, room: &str, key: &Id) {
-        let kind = Kind { agent: String::new(), job_type: proto::JobType::JtRoom as i32, deployment: String::new() };
-        let Some(found) = self.rooms.get(room).map(Room::to_proto).filter(|_| self.pool.has_worker(&kind)) else {
-            return;
-        };
-        let dispatch = Dispatch {
-            id: self.pool.id("AD_"),
-            key: key.clone(),
-            kind,
-            room: found.clone(),
-            metadata: String::new(),
-            attributes: BTreeMap::new(),
-            restart: proto::JobRestartPolicy::default(),
-            priority: 0,
-            created_ns: moment.wall_ns,
-            deadline_ns: moment.wall_ns.saturating_add(self.queue_deadline_ns),
-        };
-        self.rooms.opened(&found);
-        if let Err(full) = self.pool.create(moment, dispatch) {
-            self.rooms.closed(moment.at, &found);
-            tracing::warn!(target: "dispatcher", room, ?full, "workers without a name are not told of the room");
-        }
-    }
-
-    fn list_rooms(&self, names: &[String]) -> Vec<Room> {
-        let mut rooms: Vec<Room> = match names {
-            [] => self.rooms.all().cloned().collect(),
-            names => names.iter().filter_map(|name| self.rooms.get(name)).cloned().collect(),
-        };
-        rooms.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
-        rooms
-    }
-
-    async fn create_room(&mut self, mut room: Room, agents: Vec<Wanted>, key: String) -> Result<Room, Refusal> {
-        if let Some(there) = self.rooms.get(&room.name) {
-            return Ok(there.clone());
-        }
-        self.has_room_for_more()?;
-        let moment = now();
-        room.sid = self.pool.id("RM_").to_string();
-        room.created_ns = moment.wall_ns;
-        let mut entries = Vec::new();
-        self.add_room(moment, room.clone(), &mut entries)?;
-        if agents.is_empty() {
-            self.greet(moment, &room.name, &key.as_str().into());
-        }
-        let made = agents.into_iter().try_for_each(|wanted| self.make(wanted).map(drop));
-        self.perform(entries).await;
-        made.map(|()| room)
-    }
-
-    async fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, Refusal> {
-        self.has_room_for_more()?;
-        if !self.rooms.has_place(&metadata) {
-            return Err(Refusal::Rooms);
-        }
-        let Some(room) = self.rooms.set_metadata(name, metadata) else { return Ok(None) };
-        self.perform(vec![Entry::Room(room.clone())]).await;
-        Ok(Some(room))
-    }
-
-    async fn delete_room(&mut self, name: String) -> bool {
-        if self.rooms.remove(&name).is_none() {
-            return false;
-        }
-        let moment = now();
-        for dispatch in self.pool.in_room(&name) {
-            self.pool.cancel(moment, &dispatch, "its room was deleted");
-        }
-        self.perform(vec![Entry::RoomGone { name, at_ns: moment.wall_ns }]).await;
-        true
     }
 
     async fn register(
@@ -474,7 +384,7 @@ impl Owner {
     async fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
         let Some(peer) = self.peers.get(worker) else { return };
         let kind = peer.introduction.kind.clone();
-        let room = job.room.map(|room| room.name).filter(|name| !name.is_empty() && name.len() <= ROOM_NAME_BYTES_MAX);
+        let room = job.room.map(|room| room.name).filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
         let wanted = Wanted {
             id: None,
             key: peer.key.clone(),
@@ -495,27 +405,29 @@ impl Owner {
 
     /// Write what is to be written, then do the rest of what the pool wants.
     async fn perform(&mut self, entries: Vec<Entry>) {
-        let outputs = self.pool.outputs();
-        let mut batch = entries;
-        batch.extend(outputs.iter().filter_map(|output| match output {
-            Output::Write(write) => Some(Entry::Pool(write.clone())),
-            Output::Tell { .. } | Output::Note(_) | Output::Strays { .. } => None,
-        }));
+        let (mut batch, mut rest) = (entries, Vec::new());
+        for output in self.pool.outputs() {
+            match output {
+                Output::Write(write) => batch.push(Entry::Pool(write)),
+                other => rest.push(other),
+            }
+        }
         if !batch.is_empty() {
             match self.store.write(batch).await {
                 Some(handed) => self.handed = handed,
                 None => self.broken = true,
             }
         }
-        for output in outputs {
+        for output in rest {
             match output {
-                Output::Write(_) => {}
                 Output::Tell { worker, what, durable: true } => {
-                    self.once_written(Deferred::Tell { worker, what, since: Instant::now() })
+                    self.once_written(Deferred::Tell { worker, what, since: Instant::now() });
                 }
                 Output::Tell { worker, what, durable: false } => self.tell(&worker, what),
                 Output::Note(note) => self.note(note),
                 Output::Strays { worker, jobs } => self.ask_the_store(worker, jobs),
+                // In the batch.
+                Output::Write(_) => {}
             }
         }
     }

@@ -3,12 +3,11 @@
 use livekit_protocol as proto;
 
 use super::Door;
-use super::api::{check_attributes, check_names, may_administer, refused};
+use super::api::{check_attributes, check_deployment, check_names, may_administer, refused};
 use super::keys::Caller;
 use super::order::{Order, Wanted};
 use super::owner::now;
 use super::rooms::{DEPARTURE_TIMEOUT, EMPTY_TIMEOUT, Room};
-use super::session::check_deployment;
 use super::twirp::{Code, TwirpError};
 
 /// Dispatches that a room may begin with.
@@ -50,7 +49,7 @@ pub(crate) async fn create(
 
 fn wanted(door: &Door, caller: &Caller, room: &str, agent: &proto::RoomAgentDispatch) -> Result<Wanted, TwirpError> {
     check_names(&agent.agent_name, room)?;
-    check_deployment(&agent.deployment).map_err(TwirpError::invalid)?;
+    check_deployment(&agent.deployment)?;
     door.check_metadata(&agent.metadata)?;
     check_attributes(&agent.attributes)?;
     let waits = i64::try_from(door.queue_deadline.as_nanos()).unwrap_or(i64::MAX);

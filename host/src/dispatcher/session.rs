@@ -12,6 +12,7 @@ use proto::worker_message::Message as FromWorker;
 use tokio::time::Instant;
 
 use super::pool::{End, Kind, Readiness, Said};
+use crate::config::deployment;
 use crate::job::verdict::Code;
 use crate::livekit::report::{self, Report};
 
@@ -19,8 +20,6 @@ use crate::livekit::report::{self, Report};
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// As LiveKit's server checks it.
-const DEPLOYMENT_BYTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 256;
 /// Of the end of a job.
 const DETAIL_BYTES_MAX: usize = 4 << 10;
@@ -175,12 +174,12 @@ fn decode(encoding: Encoding, bytes: &[u8]) -> Result<(Option<FromWorker>, Optio
 
 fn introduce(register: proto::RegisterWorkerRequest) -> Result<Introduction, String> {
     let job_type = proto::JobType::try_from(register.r#type).map_err(|_| format!("no job type {}", register.r#type))?;
-    check_deployment(&register.deployment)?;
+    let name = deployment(&register.deployment).map_err(|why| format!("its deployment is not usable: {why}"))?;
     let texts = [("name", &register.agent_name), ("instance", &register.instance_id), ("version", &register.version)];
     if let Some((what, _)) = texts.iter().find(|(_, text)| text.len() > NAME_BYTES_MAX) {
         return Err(format!("its {what} has more than {NAME_BYTES_MAX} bytes"));
     }
-    let kind = Kind { agent: register.agent_name, job_type: job_type as i32, deployment: register.deployment };
+    let kind = Kind { agent: register.agent_name, job_type: job_type as i32, deployment: name };
     // As LiveKit's server has it for a worker that asks for nothing.
     let all = || proto::ParticipantPermission {
         can_subscribe: true,
@@ -195,14 +194,6 @@ fn introduce(register: proto::RegisterWorkerRequest) -> Result<Introduction, Str
         version: register.version,
         permissions: register.allowed_permissions.unwrap_or_else(all),
     })
-}
-
-/// As LiveKit's server checks the name of a deployment.
-pub(crate) fn check_deployment(name: &str) -> Result<(), String> {
-    if name.len() > DEPLOYMENT_BYTES_MAX || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'_') {
-        return Err(format!("a deployment has at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"));
-    }
-    Ok(())
 }
 
 fn said(message: FromWorker, more: Option<Report>) -> Heard {

@@ -208,8 +208,9 @@ impl Session {
 
     /// The connection did not take this report.
     pub(crate) fn not_delivered(&mut self, report: Report) {
-        // An end is still unconfirmed, if the connection is not known to be gone.
-        if report.is_end() && !self.unconfirmed.iter().any(|(_, other)| other.job_id == report.job_id) {
+        // It is unconfirmed while the connection is not known to be gone, and undelivered since.
+        let mut kept = self.unconfirmed.iter().map(|(_, report)| report).chain(&self.undelivered);
+        if report.is_end() && !kept.any(|other| other.job_id == report.job_id) {
             self.undelivered.push_back(report);
         }
     }
@@ -410,6 +411,10 @@ impl Session {
     /// Send an end, and ask for a sign that it was read.
     fn send_end(&mut self, mut report: Report) -> Vec<Output> {
         self.sent += 1;
+        // A server that answers no ping is taken to have read the oldest.
+        if self.unconfirmed.len() == JOBS_MAX {
+            self.unconfirmed.pop_front();
+        }
         self.unconfirmed.push_back((self.sent, report.clone()));
         if !matches!(self.link, Link::Up { ours: true }) {
             (report.code, report.usage) = (String::new(), String::new());
@@ -641,6 +646,38 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
+        let now = Instant::now();
+        let mut session = up(now);
+        let end = |session: &mut Session, id: &str| {
+            session.advance(now, offer(id));
+            session.advance(now, accepted(id));
+            session.advance(now, assignment(id));
+            let end = End { code: Code::Completed, detail: String::new(), usage: String::new() };
+            session.advance(now, Input::Ended { job: id.into(), end: Box::new(end) })
+        };
+        let outputs = end(&mut session, "a");
+        assert!(matches!(&outputs[..], [Output::Report(_), Output::Send(ToServer::Ping(ping))] if ping.timestamp == 1));
+        // One ping at a time, and a report that could not be sent is there once.
+        let outputs = end(&mut session, "b");
+        let [Output::Report(report)] = &outputs[..] else { panic!("{outputs:?}") };
+        session.advance(now, Input::Disconnected);
+        session.not_delivered(report.clone());
+        assert_eq!(session.undelivered().collect::<Vec<_>>(), ["a", "b"]);
+        session.advance(now, Input::Connected);
+        assert_eq!(reports(&session.advance(now, register())).len(), 2);
+        let pong = |last_timestamp| frame(FromServer::Pong(proto::WorkerPong { last_timestamp, timestamp: 0 }));
+        assert!(!session.is_done());
+        session.advance(now, pong(session.sent));
+        assert!(session.is_done());
+        // A server that answers no ping does not fill the memory.
+        for n in 0..JOBS_MAX + 10 {
+            end(&mut session, &n.to_string());
+        }
+        assert_eq!(session.unconfirmed.len(), JOBS_MAX);
+    }
+
+    #[test]
     fn a_drain_is_announced_at_once_and_takes_no_more_offers() {
         let now = Instant::now();
         let mut session = up(now);
@@ -768,8 +805,10 @@ mod tests {
                         Input::Ended { job, end: Box::new(end) }
                     }
                     Step::Pong => {
-                        // A ping of a former connection is not answered on this one.
-                        let Some((timestamp, heard)) = shell.ping.take().filter(|(sent, _)| matches!(session.link, Link::Up { .. }) && session.receipt_due == Some(*sent)) else { continue };
+                        // A ping of a former connection is not answered on this one, nor any before the registration.
+                        let up = matches!(session.link, Link::Up { .. });
+                        let due = shell.ping.take().filter(|(sent, _)| up && session.receipt_due == Some(*sent));
+                        let Some((timestamp, heard)) = due else { continue };
                         shell.confirmed.extend(heard);
                         frame(FromServer::Pong(proto::WorkerPong { last_timestamp: timestamp, timestamp: 0 }))
                     }

@@ -234,16 +234,22 @@ fn a_worker_that_comes_back_without_its_job_or_whose_process_died_has_lost_it_at
     assert!(pool.outputs().iter().any(|output| matches!(output, Output::Write(Write::Again { attempt: 3, .. }))));
 }
 
-#[test]
-fn the_first_end_decides_and_the_other_attempt_is_stopped() {
-    let (mut pool, now) = start();
-    let (w, job) = running(&mut pool, now, "i");
+/// A first attempt whose worker `i` was given up, and a second one that runs on `j`.
+fn given_up(pool: &mut Pool, now: Now) -> (Now, Id, Id, String) {
+    let (w, job) = running(pool, now, "i");
     pool.gone(now, &w, "cut".into());
     let now = later(now, bounds().lost_after);
     pool.time_up(now);
-    let other = worker(&mut pool, now, "j");
+    let other = worker(pool, now, "j");
     let (_, second) = offers(&pool.outputs()).remove(0);
     pool.said(now, &other, answer(&second, true));
+    (now, job, other, second)
+}
+
+#[test]
+fn the_first_end_decides_and_the_other_attempt_is_stopped() {
+    let (mut pool, now) = start();
+    let (now, job, other, second) = given_up(&mut pool, now);
     pool.outputs();
     let back = worker(&mut pool, now, "i");
     pool.said(now, &back, ended(&job, Code::Completed));
@@ -257,13 +263,7 @@ fn the_first_end_decides_and_the_other_attempt_is_stopped() {
 #[test]
 fn a_former_attempt_that_was_told_to_stop_says_nothing_of_the_dispatch() {
     let (mut pool, now) = start();
-    let (w, job) = running(&mut pool, now, "i");
-    pool.gone(now, &w, "cut".into());
-    let now = later(now, bounds().lost_after);
-    pool.time_up(now);
-    let other = worker(&mut pool, now, "j");
-    let (_, second) = offers(&pool.outputs()).remove(0);
-    pool.said(now, &other, answer(&second, true));
+    let (now, job, other, second) = given_up(&mut pool, now);
     let back = worker(&mut pool, now, "i");
     pool.outputs();
     pool.said(now, &back, Said::Migrate { jobs: vec![job.to_string()] });

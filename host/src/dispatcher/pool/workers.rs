@@ -108,7 +108,7 @@ impl Worker {
 }
 
 impl Pool {
-    /// A worker comes. What waits for its kind is offered once it says that it has room.
+    /// A worker comes. What waits for its kind is offered once it is [`Self::welcomed`].
     pub(crate) fn register(&mut self, now: Now, registered: Registered) -> Id {
         self.supersede(now, &registered);
         let id = self.id("AW_");

@@ -149,6 +149,26 @@ async fn a_store_that_is_full_forgets_what_has_ended_and_keeps_what_is_open() {
 }
 
 #[tokio::test]
+async fn what_ended_longer_ago_than_the_retention_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
+    let mut batch = vec![created("open"), created("old"), created("new")];
+    batch.extend(ended("old", Code::Completed));
+    let now = crate::dispatcher::owner::now().wall_ns;
+    let end = End { code: Code::Completed, detail: String::new(), usage: None };
+    batch.push(Entry::Pool(Write::Ended { dispatch: "new".into(), end, at_ns: now }));
+    let handed = store.write(batch).await.unwrap();
+    safe(&store, handed).await;
+    store.close().await;
+    let connection = connect(&settings(&path)).unwrap();
+    assert!(!sweep::sweep(&connection, &settings(&path)).unwrap(), "there is room");
+    let mut left = connection.prepare("SELECT id FROM dispatches ORDER BY id").unwrap();
+    let left: Vec<String> = left.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(left, ["new", "open"]);
+}
+
+#[tokio::test]
 #[ignore = "a measurement: cargo test --lib the_store_alone -- --ignored --nocapture"]
 async fn the_store_alone() {
     const DISPATCHES: u32 = 20_000;
