@@ -7,6 +7,7 @@
 //! [`Engine::acquire_slot`] first, so the pool is never asked for more than it has.
 
 pub mod ticker;
+pub(crate) mod turns;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::config::Config;
 use ticker::{Ticker, TickerReport};
+use turns::Turns;
 
 /// Length of an epoch, and so the precision with which running guests are looked at.
 pub const EPOCH: Duration = Duration::from_millis(10);
 
-/// Fuel after which a running guest lets others run, about a third of a millisecond's worth. With 64 guests that loop on two
-/// cores, each has its turn after ten milliseconds or so, and no kill can be noticed sooner.
+/// Fuel after which a running guest is asked whether its turn is over: 25 to 350 µs' worth.
 pub(crate) const FUEL_SLICE: u64 = 200_000;
 
 /// A component built from one Rust, C, JavaScript or Python program has one memory.
@@ -150,6 +151,7 @@ impl Spending {
 
 struct Shared {
     spending: Arc<Spending>,
+    turns: Arc<Turns>,
     wasmtime: wasmtime::Engine,
     ticker: Ticker,
     slots: Arc<Semaphore>,
@@ -174,6 +176,7 @@ impl Engine {
         let ticker = Ticker::start(&wasmtime).map_err(EngineError::Ticker)?;
         Ok(Self(Arc::new(Shared {
             spending: Arc::default(),
+            turns: Arc::new(Turns::new(guests.metrics().num_workers())),
             wasmtime,
             ticker,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
@@ -209,6 +212,11 @@ impl Engine {
     /// Have every guest look round at its next loop or call, not only at the end of its epoch: one of them was killed.
     pub(crate) fn end_epoch(&self) {
         self.0.wasmtime.increment_epoch();
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.0.turns
     }
 
     pub(crate) fn spending(&self) -> &Arc<Spending> {

@@ -113,7 +113,7 @@ impl HostState {
     pub(crate) fn new(engine: &Engine, limits: &Arc<Limits>, agent: &Arc<str>, stage: Stage) -> Self {
         let log = log::JobLog::new(agent.clone(), limits.log_lines_per_second);
         let inbox = Mailbox::new(limits.inbox_events, limits.memory_bytes / INBOX_SHARE, engine.timers().clone());
-        let control = Arc::new(Control::new(inbox, log));
+        let control = Arc::new(Control::new(inbox, log, engine.turns().clone()));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles.saturating_mul(2));
         Self {

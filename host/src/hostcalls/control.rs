@@ -4,7 +4,7 @@
 //! One allocation a job. Nothing here waits for a lock that is held across an await.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -14,6 +14,7 @@ use super::lock;
 use super::log::JobLog;
 use super::mailbox::Mailbox;
 use super::run_clock::RunClock;
+use crate::engine::turns::Turns;
 
 /// Who asked a job to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +48,12 @@ pub(crate) struct Control {
     /// What the guest said before a trap.
     last_words: Mutex<Option<String>>,
     pub(crate) clock: RunClock,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) inbox: Mailbox,
 }
 
 impl Control {
-    pub(crate) fn new(inbox: Mailbox, log: JobLog) -> Self {
+    pub(crate) fn new(inbox: Mailbox, log: JobLog, turns: Arc<Turns>) -> Self {
         Self {
             log: Mutex::new(log),
             news: Mutex::default(),
@@ -60,6 +62,7 @@ impl Control {
             killed: AtomicBool::new(false),
             kill_came: Notify::new(),
             clock: RunClock::default(),
+            turns,
             inbox,
             last_words: Mutex::default(),
         }
@@ -155,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_stop_and_the_first_kill_count() {
-        let control = Control::new(Mailbox::new(1, 1, Handle::current()), JobLog::new("a".into(), 1));
+        let control = Control::new(Mailbox::new(1, 1, Handle::current()), JobLog::new("a".into(), 1), Arc::default());
         control.ask_to_stop(StopBy::Drain, "first");
         control.ask_to_stop(StopBy::Guest, "second");
         assert!(matches!(control.take_news().as_slice(), [News::Stop { by: StopBy::Drain, .. }]));

@@ -184,8 +184,8 @@ mod tests {
     #[tokio::test]
     async fn memory_is_one_budget_for_memories_tables_and_host() {
         let limits = Arc::new(Limits { memory_bytes: 1_000, ..Config::default().limits });
-        let control =
-            Arc::new(Control::new(Mailbox::new(4, 500, tokio::runtime::Handle::current()), JobLog::new("a".into(), 1)));
+        let inbox = Mailbox::new(4, 500, tokio::runtime::Handle::current());
+        let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
         let mut meter = Meter::new(limits, control.clone(), Arc::default());
         assert!(meter.memory_growing(0, 500, None).unwrap());
         assert!(meter.table_growing(0, 25, None).unwrap());

@@ -19,12 +19,13 @@ impl HostState {
     pub(super) async fn wait<T>(&mut self, start: impl FnOnce(&mut Self) -> Waiting<'_, T>) -> wasmtime::Result<T> {
         let control = self.control.clone();
         let began = Instant::now();
+        control.clock.wait_begins();
         let result = tokio::select! {
             biased;
             result = start(self) => result,
             kill = control.killed() => Err(kill.into()),
         };
-        control.clock.waits(began.elapsed());
+        control.clock.wait_ends(began.elapsed());
         result
     }
 }
@@ -47,7 +48,7 @@ impl HostPollable for HostState {
         let ready = self.table.ready(pollable).await?;
         if ready {
             // An executor asks this first, and does not poll for what is ready.
-            self.control.clock.waits(Duration::ZERO);
+            self.control.clock.wait_ends(Duration::ZERO);
         }
         Ok(ready)
     }

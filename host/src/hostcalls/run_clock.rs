@@ -18,6 +18,8 @@ pub(crate) struct RunClock {
     waited_at: AtomicU64,
     /// Wall time spent in waits, in nanoseconds.
     waited: AtomicU64,
+    /// It waits now, and has nothing to run for.
+    waiting: AtomicBool,
     /// The operator has been told that this job runs without waiting.
     warned: AtomicBool,
 }
@@ -39,8 +41,18 @@ impl RunClock {
         self.cpu.load(Ordering::Relaxed) + spent
     }
 
-    /// The guest waits, or has just waited. Only within a poll.
-    pub(crate) fn waits(&self, waited: Duration) {
+    /// The guest begins to wait.
+    pub(crate) fn wait_begins(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The guest has waited for so long. Only within a poll.
+    pub(crate) fn wait_ends(&self, waited: Duration) {
+        self.waiting.store(false, Ordering::Relaxed);
         self.waited.fetch_add(nanos(waited), Ordering::Relaxed);
         self.waited_at.store(self.cpu_now(), Ordering::Relaxed);
     }
@@ -60,6 +72,7 @@ impl RunClock {
         for counter in [&self.cpu, &self.run, &self.waited_at, &self.waited] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.waiting.store(false, Ordering::Relaxed);
         self.warned.store(false, Ordering::Relaxed);
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
 use wasmtime::component::ResourceTableError;
 use wasmtime::error::OutOfMemory;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
@@ -68,7 +67,7 @@ pub(crate) async fn call<R>(
     }
 }
 
-/// Charges each poll to the job's clock.
+/// Charges each turn to the job's clock, and lets one be of several slices.
 struct Metered<F> {
     control: Arc<Control>,
     future: Pin<Box<F>>,
@@ -78,10 +77,17 @@ impl<F: Future> Future for Metered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let began = Instant::now();
-        self.control.clock.poll_begins();
-        let polled = self.future.as_mut().poll(cx);
-        self.control.clock.poll_ends(began.elapsed());
+        let Self { control, future } = &mut *self;
+        let turn = control.turns.begin();
+        control.clock.poll_begins();
+        let polled = loop {
+            let polled = future.as_mut().poll(cx);
+            // Pending without a wait: the end of a slice.
+            if polled.is_ready() || control.clock.is_waiting() || turn.is_over() {
+                break polled;
+            }
+        };
+        control.clock.poll_ends(turn.elapsed());
         polled
     }
 }
