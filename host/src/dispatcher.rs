@@ -29,6 +29,7 @@ mod store;
 mod twirp;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::{DispatcherSettings, KeyPairs};
+use crate::connections;
 use crate::events::Events;
 use crate::http::METRICS_TYPE;
 use crate::livekit::session::OUR_NODE;
@@ -114,7 +116,7 @@ pub(crate) struct Dispatcher {
     address: SocketAddr,
     orders: mpsc::Sender<Order>,
     owner: JoinHandle<()>,
-    http: JoinHandle<()>,
+    http: JoinHandle<Infallible>,
 }
 
 impl Dispatcher {
@@ -131,6 +133,7 @@ impl Dispatcher {
         if keys.is_development() && !address.ip().is_loopback() {
             return Err(DispatcherError::DevelopmentKey { address });
         }
+        connections::allow_many();
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;
@@ -162,11 +165,7 @@ impl Dispatcher {
             changes,
             queue_deadline_ns: i64::try_from(settings.queue_deadline.as_nanos()).unwrap_or(i64::MAX),
         });
-        let http = control.spawn(async move {
-            if let Err(error) = http::serve(listener, Arc::new(door)).await {
-                tracing::error!(target: "dispatcher", %error, "the dispatcher is not served any more");
-            }
-        });
+        let http = control.spawn(connections::serve(listener, http::router(Arc::new(door))));
         Ok(Self { address, orders, owner: control.spawn(owner.serve()), http })
     }
 

@@ -92,14 +92,8 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Answer until the process ends.
-pub(crate) async fn serve(listener: TcpListener, site: Site) {
-    if let Err(error) = axum::serve(listener, router(site)).await {
-        tracing::error!(target: "host", %error, "HTTP is not served any more");
-    }
-}
-
-fn router(site: Site) -> Router {
+/// Every page.
+pub(crate) fn router(site: Site) -> Router {
     let site = Arc::new(site);
     let behind_token = Router::new()
         .route("/jobs", get(jobs))

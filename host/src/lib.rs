@@ -8,6 +8,7 @@
 //! config      file + env + flags → checked Config, all faults at once
 //! fleet       several worker processes, and what becomes of one that dies
 //! dispatcher  the server side of the protocol, for one machine, where there is no LiveKit server: queue, store, API
+//! connections takes connections, and answers them over HTTP
 //! http        / /worker /live /ready /metrics /jobs /events; local: where the workers of this machine answer
 //! worker      start → serve → drain → stop; a member is one agent behind the server, the room is theirs together
 //! livekit     the link as a worker: session (pure), link (the socket), reconnect (pure), wire
@@ -42,6 +43,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+mod connections;
 mod dispatcher;
 pub mod engine;
 pub mod events;

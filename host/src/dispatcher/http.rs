@@ -12,10 +12,11 @@
 //!
 //! Everything but `/` and `/metrics` needs a token of a key that is known.
 //!
-//! Bounds: [`BODY_BYTES_MAX`] a request, as with LiveKit's server; [`super::WORKERS_MAX`] workers.
+//! Bounds: [`BODY_BYTES_MAX`] a request, as with LiveKit's server, and [`BODY_WITHIN`] for it; [`super::WORKERS_MAX`] workers;
+//! those of [`connections`](crate::connections).
 
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
@@ -25,10 +26,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use hyper::upgrade::OnUpgrade;
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::keys::Caller;
@@ -36,23 +36,14 @@ use super::twirp::{Code, Content, TwirpError};
 use super::{Door, api, pages, room_api, socket};
 
 const BODY_BYTES_MAX: usize = 10 << 20;
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// By which others on this machine know what answers here.
 pub(crate) const SERVER_NAME: &str = "wasm-worker";
 
 pub(super) type Shown = State<Arc<Door>>;
 
-/// Answer until the process ends.
-pub(super) async fn serve(listener: TcpListener, door: Arc<Door>) -> io::Result<()> {
-    // A small frame is not to wait for the acknowledgement of the last.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(target: "dispatcher", %error, "a connection without TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, router(door)).await
-}
-
-fn router(door: Arc<Door>) -> Router {
+/// Every page.
+pub(super) fn router(door: Arc<Door>) -> Router {
     Router::new()
         .route("/", get(|| async { "OK" }))
         .route("/agent", get(agent))
@@ -144,7 +135,11 @@ async fn twirp(State(door): Shown, Path((service, method)): Path<(String, String
         Err(denied) => return denied.into_response(),
     };
     let (head, body) = request.into_parts();
-    match to_bytes(body, BODY_BYTES_MAX).await {
+    let Ok(body) = timeout(BODY_WITHIN, to_bytes(body, BODY_BYTES_MAX)).await else {
+        let why = format!("the request did not come within {BODY_WITHIN:?}");
+        return TwirpError::new(Code::Malformed, why).into_response();
+    };
+    match body {
         Ok(body) => {
             let called = call(&door, &caller, (&service, &method), &head.headers, &body).await;
             called.unwrap_or_else(IntoResponse::into_response)
