@@ -17,8 +17,8 @@ pub trait Agent: Default + 'static {
         Ok(())
     }
 
-    /// Take or refuse an offer, at once: the dispatcher waits for the answer. What it changes in `self` may be gone when
-    /// the job begins.
+    /// Take or refuse an offer, at once: the dispatcher waits for the answer. What it changes in `self` is there when the job
+    /// begins.
     fn decide(&mut self, offer: &JobInfo) -> Decision {
         let _ = offer;
         Decision::accept()

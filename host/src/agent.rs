@@ -22,8 +22,9 @@ use crate::engine::Engine;
 use crate::events::{Event, Events};
 use crate::hostcalls::contract::Acceptance;
 use crate::hostcalls::control::{Control, StopBy};
-use crate::job::admission::{Offer, Refusal, admit};
+use crate::job::admission::{Offer, admit};
 use crate::job::instance::Template;
+use crate::job::refusal::Refusal;
 use crate::job::run::Crash;
 use crate::job::supervisor::supervise;
 use crate::job::teardown::Closed;
@@ -330,8 +331,7 @@ impl Agent {
         match answer.await.unwrap_or_else(|_| Err(lost())) {
             Ok((acceptance, control)) => Ok((acceptance, Running { control, closed: end })),
             Err(refusal) => {
-                let Refusal { reason, detail, terminate, .. } = refusal.clone();
-                events.publish(&Event::OfferRefused { agent, job, reason, detail, terminate });
+                events.publish(&refusal.event(agent, job));
                 Err(refusal)
             }
         }

@@ -91,9 +91,10 @@ impl fmt::Debug for Secret {
 }
 
 /// Which moments of a room a worker has jobs for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JobType {
     /// One for each room.
+    #[default]
     Room,
     /// One for each participant who publishes.
     Publisher,
@@ -101,8 +102,18 @@ pub enum JobType {
     Participant,
 }
 
+/// Which figure of its load a worker tells the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportLoad {
+    /// Such that a worker that takes no more shows what LiveKit's server takes for full.
+    #[default]
+    Scaled,
+    /// The load itself.
+    Raw,
+}
+
 /// Where the server is, and how the worker introduces itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveKit {
     /// URL of the server.
     pub url: Option<String>,
@@ -116,6 +127,8 @@ pub struct LiveKit {
     pub deployment: String,
     /// What there is a job for.
     pub job_type: JobType,
+    /// What the server is told of the load.
+    pub report_load: ReportLoad,
 }
 
 /// What a stopped worker does with the jobs that run.
@@ -445,14 +458,7 @@ impl Default for Config {
             agents: BTreeMap::new(),
             set_by: Vec::new(),
             server_faults: Vec::new(),
-            livekit: LiveKit {
-                url: None,
-                api_key: None,
-                api_secret: None,
-                agent_name: None,
-                deployment: String::new(),
-                job_type: JobType::Room,
-            },
+            livekit: LiveKit::default(),
             dispatcher: DispatcherSettings {
                 listen: (Ipv4Addr::LOCALHOST, 0).into(),
                 keys: None,

@@ -9,6 +9,7 @@
 pub(crate) mod admission;
 pub(crate) mod instance;
 pub(crate) mod limits;
+pub mod refusal;
 pub(crate) mod run;
 pub(crate) mod script;
 pub mod spec;

@@ -1,6 +1,7 @@
 //! What the README and the help say is what the program does.
 
 use wasm_worker::config::SETTINGS;
+use wasm_worker::job::refusal::Reason;
 use wasm_worker::job::verdict::Code;
 
 use crate::harness::{root, wasm_worker};
@@ -37,6 +38,11 @@ fn every_code_is_explained() {
         assert_eq!(one.exit, 0);
         assert!(one.stdout.starts_with(&format!("{code}: ")) && one.stdout.contains("what to do: "));
         assert!(all.stdout.contains(one.stdout.trim()));
+    }
+    for reason in Reason::ALL {
+        let one = wasm_worker(["explain", reason.as_str()]).done();
+        assert!(one.stdout.contains(&format!("{reason}, of an offer: {}", reason.meaning())), "{}", one.stdout);
+        assert!(all.stdout.contains(one.stdout.trim()) && one.stdout.contains("what to do: "));
     }
 }
 

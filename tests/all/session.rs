@@ -82,9 +82,12 @@ fn a_session_ends_when_its_person_leaves() {
 fn what_is_said_about_a_job_reaches_its_offer_and_itself() {
     let flags = ["--room", "r", "--metadata", "m", "--attribute", "a=1", "--attribute", "b=x=y"];
     let expected = r#"JobKind::Room r () for nobody: m [("a", "1"), ("b", "x=y")] dispatch `` attempt 1 of echo"#;
-    let done = run_guest("echo", flags).done();
-    assert_eq!(done.texts()["job"], [expected]);
-    assert!(done.stderr.contains(&format!("offered {expected}")), "{}", done.stderr);
+    for mode in ["snapshot", "pool"] {
+        let done = run_guest("echo", flags.into_iter().chain(["--prewarm", mode])).done();
+        assert_eq!(done.texts()["job"], [expected]);
+        assert_eq!(done.texts()["offer"], [expected], "what `decide` keeps is there in the job");
+        assert!(done.stderr.contains(&format!("offered {expected}")), "{}", done.stderr);
+    }
 
     let spec = r#"{
         "room": "r", "room_metadata": "rm", "metadata": "m", "attributes": {"a": "1"}, "dispatch_id": "AD_1",

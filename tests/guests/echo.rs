@@ -4,15 +4,19 @@ use wasm_worker_sdk::types::{Decision, JobInfo};
 use wasm_worker_sdk::{Agent, JobContext, Result};
 
 #[derive(Default)]
-struct Echo;
+struct Echo {
+    offered: String,
+}
 
 impl Agent for Echo {
     fn decide(&mut self, offer: &JobInfo) -> Decision {
-        log::info!("offered {}", describe(offer));
+        self.offered = describe(offer);
+        log::info!("offered {}", self.offered);
         Decision::accept()
     }
 
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.send_text("offer", &self.offered)?;
         ctx.send_text("job", &describe(ctx.job()))
     }
 }

@@ -1,23 +1,36 @@
-//! `wasm-worker explain`: what an end code means and what to do.
+//! `wasm-worker explain`: what an end code, or the reason of a refusal, means and what to do.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::{Exit, Failure, print};
+use crate::job::refusal::Reason;
 use crate::job::verdict::{Blame, Code};
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
-    /// End code, as in a verdict; all of them when absent
-    #[arg(value_name = "CODE", value_parser = PossibleValuesParser::new(Code::ALL.map(Code::as_str)))]
+    /// End code, as in a verdict, or reason of a refusal; all of them when absent
+    #[arg(value_name = "CODE", value_parser = PossibleValuesParser::new(names()))]
     code: Option<String>,
 }
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
-    let wanted = |code: &&Code| args.code.as_deref().is_none_or(|name| name == code.as_str());
-    let texts: Vec<String> = Code::ALL.iter().filter(wanted).map(|code| explain(*code)).collect();
-    print(&texts.join("\n\n"))?;
+    let wanted = |name: &str| args.code.as_deref().is_none_or(|code| code == name);
+    let ends = Code::ALL.into_iter().filter(|code| wanted(code.as_str())).map(explain);
+    let refusals = Reason::ALL.into_iter().filter(|reason| wanted(reason.as_str())).map(explain_refusal);
+    print(&ends.chain(refusals).collect::<Vec<_>>().join("\n\n"))?;
     Ok(Exit::Ok)
+}
+
+/// Each once: `rejected` is both an end and a refusal.
+fn names() -> Vec<&'static str> {
+    let ends = Code::ALL.map(Code::as_str);
+    let refusals = Reason::ALL.map(Reason::as_str).into_iter().filter(|name| !ends.contains(name));
+    ends.into_iter().chain(refusals).collect()
+}
+
+fn explain_refusal(reason: Reason) -> String {
+    format!("{reason}, of an offer: {}\n  what to do: {}", reason.meaning(), reason.advice())
 }
 
 fn explain(code: Code) -> String {

@@ -25,7 +25,8 @@ use crate::config::{Config, plural};
 use crate::engine::{Engine, EngineSettings};
 use crate::events::Events;
 use crate::hostcalls::control::StopBy;
-use crate::job::admission::{Offer, Refusal};
+use crate::job::admission::Offer;
+use crate::job::refusal::Refusal;
 use crate::job::teardown::Closed;
 use crate::job::verdict::Verdict;
 use crate::load::RustLoadFunction;
@@ -242,7 +243,7 @@ impl Runner {
                     at: Timestamp::now(),
                     job,
                     agent: self.agent.name(),
-                    refused: reason,
+                    refused: reason.as_str(),
                     detail,
                     terminate: *terminate,
                     verdict: verdict.as_deref(),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Exit;
 use crate::config::plural;
 use crate::engine::ticker::TickerReport;
-use crate::job::admission::Refusal;
+use crate::job::refusal::{Reason, Refusal};
 use crate::job::teardown::Closed;
 use crate::job::verdict::{Blame, Class, Code};
 
@@ -65,7 +65,7 @@ pub(crate) struct Summary {
     began: Instant,
     codes: BTreeMap<&'static str, Group>,
     worst: Class,
-    refused: BTreeMap<&'static str, Group>,
+    refused: BTreeMap<Reason, Group>,
     refused_as: Exit,
     fuel: Vec<u64>,
     start_us: Vec<u64>,

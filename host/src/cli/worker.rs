@@ -14,6 +14,7 @@ use crate::agent::compile::Compiler;
 use crate::agent::load_function::LoadComponent;
 use crate::agent::source;
 use crate::config::{Config, EventTarget, HttpBind, Secret, plural};
+use crate::connections;
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::pool::EMBEDDED;
 use crate::engine::{Engine, EngineSettings};
@@ -203,7 +204,7 @@ async fn serve(
                 job_type: config.livekit.job_type,
                 followers: Site::followers(),
             };
-            runtimes.control().spawn(http::serve(listener, site));
+            runtimes.control().spawn(connections::serve(listener, http::router(site)));
             announce(&config, &worker)
         }
     };
@@ -269,6 +270,7 @@ async fn members(
             agent_name: registered,
             deployment: config.livekit.deployment.clone(),
             job_type: config.livekit.job_type,
+            report_load: config.livekit.report_load,
             instance: instance.clone(),
         };
         members.push(Member::new(loading, loaded, server.clone(), registration, config, shared.clone()));

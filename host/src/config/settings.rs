@@ -8,8 +8,8 @@ use super::parse::{
     cores, count, deployment, duration, fuel, key_pairs, or_none, share, size, some_path, some_secret, url,
 };
 use super::{
-    Config, DrainPolicy, EventTarget, HttpBind, JobType, LogFormat, PrewarmMode, StoreSync, default_cache_dir,
-    default_store,
+    Config, DrainPolicy, EventTarget, HttpBind, JobType, LogFormat, PrewarmMode, ReportLoad, StoreSync,
+    default_cache_dir, default_store,
 };
 
 /// One row of the list of settings.
@@ -319,6 +319,15 @@ pub const SETTINGS: &[Setting] = &[
             "publisher" => JobType::Publisher,
             "participant" => JobType::Participant,
             _ => return Err("want `room`, `publisher` or `participant`".into()),
+        };
+        Ok(())
+    })
+    .of(Group::LiveKit),
+    setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled`, which is 0.7 when the worker takes no more, what LiveKit's server takes for full, or `raw`", |c, v| {
+        c.livekit.report_load = match v {
+            "scaled" => ReportLoad::Scaled,
+            "raw" => ReportLoad::Raw,
+            _ => return Err("want `scaled` or `raw`".into()),
         };
         Ok(())
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::code_of;
 use super::instance::{Instance, Template};
+use super::refusal::{Reason, Refusal};
 use super::run::{Crash, call};
 use super::script::Scripted;
 use super::verdict::{Code, Verdict};
@@ -38,40 +39,6 @@ pub(crate) struct Admitted {
     pub(crate) instance: Instance,
 }
 
-/// A job that will not.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// Stable name of the reason.
-    pub reason: &'static str,
-    /// In words.
-    pub detail: String,
-    /// Whether it may be offered to others.
-    pub terminate: bool,
-    /// Why the agent could not say, where that is the reason.
-    pub verdict: Option<Box<Verdict>>,
-}
-
-impl Refusal {
-    /// The agent did not want it.
-    pub const REJECTED: &'static str = "rejected";
-    /// The agent could not say.
-    pub const DECIDE_FAILED: &'static str = "decide-failed";
-    /// It was accepted, and then not assigned.
-    pub const WITHDRAWN: &'static str = "withdrawn";
-    /// The machine has too much to do already.
-    pub const LOAD: &'static str = "load";
-    /// The agent keeps failing.
-    pub const UNAVAILABLE: &'static str = "unavailable";
-    /// There was no room in time.
-    pub const FULL: &'static str = "full";
-
-    pub(crate) fn of(crash: Crash) -> Self {
-        let verdict = verdict_outside_a_job(crash);
-        let detail = format!("{}: {}", verdict.code, verdict.detail);
-        Self { reason: Self::DECIDE_FAILED, detail, terminate: false, verdict: Some(Box::new(verdict)) }
-    }
-}
-
 /// Offer a job to the agent. Answers within [`DECIDE_TIMEOUT`] for room and as much again for the decision, and, where the
 /// agent has no snapshot and no instance is ready, `init-timeout` for its prewarm.
 pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admitted, Refusal> {
@@ -79,12 +46,7 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
         let _timers = template.engine.timers().enter();
         tokio::time::timeout(DECIDE_TIMEOUT, template.acquire())
     };
-    let full = |_| Refusal {
-        reason: Refusal::FULL,
-        detail: format!("no room within {DECIDE_TIMEOUT:?}"),
-        terminate: false,
-        verdict: None,
-    };
+    let full = |_| Refusal::new(Reason::Full, format!("no room within {DECIDE_TIMEOUT:?}"));
     let mut instance = room.await.map_err(full)?.map_err(Refusal::of)?;
     instance.control().log().begin(&offer.info.id);
     let decision = decide(&template, &mut instance, &offer).await;
@@ -93,11 +55,9 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     let acceptance = match decision.map_err(Refusal::of)? {
         Decision::Accept(acceptance) => acceptance,
         Decision::Reject(Rejection { reason, terminate }) => {
-            let detail = clip(&reason);
-            return Err(Refusal { reason: Refusal::REJECTED, detail, terminate, verdict: None });
+            return Err(Refusal { terminate, ..Refusal::new(Reason::Rejected, clip(&reason)) });
         }
     };
-    let mut instance = instance.after_offer(&template).map_err(Refusal::of)?;
     let mut offer = offer;
     let participants = std::mem::take(&mut offer.participants);
     let assigned = instance.store.data_mut().assign(offer.info.clone(), participants);

@@ -84,7 +84,7 @@ pub(crate) struct Instance {
     pub(crate) agent: Option<bindings::Agent>,
     /// Set once `prewarm` has run in this very instance.
     pub(crate) prewarmed: Option<PrewarmCost>,
-    slot: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Template {
@@ -103,14 +103,10 @@ impl Template {
     /// An instance without its agent yet. Waits for its slot.
     pub(crate) async fn empty(&self, stage: Stage) -> Result<Instance, Crash> {
         let slot = self.engine.acquire_slot(self.slots).await.map_err(|error| Crash::Host(error.to_string()))?;
-        self.empty_in(slot, stage)
-    }
-
-    fn empty_in(&self, slot: OwnedSemaphorePermit, stage: Stage) -> Result<Instance, Crash> {
         let state = HostState::new(&self.engine, &self.limits, &self.agent, stage);
         let mut store = Store::new(self.engine.wasmtime(), state);
         limits::arm(&mut store).map_err(|error| Crash::Host(error.to_string()))?;
-        Ok(Instance { store, agent: None, prewarmed: None, slot })
+        Ok(Instance { store, agent: None, prewarmed: None, _slot: slot })
     }
 }
 
@@ -154,17 +150,6 @@ impl Instance {
         let state = self.store.data_mut();
         let used = fuel_used(state.meter.limits(), left);
         state.meter.spend(used, state.control.clock.cpu());
-    }
-
-    /// After the offer: an instance for the job itself. From a snapshot a fresh one in the same slot; from the pool this one,
-    /// because another prewarm for each offer would cost more than the job.
-    pub(crate) fn after_offer(self, template: &Template) -> Result<Self, Crash> {
-        if template.shelf.is_some() {
-            return Ok(self);
-        }
-        let Self { store, slot, .. } = self;
-        drop(store);
-        template.empty_in(slot, Stage::Live)
     }
 
     /// Give it its whole fuel again: what came before is not part of what comes next.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::report::Report;
 use super::wire;
-use crate::config::JobType;
+use crate::config::{JobType, ReportLoad};
 use crate::hostcalls::contract::Acceptance;
 use crate::job::verdict::{Class, Code};
 
@@ -47,6 +47,7 @@ pub(crate) const OUR_NODE: &str = "wasm-worker";
 pub(crate) struct Registration {
     pub(crate) agent_name: String,
     pub(crate) job_type: JobType,
+    pub(crate) report_load: ReportLoad,
     pub(crate) deployment: String,
     /// This process, so that a dispatcher knows it when it comes back.
     pub(crate) instance: String,
@@ -71,8 +72,11 @@ pub(crate) enum Input {
         job: String,
         end: Box<End>,
     },
-    /// How much of what the worker takes it has, 0 to 1.
-    Load(f32),
+    /// How much of what the worker takes it has, from 0, and full at 1; and the load itself, 0 to 1.
+    Load {
+        part: f32,
+        load: f32,
+    },
     Drain,
     /// The time of [`Session::wake_at`] has come.
     TimeUp,
@@ -158,6 +162,7 @@ pub(crate) struct Session {
     sent: i64,
     /// The ping that the server has not answered.
     receipt_due: Option<i64>,
+    part: f32,
     load: f32,
     /// Load and status as the server has them, and when it hears of them next.
     reported: (f32, bool),
@@ -177,6 +182,7 @@ impl Session {
             unconfirmed: VecDeque::new(),
             sent: 0,
             receipt_due: None,
+            part: 0.0,
             load: 0.0,
             reported: (0.0, false),
             report_due: now,
@@ -244,7 +250,8 @@ impl Session {
             Input::Disconnected => self.disconnected(),
             Input::Answered { job, answer } => self.answered(now, job, answer),
             Input::Ended { job, end } => self.ended(job, *end),
-            Input::Load(load) => {
+            Input::Load { part, load } => {
+                self.part = part;
                 self.load = load;
                 self.report(now)
             }
@@ -260,7 +267,7 @@ impl Session {
         self.link = Link::Registering { until: now + REGISTER_WITHIN };
         self.heard = now;
         self.ping_due = now + PING_EVERY;
-        let Registration { agent_name, job_type, deployment, instance } = self.registration.clone();
+        let Registration { agent_name, job_type, deployment, instance, .. } = self.registration.clone();
         vec![Output::Send(ToServer::Register(proto::RegisterWorkerRequest {
             r#type: wire::job_type(job_type),
             agent_name,
@@ -482,23 +489,31 @@ impl Session {
     /// Report load and status when they have changed enough, or it is time.
     fn report(&mut self, now: Instant) -> Vec<Output> {
         let (load, full) = self.reported;
-        let changed = full != self.is_full() || (self.load - load).abs() >= LOAD_STEP;
+        let changed = full != self.is_full() || (self.figure() - load).abs() >= LOAD_STEP;
         let due = changed || self.report_due <= now;
         if due && matches!(self.link, Link::Up { .. }) { vec![self.status(now)] } else { Vec::new() }
     }
 
     fn is_full(&self) -> bool {
-        self.draining || self.load >= 1.0
+        self.draining || self.part >= 1.0
+    }
+
+    /// The load as the server is told it.
+    fn figure(&self) -> f32 {
+        match self.registration.report_load {
+            // Ours is full at 1, the server's at its target.
+            ReportLoad::Scaled => self.part.clamp(0.0, 1.0) * SERVER_FULL,
+            ReportLoad::Raw => self.load,
+        }
     }
 
     fn status(&mut self, now: Instant) -> Output {
-        self.reported = (self.load, self.is_full());
+        self.reported = (self.figure(), self.is_full());
         self.report_due = now + STATUS_EVERY;
         let status = if self.is_full() { proto::WorkerStatus::WsFull } else { proto::WorkerStatus::WsAvailable };
         Output::Send(ToServer::UpdateWorker(proto::UpdateWorkerStatus {
             status: Some(status as i32),
-            // Ours is full at 1, the server's at its target.
-            load: self.load.clamp(0.0, 1.0) * SERVER_FULL,
+            load: self.figure(),
             job_count: u32::try_from(self.jobs.len()).unwrap_or(u32::MAX),
             draining: self.draining,
             ..Default::default()
@@ -561,6 +576,7 @@ mod tests {
         let registration = Registration {
             agent_name: "agent".into(),
             job_type: JobType::Room,
+            report_load: ReportLoad::Scaled,
             deployment: String::new(),
             instance: "i".into(),
         };
@@ -691,15 +707,29 @@ mod tests {
     fn the_load_stays_below_what_the_server_takes_for_full_until_it_is() {
         let now = Instant::now();
         let mut session = up(now);
-        let mut load = |share| match &session.advance(now, Input::Load(share))[..] {
-            [Output::Send(ToServer::UpdateWorker(status))] => Some((status.load, status.status.unwrap())),
-            [] => None,
-            other => panic!("{other:?}"),
-        };
+        let mut load = |part| told(&session.advance(now, Input::Load { part, load: 0.1 }));
         assert_eq!(load(0.01), None, "too little to tell");
         assert_eq!(load(0.5), Some((0.35, 0)));
         assert!(load(0.999).unwrap().0 < SERVER_FULL);
         assert_eq!(load(1.0), Some((SERVER_FULL, 1)));
+    }
+
+    /// Load and status.
+    fn told(outputs: &[Output]) -> Option<(f32, i32)> {
+        match outputs {
+            [Output::Send(ToServer::UpdateWorker(status))] => Some((status.load, status.status.unwrap())),
+            [] => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_raw_load_is_told_as_it_is() {
+        let now = Instant::now();
+        let mut session = up(now);
+        session.registration.report_load = ReportLoad::Raw;
+        assert_eq!(told(&session.advance(now, Input::Load { part: 0.8, load: 0.6 })), Some((0.6, 0)));
+        assert_eq!(told(&session.advance(now, Input::Load { part: 1.0, load: 0.75 })), Some((0.75, 1)));
     }
 
     #[derive(Clone, Debug)]

@@ -18,14 +18,15 @@ use tokio::time::{Instant, sleep_until};
 use super::Order;
 use super::health::{Health, State};
 use super::loading::{LoadError, Loading, Stamp};
-use super::room::{NoRoom, Permit, Room};
+use super::room::{Permit, Room};
 use super::roster::Roster;
 use crate::agent::{Accepted, Agent, JobHandle};
 use crate::config::{Config, DrainPolicy};
 use crate::events::{Event, Events};
 use crate::hostcalls::contract::JobInfo;
 use crate::hostcalls::control::StopBy;
-use crate::job::admission::{Offer, Refusal};
+use crate::job::admission::Offer;
+use crate::job::refusal::{Reason, Refusal};
 use crate::job::teardown::Closed;
 use crate::job::verdict::Code;
 use crate::livekit::link::{Link, News, Server};
@@ -488,8 +489,9 @@ impl Member {
                 false => Event::WorkerAvailable { agent, jobs, load },
             });
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a share for the server")]
-        self.session.advance(Instant::now(), Input::Load(fullness.part as f32))
+        #[expect(clippy::cast_possible_truncation, reason = "shares for the server")]
+        let load = Input::Load { part: fullness.part as f32, load: fullness.load as f32 };
+        self.session.advance(Instant::now(), load)
     }
 
     /// Ask the agent, once there is room, and tell this member.
@@ -505,8 +507,9 @@ impl Member {
             let outcome = match agent {
                 Some(agent) => ask(&agent, info, room.acquire(place, cost).await, &events).await,
                 None => {
-                    let detail = "the agent keeps failing, and gets no jobs for now".to_owned();
-                    Err(refuse(info, NoRoom { reason: Refusal::UNAVAILABLE, detail }, &events))
+                    let refusal =
+                        Refusal::new(Reason::Unavailable, "the agent keeps failing, and gets no jobs for now");
+                    Err(refuse(info, refusal, &events))
                 }
             };
             drop(sender.send(Report::Decided { job, outcome }).await);
@@ -541,24 +544,18 @@ impl Member {
     }
 
     fn withdrawn(&self, job: String, why: &str) {
-        self.events.publish(&Event::OfferRefused {
-            agent: self.name().clone(),
-            job,
-            reason: Refusal::WITHDRAWN,
-            detail: why.to_owned(),
-            terminate: false,
-        });
+        self.events.publish(&Refusal::new(Reason::Withdrawn, why).event(self.name().clone(), job));
     }
 }
 
 async fn ask(
     agent: &Agent,
     info: JobInfo,
-    permit: Result<Permit, NoRoom>,
+    permit: Result<Permit, Refusal>,
     events: &Arc<Events>,
 ) -> Result<Box<Held>, Refusal> {
     match permit {
-        Err(no_room) => Err(refuse(info, no_room, events)),
+        Err(refusal) => Err(refuse(info, refusal, events)),
         Ok(permit) => {
             let offer = Offer { info: info.clone(), participants: Vec::new(), script: Arc::default() };
             let accepted = agent.decide(offer, events).await?;
@@ -567,10 +564,8 @@ async fn ask(
     }
 }
 
-fn refuse(job: JobInfo, no_room: NoRoom, events: &Events) -> Refusal {
-    let NoRoom { reason, detail } = no_room;
-    let refusal = Refusal { reason, detail: detail.clone(), terminate: false, verdict: None };
-    events.publish(&Event::OfferRefused { agent: job.agent_name, job: job.id, reason, detail, terminate: false });
+fn refuse(job: JobInfo, refusal: Refusal, events: &Events) -> Refusal {
+    events.publish(&refusal.event(job.agent_name, job.id));
     refusal
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
-use crate::job::admission::Refusal;
+use crate::job::refusal::{Reason, Refusal};
 use crate::load::predict::{Admissions, AdmittedId, Cost};
 use crate::load::{Measurement, Sample, Threshold};
 
@@ -71,12 +71,6 @@ type Turn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireErro
 pub(crate) enum Place {
     Slot(OwnedSemaphorePermit),
     Waiting(Turn),
-}
-
-/// No room in time: the stable reason, and words.
-pub(crate) struct NoRoom {
-    pub(crate) reason: &'static str,
-    pub(crate) detail: String,
 }
 
 impl Room {
@@ -145,7 +139,7 @@ impl Room {
     }
 
     /// Wait for one's turn, and for the load to leave room for one more.
-    pub(crate) async fn acquire(self: &Arc<Self>, place: Place, cost: Cost) -> Result<Permit, NoRoom> {
+    pub(crate) async fn acquire(self: &Arc<Self>, place: Place, cost: Cost) -> Result<Permit, Refusal> {
         let deadline = Instant::now() + ROOM_WITHIN;
         let turn = async {
             match place {
@@ -155,7 +149,7 @@ impl Room {
         };
         let Ok(Ok(slot)) = timeout_at(deadline, turn).await else {
             let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
-            return Err(NoRoom { reason: Refusal::FULL, detail });
+            return Err(Refusal::new(Reason::Full, detail));
         };
         let mut samples = self.samples();
         loop {
@@ -163,7 +157,7 @@ impl Room {
                 Ok(admitted) => return Ok(Permit { room: self.clone(), admitted, took: None, _slot: slot }),
                 Err(detail) => {
                     if !matches!(timeout_at(deadline, samples.changed()).await, Ok(Ok(()))) {
-                        return Err(NoRoom { reason: Refusal::LOAD, detail });
+                        return Err(Refusal::new(Reason::Load, detail));
                     }
                 }
             }
@@ -225,7 +219,7 @@ mod tests {
         let first = room.acquire(room.line_up(), Cost::default()).await.ok().unwrap();
         assert_eq!((room.jobs(), room.fullness().part, room.fullness().scarce), (1, 1.0, "jobs"));
         let began = Instant::now();
-        assert_eq!(room.acquire(room.line_up(), Cost::default()).await.err().unwrap().reason, Refusal::FULL);
+        assert_eq!(room.acquire(room.line_up(), Cost::default()).await.err().unwrap().reason, Reason::Full);
         assert_eq!(began.elapsed(), ROOM_WITHIN);
         drop(first);
         assert!(room.acquire(room.line_up(), Cost::default()).await.is_ok());
@@ -257,11 +251,11 @@ mod tests {
         let first = room.acquire(room.line_up(), hog).await.ok().unwrap();
         assert!((room.fullness().load - 0.6).abs() < 1e-9 && room.fullness().part >= 1.0, "{:?}", room.fullness());
         let refused = room.acquire(room.line_up(), hog).await.err().unwrap();
-        assert_eq!(refused.reason, Refusal::LOAD);
+        assert_eq!(refused.reason, Reason::Load);
         assert!(refused.detail.contains("60 %"), "{}", refused.detail);
         // What it has done stays in the window for as long as it would be measured there.
         first.ended(hog);
-        assert_eq!(room.acquire(room.line_up(), hog).await.err().unwrap().reason, Refusal::LOAD);
+        assert_eq!(room.acquire(room.line_up(), hog).await.err().unwrap().reason, Reason::Load);
         tokio::time::advance(crate::load::predict::WINDOW).await;
         assert!(room.acquire(room.line_up(), hog).await.is_ok());
         // And what can be seen is not counted twice.
