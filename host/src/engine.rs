@@ -26,8 +26,8 @@ use turns::Turns;
 /// Length of an epoch, and so the precision with which running guests are looked at.
 pub const EPOCH: Duration = Duration::from_millis(10);
 
-/// Fuel after which a running guest is asked whether its turn is over: 25 to 350 µs' worth.
-pub(crate) const FUEL_SLICE: u64 = 200_000;
+/// Fuel after which a running guest is asked whether its turn is over: 10 to 150 µs' worth.
+pub(crate) const FUEL_SLICE: u64 = 100_000;
 
 /// A component built from one Rust, C, JavaScript or Python program has one memory.
 const MEMORIES_PER_SLOT: u32 = 1;

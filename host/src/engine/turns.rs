@@ -5,58 +5,69 @@
 //!
 //! Bounds: [`ALONE`] and [`SHARED`], each and one slice; a guest's own timers and its news are heard in between.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// While a core is idle: whoever else becomes ready runs there.
-const ALONE: Duration = Duration::from_millis(2);
-/// While every core has a guest: with 64 that loop on two cores, each has its turn after ten milliseconds or so.
-const SHARED: Duration = Duration::from_micros(100);
+pub(crate) const ALONE: Duration = Duration::from_millis(2);
+/// While there is a guest for every core, or more. A change of guests costs about a microsecond and a half.
+const SHARED: Duration = Duration::from_micros(50);
 
-/// The guests of one engine that run.
+/// The guests of one engine that want a core.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     cores: usize,
-    running: AtomicUsize,
+    wanting: AtomicUsize,
 }
 
 impl Turns {
     pub(super) fn new(cores: usize) -> Self {
-        Self { cores, running: AtomicUsize::new(0) }
-    }
-
-    /// A guest gets a core.
-    pub(crate) fn begin(&self) -> Turn<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Turn { turns: self, began: Instant::now() }
+        Self { cores, wanting: AtomicUsize::new(0) }
     }
 
     fn longest(&self) -> Duration {
-        if self.running.load(Ordering::Relaxed) < self.cores { ALONE } else { SHARED }
+        if self.wanting.load(Ordering::Relaxed) < self.cores { ALONE } else { SHARED }
     }
 }
 
-/// A guest has a core until this is dropped.
-pub(crate) struct Turn<'a> {
-    turns: &'a Turns,
-    began: Instant,
+/// Whether one guest wants a core: from its first turn until it waits or ends, whether it has one just now or not.
+pub(crate) struct Demand {
+    turns: Arc<Turns>,
+    wants: bool,
 }
 
-impl Turn<'_> {
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+impl Demand {
+    pub(crate) fn new(turns: Arc<Turns>) -> Self {
+        Self { turns, wants: false }
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.elapsed() >= self.turns.longest()
+    /// The guest has a core from now on.
+    pub(crate) fn begin(&mut self) -> Instant {
+        if !std::mem::replace(&mut self.wants, true) {
+            self.turns.wanting.fetch_add(1, Ordering::Relaxed);
+        }
+        Instant::now()
+    }
+
+    /// Whether a turn that began then is over.
+    pub(crate) fn is_over(&self, began: Instant) -> bool {
+        began.elapsed() >= self.turns.longest()
+    }
+
+    /// The guest wants no core for now.
+    pub(crate) fn rest(&mut self) {
+        if std::mem::take(&mut self.wants) {
+            self.turns.wanting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Demand {
     fn drop(&mut self) {
-        self.turns.running.fetch_sub(1, Ordering::Relaxed);
+        self.rest();
     }
 }
 
@@ -66,24 +77,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_long_while_a_core_is_idle() {
-        let turns = Turns::new(2);
-        let first = turns.begin();
+        let turns = Arc::new(Turns::new(2));
+        let (mut first, mut second) = (Demand::new(turns.clone()), Demand::new(turns.clone()));
+        let began = first.begin();
         tokio::time::advance(SHARED).await;
-        assert!(!first.is_over());
-        let second = turns.begin();
-        assert!(first.is_over(), "both cores are taken");
-        assert!(!second.is_over(), "its own turn has just begun");
+        assert!(!first.is_over(began));
+        let later = second.begin();
+        assert!(first.is_over(began), "there is one for each core");
+        assert!(!second.is_over(later), "its own turn has just begun");
+        second.rest();
+        second.rest();
+        assert!(!first.is_over(began));
+        second.begin();
         drop(second);
-        assert!(!first.is_over());
+        first.begin();
+        assert_eq!(turns.wanting.load(Ordering::Relaxed), 1);
         tokio::time::advance(ALONE).await;
-        assert!(first.is_over());
+        assert!(first.is_over(began));
     }
 
     #[tokio::test(start_paused = true)]
     async fn on_one_core_nobody_is_alone() {
-        let turns = Turns::new(1);
-        let only = turns.begin();
+        let mut only = Demand::new(Arc::new(Turns::new(1)));
+        let began = only.begin();
         tokio::time::advance(SHARED).await;
-        assert!(only.is_over());
+        assert!(only.is_over(began));
     }
 }

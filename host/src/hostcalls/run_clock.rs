@@ -30,15 +30,23 @@ impl RunClock {
     }
 
     pub(crate) fn poll_ends(&self, wall: Duration) {
-        let spent = thread_cpu_nanos().saturating_sub(self.poll_began.load(Ordering::Relaxed));
-        self.cpu.fetch_add(spent, Ordering::Relaxed);
+        self.cpu.fetch_add(self.spent(), Ordering::Relaxed);
         self.run.fetch_add(nanos(wall), Ordering::Relaxed);
+    }
+
+    /// CPU time of the present poll, in nanoseconds. Only within one.
+    fn spent(&self) -> u64 {
+        thread_cpu_nanos().saturating_sub(self.poll_began.load(Ordering::Relaxed))
     }
 
     /// CPU time so far, the present poll included. Only within a poll.
     fn cpu_now(&self) -> u64 {
-        let spent = thread_cpu_nanos().saturating_sub(self.poll_began.load(Ordering::Relaxed));
-        self.cpu.load(Ordering::Relaxed) + spent
+        self.cpu.load(Ordering::Relaxed) + self.spent()
+    }
+
+    /// CPU time of the present poll. Only within one.
+    pub(crate) fn poll_so_far(&self) -> Duration {
+        Duration::from_nanos(self.spent())
     }
 
     /// The guest begins to wait.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::config::Limits;
-use crate::engine::FUEL_SLICE;
+use crate::engine::{FUEL_SLICE, turns};
 use crate::hostcalls::HostState;
 use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::kill::{Kill, Warning};
@@ -56,8 +56,10 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
     if let Some(limit) = state.meter.limits().fuel {
         state.meter.watch(BudgetKind::Fuel, used, limit);
     }
-    // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long.
-    Ok(UpdateDeadline::Yield(1))
+    // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long. Others go on:
+    // whoever is suspended here has its next deadline set when it resumes, past the end of the epoch that a kill has brought.
+    let by_fuel = state.control.clock.poll_so_far() < turns::ALONE * 2;
+    Ok(if by_fuel { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(1) })
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::error::OutOfMemory;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
+use crate::engine::turns::Demand;
 use crate::hostcalls::control::Control;
 use crate::hostcalls::kill::Kill;
 use crate::hostcalls::log::clip;
@@ -59,7 +60,8 @@ pub(crate) async fn call<R>(
     // A guest could use up the budget that tokio gives a task with timers that are due, and then no timer round it would
     // ever be looked at. Epochs and slices of fuel bound its polls instead.
     let guest = tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind());
-    let metered = Metered { control: control.clone(), future: Box::pin(guest) };
+    let demand = Demand::new(control.turns.clone());
+    let metered = Metered { control: control.clone(), demand, future: Box::pin(guest) };
     match metered.await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(sort(&error).with_words(control.take_last_words())),
@@ -70,6 +72,7 @@ pub(crate) async fn call<R>(
 /// Charges each turn to the job's clock, and lets one be of several slices.
 struct Metered<F> {
     control: Arc<Control>,
+    demand: Demand,
     future: Pin<Box<F>>,
 }
 
@@ -77,17 +80,21 @@ impl<F: Future> Future for Metered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { control, future } = &mut *self;
-        let turn = control.turns.begin();
+        let Self { control, demand, future } = &mut *self;
+        let began = demand.begin();
         control.clock.poll_begins();
         let polled = loop {
             let polled = future.as_mut().poll(cx);
-            // Pending without a wait: the end of a slice.
-            if polled.is_ready() || control.clock.is_waiting() || turn.is_over() {
+            if polled.is_ready() || control.clock.is_waiting() {
+                demand.rest();
+                break polled;
+            }
+            // The end of a slice.
+            if demand.is_over(began) {
                 break polled;
             }
         };
-        control.clock.poll_ends(turn.elapsed());
+        control.clock.poll_ends(began.elapsed());
         polled
     }
 }

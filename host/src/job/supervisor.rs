@@ -1,8 +1,10 @@
 //! The shell round [`Life`]: runs the guest's calls, hears the news and the clock, and does what the life says.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -55,6 +57,12 @@ pub(crate) async fn supervise(admitted: Admitted, created: Instant, events: Arc<
     let kill_lag = supervisor.kill_lag;
     let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us, kill_lag };
     super::teardown::close(ended, &supervisor.events)
+}
+
+/// What happens to a job beside its guest.
+enum Other {
+    News,
+    Time,
 }
 
 struct Supervisor {
@@ -110,21 +118,38 @@ impl Supervisor {
         guest: impl Future<Output = Result<T, Crash>>,
         returned: impl FnOnce(T) -> Input,
     ) -> Option<()> {
-        let mut guest = std::pin::pin!(guest);
+        let mut guest = pin!(guest);
+        let mut had_its_turn = false;
         let result = loop {
             let control = self.control.clone();
             let wake = self.wake();
-            tokio::select! {
-                // A run that has finished beats a deadline that has passed; news beats the clock, because a kill or a
-                // stop that was asked for before the deadline came first.
-                biased;
-                result = &mut guest => break result,
-                () = control.news() => self.take_news(),
-                () = wake => self.feed(Input::TimeUp),
+            let mut other = pin!(async {
+                // A kill or a stop that was asked for before the deadline came first.
+                tokio::select! {
+                    biased;
+                    () = control.news() => Other::News,
+                    () = wake => Other::Time,
+                }
+            });
+            let happened = poll_fn(|cx| {
+                // A run that has finished beats a deadline that has passed.
+                if !std::mem::take(&mut had_its_turn)
+                    && let Poll::Ready(result) = guest.as_mut().poll(cx)
+                {
+                    return Poll::Ready(Ok(result));
+                }
+                other.as_mut().poll(cx).map(Err)
+            });
+            match happened.await {
+                Ok(result) => break result,
+                Err(Other::News) => self.take_news(),
+                Err(Other::Time) => self.feed(Input::TimeUp),
             }
             if self.verdict.is_some() {
                 return None;
             }
+            // With many that run, a second turn for each that is warned would hold up the next kill. One that is to die goes on.
+            had_its_turn = control.check_kill().is_ok();
         };
         // A warning that the guest caused on its last stretch comes before its end.
         self.take_news();
