@@ -314,7 +314,7 @@ fn time(time: Duration) -> String {
     match time.as_secs_f64() * 1_000.0 {
         milliseconds if milliseconds < 10.0 => format!("{milliseconds:.2} ms"),
         milliseconds if milliseconds < 1_000.0 => format!("{milliseconds:.0} ms"),
-        milliseconds => format!("{:.1} s", milliseconds / 1_000.0),
+        milliseconds => format!("{:.2} s", milliseconds / 1_000.0),
     }
 }
 

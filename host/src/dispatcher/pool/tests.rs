@@ -135,7 +135,7 @@ fn a_full_worker_gets_what_waits_when_its_load_falls() {
     pool.said(now, &w, Said::Status { load: 1.0, readiness: Readiness::Full });
     let job = pool.create(now, dispatch("d", now)).unwrap();
     assert!(offers(&pool.outputs()).is_empty());
-    assert_eq!(pool.waiting(now, &["d".into()])["d"].why, "all 1 workers of agent `a` are full");
+    assert_eq!(pool.waiting(now, &["d".into()])["d"].why, "the one worker of agent `a` is full");
     pool.said(now, &w, Said::Status { load: 0.2, readiness: Readiness::Available });
     assert_eq!(offers(&pool.outputs()), [(w, job.to_string())]);
 }

@@ -57,6 +57,7 @@ impl Pool {
         let (all, askable) = (workers.len(), workers.iter().filter(|worker| worker.may_be_asked(now.at)).count());
         match (all, full) {
             (0, _) => format!("no worker of agent `{agent}`{of} is there"),
+            (1, 1) => format!("the one worker of agent `{agent}`{of} is full"),
             (all, full) if all == full => format!("all {all} workers of agent `{agent}`{of} are full"),
             _ if entry.rounds > 0 || askable == 0 => {
                 format!("workers of agent `{agent}`{of} refused it, {full} of {all} are full")
