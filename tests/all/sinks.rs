@@ -180,9 +180,14 @@ fn a_dead_webhook_and_a_stuck_command_slow_no_job() {
 fn a_sink_that_comes_back_is_used_again() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
-        let (out, gate) = (dir.path().join("out"), dir.path().join("gate"));
+        let [out, gate, failed] = ["out", "gate", "failed"].map(|name| dir.path().join(name));
         // Until the gate is open the command ends at once.
-        let command = format!("test -e {} && cat >> {}", gate.display(), out.display());
+        let command = format!(
+            "test -e {} || {{ touch {}; exit 1; }}; cat >> {}",
+            gate.display(),
+            failed.display(),
+            out.display()
+        );
         let server = Server::bind().await;
         let agent = guest("minimal");
         let worker = behind(&server.url(), &[agent.to_str().unwrap()])
@@ -191,6 +196,7 @@ fn a_sink_that_comes_back_is_used_again() {
         let mut peer = server.registered().await;
         peer.begin("AJ_1").await;
         peer.report().await;
+        eventually("the command fails", || failed.exists().then_some(()));
         std::fs::write(&gate, "").unwrap();
         for job in 2..8 {
             tokio::time::sleep(Duration::from_millis(400)).await;
