@@ -138,7 +138,7 @@ pub struct Spent {
 /// The sums behind [`Spent`].
 #[derive(Default)]
 pub(crate) struct Spending {
-    fuel: AtomicU64,
+    pub(crate) fuel: AtomicU64,
     cpu_nanos: AtomicU64,
 }
 

@@ -75,6 +75,7 @@ impl Meter {
 
     /// Count from zero again: what came before was not the job's doing. What is in memory stays.
     pub(crate) fn reset(&mut self) {
+        self.spent = (0, 0);
         self.host_bytes = 0;
         self.peak_bytes = 0;
         self.warned.clear();
@@ -175,6 +176,8 @@ impl ResourceLimiter for Meter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::config::Config;
     use crate::hostcalls::control::News;
@@ -201,5 +204,18 @@ mod tests {
         assert_eq!(meter.used_bytes(), 700);
         assert_eq!(meter.peak_bytes(), 1_000);
         assert!(control.take_news().is_empty(), "the warning is given once");
+    }
+
+    #[tokio::test]
+    async fn what_was_spent_before_a_job_is_not_taken_off_its_own() {
+        let inbox = Mailbox::new(4, 500, tokio::runtime::Handle::current());
+        let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
+        let engine = Arc::new(Spending::default());
+        let mut meter = Meter::new(Arc::new(Config::default().limits), control, engine.clone());
+        meter.spend(100, Duration::ZERO);
+        meter.reset();
+        meter.spend(150, Duration::ZERO);
+        meter.spend(170, Duration::ZERO);
+        assert_eq!(engine.fuel.load(Ordering::Relaxed), 270);
     }
 }
