@@ -18,7 +18,7 @@ pub trait Agent: Default + 'static {
     }
 
     /// Take or refuse an offer, at once: the dispatcher waits for the answer. What it changes in `self` is there when the job
-    /// begins.
+    /// begins; there is no room yet to send anything to.
     fn decide(&mut self, offer: &JobInfo) -> Decision {
         let _ = offer;
         Decision::accept()

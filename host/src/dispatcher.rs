@@ -63,6 +63,8 @@ use twirp::{Code, TwirpError};
 
 /// Connections of workers.
 const WORKERS_MAX: usize = 10_000;
+/// Callers that hold a connection until something happens; the others are told at once, and ask again.
+const WAITS_MAX: usize = 512;
 /// For an answer of the owner, which waits for the disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// For the store to take what is left.
@@ -104,6 +106,7 @@ pub(crate) struct Door {
     keys: Arc<Keys>,
     changes: broadcast::Sender<Id>,
     places: Arc<Semaphore>,
+    waits: Semaphore,
     rates: HashMap<String, DefaultDirectRateLimiter>,
     queue_deadline: Duration,
     metadata_bytes_max: usize,
@@ -133,7 +136,6 @@ impl Dispatcher {
         if keys.is_development() && !address.ip().is_loopback() {
             return Err(DispatcherError::DevelopmentKey { address });
         }
-        connections::allow_many();
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;
@@ -148,6 +150,7 @@ impl Dispatcher {
             keys: keys.clone(),
             changes: changes.clone(),
             places: Arc::new(Semaphore::new(WORKERS_MAX)),
+            waits: Semaphore::new(WAITS_MAX),
             rates: rates(&keys, settings.rate),
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,

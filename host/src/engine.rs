@@ -214,7 +214,7 @@ impl Engine {
         self.0.wasmtime.increment_epoch();
     }
 
-    /// Whose turn it is.
+    /// How many guests want a core, which is what a turn's length hangs on.
     pub(crate) fn turns(&self) -> &Arc<Turns> {
         &self.0.turns
     }

@@ -136,8 +136,8 @@ impl HostState {
         }
     }
 
-    /// Make this instance the one of a job. What its prewarm and the offer left behind in the host is gone; what they left
-    /// in the guest's own memory stays.
+    /// Make this instance the one of a job. What its prewarm and the offer sent, set or asked for through the host is gone;
+    /// handles stay open, and what they left in the guest's own memory stays.
     pub(crate) fn assign(
         &mut self,
         info: contract::JobInfo,

@@ -17,7 +17,7 @@
 //! job         the life of a job, in order: admission, instance, limits, run, supervisor, teardown, verdict
 //! hostcalls   one file per interface a guest may import
 //! runtimes    guests on one, everything else on the other
-//! engine      sole maker of wasmtime's Config, Engine, Linker; the epoch ticker
+//! engine      sole maker of wasmtime's Config, Engine, Linker; the epoch ticker; how long a turn is
 //! events      one enum of everything published; the sinks
 //! metrics     every metric, one struct
 //! ```
@@ -38,6 +38,7 @@
 //! - *stop*: a request that a job may answer in its own time, within its grace; *kill*: its end by force.
 //! - *crash*: a call into the guest that did not return; *verdict*: how the job ended, as data.
 //! - *epoch*: 10 ms of the engine's clock; *fuel*: about one unit for each WebAssembly instruction.
+//! - *slice*: fuel after which a guest stops for a moment; *turn*: slices for which it keeps its core.
 //! - *prewarm*: what runs once before all jobs; *snapshot*: the memory it leaves.
 
 pub mod agent;

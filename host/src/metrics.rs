@@ -14,8 +14,9 @@ use crate::engine::Engine;
 use crate::events::{DispatcherEvent, Event, Events};
 use crate::load::Sample;
 
-/// From 10 µs, the quickest start of a job, to 10 s, the usual limit on a slow one.
-const START_SECONDS: [f64; 13] = [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1, 0.5, 2.5, 10.0];
+/// From 1 µs, the start of a job whose instance is there, to 10 s, the usual limit on a slow one.
+const START_SECONDS: [f64; 16] =
+    [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1, 0.5, 2.5, 10.0];
 /// From 1 ms to 4 h.
 const RUN_SECONDS: [f64; 14] =
     [1e-3, 1e-2, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0];

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Enough for timers and files beside spinning guests.
 const CONTROL_THREADS: usize = 2;
-/// Guests that were woken by a timer wait for at most this many slices of others.
+/// Guests that were woken by a timer wait for at most this many turns of others.
 const GLOBAL_QUEUE_INTERVAL: u32 = 4;
 /// Guests are stopped by then; what is left is dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

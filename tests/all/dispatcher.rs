@@ -1,5 +1,7 @@
 //! The embedded dispatcher: its API, its queue, and what becomes of jobs whose worker or dispatcher is no more.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -377,4 +379,41 @@ fn workers_are_heard_in_json_too_and_those_that_talk_nonsense_are_cut_off() {
             assert!(began.elapsed() < Duration::from_secs(2), "{bad:?}");
         }
     });
+}
+
+#[test]
+fn of_many_callers_that_wait_some_are_told_at_once_and_workers_still_come() {
+    let dispatcher = Dispatcher::start(&[]);
+    let id = dispatcher.dispatch("r", "brief", "");
+    let head = format!(
+        "GET /jobs/{id}?after=pending&wait_ms=60000 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n",
+        everything("")
+    );
+    // Eight more than may wait.
+    let connect = |_| {
+        let mut stream = TcpStream::connect(dispatcher.url.trim_start_matches("ws://")).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let callers: Vec<TcpStream> = (0..520).map(connect).collect();
+    let answered = |stream: &TcpStream| stream.peek(&mut [0]).is_ok();
+    eventually("eight are told at once", || (callers.iter().filter(|call| answered(call)).count() == 8).then_some(()));
+    let (told, waiting): (Vec<_>, Vec<_>) = callers.into_iter().partition(answered);
+    for mut stream in told {
+        let mut text = String::new();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200") && text.to_lowercase().contains("connection: close"), "{text}");
+        assert!(text.contains(r#""state":"pending""#), "{text}");
+    }
+    let _worker = dispatcher.worker(&["brief"], &[]);
+    for mut stream in waiting {
+        let mut some = [0; 12];
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.read_exact(&mut some).unwrap();
+        assert_eq!(&some, b"HTTP/1.1 200");
+    }
 }

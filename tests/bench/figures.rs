@@ -29,10 +29,22 @@ const RATE_FOR: Duration = Duration::from_secs(3);
 const KILLS: usize = 200;
 const ROUNDS: usize = 21;
 
+/// For a row of waiting jobs: the agent and how many.
+const WAITING: &str = "--waiting";
+const BY_HAND: &str = "by hand";
+const WITH_THE_SDK: &str = "with the SDK";
+
 const SPIN: &str = r#"(func (export "entrypoint") (result i32) (loop $more (br $more)) unreachable)"#;
 const WAIT: &str = include_str!("../guests/core/inbox_wait.wat");
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, agent, at_once] = &arguments[..]
+        && flag == WAITING
+    {
+        let component = if agent == BY_HAND { core_guest::component(WAIT) } else { guest("block") };
+        return waiting(agent, &component, at_once.parse().unwrap());
+    }
     // `cargo test --benches` only wants to know that it starts.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
@@ -309,13 +321,15 @@ fn mappings() -> u64 {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().count() as u64
 }
 
+/// Each row in a process of its own: memory that one has given back would be there for the next.
 fn waiting_jobs() {
     println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
     println!("{:<16} {:>8} {:>12} {:>10} {:>9} {:>8}", "agent", "jobs", "resident", "a job", "mappings", "a job");
-    let agents = [("by hand", core_guest::component(WAIT)), ("with the SDK", guest("block"))];
-    for (name, component) in agents {
-        for at_once in [1_000, 4_000, 8_000] {
-            waiting(name, &component, at_once);
+    for agent in [BY_HAND, WITH_THE_SDK] {
+        for at_once in ["1000", "4000", "8000"] {
+            let program = std::env::current_exe().unwrap();
+            let row = std::process::Command::new(program).args([WAITING, agent, at_once]).status().unwrap();
+            assert!(row.success(), "{agent}, {at_once} jobs");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `wasm-worker dispatch`: have an agent run a job, and wait for its verdict if wanted.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use clap::Args;
 use livekit_protocol as proto;
 use livekit_token::VideoGrants;
+use tokio::time::Instant;
 
 use super::client::{Client, ClientFlags};
 use super::job::{Job, exit_of, text};
@@ -15,6 +17,8 @@ use crate::local::make_token;
 
 /// Of one request: why a dispatch waits changes without a change of its state.
 const WAIT_MS: u64 = 5_000;
+/// Between two requests that told nothing new.
+const AGAIN: Duration = Duration::from_secs(1);
 const ROOM_CHARS: usize = 8;
 
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
@@ -85,12 +89,18 @@ pub(crate) fn run(args: DispatchArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+#[expect(clippy::disallowed_methods, reason = "nobody else waits for this thread")]
 fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
     let mut state = String::new();
     let mut said = String::new();
     loop {
+        let asked = Instant::now();
         let page = client.page(&format!("/jobs/{dispatch}?after={state}&wait_ms={WAIT_MS}"))?;
         let job = Job::read(&page)?;
+        // A dispatcher with too many that wait answers at once.
+        if job.state == state {
+            std::thread::sleep(AGAIN.saturating_sub(asked.elapsed()));
+        }
         if job.state == "ended" {
             let exit = exit_of(&job);
             print(&if json { page.to_string() } else { text(&job) })?;

@@ -323,7 +323,7 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::LiveKit),
-    setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled`, which is 0.7 when the worker takes no more, what LiveKit's server takes for full, or `raw`", |c, v| {
+    setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled`, which is 0.7 when the worker takes no more, what LiveKit's server takes for full, or `raw`, by which it may take for full a worker that is not", |c, v| {
         c.livekit.report_load = match v {
             "scaled" => ReportLoad::Scaled,
             "raw" => ReportLoad::Raw,

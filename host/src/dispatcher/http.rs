@@ -13,7 +13,7 @@
 //! Everything but `/` and `/metrics` needs a token of a key that is known.
 //!
 //! Bounds: [`BODY_BYTES_MAX`] a request, as with LiveKit's server, and [`BODY_WITHIN`] for it; [`super::WORKERS_MAX`] workers;
-//! those of [`connections`](crate::connections).
+//! [`super::WAITS_MAX`] that wait for news; those of [`connections`](crate::connections).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,7 +137,7 @@ async fn twirp(State(door): Shown, Path((service, method)): Path<(String, String
     let (head, body) = request.into_parts();
     let Ok(body) = timeout(BODY_WITHIN, to_bytes(body, BODY_BYTES_MAX)).await else {
         let why = format!("the request did not come within {BODY_WITHIN:?}");
-        return TwirpError::new(Code::Malformed, why).into_response();
+        return TwirpError::new(Code::DeadlineExceeded, why).into_response();
     };
     match body {
         Ok(body) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -67,11 +68,15 @@ pub(super) async fn job(
     headers: HeaderMap,
     Path(id): Path<String>,
     Query(wait): Query<Wait>,
-) -> Result<Json<Value>, Response> {
+) -> Result<Response, Response> {
     may_read(&door, &headers).map_err(IntoResponse::into_response)?;
+    let wait_ms = wait.wait_ms.unwrap_or(0);
+    let place = if wait_ms > 0 { door.waits.try_acquire().ok() } else { None };
+    let turned_away = wait_ms > 0 && place.is_none();
     // From before it is looked at, so that no change is missed.
     let mut changes = door.changes.subscribe();
-    let until = Instant::now() + Duration::from_millis(wait.wait_ms.unwrap_or(0)).min(WAIT_MAX);
+    let patience = if turned_away { Duration::ZERO } else { Duration::from_millis(wait_ms).min(WAIT_MAX) };
+    let until = Instant::now() + patience;
     loop {
         let row = door.reader.dispatch(id.clone()).await.map_err(failed)?;
         let row = row.ok_or_else(|| unknown(&id))?;
@@ -83,7 +88,9 @@ pub(super) async fn job(
             if let Some(job) = job.as_object_mut() {
                 job.insert("attempts".into(), json!(attempts));
             }
-            return Ok(Json(job));
+            // The connection is wanted for others.
+            let close = turned_away.then_some([(CONNECTION, "close")]);
+            return Ok((close, Json(job)).into_response());
         }
         loop {
             match timeout_at(until, changes.recv()).await {

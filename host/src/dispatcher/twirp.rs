@@ -56,6 +56,7 @@ impl Content {
 pub(crate) enum Code {
     InvalidArgument,
     Malformed,
+    DeadlineExceeded,
     NotFound,
     BadRoute,
     Unauthenticated,
@@ -70,6 +71,7 @@ impl Code {
         match self {
             Self::InvalidArgument => "invalid_argument",
             Self::Malformed => "malformed",
+            Self::DeadlineExceeded => "deadline_exceeded",
             Self::NotFound => "not_found",
             Self::BadRoute => "bad_route",
             Self::Unauthenticated => "unauthenticated",
@@ -83,6 +85,7 @@ impl Code {
     const fn status(self) -> StatusCode {
         match self {
             Self::InvalidArgument | Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
             Self::NotFound | Self::BadRoute => StatusCode::NOT_FOUND,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,

@@ -3,7 +3,8 @@
 //! A guest stops after each slice of fuel. To hand it back to its runtime there wakes a thread that has nothing to do, to look
 //! for work that is not there: a loop alone on two cores took 2.4 s for 2.0 s of its work. So its slices are strung together.
 //!
-//! Bounds: [`ALONE`] and [`SHARED`], each and one slice; a guest's own timers and its news are heard in between.
+//! Bounds: [`ALONE`] and [`SHARED`], each and one slice; a guest that uses time and no fuel, in large host calls, is stopped at the
+//! end of an epoch once it has had more than [`Turns::by_fuel`]. Its own timers and its news are heard between two turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +13,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// While a core is idle: whoever else becomes ready runs there.
-pub(crate) const ALONE: Duration = Duration::from_millis(2);
+const ALONE: Duration = Duration::from_millis(2);
 /// While there is a guest for every core, or more. A change of guests costs about a microsecond and a half.
 const SHARED: Duration = Duration::from_micros(50);
+/// What the last slice of a turn may take, with room to spare.
+const SLICE_MOST: Duration = Duration::from_micros(500);
 
 /// The guests of one engine that want a core.
 #[derive(Debug, Default)]
@@ -26,6 +29,11 @@ pub(crate) struct Turns {
 impl Turns {
     pub(super) fn new(cores: usize) -> Self {
         Self { cores, wanting: AtomicUsize::new(0) }
+    }
+
+    /// A turn that has taken longer than this was not ended by fuel.
+    pub(crate) fn by_fuel(&self) -> Duration {
+        self.longest() + SLICE_MOST
     }
 
     fn longest(&self) -> Duration {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::config::Limits;
-use crate::engine::{FUEL_SLICE, turns};
+use crate::engine::FUEL_SLICE;
 use crate::hostcalls::HostState;
 use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::hostcalls::kill::{Kill, Warning};
@@ -26,7 +26,7 @@ pub(crate) fn arm(store: &mut Store<HostState>) -> wasmtime::Result<()> {
     refuel(store)
 }
 
-/// Give a store its whole fuel budget, and have it let others run after each slice.
+/// Give a store its whole fuel budget, and have it stop after each slice, where its turn may end.
 pub(crate) fn refuel(store: &mut Store<HostState>) -> wasmtime::Result<()> {
     let fuel = store.data().meter.limits().fuel.unwrap_or(u64::MAX);
     store.set_fuel(fuel)?;
@@ -58,7 +58,7 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
     }
     // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long. Others go on:
     // whoever is suspended here has its next deadline set when it resumes, past the end of the epoch that a kill has brought.
-    let by_fuel = state.control.clock.poll_so_far() < turns::ALONE * 2;
+    let by_fuel = state.control.clock.poll_so_far() < state.control.turns.by_fuel();
     Ok(if by_fuel { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(1) })
 }
 

@@ -46,9 +46,13 @@ impl Reason {
         match self {
             Self::Rejected => "the agent's `decide` did not want it",
             Self::DecideFailed => "the agent's `decide` trapped, or took too long",
-            Self::Withdrawn => "it was accepted, and the server did not assign it in time",
+            Self::Withdrawn => {
+                "it was accepted too late, or not assigned: in time, or before the connection or the worker ended"
+            }
             Self::Load => "the load would have passed `load-threshold`",
-            Self::Full => "there were as many jobs as `max-jobs` allows, and none ended in time",
+            Self::Full => {
+                "there were as many jobs as `max-jobs` allows, or as instances there may be, and none ended in time"
+            }
             Self::Unavailable => "the agent keeps crashing, and gets no jobs for now",
         }
     }
@@ -58,11 +62,11 @@ impl Reason {
         match self {
             Self::Rejected => "see the agent's `decide`; the detail is what it says",
             Self::DecideFailed => "read the detail: it is a verdict of its own; decide in less than a second",
-            Self::Withdrawn => {
-                "nothing, if another worker was faster or the caller gave up; else see the server's log for the job"
-            }
+            Self::Withdrawn => "read the detail; decide sooner, or see the server's log for the job",
             Self::Load => "start another worker, or raise --load-threshold; --load-log 5s shows what there is least of",
-            Self::Full => "start another worker, or raise --max-jobs",
+            Self::Full => {
+                "start another worker, or raise --max-jobs; an agent of several memories takes as many instances as one"
+            }
             Self::Unavailable => {
                 "see how its last jobs ended (`wasm-worker events`), and load it again: change its file, or send SIGHUP"
             }

@@ -164,7 +164,7 @@ pub(crate) struct Session {
     receipt_due: Option<i64>,
     part: f32,
     load: f32,
-    /// Load and status as the server has them, and when it hears of them next.
+    /// Part and status as the server has them, and when it hears of them next.
     reported: (f32, bool),
     report_due: Instant,
     heard: Instant,
@@ -488,8 +488,8 @@ impl Session {
 
     /// Report load and status when they have changed enough, or it is time.
     fn report(&mut self, now: Instant) -> Vec<Output> {
-        let (load, full) = self.reported;
-        let changed = full != self.is_full() || (self.figure() - load).abs() >= LOAD_STEP;
+        let (part, full) = self.reported;
+        let changed = full != self.is_full() || (self.part - part).abs() >= LOAD_STEP;
         let due = changed || self.report_due <= now;
         if due && matches!(self.link, Link::Up { .. }) { vec![self.status(now)] } else { Vec::new() }
     }
@@ -508,7 +508,7 @@ impl Session {
     }
 
     fn status(&mut self, now: Instant) -> Output {
-        self.reported = (self.figure(), self.is_full());
+        self.reported = (self.part, self.is_full());
         self.report_due = now + STATUS_EVERY;
         let status = if self.is_full() { proto::WorkerStatus::WsFull } else { proto::WorkerStatus::WsAvailable };
         Output::Send(ToServer::UpdateWorker(proto::UpdateWorkerStatus {

@@ -65,12 +65,12 @@ impl Permit {
     }
 }
 
-type Turn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+type Line = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 /// A slot, or a place in the line for one.
 pub(crate) enum Place {
     Slot(OwnedSemaphorePermit),
-    Waiting(Turn),
+    Waiting(Line),
 }
 
 impl Room {
@@ -130,7 +130,7 @@ impl Room {
         if let Ok(slot) = self.slots.clone().try_acquire_owned() {
             return Place::Slot(slot);
         }
-        let mut waiting: Turn = Box::pin(self.slots.clone().acquire_owned());
+        let mut waiting: Line = Box::pin(self.slots.clone().acquire_owned());
         // The first look takes the place.
         match (&mut waiting).now_or_never() {
             Some(Ok(slot)) => Place::Slot(slot),
@@ -138,16 +138,16 @@ impl Room {
         }
     }
 
-    /// Wait for one's turn, and for the load to leave room for one more.
+    /// Wait for a slot, and for the load to leave room for one more.
     pub(crate) async fn acquire(self: &Arc<Self>, place: Place, cost: Cost) -> Result<Permit, Refusal> {
         let deadline = Instant::now() + ROOM_WITHIN;
-        let turn = async {
+        let slot = async {
             match place {
                 Place::Slot(slot) => Ok(slot),
                 Place::Waiting(waiting) => waiting.await,
             }
         };
-        let Ok(Ok(slot)) = timeout_at(deadline, turn).await else {
+        let Ok(Ok(slot)) = timeout_at(deadline, slot).await else {
             let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
             return Err(Refusal::new(Reason::Full, detail));
         };

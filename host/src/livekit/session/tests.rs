@@ -141,6 +141,7 @@ fn the_load_stays_below_what_the_server_takes_for_full_until_it_is() {
     let mut session = up(now);
     let mut load = |part| told(&session.advance(now, Input::Load { part, load: 0.1 }));
     assert_eq!(load(0.01), None, "too little to tell");
+    assert!(load(0.06).is_some());
     assert_eq!(load(0.5), Some((0.35, 0)));
     assert!(load(0.999).unwrap().0 < SERVER_FULL);
     assert_eq!(load(1.0), Some((SERVER_FULL, 1)));
