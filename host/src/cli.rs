@@ -94,7 +94,7 @@ enum Verb {
     /// Compile a component from standard input; the program runs this itself
     #[command(hide = true)]
     Compile(compile::CompileArgs),
-    /// Say what an end code means and what to do about it
+    /// Say what an end code, or the reason of a refusal, means and what to do about it
     Explain(explain::ExplainArgs),
 }
 
