@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::bindings::Guest;
 use crate::types::{Decision, JobInfo};
-use crate::{Agent, Either, Error, JobContext, executor, logging, select, time};
+use crate::{Agent, Either, Error, JobContext, executor, logging, select, stack, time};
 
 /// Share of the shutdown grace that the entrypoint has, in percent; the rest is for the shutdown callbacks.
 const PATIENCE_PERCENT: u32 = 75;
@@ -28,6 +28,7 @@ impl<A: Agent> Guest for Exported<A> {
         let mut agent = A::default();
         agent.prewarm().map_err(with_sources)?;
         AGENT.set(Some(Box::new(agent)));
+        stack::mark();
         Ok(())
     }
 

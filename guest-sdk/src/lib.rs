@@ -49,6 +49,7 @@ mod inbox;
 mod logging;
 pub mod random;
 mod session;
+mod stack;
 pub mod time;
 mod usage;
 

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::events::{Event, Events};
 use crate::hostcalls::contract::Acceptance;
 use crate::hostcalls::control::{Control, StopBy};
@@ -71,6 +71,8 @@ pub struct Facts {
     pub compiled_bytes: usize,
     /// Linear memory that each job starts with, in bytes.
     pub memory_start_bytes: u64,
+    /// Memory mappings of the process that each job takes, at most; the kernel bounds how many there are.
+    pub memory_mappings: u32,
     /// How jobs get prewarmed state.
     pub prewarm: PrewarmKind,
     /// Why it is not a snapshot.
@@ -138,6 +140,14 @@ pub enum AgentError {
         /// As a job's would be.
         verdict: Box<Verdict>,
     },
+    /// The kernel does not let one process have as many of its instances as the worker was asked for.
+    #[error("agent `{agent}` takes too many memory mappings")]
+    Mappings {
+        /// Its name.
+        agent: String,
+        /// How many there are.
+        source: EngineError,
+    },
     /// A failure of ours.
     #[error("agent `{agent}` could not be loaded: {why}")]
     Host {
@@ -167,6 +177,7 @@ impl AgentError {
                 Some("raise --compile-timeout or --compile-memory, if the agent is one that you trust".into())
             }
             Self::Init { verdict, .. } => Some(verdict.code.advice().into()),
+            Self::Mappings { source, .. } => source.hint(),
             Self::Invalid { .. } | Self::TooManyMemories { .. } | Self::Host { .. } => None,
         }
     }

@@ -182,6 +182,7 @@ impl From<AgentError> for Failure {
         let exit = match &error {
             AgentError::Init { verdict, .. } => verdict.code.class().into(),
             AgentError::Host { .. } => Exit::Host,
+            AgentError::Mappings { .. } => Exit::Usage,
             _ => Exit::Agent,
         };
         Self { exit, error: error.into(), hint }

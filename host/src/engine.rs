@@ -44,9 +44,13 @@ const CORE_INSTANCES_MAX: u32 = 64;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Host frames on a guest's stack: host calls are polled there.
 const HOST_STACK_BYTES: usize = 512 << 10;
-/// Of a stack: itself and its guard. Of a memory: what lies before the snapshot's pages, these, what lies after them, and the
-/// reserved rest. Counted in `/proc/PID/maps` with 1,000 to 8,000 waiting jobs.
-const MAPPINGS_PER_SLOT: u32 = 6;
+/// Of a stack: itself and its guard. Of a memory: what there is, and the reserved rest. Counted in `/proc/PID/maps` with 1,000 to
+/// 12,000 waiting jobs.
+pub(crate) const MAPPINGS_LEAST: u32 = 4;
+/// And of a memory what lies before the snapshot's pages and what lies after them.
+pub(crate) const MAPPINGS_MOST: u32 = MAPPINGS_LEAST + 2;
+/// Where pages are larger, what begins here begins in the first of them too.
+const PAGE_BYTES_LEAST: usize = 4 << 10;
 /// Of everything else: threads, libraries, compiled agents.
 const MAPPINGS_BESIDE_SLOTS: u32 = 1_000;
 /// Virtual addresses are reserved for every slot, 6 GiB each of 128 TiB.
@@ -171,7 +175,7 @@ impl Engine {
         if settings.slots > SLOTS_MAX {
             return Err(EngineError::TooManySlots { asked: settings.slots });
         }
-        check_mappings(settings.slots, mappings_limit())?;
+        check_mappings(settings.slots, MAPPINGS_LEAST, mappings_limit())?;
         let wasmtime = make_wasmtime(settings).map_err(EngineError::Wasmtime)?;
         let ticker = Ticker::start(&wasmtime).map_err(EngineError::Ticker)?;
         Ok(Self(Arc::new(Shared {
@@ -259,15 +263,34 @@ impl Engine {
         Some(slots.max(1)).filter(|slots| *slots <= self.0.slots_total)
     }
 
+    /// Refuse an agent whose instances would run out of mappings before the pool is full.
+    pub(crate) fn check_mappings(&self, of_an_instance: u32) -> Result<(), EngineError> {
+        check_mappings(self.0.slots_total, of_an_instance, mappings_limit())
+    }
+
     /// Wait for room in the pool. The permit is given back by dropping it, after the store.
     pub(crate) async fn acquire_slot(&self, slots: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.0.slots.clone().acquire_many_owned(slots).await
     }
 }
 
+/// Memory mappings of one instance whose memory is this one, which is not mapped from a snapshot before its first byte that is not
+/// zero.
+pub(crate) fn mappings_of(memory: &[u8]) -> u32 {
+    match memory.iter().position(|byte| *byte != 0) {
+        None => MAPPINGS_LEAST,
+        Some(first) if first < PAGE_BYTES_LEAST => MAPPINGS_LEAST + 1,
+        Some(_) => MAPPINGS_MOST,
+    }
+}
+
 /// Instances that one process has memory mappings for.
-pub(crate) fn instances_that_fit() -> u32 {
-    (mappings_limit().saturating_sub(MAPPINGS_BESIDE_SLOTS) / MAPPINGS_PER_SLOT).min(SLOTS_MAX)
+pub(crate) fn instances_that_fit(mappings_each: u32) -> u32 {
+    fit_within(mappings_limit(), mappings_each).min(SLOTS_MAX)
+}
+
+fn fit_within(limit: u32, mappings_each: u32) -> u32 {
+    limit.saturating_sub(MAPPINGS_BESIDE_SLOTS) / mappings_each
 }
 
 /// The kernel's limit on the mappings of one process; none where it cannot be read.
@@ -277,13 +300,12 @@ fn mappings_limit() -> u32 {
 }
 
 /// Refuse what would fail in the middle of some job.
-fn check_mappings(asked: u32, limit: u32) -> Result<(), EngineError> {
-    let needed = asked.saturating_mul(MAPPINGS_PER_SLOT).saturating_add(MAPPINGS_BESIDE_SLOTS);
+fn check_mappings(asked: u32, mappings_each: u32, limit: u32) -> Result<(), EngineError> {
+    let needed = asked.saturating_mul(mappings_each).saturating_add(MAPPINGS_BESIDE_SLOTS);
     if needed <= limit {
         return Ok(());
     }
-    let fit = limit.saturating_sub(MAPPINGS_BESIDE_SLOTS) / MAPPINGS_PER_SLOT;
-    Err(EngineError::TooManyMappings { asked, needed, limit, fit })
+    Err(EngineError::TooManyMappings { asked, needed, limit, fit: fit_within(limit, mappings_each) })
 }
 
 /// An engine whose machine code [`Engine::new`] with the same sizes takes.
@@ -356,11 +378,22 @@ mod tests {
 
     #[test]
     fn no_more_slots_than_the_kernel_has_mappings_for() {
-        assert!(check_mappings(10_755, 65_530).is_ok());
-        let refused = check_mappings(10_756, 65_530).unwrap_err();
+        assert!(check_mappings(10_755, 6, 65_530).is_ok());
+        let refused = check_mappings(10_756, 6, 65_530).unwrap_err();
         assert!(matches!(refused, EngineError::TooManyMappings { needed: 65_536, fit: 10_755, .. }), "{refused}");
         assert!(refused.hint().unwrap().contains("vm.max_map_count=65536"));
-        assert!(check_mappings(1, 500).is_err());
-        assert!(check_mappings(SLOTS_MAX, u32::MAX).is_ok());
+        assert!(check_mappings(12_906, 5, 65_530).is_ok());
+        assert!(check_mappings(1, 4, 500).is_err());
+        assert!(check_mappings(SLOTS_MAX, 6, u32::MAX).is_ok());
+    }
+
+    #[test]
+    fn a_snapshot_that_begins_with_its_memory_has_nothing_before_it() {
+        let mut memory = vec![0; 1 << 16];
+        assert_eq!(mappings_of(&memory), 4);
+        memory[40_000] = 1;
+        assert_eq!(mappings_of(&memory), 6);
+        memory[16] = 1;
+        assert_eq!(mappings_of(&memory), 5);
     }
 }

@@ -172,4 +172,9 @@ fn more_jobs_than_the_kernel_has_mappings_for_are_refused_before_any_runs() {
     let told = format!("and the kernel gives a process {limit}; at most ");
     done.fails_with(2, &["instances at once take about", &told, "hint: `sysctl -w vm.max_map_count="]);
     assert_eq!(done.stdout, "");
+    // As many instances fit as take the least; of this one, whose memory is not from a snapshot, each takes more.
+    let some = (limit / 5).to_string();
+    let done = run_guest("prewarm_print", ["--count", &some, "--concurrency", &some]).done();
+    done.fails_with(2, &["agent `prewarm-print` takes too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
+    assert_eq!(done.stdout, "");
 }

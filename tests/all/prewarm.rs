@@ -20,6 +20,8 @@ fn a_prewarm_that_keeps_no_handle_is_snapshotted() {
     assert_eq!(report["prewarm"], "snapshot");
     assert_eq!(report["prewarm_why"], Value::Null);
     assert!(report["prewarm_fuel"].as_u64().unwrap() > 0);
+    // Its stack, the guard, the snapshot, what comes after it, and the reserved rest: nothing before the snapshot.
+    assert_eq!(report["memory_mappings"], 5);
 }
 
 #[test]
@@ -27,6 +29,7 @@ fn a_prewarm_that_prints_falls_back_to_the_pool_and_both_prints_arrive() {
     let report = inspect("prewarm_print", &[]);
     assert_eq!(report["prewarm"], "pool");
     assert!(report["prewarm_why"].as_str().unwrap().contains("`wasi:cli/stdout`"), "{report}");
+    assert_eq!(report["memory_mappings"], 6);
 
     let done = run_guest("prewarm_print", ["--count", "3"]).env("WASM_WORKER_LOG_LEVEL", "info").done();
     assert_eq!(done.exit, 0, "{}", done.stderr);

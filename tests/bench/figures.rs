@@ -326,7 +326,7 @@ fn waiting_jobs() {
     println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
     println!("{:<16} {:>8} {:>12} {:>10} {:>9} {:>8}", "agent", "jobs", "resident", "a job", "mappings", "a job");
     for agent in [BY_HAND, WITH_THE_SDK] {
-        for at_once in ["1000", "4000", "8000"] {
+        for at_once in ["1000", "4000", "8000", "12000"] {
             let program = std::env::current_exe().unwrap();
             let row = std::process::Command::new(program).args([WAITING, agent, at_once]).status().unwrap();
             assert!(row.success(), "{agent}, {at_once} jobs");

@@ -11,7 +11,7 @@ use super::prewarm;
 use super::source::Source;
 use super::{Agent, AgentError, Facts, PrewarmKind};
 use crate::config::{Config, PrewarmMode};
-use crate::engine::Engine;
+use crate::engine::{Engine, MAPPINGS_MOST};
 use crate::hostcalls::bindings::AgentPre;
 use crate::hostcalls::{self, Stage, WASI_ALLOWED};
 use crate::job::admission::{init_within, verdict_outside_a_job};
@@ -68,6 +68,7 @@ impl Loader<'_> {
             snapshot_bytes: 0,
             compiled_bytes: 0,
             memory_start_bytes: 0,
+            memory_mappings: MAPPINGS_MOST,
             prewarm: PrewarmKind::Pool,
             prewarm_why: None,
             prewarm_fuel: 0,
@@ -83,6 +84,7 @@ impl Loader<'_> {
                     facts.snapshot_bytes = snapshot.bytes.len();
                     facts.prewarm_fuel = snapshot.cost.fuel;
                     facts.prewarm_cpu_us = snapshot.cost.cpu_us;
+                    facts.memory_mappings = snapshot.mappings;
                     let component = self.compile(Arc::new(snapshot.bytes)).await?;
                     return Ok(self.describe(component, facts, keep));
                 }
@@ -117,6 +119,8 @@ impl Loader<'_> {
     /// Make the template, and one instance to prove that it works.
     async fn assemble(&self, ready: Ready) -> Result<Agent, AgentError> {
         let Ready { component, mut facts, .. } = ready;
+        let fits = self.engine.check_mappings(facts.memory_mappings);
+        fits.map_err(|source| AgentError::Mappings { agent: self.name.into(), source })?;
         let shelf = match facts.prewarm {
             PrewarmKind::Snapshot => None,
             PrewarmKind::Pool => Some(Shelf::new(self.config.idle)),

@@ -16,6 +16,7 @@ use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::AgentError;
 use super::load::{Loader, chain};
+use crate::engine::{MAPPINGS_LEAST, mappings_of};
 use crate::hostcalls::{HostState, Stage};
 use crate::job::admission::{init_within, verdict_outside_a_job};
 use crate::job::instance::{Instance, Template};
@@ -26,6 +27,8 @@ use crate::job::usage::PrewarmCost;
 pub(super) struct Snapshot {
     pub(super) bytes: Vec<u8>,
     pub(super) cost: PrewarmCost,
+    /// Memory mappings that each instance of it takes.
+    pub(super) mappings: u32,
 }
 
 pub(super) enum Outcome {
@@ -110,12 +113,13 @@ async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outc
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
         return Outcome::not_now(chain(&error));
     }
-    let mut reader = Reader { store: &mut instance.store, component, failed: None };
+    let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_LEAST, failed: None };
     let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
-    match (reader.failed.take(), taken) {
+    let Reader { failed, mappings, .. } = reader;
+    match (failed, taken) {
         (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(chain(&error)),
         (None, Err(panic)) => Outcome::not_now(panicked(&*panic)),
-        (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost }),
+        (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost, mappings }),
     }
 }
 
@@ -127,6 +131,8 @@ fn panicked(panic: &(dyn Any + Send)) -> String {
 struct Reader<'a> {
     store: &'a mut Store<HostState>,
     component: ComponentInstance,
+    /// Of the memories read so far.
+    mappings: u32,
     /// The first failure; the trait has no way to return it.
     failed: Option<wasmtime::Error>,
 }
@@ -154,7 +160,11 @@ impl Reader<'_> {
 impl ComponentInstanceState for Reader<'_> {
     async fn call_func_ret_list_u8(&mut self, instance: &str, func: &str, contents: impl FnOnce(&[u8]) + Send) {
         match self.read::<WasmList<u8>>(instance, func).await {
-            Some(list) => contents(list.as_le_slice(&*self.store)),
+            Some(list) => {
+                let memory = list.as_le_slice(&*self.store);
+                self.mappings = self.mappings.max(mappings_of(memory));
+                contents(memory);
+            }
             None => contents(&[]),
         }
     }

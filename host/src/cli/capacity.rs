@@ -22,7 +22,7 @@ use super::{Exit, Failure, logging, open_cache, print};
 use crate::agent::compile::Compiler;
 use crate::agent::{Agent, source};
 use crate::config::Config;
-use crate::engine::{self, Engine, EngineSettings};
+use crate::engine::{self, Engine, EngineSettings, MAPPINGS_MOST};
 use crate::events::Events;
 use crate::job::teardown::Closed;
 use crate::job::verdict::Class;
@@ -87,7 +87,7 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
     let source = source::read(&agent)?;
     let runtimes = Runtimes::start()?;
     let measured = runtimes.block_on(async {
-        let instances = engine::instances_that_fit();
+        let instances = engine::instances_that_fit(MAPPINGS_MOST);
         let engine = Engine::new(
             EngineSettings { slots: instances, ..EngineSettings::for_jobs(1, &config) },
             runtimes.guests().clone(),
@@ -126,6 +126,7 @@ async fn measure(
 
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let memory = args.memory.map_or(here_memory, |size| size.as_u64() as f64);
+    let instances = engine::instances_that_fit(agent.facts().memory_mappings);
     let asked = Machine { cores: config.cores.unwrap_or(here_cores), memory_bytes: memory, instances };
     print(&format!("\nbelow a load of {threshold}:\n{HEADER}"))?;
     for cores in SIZES {

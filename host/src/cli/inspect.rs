@@ -106,7 +106,8 @@ fn text(report: &Report<'_>) -> String {
     let mut lines = vec![format!("agent      {}", report.agent)];
     lines.push(format!("component  {}", size(facts.component_bytes as u64)));
     lines.push(format!("code       {} of machine code", size(facts.compiled_bytes as u64)));
-    lines.push(format!("memory     {} at the start of each job", size(facts.memory_start_bytes)));
+    let memory = size(facts.memory_start_bytes);
+    lines.push(format!("memory     {memory} at the start of each job, in {} mappings at most", facts.memory_mappings));
     lines.push(match &facts.prewarm_why {
         None => format!("prewarm    snapshot of {}", size(facts.snapshot_bytes as u64)),
         Some(why) => format!("prewarm    pool, each job runs it: {why}"),
