@@ -2,6 +2,7 @@
 //! figures are made into one by is replaceable; the rest is pure.
 
 pub(crate) mod capacity;
+pub(crate) mod cgroup;
 pub(crate) mod cpu;
 pub(crate) mod fuel;
 pub(crate) mod memory;

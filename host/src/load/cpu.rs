@@ -1,7 +1,6 @@
-//! CPU that is in use: of the worker's own cgroup, v1 or v2, and of the machine where it has none of its own.
+//! CPU that is in use: of the worker's own control group, and of the machine where there are no groups.
 //!
-//! LiveKit's workers read the root cgroup, so a neighbour's work counts as theirs, and on a counter that jumps they call
-//! themselves full. Here the own group is read, and a jump is discarded.
+//! LiveKit's workers call themselves full on a counter that jumps. Here a jump is discarded.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -11,8 +10,7 @@ use sysinfo::System;
 use tokio::time::Instant;
 
 use super::SAMPLES;
-
-pub(crate) const ROOT: &str = "/sys/fs/cgroup";
+use super::cgroup::{Group, Tables};
 
 /// Where the CPU time is read.
 #[derive(Debug)]
@@ -38,20 +36,18 @@ pub(crate) struct CpuMonitor {
 impl CpuMonitor {
     /// `cores` is what the operator says there is (`NUM_CPUS`), where they do.
     pub(crate) fn new(cores: Option<f64>) -> Self {
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let root = Path::new(ROOT);
+        Self::of(&Tables::read(), cores)
+    }
+
+    fn of(tables: &Tables, cores: Option<f64>) -> Self {
         let machine = std::thread::available_parallelism().map_or(1, usize::from);
         #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
         let machine = machine as f64;
-        let v2 = own_group(&groups, "").map(|path| root.join(path)).filter(|dir| dir.join("cpu.stat").is_file());
-        let v1 = own_group(&groups, "cpuacct").map(|path| root.join("cpuacct").join(path));
-        let v1 = v1.filter(|dir| dir.join("cpuacct.usage").is_file());
-        let (source, quota) = match (v2, v1) {
-            (Some(dir), _) => (Source::V2(dir.join("cpu.stat")), quota_v2(&dir)),
-            (None, Some(dir)) => {
-                let cpu = own_group(&groups, "cpu").map(|path| root.join("cpu").join(path));
-                (Source::V1(dir.join("cpuacct.usage")), cpu.and_then(|dir| quota_v1(&dir)))
-            }
+        let v1 = tables.v1("cpuacct").map(|group| group.file("cpuacct.usage")).filter(|file| file.is_file());
+        let v2 = tables.v2().filter(|group| group.file("cpu.stat").is_file());
+        let (source, quota) = match (v1, v2) {
+            (Some(file), _) => (Source::V1(file), tables.v1("cpu").and_then(|group| tightest(&group, quota_v1))),
+            (None, Some(group)) => (Source::V2(group.file("cpu.stat")), tightest(&group, quota_v2)),
             (None, None) => (Source::Machine(System::new().ok().map(Box::new)), None),
         };
         let cores = cores.or(quota.map(|quota| quota.min(machine))).unwrap_or(machine);
@@ -94,26 +90,18 @@ impl CpuMonitor {
     }
 }
 
-/// The path of this process's group below the root of its hierarchy; none where that is the root itself, which is everybody's.
-pub(crate) fn own_group<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
-    let path = groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        controllers.split(',').any(|name| name == controller).then_some(path)
-    })?;
-    Some(path.trim_start_matches('/')).filter(|path| !path.is_empty() && !path.split('/').any(|part| part == ".."))
-}
-
 fn usage_v2(stat: &str) -> Option<Duration> {
     let micros = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
     micros.trim().parse().ok().map(Duration::from_micros)
 }
 
 /// The tightest quota of a group and those above it, in cores.
+fn tightest(group: &Group, quota: fn(&Path) -> Option<f64>) -> Option<f64> {
+    group.and_above(quota).reduce(f64::min)
+}
+
 fn quota_v2(group: &Path) -> Option<f64> {
-    let above = group.ancestors().take_while(|dir| dir.starts_with(ROOT));
-    let quotas = above.filter_map(|dir| parse_quota_v2(&std::fs::read_to_string(dir.join("cpu.max")).ok()?));
-    quotas.reduce(f64::min)
+    parse_quota_v2(&std::fs::read_to_string(group.join("cpu.max")).ok()?)
 }
 
 /// `QUOTA PERIOD`, or `max PERIOD` where there is none.
@@ -145,17 +133,37 @@ fn share(last: &mut Option<(Instant, Duration)>, now: Instant, used: Duration, c
 #[cfg(test)]
 mod tests {
     use super::super::SAMPLE_EVERY;
+    use super::super::cgroup::tests::Tree;
     use super::*;
 
     #[test]
-    fn the_own_group_is_found_and_the_root_is_nobodys() {
-        let v1 = "4:cpu,cpuacct:/docker/abc\n1:memory:/x\n0::/unified/y\n";
-        assert_eq!(own_group(v1, "cpuacct"), Some("docker/abc"));
-        assert_eq!(own_group(v1, "cpu"), Some("docker/abc"));
-        assert_eq!(own_group(v1, ""), Some("unified/y"));
-        assert_eq!(own_group("0::/", ""), None);
-        assert_eq!(own_group("0::/../../etc", ""), None);
-        assert_eq!(own_group("garbage", ""), None);
+    fn a_container_is_measured_by_its_own_counters_and_quota() {
+        let close = |one: f64, other: f64| (one - other).abs() < 1e-9;
+        // Of the second version, where the process sees its own group as the root.
+        let tree = Tree::new("cgroup2", "", "/", "/");
+        tree.write("cpu.max", "50000 100000\n");
+        tree.write("cpu.stat", "usage_usec 1000000\nuser_usec 1\n");
+        let (mut monitor, now) = (CpuMonitor::of(&tree.tables, None), Instant::now());
+        assert!(close(monitor.cores(), 0.5) && close(monitor.sample(now), 0.0));
+        tree.write("cpu.stat", "usage_usec 1100000\nuser_usec 1\n");
+        assert!(close(monitor.sample(now + SAMPLE_EVERY), 0.4), "a tenth of a second of a quarter");
+
+        // Below a group with a tighter quota.
+        let tree = Tree::new("cgroup2", "", "/", "/pod/container");
+        tree.write("pod/container/cpu.max", "max 100000");
+        tree.write("pod/container/cpu.stat", "usage_usec 0");
+        tree.write("pod/cpu.max", "25000 100000");
+        assert!(close(CpuMonitor::of(&tree.tables, None).cores(), 0.25));
+
+        // Of the first, with the path of the host.
+        let tree = Tree::new("cgroup", "cpu,cpuacct", "/docker/abc", "/docker/abc");
+        tree.write("cpuacct.usage", "0");
+        tree.write("cpu.cfs_quota_us", "50000");
+        tree.write("cpu.cfs_period_us", "100000");
+        let mut monitor = CpuMonitor::of(&tree.tables, None);
+        assert!(close(monitor.cores(), 0.5) && close(monitor.sample(now), 0.0));
+        tree.write("cpuacct.usage", "125000000");
+        assert!(close(monitor.sample(now + SAMPLE_EVERY), 0.5));
     }
 
     #[test]

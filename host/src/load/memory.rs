@@ -1,12 +1,13 @@
-//! Memory that is in use: of the worker's own cgroup where that has a limit, else of the machine.
+//! Memory that is in use: of the worker's control group, or one above it, whichever is nearest to its limit; of the machine where
+//! none has one.
 //!
 //! File pages that can be dropped do not count, as the kernel and Kubernetes have it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sysinfo::System;
 
-use super::cpu::{ROOT, own_group};
+use super::cgroup::{Group, Tables};
 
 /// Memory in use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,56 +19,63 @@ pub(crate) struct MemoryUse {
 
 /// The names of a group's files.
 #[derive(Debug)]
-struct Files {
-    dir: PathBuf,
+struct Names {
     limit: &'static str,
     used: &'static str,
     inactive: &'static str,
 }
 
+const V1: Names =
+    Names { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", inactive: "total_inactive_file " };
+const V2: Names = Names { limit: "memory.max", used: "memory.current", inactive: "inactive_file " };
+
 /// Reads it.
 #[derive(Debug)]
 pub(crate) struct MemoryMonitor {
-    group: Option<Files>,
+    group: Option<(Group, Names)>,
     /// None where the system does not say.
     machine: Option<Box<System>>,
 }
 
 impl MemoryMonitor {
     pub(crate) fn new() -> Self {
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let root = Path::new(ROOT);
-        let v2 = own_group(&groups, "").map(|path| Files {
-            dir: root.join(path),
-            limit: "memory.max",
-            used: "memory.current",
-            inactive: "inactive_file ",
-        });
-        let v1 = own_group(&groups, "memory").map(|path| Files {
-            dir: root.join("memory").join(path),
-            limit: "memory.limit_in_bytes",
-            used: "memory.usage_in_bytes",
-            inactive: "total_inactive_file ",
-        });
-        let group = [v2, v1].into_iter().flatten().find(|files| files.dir.join(files.used).is_file());
+        Self::of(&Tables::read())
+    }
+
+    fn of(tables: &Tables) -> Self {
+        let v1 = tables.v1("memory").map(|group| (group, V1));
+        let group = v1.or_else(|| Some((tables.v2()?, V2)));
         Self { group, machine: System::new().ok().map(Box::new) }
     }
 
     pub(crate) fn sample(&mut self) -> MemoryUse {
-        let (used, total) = self.machine.as_mut().map_or((0, 0), |system| {
+        let machine = self.machine.as_mut().map_or(MemoryUse::of(0, 0), |system| {
             system.refresh_memory();
-            (system.total_memory().saturating_sub(system.available_memory()), system.total_memory())
+            MemoryUse::of(system.total_memory().saturating_sub(system.available_memory()), system.total_memory())
         });
-        let group = self.group.as_ref().and_then(|files| {
-            let read = |name: &str| std::fs::read_to_string(files.dir.join(name)).ok();
-            let limit: u64 = read(files.limit)?.trim().parse().ok()?;
-            let used: u64 = read(files.used)?.trim().parse().ok()?;
-            let inactive = read("memory.stat").and_then(|text| field(&text, files.inactive)).unwrap_or(0);
-            // Without a limit v1 says some 2^63.
-            (limit < total || total == 0).then_some((used.saturating_sub(inactive), limit))
-        });
-        let (used, limit_bytes) = group.unwrap_or((used, total));
-        MemoryUse { share: share(used, limit_bytes), limit_bytes }
+        let Some((group, names)) = &self.group else { return machine };
+        let groups = group.and_above(|dir| names.read(dir));
+        // Without a limit v1 says some 2^63.
+        let bound = groups.filter(|group| group.limit_bytes < machine.limit_bytes || machine.limit_bytes == 0);
+        bound.max_by(|one, other| one.share.total_cmp(&other.share)).unwrap_or(machine)
+    }
+}
+
+impl Names {
+    fn read(&self, dir: &Path) -> Option<MemoryUse> {
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+        let limit: u64 = read(self.limit)?.trim().parse().ok()?;
+        let used: u64 = read(self.used)?.trim().parse().ok()?;
+        let inactive = read("memory.stat").and_then(|text| field(&text, self.inactive)).unwrap_or(0);
+        Some(MemoryUse::of(used.saturating_sub(inactive), limit))
+    }
+}
+
+impl MemoryUse {
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    fn of(used: u64, limit_bytes: u64) -> Self {
+        let share = if limit_bytes == 0 { 0.0 } else { (used as f64 / limit_bytes as f64).clamp(0.0, 1.0) };
+        Self { share, limit_bytes }
     }
 }
 
@@ -75,13 +83,9 @@ fn field(stat: &str, name: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share")]
-fn share(used: u64, limit: u64) -> f64 {
-    if limit == 0 { 0.0 } else { (used as f64 / limit as f64).clamp(0.0, 1.0) }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::cgroup::tests::Tree;
     use super::*;
 
     #[test]
@@ -89,7 +93,29 @@ mod tests {
         let stat = "anon 5\nactive_file 6\ninactive_file 7\ntotal_inactive_file 8\n";
         assert_eq!((field(stat, "inactive_file "), field(stat, "total_inactive_file ")), (Some(7), Some(8)));
         assert_eq!(field(stat, "none "), None);
+        let share = |used, limit| MemoryUse::of(used, limit).share;
         assert_eq!((share(1, 4), share(9, 4), share(1, 0)), (0.25, 1.0, 0.0));
+    }
+
+    #[test]
+    fn the_group_nearest_to_its_limit_counts() {
+        let tree = Tree::new("cgroup2", "", "/", "/pod/container");
+        tree.write("pod/container/memory.max", "max");
+        tree.write("pod/container/memory.current", "900");
+        tree.write("pod/memory.max", "1000");
+        tree.write("pod/memory.current", "800");
+        tree.write("pod/memory.stat", "anon 5\ninactive_file 300\n");
+        assert_eq!(MemoryMonitor::of(&tree.tables).sample(), MemoryUse { share: 0.5, limit_bytes: 1_000 });
+        tree.write("pod/container/memory.max", "1200");
+        assert_eq!(MemoryMonitor::of(&tree.tables).sample(), MemoryUse { share: 0.75, limit_bytes: 1_200 });
+
+        // A container sees its own group as the root.
+        let tree = Tree::new("cgroup", "memory", "/docker/abc", "/docker/abc");
+        tree.write("memory.limit_in_bytes", "4000");
+        tree.write("memory.usage_in_bytes", "1000");
+        assert_eq!(MemoryMonitor::of(&tree.tables).sample(), MemoryUse { share: 0.25, limit_bytes: 4_000 });
+        tree.write("memory.limit_in_bytes", "9223372036854771712");
+        assert!(MemoryMonitor::of(&tree.tables).sample().limit_bytes > 1 << 20, "no limit, so the machine's");
     }
 
     #[test]
