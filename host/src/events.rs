@@ -33,7 +33,7 @@ use sink::Sink;
 use webhook::Webhook;
 
 /// Lines that a slow follower may be behind before it misses some.
-const FOLLOWED_LINES: usize = 4_096;
+const FOLLOWED_LINES: usize = 1_024;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
@@ -428,6 +428,15 @@ impl Events {
     /// Follow what is published from now on.
     pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<str>> {
         self.followers.subscribe()
+    }
+
+    /// Have every sink pass on what it has, and take no more. Waits for some seconds at most, and then says what was lost.
+    pub(crate) fn close(&self) {
+        std::thread::scope(|scope| {
+            for sink in &self.sinks {
+                scope.spawn(|| sink.close());
+            }
+        });
     }
 
     /// Of each sink: its name, the lines it was too slow for, and those it could not write.

@@ -177,6 +177,33 @@ fn a_dead_webhook_and_a_stuck_command_slow_no_job() {
 }
 
 #[test]
+fn a_command_that_never_reads_does_not_keep_the_worker_from_ending() {
+    run(async {
+        let server = Server::bind().await;
+        // What a shell starts is to go with it.
+        let sinks = ["--event-command", "sleep 1000; true", "--http", "127.0.0.1:0", "--log-level", "error"];
+        let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()]).args(sinks).start();
+        let mut peer = server.registered().await;
+        // More than a pipe holds.
+        for job in 0..200 {
+            peer.begin(&format!("AJ_{job}")).await;
+            peer.report().await;
+        }
+        let began = Instant::now();
+        worker.signal(Signal::TERM);
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        // Five seconds are the sink's, to pass on what it has.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert!(
+            done.stderr.contains("events were lost") && done.stderr.contains("sink=\"command\""),
+            "{}",
+            done.stderr
+        );
+    });
+}
+
+#[test]
 fn a_sink_that_comes_back_is_used_again() {
     run(async {
         let dir = tempfile::tempdir().unwrap();

@@ -41,7 +41,8 @@ async fn serve(config: &Config, control: &Handle) -> Result<(), Failure> {
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let metrics = Arc::new(Metrics::new());
     let events = Arc::new(Events::open_all(config)?.counted(metrics.clone()));
-    let mut dispatcher = Dispatcher::start(&config.dispatcher, &pairs(config), events, metrics, control).await?;
+    let mut dispatcher =
+        Dispatcher::start(&config.dispatcher, &pairs(config), events.clone(), metrics, control).await?;
     // Whoever let the system choose a port learns it from here.
     print(&dispatcher.url())?;
     tokio::select! {
@@ -53,6 +54,7 @@ async fn serve(config: &Config, control: &Handle) -> Result<(), Failure> {
         }
     }
     dispatcher.stop().await;
+    tokio::task::block_in_place(|| events.close());
     Ok(())
 }
 
