@@ -11,6 +11,7 @@ mod dispatch;
 mod drain;
 mod events;
 mod explain;
+mod fleet;
 mod inspect;
 mod job;
 mod job_spec;

@@ -4,12 +4,14 @@
 //! The supervisor starts the processes, reads their events from their standard output and passes them on to the sinks, forwards
 //! signals, and puts a new process in the place of one that dies. A job that went with its process is reported as `lost`.
 //!
-//! Bounds: a pause that doubles before each new process, [`DEATHS_MAX`] deaths within [`DEATHS_WITHIN`]; then everything stops.
+//! Bounds: a pause before each new process, which doubles up to [`PAUSE_MAX`]; when every one has died [`DEATHS_MAX`] times in a
+//! row, or has given the server up, everything stops. As long as one serves, the others are tried again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,9 +33,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A process that lived this long has its pause forgotten.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// Deaths of all processes together.
-const DEATHS_MAX: usize = 10;
-const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+/// Of one process and those that took its place.
+const DEATHS_MAX: u32 = 6;
 /// Reports that wait for the supervisor.
 const QUEUE: usize = 1_024;
 
@@ -42,8 +43,44 @@ const QUEUE: usize = 1_024;
 pub(crate) struct FleetServed {
     /// The worst exit status that one left with.
     pub(crate) exit: i32,
-    /// Whether they died too often.
-    pub(crate) gave_up: bool,
+    /// Why no more were started, where nobody asked for that.
+    pub(crate) gave_up: Option<GaveUp>,
+}
+
+/// Why there are no processes any more.
+#[derive(Debug)]
+pub(crate) enum GaveUp {
+    /// They keep dying; how the last one did.
+    Dying { why: String },
+    /// They have given the server up.
+    Server { why: String },
+}
+
+/// What the supervisor shows.
+pub(crate) struct FleetStatus {
+    processes: usize,
+    draining: Arc<AtomicBool>,
+    /// Those that run, and those that the server knows.
+    counts: Mutex<(usize, usize)>,
+}
+
+impl FleetStatus {
+    pub(crate) fn processes(&self) -> usize {
+        self.processes
+    }
+
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        *self.lock()
+    }
+
+    /// Whether there will be no more processes.
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
+        self.draining.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, usize)> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The supervisor.
@@ -53,13 +90,33 @@ pub(crate) struct Fleet {
     sender: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     places: Vec<Place>,
-    recent: VecDeque<Instant>,
-    stopping: bool,
+    status: Arc<FleetStatus>,
+    phase: Phase,
     served: FleetServed,
     /// Where the processes find their server, as variables.
     home: Vec<(&'static str, String)>,
     /// Who is to hear of deaths.
     deaths: Option<Deaths>,
+}
+
+/// Where the whole of them stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No server has taken one of them yet, so it may be the settings or the agents that are wrong.
+    Starting,
+    Serving,
+    Stopping,
+}
+
+/// What one process has shown of itself.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Shown {
+    #[default]
+    Nothing,
+    /// It has published something, so it hears signals.
+    Events,
+    /// The server has it.
+    Registered,
 }
 
 /// Where one process is, or the next one will be.
@@ -71,7 +128,11 @@ struct Place {
     instance: String,
     /// When the next one is started.
     due: Option<Instant>,
-    pauses: u32,
+    /// In a row.
+    deaths: u32,
+    shown: Shown,
+    /// Why it, or the one before it, gave the server up.
+    gave_up: Option<String>,
     /// Jobs that were created and not closed, with their agents.
     jobs: HashMap<String, String>,
 }
@@ -89,6 +150,10 @@ struct Seen<'a> {
     job: Option<std::borrow::Cow<'a, str>>,
     #[serde(default, borrow)]
     agent: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default, borrow)]
+    why: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    retry_ms: Option<u64>,
 }
 
 impl Fleet {
@@ -101,8 +166,13 @@ impl Fleet {
     ) -> Self {
         let (sender, reports) = mpsc::channel(QUEUE);
         let places = (0..processes).map(|_| Place { due: Some(Instant::now()), ..Place::default() }).collect();
-        let (recent, served) = (VecDeque::new(), FleetServed::default());
-        Self { events, control, sender, reports, places, recent, stopping: false, served, home, deaths }
+        let status = Arc::new(FleetStatus { processes, draining: Arc::default(), counts: Mutex::default() });
+        let (phase, served) = (Phase::Starting, FleetServed::default());
+        Self { events, control, sender, reports, places, status, phase, served, home, deaths }
+    }
+
+    pub(crate) fn status(&self) -> Arc<FleetStatus> {
+        self.status.clone()
     }
 
     /// Run until all processes have ended, and none is to come.
@@ -122,27 +192,44 @@ impl Fleet {
                 () = wake => self.start_due(),
                 Some(report) = self.reports.recv() => self.hear(report),
             }
+            self.show();
         }
         self.served
     }
 
+    fn show(&self) {
+        let count = |of: fn(&Place) -> bool| self.places.iter().filter(|place| of(place)).count();
+        *self.status.lock() = (count(|place| place.pid.is_some()), count(|place| place.shown == Shown::Registered));
+    }
+
     fn obey(&mut self, order: Order) {
-        let signal = match order {
-            Order::Reload => Signal::HUP,
-            Order::Stop | Order::Drain => Signal::TERM,
-        };
-        if order != Order::Reload {
-            self.stop();
+        match order {
+            // One that has not been heard of loads what is there now anyway, and would end by the signal.
+            Order::Reload => self.signal(Signal::HUP, |place| place.shown != Shown::Nothing),
+            // A second signal kills.
+            Order::Drain if self.is_stopping() => {}
+            Order::Drain | Order::Stop => {
+                self.stop();
+                self.signal(Signal::TERM, |_| true);
+            }
         }
-        for pid in self.places.iter().filter_map(|place| place.pid) {
+    }
+
+    fn signal(&self, signal: Signal, to: fn(&Place) -> bool) {
+        for pid in self.places.iter().filter(|place| to(place)).filter_map(|place| place.pid) {
             // It may just have ended.
             kill_process(pid, signal).ok();
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        self.phase == Phase::Stopping
+    }
+
     /// No new processes.
     fn stop(&mut self) {
-        self.stopping = true;
+        self.phase = Phase::Stopping;
+        self.status.draining.store(true, Ordering::Relaxed);
         self.places.iter_mut().for_each(|place| place.due = None);
     }
 
@@ -171,6 +258,7 @@ impl Fleet {
             place.pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
             place.started = Some(Instant::now());
             place.instance = instance;
+            place.shown = Shown::Nothing;
         }
         let sender = self.sender.clone();
         self.control.spawn(async move {
@@ -184,13 +272,10 @@ impl Fleet {
         match report {
             Report::Line { place, line } => {
                 if let (Ok(seen), Some(place)) = (serde_json::from_str::<Seen>(&line), self.places.get_mut(place)) {
-                    match (seen.event, seen.job, seen.agent) {
-                        ("job.created", Some(job), Some(agent)) => {
-                            place.jobs.insert(job.into_owned(), agent.into_owned());
-                        }
-                        ("job.closed", Some(job), _) => drop(place.jobs.remove(&*job)),
-                        _ => {}
+                    if seen.event == "worker.registered" && self.phase == Phase::Starting {
+                        self.phase = Phase::Serving;
                     }
+                    place.see(seen);
                 }
                 self.events.relay(line);
             }
@@ -199,43 +284,44 @@ impl Fleet {
     }
 
     fn ended(&mut self, index: usize, status: std::io::Result<ExitStatus>) {
-        let exit = status.as_ref().ok().and_then(ExitStatus::code);
         if let Some(place) = self.places.get_mut(index) {
-            place.pid = None;
+            (place.pid, place.shown) = (None, Shown::Nothing);
             if let Some(deaths) = &self.deaths {
                 deaths.tell(std::mem::take(&mut place.instance));
             }
         }
-        // It was told to, by us or by its own address.
-        if let Some(exit @ (0 | 130)) = exit {
-            self.served.exit = self.served.exit.max(exit);
-            return;
-        }
-        let why = match status {
-            Ok(status) => match status.signal() {
-                Some(signal) => format!("ended by signal {signal}"),
-                None => format!("left with {status}"),
+        let (why, exit) = match status {
+            Ok(status) => match (status.signal(), status.code()) {
+                // It was told to, by us or by its own address.
+                (_, Some(exit @ (0 | 130))) => return self.served.exit = self.served.exit.max(exit),
+                // Before it could hear of it in its own way.
+                (Some(signal), _) if self.is_stopping() && signal == Signal::TERM.as_raw() => return,
+                (Some(signal), _) => (format!("ended by signal {signal}"), 1),
+                (None, exit) => (format!("left with {status}"), exit.unwrap_or(1)),
             },
-            Err(error) => error.to_string(),
+            Err(error) => (error.to_string(), 1),
         };
-        self.died(index, &why, exit.unwrap_or(1));
+        self.died(index, &why, exit);
     }
 
     fn died(&mut self, index: usize, why: &str, exit: i32) {
         let now = Instant::now();
-        self.recent.push_back(now);
-        self.recent.retain(|death| *death + DEATHS_WITHIN > now);
-        // What is wrong with the settings or the agent is so for each new one.
-        let hopeless = (2..=4).contains(&exit) || self.recent.len() > DEATHS_MAX;
         let Some(place) = self.places.get_mut(index) else { return };
         if place.started.is_some_and(|started| started + HEALTHY_AFTER <= now) {
-            place.pauses = 0;
+            place.deaths = 0;
         }
-        let pause = PAUSE_MIN.saturating_mul(1 << place.pauses.min(10)).min(PAUSE_MAX);
-        let again = !self.stopping && !hopeless;
-        place.pauses += 1;
-        place.due = again.then(|| now + pause);
+        let pause = match place.gave_up {
+            None => PAUSE_MIN.saturating_mul(1 << place.deaths.min(10)).min(PAUSE_MAX),
+            // It has tried for a while, and paused more and more.
+            Some(_) => PAUSE_MAX,
+        };
+        place.deaths += 1;
         let lost = std::mem::take(&mut place.jobs);
+        let gave_up = self.gave_up(why, exit);
+        let again = !self.is_stopping() && gave_up.is_none();
+        if let Some(place) = self.places.get_mut(index) {
+            place.due = again.then(|| now + pause);
+        }
         let retry_ms = again.then(|| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         self.events.publish(&Event::WorkerDied { worker: index, why: why.to_owned(), lost: lost.len(), retry_ms });
         for (job, agent) in lost {
@@ -246,9 +332,50 @@ impl Fleet {
             return;
         }
         self.served.exit = self.served.exit.max(exit);
-        self.served.gave_up |= !self.stopping;
-        if !self.stopping {
+        if !self.is_stopping() {
+            self.served.gave_up = gave_up;
             self.obey(Order::Stop);
+        }
+    }
+
+    /// Whether there is no sense in starting another one, after one that left like this.
+    fn gave_up(&self, why: &str, exit: i32) -> Option<GaveUp> {
+        // What is wrong with the settings or the agents is so for each new one. It has said what.
+        let wrong_from_the_start = self.phase == Phase::Starting && (2..=4).contains(&exit);
+        let all = |of: fn(&Place) -> bool| self.places.iter().all(of);
+        let server = self.places.iter().find_map(|place| place.gave_up.clone());
+        match server {
+            Some(why) if all(|place| place.gave_up.is_some()) => Some(GaveUp::Server { why }),
+            _ if wrong_from_the_start || all(|place| place.deaths >= DEATHS_MAX) => {
+                Some(GaveUp::Dying { why: why.to_owned() })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Place {
+    /// Something that its process has published.
+    fn see(&mut self, seen: Seen<'_>) {
+        if self.shown == Shown::Nothing {
+            self.shown = Shown::Events;
+        }
+        match (seen.event, seen.job, seen.agent) {
+            ("job.created", Some(job), Some(agent)) => {
+                self.jobs.insert(job.into_owned(), agent.into_owned());
+            }
+            ("job.closed", Some(job), _) => drop(self.jobs.remove(&*job)),
+            ("worker.registered", ..) => {
+                self.shown = Shown::Registered;
+                self.gave_up = None;
+            }
+            ("link.lost", ..) => {
+                self.shown = Shown::Events;
+                if seen.retry_ms.is_none() {
+                    self.gave_up = seen.why.map(|why| why.into_owned());
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -15,38 +15,33 @@
 //!
 //! What reveals or changes needs `Authorization: Bearer TOKEN`.
 //!
-//! Bounds: [`FOLLOWERS_MAX`] followers of events; a follower that is too slow misses some, and is told how many.
+//! The bounds are those of [`door`] and of [`crate::connections`].
 
-use std::convert::Infallible;
+pub(crate) mod door;
+pub(crate) mod fleet;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{self, Next};
-use axum::response::sse::{self, KeepAlive, Sse};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::{Stream, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 
-use crate::config::{HttpBind, JobType, Secret};
+use crate::config::{HttpBind, JobType};
 use crate::engine::Engine;
-use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::worker::Order;
 use crate::worker::room::Room;
 use crate::worker::roster::{Found, Roster};
+use door::Door;
 
 /// Of LiveKit's workers.
 const PORT: u16 = 8081;
-const FOLLOWERS_MAX: usize = 64;
 /// Of LiveKit's protocol between workers and servers.
 const PROTOCOL_VERSION: u32 = 1;
 /// As OpenMetrics has it, which is what is written.
@@ -54,21 +49,12 @@ pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0
 
 /// What is shown.
 pub(crate) struct Site {
+    pub(crate) door: Arc<Door>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) room: Arc<Room>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) events: Arc<Events>,
     pub(crate) engine: Engine,
-    pub(crate) orders: mpsc::Sender<Order>,
-    pub(crate) token: Secret,
     pub(crate) job_type: JobType,
-    pub(crate) followers: Arc<Semaphore>,
-}
-
-impl Site {
-    pub(crate) fn followers() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(FOLLOWERS_MAX))
-    }
 }
 
 /// Take the address, so that it is known before anything is served. `Auto` gives way to whoever has LiveKit's port.
@@ -95,24 +81,21 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
 /// Every page.
 pub(crate) fn router(site: Site) -> Router {
     let site = Arc::new(site);
-    let behind_token = Router::new()
+    let jobs = Router::new()
         .route("/jobs", get(jobs))
         .route("/jobs/{id}", get(job))
         .route("/jobs/{id}/kill", post(kill))
-        .route("/drain", post(drain))
-        .route("/events", get(events))
-        .route_layer(middleware::from_fn_with_state(site.clone(), check_token));
+        .with_state(site.clone());
+    let behind_token = site.door.guard(jobs);
     Router::new()
         .route("/", get(health))
         .route("/worker", get(worker))
         .route("/live", get(|| async { "live" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .merge(behind_token)
-        .fallback(|| async {
-            problem(StatusCode::NOT_FOUND, "no such page; see `/worker`, `/ready`, `/metrics`, `/jobs`")
-        })
         .with_state(site)
+        .merge(behind_token)
+        .fallback(no_such_page)
 }
 
 type Shown = State<Arc<Site>>;
@@ -141,13 +124,13 @@ async fn worker(State(site): Shown) -> Json<Value> {
         "worker_load": load,
         "protocol_version": PROTOCOL_VERSION,
         "agents": agents,
-        "draining": site.roster.is_draining(),
+        "draining": site.door.is_draining(),
         "sample": sample,
     }))
 }
 
 async fn ready(State(site): Shown) -> Response {
-    if site.roster.is_draining() {
+    if site.door.is_draining() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining");
     }
     let unready = site.roster.agents().into_iter().find_map(|agent| match (&agent.worker, agent.state) {
@@ -164,7 +147,7 @@ async fn ready(State(site): Shown) -> Response {
 async fn metrics(State(site): Shown) -> Response {
     let (sample, load) = site.room.measured();
     site.metrics.read_worker(&site.engine, sample, load);
-    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(&site.events)).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(site.door.events())).into_response()
 }
 
 async fn jobs(State(site): Shown) -> Json<Value> {
@@ -199,50 +182,12 @@ async fn kill(State(site): Shown, Path(id): Path<String>) -> Response {
     }
 }
 
-async fn drain(State(site): Shown) -> Response {
-    // Readiness is not to wait for the agents to hear of it.
-    site.roster.drain();
-    match site.orders.send(Order::Drain).await {
-        Ok(()) => (StatusCode::ACCEPTED, Json(json!({ "state": "draining" }))).into_response(),
-        Err(_) => problem(StatusCode::CONFLICT, "the worker has ended"),
-    }
-}
-
-async fn events(State(site): Shown) -> Response {
-    match site.followers.clone().try_acquire_owned() {
-        Ok(permit) => Sse::new(lines(site.events.follow(), permit)).keep_alive(KeepAlive::default()).into_response(),
-        Err(_) => problem(StatusCode::TOO_MANY_REQUESTS, &format!("{FOLLOWERS_MAX} follow already")),
-    }
-}
-
-fn lines(
-    followed: broadcast::Receiver<Arc<str>>,
-    permit: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    stream::unfold((followed, permit), |(mut followed, permit)| async {
-        let event = match followed.recv().await {
-            Ok(line) => sse::Event::default().data(line),
-            Err(RecvError::Lagged(missed)) => sse::Event::default().event("missed").data(missed.to_string()),
-            Err(RecvError::Closed) => return None,
-        };
-        Some((Ok(event), (followed, permit)))
-    })
-}
-
-async fn check_token(State(site): Shown, headers: HeaderMap, request: Request, next: Next) -> Response {
-    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    // Hashes are compared in constant time.
-    let right = shown.is_some_and(|shown| blake3::hash(shown.as_bytes()) == blake3::hash(site.token.0.as_bytes()));
-    if right {
-        return next.run(request).await;
-    }
-    let mut refused = problem(StatusCode::UNAUTHORIZED, "want `Authorization: Bearer` with the worker's `http-token`");
-    refused.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
-    refused
-}
-
 fn unknown(id: &str) -> Response {
     problem(StatusCode::NOT_FOUND, &format!("no job `{id}` here"))
+}
+
+async fn no_such_page() -> Response {
+    problem(StatusCode::NOT_FOUND, "no such page; see `/worker`, `/ready`, `/metrics`, `/jobs`")
 }
 
 fn problem(status: StatusCode, why: &str) -> Response {

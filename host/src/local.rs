@@ -19,6 +19,21 @@ pub(crate) struct LocalWorker {
     pub(crate) pid: u32,
     pub(crate) url: String,
     pub(crate) token: String,
+    #[serde(default)]
+    pub(crate) role: Role,
+}
+
+/// What it is to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// A worker by itself.
+    #[default]
+    Worker,
+    /// It has processes, and no jobs.
+    Supervisor,
+    /// One of them.
+    Process { of: u32 },
 }
 
 /// A file that is there as long as the worker is.

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::engine::Engine;
 use crate::events::{DispatcherEvent, Event, Events};
+use crate::job::verdict::Code;
 use crate::load::Sample;
 
 /// From 1 µs, the start of a job whose instance is there, to 10 s, the usual limit on a slow one.
@@ -89,6 +90,9 @@ pub(crate) struct Metrics {
     link_lost: Family<OfAgent, Counter>,
     available: Family<OfAgent, Gauge>,
     draining: Gauge,
+    full: Family<OfAgent, Gauge>,
+    full_times: Family<OfAgent, Counter>,
+    deaths: Counter,
     events_dropped: Family<OfSink, Counter>,
     events_failed: Family<OfSink, Counter>,
     dispatches_created: Family<OfAgent, Counter>,
@@ -129,6 +133,9 @@ impl Metrics {
             link_lost: Family::default(),
             available: Family::default(),
             draining: Gauge::default(),
+            full: Family::default(),
+            full_times: Family::default(),
+            deaths: Counter::default(),
             events_dropped: Family::default(),
             events_failed: Family::default(),
             dispatches_created: Family::default(),
@@ -170,6 +177,9 @@ impl Metrics {
         r.register("link_lost", "Connections that were lost or not made", self.link_lost.clone());
         r.register("agent_available", "Whether the agent gets jobs", self.available.clone());
         r.register("draining", "Whether the worker takes no more jobs", self.draining.clone());
+        r.register("full", "Whether the worker takes no more jobs of the agent for now", self.full.clone());
+        r.register("full_times", "How often it came to that", self.full_times.clone());
+        r.register("process_deaths", "Worker processes that died", self.deaths.clone());
         r.register("events_dropped", "Events that a sink was too slow for", self.events_dropped.clone());
         r.register("events_failed", "Events that a sink did not take", self.events_failed.clone());
         self.register_dispatcher();
@@ -195,7 +205,11 @@ impl Metrics {
     pub(crate) fn observe(&self, event: &Event) {
         let of = |agent: &String| OfAgent { agent: agent.clone() };
         match event {
-            Event::WorkerRegistered { agent, .. } => drop(self.link_up.get_or_create(&of(agent)).set(1)),
+            Event::WorkerRegistered { agent, .. } => {
+                self.link_up.get_or_create(&of(agent)).set(1);
+                // There from the start, and zero.
+                drop((self.full.get_or_create(&of(agent)), self.full_times.get_or_create(&of(agent))));
+            }
             Event::LinkLost { agent, .. } => {
                 self.link_up.get_or_create(&of(agent)).set(0);
                 self.link_lost.get_or_create(&of(agent)).inc();
@@ -205,6 +219,12 @@ impl Metrics {
             }
             Event::AgentUnavailable { agent, .. } => drop(self.available.get_or_create(&of(agent)).set(0)),
             Event::WorkerDraining { .. } => drop(self.draining.set(1)),
+            Event::WorkerDied { .. } => drop(self.deaths.inc()),
+            Event::WorkerFull { agent, .. } => {
+                self.full.get_or_create(&of(agent)).set(1);
+                self.full_times.get_or_create(&of(agent)).inc();
+            }
+            Event::WorkerAvailable { agent, .. } => drop(self.full.get_or_create(&of(agent)).set(0)),
             Event::OfferRefused { agent, reason, .. } => {
                 self.refused.get_or_create(&Refused { agent: agent.clone(), reason }).inc();
             }
@@ -214,9 +234,13 @@ impl Metrics {
             }
             Event::JobWarning { agent, .. } => drop(self.warned.get_or_create(&of(agent)).inc()),
             Event::JobClosed { agent, verdict, usage, .. } => {
-                self.running.get_or_create(&of(agent)).dec();
                 let (code, blame) = (verdict.code.as_str(), verdict.blame.as_str());
                 self.ended.get_or_create(&End { agent: agent.clone(), code, blame }).inc();
+                // It ran in another process, which counted it.
+                if verdict.code == Code::Lost {
+                    return;
+                }
+                self.running.get_or_create(&of(agent)).dec();
                 if let Some(start) = usage.start_us {
                     self.start.get_or_create(&of(agent)).observe(seconds(start));
                 }
@@ -227,10 +251,7 @@ impl Metrics {
             }
             Event::Dispatcher(event) => self.observe_dispatcher(event),
             Event::AgentFailed { .. }
-            | Event::WorkerFull { .. }
-            | Event::WorkerAvailable { .. }
             | Event::WorkerDrained { .. }
-            | Event::WorkerDied { .. }
             | Event::LinkRestored { .. }
             | Event::JobStarted { .. }
             | Event::JobReady { .. }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::load::{LoadMonitor, Measurement, SAMPLE_EVERY};
@@ -59,24 +60,39 @@ impl Worker {
         }
         let mut served = Served::default();
         loop {
-            tokio::select! {
+            let order = tokio::select! {
                 biased;
-                Some(order) = orders.recv() => for sender in &senders {
-                    // One that is over needs no orders.
-                    sender.send(order).await.ok();
-                },
+                Some(order) = orders.recv() => Some(order),
                 ended = serving.join_next() => match ended {
                     None => break,
-                    Some(Ok(Served { cut_short, gave_up })) => {
-                        served.cut_short += cut_short;
-                        served.gave_up = served.gave_up.or(gave_up);
-                    }
-                    Some(Err(panic)) => served.gave_up = Some(format!("a bug of ours: {panic}")),
+                    Some(ended) => served.add(ended),
+                }
+            };
+            if let Some(order) = order {
+                for sender in &senders {
+                    // One that is over needs no orders.
+                    sender.send(order).await.ok();
                 }
             }
         }
         sampling.abort();
         served
+    }
+}
+
+impl Served {
+    /// One agent is over. Where it was not told to be, the others are to follow: half a worker looks well from outside.
+    fn add(&mut self, ended: Result<Self, JoinError>) -> Option<Order> {
+        let gave_up = match ended {
+            Ok(Self { cut_short, gave_up }) => {
+                self.cut_short += cut_short;
+                gave_up
+            }
+            Err(panic) => Some(format!("a bug of ours: {panic}")),
+        };
+        let order = gave_up.is_some().then_some(Order::Drain);
+        self.gave_up = self.gave_up.take().or(gave_up);
+        order
     }
 }
 

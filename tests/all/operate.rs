@@ -49,10 +49,16 @@ fn its_pages_show_the_worker_and_its_jobs() {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &HTTP);
         let door = door(&worker).await;
-        let (status, why) = get(&door, "/ready").await;
-        assert_eq!((status, &why["error"]), (503, &"agent `obedient` has no connection to the server".into()));
-        assert_eq!(get(&door, "/").await, (200, "OK".into()));
+        // It answers from the start, while its agent is still being loaded.
         assert_eq!(get(&door, "/live").await.0, 200);
+        assert_eq!(get(&door, "/").await, (200, "OK".into()));
+        let unready = async |why: &str| {
+            let expected = serde_json::json!({ "error": format!("agent `obedient` {why}") });
+            while get(&door, "/ready").await != (503, expected.clone()) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        unready("has no connection to the server").await;
         let mut peer = server.registered().await;
         ready(&door).await;
         peer.begin("AJ_1").await;
@@ -263,8 +269,22 @@ fn config_check_says_every_fault_or_what_is_set() {
     let done = check().args(["--webhook", "http://x"]).env("NUM_CPUS", "many").done();
     done.fails_with(
         2,
-        &["3 faults", "`max-job`", "`agents.a.workers`", "`webhook`", "want `api-key` and `api-secret` too"],
+        &[
+            "4 faults",
+            "`max-job`",
+            "`agents.a.workers`",
+            "`webhook`",
+            "want `api-key` and `api-secret` too",
+            "`cores` (NUM_CPUS)",
+        ],
     );
+    std::fs::write(file.path(), "url = \"ws://x\"\n").unwrap();
+    check().done().fails_with(2, &["`url`", "want `api-key` and `api-secret` too: a server"]);
+    // A line that cannot be read may hold a secret.
+    std::fs::write(file.path(), "max-jobs = 5\napi-secret = \"hunter2\n").unwrap();
+    let done = check().done();
+    done.fails_with(2, &["not TOML: line 2, column "]);
+    assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
     std::fs::write(file.path(), "").unwrap();
     check().env("NUM_CPUS", "many").done().fails_with(2, &["`cores` (NUM_CPUS)", "want a number above 0"]);
 }

@@ -9,7 +9,7 @@ use proto::worker_message::Message as ToServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::{Started, cache_dir, guest, root};
+use crate::harness::{Started, cache_dir, guest, root, wasm_worker};
 use crate::scripted_server::{Peer, Server, behind, ended, run, stopped};
 
 /// The next connection of a worker that registers, and the name that it gives.
@@ -169,14 +169,87 @@ fn the_processes_end_with_their_supervisor_and_with_its_patience() {
             assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "{pid} is still there");
         }
 
-        // A process that the server refuses leaves, and so does each one after it.
+        // When all have given the server up, so does the supervisor, by itself.
         let gone = Server::bind().await.url();
         let flags = ["--workers", "2", "--http", "off", "--max-retry", "1"];
         let worker = behind(&gone, &[path(&guest("obedient"))]).args(flags).start();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        worker.signal(Signal::TERM);
         let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
-        assert!(done.stderr.contains("worker.died"), "{}", done.stderr);
+        done.fails_with(1, &["no connection to the server: ws://127.0.0.1", "hint: check LIVEKIT_URL"]);
+
+        // What is wrong with an agent is so for each process.
+        let broken = tempfile::NamedTempFile::with_suffix(".wasm").unwrap();
+        std::fs::write(broken.path(), b"\0asm\x01\0\0\0").unwrap();
+        let worker = behind(&gone, &[path(broken.path())]).args(["--workers", "2", "--http", "off"]).start();
+        let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
+        done.fails_with(1, &["worker processes keep dying; gave up", "it is a core module"]);
+    });
+}
+
+#[test]
+fn a_supervisor_is_seen_and_steers_its_processes() {
+    run(async {
+        let server = Server::bind().await;
+        let cache = tempfile::tempdir().unwrap();
+        let (dir, events) = (path(cache.path()).to_owned(), tempfile::NamedTempFile::new().unwrap());
+        let flags = ["--workers", "2", "--http", "127.0.0.1:0", "--cache-dir", &dir, "--events", path(events.path())];
+        let agent = guest("obedient");
+        let worker = behind(&server.url(), &[path(&agent)]).args(flags).start();
+        let mut peers = two(&server).await;
+        let (mut one, mut other) = (peers.remove(0).1, peers.remove(0).1);
+        let verb = async |verb: &'static str| {
+            let dir = dir.clone();
+            let call = move || wasm_worker([verb, "--cache-dir", &dir]).done();
+            tokio::task::spawn_blocking(call).await.unwrap()
+        };
+        let get = async |page: &'static str| {
+            let (pid, dir) = (worker.pid(), cache.path().to_owned());
+            let ask = move || crate::harness::Door::of(&dir, pid).get(page);
+            tokio::task::spawn_blocking(ask).await.unwrap()
+        };
+        while get("/ready").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let head = format!("supervisor {}: 2 of 2 processes run, the server has ", worker.pid());
+        let ps = verb("ps").await.stdout;
+        assert!(ps.contains(&head) && ps.matches("agent obedient: available").count() == 2, "{ps}");
+
+        // A process that is killed is missed, with its job, where somebody looks.
+        one.begin("AJ_1").await;
+        let pids = processes(&worker, 2).await;
+        let door = cache.path().to_owned();
+        let has = move |pid: &&u32| crate::harness::Door::of(&door, **pid).get("/jobs").1.contains("AJ_1");
+        let victim = tokio::task::spawn_blocking(move || *pids.iter().find(has).unwrap()).await.unwrap();
+        kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
+        while futures_util::StreamExt::next(&mut one.0).await.is_some_and(|frame| frame.is_ok()) {}
+        let (_, third) = registering(&server).await;
+        let metrics = get("/metrics").await.1;
+        for line in [
+            r#"wasm_worker_jobs_ended_total{agent="obedient",code="lost",blame="host"} 1"#,
+            "wasm_worker_process_deaths_total 1",
+        ] {
+            assert!(metrics.contains(line), "`{line}` is missing in:\n{metrics}");
+        }
+        assert!(!metrics.contains("wasm_worker_jobs_running{"), "{metrics}");
+
+        // Told once to load again, each does.
+        worker.signal(Signal::HUP);
+        let said = |event: &str| std::fs::read_to_string(events.path()).unwrap().matches(event).count();
+        while said("agent.reloaded") < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // And one drain is for all of them, however often it is asked for.
+        other.begin("AJ_2").await;
+        let drained_by_verb = verb("drain").await;
+        assert_eq!(drained_by_verb.stdout, format!("draining {}\n", worker.pid()), "{}", drained_by_verb.stderr);
+        assert_eq!(get("/ready").await, (503, r#"{"error":"draining"}"#.into()));
+        other.status(true).await;
+        verb("drain").await;
+        terminated(&mut other, "AJ_2").await;
+        let done = tokio::task::spawn_blocking(|| worker.done());
+        tokio::join!(drained(other), drained(third));
+        let done = done.await.unwrap();
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        assert!(!done.stderr.contains("cut short"), "{}", done.stderr);
     });
 }
 

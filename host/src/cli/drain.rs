@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::remote::RemoteFlags;
+use super::remote::{Audience, RemoteFlags, each};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
@@ -12,9 +12,9 @@ pub(crate) struct DrainArgs {
 }
 
 pub(crate) fn run(args: DrainArgs) -> Result<Exit, Failure> {
-    for worker in args.remote.workers()? {
+    each(&args.remote.of(Audience::Heads)?, |worker| {
         worker.post("/drain")?;
-        print(&format!("draining {}", worker.name))?;
-    }
+        Ok(print(&format!("draining {}", worker.name))?)
+    })?;
     Ok(Exit::Ok)
 }

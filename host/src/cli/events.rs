@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 
 use clap::Args;
 
-use super::remote::RemoteFlags;
+use super::remote::{Audience, RemoteFlags};
 use super::{Exit, Failure, print, say};
 
 #[derive(Args)]
@@ -15,8 +15,8 @@ pub(crate) struct EventsArgs {
 
 /// Until all workers are gone.
 pub(crate) fn run(args: EventsArgs) -> Result<Exit, Failure> {
-    let followed =
-        args.remote.workers()?.into_iter().map(|worker| worker.follow("/events")).collect::<Result<Vec<_>, _>>()?;
+    let workers = args.remote.of(Audience::Heads)?;
+    let followed = workers.iter().map(|worker| worker.follow("/events")).collect::<Result<Vec<_>, _>>()?;
     std::thread::scope(|scope| {
         for lines in followed {
             scope.spawn(|| follow(BufReader::new(lines)));

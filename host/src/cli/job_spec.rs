@@ -1,4 +1,4 @@
-//! The job that `run --job` offers: from flags, or from a description in JSON.
+//! The job that `run --job`, `bench` and `capacity` offer: from flags, or from a description in JSON.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ const SPEC_BYTES_MAX: u64 = 4 << 20;
 #[derive(Args)]
 pub(crate) struct JobFlags {
     /// Room of the job
-    #[arg(long, value_name = "NAME", requires = "job", conflicts_with = "spec")]
+    #[arg(long, value_name = "NAME", conflicts_with = "spec")]
     room: Option<String>,
     /// Metadata of the job, often JSON
-    #[arg(long, value_name = "TEXT", requires = "job", conflicts_with = "spec")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "spec")]
     metadata: Option<String>,
     /// Attribute of the job; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute, requires = "job", conflicts_with = "spec")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute, conflicts_with = "spec")]
     attribute: Vec<(String, String)>,
     /// Describe the job in JSON: a file, or `-` for standard input
-    #[arg(long, value_name = "FILE", requires = "job")]
+    #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
 }
 
@@ -35,6 +35,12 @@ pub(crate) fn attribute(text: &str) -> Result<(String, String), String> {
 }
 
 impl JobFlags {
+    /// Nothing is described.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { room, metadata, attribute, spec } = self;
+        room.is_none() && metadata.is_none() && attribute.is_empty() && spec.is_none()
+    }
+
     pub(crate) fn into_spec(self) -> Result<JobSpec, Failure> {
         let Self { room, metadata, attribute, spec } = self;
         match spec {

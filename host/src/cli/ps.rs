@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::remote::RemoteFlags;
+use super::remote::{Audience, Remote, RemoteFlags, each};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
@@ -25,6 +25,15 @@ struct Worker {
     worker_load: f64,
     draining: bool,
     agents: Vec<Agent>,
+}
+
+/// Of a supervisor's.
+#[derive(Deserialize)]
+struct Supervisor {
+    processes: usize,
+    running: usize,
+    registered: usize,
+    draining: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,22 +58,36 @@ struct Job {
 }
 
 pub(crate) fn run(args: PsArgs) -> Result<Exit, Failure> {
-    for remote in args.remote.workers()? {
-        let (worker, jobs) = (remote.get("/worker")?.body, remote.get("/jobs")?.body);
-        if args.json {
-            print(&json!({ "worker": worker, "at": remote.name, "jobs": jobs }).to_string())?;
-            continue;
-        }
-        let strange = |error: serde_json::Error| Failure {
-            exit: Exit::Host,
-            error: format!("the worker `{}` is of another version: {error}", remote.name).into(),
-            hint: None,
-        };
-        let (worker, jobs) =
-            (serde_json::from_value(worker).map_err(strange)?, serde_json::from_value(jobs).map_err(strange)?);
-        print(&text(&remote.name, worker, jobs))?;
-    }
+    each(&args.remote.of(Audience::Everybody)?, |remote| show(remote, args.json))?;
     Ok(Exit::Ok)
+}
+
+fn show(remote: &Remote, json: bool) -> Result<(), Failure> {
+    let worker = remote.get("/worker")?.body;
+    let supervisor: Option<Supervisor> = Supervisor::deserialize(&worker).ok();
+    let jobs = if supervisor.is_none() { remote.get("/jobs")?.body } else { Value::Null };
+    if json {
+        return Ok(print(&json!({ "worker": worker, "at": remote.name, "jobs": jobs }).to_string())?);
+    }
+    if let Some(supervisor) = supervisor {
+        return Ok(print(&supervisor.text(&remote.name))?);
+    }
+    let strange = |error: serde_json::Error| Failure {
+        exit: Exit::Host,
+        error: format!("the worker `{}` is of another version: {error}", remote.name).into(),
+        hint: None,
+    };
+    let (worker, jobs) =
+        (serde_json::from_value(worker).map_err(strange)?, serde_json::from_value(jobs).map_err(strange)?);
+    Ok(print(&text(&remote.name, worker, jobs))?)
+}
+
+impl Supervisor {
+    fn text(&self, name: &str) -> String {
+        let Self { processes, running, registered, draining } = self;
+        let draining = if *draining { ", draining" } else { "" };
+        format!("supervisor {name}: {running} of {processes} processes run, the server has {registered}{draining}")
+    }
 }
 
 fn text(name: &str, worker: Worker, jobs: Jobs) -> String {

@@ -1,4 +1,6 @@
 //! How `ps`, `kill`, `drain` and `events` reach workers that run: those of this user on this machine, or one at a URL.
+//!
+//! A process of a fleet has its jobs, and its supervisor what concerns them all.
 
 use std::io::Read;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use serde_json::Value;
 use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
 use crate::config::url;
-use crate::local::{self, LocalWorker};
+use crate::local::{self, LocalWorker, Role};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -35,11 +37,41 @@ pub(crate) struct RemoteFlags {
     settings: SettingFlags<LocalSettings>,
 }
 
+/// Whom a verb is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    Everybody,
+    /// Those that have jobs.
+    Workers,
+    /// Supervisors for their processes.
+    Heads,
+}
+
+impl Audience {
+    fn has(self, worker: &LocalWorker, all: &[LocalWorker]) -> bool {
+        match (self, worker.role) {
+            (Self::Everybody, _) | (Self::Workers | Self::Heads, Role::Worker) => true,
+            (Self::Workers, role) => role != Role::Supervisor,
+            (Self::Heads, Role::Supervisor) => true,
+            (Self::Heads, Role::Process { of }) => all.iter().all(|other| other.pid != of),
+        }
+    }
+}
+
 /// One worker to talk to.
 pub(crate) struct Remote {
     pub(crate) name: String,
     url: String,
     token: String,
+}
+
+/// Ask each. One that does not answer does not keep a verb from the others, and is told about at the end.
+pub(crate) fn each(remotes: &[Remote], mut ask: impl FnMut(&Remote) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    for remote in remotes {
+        outcome = outcome.and(ask(remote));
+    }
+    outcome
 }
 
 /// What a worker answered.
@@ -50,7 +82,7 @@ pub(crate) struct Answer {
 
 impl RemoteFlags {
     /// At least one worker.
-    pub(crate) fn workers(self) -> Result<Vec<Remote>, Failure> {
+    pub(crate) fn of(self, audience: Audience) -> Result<Vec<Remote>, Failure> {
         let config = self.settings.load()?;
         if let Some(url) = self.worker {
             let token = config.http_token.map(|token| token.0).unwrap_or_default();
@@ -62,8 +94,13 @@ impl RemoteFlags {
             let hint = "`--worker URL` reaches one elsewhere; one that runs with `--http off` cannot be reached";
             return Err(Failure { exit: Exit::Host, error, hint: None }.with_hint(hint));
         }
-        let remote = |LocalWorker { pid, url, token }| Remote { name: pid.to_string(), url, token };
-        Ok(found.into_iter().map(remote).collect())
+        let those = found.iter().filter(|worker| audience.has(worker, &found));
+        let remote = |worker: &LocalWorker| Remote {
+            name: worker.pid.to_string(),
+            url: worker.url.clone(),
+            token: worker.token.clone(),
+        };
+        Ok(those.map(remote).collect())
     }
 }
 

@@ -14,11 +14,11 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+use super::fleet::Supervised;
 use super::job_spec::JobFlags;
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
-use super::worker::{self, Supervised};
-use super::{Exit, Failure, logging, open_cache, print, say};
+use super::{Exit, Failure, fleet, logging, open_cache, print, say, worker};
 use crate::agent::compile::Compiler;
 use crate::agent::{Agent, AgentError, JobHandle, source};
 use crate::config::{Config, plural};
@@ -75,10 +75,14 @@ enum Outcome {
 pub(crate) fn run(args: RunArgs, load: Option<RustLoadFunction>) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     if !args.job {
+        if !args.flags.is_empty() {
+            let failure = Failure::usage("a job is described, and there is no `--job` to run it");
+            return Err(failure.with_hint("a worker gets its jobs from a dispatcher: see `wasm-worker dispatch`"));
+        }
         let log = logging::start(&config, LevelFilter::INFO);
         let instance = args.instance;
         let served = match (args.supervised, config.workers) {
-            (None, 2..) => worker::run_fleet(&args.agents, &config),
+            (None, 2..) => fleet::run(&args.agents, &config),
             (None, _) => worker::run(args.agents, config, None, load),
             (Some(index), _) => worker::run(args.agents, config, Some(Supervised { index, instance }), load),
         };

@@ -1,30 +1,31 @@
-//! `wasm-worker run` without `--job`: a worker, or several processes of it, of a LiveKit server or with a dispatcher of its own.
+//! `wasm-worker run` without `--job`: a worker of a LiveKit server, or with a dispatcher of its own; of one process, or one of the
+//! processes that [`super::fleet`] has started.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::fleet::Supervised;
 use super::serve::Home;
 use super::{Exit, Failure, open_cache, say};
 use crate::agent::compile::Compiler;
 use crate::agent::load_function::LoadComponent;
 use crate::agent::source;
-use crate::config::{Config, EventTarget, HttpBind, Secret, plural};
+use crate::config::{Config, HttpBind, Secret, plural};
 use crate::connections;
-use crate::dispatcher::Dispatcher;
 use crate::dispatcher::pool::EMBEDDED;
 use crate::engine::{Engine, EngineSettings};
 use crate::events::Events;
-use crate::fleet::{Fleet, FleetServed};
+use crate::http::door::Door;
 use crate::http::{self, Site, reachable};
 use crate::livekit::link::Server;
 use crate::livekit::session::Registration;
 use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
-use crate::local::{self, LocalWorker};
+use crate::local::{self, LocalWorker, Role};
 use crate::metrics::Metrics;
 use crate::runtimes::Runtimes;
 use crate::worker::loading::{LoadError, Loading};
@@ -34,60 +35,7 @@ use crate::worker::roster::Roster;
 use crate::worker::{Order, Worker};
 
 /// Signals and orders that wait.
-const ORDERS: usize = 16;
-
-/// Supervise so many processes that serve these agents.
-pub(crate) fn run_fleet(paths: &[PathBuf], config: &Config) -> Result<Exit, Failure> {
-    // What is wrong with these is said once, not by each process.
-    names(paths, config)?;
-    let runtimes = Runtimes::start()?;
-    let served = runtimes.block_on(async {
-        let (sender, orders) = mpsc::channel(ORDERS);
-        hear_signals(sender)?;
-        let metrics = Arc::new(Metrics::new());
-        let events = Arc::new(Events::open_all(config)?.counted(metrics.clone()));
-        let Home { url, key, secret, dispatcher } =
-            Home::find(config, events.clone(), metrics, runtimes.control()).await?;
-        // Secrets are in the environment of a process, where other users do not see them.
-        let home = vec![("LIVEKIT_URL", url), ("LIVEKIT_API_KEY", key), ("LIVEKIT_API_SECRET", secret)];
-        let deaths = dispatcher.as_ref().map(Dispatcher::deaths);
-        let served = Fleet::new(config.workers, events, runtimes.control().clone(), home, deaths).serve(orders).await;
-        if let Some(dispatcher) = dispatcher {
-            dispatcher.stop().await;
-        }
-        Ok::<_, Failure>(served)
-    });
-    runtimes.shut_down();
-    match served? {
-        FleetServed { gave_up: true, .. } => {
-            Err(Failure { exit: Exit::Host, error: "worker processes keep dying; gave up".into(), hint: None })
-        }
-        FleetServed { exit: 0, .. } => Ok(Exit::Ok),
-        FleetServed { exit: 130, .. } => Ok(Exit::Interrupted),
-        FleetServed { .. } => Ok(Exit::Host),
-    }
-}
-
-/// A process that another one has started.
-pub(crate) struct Supervised {
-    /// Which of them it is.
-    pub(crate) index: usize,
-    /// What the dispatcher knows it by.
-    pub(crate) instance: String,
-}
-
-/// A process of a fleet publishes to its supervisor, which has the sinks, and goes when the supervisor goes.
-fn supervise(config: &mut Config, index: usize) -> Result<(), Failure> {
-    set_parent_process_death_signal(Some(Signal::TERM)).map_err(std::io::Error::from)?;
-    (config.events, config.webhook, config.event_command) = (EventTarget::Stdout, None, None);
-    if let HttpBind::At(address) = &mut config.http
-        && address.port() != 0
-    {
-        let offset = u16::try_from(index).unwrap_or(u16::MAX);
-        address.set_port(address.port().saturating_add(offset));
-    }
-    Ok(())
-}
+pub(super) const ORDERS: usize = 16;
 
 /// Serve these agents until told to stop.
 pub(crate) fn run(
@@ -96,25 +44,29 @@ pub(crate) fn run(
     supervised: Option<Supervised>,
     load: Option<RustLoadFunction>,
 ) -> Result<Exit, Failure> {
-    if let Some(Supervised { index, .. }) = &supervised {
-        supervise(&mut config, *index)?;
+    if let Some(supervised) = &supervised {
+        supervised.apply(&mut config)?;
     }
-    let instance = supervised.map(|supervised| supervised.instance);
     let names = names(&paths, &config)?;
     let runtimes = Runtimes::start()?;
-    let served = runtimes.block_on(serve(&runtimes, names, instance, Arc::new(config), load));
+    let served = runtimes.block_on(serve(&runtimes, names, supervised, Arc::new(config), load));
     runtimes.shut_down();
     match served? {
-        Served { gave_up: Some(why), .. } => Err(Failure {
-            exit: Exit::Host,
-            error: format!("no connection to the server: {why}").into(),
-            hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, and that the clocks agree".into()),
-        }),
+        Served { gave_up: Some(why), .. } => Err(no_server(&why)),
         Served { cut_short: 0, .. } => Ok(Exit::Ok),
         Served { cut_short, .. } => {
             say(&format!("{} cut short", plural(cut_short, "job")));
             Ok(Exit::Interrupted)
         }
+    }
+}
+
+/// The server was given up.
+pub(crate) fn no_server(why: &str) -> Failure {
+    Failure {
+        exit: Exit::Host,
+        error: format!("no connection to the server: {why}").into(),
+        hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, and that the clocks agree".into()),
     }
 }
 
@@ -125,6 +77,13 @@ pub(crate) struct Named {
     own: String,
     /// What it is registered under; the empty name is one.
     registered: String,
+}
+
+impl Named {
+    /// What it is called here.
+    fn name(&self) -> &str {
+        if self.registered.is_empty() { &self.own } else { &self.registered }
+    }
 }
 
 /// The agents' names, which are all different: the server could not tell them apart.
@@ -142,22 +101,24 @@ pub(crate) fn names(paths: &[PathBuf], config: &Config) -> Result<Vec<Named>, Fa
         }
         named.push(Named { path: path.clone(), own, registered });
     }
+    if let Some(table) = config.agents.keys().find(|table| named.iter().all(|agent| agent.own != **table)) {
+        let failure = Failure::usage(format!("the settings have a table for an agent `{table}`, which is not served"));
+        let served: Vec<&str> = named.iter().map(|agent| agent.own.as_str()).collect();
+        return Err(failure.with_hint(format!("the tables may be of: {}", served.join(", "))));
+    }
     Ok(named)
 }
 
 async fn serve(
     runtimes: &Runtimes,
     names: Vec<Named>,
-    instance: Option<String>,
+    supervised: Option<Supervised>,
     config: Arc<Config>,
     load: Option<RustLoadFunction>,
 ) -> Result<Served, Failure> {
     let (sender, mut orders) = mpsc::channel(ORDERS);
     hear_signals(sender.clone())?;
-    let listener = http::bind(config.http).await.map_err(|error| {
-        let failure = Failure::usage(format!("HTTP cannot be served at `{:?}`: {error}", config.http));
-        failure.with_hint("choose another address with --http, or `--http off`")
-    })?;
+    let listener = bind(config.http).await?;
     let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
     let settings = EngineSettings::for_jobs(jobs, &config);
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
@@ -173,56 +134,77 @@ async fn serve(
         Home::find(&config, events.clone(), metrics.clone(), runtimes.control()).await?;
     let server = Server::new(&url, key, secret).map_err(|error| Failure::usage(error.to_string()))?;
     let embedded = if dispatcher.is_some() { EMBEDDED } else { "" };
-    let instance = instance.unwrap_or_else(|| format!("{embedded}{}", local::make_token()));
+    let role = supervised.as_ref().map_or(Role::Worker, |supervised| supervised.role());
+    let instance =
+        supervised.map_or_else(|| format!("{embedded}{}", local::make_token()), |supervised| supervised.instance);
+    names.iter().for_each(|named| shared.roster.expect(named.name()));
+    // From here on it answers: the first start of a large agent takes a while, and that is not to look like a hang.
+    let _announced = match listener {
+        None => None,
+        Some(listener) => {
+            let token = token(&config);
+            let announced = announce(&config, &listener, &token, role)?;
+            let site = Site {
+                door: Door::new(token, events.clone(), sender, shared.roster.draining()),
+                roster: shared.roster.clone(),
+                room: shared.room.clone(),
+                metrics,
+                engine: engine.clone(),
+                job_type: config.livekit.job_type,
+            };
+            runtimes.control().spawn(connections::serve(listener, http::router(site)));
+            announced
+        }
+    };
     let start = async {
         let function = load_function(&engine, &config, load).await?;
         let monitor = LoadMonitor::new(engine.clone(), config.cores, config.max_jobs, function);
         Ok::<_, Failure>((monitor, members(names, &engine, (&server, instance), &config, &shared).await?))
     };
-    let (monitor, members) = tokio::select! {
-        started = start => started?,
-        () = stopped(&mut orders) => return Ok(Served::default()),
+    let started = tokio::select! {
+        started = start => started.map(Some),
+        () = stopped(&mut orders) => Ok(None),
     };
-    let _announced = match listener {
-        None => None,
-        Some(listener) => {
-            let token = config.http_token.clone().unwrap_or_else(|| Secret(local::make_token()));
-            let worker = LocalWorker {
-                pid: std::process::id(),
-                url: format!("http://{}", reachable(listener.local_addr()?)),
-                token: token.0.clone(),
-            };
-            tracing::info!(target: "host", url = worker.url, "http.listening");
-            let site = Site {
-                roster: shared.roster.clone(),
-                room: shared.room.clone(),
-                metrics,
-                events,
-                engine,
-                orders: sender,
-                token,
-                job_type: config.livekit.job_type,
-                followers: Site::followers(),
-            };
-            runtimes.control().spawn(connections::serve(listener, http::router(site)));
-            announce(&config, &worker)
-        }
+    let served = match started {
+        Ok(Some((monitor, members))) => Ok(Worker::new(members, shared, monitor, config.load_log).serve(orders).await),
+        Ok(None) => Ok(Served::default()),
+        Err(failure) => Err(failure),
     };
-    let served = Worker::new(members, shared, monitor, config.load_log).serve(orders).await;
     if let Some(dispatcher) = dispatcher {
         dispatcher.stop().await;
     }
-    Ok(served)
+    tokio::task::block_in_place(|| events.close());
+    served
 }
 
-/// Commands on this machine do without it, if need be.
-fn announce(config: &Config, worker: &LocalWorker) -> Option<local::Announcement> {
-    local::announce(&config.cache_dir, worker)
+/// What callers show.
+pub(super) fn token(config: &Config) -> Secret {
+    config.http_token.clone().unwrap_or_else(|| Secret(local::make_token()))
+}
+
+pub(super) async fn bind(http: HttpBind) -> Result<Option<TcpListener>, Failure> {
+    http::bind(http).await.map_err(|error| {
+        let failure = Failure::usage(format!("HTTP cannot be served at `{http:?}`: {error}"));
+        failure.with_hint("choose another address with --http, or `--http off`")
+    })
+}
+
+/// Tell this user's commands where this process answers. They do without it, if need be.
+pub(super) fn announce(
+    config: &Config,
+    listener: &TcpListener,
+    token: &Secret,
+    role: Role,
+) -> Result<Option<local::Announcement>, Failure> {
+    let url = format!("http://{}", reachable(listener.local_addr()?));
+    tracing::info!(target: "host", url, "http.listening");
+    let worker = LocalWorker { pid: std::process::id(), url, token: token.0.clone(), role };
+    Ok(local::announce(&config.cache_dir, &worker)
         .map_err(|error| {
             let dir = config.cache_dir.display();
             tracing::warn!(target: "host", %dir, %error, "`ps`, `kill`, `drain` and `events` will not find this worker by themselves");
         })
-        .ok()
+        .ok())
 }
 
 async fn load_function(
@@ -251,11 +233,13 @@ async fn members(
 ) -> Result<Vec<Member>, Failure> {
     let cache = open_cache(config).map(Arc::new);
     let mut members = Vec::new();
-    for Named { path, own, registered } in names {
+    for named in names {
+        let name = named.name().to_owned();
+        let Named { path, own, registered } = named;
         let of_agent = Arc::new(config.of_agent(&own).clone());
         let loading = Loading {
             path,
-            name: if registered.is_empty() { own } else { registered.clone() },
+            name,
             engine: engine.clone(),
             config: of_agent,
             cache: cache.clone(),
@@ -271,6 +255,8 @@ async fn members(
             deployment: config.livekit.deployment.clone(),
             job_type: config.livekit.job_type,
             report_load: config.livekit.report_load,
+            permissions: config.livekit.permissions.clone(),
+            assignment_within: config.livekit.assignment_timeout,
             instance: instance.clone(),
         };
         members.push(Member::new(loading, loaded, server.clone(), registration, config, shared.clone()));
@@ -289,7 +275,7 @@ impl From<LoadError> for Failure {
 }
 
 /// SIGINT and SIGTERM, one as good as the other, and SIGHUP.
-fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
+pub(super) fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;

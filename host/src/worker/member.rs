@@ -19,7 +19,7 @@ use super::Order;
 use super::health::{Health, State};
 use super::loading::{LoadError, Loading, Stamp};
 use super::room::{Permit, Room};
-use super::roster::Roster;
+use super::roster::{self, Roster};
 use crate::agent::{Accepted, Agent, JobHandle};
 use crate::config::{Config, DrainPolicy};
 use crate::events::{Event, Events};
@@ -56,6 +56,8 @@ pub(crate) struct Member {
     agent: Option<Arc<Agent>>,
     /// Loads it again.
     reloading: Option<AbortHandle>,
+    /// Whether it is to be loaded once more after that: it may have changed after it was read.
+    reload_again: bool,
     /// Its file, as it was when it was loaded, and as it was last seen.
     file: (Option<Stamp>, Option<Stamp>),
     health: Health,
@@ -71,10 +73,10 @@ pub(crate) struct Member {
     place: usize,
     /// Accepted, and not assigned yet.
     accepted: HashMap<String, Held>,
-    running: HashMap<String, JobHandle>,
+    running: HashMap<String, (Instant, JobHandle)>,
     sender: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
-    full: bool,
+    fullness: Told,
     drain: (DrainPolicy, Duration),
     draining: Option<Drain>,
     gave_up: Option<String>,
@@ -101,6 +103,26 @@ pub(crate) struct Shared {
     pub(crate) room: Arc<Room>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) control: Handle,
+}
+
+/// Whether the worker is full, as it was last published. A worker with room for a few jobs changes that with each of them, and
+/// the server is told each time; whoever reads events is told once in [`Told::EVERY`].
+#[derive(Default)]
+struct Told {
+    full: bool,
+    at: Option<Instant>,
+}
+
+impl Told {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    fn is_news(&mut self, full: bool, now: Instant) -> bool {
+        let news = full != self.full && self.at.is_none_or(|at| at + Self::EVERY <= now);
+        if news {
+            (self.full, self.at) = (full, Some(now));
+        }
+        news
+    }
 }
 
 struct Drain {
@@ -149,6 +171,7 @@ impl Member {
         let mut member = Self {
             agent: None,
             reloading: None,
+            reload_again: false,
             file: (stamp, stamp),
             health: Health::new(loading.config.failures_max),
             costs: Costs::default(),
@@ -164,7 +187,7 @@ impl Member {
             running: HashMap::new(),
             sender,
             reports,
-            full: false,
+            fullness: Told::default(),
             drain: (config.drain, config.drain_timeout),
             draining: None,
             gave_up: None,
@@ -199,8 +222,8 @@ impl Member {
             }
         }
         let cut_short = self.draining.as_ref().map_or(0, |drain| drain.cut_short);
-        for job in self.session.undelivered() {
-            tracing::error!(target: "host", agent = self.name(), job, "the server does not know that this job has ended");
+        for job in self.session.unread() {
+            tracing::error!(target: "host", agent = self.name(), job, "the server may not know that this job has ended");
         }
         if let Some(reloading) = self.reloading {
             reloading.abort();
@@ -256,7 +279,7 @@ impl Member {
         if let Some(drain) = self.draining.as_mut().filter(|drain| drain.stage < stage) {
             drain.stage = stage;
             drain.cut_short = drain.cut_short.max(self.running.len());
-            self.running.values().for_each(|job| stage.apply(job));
+            self.running.values().for_each(|(_, job)| stage.apply(job));
         }
     }
 
@@ -276,7 +299,11 @@ impl Member {
 
     /// Load the agent again. What runs runs on; what loads worse than what is there is not taken.
     fn reload(&mut self) {
-        if self.reloading.is_some() || self.draining.is_some() {
+        if self.draining.is_some() {
+            return;
+        }
+        if self.reloading.is_some() {
+            self.reload_again = true;
             return;
         }
         let (loading, sender) = (self.loading.clone(), self.sender.clone());
@@ -335,6 +362,9 @@ impl Member {
             self.reload();
         }
         self.file.1 = seen;
+        let now = Instant::now();
+        let used = |job: &JobHandle| Duration::from_micros(job.used().0);
+        self.costs.observe(self.running.values().map(|(since, job)| (used(job), now - *since)));
         self.perform(Vec::new()).await;
     }
 
@@ -361,13 +391,16 @@ impl Member {
                 self.roster.ended(&job, closed.clone());
                 let end = end_of(closed.as_deref());
                 if let Some(closed) = closed {
-                    self.costs.learn(cost_of(&closed));
+                    self.costs.learn(Cost::of_job(&closed));
                     self.judge(closed.verdict.code);
                 }
                 self.feed(Input::Ended { job, end }).await;
             }
             Report::Loaded { loaded, stamp } => {
                 self.loaded(loaded.map(|agent| *agent), stamp);
+                if std::mem::take(&mut self.reload_again) {
+                    self.reload();
+                }
                 self.perform(Vec::new()).await;
             }
         }
@@ -442,8 +475,11 @@ impl Member {
             Output::Offer(job) => self.offer(&job),
             Output::Launch { job } => self.launch(job),
             Output::Withdraw { job, why } => self.withdraw(job, why),
+            Output::Refused { job, reason, why } => {
+                self.events.publish(&Refusal::new(reason, why).event(self.name().clone(), job));
+            }
             Output::Stop { job } => {
-                if let Some(job) = self.running.get(&job) {
+                if let Some((_, job)) = self.running.get(&job) {
                     job.stop(StopBy::Dispatcher, "the server ended the job");
                 }
             }
@@ -481,8 +517,7 @@ impl Member {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), "agent");
         }
         let full = fullness.part >= 1.0;
-        if full != self.full {
-            self.full = full;
+        if self.fullness.is_news(full, Instant::now()) {
             let (agent, jobs, load) = (self.name().clone(), self.room.jobs(), fullness.load);
             self.events.publish(&match full {
                 true => Event::WorkerFull { agent, jobs, load, scarce: fullness.scarce },
@@ -524,12 +559,12 @@ impl Member {
             drain.stage.apply(&running.handle());
         }
         self.roster.began(&info, running.handle());
-        self.running.insert(job.clone(), running.handle());
+        self.running.insert(job.clone(), (Instant::now(), running.handle()));
         let sender = self.sender.clone();
         self.control.spawn(async move {
-            let closed = running.closed().await.map(Arc::new);
+            let closed = running.closed().await.map(roster::remembered);
             match &closed {
-                Some(closed) => permit.ended(cost_of(closed)),
+                Some(closed) => permit.ended(Cost::of_job(closed)),
                 None => drop(permit),
             }
             drop(sender.send(Report::Ended { job, closed }).await);
@@ -567,11 +602,6 @@ async fn ask(
 fn refuse(job: JobInfo, refusal: Refusal, events: &Events) -> Refusal {
     events.publish(&refusal.event(job.agent_name, job.id));
     refusal
-}
-
-fn cost_of(closed: &Closed) -> Cost {
-    let usage = &closed.usage;
-    Cost::of(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes)
 }
 
 fn end_of(closed: Option<&Closed>) -> Box<End> {

@@ -1,6 +1,6 @@
 //! What a worker process has to show: its agents, the jobs that run, and the last that ended.
 //!
-//! Bound: [`ENDED_MAX`] jobs that ended are remembered.
+//! Bound: [`ENDED_MAX`] jobs that ended are remembered, each with [`ACTIVITY_BYTES_MAX`] of what it did in its room.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,8 @@ use crate::hostcalls::contract::JobInfo;
 use crate::job::teardown::Closed;
 
 const ENDED_MAX: usize = 1_000;
+const ACTIVITY_BYTES_MAX: usize = 32 << 10;
+const LOADING: &str = "loading";
 
 /// Shared by the agents of a process, and whoever looks.
 #[derive(Default)]
@@ -22,7 +24,7 @@ pub(crate) struct Roster {
     agents: Mutex<Vec<AgentStatus>>,
     running: Mutex<HashMap<String, Entry>>,
     ended: Mutex<VecDeque<Arc<Closed>>>,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
 }
 
 /// One agent, as the server knows it.
@@ -32,7 +34,7 @@ pub(crate) struct AgentStatus {
     pub(crate) agent: String,
     /// The server's name for this worker; none while there is no connection.
     pub(crate) worker: Option<String>,
-    /// Whether it gets jobs: `available`, `pausing`, `quarantined` or `given-up`.
+    /// Whether it gets jobs: `loading`, `available`, `pausing`, `quarantined` or `given-up`.
     pub(crate) state: &'static str,
 }
 
@@ -62,12 +64,33 @@ pub(crate) enum Found {
     Ended(Arc<Closed>),
 }
 
+/// What a worker remembers of a job that has ended. While it ran, what it sent was charged to it; now it is the worker's.
+pub(crate) fn remembered(mut closed: Closed) -> Arc<Closed> {
+    closed.activity.shorten(ACTIVITY_BYTES_MAX);
+    Arc::new(closed)
+}
+
 impl Roster {
-    /// A place for one more agent.
+    /// An agent that is being loaded.
+    pub(crate) fn expect(&self, agent: &str) {
+        lock(&self.agents).push(AgentStatus { agent: agent.into(), worker: None, state: LOADING });
+    }
+
+    /// The place of an agent that has been loaded, or failed to.
     pub(crate) fn join(&self, agent: &str) -> usize {
         let mut agents = lock(&self.agents);
-        agents.push(AgentStatus { agent: agent.into(), worker: None, state: "available" });
-        agents.len() - 1
+        let place = agents.iter().position(|expected| expected.state == LOADING && expected.agent == agent);
+        let status = AgentStatus { agent: agent.into(), worker: None, state: "available" };
+        match place.and_then(|place| Some((place, agents.get_mut(place)?))) {
+            Some((place, expected)) => {
+                *expected = status;
+                place
+            }
+            None => {
+                agents.push(status);
+                agents.len() - 1
+            }
+        }
     }
 
     pub(crate) fn linked(&self, place: usize, worker: Option<String>) {
@@ -102,8 +125,9 @@ impl Roster {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// Whether there will be no more jobs.
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
+        self.draining.clone()
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentStatus> {
