@@ -11,8 +11,8 @@ const MARK_AT: usize = 16;
 #[cfg(target_arch = "wasm32")]
 #[expect(unsafe_code, reason = "the stack has no name in Rust")]
 unsafe extern "C" {
-    /// The lowest address of the stack, by the linker's name for it.
-    static mut __stack_low: u8;
+    /// The lowest part of the stack, by the linker's name for it.
+    static mut __stack_low: [u8; MARK_AT + 1];
 }
 
 /// Have a snapshot that is taken now begin with the stack.
@@ -22,7 +22,7 @@ pub(crate) fn mark() {
     // SAFETY: the linker gives the stack its own place, which begins there and is larger than this. It grows down to it, and a
     // frame that ever lies there is of a call deeper than this one, which begins without knowing what its frame holds.
     unsafe {
-        (&raw mut __stack_low).wrapping_add(MARK_AT).write_volatile(1);
+        (&raw mut __stack_low[MARK_AT]).write_volatile(1);
     }
 }
 

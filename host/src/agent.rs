@@ -132,6 +132,17 @@ pub enum AgentError {
         /// Its name.
         agent: String,
     },
+    /// It has segments of elements that each instance would have a copy of, outside of its memory.
+    #[error(
+        "agent `{agent}` has {count} elements in passive segments; at most {} are allowed",
+        load::PASSIVE_ELEMENTS_MAX
+    )]
+    Elements {
+        /// Its name.
+        agent: String,
+        /// How many.
+        count: usize,
+    },
     /// It cannot be prewarmed, or no instance can be made of it.
     #[error("agent `{agent}` cannot take jobs: {}: {}", verdict.code, verdict.detail)]
     Init {
@@ -178,7 +189,7 @@ impl AgentError {
             }
             Self::Init { verdict, .. } => Some(verdict.code.advice().into()),
             Self::Mappings { source, .. } => source.hint(),
-            Self::Invalid { .. } | Self::TooManyMemories { .. } | Self::Host { .. } => None,
+            Self::Invalid { .. } | Self::TooManyMemories { .. } | Self::Elements { .. } | Self::Host { .. } => None,
         }
     }
 }

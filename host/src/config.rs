@@ -5,7 +5,7 @@
 mod parse;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -102,6 +102,21 @@ pub enum JobType {
     Participant,
 }
 
+/// What an agent may do in its room, as the server grants it with the job's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// Hear and see others.
+    Subscribe,
+    /// Be heard and seen.
+    Publish,
+    /// Send data and text.
+    Data,
+    /// Change its own attributes and metadata.
+    Metadata,
+    /// Others are not shown that it is there.
+    Hidden,
+}
+
 /// Which figure of its load a worker tells the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReportLoad {
@@ -129,6 +144,10 @@ pub struct LiveKit {
     pub job_type: JobType,
     /// What the server is told of the load.
     pub report_load: ReportLoad,
+    /// What an agent may do in its room.
+    pub permissions: BTreeSet<Permission>,
+    /// How long the assignment of an accepted job is awaited.
+    pub assignment_timeout: Duration,
 }
 
 /// What a stopped worker does with the jobs that run.
@@ -330,7 +349,11 @@ impl Config {
             }
         }
         config.check(&mut faults);
-        if faults.is_empty() { Ok(config) } else { Err(ConfigError { faults }) }
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        faults.append(&mut config.server_faults);
+        Err(ConfigError { faults })
     }
 
     /// For whoever serves.
@@ -356,7 +379,7 @@ impl Config {
         };
         let mut table: toml::Table = match toml::from_str(&text) {
             Ok(table) => table,
-            Err(error) => return refuse(format!("not TOML: {}", error.to_string().trim_end())),
+            Err(error) => return refuse(not_toml(&text, &error)),
         };
         let agents = table.remove(AGENTS);
         for (key, value) in table {
@@ -449,6 +472,14 @@ impl Config {
             refuse("webhook", "want `api-key` and `api-secret` too: its posts are signed with them".into());
         }
     }
+}
+
+/// Where and why, without the line itself: a secret may stand there.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+    format!("not TOML: line {line}, column {column}: {}", error.message())
 }
 
 impl Default for Config {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -42,6 +42,8 @@ const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 const CORE_INSTANCES_MAX: u32 = 64;
 /// Largest table seen in a real guest has 7,692 elements (StarlingMonkey).
 const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// How often an instance of several slots looks whether there are as many.
+const MANY_SLOTS_AGAIN: Duration = Duration::from_millis(5);
 /// Host frames on a guest's stack: host calls are polled there.
 const HOST_STACK_BYTES: usize = 512 << 10;
 /// Of a stack: itself and its guard. Of a memory: what there is, and the reserved rest. Counted in `/proc/PID/maps` with 1,000 to
@@ -177,10 +179,11 @@ impl Engine {
         }
         check_mappings(settings.slots, MAPPINGS_LEAST, mappings_limit())?;
         let wasmtime = make_wasmtime(settings).map_err(EngineError::Wasmtime)?;
-        let ticker = Ticker::start(&wasmtime).map_err(EngineError::Ticker)?;
+        let turns = Arc::new(Turns::new(guests.metrics().num_workers()));
+        let ticker = Ticker::start(&wasmtime, turns.clone()).map_err(EngineError::Ticker)?;
         Ok(Self(Arc::new(Shared {
             spending: Arc::default(),
-            turns: Arc::new(Turns::new(guests.metrics().num_workers())),
+            turns,
             wasmtime,
             ticker,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
@@ -270,7 +273,22 @@ impl Engine {
 
     /// Wait for room in the pool. The permit is given back by dropping it, after the store.
     pub(crate) async fn acquire_slot(&self, slots: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
-        self.0.slots.clone().acquire_many_owned(slots).await
+        if slots == 1 {
+            return self.0.slots.clone().acquire_owned().await;
+        }
+        // In the line, who wants many would hold up everybody behind who wants one.
+        loop {
+            match self.0.slots.clone().try_acquire_many_owned(slots) {
+                Ok(permit) => return Ok(permit),
+                Err(TryAcquireError::Closed) => return self.0.slots.clone().acquire_owned().await,
+                Err(TryAcquireError::NoPermits) => {}
+            }
+            let look_again = {
+                let _timers = self.0.timers.enter();
+                tokio::time::sleep(MANY_SLOTS_AGAIN)
+            };
+            look_again.await;
+        }
     }
 }
 
@@ -345,7 +363,9 @@ fn make_wasmtime(settings: EngineSettings) -> wasmtime::Result<wasmtime::Engine>
         .memory_init_cow(true)
         // A snapshot up to the memory limit is mapped copy-on-write, never copied segment by segment.
         .memory_guaranteed_dense_image_size(settings.memory_bytes as u64)
-        // Proposals that no guest toolchain needs, and where most advisories of 2026 were.
+        // Proposals that no guest toolchain needs, and where most advisories of 2026 were. Without the heap that is for garbage
+        // collection there is no table of `externref`, which would take one of a pool that nobody counts.
+        .gc_support(false)
         .concurrency_support(false)
         .wasm_threads(false)
         .wasm_gc(false)

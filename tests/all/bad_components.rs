@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use wasm_worker_fuzz::core_guest::imports;
+use wasm_worker_fuzz::core_guest::{Import, imports};
 
 use crate::harness::{Done, core_component, guest, target_dir, wasm_worker};
+use crate::host_faults::{caller, has_handle};
 
 fn run(component: &Path) -> Done {
     wasm_worker(["run", component.to_str().unwrap(), "--job", "--log-level", "off"]).done()
@@ -24,6 +25,13 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
 fn more_than_one_job_may_have_is_refused_when_it_is_loaded() {
     run(&guest("memories")).fails_with(3, &["agent `memories` "]);
     run(&guest("table_huge")).fails_with(3, &["agent `table-huge` ", "10000000"]);
+    // Each instance would have a copy of these outside of its memory.
+    let elements = format!("(func $f) (elem func {})", "$f ".repeat(30_000));
+    let elements = core_component("elements", &elements);
+    run(&elements)
+        .fails_with(3, &["agent `elements` has 30000 elements in passive segments; at most 20000 are allowed"]);
+    // And these a heap that nobody counts.
+    run(&core_component("externref", "(table 1 externref)")).fails_with(3, &["agent `externref` ", "externref"]);
 }
 
 #[test]
@@ -99,11 +107,23 @@ fn whatever_a_guest_passes_to_an_import_only_its_own_job_ends() {
                 arguments.join(" "),
                 "drop ".repeat(import.results.len()),
             );
-            let done = run(&core_component("import", &lines));
-            let code = done.code();
-            let fair = ["completed", "failed", "trapped", "hostcall-limit", "memory-limit"];
-            assert!(fair.contains(&code.as_str()), "{} {} of {value}: {code}", import.module, import.name);
-            assert_eq!(done.record()["verdict"]["blame"], "guest");
+            ends_fairly(&lines, &import, value);
+            // With a good handle the other arguments are looked at, too.
+            if has_handle(&import) && !ENDLESS.contains(&import.name.as_str()) {
+                let results_at = u32::try_from(value & 0xffff_ffff).unwrap();
+                ends_fairly(&caller(&import, value, results_at), &import, value);
+            }
         }
     }
+}
+
+/// With a good handle these wait for what never comes.
+const ENDLESS: &[&str] = &["[method]receiver.next", "[method]pollable.block"];
+
+fn ends_fairly(lines: &str, import: &Import, value: i64) {
+    let done = run(&core_component("import", lines));
+    let code = done.code();
+    let fair = ["completed", "failed", "trapped", "hostcall-limit", "memory-limit"];
+    assert!(fair.contains(&code.as_str()), "{} {} of {value}: {code}", import.module, import.name);
+    assert_eq!(done.record()["verdict"]["blame"], "guest");
 }

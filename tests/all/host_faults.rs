@@ -156,9 +156,14 @@ fn call(import: &Import, number: i64, results_at: u32) -> (String, String) {
     (declared, format!("(call $f {arguments})"))
 }
 
+/// Whether the function begins with a handle that can be had.
+pub(crate) fn has_handle(import: &Import) -> bool {
+    !makers(&import.name).is_empty()
+}
+
 /// A guest that calls the import once.
-fn caller(import: &Import) -> String {
-    let (declared, called) = call(import, 0, 0);
+pub(crate) fn caller(import: &Import, number: i64, results_at: u32) -> String {
+    let (declared, called) = call(import, number, results_at);
     let dropped = "drop ".repeat(import.results.len());
     format!("{declared}(func (export \"entrypoint\") (result i32) {called} {dropped} i32.const 16)")
 }
@@ -204,7 +209,7 @@ fn with_faults_armed() {
     let before = worker.engine.pool();
 
     for import in imports() {
-        let agent = worker.load(&core_component("faulty", &caller(&import)));
+        let agent = worker.load(&core_component("faulty", &caller(&import, 0, 0)));
         let point = point(&import);
         if let Some((_, code, detail)) = UNREACHED.iter().find(|(name, ..)| *name == import.name) {
             let (verdict, reached) = worker.run(&agent, &point);
@@ -263,6 +268,28 @@ fn no_stream_gives_an_error(worker: &Worker) {
     }
 }
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
 #[test]
 fn a_full_disk_under_the_event_file_costs_events_and_no_job() {
     let done = run_guest("minimal", ["--count", "50", "--events", "/dev/full"]).done();
@@ -279,7 +306,15 @@ fn a_cache_that_vanishes_costs_a_warning_and_no_job() {
     dir.close().unwrap();
     let source = source::read(&guest("minimal")).unwrap();
     let config = Config::default();
-    let loading = Agent::load(&worker.engine, source, &config, Some(&cache), None, &worker.events);
-    assert_eq!(worker.runtimes.block_on(loading).unwrap().name(), "minimal");
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let agent = tracing::subscriber::with_default(subscriber, || {
+        let loading = Agent::load(&worker.engine, source, &config, Some(&cache), None, &worker.events);
+        worker.runtimes.block_on(loading).unwrap()
+    });
+    let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(said.contains("WARN") && said.contains("the compiled agent is not cached"), "{said}");
+    assert_eq!(worker.run(&agent, "nothing").0.code, Code::Completed);
+    drop(agent);
     worker.runtimes.shut_down();
 }

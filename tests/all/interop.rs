@@ -70,8 +70,9 @@ impl Program {
     fn call_as(&self, secret: &str, url: &str, words: &[&str]) -> Value {
         let output = self.command(url).env("LIVEKIT_API_SECRET", secret).args(words).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let answer: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{} {words:?} prints no JSON ({error}): {stderr}", self.name));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{} {words:?} prints no JSON ({error}, {}): {stderr}", self.name, output.status)
+        });
         assert_eq!(output.status.success(), answer["error"].is_null(), "{} {words:?}: {answer}", self.name);
         answer
     }

@@ -82,6 +82,8 @@ fn a_full_worker_says_so_and_refuses_with_a_reason() {
         peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_1".into() })).await;
         assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
         peer.status(false).await;
+        // Events say it once a second.
+        tokio::time::sleep(Duration::from_millis(1_600)).await;
         peer.begin("AJ_3").await;
         peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_3".into() })).await;
         assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
@@ -327,7 +329,8 @@ fn what_is_missing_is_said() {
     run(&["--url", "ws://x", "--api-key", "k"]).fails_with(2, &["the API secret (`--api-secret`) is missing"]);
     let with = |url| run(&["--url", url, "--api-key", "k", "--api-secret", "s"]);
     with("localhost").fails_with(2, &["`url` (command line): `localhost` is not usable: want ws://"]);
-    with("ws://a b").fails_with(2, &["the server's URL `ws://a b` is not usable"]);
+    with("ws://a b").fails_with(2, &["`url` (command line): `ws://a b` is not usable: want ws://"]);
+    with("ws://[a").fails_with(2, &["the server's URL `ws://[a` is not usable"]);
     let cores = ["--url", "ws://x", "--api-key", "k", "--api-secret", "s", "--cores", "0"];
     run(&cores).fails_with(2, &["`cores` (command line): `0` is not usable"]);
     run(&["--deployment", "a_b"]).fails_with(2, &["`deployment` (command line): `a_b` is not usable"]);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasm_worker::agent::artifact::Cache;
 use wasm_worker::agent::{Agent, AgentError, source};
@@ -16,6 +17,8 @@ use crate::hostile::{CORPUS, Row};
 
 const GOOD_JOBS: usize = 1_000;
 const SLOTS: u32 = 1_010;
+/// Five of these are a good job's life, in milliseconds: most of it is waiting, as an agent's is.
+const PAUSE_MS: &str = "1000";
 
 /// Descriptors and resident memory are those of a process, and other tests share this one.
 #[test]
@@ -25,7 +28,7 @@ fn a_thousand_good_jobs_do_not_notice_the_corpus() {
 }
 
 /// What a good job came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Came {
     code: &'static str,
     fuel: u64,
@@ -50,7 +53,8 @@ impl Worker {
     }
 
     async fn good(&self, agent: &Agent) -> Came {
-        let running = agent.offer(JobSpec::default().into_offers("neighbour")(), &self.events).await.unwrap();
+        let spec = JobSpec { metadata: PAUSE_MS.into(), ..JobSpec::default() };
+        let running = agent.offer(spec.into_offers("neighbour")(), &self.events).await.unwrap();
         let closed = running.closed().await.unwrap();
         let texts = closed.activity.texts.into_iter().map(|sent| sent.text).collect();
         Came { code: closed.verdict.code.as_str(), fuel: closed.usage.fuel, texts }
@@ -68,18 +72,36 @@ impl Worker {
         assert_eq!(code.as_str(), row.code, "{}", row.guest);
     }
 
-    /// The whole corpus, while a thousand good jobs run.
-    async fn round(&self, alone: &Came) {
+    /// The whole corpus, while a thousand good jobs run: where one ends, the next begins, until the last hostile one has ended.
+    /// How many that were.
+    async fn round(&self, alone: &Came) -> usize {
         let agent = self.load("neighbour", &[]).await.unwrap();
-        let good = futures_util::future::join_all((0..GOOD_JOBS).map(|_| self.good(&agent)));
+        let over = AtomicBool::new(false);
+        let lane = async || {
+            let mut came = vec![self.good(&agent).await];
+            while !over.load(Ordering::Relaxed) {
+                came.push(self.good(&agent).await);
+            }
+            came
+        };
+        let good = futures_util::future::join_all((0..GOOD_JOBS).map(|_| lane()));
         let corpus = async {
             for row in CORPUS {
                 self.hostile(row).await;
             }
+            over.store(true, Ordering::Relaxed);
         };
         let (came, ()) = futures_util::future::join(good, corpus).await;
+        let came = came.concat();
         let differing: Vec<&Came> = came.iter().filter(|came| *came != alone).collect();
-        assert!(differing.is_empty(), "{} of {GOOD_JOBS} differ from {alone:?}: {:?}", differing.len(), differing[0]);
+        assert!(
+            differing.is_empty(),
+            "{} of {} differ from {alone:?}: {:?}",
+            differing.len(),
+            came.len(),
+            differing[0]
+        );
+        came.len()
     }
 }
 
@@ -108,9 +130,10 @@ fn beside_the_corpus() {
     runtimes.block_on(worker.round(&alone));
     runtimes.block_on(worker.round(&alone));
     let (idle, resident, open) = (worker.engine.pool(), resident_pages(), descriptors());
-    runtimes.block_on(worker.round(&alone));
+    let good = runtimes.block_on(worker.round(&alone));
 
-    println!("{GOOD_JOBS} good jobs beside {} hostile ones: {} fuel in each, as alone", CORPUS.len(), alone.fuel);
+    let (hostile, fuel) = (CORPUS.len(), alone.fuel);
+    println!("{good} good jobs, {GOOD_JOBS} at a time, beside {hostile} hostile ones: {fuel} fuel in each, as alone");
     println!("resident before {resident} pages, after {} pages", resident_pages());
     assert_eq!((idle.slots, idle.instances, idle.memories, idle.stacks), (0, 0, 0, 0));
     assert_eq!(worker.engine.pool(), idle);

@@ -1,11 +1,11 @@
-//! What a worker finishes when it is offered more than fits: `cargo bench --bench overload`, three minutes.
+//! What a worker finishes when it is offered more than fits: `cargo bench --bench overload`, five minutes.
 //!
 //! A scripted server offers jobs of a millisecond or so of computing, at a rate that does not wait for answers, as a server of
 //! many rooms does; one in fifty loops until it is killed as unresponsive, and shows how late that was. The worker is at its
-//! defaults. What fits is found first: the rate at which most jobs finish. The most of several noisy figures is too high a
-//! figure, so that rate and twice that rate are then measured anew, in turn, and their medians compared.
+//! defaults. Each rate is twice the one before it, and what is finished of each is the median of [`ROUNDS`], taken in turn: the
+//! machine is not the same from one to the next.
 //!
-//! Bounds: [`RATE_FOR`] for each rate.
+//! Bounds: [`RATE_FOR`] for each rate of each round.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,9 +30,8 @@ use workers::{Behaviour, Subject, Worker};
 const RATE_FOR: Duration = Duration::from_secs(10);
 /// Of each, the first seconds do not count: the load is an average.
 const SETTLE: Duration = Duration::from_secs(3);
-const RATES: [u32; 6] = [200, 300, 400, 500, 600, 800];
-/// Of the best rate and twice that rate, in turn.
-const PAIRS: usize = 5;
+const RATES: [u32; 5] = [100, 200, 400, 800, 1_600];
+const ROUNDS: usize = 5;
 const LOOPING_ONE_IN: u64 = 50;
 const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(100);
 
@@ -42,63 +41,63 @@ fn main() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        println!("offers/s  finished/s   refused  kill lag p50      p99");
-        let mut best = Row::default();
-        for rate in RATES {
-            let row = offer(rate).await;
-            println!("{}", row.text());
-            if row.finished > best.finished {
-                best = row;
-            }
+    let mut rounds: [Vec<Row>; RATES.len()] = Default::default();
+    for _ in 0..ROUNDS {
+        for (rows, rate) in rounds.iter_mut().zip(RATES) {
+            rows.push(runtime.block_on(offer(rate)));
         }
-        let (mut once, mut twice) = (Vec::new(), Vec::new());
-        for _ in 0..PAIRS {
-            for (rate, finished) in [(best.rate, &mut once), (best.rate * 2, &mut twice)] {
-                let row = offer(rate).await;
-                println!("{}", row.text());
-                finished.push(row.finished);
-            }
-        }
-        let (once, twice) = (median(once), median(twice));
-        println!(
-            "most finished at {} offers a second: {once:.0}; at twice that {twice:.0}, {:.0} % of it (medians of {PAIRS})",
-            best.rate,
-            100.0 * twice / once
-        );
-    });
+    }
+    let rates: Vec<Rate> = rounds.into_iter().map(Rate::of).collect();
+    let most = rates.iter().map(|rate| rate.finished[1]).fold(0.0, f64::max);
+    println!("offers/s  finished/s (least, most)  of the most   refused  kill lag p50      p99");
+    for (offers, rate) in RATES.into_iter().zip(rates) {
+        println!("{offers:>8} {}", rate.text(most));
+    }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
-/// What came of one rate.
-#[derive(Default)]
+/// What came of one rate in one round.
 struct Row {
-    rate: u32,
     /// A second.
     finished: f64,
     refused: f64,
-    /// In microseconds, sorted.
+    /// In microseconds.
     kill_lags: Vec<u64>,
 }
 
-impl Row {
-    fn text(&self) -> String {
+/// What came of one rate in all rounds.
+struct Rate {
+    /// The least, the median and the most, a second.
+    finished: [f64; 3],
+    /// The median.
+    refused: f64,
+    /// Sorted.
+    kill_lags: Vec<u64>,
+}
+
+impl Rate {
+    fn of(rows: Vec<Row>) -> Self {
+        let sorted = |of: fn(&Row) -> f64| {
+            let mut figures: Vec<f64> = rows.iter().map(of).collect();
+            figures.sort_by(f64::total_cmp);
+            figures
+        };
+        let (finished, refused) = (sorted(|row| row.finished), sorted(|row| row.refused));
+        let mut kill_lags: Vec<u64> = rows.iter().flat_map(|row| &row.kill_lags).copied().collect();
+        kill_lags.sort_unstable();
+        let finished = [0, ROUNDS / 2, ROUNDS - 1].map(|at| finished[at]);
+        Self { finished, refused: refused[ROUNDS / 2], kill_lags }
+    }
+
+    /// `most` is the median of the rate at which most were finished.
+    fn text(&self, most: f64) -> String {
         let lag = |percent: usize| {
             let at = self.kill_lags.len().saturating_sub(1) * percent / 100;
             self.kill_lags.get(at).map_or("none".into(), |micros| format!("{:.1} ms", *micros as f64 / 1e3))
         };
-        format!(
-            "{:>8} {:>11.0} {:>7.0} % {:>13} {:>8}",
-            self.rate,
-            self.finished,
-            self.refused * 100.0,
-            lag(50),
-            lag(99)
-        )
+        let [least, median, highest] = self.finished;
+        let span = format!("({least:.0}, {highest:.0})");
+        let (of_most, refused) = (100.0 * median / most, 100.0 * self.refused);
+        format!("{median:>11.0} {span:>14} {of_most:>10.0} % {refused:>7.0} % {:>13} {:>8}", lag(50), lag(99))
     }
 }
 
@@ -147,8 +146,7 @@ async fn offer(rate: u32) -> Row {
     worker.stop().await;
     let text = std::fs::read_to_string(events.path()).unwrap();
     let closed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut kill_lags: Vec<u64> = closed.filter_map(|line| line["usage"]["kill_lag_us"].as_u64()).collect();
-    kill_lags.sort_unstable();
+    let kill_lags = closed.filter_map(|line| line["usage"]["kill_lag_us"].as_u64()).collect();
     let counted = (RATE_FOR - SETTLE).as_secs_f64();
-    Row { rate, finished: finished as f64 / counted, refused: refused as f64 / answered.max(1) as f64, kill_lags }
+    Row { finished: finished as f64 / counted, refused: refused as f64 / answered.max(1) as f64, kill_lags }
 }

@@ -1,4 +1,5 @@
-//! A good agent: computes, waits and sends, the same each time.
+//! A good agent: computes, waits for as many milliseconds as its metadata says, 20 where it says nothing, and sends; five times,
+//! and the same each time.
 
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ struct Neighbour;
 
 impl Agent for Neighbour {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        let pause = Duration::from_millis(ctx.job().metadata.parse().unwrap_or(20));
         let mut sum = 0_u64;
         for round in 0..5 {
             let squares: Vec<u64> = (0..10_000).map(|n| n * n + round).collect();
             sum = squares.iter().fold(sum, |sum, square| sum.rotate_left(1) ^ square);
             ctx.send_text("sum", &sum.to_string())?;
-            sleep(Duration::from_millis(20)).await;
+            sleep(pause).await;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::task::block_in_place;
+use wasmparser_of_wasmtime::{ElementItems, ElementKind, Parser, Payload};
 use wasmtime::component::Component;
 
 use super::artifact::{self, Cache};
@@ -13,7 +15,7 @@ use super::{Agent, AgentError, Facts, PrewarmKind};
 use crate::config::{Config, PrewarmMode};
 use crate::engine::{Engine, MAPPINGS_MOST};
 use crate::hostcalls::bindings::AgentPre;
-use crate::hostcalls::{self, Stage, WASI_ALLOWED};
+use crate::hostcalls::{self, WASI_ALLOWED};
 use crate::job::admission::{init_within, verdict_outside_a_job};
 use crate::job::instance::{Shelf, Template};
 use crate::job::run::Crash;
@@ -23,6 +25,9 @@ const EXPORTS: [&str; 4] = ["prewarm", "decide", "entrypoint", "shutdown"];
 /// Package of the contract; an agent may import every interface of it.
 const CONTRACT: &str = "wasm-worker:agent/";
 const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+/// No toolchain makes passive segments of elements. A component may have 64 core instances, and each element takes 16 bytes of each.
+pub(super) const PASSIVE_ELEMENTS_MAX: usize = 20_000;
 
 /// The steps of loading one agent.
 pub(super) struct Loader<'a> {
@@ -44,17 +49,24 @@ struct Ready {
 impl Loader<'_> {
     pub(super) async fn load(&self, source: Source) -> Result<(Agent, bool), AgentError> {
         self.check_header(&source.bytes)?;
-        let key = artifact::key(self.engine, &source.bytes, self.config.prewarm);
-        let found = self.cache.and_then(|cache| cache.load(self.engine, &key));
+        // A large agent takes a while, and timers are on this runtime.
+        let (key, found) = block_in_place(|| {
+            let key = artifact::key(self.engine, &source.bytes, self.config.prewarm);
+            let found = self.cache.and_then(|cache| cache.load(self.engine, &key));
+            (key, found)
+        });
         let cached = found.is_some();
         let ready = match found {
             Some((facts, component)) => Ready { component, facts, keep: false },
-            None => self.make(source.bytes).await?,
+            None => {
+                self.check_elements(&source.bytes)?;
+                self.make(source.bytes).await?
+            }
         };
         let keep = ready.keep;
         let agent = self.assemble(ready).await?;
         if let Some(cache) = self.cache.filter(|_| keep) {
-            cache.store(&key, &agent.facts, agent.template.pre.instance_pre().component());
+            block_in_place(|| cache.store(&key, &agent.facts, agent.template.pre.instance_pre().component()));
         }
         Ok((agent, cached))
     }
@@ -128,7 +140,7 @@ impl Loader<'_> {
         let template = Arc::new(self.template(&component, shelf)?);
         let proof = template.clone();
         let proven = self.on_guest_runtime(async move {
-            let mut instance = proof.empty(Stage::Live).await?;
+            let mut instance = proof.empty_within_init().await?;
             let control = instance.control();
             let make = async {
                 instance.instantiate(&proof).await?;
@@ -173,6 +185,14 @@ impl Loader<'_> {
             _ => "it does not begin with `\\0asm`",
         };
         Err(AgentError::NotComponent { agent: self.name.into(), why: why.into() })
+    }
+
+    /// Each instance has its own copy of what passive segments hold, in memory that no limiter is asked about.
+    fn check_elements(&self, bytes: &[u8]) -> Result<(), AgentError> {
+        match passive_elements(bytes) {
+            count if count > PASSIVE_ELEMENTS_MAX => Err(AgentError::Elements { agent: self.name.into(), count }),
+            _ => Ok(()),
+        }
     }
 
     /// Every import and every export, all faults at once.
@@ -248,4 +268,19 @@ fn allowed(import: &str) -> bool {
 pub(super) fn chain(error: &wasmtime::Error) -> String {
     let parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     parts.join(": ").replace('\n', " ")
+}
+
+/// Elements of all passive segments of a component's modules. What cannot be read is refused elsewhere.
+fn passive_elements(bytes: &[u8]) -> usize {
+    let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
+    let segments = payloads.filter_map(|payload| match payload {
+        Payload::ElementSection(section) => Some(section.into_iter().map_while(Result::ok)),
+        _ => None,
+    });
+    let passive = segments.flatten().filter(|segment| matches!(segment.kind, ElementKind::Passive));
+    let counts = passive.map(|segment| match segment.items {
+        ElementItems::Functions(functions) => functions.count() as usize,
+        ElementItems::Expressions(_, expressions) => expressions.count() as usize,
+    });
+    counts.fold(0, usize::saturating_add)
 }

@@ -103,15 +103,16 @@ impl LoadComponent {
         };
         let engine = self.engine.clone();
         let asked = self.engine.guests().spawn(async move {
-            let Instance { mut store, function, _slot } = instance;
-            let control = store.data().control.clone();
+            // Whole, so that its store goes before its slot on every path.
+            let mut instance = instance;
+            let control = instance.store.data().control.clone();
             control.clock.call_begins();
-            limits::refuel(&mut store).map_err(|error| Crash::Host(error.to_string()))?;
-            let guest = call(&control, function.call_load(&mut store, wit(sample)));
+            limits::refuel(&mut instance.store).map_err(|error| Crash::Host(error.to_string()))?;
+            let guest = call(&control, instance.function.call_load(&mut instance.store, wit(sample)));
             let kill = Kill::InitTimeout { limit: CALL_WITHIN };
             let load = within(&control, CALL_WITHIN, kill, &engine, guest).await;
             control.log().finish();
-            Ok((load?, Instance { store, function, _slot }))
+            Ok((load?, instance))
         });
         let (load, instance) = asked.await.map_err(|panic| Crash::Host(panic.to_string()))??;
         self.instance = Some(instance);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::hostcalls::Stage;
 use crate::job::admission::{init_within, verdict_outside_a_job};
 use crate::job::instance::{Instance, Template};
 use crate::job::run::Crash;
@@ -15,19 +14,25 @@ use crate::job::run::Crash;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The task that fills a shelf; it ends when this is dropped.
-pub(super) struct Refill(AbortHandle);
+/// The task that fills a shelf; when this is dropped it ends, and what is on the shelf goes.
+pub(super) struct Refill {
+    task: AbortHandle,
+    template: Arc<Template>,
+}
 
 impl Refill {
     pub(super) fn start(template: &Arc<Template>) -> Self {
-        let task = template.engine.guests().spawn(fill(Arc::downgrade(template)));
-        Self(task.abort_handle())
+        let task = template.engine.guests().spawn(fill(Arc::downgrade(template))).abort_handle();
+        Self { task, template: template.clone() }
     }
 }
 
 impl Drop for Refill {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        if let Some(shelf) = &self.template.shelf {
+            shelf.close();
+        }
     }
 }
 
@@ -58,7 +63,7 @@ async fn fill(template: Weak<Template>) {
 }
 
 async fn warm(template: &Template) -> Result<Instance, Crash> {
-    let mut instance = template.empty(Stage::Live).await?;
+    let mut instance = template.empty_within_init().await?;
     let control = instance.control();
     let make = async {
         instance.instantiate(template).await?;

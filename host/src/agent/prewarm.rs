@@ -10,8 +10,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use wasmtime::Store;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 use wasmtime::component::{Instance as ComponentInstance, Lift, WasmList};
+use wasmtime::{Store, Trap};
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::AgentError;
@@ -56,9 +58,8 @@ impl Outcome {
 pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result<Outcome, AgentError> {
     let mut wizer = Wizer::new();
     wizer.keep_init_func(true);
-    let instrumented = tokio::task::block_in_place(|| {
-        std::panic::catch_unwind(AssertUnwindSafe(|| wizer.instrument_component(&bytes)))
-    });
+    let instrumented =
+        block_in_place(|| std::panic::catch_unwind(AssertUnwindSafe(|| wizer.instrument_component(&bytes))));
     let (context, instrumented) = match instrumented {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => return Ok(Outcome::never(chain(&error))),
@@ -68,7 +69,8 @@ pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result
     loader.check_world(&component)?;
     let template = Arc::new(loader.template(&component, None)?);
     match loader.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
-        Ok(warm) => Ok(take(&wizer, &context, warm).await),
+        // Reading a large memory takes a while, and timers are on this runtime.
+        Ok(warm) => Ok(block_in_place(|| Handle::current().block_on(take(&wizer, &context, warm)))),
         Err(Crash::NeedsHandle { import }) => {
             Ok(Outcome::never(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
         }
@@ -110,6 +112,7 @@ async fn run(template: &Template) -> Result<Warm, Crash> {
 async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outcome {
     let Warm { mut instance, component, cost } = warm;
     instance.store.set_hostcall_fuel(usize::MAX);
+    instance.store.data_mut().meter.lift_memory_limit();
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
         return Outcome::not_now(chain(&error));
     }
@@ -117,6 +120,10 @@ async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outc
     let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
     let Reader { failed, mappings, .. } = reader;
     match (failed, taken) {
+        // The accessors want a page of memory, and not every memory may have one more.
+        (Some(error), _) if error.is::<Trap>() => {
+            Outcome::never(format!("its memory cannot be read: {}", chain(&error)))
+        }
         (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(chain(&error)),
         (None, Err(panic)) => Outcome::not_now(panicked(&*panic)),
         (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost, mappings }),

@@ -10,7 +10,8 @@ use bytesize::ByteSize;
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 
-use super::lanes::{self, Lanes};
+use super::job_spec::JobFlags;
+use super::lanes::{self, Lanes, Line};
 use super::settings::SettingFlags;
 use super::summary::percentile;
 use super::{Exit, Failure, logging, open_cache, print};
@@ -18,6 +19,7 @@ use crate::agent::compile::Compiler;
 use crate::agent::{Agent, source};
 use crate::engine::{Engine, EngineSettings};
 use crate::events::Events;
+use crate::job::admission::Offer;
 use crate::job::teardown::Closed;
 use crate::job::verdict::Class;
 use crate::runtimes::Runtimes;
@@ -34,12 +36,15 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = lanes::time)]
     time: Duration,
     #[command(flatten)]
+    job: JobFlags,
+    #[command(flatten)]
     settings: SettingFlags,
 }
 
 pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     let log = logging::start(&config, LevelFilter::ERROR);
+    let spec = args.job.into_spec()?;
     let source = source::read(&args.agent)?;
     let runtimes = Runtimes::start()?;
     let settings = EngineSettings::for_jobs(CONCURRENCIES.into_iter().max().unwrap_or(1), &config);
@@ -52,8 +57,9 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
         print(&format!("agent `{}`, prewarm by {}", agent.name(), agent.facts().prewarm.as_str()))?;
         print(HEADER)?;
         let mut worst = Class::Ok;
+        let line = Line { agent: &agent, events: &events, offer: spec.into_offers(agent.name()) };
         for at_once in CONCURRENCIES {
-            let row = measure(&agent, &events, at_once, args.time).await?;
+            let row = measure(&line, at_once, args.time).await?;
             worst = worst.max(row.worst);
             print(&row.text())?;
         }
@@ -80,8 +86,8 @@ struct Row {
     worst: Class,
 }
 
-async fn measure(agent: &Agent, events: &Arc<Events>, at_once: u32, time: Duration) -> Result<Row, Failure> {
-    let Lanes { took, jobs: closed } = lanes::run(agent, events, at_once, time, |closed| closed).await?;
+async fn measure(line: &Line<'_, impl Fn() -> Offer>, at_once: u32, time: Duration) -> Result<Row, Failure> {
+    let Lanes { took, jobs: closed, .. } = line.run(at_once, time, |closed| closed).await?;
     let sorted = |of: fn(&Closed) -> Option<u64>| {
         let mut values: Vec<u64> = closed.iter().filter_map(of).collect();
         values.sort_unstable();

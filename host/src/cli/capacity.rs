@@ -6,6 +6,8 @@
 //!
 //! Bound: [`ROUNDS`] rounds of `--time`, and twice that for `--verify`.
 
+mod verify;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +17,23 @@ use clap::Args;
 use tokio::time::MissedTickBehavior;
 use tracing::level_filters::LevelFilter;
 
-use super::lanes::{self, Lanes};
+use super::job_spec::JobFlags;
+use super::lanes::{self, Lanes, Line};
 use super::settings::SettingFlags;
 use super::summary::percentile;
 use super::{Exit, Failure, logging, open_cache, print};
 use crate::agent::compile::Compiler;
 use crate::agent::{Agent, source};
-use crate::config::Config;
 use crate::engine::{self, Engine, EngineSettings, MAPPINGS_MOST};
 use crate::events::Events;
+use crate::job::admission::Offer;
 use crate::job::teardown::Closed;
 use crate::job::verdict::Class;
 use crate::load::capacity::{Fit, Machine, Need};
 use crate::load::cpu::CpuMonitor;
 use crate::load::memory::MemoryMonitor;
 use crate::runtimes::Runtimes;
+use verify::Verification;
 
 const ROUNDS: usize = 3;
 /// Cores of the table, each with four times as many GiB of memory.
@@ -43,6 +47,8 @@ pub(crate) struct CapacityArgs {
     agent: PathBuf,
     #[command(flatten)]
     asked: Asked,
+    #[command(flatten)]
+    job: JobFlags,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -63,7 +69,6 @@ struct Asked {
 
 /// What of a job is kept.
 struct Sampled {
-    start_us: Option<u64>,
     wall_us: u64,
     wait_us: u64,
     fuel: u64,
@@ -74,6 +79,8 @@ struct Sampled {
 struct Round {
     took: Duration,
     jobs: Vec<Sampled>,
+    /// Jobs that had not ended when the time was up.
+    cut: usize,
     cpu: Duration,
     /// Resident memory that came with the jobs, at most.
     memory_bytes: f64,
@@ -81,8 +88,9 @@ struct Round {
 }
 
 pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
-    let CapacityArgs { agent, asked, settings } = args;
+    let CapacityArgs { agent, asked, job, settings } = args;
     let config = settings.load()?;
+    let spec = job.into_spec()?;
     let log = logging::start(&config, LevelFilter::ERROR);
     let source = source::read(&agent)?;
     let runtimes = Runtimes::start()?;
@@ -96,30 +104,29 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
         let events = Arc::new(Events::open(&config.events)?);
         let cache = open_cache(&config);
         let agent = Agent::load(&engine, source, &config, cache.as_ref(), Some(&Compiler::own()), &events).await?;
-        measure(&agent, &events, &config, &asked, instances).await
+        let offer = spec.into_offers(agent.name());
+        let worker = Verification { agent: &agent, engine: &engine, events: &events, config: &config, offer };
+        measure(&worker, &asked, instances).await
     });
     runtimes.shut_down();
     drop(log);
     measured
 }
 
-async fn measure(
-    agent: &Agent,
-    events: &Arc<Events>,
-    config: &Config,
-    args: &Asked,
-    instances: u32,
-) -> Result<Exit, Failure> {
+async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, instances: u32) -> Result<Exit, Failure> {
+    let Verification { agent, events, config, offer, .. } = worker;
+    let line = Line { agent, events, offer };
+    let idle_bytes = resident_bytes();
     let threshold = config.load_threshold.unwrap_or(1.0);
     let here_cores = CpuMonitor::new(None).cores();
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let here_memory = MemoryMonitor::new().sample().limit_bytes as f64;
     // Beside the jobs there is the one that is being offered.
     let here = Machine { cores: here_cores, memory_bytes: here_memory, instances: instances.saturating_sub(4) };
-    let mut round = sample(agent, events, 2, args.time).await?;
+    let mut round = sample(&line, 2, args.time, idle_bytes).await?;
     for _ in 1..ROUNDS {
         let at_once = round.need()?.fit(here, threshold).at_once;
-        round = sample(agent, events, at_once, args.time).await?;
+        round = sample(&line, at_once, args.time, idle_bytes).await?;
     }
     let need = round.need()?;
     print(&round.text(agent.name(), &need))?;
@@ -147,28 +154,37 @@ async fn measure(
             "hint: more processes (`--workers`) have more, and `sysctl -w vm.max_map_count` raises the limit of each",
         )?;
     }
+    if fit.at_once as usize > config.max_jobs {
+        print(&format!(
+            "hint: a worker takes {} at once unless it is told to take more: `--max-jobs {}`",
+            config.max_jobs, fit.at_once
+        ))?;
+    }
     if args.verify {
-        let expected = need.fit(here, threshold);
-        let seen = sample(agent, events, expected.at_once, args.time * 2).await?;
-        print(&verified(here, expected, &seen)?)?;
+        print(&worker.run(here, need.fit(here, threshold), args.time * 2).await?)?;
     }
     Ok(round.jobs.iter().map(|job| job.class).max().unwrap_or(Class::Ok).into())
 }
 
-async fn sample(agent: &Agent, events: &Arc<Events>, at_once: u32, time: Duration) -> Result<Round, Failure> {
-    let (cpu, before) = (process_cpu(), resident_bytes());
-    let mut highest = before;
+/// `idle_bytes` is what was resident before any job ran: what a slot of the pool keeps for its next job was some job's too.
+async fn sample(
+    line: &Line<'_, impl Fn() -> Offer>,
+    at_once: u32,
+    time: Duration,
+    idle_bytes: u64,
+) -> Result<Round, Failure> {
+    let cpu = process_cpu();
+    let mut highest = idle_bytes;
     let mut looks = tokio::time::interval(Duration::from_millis(20));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let jobs = lanes::run(agent, events, at_once, time, |Closed { usage, verdict, .. }| Sampled {
-        start_us: usage.start_us,
+    let jobs = line.run(at_once, time, |Closed { usage, verdict, .. }| Sampled {
         wall_us: usage.wall_us,
         wait_us: usage.wait_us,
         fuel: usage.fuel,
         class: verdict.code.class(),
     });
     let mut jobs = std::pin::pin!(jobs);
-    let Lanes { took, jobs } = loop {
+    let Lanes { took, jobs, cut } = loop {
         tokio::select! {
             done = &mut jobs => break done?,
             _ = looks.tick() => highest = highest.max(resident_bytes()),
@@ -176,8 +192,8 @@ async fn sample(agent: &Agent, events: &Arc<Events>, at_once: u32, time: Duratio
     };
     let cpu = process_cpu().saturating_sub(cpu);
     #[expect(clippy::cast_precision_loss, reason = "an average")]
-    let memory_bytes = highest.saturating_sub(before) as f64;
-    Ok(Round { took, jobs, cpu, memory_bytes, at_once })
+    let memory_bytes = highest.saturating_sub(idle_bytes) as f64;
+    Ok(Round { took, jobs, cut, cpu, memory_bytes, at_once })
 }
 
 impl Round {
@@ -218,7 +234,18 @@ impl Round {
             need.cpu,
             need.wall,
             size(need.memory_bytes)
-        )
+        ) + &self.cut_text()
+    }
+
+    /// Jobs that outlast the measurement are taken for shorter than they are.
+    fn cut_text(&self) -> String {
+        match self.cut {
+            // The last of each lane is cut now and then.
+            cut if cut * 10 <= self.jobs.len() => String::new(),
+            cut => format!(
+                "\nhint: {cut} of them had not ended when the time was up, and were asked to stop: a job lasts longer than that, so an hour sees fewer; measure longer with --time"
+            ),
+        }
     }
 }
 
@@ -233,27 +260,6 @@ fn row(machine: Machine, fit: Fit) -> String {
         cpu * 100.0,
         memory * 100.0
     )
-}
-
-/// What was said of this machine, and what it did.
-fn verified(here: Machine, expected: Fit, seen: &Round) -> Result<String, Failure> {
-    let need = seen.need()?;
-    let load = seen.cpu.as_secs_f64() / seen.took.as_secs_f64() / here.cores;
-    let per_hour = f64::from(expected.at_once) * 3_600.0 / need.wall.as_secs_f64();
-    let start = seen.sorted(|job| job.start_us);
-    let off = |said: f64, seen: f64| 100.0 * (seen - said) / said;
-    Ok(format!(
-        "\nverified here, on {} cores with {} jobs at once:\n             said       seen     off\n  load {:>10.2} {load:>10.2} {:>6.1} %\n  an hour {:>7.0} {per_hour:>10.0} {:>6.1} %\n  start    {} µs median, {} µs p99; none of {} offers was refused",
-        here.cores,
-        expected.at_once,
-        expected.cpu,
-        off(expected.cpu, load),
-        expected.per_hour,
-        off(expected.per_hour, per_hour),
-        percentile(&start, 50),
-        percentile(&start, 99),
-        seen.jobs.len(),
-    ))
 }
 
 fn gib(count: u32) -> f64 {

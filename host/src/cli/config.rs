@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::settings::SettingFlags;
 use super::{Exit, Failure, print};
-use crate::config::{SetBy, plural};
+use crate::config::{Config, ConfigError, Fault, SetBy, plural};
+use crate::livekit::link::Server;
 
 #[derive(Args)]
 pub(crate) struct ConfigArgs {
@@ -24,10 +25,23 @@ enum Act {
 pub(crate) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
     let Act::Check { settings } = args.act;
     let config = settings.load()?;
-    config.check_server()?;
+    let faults: Vec<Fault> = config.server_faults.iter().cloned().chain(faults_of_a_worker(&config)).collect();
+    if !faults.is_empty() {
+        return Err(ConfigError { faults }.into());
+    }
     for SetBy { key, value, source } in &config.set_by {
         print(&format!("{key} = {value}  ({source})"))?;
     }
     print(&format!("the settings can be used: {} set, the rest as by default", plural(config.set_by.len(), "value")))?;
     Ok(Exit::Ok)
+}
+
+/// What a worker would find wrong with the server that is set.
+fn faults_of_a_worker(config: &Config) -> Vec<Fault> {
+    let Some(url) = &config.livekit.url else { return Vec::new() };
+    let unusable = Server::new(url, String::new(), String::new()).err().map(|error| error.to_string());
+    let pair = config.livekit.api_key.is_some() && config.livekit.api_secret.is_some();
+    let keyless = (!pair).then(|| "want `api-key` and `api-secret` too: a server takes no worker without".into());
+    let fault = |why| Fault { what: "url".into(), source: "all sources together".into(), why };
+    unusable.into_iter().chain(keyless).map(fault).collect()
 }

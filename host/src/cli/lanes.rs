@@ -11,7 +11,8 @@ use super::{Exit, Failure};
 use crate::agent::Agent;
 use crate::events::Events;
 use crate::hostcalls::control::StopBy;
-use crate::job::spec::JobSpec;
+use crate::job::admission::Offer;
+use crate::job::refusal::Refusal;
 use crate::job::teardown::Closed;
 
 /// A time on the command line.
@@ -26,53 +27,65 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 pub(super) struct Lanes<T> {
     pub(super) took: Duration,
     pub(super) jobs: Vec<T>,
+    /// Jobs among them that had not ended when the time was up.
+    pub(super) cut: usize,
 }
 
-/// Run them. What still runs when the time is up is asked to stop, within its grace.
-pub(super) async fn run<T>(
-    agent: &Agent,
-    events: &Arc<Events>,
-    at_once: u32,
-    time: Duration,
-    keep: fn(Closed) -> T,
-) -> Result<Lanes<T>, Failure> {
-    let began = Instant::now();
-    let until = began + time;
-    let lanes = join_all((0..at_once).map(|_| lane(agent, events, until, keep))).await;
-    let took = began.elapsed();
-    let jobs = lanes.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-    Ok(Lanes { took, jobs })
+/// The jobs to run, one after another in each lane.
+pub(super) struct Line<'a, O> {
+    pub(super) agent: &'a Agent,
+    pub(super) events: &'a Arc<Events>,
+    pub(super) offer: O,
 }
 
-async fn lane<T>(
-    agent: &Agent,
-    events: &Arc<Events>,
-    until: Instant,
-    keep: fn(Closed) -> T,
-) -> Result<Vec<T>, Failure> {
-    let offer = JobSpec::default().into_offers(agent.name());
-    let mut all = Vec::new();
-    while Instant::now() < until {
-        let running = agent.offer(offer(), events).await.map_err(|refusal| Failure {
-            exit: exit_of(&refusal),
-            error: format!("the agent refused the offer: {}: {}", refusal.reason, refusal.detail).into(),
-            hint: None,
-        })?;
-        let handle = running.handle();
-        let mut closed = std::pin::pin!(running.closed());
-        let ended = tokio::select! {
-            biased;
-            ended = &mut closed => ended,
-            () = sleep_until(until) => {
-                handle.stop(StopBy::Drain, "the time of the measurement is up");
-                closed.await
-            }
-        };
-        all.push(keep(ended.ok_or_else(|| Failure {
-            exit: Exit::Host,
-            error: "the runtime of the guests is gone".into(),
-            hint: None,
-        })?));
+impl<O: Fn() -> Offer> Line<'_, O> {
+    /// Run them. What still runs when the time is up is asked to stop, within its grace.
+    pub(super) async fn run<T>(
+        &self,
+        at_once: u32,
+        time: Duration,
+        keep: fn(Closed) -> T,
+    ) -> Result<Lanes<T>, Failure> {
+        let began = Instant::now();
+        let until = began + time;
+        let lanes = join_all((0..at_once).map(|_| self.lane(until, keep))).await;
+        let mut all = Lanes { took: began.elapsed(), jobs: Vec::new(), cut: 0 };
+        for lane in lanes {
+            let (jobs, cut) = lane?;
+            all.jobs.extend(jobs);
+            all.cut += usize::from(cut);
+        }
+        Ok(all)
     }
-    Ok(all)
+
+    /// Its jobs, and whether the last had to be asked to stop.
+    async fn lane<T>(&self, until: Instant, keep: fn(Closed) -> T) -> Result<(Vec<T>, bool), Failure> {
+        let (mut all, mut cut) = (Vec::new(), false);
+        while Instant::now() < until {
+            let running = self.agent.offer((self.offer)(), self.events).await.map_err(|refusal| refused(&refusal))?;
+            let handle = running.handle();
+            let mut closed = std::pin::pin!(running.closed());
+            let ended = tokio::select! {
+                biased;
+                ended = &mut closed => ended,
+                () = sleep_until(until) => {
+                    cut = true;
+                    handle.stop(StopBy::Drain, "the time of the measurement is up");
+                    closed.await
+                }
+            };
+            all.push(keep(ended.ok_or_else(guests_gone)?));
+        }
+        Ok((all, cut))
+    }
+}
+
+pub(super) fn refused(refusal: &Refusal) -> Failure {
+    let Refusal { reason, detail, .. } = refusal;
+    let error = format!("the agent refused the offer: {reason}: {detail}").into();
+    Failure { exit: exit_of(refusal), error, hint: None }
+}
+
+pub(super) fn guests_gone() -> Failure {
+    Failure { exit: Exit::Host, error: "the runtime of the guests is gone".into(), hint: None }
 }

@@ -59,6 +59,7 @@ impl<C: Choice> Args for SettingFlags<C> {
             };
             Arg::new(setting.key)
                 .long(setting.key)
+                .visible_aliases(setting.alias)
                 .env(setting.env())
                 .hide_env_values(true)
                 .value_name(setting.value)

@@ -1,13 +1,13 @@
 //! Values of settings, from their text. Each error says what is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::SignedDuration;
 
-use super::{KeyPairs, Secret};
+use super::{KeyPairs, Permission, Secret};
 
 /// As the server checks it.
 const DEPLOYMENT_BYTES_MAX: usize = 64;
@@ -65,7 +65,8 @@ pub(crate) fn some_secret(text: &str) -> Option<Secret> {
 
 pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/');
+    let strange = |byte: u8| byte <= b' ' || byte == 0x7f;
+    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/') && !rest.bytes().any(strange);
     let wanted = || format!("want {}:// and a host", schemes.join("://, "));
     if usable { Ok(text.to_owned()) } else { Err(wanted()) }
 }
@@ -76,6 +77,18 @@ pub(crate) fn deployment(name: &str) -> Result<String, String> {
         return Err(format!("want at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"));
     }
     Ok(name.to_owned())
+}
+
+pub(crate) fn permissions(text: &str) -> Result<BTreeSet<Permission>, String> {
+    let one = |name: &str| match name.trim() {
+        "subscribe" => Ok(Permission::Subscribe),
+        "publish" => Ok(Permission::Publish),
+        "data" => Ok(Permission::Data),
+        "metadata" => Ok(Permission::Metadata),
+        "hidden" => Ok(Permission::Hidden),
+        _ => Err("want `subscribe`, `publish`, `data`, `metadata` or `hidden`, separated by commas".into()),
+    };
+    text.split(',').filter(|name| !name.trim().is_empty()).map(one).collect()
 }
 
 /// `key: secret` pairs, separated by commas or newlines, as LiveKit's server reads `LIVEKIT_KEYS`.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::parse::{
-    cores, count, deployment, duration, fuel, key_pairs, or_none, share, size, some_path, some_secret, url,
+    cores, count, deployment, duration, fuel, key_pairs, or_none, permissions, share, size, some_path, some_secret, url,
 };
 use super::{
     Config, DrainPolicy, EventTarget, HttpBind, JobType, LogFormat, PrewarmMode, ReportLoad, StoreSync,
@@ -26,6 +26,8 @@ pub struct Setting {
     pub help: &'static str,
     /// What it belongs to.
     pub group: Group,
+    /// Another flag for it, which is shorter.
+    pub alias: Option<&'static str>,
     /// Its value is shown nowhere.
     secret: bool,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
@@ -76,6 +78,11 @@ impl Setting {
         self
     }
 
+    const fn also(mut self, alias: &'static str) -> Self {
+        self.alias = Some(alias);
+        self
+    }
+
     const fn secret(mut self) -> Self {
         self.secret = true;
         self
@@ -96,6 +103,7 @@ macro_rules! setting {
             value: $value,
             help: $help,
             group: Group::Agent,
+            alias: None,
             secret: false,
             set: $set,
         }
@@ -215,6 +223,7 @@ pub const SETTINGS: &[Setting] = &[
         "Load at which a worker takes no more jobs, above 0 to 1; `none`: it does not matter",
         |c, v| or_none(v, share).map(|s| c.load_threshold = s)
     )
+    .also("threshold")
     .of(Group::Worker),
     setting!(
         "load-fn",
@@ -321,6 +330,18 @@ pub const SETTINGS: &[Setting] = &[
             _ => return Err("want `room`, `publisher` or `participant`".into()),
         };
         Ok(())
+    })
+    .of(Group::LiveKit),
+    setting!(
+        "permissions",
+        "subscribe,publish,data,metadata",
+        "LIST",
+        "What an agent may do in its room: `subscribe`, `publish`, `data`, `metadata`; and `hidden`: it is not shown",
+        |c, v| permissions(v).map(|set| c.livekit.permissions = set)
+    )
+    .of(Group::LiveKit),
+    setting!("assignment-timeout", "7500ms", "TIME", "How long the assignment of an accepted job is awaited", |c, v| {
+        duration(v).map(|d| c.livekit.assignment_timeout = d)
     })
     .of(Group::LiveKit),
     setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled`, which is 0.7 when the worker takes no more, what LiveKit's server takes for full, or `raw`, by which it may take for full a worker that is not", |c, v| {

@@ -3,8 +3,8 @@
 //! A guest stops after each slice of fuel. To hand it back to its runtime there wakes a thread that has nothing to do, to look
 //! for work that is not there: a loop alone on two cores took 2.4 s for 2.0 s of its work. So its slices are strung together.
 //!
-//! Bounds: [`ALONE`] and [`SHARED`], each and one slice; a guest that uses time and no fuel, in large host calls, is stopped at the
-//! end of an epoch once it has had more than [`Turns::by_fuel`]. Its own timers and its news are heard between two turns.
+//! Bounds: [`ALONE`] and [`SHARED`], each and one slice; a guest that uses time and no fuel, in host calls, is stopped at the next
+//! tick of the clock once it has had more than [`Turns::by_fuel`]: a millisecond or so while others wait. Its own timers and its news are heard between two turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,8 +36,13 @@ impl Turns {
         self.longest() + SLICE_MOST
     }
 
+    /// Whether there is a guest for every core, or more.
+    pub(super) fn are_short(&self) -> bool {
+        self.wanting.load(Ordering::Relaxed) >= self.cores
+    }
+
     fn longest(&self) -> Duration {
-        if self.wanting.load(Ordering::Relaxed) < self.cores { ALONE } else { SHARED }
+        if self.are_short() { SHARED } else { ALONE }
     }
 }
 

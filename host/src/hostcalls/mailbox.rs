@@ -213,12 +213,22 @@ fn participant_bytes(who: &Participant) -> usize {
     who.sid.len() + who.identity.len() + who.name.len() + who.metadata.len() + pairs_bytes(&who.attributes)
 }
 
+/// Allocators give memory in steps, and keep as much for themselves with each piece.
+const ALLOCATION_STEP: usize = 16;
+
 pub(crate) fn pairs_bytes(pairs: &[(String, String)]) -> usize {
     pairs.iter().map(|(name, value)| pair_bytes(name, value)).sum()
 }
 
 pub(crate) fn pair_bytes(name: &str, value: &str) -> usize {
-    name.len() + value.len() + size_of::<(String, String)>()
+    text_bytes(name) + text_bytes(value)
+}
+
+/// What a text takes of the host's memory, which is more than its bytes: a thousand empty or short ones are to count as what
+/// they are.
+pub(crate) fn text_bytes(text: &str) -> usize {
+    let allocated = if text.is_empty() { 0 } else { text.len().next_multiple_of(ALLOCATION_STEP) + ALLOCATION_STEP };
+    size_of::<String>() + allocated
 }
 
 impl BudgetKind {

@@ -65,6 +65,16 @@ impl Meter {
         self.spent = (fuel, cpu);
     }
 
+    /// Its fuel counts from zero again.
+    pub(crate) fn refueled(&mut self) {
+        self.spent.0 = 0;
+    }
+
+    /// Nothing more is the guest's doing.
+    pub(crate) fn lift_memory_limit(&mut self) {
+        self.limits = Arc::new(Limits { memory_bytes: usize::MAX, ..Limits::clone(&self.limits) });
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }

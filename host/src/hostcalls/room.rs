@@ -14,7 +14,7 @@ use super::calls::Interface;
 use super::contract::{Attributes, Participant};
 use super::control::Control;
 use super::kill::Kill;
-use super::mailbox::{pair_bytes, pairs_bytes};
+use super::mailbox::{pair_bytes, pairs_bytes, text_bytes};
 
 /// Attribute under which front ends look for an agent's state.
 const AGENT_STATE: &str = "lk.agent.state";
@@ -48,6 +48,27 @@ pub struct RoomRecord {
     pub texts_not_kept: u64,
 }
 
+impl SentText {
+    fn bytes(&self) -> usize {
+        let Self { topic, text, destinations, attributes } = self;
+        let pairs = attributes.iter().map(|(name, value)| pair_bytes(name, value));
+        let texts = [topic, text].into_iter().chain(destinations).map(|text| text_bytes(text));
+        texts.sum::<usize>() + pairs.sum::<usize>()
+    }
+}
+
+impl RoomRecord {
+    /// Keep so many bytes of it, and the count of the texts that are gone.
+    pub(crate) fn shorten(&mut self, bytes_max: usize) {
+        let mut left = bytes_max;
+        let mut fits = |bytes: usize| left.checked_sub(bytes).map(|less| left = less).is_some();
+        self.attributes.retain(|name, value| fits(pair_bytes(name, value)));
+        let kept = self.texts.iter().take_while(|text| fits(text.bytes())).count();
+        self.texts_not_kept += self.texts.drain(kept..).count() as u64;
+        self.texts.shrink_to_fit();
+    }
+}
+
 impl Host for HostState {
     fn participants(&mut self) -> wasmtime::Result<Vec<Participant>> {
         self.meter.count(Interface::Room, 0);
@@ -71,16 +92,16 @@ impl Host for HostState {
         options: SendOptions,
     ) -> wasmtime::Result<Result<(), RoomError>> {
         let SendOptions { destinations, attributes } = options;
-        let bytes =
-            topic.len() + text.len() + destinations.iter().map(String::len).sum::<usize>() + pairs_bytes(&attributes);
+        let attributes = attributes.into_iter().collect();
+        let sent = SentText { topic, text, destinations, attributes };
+        let bytes = sent.bytes();
         self.meter.count(Interface::Room, bytes);
         if self.room.texts.len() == TEXTS_MAX {
             self.room.texts_not_kept += 1;
             return Ok(Ok(()));
         }
         self.meter.charge(bytes + size_of::<SentText>())?;
-        let attributes = attributes.into_iter().collect();
-        self.room.texts.push(SentText { topic, text, destinations, attributes });
+        self.room.texts.push(sent);
         Ok(Ok(()))
     }
 

@@ -1,6 +1,7 @@
 //! `wasm-worker:agent/usage`: what models used, summed per kind, provider and model.
 //!
-//! Bounds: [`MODELS_MAX`] models, [`COUNTERS_MAX`] counters of each, [`NAME_BYTES_MAX`] in each name.
+//! Bounds: [`MODELS_MAX`] models, [`COUNTERS_MAX`] counters of each, [`NAME_BYTES_MAX`] in each name, [`NAMES_BYTES_MAX`] in all: the
+//! sums are in the record of the job, which outlives it.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use super::calls::Interface;
 const MODELS_MAX: usize = 64;
 const COUNTERS_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 128;
+const NAMES_BYTES_MAX: usize = 16 << 10;
 
 /// What one model used.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +27,13 @@ pub struct ModelSums {
     pub model: String,
     /// The sums, by the names that the agent gave them.
     pub counters: BTreeMap<String, f64>,
+}
+
+impl ModelSums {
+    fn names_bytes(&self) -> usize {
+        let own = self.kind.len() + self.provider.len() + self.model.len();
+        own + self.counters.keys().map(String::len).sum::<usize>()
+    }
 }
 
 /// The sums of one job.
@@ -59,6 +68,11 @@ impl ModelUsageTable {
         }
         if known.is_none() && self.0.len() == MODELS_MAX {
             return Err(format!("more than {MODELS_MAX} models"));
+        }
+        let others = self.0.iter().enumerate().filter(|(at, _)| Some(*at) != known).map(|(_, sums)| sums);
+        let names: usize = others.chain([&sums]).map(ModelSums::names_bytes).sum();
+        if names > NAMES_BYTES_MAX {
+            return Err(format!("{names} bytes of names in all, want at most {NAMES_BYTES_MAX}"));
         }
         match known.and_then(|at| self.0.get_mut(at)) {
             Some(slot) => *slot = sums,
@@ -116,5 +130,9 @@ mod tests {
         assert!(table.add(used("a", &counters)).is_err());
         assert!(table.add(used("a", &[("input_tokens", f64::NAN)])).is_err());
         assert_eq!(table.0[0].counters.len(), 2);
+        let long: Vec<String> = (0..COUNTERS_MAX).map(|n| format!("{n:0>NAME_BYTES_MAX$}")).collect();
+        let counters: Vec<(&str, f64)> = long.iter().map(|name| (name.as_str(), 1.0)).collect();
+        let taken = (2..MODELS_MAX).filter(|n| table.add(used(&n.to_string(), &counters)).is_ok()).count();
+        assert_eq!(taken, 3, "of 4 KiB each, beside the short ones");
     }
 }

@@ -20,6 +20,9 @@ use crate::hostcalls::log::clip;
 /// The dispatcher is to be answered within 2 s, whatever happens.
 const DECIDE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// Of a participant's identity, and of its name.
+const NAME_BYTES_MAX: usize = 256;
+
 /// A job as it is offered.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -58,11 +61,22 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
             return Err(Refusal { terminate, ..Refusal::new(Reason::Rejected, clip(&reason)) });
         }
     };
+    if let Some(why) = unusable(&acceptance) {
+        return Err(Refusal::new(Reason::DecideFailed, why));
+    }
     let mut offer = offer;
     let participants = std::mem::take(&mut offer.participants);
     let assigned = instance.store.data_mut().assign(offer.info.clone(), participants);
     assigned.map_err(|kill| Refusal::of(Crash::Killed { kill, backtrace: Vec::new() }))?;
     Ok(Admitted { offer, acceptance, template, instance })
+}
+
+/// LiveKit's server takes no longer ones, and a worker keeps the identity of what has ended.
+fn unusable(acceptance: &Acceptance) -> Option<String> {
+    let Acceptance { identity, name, .. } = acceptance;
+    let names = [("an identity", identity.as_deref().unwrap_or_default()), ("a name", name)];
+    let (what, long) = names.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX)?;
+    Some(format!("the agent wants {what} of {} bytes; at most {NAME_BYTES_MAX} are allowed", long.len()))
 }
 
 async fn decide(template: &Template, instance: &mut Instance, offer: &Offer) -> Result<Decision, Crash> {

@@ -33,7 +33,8 @@ pub(crate) struct Template {
 
 /// Prewarmed instances that wait for a job.
 pub(crate) struct Shelf {
-    ready: Mutex<VecDeque<Instance>>,
+    /// None once its agent is gone, or another version has taken its place: jobs that still run keep the template.
+    ready: Mutex<Option<VecDeque<Instance>>>,
     /// How many to keep.
     pub(crate) target: usize,
     /// One was taken.
@@ -44,16 +45,23 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     pub(crate) fn new(target: usize) -> Self {
-        Self { ready: Mutex::default(), target, taken: Notify::new(), put: Notify::new() }
+        Self { ready: Mutex::new(Some(VecDeque::new())), target, taken: Notify::new(), put: Notify::new() }
     }
 
     pub(crate) fn put(&self, instance: Instance) {
-        self.lock().push_back(instance);
+        if let Some(ready) = self.lock().as_mut() {
+            ready.push_back(instance);
+        }
         self.put.notify_one();
     }
 
+    /// Let go of all of them, and of those that are still to come.
+    pub(crate) fn close(&self) {
+        drop(self.lock().take());
+    }
+
     fn take(&self) -> Option<Instance> {
-        let instance = self.lock().pop_front();
+        let instance = self.lock().as_mut().and_then(VecDeque::pop_front);
         self.taken.notify_one();
         instance
     }
@@ -69,10 +77,10 @@ impl Shelf {
     }
 
     pub(crate) fn missing(&self) -> usize {
-        self.target.saturating_sub(self.lock().len())
+        self.lock().as_ref().map_or(0, |ready| self.target.saturating_sub(ready.len()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Instance>> {
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Instance>>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,6 +115,16 @@ impl Template {
         let mut store = Store::new(self.engine.wasmtime(), state);
         limits::arm(&mut store).map_err(|error| Crash::Host(error.to_string()))?;
         Ok(Instance { store, agent: None, prewarmed: None, _slot: slot })
+    }
+
+    /// The same outside of a job, where nobody else bounds the wait for room.
+    pub(crate) async fn empty_within_init(&self) -> Result<Instance, Crash> {
+        let limit = self.limits.init_timeout;
+        let made = {
+            let _timers = self.engine.timers().enter();
+            tokio::time::timeout(limit, self.empty(Stage::Live))
+        };
+        made.await.unwrap_or_else(|_| Err(Crash::Host(format!("no room for an instance within {limit:?}"))))
     }
 }
 
@@ -154,12 +172,15 @@ impl Instance {
 
     /// Give it its whole fuel again: what came before is not part of what comes next.
     pub(crate) fn refuel(&mut self) -> Result<(), Crash> {
+        self.settle();
+        self.store.data_mut().meter.refueled();
         limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))
     }
 
     /// Start its bill afresh, at the launch.
     pub(crate) fn reset_bill(&mut self) -> Result<(), Crash> {
-        self.refuel()?;
+        // What came before is in the sums, and its job began to count from zero.
+        limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))?;
         let state = self.store.data_mut();
         state.meter.calls = HostCalls::default();
         state.control.clock.reset();

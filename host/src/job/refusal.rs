@@ -22,12 +22,21 @@ pub enum Reason {
     Full,
     /// The agent keeps failing.
     Unavailable,
+    /// The worker is being stopped.
+    Draining,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Rejected, Self::DecideFailed, Self::Withdrawn, Self::Load, Self::Full, Self::Unavailable];
+    pub const ALL: [Self; 7] = [
+        Self::Rejected,
+        Self::DecideFailed,
+        Self::Withdrawn,
+        Self::Load,
+        Self::Full,
+        Self::Unavailable,
+        Self::Draining,
+    ];
 
     /// The name, as in events and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -38,6 +47,7 @@ impl Reason {
             Self::Load => "load",
             Self::Full => "full",
             Self::Unavailable => "unavailable",
+            Self::Draining => "draining",
         }
     }
 
@@ -54,6 +64,7 @@ impl Reason {
                 "there were as many jobs as `max-jobs` allows, or as instances there may be, and none ended in time"
             }
             Self::Unavailable => "the agent keeps crashing, and gets no jobs for now",
+            Self::Draining => "the worker is being stopped, and the server did not know it yet",
         }
     }
 
@@ -69,6 +80,9 @@ impl Reason {
             }
             Self::Unavailable => {
                 "see how its last jobs ended (`wasm-worker events`), and load it again: change its file, or send SIGHUP"
+            }
+            Self::Draining => {
+                "start the next worker before you stop this one: LiveKit's server drops what nobody takes"
             }
         }
     }

@@ -123,17 +123,19 @@ pub(crate) struct Link {
     backoff: Backoff,
     /// Whether this server has ever taken the worker.
     known: bool,
+    /// Since when it has it.
+    since: Option<Instant>,
 }
 
 impl Link {
     pub(crate) fn new(server: Server, retries_max: usize) -> Self {
         let state = State::Waiting { until: Instant::now() };
-        Self { server, state, backoff: Backoff::new(retries_max), known: false }
+        Self { server, state, backoff: Backoff::new(retries_max), known: false, since: None }
     }
 
     /// The server has taken the worker; whether it is not for the first time.
     pub(crate) fn registered(&mut self) -> bool {
-        self.backoff.registered();
+        self.since = Some(Instant::now());
         std::mem::replace(&mut self.known, true)
     }
 
@@ -210,7 +212,8 @@ impl Link {
     /// Give the connection up, for a reason of ours.
     pub(crate) fn lost(&mut self, why: String) -> News {
         use rand::RngExt;
-        match self.backoff.failed(rand::rng().random()) {
+        let held = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        match self.backoff.failed(held, rand::rng().random()) {
             Some(retry) => {
                 self.state = State::Waiting { until: Instant::now() + retry };
                 News::Lost { why, retry }

@@ -6,9 +6,9 @@
 //! no receipt for that; but a server that answers a ping has read what was sent before it.
 //!
 //! Bounds: [`JOBS_MAX`] jobs known at once; an offer is answered within [`ANSWER_WITHIN`], an assignment awaited for
-//! [`ASSIGNMENT_WITHIN`], a silent server for [`SILENCE_MAX`].
+//! `assignment-timeout`, a silent server for [`SILENCE_MAX`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -18,16 +18,15 @@ use tokio::time::Instant;
 
 use super::report::Report;
 use super::wire;
-use crate::config::{JobType, ReportLoad};
+use crate::config::{JobType, Permission, ReportLoad};
 use crate::hostcalls::contract::Acceptance;
+use crate::job::refusal::Reason;
 use crate::job::verdict::{Class, Code};
 
 /// The server closes a worker that has not registered by then; it is to answer in the same time.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 /// LiveKit's server gives the whole of an offer 3 s and asks nobody else afterwards.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// As LiveKit's own workers wait.
-const ASSIGNMENT_WITHIN: Duration = Duration::from_millis(7_500);
 /// As LiveKit's own workers report.
 const STATUS_EVERY: Duration = Duration::from_millis(2_500);
 /// A change of load that is reported at once.
@@ -49,6 +48,9 @@ pub(crate) struct Registration {
     pub(crate) job_type: JobType,
     pub(crate) report_load: ReportLoad,
     pub(crate) deployment: String,
+    pub(crate) permissions: BTreeSet<Permission>,
+    /// How long the assignment of an accepted job is awaited.
+    pub(crate) assignment_within: Duration,
     /// This process, so that a dispatcher knows it when it comes back.
     pub(crate) instance: String,
 }
@@ -110,6 +112,12 @@ pub(crate) enum Output {
     /// Run a job that was accepted.
     Launch {
         job: String,
+    },
+    /// An offer was refused without asking anybody.
+    Refused {
+        job: String,
+        reason: Reason,
+        why: &'static str,
     },
     /// Let go of a job that was accepted, or will be.
     Withdraw {
@@ -207,9 +215,10 @@ impl Session {
         matches!(self.jobs.get(job), Some(Phase::Deciding { .. }))
     }
 
-    /// Ends that no connection has taken.
-    pub(crate) fn undelivered(&self) -> impl Iterator<Item = &str> {
-        self.undelivered.iter().map(|report| report.job_id.as_str())
+    /// Ends that the server is not known to have read.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &str> {
+        let sent = self.unconfirmed.iter().map(|(_, report)| report);
+        sent.chain(&self.undelivered).map(|report| report.job_id.as_str())
     }
 
     /// The connection did not take this report.
@@ -267,7 +276,8 @@ impl Session {
         self.link = Link::Registering { until: now + REGISTER_WITHIN };
         self.heard = now;
         self.ping_due = now + PING_EVERY;
-        let Registration { agent_name, job_type, deployment, instance, .. } = self.registration.clone();
+        let Registration { agent_name, job_type, deployment, permissions, instance, .. } = self.registration.clone();
+        let may = |permission| permissions.contains(&permission);
         vec![Output::Send(ToServer::Register(proto::RegisterWorkerRequest {
             r#type: wire::job_type(job_type),
             agent_name,
@@ -275,10 +285,11 @@ impl Session {
             deployment,
             instance_id: instance,
             allowed_permissions: Some(proto::ParticipantPermission {
-                can_subscribe: true,
-                can_publish: true,
-                can_publish_data: true,
-                can_update_metadata: true,
+                can_subscribe: may(Permission::Subscribe),
+                can_publish: may(Permission::Publish),
+                can_publish_data: may(Permission::Data),
+                can_update_metadata: may(Permission::Metadata),
+                hidden: may(Permission::Hidden),
                 #[expect(deprecated, reason = "servers of before 2026 read it")]
                 agent: true,
                 ..Default::default()
@@ -341,8 +352,11 @@ impl Session {
         if self.jobs.contains_key(&job.id) {
             return vec![Output::Odd(format!("ignored: a second offer of {}", job.id))];
         }
-        if self.draining || self.jobs.len() >= JOBS_MAX {
-            return vec![refuse(&job.id, false)];
+        if self.draining {
+            return self::refused(job.id, Reason::Draining, "the worker is being stopped");
+        }
+        if self.jobs.len() >= JOBS_MAX {
+            return self::refused(job.id, Reason::Full, "as many jobs as one connection may have");
         }
         self.jobs.insert(job.id.clone(), Phase::Deciding { until: now + ANSWER_WITHIN });
         vec![Output::Offer(Box::new(job))]
@@ -355,7 +369,7 @@ impl Session {
                 vec![refuse(&job, false), Output::Withdraw { job, why: "the worker is being stopped" }]
             }
             (Some(phase @ Phase::Deciding { .. }), Answer::Accepted(acceptance)) => {
-                *phase = Phase::Accepted { until: now + ASSIGNMENT_WITHIN };
+                *phase = Phase::Accepted { until: now + self.registration.assignment_within };
                 vec![accept(job, &self.registration.agent_name, *acceptance)]
             }
             (Some(Phase::Deciding { .. }), Answer::Refused { terminate }) => {
@@ -535,6 +549,10 @@ fn accept(job_id: String, agent_name: &str, acceptance: Acceptance) -> Output {
         job_id,
         ..Default::default()
     }))
+}
+
+fn refused(job: String, reason: Reason, why: &'static str) -> Vec<Output> {
+    vec![refuse(&job, false), Output::Refused { job, reason, why }]
 }
 
 fn refuse(job_id: &str, terminate: bool) -> Output {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{SAMPLE_EVERY, SAMPLES};
+use crate::job::teardown::Closed;
 
 /// Jobs that an agent's average is of, more or less: enough that a rare expensive one is not forgotten before the next.
 const JOBS: f64 = 100.0;
@@ -28,8 +29,13 @@ pub(crate) struct Cost {
 
 impl Cost {
     /// Of a job that has ended.
+    pub(crate) fn of_job(closed: &Closed) -> Self {
+        let usage = &closed.usage;
+        Self::of(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(crate) fn of(cpu_us: u64, wall_us: u64, memory_bytes: usize) -> Self {
+    fn of(cpu_us: u64, wall_us: u64, memory_bytes: usize) -> Self {
         let window = WINDOW.as_micros() as f64;
         Self { cores: cpu_us as f64 / window.max(wall_us as f64), memory_bytes: memory_bytes as f64 }
     }
@@ -40,6 +46,8 @@ impl Cost {
 pub(crate) struct Costs {
     jobs: f64,
     average: Cost,
+    /// What those take that run, for an agent of which none has ended yet.
+    running: Cost,
 }
 
 impl Costs {
@@ -53,9 +61,22 @@ impl Costs {
         };
     }
 
-    /// What the next job will take; nothing where none has ended yet.
+    /// Jobs run that have taken so much CPU time in so much time. Calls may last an hour, and the next offers do not wait for that.
+    pub(crate) fn observe(&mut self, running: impl Iterator<Item = (Duration, Duration)>) {
+        if self.jobs > 0.0 {
+            return;
+        }
+        // What is younger has not shown what it takes.
+        let shares = running.filter(|(_, age)| *age >= WINDOW).map(|(cpu, age)| cpu.as_secs_f64() / age.as_secs_f64());
+        let (count, sum) = shares.fold((0.0, 0.0), |(count, sum), share| (count + 1.0, sum + share));
+        if count > 0.0 {
+            self.running.cores = sum / count;
+        }
+    }
+
+    /// What the next job will take; nothing where none has run for long enough.
     pub(crate) fn predict(&self) -> Cost {
-        self.average
+        if self.jobs > 0.0 { self.average } else { self.running }
     }
 }
 
@@ -135,6 +156,18 @@ mod tests {
         assert!(costs.predict().cores < 0.01 && costs.predict().memory_bytes > 199.0, "{:?}", costs.predict());
         // A millisecond at full speed is little of two seconds and a half.
         assert_eq!(Cost::of(1_000, 1_000, 0).cores, 0.0004);
+    }
+
+    #[test]
+    fn where_none_has_ended_those_that_run_say_what_the_next_takes() {
+        let (mut costs, second) = (Costs::default(), Duration::from_secs(1));
+        costs.observe([(second, second)].into_iter());
+        assert_eq!(costs.predict(), Cost::default(), "too young");
+        costs.observe([(second, second * 10), (second * 3, second * 10)].into_iter());
+        assert_eq!(costs.predict(), Cost { cores: 0.2, memory_bytes: 0.0 });
+        costs.learn(Cost { cores: 0.5, memory_bytes: 1.0 });
+        costs.observe([(second, second * 10)].into_iter());
+        assert_eq!(costs.predict(), Cost { cores: 0.5, memory_bytes: 1.0 });
     }
 
     #[test]

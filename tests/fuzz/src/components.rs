@@ -105,7 +105,7 @@ fn with_good(module: &[u8], good: HashMap<&str, i32>) -> Vec<u8> {
     encoded.finish()
 }
 
-/// Copies a module but for these function bodies.
+/// Copies a module but for these function bodies, and references to what is outside.
 struct Bodies {
     constants: HashMap<u32, i32>,
     next: u32,
@@ -113,6 +113,15 @@ struct Bodies {
 
 impl Reencode for Bodies {
     type Error = std::convert::Infallible;
+
+    /// The engine has no references to what is outside; such tables and values are of functions here.
+    fn abstract_heap_type(
+        &mut self,
+        ty: wasmparser::AbstractHeapType,
+    ) -> Result<wasm_encoder::AbstractHeapType, reencode::Error<Self::Error>> {
+        let ty = if ty == wasmparser::AbstractHeapType::Extern { wasmparser::AbstractHeapType::Func } else { ty };
+        Ok(reencode::utils::abstract_heap_type(self, ty))
+    }
 
     fn parse_function_body(
         &mut self,

@@ -4,12 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+const ASSIGNMENT_WITHIN: Duration = Duration::from_secs(3);
+
 fn session(now: Instant) -> Session {
     let registration = Registration {
         agent_name: "agent".into(),
-        job_type: JobType::Room,
+        job_type: JobType::Publisher,
         report_load: ReportLoad::Scaled,
-        deployment: String::new(),
+        permissions: BTreeSet::from([Permission::Subscribe, Permission::Hidden]),
+        assignment_within: ASSIGNMENT_WITHIN,
+        deployment: "blue".into(),
         instance: "i".into(),
     };
     Session::new(registration, now)
@@ -61,7 +65,11 @@ fn the_first_message_is_the_reply_to_the_registration() {
     let now = Instant::now();
     let mut session = session(now);
     let first = session.advance(now, Input::Connected);
-    assert!(matches!(&first[..], [Output::Send(ToServer::Register(register))] if register.agent_name == "agent"));
+    let [Output::Send(ToServer::Register(register))] = &first[..] else { panic!("{first:?}") };
+    assert_eq!((register.agent_name.as_str(), register.r#type), ("agent", proto::JobType::JtPublisher as i32));
+    assert_eq!((register.deployment.as_str(), register.version.as_str()), ("blue", env!("CARGO_PKG_VERSION")));
+    let may = register.allowed_permissions.as_ref().unwrap();
+    assert!(may.can_subscribe && may.hidden && !may.can_publish && !may.can_publish_data && !may.can_update_metadata);
     let outputs = session.advance(now, offer("j"));
     assert_eq!(outputs, [Output::Close { why: "want the reply to the registration first, got an offer".into() }]);
     let outputs = session.advance(now + REGISTER_WITHIN, Input::TimeUp);
@@ -78,6 +86,18 @@ fn an_offer_is_answered_in_time_whatever_the_agent_does() {
     assert_eq!(late[0], refuse("j", false));
     let outputs = session.advance(now + ANSWER_WITHIN, accepted("j"));
     assert_eq!(outputs, [Output::Withdraw { job: "j".into(), why: "it was accepted too late" }]);
+}
+
+#[test]
+fn what_a_newer_server_says_is_passed_over() {
+    let now = Instant::now();
+    let mut session = up(now);
+    let mut newer = proto::Job { id: "j".into(), r#type: 77, ..Default::default() };
+    newer.state = Some(proto::JobState { status: 99, ..Default::default() });
+    let newer = proto::AvailabilityRequest { job: Some(newer), resuming: false };
+    assert!(matches!(&session.advance(now, frame(FromServer::Availability(newer)))[..], [Output::Offer(_)]));
+    let empty = session.advance(now, Input::Frame(proto::ServerMessage { message: None }));
+    assert_eq!(empty, [Output::Odd("ignored: an empty or unknown message".into())]);
 }
 
 #[test]
@@ -111,7 +131,7 @@ fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
     let [Output::Report(report)] = &outputs[..] else { panic!("{outputs:?}") };
     session.advance(now, Input::Disconnected);
     session.not_delivered(report.clone());
-    assert_eq!(session.undelivered().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(session.unread().collect::<Vec<_>>(), ["a", "b"]);
     session.advance(now, Input::Connected);
     assert_eq!(reports(&session.advance(now, register())).len(), 2);
     let pong = |last_timestamp| frame(FromServer::Pong(proto::WorkerPong { last_timestamp, timestamp: 0 }));
@@ -132,7 +152,9 @@ fn a_drain_is_announced_at_once_and_takes_no_more_offers() {
     let outputs = session.advance(now, Input::Drain);
     let [Output::Send(ToServer::UpdateWorker(status))] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((status.status, status.draining), (Some(proto::WorkerStatus::WsFull as i32), true));
-    assert_eq!(session.advance(now, offer("j")), [refuse("j", false)]);
+    let refused = Output::Refused { job: "j".into(), reason: Reason::Draining, why: "the worker is being stopped" };
+    assert_eq!(session.advance(now, offer("j")), [refuse("j", false), refused]);
+    assert_eq!(session.jobs(), 0);
 }
 
 #[test]
