@@ -47,8 +47,8 @@ fn no_input_finds_anything() {
         let corpus = corpus(name);
         assert!(!corpus.is_empty(), "{name} has no corpus");
         let began = Instant::now();
-        // The same inputs each time.
-        let mut rng = StdRng::seed_from_u64(1);
+        // Others each time: what is found is kept.
+        let mut rng = StdRng::seed_from_u64(rand::random());
         let changed = (0..CHANGED).map(|_| changed(&corpus, &mut rng));
         for input in corpus.iter().cloned().chain(changed) {
             if catch_unwind(AssertUnwindSafe(|| run(&input))).is_err() {
@@ -64,7 +64,7 @@ fn no_input_finds_anything() {
 #[test]
 fn generated_agents_come_to_their_jobs_and_end_in_many_ways() {
     let corpus = corpus("components");
-    let mut rng = StdRng::seed_from_u64(1);
+    let mut rng = StdRng::seed_from_u64(rand::random());
     let changed: Vec<Vec<u8>> = (0..CHANGED / 4).map(|_| changed(&corpus, &mut rng)).collect();
     let (mut ends, mut jobs, mut far) = (BTreeMap::<&str, usize>::new(), 0, 0);
     for closed in corpus.iter().chain(&changed).filter_map(|input| components::play(input)) {

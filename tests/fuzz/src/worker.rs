@@ -1,5 +1,8 @@
 //! One worker for all inputs of a process, and what must hold for every job it runs, whatever the agent.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -30,11 +33,19 @@ const LIMITS: &[(&str, &str)] = &[
 /// All of the above, and a machine that is busy with something else.
 const WALL_MAX: Duration = Duration::from_secs(20);
 
+/// Whatever an agent does, and whatever is kept for the next.
+const RESIDENT_BYTES_MAX: usize = 2 << 30;
+const PAGE_BYTES: usize = 4 << 10;
+const LOOK_EVERY: Duration = Duration::from_micros(100);
+const LOOKS_MAX: usize = 100_000;
+
 /// An engine and what goes with it.
 pub struct Worker {
     runtimes: Runtimes,
     engine: Engine,
     events: Arc<Events>,
+    /// Where they are written; without a name, so that it goes with the process.
+    published: File,
     config: Config,
     /// One input at a time, so that what is left of the pool is that input's doing.
     turn: Mutex<()>,
@@ -52,8 +63,9 @@ pub fn worker() -> &'static Worker {
         let runtimes = Runtimes::start().unwrap();
         let settings = EngineSettings::for_jobs(1, &config);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
-        let events = Arc::new(Events::open(&EventTarget::Off).unwrap());
-        Worker { runtimes, engine, events, config, turn: Mutex::default() }
+        let published = tempfile::tempfile().unwrap();
+        let events = Arc::new(Events::open(&EventTarget::File(path_of(&published))).unwrap());
+        Worker { runtimes, engine, events, published, config, turn: Mutex::default() }
     })
 }
 
@@ -74,6 +86,7 @@ impl Worker {
 
     /// An agent for many inputs.
     pub fn load(&self, component: Vec<u8>) -> Agent {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let source = Source { name: "fuzz".into(), bytes: component };
         let load = Agent::load(&self.engine, source, &self.config, None, None, &self.events);
         self.runtimes.block_on(load).unwrap()
@@ -94,10 +107,36 @@ impl Worker {
         check(&closed.verdict);
         let (limits, usage) = (&self.config.limits, &closed.usage);
         assert!(usage.memory_peak_bytes <= limits.memory_bytes, "{usage:?}");
-        assert!(usage.fuel <= limits.fuel.unwrap_or(u64::MAX), "{usage:?}");
+        assert!(closed.verdict.code != Code::OutOfFuel || Some(usage.fuel) == limits.fuel, "{usage:?}");
         assert!(Duration::from_micros(usage.wall_us) < WALL_MAX, "{usage:?}");
+        assert!(resident_bytes() < RESIDENT_BYTES_MAX, "{} bytes are resident", resident_bytes());
+        self.check_published(&closed.job);
         Some(closed)
     }
+
+    /// The job's end was published once, and no other's since the last one's.
+    fn check_published(&self, job: &str) {
+        // A thread of its own writes them.
+        let looks = std::iter::repeat_with(|| self.published_ends()).take(LOOKS_MAX);
+        let ends = looks.inspect(|_| std::thread::park_timeout(LOOK_EVERY)).find(|ends| !ends.is_empty());
+        let ends = ends.expect("the end of a job was not published");
+        assert!(ends.len() == 1 && ends[0].contains(job), "the end of {job} and others: {ends:?}");
+        self.published.set_len(0).unwrap();
+    }
+
+    fn published_ends(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(path_of(&self.published)).unwrap();
+        text.lines().filter(|line| line.contains(r#""event":"job.closed""#)).map(str::to_owned).collect()
+    }
+}
+
+fn path_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES
 }
 
 /// Whatever it is, it is the agent's fault, and said in words.
