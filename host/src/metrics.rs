@@ -160,10 +160,18 @@ impl Metrics {
         r.register("job_warnings", "Jobs that were slow to yield or near a limit", self.warned.clone());
         r.register("job_start_seconds", "From the assignment to the entrypoint", self.start.clone());
         r.register("job_run_seconds", "From the assignment to the end", self.run.clone());
-        r.register("kill_lag_seconds", "From a job's deadline to its end", self.kill_lag.clone());
+        r.register(
+            "kill_lag_seconds",
+            "From a job's deadline to its end; of an unresponsive one, its run time past the limit",
+            self.kill_lag.clone(),
+        );
         r.register("fuel", "Fuel that guests have used", self.fuel.clone());
         r.register("guest_cpu_seconds", "CPU time that guests have used", self.guest_cpu.clone());
-        r.register("load_ratio", "The load, as the threshold is compared with", self.load.clone());
+        r.register(
+            "load_ratio",
+            "The load as it was measured; the threshold is compared with this and what was just admitted",
+            self.load.clone(),
+        );
         r.register("used_ratio", "Share in use of what there is: cpu, fuel, memory, jobs", self.used.clone());
         r.register("cores", "Cores that the worker counts on", self.cores.clone());
         r.register("fuel_per_second", "Fuel that guests use now", self.fuel_rate.clone());

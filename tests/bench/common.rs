@@ -1,7 +1,9 @@
 //! What both benches need: a worker in this process, and agents written by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasm_worker::agent::Agent;
 use wasm_worker::agent::artifact::Cache;
 use wasm_worker::agent::source::Source;
@@ -11,6 +13,9 @@ use wasm_worker::events::Events;
 use wasm_worker::job::spec::JobSpec;
 use wasm_worker::job::teardown::Closed;
 use wasm_worker::runtimes::Runtimes;
+use wasm_worker_fuzz::core_guest;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 pub(crate) struct Worker {
     pub(crate) runtimes: Runtimes,
@@ -41,8 +46,15 @@ impl Worker {
 
     /// One job, from its offer to its verdict.
     pub(crate) async fn job(&self, agent: &Agent) -> Closed {
-        let offer = JobSpec::default().into_offers("bench");
-        agent.offer(offer(), &self.events).await.unwrap().closed().await.unwrap()
+        self.timed_job(agent).await.1
+    }
+
+    /// The same, with the time that its offer took to be answered.
+    pub(crate) async fn timed_job(&self, agent: &Agent) -> (Duration, Closed) {
+        let offer = JobSpec::default().into_offers("bench")();
+        let began = Instant::now();
+        let running = agent.offer(offer, &self.events).await.unwrap();
+        (began.elapsed(), running.closed().await.unwrap())
     }
 }
 
@@ -61,4 +73,27 @@ pub(crate) fn table(mebibytes: u32) -> String {
             (br_if $more (i32.lt_u (local.get $at) (i32.const {end}))))
           (i32.const 16))"#
     )
+}
+
+/// Wasmtime with a pool of so many, and nothing else: no limits, no verdict, no runtime.
+#[expect(clippy::disallowed_methods, reason = "this is what the worker is compared with")]
+pub(crate) fn bare(lines: &str, instances: u32) -> InstancePre<()> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances).total_core_instances(instances * 4);
+    pool.total_memories(instances).total_tables(instances * 2);
+    let mut config = wasmtime::Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Wasmtime::new(&config).unwrap();
+    let component = Component::from_binary(&engine, &core_guest::component(lines)).unwrap();
+    let mut linker = Linker::new(&engine);
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12").unwrap();
+    clock.func_wrap("now", |_, (): ()| Ok((1_u64,))).unwrap();
+    linker.instantiate_pre(&component).unwrap()
+}
+
+pub(crate) fn bare_job(pre: &InstancePre<()>) {
+    let mut store = Store::new(pre.engine(), ());
+    let instance = pre.instantiate(&mut store).unwrap();
+    let entrypoint = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, "entrypoint").unwrap();
+    entrypoint.call(&mut store, ()).unwrap().0.unwrap();
 }

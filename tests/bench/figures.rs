@@ -12,9 +12,10 @@
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Worker, table};
+use common::{Worker, bare, bare_job, table};
 use futures_util::future::join_all;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::time::Instant;
@@ -32,7 +33,10 @@ const ROUNDS: usize = 21;
 /// For a row of waiting jobs: the agent and how many.
 const WAITING: &str = "--waiting";
 const BY_HAND: &str = "by hand";
+const SMALL_STACKS: &str = "64 KiB of stack";
 const WITH_THE_SDK: &str = "with the SDK";
+/// Instances of wasmtime alone, that do not run.
+const BARE: &str = "bare instances";
 
 const SPIN: &str = r#"(func (export "entrypoint") (result i32) (loop $more (br $more)) unreachable)"#;
 const WAIT: &str = include_str!("../guests/core/inbox_wait.wat");
@@ -42,8 +46,13 @@ fn main() {
     if let [_, flag, agent, at_once] = &arguments[..]
         && flag == WAITING
     {
-        let component = if agent == BY_HAND { core_guest::component(WAIT) } else { guest("block") };
-        return waiting(agent, &component, at_once.parse().unwrap());
+        let at_once = at_once.parse().unwrap();
+        return match agent.as_str() {
+            BARE => waiting_bare(at_once),
+            WITH_THE_SDK => waiting(agent, &guest("block"), at_once, &[]),
+            SMALL_STACKS => waiting(agent, &core_guest::component(WAIT), at_once, &[("stack-limit", "64KiB")]),
+            _ => waiting(agent, &core_guest::component(WAIT), at_once, &[]),
+        };
     }
     // `cargo test --benches` only wants to know that it starts.
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -61,8 +70,16 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 }
 
 fn starts_and_rates() {
-    println!("jobs from a snapshot of 8 MiB: from the admission to the entrypoint, and whole jobs a second");
-    println!("{:>6} {:>8} {:>8} {:>11} {:>11} {:>9}", "cores", "at once", "jobs", "start p50", "start p99", "jobs/s");
+    println!(
+        "jobs from a snapshot of 8 MiB: from the offer to its answer, whose instance then is the job's; from there to the"
+    );
+    println!(
+        "entrypoint; whole jobs a second; and instances made, called and dropped by wasmtime alone, a thread on each core"
+    );
+    println!(
+        "{:>6} {:>8} {:>8} {:>17} {:>17} {:>9}",
+        "cores", "at once", "jobs", "answer p50, p99", "start p50, p99", "jobs/s"
+    );
     let all = sched_getaffinity(None).unwrap();
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
     for count in 1..=cores.len() {
@@ -75,28 +92,50 @@ fn starts_and_rates() {
         for at_once in [1, 2, 8, 64] {
             let began = Instant::now();
             let lane = async || {
-                let mut starts = Vec::new();
+                let (mut answers, mut starts) = (Vec::new(), Vec::new());
                 while began.elapsed() < RATE_FOR {
-                    starts.push(worker.job(&agent).await.usage.start_us.unwrap());
+                    let (answered, closed) = worker.timed_job(&agent).await;
+                    answers.push(answered.as_micros() as u64);
+                    starts.push(closed.usage.start_us.unwrap());
                 }
-                starts
+                (answers, starts)
             };
             let lanes = worker.runtimes.block_on(join_all((0..at_once).map(|_| lane())));
             let took = began.elapsed();
-            let mut starts: Vec<u64> = lanes.into_iter().flatten().collect();
-            starts.sort_unstable();
+            let (answers, starts): (Vec<_>, Vec<_>) = lanes.into_iter().unzip();
+            let [answers, starts] = [answers.concat(), starts.concat()].map(|mut all| {
+                all.sort_unstable();
+                all
+            });
+            let pair = |sorted| format!("{}, {} µs", percentile(sorted, 50), percentile(sorted, 99));
             println!(
-                "{count:>6} {at_once:>8} {:>8} {:>8} µs {:>8} µs {:>9.0}",
+                "{count:>6} {at_once:>8} {:>8} {:>17} {:>17} {:>9.0}",
                 starts.len(),
-                percentile(&starts, 50),
-                percentile(&starts, 99),
+                pair(&answers),
+                pair(&starts),
                 starts.len() as f64 / took.as_secs_f64()
             );
         }
         drop(agent);
         worker.runtimes.shut_down();
+        println!("{count:>6} {:>8} {:>54.0}", "bare", bare_rate(count));
     }
     sched_setaffinity(None, &all).unwrap();
+}
+
+/// Jobs a second of wasmtime alone on so many threads.
+fn bare_rate(threads: usize) -> f64 {
+    let pre = bare("", 1_000);
+    let began = Instant::now();
+    let jobs = std::thread::scope(|scope| {
+        let lane = || {
+            let jobs = std::iter::repeat_with(|| bare_job(&pre)).take_while(|()| began.elapsed() < RATE_FOR / 3);
+            jobs.count()
+        };
+        let lanes: Vec<_> = (0..threads).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().map(|lane| lane.join().unwrap()).sum::<usize>()
+    });
+    jobs as f64 / began.elapsed().as_secs_f64()
 }
 
 fn kill_lags() {
@@ -114,6 +153,42 @@ fn kill_lags() {
         let row = [percentile(&lags, 50), percentile(&lags, 99), percentile(&lags, 100)];
         println!("{at_once:>8} {:>8} {:>7} µs {:>7} µs {:>7} µs", lags.len(), row[0], row[1], row[2]);
     }
+    let mut lags = bare_kill_lags();
+    lags.sort_unstable();
+    let row = [percentile(&lags, 50), percentile(&lags, 99), percentile(&lags, 100)];
+    println!("{:>8} {:>8} {:>7} µs {:>7} µs {:>7} µs", "bare", lags.len(), row[0], row[1], row[2]);
+}
+
+/// How late wasmtime alone ends a loop after ten epochs of 10 ms, in microseconds.
+#[expect(clippy::disallowed_methods, reason = "this is what the worker is compared with")]
+fn bare_kill_lags() -> Vec<u64> {
+    let epoch = Duration::from_millis(10);
+    let mut config = wasmtime::Config::new();
+    config.epoch_interruption(true);
+    let engine = Engine::new(&config).unwrap();
+    let text = "(module (func (export \"run\") (loop $more (br $more))))";
+    let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                std::thread::park_timeout(epoch);
+                engine.increment_epoch();
+            }
+        });
+        let kill = || {
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(10);
+            let instance = Instance::new(&mut store, &module, &[]).unwrap();
+            let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
+            let began = Instant::now();
+            assert!(run.call(&mut store, ()).is_err());
+            began.elapsed().saturating_sub(epoch * 10).as_micros() as u64
+        };
+        let lags = (0..KILLS / 4).map(|_| kill()).collect();
+        over.store(true, Ordering::Relaxed);
+        lags
+    })
 }
 
 /// Each runs some tens of milliseconds.
@@ -219,28 +294,51 @@ impl Work {
 
 fn cost_of_limits() {
     println!("\ncost of what limits a guest: median of {ROUNDS} rounds, and of the ratios to bare of the same round");
-    println!("{:<12} {:>9} {:>14} {:>14} {:>14}", "", "bare", "fuel", "epochs", "both");
-    let mut both = Vec::new();
+    println!("{:<12} {:>9} {:>14} {:>14} {:>14} {:>14}", "", "bare", "fuel", "epochs", "both", "in a job");
+    let worker = Worker::new(4, &[]);
+    let (mut both, mut jobs) = (Vec::new(), Vec::new());
     for (name, text) in WORK {
         let mut work = LIMITED.map(|configure| Work::new(text, configure));
         for work in &mut work {
             work.time();
         }
-        let rounds: Vec<[f64; 4]> =
-            (0..ROUNDS).map(|_| work.each_mut().map(|work| work.time().as_secs_f64() * 1_000.0)).collect();
-        let median = |of: &dyn Fn(&[f64; 4]) -> f64| {
+        let agent = worker.load(&core_guest::component(&as_an_agent(text)), None);
+        let round = || {
+            let [bare, fuel, epochs, both] = work.each_mut().map(|work| work.time().as_secs_f64() * 1_000.0);
+            let job = worker.runtimes.block_on(worker.job(&agent));
+            [bare, fuel, epochs, both, job.usage.cpu_us as f64 / 1_000.0]
+        };
+        let rounds: Vec<[f64; 5]> = std::iter::repeat_with(round).take(ROUNDS).collect();
+        let median = |of: &dyn Fn(&[f64; 5]) -> f64| {
             let mut values: Vec<f64> = rounds.iter().map(of).collect();
             values.sort_unstable_by(f64::total_cmp);
             values[ROUNDS / 2]
         };
-        let cells: Vec<String> = (1..4)
+        let cells: Vec<String> = (1..5)
             .map(|at| format!("{:>5.1} ms {:>4.2}x", median(&|round| round[at]), median(&|round| round[at] / round[0])))
             .collect();
         println!("{name:<12} {:>6.1} ms {}", median(&|round| round[0]), cells.join(" "));
         both.push(median(&|round| round[3] / round[0]));
+        jobs.push(median(&|round| round[4] / round[0]));
     }
-    both.sort_unstable_by(f64::total_cmp);
-    println!("both, median of the four: {:.2}x", (both[1] + both[2]) / 2.0);
+    let middle = |mut ratios: Vec<f64>| {
+        ratios.sort_unstable_by(f64::total_cmp);
+        (ratios[1] + ratios[2]) / 2.0
+    };
+    println!(
+        "median of the four: both {:.2}x, in a job, by the CPU time on its bill, {:.2}x",
+        middle(both),
+        middle(jobs)
+    );
+    worker.runtimes.shut_down();
+}
+
+/// The same work as the entrypoint of an agent.
+fn as_an_agent(text: &str) -> String {
+    let body = text.strip_prefix("(module").unwrap().strip_suffix(')').unwrap();
+    let body =
+        body.replace("(func (export \"run\")", "(func $run").replace("(memory 64)", "(memory (export \"memory\") 64)");
+    format!("{body} (func (export \"entrypoint\") (result i32) (call $run) (i32.const 16))")
 }
 
 /// Reads and writes all over 4 MiB.
@@ -325,7 +423,7 @@ fn mappings() -> u64 {
 fn waiting_jobs() {
     println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
     println!("{:<16} {:>8} {:>12} {:>10} {:>9} {:>8}", "agent", "jobs", "resident", "a job", "mappings", "a job");
-    for agent in [BY_HAND, WITH_THE_SDK] {
+    for agent in [BY_HAND, SMALL_STACKS, WITH_THE_SDK, BARE] {
         for at_once in ["1000", "4000", "8000", "12000"] {
             let program = std::env::current_exe().unwrap();
             let row = std::process::Command::new(program).args([WAITING, agent, at_once]).status().unwrap();
@@ -344,10 +442,33 @@ fn guest(name: &str) -> Vec<u8> {
     std::fs::read(target.join("agent/examples").join(name).with_extension("wasm")).unwrap()
 }
 
-fn waiting(name: &str, component: &[u8], at_once: u32) {
+fn waiting_bare(instances: u32) {
+    let (resident, mapped) = (resident_kilobytes(), mappings());
+    let pre = bare("", instances);
+    let made: Vec<_> = (0..instances)
+        .map(|_| {
+            let mut store = Store::new(pre.engine(), ());
+            pre.instantiate(&mut store).unwrap();
+            store
+        })
+        .collect();
+    print_waiting(BARE, instances, resident, mapped);
+    drop(made);
+}
+
+fn print_waiting(name: &str, at_once: u32, resident_before: u64, mapped_before: u64) {
+    let (resident, mapped) = (resident_kilobytes() - resident_before, mappings() - mapped_before);
+    println!(
+        "{name:<16} {at_once:>8} {resident:>9} kB {:>7.1} kB {mapped:>9} {:>8.1}",
+        resident as f64 / f64::from(at_once),
+        mapped as f64 / f64::from(at_once)
+    );
+}
+
+fn waiting(name: &str, component: &[u8], at_once: u32, settings: &[(&str, &str)]) {
     // All that there is for the sake of these jobs: the pool and its stacks too.
     let (resident, mapped) = (resident_kilobytes(), mappings());
-    let worker = Worker::new(at_once, &[]);
+    let worker = Worker::new(at_once, settings);
     let agent = worker.load(component, None);
     let running = worker.runtimes.block_on(async {
         let offer = JobSpec::default().into_offers("bench");
@@ -356,12 +477,7 @@ fn waiting(name: &str, component: &[u8], at_once: u32) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         running
     });
-    let (resident, mapped) = (resident_kilobytes() - resident, mappings() - mapped);
-    println!(
-        "{name:<16} {at_once:>8} {resident:>9} kB {:>7.1} kB {mapped:>9} {:>8.1}",
-        resident as f64 / f64::from(at_once),
-        mapped as f64 / f64::from(at_once)
-    );
+    print_waiting(name, at_once, resident, mapped);
     let ended = worker.runtimes.block_on(async {
         running.iter().for_each(|job| job.handle().kill());
         join_all(running.into_iter().map(Running::closed)).await

@@ -5,13 +5,11 @@ mod common;
 
 use std::sync::OnceLock;
 
-use common::{Worker, table};
+use common::{Worker, bare, bare_job, table};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use wasm_worker::agent::artifact::Cache;
 use wasm_worker_fuzz::core_guest;
-use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, InstanceAllocationStrategy, Store};
 
 const CALLS: u32 = 100_000;
 
@@ -35,26 +33,6 @@ fn whole_jobs(bencher: Bencher, worker: &Worker, lines: &str) {
     bencher.bench_local(|| worker.runtimes.block_on(worker.job(&agent)));
 }
 
-/// Wasmtime with its pool, and nothing else: no limits, no verdict, no runtime.
-#[expect(clippy::disallowed_methods, reason = "this is what the worker is compared with")]
-fn bare(lines: &str) -> InstancePre<()> {
-    let mut config = wasmtime::Config::new();
-    config.allocation_strategy(InstanceAllocationStrategy::pooling());
-    let engine = Engine::new(&config).unwrap();
-    let component = Component::from_binary(&engine, &core_guest::component(lines)).unwrap();
-    let mut linker = Linker::new(&engine);
-    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12").unwrap();
-    clock.func_wrap("now", |_, (): ()| Ok((1_u64,))).unwrap();
-    linker.instantiate_pre(&component).unwrap()
-}
-
-fn bare_job(pre: &InstancePre<()>) {
-    let mut store = Store::new(pre.engine(), ());
-    let instance = pre.instantiate(&mut store).unwrap();
-    let entrypoint = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, "entrypoint").unwrap();
-    entrypoint.call(&mut store, ()).unwrap().0.unwrap();
-}
-
 #[divan::bench_group]
 mod a_whole_job {
     use super::*;
@@ -66,7 +44,7 @@ mod a_whole_job {
 
     #[divan::bench]
     fn bare_instance_and_call(bencher: Bencher) {
-        let pre = bare("");
+        let pre = bare("", 1_000);
         bencher.bench_local(|| bare_job(&pre));
     }
 }
@@ -111,7 +89,7 @@ mod host_calls {
 
     #[divan::bench]
     fn bare_and_empty(bencher: Bencher) {
-        let pre = bare(&calling());
+        let pre = bare(&calling(), 1_000);
         bencher.counter(ItemsCount::new(CALLS)).bench_local(|| bare_job(&pre));
     }
 }

@@ -353,7 +353,7 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::LiveKit),
-    setting!("max-retry", "16", "COUNT", "Attempts to reach the server before a worker gives up", |c, v| {
+    setting!("max-retry", "16", "COUNT", "Retries to reach the server before a worker gives up", |c, v| {
         count(v).map(|n| c.max_retry = n)
     })
     .of(Group::LiveKit),
