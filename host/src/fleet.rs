@@ -60,8 +60,15 @@ pub(crate) enum GaveUp {
 pub(crate) struct FleetStatus {
     processes: usize,
     draining: Arc<AtomicBool>,
-    /// Those that run, and those that the server knows.
-    counts: Mutex<(usize, usize)>,
+    counts: Mutex<Counts>,
+}
+
+/// Processes, as they are now.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) running: usize,
+    /// Those that the server knows.
+    pub(crate) registered: usize,
 }
 
 impl FleetStatus {
@@ -69,7 +76,7 @@ impl FleetStatus {
         self.processes
     }
 
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> Counts {
         *self.lock()
     }
 
@@ -78,7 +85,7 @@ impl FleetStatus {
         self.draining.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, (usize, usize)> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,7 +184,7 @@ impl Fleet {
 
     /// Run until all processes have ended, and none is to come.
     pub(crate) async fn serve(mut self, mut orders: mpsc::Receiver<Order>) -> FleetServed {
-        while self.places.iter().any(|place| place.pid.is_some() || place.due.is_some()) {
+        while self.places.iter().any(Place::is_in_use) {
             let due = self.places.iter().filter_map(|place| place.due).min();
             let wake = async {
                 match due {
@@ -199,7 +206,10 @@ impl Fleet {
 
     fn show(&self) {
         let count = |of: fn(&Place) -> bool| self.places.iter().filter(|place| of(place)).count();
-        *self.status.lock() = (count(|place| place.pid.is_some()), count(|place| place.shown == Shown::Registered));
+        *self.status.lock() = Counts {
+            running: count(|place| place.pid.is_some()),
+            registered: count(|place| place.shown == Shown::Registered),
+        };
     }
 
     fn obey(&mut self, order: Order) {
@@ -317,7 +327,7 @@ impl Fleet {
         };
         place.deaths += 1;
         let lost = std::mem::take(&mut place.jobs);
-        let gave_up = self.gave_up(why, exit);
+        let gave_up = self.gave_up(index, why, exit);
         let again = !self.is_stopping() && gave_up.is_none();
         if let Some(place) = self.places.get_mut(index) {
             place.due = again.then(|| now + pause);
@@ -338,11 +348,13 @@ impl Fleet {
         }
     }
 
-    /// Whether there is no sense in starting another one, after one that left like this.
-    fn gave_up(&self, why: &str, exit: i32) -> Option<GaveUp> {
+    /// Whether there is no sense in starting another one, after this one left like that.
+    fn gave_up(&self, index: usize, why: &str, exit: i32) -> Option<GaveUp> {
         // What is wrong with the settings or the agents is so for each new one. It has said what.
         let wrong_from_the_start = self.phase == Phase::Starting && (2..=4).contains(&exit);
-        let all = |of: fn(&Place) -> bool| self.places.iter().all(of);
+        // Those that were told to end by their own address have no say.
+        let places = self.places.iter().enumerate().filter(|(at, place)| *at == index || place.is_in_use());
+        let all = |of: fn(&Place) -> bool| places.clone().all(|(_, place)| of(place));
         let server = self.places.iter().find_map(|place| place.gave_up.clone());
         match server {
             Some(why) if all(|place| place.gave_up.is_some()) => Some(GaveUp::Server { why }),
@@ -355,6 +367,10 @@ impl Fleet {
 }
 
 impl Place {
+    fn is_in_use(&self) -> bool {
+        self.pid.is_some() || self.due.is_some()
+    }
+
     /// Something that its process has published.
     fn see(&mut self, seen: Seen<'_>) {
         if self.shown == Shown::Nothing {

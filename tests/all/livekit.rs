@@ -173,8 +173,14 @@ fn whatever_the_server_sends_the_worker_goes_on() {
         peer.begin("AJ_1").await;
         peer.assign("AJ_1").await;
         peer.offer("AJ_1").await;
-        peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_1".into() })).await;
+        let terminate = |job: &str| FromServer::Termination(proto::JobTermination { job_id: job.into() });
+        peer.send(terminate("AJ_1")).await;
         assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
+        // It has ended, and nothing is left to be said of it.
+        peer.send(terminate("AJ_1")).await;
+        peer.begin("AJ_2").await;
+        peer.send(terminate("AJ_2")).await;
+        assert_eq!(peer.report().await, ("AJ_2".into(), proto::JobStatus::JsSuccess, String::new()));
         assert_eq!(stopped(worker, peer).await.exit, 0);
     });
 }

@@ -8,6 +8,7 @@ use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::harness::{Started, cache_dir, guest, root, wasm_worker};
 use crate::scripted_server::{Peer, Server, behind, ended, run, stopped};
@@ -338,6 +339,7 @@ fn an_agent_whose_prewarm_fails_gets_no_jobs_and_the_others_do() {
     run(async {
         let server = Server::bind().await;
         let (bad, good) = (guest("prewarm_error"), guest("obedient"));
+        let began = Instant::now();
         let worker = behind(&server.url(), &[path(&bad), path(&good)]).args(["--http", "127.0.0.1:0"]).start();
         let mut peers = two(&server).await;
         let (name, mut bad) = peers.pop().unwrap();
@@ -358,6 +360,13 @@ fn an_agent_whose_prewarm_fails_gets_no_jobs_and_the_others_do() {
         tokio::join!(drained(bad), drained(good));
         let done = done.await.unwrap();
         assert!(done.stderr.contains("agent.unavailable") && done.stderr.contains("prewarm failed"), "{}", done.stderr);
+        // Each pause is twice as long as the one before it.
+        let attempts = done.stderr.matches("agent.unavailable").count() as u64;
+        assert!(
+            began.elapsed() >= Duration::from_secs((1 << (attempts - 1)) - 1),
+            "{attempts} in {:?}",
+            began.elapsed()
+        );
 
         // What can never run here ends the start.
         let server = Server::bind().await;

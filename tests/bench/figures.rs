@@ -39,6 +39,9 @@ const WITH_THE_SDK: &str = "with the SDK";
 const BARE: &str = "bare instances";
 
 const SPIN: &str = r#"(func (export "entrypoint") (result i32) (loop $more (br $more)) unreachable)"#;
+/// 64 KiB of randomness in each turn.
+const SPIN_OUTSIDE: &str = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))
+  (func (export "entrypoint") (result i32) (loop $more (call $random (i64.const 65536) (i32.const 1024)) (br $more)) unreachable)"#;
 const WAIT: &str = include_str!("../guests/core/inbox_wait.wat");
 
 fn main() {
@@ -140,23 +143,26 @@ fn bare_rate(threads: usize) -> f64 {
 
 fn kill_lags() {
     println!("\nendless loops with --max-duration 100ms: how late they ended");
-    println!("{:>8} {:>8} {:>10} {:>10} {:>10}", "at once", "kills", "p50", "p99", "most");
+    println!("{:<16} {:>8} {:>8} {:>10} {:>10} {:>10}", "", "at once", "kills", "p50", "p99", "most");
     let worker = Worker::new(64, &[("max-duration", "100ms")]);
-    let agent = worker.load(&core_guest::component(SPIN), None);
-    for at_once in [1, 2, 8, 64] {
-        let mut lags = Vec::new();
-        while lags.len() < KILLS {
-            let closed = worker.runtimes.block_on(join_all((0..at_once).map(|_| worker.job(&agent))));
-            lags.extend(closed.iter().map(|closed| closed.verdict.kill_lag_us.unwrap()));
+    for (name, guest) in [("of nothing", SPIN), ("of host calls", SPIN_OUTSIDE)] {
+        let agent = worker.load(&core_guest::component(guest), None);
+        for at_once in [1, 2, 8, 64] {
+            let mut lags = Vec::new();
+            while lags.len() < KILLS {
+                let closed = worker.runtimes.block_on(join_all((0..at_once).map(|_| worker.job(&agent))));
+                lags.extend(closed.iter().map(|closed| closed.verdict.kill_lag_us.unwrap()));
+            }
+            print_lags(name, &at_once.to_string(), lags);
         }
-        lags.sort_unstable();
-        let row = [percentile(&lags, 50), percentile(&lags, 99), percentile(&lags, 100)];
-        println!("{at_once:>8} {:>8} {:>7} µs {:>7} µs {:>7} µs", lags.len(), row[0], row[1], row[2]);
     }
-    let mut lags = bare_kill_lags();
+    print_lags("of nothing", "bare", bare_kill_lags());
+}
+
+fn print_lags(name: &str, at_once: &str, mut lags: Vec<u64>) {
     lags.sort_unstable();
-    let row = [percentile(&lags, 50), percentile(&lags, 99), percentile(&lags, 100)];
-    println!("{:>8} {:>8} {:>7} µs {:>7} µs {:>7} µs", "bare", lags.len(), row[0], row[1], row[2]);
+    let [median, slow, most] = [50, 99, 100].map(|percent| percentile(&lags, percent));
+    println!("{name:<16} {at_once:>8} {:>8} {median:>7} µs {slow:>7} µs {most:>7} µs", lags.len());
 }
 
 /// How late wasmtime alone ends a loop after ten epochs of 10 ms, in microseconds.

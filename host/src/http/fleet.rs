@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::door::Door;
 use super::{METRICS_TYPE, no_such_page, problem};
-use crate::fleet::FleetStatus;
+use crate::fleet::{Counts, FleetStatus};
 use crate::metrics::Metrics;
 
 /// What is shown.
@@ -49,7 +49,7 @@ pub(crate) fn router(site: FleetSite) -> Router {
 type Shown = State<Arc<FleetSite>>;
 
 async fn worker(State(site): Shown) -> Json<Value> {
-    let (running, registered) = site.status.counts();
+    let Counts { running, registered } = site.status.counts();
     Json(json!({
         "sdk_version": env!("CARGO_PKG_VERSION"),
         "processes": site.status.processes(),
@@ -63,8 +63,8 @@ async fn ready(State(site): Shown) -> Response {
     if site.door.is_draining() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining");
     }
-    match site.status.counts() {
-        (_, 0) => problem(StatusCode::SERVICE_UNAVAILABLE, "no worker process has a connection to the server"),
+    match site.status.counts().registered {
+        0 => problem(StatusCode::SERVICE_UNAVAILABLE, "no worker process has a connection to the server"),
         _ => "ready".into_response(),
     }
 }
