@@ -19,7 +19,7 @@ use common::{Worker, bare, bare_job, table};
 use futures_util::future::join_all;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::time::Instant;
-use wasm_worker::agent::{Running, cargo};
+use wasm_worker::agent::{Agent, Running, cargo};
 use wasm_worker::job::spec::JobSpec;
 use wasm_worker::job::teardown::Closed;
 use wasm_worker::job::verdict::Code;
@@ -27,6 +27,7 @@ use wasm_worker_fuzz::core_guest;
 use wasmtime::{Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store, TypedFunc};
 
 const RATE_FOR: Duration = Duration::from_secs(3);
+const LANES: usize = 8;
 const KILLS: usize = 200;
 const ROUNDS: usize = 21;
 
@@ -62,6 +63,7 @@ fn main() {
         return;
     }
     starts_and_rates();
+    prewarms();
     kill_lags();
     cost_of_limits();
     reservations();
@@ -124,6 +126,42 @@ fn starts_and_rates() {
         println!("{count:>6} {:>8} {:>54.0}", "bare", bare_rate(count));
     }
     sched_setaffinity(None, &all).unwrap();
+}
+
+/// What a job costs whose table is in the snapshot, and one that has to make it: on one core that has always something to do, so
+/// that nothing but work is measured.
+fn prewarms() {
+    println!(
+        "\njobs a second on one core, {LANES} at once, with a table made in prewarm: from its snapshot, and made in each job"
+    );
+    println!("{:>8} {:>14} {:>14} {:>8}", "MiB", "snapshot", "each job", "times");
+    let all = sched_getaffinity(None).unwrap();
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap());
+    sched_setaffinity(None, &one).unwrap();
+    let (snapshots, none) = (Worker::new(64, &[]), Worker::new(64, &[("prewarm", "pool"), ("idle", "0")]));
+    for mebibytes in [1, 8, 64] {
+        let component = core_guest::component(&table(mebibytes));
+        let [with, without] = [&snapshots, &none].map(|worker| rate(worker, &worker.load(&component, None)));
+        println!("{mebibytes:>8} {with:>12.0}/s {without:>12.1}/s {:>7.0}x", with / without);
+    }
+    snapshots.runtimes.shut_down();
+    none.runtimes.shut_down();
+    sched_setaffinity(None, &all).unwrap();
+}
+
+fn rate(worker: &Worker, agent: &Agent) -> f64 {
+    let began = Instant::now();
+    let lane = async || {
+        let mut jobs = 0_u32;
+        while began.elapsed() < RATE_FOR {
+            worker.job(agent).await;
+            jobs += 1;
+        }
+        jobs
+    };
+    let jobs: u32 = worker.runtimes.block_on(join_all((0..LANES).map(|_| lane()))).into_iter().sum();
+    f64::from(jobs) / began.elapsed().as_secs_f64()
 }
 
 /// Jobs a second of wasmtime alone on so many threads.

@@ -1,6 +1,6 @@
 //! The clock that running guests are looked at by: a thread that advances the epoch, and how late it was.
 //!
-//! While guests want more cores than there are it advances ten times as often. A guest that spends its time in host calls uses
+//! While guests want more cores than there are it advances twenty times as often. A guest that spends its time in host calls uses
 //! little fuel, so only the clock ends its turns, and a core is not to be kept for an epoch while others wait.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::EPOCH;
 use super::turns::Turns;
 
-const CROWDED: Duration = Duration::from_millis(1);
+const CROWDED: Duration = Duration::from_micros(500);
 
 /// Lateness of the epoch thread since it started.
 #[derive(Clone, Copy, Debug)]

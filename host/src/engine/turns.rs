@@ -4,7 +4,8 @@
 //! for work that is not there: a loop alone on two cores took 2.4 s for 2.0 s of its work. So its slices are strung together.
 //!
 //! Bounds: [`ALONE`] and [`SHARED`], each and one slice; a guest that uses time and no fuel, in host calls, is stopped at the next
-//! tick of the clock once it has had more than [`Turns::by_fuel`]: a millisecond or so while others wait. Its own timers and its news are heard between two turns.
+//! tick of the clock once it has had more than [`Turns::by_fuel`]: half a millisecond or a whole one while others wait. Its own
+//! timers and its news are heard between two turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

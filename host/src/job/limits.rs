@@ -56,10 +56,10 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
     if let Some(limit) = state.meter.limits().fuel {
         state.meter.watch(BudgetKind::Fuel, used, limit);
     }
-    // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long. Others go on:
-    // whoever is suspended here has its next deadline set when it resumes, past the end of the epoch that a kill has brought.
+    // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long. When it
+    // resumes, it comes here again at once: it may have been killed meanwhile, and its next epoch is a while off.
     let by_fuel = state.control.clock.poll_so_far() < state.control.turns.by_fuel();
-    Ok(if by_fuel { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(1) })
+    Ok(if by_fuel { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(0) })
 }
 
 #[derive(Debug, PartialEq, Eq)]
