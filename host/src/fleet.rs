@@ -7,7 +7,7 @@
 //! Bounds: a pause before each new process, which doubles up to [`PAUSE_MAX`]; when every one has died [`DEATHS_MAX`] times in a
 //! row, or has given the server up, everything stops. As long as one serves, the others are tried again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// Of one process and those that took its place.
 const DEATHS_MAX: u32 = 6;
+/// What a process is told to drain with.
+const DRAIN: Signal = Signal::USR1;
 /// Reports that wait for the supervisor.
 const QUEUE: usize = 1_024;
 
@@ -115,17 +117,6 @@ enum Phase {
     Stopping,
 }
 
-/// What one process has shown of itself.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Shown {
-    #[default]
-    Nothing,
-    /// It has published something, so it hears signals.
-    Events,
-    /// The server has it.
-    Registered,
-}
-
 /// Where one process is, or the next one will be.
 #[derive(Default)]
 struct Place {
@@ -137,7 +128,10 @@ struct Place {
     due: Option<Instant>,
     /// In a row.
     deaths: u32,
-    shown: Shown,
+    /// It has published something, so it hears signals.
+    heard: bool,
+    /// Its agents that the server has.
+    registered: HashSet<String>,
     /// Why it, or the one before it, gave the server up.
     gave_up: Option<String>,
     /// Jobs that were created and not closed, with their agents.
@@ -208,20 +202,18 @@ impl Fleet {
         let count = |of: fn(&Place) -> bool| self.places.iter().filter(|place| of(place)).count();
         *self.status.lock() = Counts {
             running: count(|place| place.pid.is_some()),
-            registered: count(|place| place.shown == Shown::Registered),
+            registered: count(|place| !place.registered.is_empty()),
         };
     }
 
     fn obey(&mut self, order: Order) {
         match order {
             // One that has not been heard of loads what is there now anyway, and would end by the signal.
-            Order::Reload => self.signal(Signal::HUP, |place| place.shown != Shown::Nothing),
-            // A second signal kills.
-            Order::Drain if self.is_stopping() => {}
-            Order::Drain | Order::Stop => {
-                self.stop();
-                self.signal(Signal::TERM, |_| true);
-            }
+            Order::Reload => self.signal(Signal::HUP, |place| place.heard),
+            // A process may be draining already, by its own address or because it has given up, and a stop would kill its jobs.
+            Order::Drain => self.drain(),
+            Order::Stop if !self.is_stopping() => self.drain(),
+            Order::Stop => self.signal(Signal::TERM, |_| true),
         }
     }
 
@@ -236,11 +228,12 @@ impl Fleet {
         self.phase == Phase::Stopping
     }
 
-    /// No new processes.
-    fn stop(&mut self) {
+    /// No new processes, and no new jobs for those there are.
+    fn drain(&mut self) {
         self.phase = Phase::Stopping;
         self.status.draining.store(true, Ordering::Relaxed);
         self.places.iter_mut().for_each(|place| place.due = None);
+        self.signal(DRAIN, |_| true);
     }
 
     fn start_due(&mut self) {
@@ -268,7 +261,7 @@ impl Fleet {
             place.pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
             place.started = Some(Instant::now());
             place.instance = instance;
-            place.shown = Shown::Nothing;
+            place.heard = false;
         }
         let sender = self.sender.clone();
         self.control.spawn(async move {
@@ -295,7 +288,8 @@ impl Fleet {
 
     fn ended(&mut self, index: usize, status: std::io::Result<ExitStatus>) {
         if let Some(place) = self.places.get_mut(index) {
-            (place.pid, place.shown) = (None, Shown::Nothing);
+            place.pid = None;
+            place.registered.clear();
             if let Some(deaths) = &self.deaths {
                 deaths.tell(std::mem::take(&mut place.instance));
             }
@@ -305,7 +299,11 @@ impl Fleet {
                 // It was told to, by us or by its own address.
                 (_, Some(exit @ (0 | 130))) => return self.served.exit = self.served.exit.max(exit),
                 // Before it could hear of it in its own way.
-                (Some(signal), _) if self.is_stopping() && signal == Signal::TERM.as_raw() => return,
+                (Some(signal), _)
+                    if self.is_stopping() && [DRAIN, Signal::TERM].iter().any(|s| s.as_raw() == signal) =>
+                {
+                    return;
+                }
                 (Some(signal), _) => (format!("ended by signal {signal}"), 1),
                 (None, exit) => (format!("left with {status}"), exit.unwrap_or(1)),
             },
@@ -344,7 +342,7 @@ impl Fleet {
         self.served.exit = self.served.exit.max(exit);
         if !self.is_stopping() {
             self.served.gave_up = gave_up;
-            self.obey(Order::Stop);
+            self.drain();
         }
     }
 
@@ -353,16 +351,16 @@ impl Fleet {
         // What is wrong with the settings or the agents is so for each new one. It has said what.
         let wrong_from_the_start = self.phase == Phase::Starting && (2..=4).contains(&exit);
         // Those that were told to end by their own address have no say.
-        let places = self.places.iter().enumerate().filter(|(at, place)| *at == index || place.is_in_use());
-        let all = |of: fn(&Place) -> bool| places.clone().all(|(_, place)| of(place));
-        let server = self.places.iter().find_map(|place| place.gave_up.clone());
-        match server {
-            Some(why) if all(|place| place.gave_up.is_some()) => Some(GaveUp::Server { why }),
-            _ if wrong_from_the_start || all(|place| place.deaths >= DEATHS_MAX) => {
-                Some(GaveUp::Dying { why: why.to_owned() })
-            }
-            _ => None,
+        let mut places = self.places.iter().enumerate().filter(|(at, place)| *at == index || place.is_in_use());
+        let hopeless = places.all(|(_, place)| place.is_hopeless(Instant::now()));
+        if !wrong_from_the_start && !hopeless {
+            return None;
         }
+        let server = self.places.iter().find_map(|place| place.gave_up.clone());
+        Some(match server {
+            Some(why) => GaveUp::Server { why },
+            None => GaveUp::Dying { why: why.to_owned() },
+        })
     }
 }
 
@@ -371,22 +369,26 @@ impl Place {
         self.pid.is_some() || self.due.is_some()
     }
 
+    /// Nothing is to be hoped for from another process here.
+    fn is_hopeless(&self, now: Instant) -> bool {
+        let healthy = self.pid.is_some() && self.started.is_some_and(|started| started + HEALTHY_AFTER <= now);
+        self.gave_up.is_some() || (self.deaths >= DEATHS_MAX && !healthy)
+    }
+
     /// Something that its process has published.
     fn see(&mut self, seen: Seen<'_>) {
-        if self.shown == Shown::Nothing {
-            self.shown = Shown::Events;
-        }
+        self.heard = true;
         match (seen.event, seen.job, seen.agent) {
             ("job.created", Some(job), Some(agent)) => {
                 self.jobs.insert(job.into_owned(), agent.into_owned());
             }
             ("job.closed", Some(job), _) => drop(self.jobs.remove(&*job)),
-            ("worker.registered", ..) => {
-                self.shown = Shown::Registered;
+            ("worker.registered", _, Some(agent)) => {
+                self.registered.insert(agent.into_owned());
                 self.gave_up = None;
             }
-            ("link.lost", ..) => {
-                self.shown = Shown::Events;
+            ("link.lost", _, Some(agent)) => {
+                self.registered.remove(&*agent);
                 if seen.retry_ms.is_none() {
                     self.gave_up = seen.why.map(|why| why.into_owned());
                 }

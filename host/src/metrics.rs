@@ -186,7 +186,7 @@ impl Metrics {
         r.register("agent_available", "Whether the agent gets jobs", self.available.clone());
         r.register("draining", "Whether the worker takes no more jobs", self.draining.clone());
         r.register("full", "Whether the worker takes no more jobs of the agent for now", self.full.clone());
-        r.register("full_times", "How often it came to that", self.full_times.clone());
+        r.register("full_times", "How often that was published, once a second at most", self.full_times.clone());
         r.register("process_deaths", "Worker processes that died", self.deaths.clone());
         r.register("events_dropped", "Events that a sink was too slow for", self.events_dropped.clone());
         r.register("events_failed", "Events that a sink did not take", self.events_failed.clone());

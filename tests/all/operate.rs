@@ -313,6 +313,10 @@ fn capacity_says_how_many_fit_and_shows_it() {
     assert!(at_once("1") >= 1 && at_once("1") <= at_once("2") && at_once("2") <= at_once("4"), "{}", done.stdout);
     let verified = done.stdout.lines().find(|line| line.trim_start().starts_with("an hour ")).unwrap();
     assert!(verified.ends_with('%'), "{verified}");
+    let load = done.stdout.lines().rfind(|line| line.trim_start().starts_with("load ")).unwrap();
+    let seen: f64 = load.split_whitespace().nth(2).unwrap().parse().unwrap();
+    assert!(seen > 0.0, "{}", done.stdout);
+    assert!(done.stdout.contains("\n  refused "), "{}", done.stdout);
     capacity().args(["--memory", "much"]).done().fails_with(2, &["much"]);
     let refuses = wasm_worker(["capacity", guest("reject").to_str().unwrap(), "--time", "50ms"]).done();
     refuses.fails_with(4, &["the agent refused the offer: rejected"]);

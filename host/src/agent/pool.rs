@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use crate::hostcalls::Stage;
 use crate::job::admission::{init_within, verdict_outside_a_job};
 use crate::job::instance::{Instance, Template};
 use crate::job::run::Crash;
@@ -63,7 +64,7 @@ async fn fill(template: Weak<Template>) {
 }
 
 async fn warm(template: &Template) -> Result<Instance, Crash> {
-    let mut instance = template.empty_within_init().await?;
+    let mut instance = template.empty(Stage::Live).await?;
     let control = instance.control();
     let make = async {
         instance.instantiate(template).await?;

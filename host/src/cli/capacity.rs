@@ -161,6 +161,9 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
         ))?;
     }
     if args.verify {
+        // As many as a worker takes.
+        let most = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
+        let here = Machine { instances: here.instances.min(most), ..here };
         print(&worker.run(here, need.fit(here, threshold), args.time * 2).await?)?;
     }
     Ok(round.jobs.iter().map(|job| job.class).max().unwrap_or(Class::Ok).into())

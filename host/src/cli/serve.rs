@@ -45,17 +45,19 @@ async fn serve(config: &Config, control: &Handle) -> Result<(), Failure> {
         Dispatcher::start(&config.dispatcher, &pairs(config), events.clone(), metrics, control).await?;
     // Whoever let the system choose a port learns it from here.
     print(&dispatcher.url())?;
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminations.recv() => {}
+    let served = tokio::select! {
+        _ = interrupts.recv() => Ok(()),
+        _ = terminations.recv() => Ok(()),
         () = dispatcher.over() => {
             let error = "the dispatcher has ended by itself; this is a bug of ours".into();
-            return Err(Failure { exit: Exit::Host, error, hint: Some("report it with the log".into()) });
+            Err(Failure { exit: Exit::Host, error, hint: Some("report it with the log".into()) })
         }
+    };
+    if served.is_ok() {
+        dispatcher.stop().await;
     }
-    dispatcher.stop().await;
     tokio::task::block_in_place(|| events.close());
-    Ok(())
+    served
 }
 
 /// Where workers of this process get their jobs from.

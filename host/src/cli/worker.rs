@@ -246,6 +246,7 @@ async fn members(
             compiler: Compiler::own(),
             events: shared.events.clone(),
         };
+        let stamp = loading.stamp();
         let loaded = match loading.load().await {
             Err(error) if !error.may_pass() => return Err(error.into()),
             loaded => loaded,
@@ -259,7 +260,7 @@ async fn members(
             assignment_within: config.livekit.assignment_timeout,
             instance: instance.clone(),
         };
-        members.push(Member::new(loading, loaded, server.clone(), registration, config, shared.clone()));
+        members.push(Member::new(loading, (loaded, stamp), server.clone(), registration, config, shared.clone()));
     }
     Ok(members)
 }
@@ -274,17 +275,20 @@ impl From<LoadError> for Failure {
     }
 }
 
-/// SIGINT and SIGTERM, one as good as the other, and SIGHUP.
+/// SIGINT and SIGTERM, one as good as the other, SIGHUP, and SIGUSR1, with which a supervisor drains: however often it comes, and
+/// whatever came before, it ends no job.
 pub(super) fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
+    let mut drains = signal(SignalKind::user_defined1())?;
     tokio::runtime::Handle::current().spawn(async move {
         loop {
             let order = tokio::select! {
                 _ = interrupts.recv() => Order::Stop,
                 _ = terminations.recv() => Order::Stop,
                 _ = hangups.recv() => Order::Reload,
+                _ = drains.recv() => Order::Drain,
             };
             if orders.send(order).await.is_err() {
                 return;

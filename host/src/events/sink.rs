@@ -1,7 +1,8 @@
 //! What stands between the events and one place that they go to: a queue, and a thread that empties it.
 //!
-//! Bounds: [`QUEUE_LINES`] lines wait, of [`QUEUE_BYTES`] in all, what does not fit is dropped and counted; at the end the queue is emptied for at most
-//! [`FLUSH_WITHIN`], and a place that still does not return is cut off, and left where it is after [`CUT_WITHIN`].
+//! Bounds: [`QUEUE_LINES`] lines wait, of [`QUEUE_BYTES`] in all, what does not fit is dropped and counted; at the end the queue is
+//! emptied for at most [`FLUSH_WITHIN`], and a place that still does not return is cut off, and left where it is after
+//! [`CUT_WITHIN`].
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -94,13 +94,12 @@ impl Host for HostState {
         let SendOptions { destinations, attributes } = options;
         let attributes = attributes.into_iter().collect();
         let sent = SentText { topic, text, destinations, attributes };
-        let bytes = sent.bytes();
-        self.meter.count(Interface::Room, bytes);
+        self.meter.count(Interface::Room, sent.topic.len() + sent.text.len());
         if self.room.texts.len() == TEXTS_MAX {
             self.room.texts_not_kept += 1;
             return Ok(Ok(()));
         }
-        self.meter.charge(bytes + size_of::<SentText>())?;
+        self.meter.charge(sent.bytes() + size_of::<SentText>())?;
         self.room.texts.push(sent);
         Ok(Ok(()))
     }

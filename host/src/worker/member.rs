@@ -154,10 +154,10 @@ impl Stage {
 }
 
 impl Member {
-    /// An agent that has been loaded, or that may be another time.
+    /// An agent that has been loaded, or that may be another time; with what its file was before it was read.
     pub(crate) fn new(
         loading: Loading,
-        loaded: Result<Agent, LoadError>,
+        (loaded, stamp): (Result<Agent, LoadError>, Option<Stamp>),
         server: Server,
         registration: Registration,
         config: &Config,
@@ -166,7 +166,6 @@ impl Member {
         let (sender, reports) = mpsc::channel(QUEUE);
         let Shared { events, room, roster, control } = shared;
         let now = Instant::now();
-        let stamp = loading.stamp();
         let place = roster.join(&loading.name);
         let mut member = Self {
             agent: None,
@@ -358,7 +357,7 @@ impl Member {
         let seen = self.loading.stamp();
         let (loaded, last) = self.file;
         // Whoever writes it may not be done: it is read when it has stayed the same for one sample.
-        if seen.is_some() && seen != loaded && seen == last {
+        if seen.is_some() && seen != loaded && seen == last && self.reloading.is_none() {
             self.reload();
         }
         self.file.1 = seen;

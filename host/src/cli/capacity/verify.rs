@@ -1,7 +1,7 @@
 //! `wasm-worker capacity --verify`: as many jobs as were said to fit, through the room of a worker at its defaults, whose own load
 //! decides whether there is place for one more.
 //!
-//! Bound: the time that is measured for, then the grace of what still runs, and what an offer waits for room.
+//! Bound: the time that is measured for, which is at least twice what the load is an average of, then the grace of what still runs, and what an offer waits for room.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,7 @@ pub(super) struct Verification<'a, O> {
 struct Seen {
     /// Of each job that ended in time, in microseconds.
     starts: Vec<u64>,
+    offers: usize,
     /// By the name of the reason.
     refused: BTreeMap<&'static str, usize>,
     /// Of each sample, once the first has left the window.
@@ -49,10 +50,11 @@ struct Seen {
 impl<O: Fn() -> Offer> Verification<'_, O> {
     /// Offer so many at once for a while, and compare with what was said.
     pub(super) async fn run(&self, here: Machine, expected: Fit, time: Duration) -> Result<String, Failure> {
+        let time = time.max(WINDOW * 2);
         let room = Room::new(self.config);
         let seen = Mutex::new(Seen::default());
         let (began, until) = (Instant::now(), Instant::now() + time);
-        let sampling = self.sample(&room, &seen, began);
+        let sampling = self.sample(&room, &seen, here.cores, began, until);
         let lanes = join_all((0..expected.at_once).map(|_| self.lane(&room, &seen, until)));
         tokio::select! {
             ended = lanes => ended.into_iter().collect::<Result<(), Failure>>()?,
@@ -62,9 +64,17 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
         Ok(seen.text(here, expected, time))
     }
 
-    async fn sample(&self, room: &Arc<Room>, seen: &Mutex<Seen>, began: Instant) -> std::convert::Infallible {
-        let (cores, most) = (self.config.cores, self.config.max_jobs);
-        let mut monitor = LoadMonitor::new(self.engine.clone(), cores, most, LoadFunction::Largest);
+    async fn sample(
+        &self,
+        room: &Arc<Room>,
+        seen: &Mutex<Seen>,
+        cores: f64,
+        began: Instant,
+        until: Instant,
+    ) -> std::convert::Infallible {
+        // Those of this machine; `--cores` is about another.
+        let mut monitor =
+            LoadMonitor::new(self.engine.clone(), Some(cores), self.config.max_jobs, LoadFunction::Largest);
         let mut ticks = interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -72,7 +82,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             let now = Instant::now();
             let measured = monitor.measure(now, room.jobs()).await;
             room.measure(now, measured);
-            if now >= began + WINDOW {
+            if now >= began + WINDOW && now <= until {
                 lock(seen).loads.push(measured.load);
             }
         }
@@ -80,7 +90,11 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
 
     async fn lane(&self, room: &Arc<Room>, seen: &Mutex<Seen>, until: Instant) -> Result<(), Failure> {
         while Instant::now() < until {
-            let cost = lock(seen).costs.predict();
+            let cost = {
+                let mut seen = lock(seen);
+                seen.offers += 1;
+                seen.costs.predict()
+            };
             let permit = match room.acquire(room.line_up(), cost).await {
                 Ok(permit) => permit,
                 Err(refusal) => {
@@ -140,7 +154,7 @@ impl Seen {
             off(expected.per_hour, per_hour),
             percentile(&self.starts, 50),
             percentile(&self.starts, 99),
-            refused + self.starts.len(),
+            self.offers,
         )
     }
 }
