@@ -1,16 +1,70 @@
 //! Components that are hostile before they run: to whoever reads and compiles them.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wasm_worker_fuzz::core_guest::{Import, imports};
 
-use crate::harness::{Done, core_component, guest, target_dir, wasm_worker};
+use crate::harness::{core_component, guest, target_dir, wasm_worker};
 use crate::host_faults::{caller, has_handle};
 
-fn run(component: &Path) -> Done {
-    wasm_worker(["run", component.to_str().unwrap(), "--job", "--log-level", "off"]).done()
+/// A component, and what comes of it.
+pub(crate) struct Row {
+    pub(crate) file: PathBuf,
+    pub(crate) flags: &'static [&'static str],
+    /// None: it is refused when it is loaded.
+    pub(crate) code: Option<&'static str>,
+    /// Part of what is said, or of the detail.
+    pub(crate) says: &'static str,
 }
+
+fn refused(file: PathBuf, says: &'static str) -> Row {
+    Row { file, flags: &[], code: None, says }
+}
+
+/// Those that ask too much of whoever reads, compiles or makes them, or that are no agents.
+pub(crate) fn corpus() -> Vec<Row> {
+    let whole = std::fs::read(guest("randomness")).unwrap();
+    let large = core_component("loops", &loops(200_000));
+    vec![
+        refused(guest("memories"), "agent `memories` "),
+        refused(guest("table_huge"), "10000000"),
+        // Each instance would have a copy of these outside of its memory.
+        refused(
+            core_component("elements", &format!("(func $f) (elem func {})", "$f ".repeat(30_000))),
+            "30000 elements in passive segments; at most 20000 are allowed",
+        ),
+        // And these a heap that nobody counts.
+        refused(core_component("externref", "(table 1 externref)"), "externref"),
+        refused(file("text.wasm", b"hello"), "it does not begin with `\\0asm`"),
+        refused(file("random_short.wasm", &random(16)), "not a component that can run here"),
+        refused(file("random.wasm", &random(1_000)), "not a component that can run here"),
+        refused(file("random_long.wasm", &random(100_000)), "not a component that can run here"),
+        refused(file("truncated.wasm", &whole[..whole.len() / 2]), "not a component that can run here"),
+        refused(file("no_exports.wat", b"(component)"), "it exports no `prewarm`, no `decide`, no `entrypoint`"),
+        refused(file("wrong_world.wat", WRONG_WORLD), "does not implement"),
+        refused(file("forbidden.wat", FORBIDDEN), "imports what agents may not have: wasi:sockets/tcp@0.2.6"),
+        refused(file("nested.wat", nested(10_000).as_bytes()), "not a component that can run here"),
+        Row {
+            file: large.clone(),
+            flags: &["--compile-timeout", "200ms"],
+            code: None,
+            says: "longer than `compile-timeout` allows (200ms)",
+        },
+        Row { file: large, flags: &["--compile-memory", "100MiB"], code: None, says: "(`compile-memory`)" },
+        // It is only large.
+        Row { file: fifty_megabytes(), flags: &[], code: Some("completed"), says: "the entrypoint returned" },
+    ]
+}
+
+const FORBIDDEN: &[u8] = br#"(component (import "wasi:sockets/tcp@0.2.6" (instance)))"#;
+
+const WRONG_WORLD: &[u8] = br#"(component
+    (core module $m (func (export "f")))
+    (core instance $i (instantiate $m))
+    (func $f (canon lift (core func $i "f")))
+    (export "prewarm" (func $f)) (export "decide" (func $f))
+    (export "entrypoint" (func $f)) (export "shutdown" (func $f)))"#;
 
 /// A file that is there until the tests are run again.
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
@@ -21,41 +75,24 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-#[test]
-fn more_than_one_job_may_have_is_refused_when_it_is_loaded() {
-    run(&guest("memories")).fails_with(3, &["agent `memories` "]);
-    run(&guest("table_huge")).fails_with(3, &["agent `table-huge` ", "10000000"]);
-    // Each instance would have a copy of these outside of its memory.
-    let elements = format!("(func $f) (elem func {})", "$f ".repeat(30_000));
-    let elements = core_component("elements", &elements);
-    run(&elements)
-        .fails_with(3, &["agent `elements` has 30000 elements in passive segments; at most 20000 are allowed"]);
-    // And these a heap that nobody counts.
-    run(&core_component("externref", "(table 1 externref)")).fails_with(3, &["agent `externref` ", "externref"]);
-}
-
-#[test]
-fn bytes_without_sense_are_refused() {
+/// What begins as a component does.
+fn random(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
-    for length in [16, 1_000, 100_000] {
-        let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
-        bytes.extend((0..length).map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state.to_be_bytes()[0]
-        }));
-        run(&file("random.wasm", &bytes)).fails_with(3, &["agent `random` "]);
-    }
+    let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+    bytes.extend((0..length).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    }));
+    bytes
 }
 
-#[test]
-fn a_component_of_fifty_megabytes_is_only_large() {
+fn fifty_megabytes() -> PathBuf {
     let line = "x".repeat(1 << 20);
     let mut data = String::from("(memory (export \"memory\") 1000)\n");
     for megabyte in 0..50 {
         writeln!(data, "(data (i32.const {}) \"{line}\")", (megabyte + 2) << 20).unwrap();
     }
-    let done = run(&core_component("fifty_megabytes", &data));
-    assert_eq!((done.exit, done.code().as_str()), (0, "completed"), "{}", done.stderr);
+    core_component("fifty_megabytes", &data)
 }
 
 /// A function of so many loops, one in another's place.
@@ -71,24 +108,14 @@ fn loops(count: usize) -> String {
     text + "i32.const 16)"
 }
 
-#[test]
-fn what_takes_too_much_to_compile_is_refused() {
-    let path = core_component("loops", &loops(200_000));
-    let path = path.to_str().unwrap();
-    let job = |flags: [&'static str; 2]| wasm_worker(["run", path, "--job", "--log-level", "off"]).args(flags).done();
-    job(["--compile-timeout", "200ms"])
-        .fails_with(3, &["agent `loops` ", "longer than `compile-timeout` allows (200ms)"]);
-    job(["--compile-memory", "100MiB"]).fails_with(3, &["agent `loops` ", "(`compile-memory`)", "memory allocation"]);
-}
-
-#[test]
-fn types_nested_ten_thousand_deep_are_refused() {
+/// Types nested so deep.
+fn nested(depth: usize) -> String {
     let mut text = String::from("(component (type $t0 (list u8))\n");
-    for depth in 1..10_000 {
-        writeln!(text, "(type $t{depth} (list $t{}))", depth - 1).unwrap();
+    for at in 1..depth {
+        writeln!(text, "(type $t{at} (list $t{}))", at - 1).unwrap();
     }
-    text.push_str("(import \"f\" (func (param \"x\" $t9999))))");
-    run(&file("nested.wat", text.as_bytes())).fails_with(3, &["agent `nested` "]);
+    write!(text, "(import \"f\" (func (param \"x\" $t{}))))", depth - 1).unwrap();
+    text
 }
 
 #[test]
@@ -121,7 +148,8 @@ fn whatever_a_guest_passes_to_an_import_only_its_own_job_ends() {
 const ENDLESS: &[&str] = &["[method]receiver.next", "[method]pollable.block"];
 
 fn ends_fairly(lines: &str, import: &Import, value: i64) {
-    let done = run(&core_component("import", lines));
+    let component = core_component("import", lines);
+    let done = wasm_worker(["run", component.to_str().unwrap(), "--job", "--log-level", "off"]).done();
     let code = done.code();
     let fair = ["completed", "failed", "trapped", "hostcall-limit", "memory-limit"];
     assert!(fair.contains(&code.as_str()), "{} {} of {value}: {code}", import.module, import.name);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::harness::{guest, run_guest};
+use crate::bad_components;
+use crate::harness::{guest, run_guest, wasm_worker};
 
 /// A guest, its flags, and what must come of it.
 pub(crate) struct Row {
@@ -79,6 +81,9 @@ pub(crate) const CORPUS: &[Row] = &[
     row("random_flood", &[], "hostcall-limit", 12, "bytes of randomness in one call"),
     row("handle_leak", &[], "hostcall-limit", 12, "open handles"),
     row("prewarm_spin", INIT, "init-timeout", 13, "initialization timed out, killing it: it took longer than 300ms"),
+    row("spin_decide", &[], "init-timeout", 13, "`decide` took longer than 1.5s"),
+    row("panic_decide", &[], "init-failed", 13, "cannot decide on AJ_"),
+    row("decide_outside", &[], "init-failed", 13, "out of bounds"),
     row("prewarm_error", &[], "init-failed", 13, "prewarm failed: the table is not there"),
     row("prewarm_panic", &[], "init-failed", 13, "the table is upside down"),
     row("prewarm_large", &[], "memory-limit", 12, "at most 134217728 are allowed"),
@@ -147,10 +152,8 @@ fn every_hostile_guest_gets_its_verdict() {
         let record = done.record();
         let verdict = &record["verdict"];
         let text = |name: &str| verdict[name].as_str().unwrap_or_default().to_owned();
-        let lag = verdict["kill_lag_us"].as_u64().map_or_else(|| "-".into(), |micros| format!("{micros} µs"));
-        let peak_bytes = record["usage"]["memory_peak_bytes"].as_u64().unwrap_or(0);
-        let peak = peak_bytes >> 10;
-        println!("{:<20} {:<16} {:<16} {:<7} {lag:>9} {peak:>6} KiB", row.guest, row.code, text("code"), text("blame"));
+        let (line, peak_bytes) = line(row.guest, row.code, &record);
+        println!("{line}");
         let right = text("code") == row.code
             && text("blame") == row.blame
             && done.exit == row.exit
@@ -161,7 +164,43 @@ fn every_hostile_guest_gets_its_verdict() {
             wrong.push(format!("{}: exit {} after {took:?} with {verdict}", row.guest, done.exit));
         }
     }
+    for row in bad_components::corpus() {
+        let began = Instant::now();
+        let run = ["run", row.file.to_str().unwrap(), "--job", "--log-level", "off"];
+        let done = wasm_worker(run).args(row.flags.iter().copied()).done();
+        let took = began.elapsed();
+        let name = row.file.file_stem().unwrap().to_str().unwrap();
+        let right = match row.code {
+            None => {
+                let found = if done.exit == 3 && done.stdout.is_empty() { "not loaded" } else { "loaded" };
+                println!("{name:<20} {:<16} {found:<16} {:<7} {:>9} {:>10}", "not loaded", "guest", "-", "-");
+                found == "not loaded" && done.stderr.contains(row.says) && !done.stderr.contains("panicked at")
+            }
+            Some(code) => {
+                let record = done.record();
+                let (line, peak_bytes) = line(name, code, &record);
+                println!("{line}");
+                done.code() == code
+                    && record["verdict"]["detail"].as_str().unwrap().contains(row.says)
+                    && peak_bytes <= MEMORY_MIB_MAX << 20
+            }
+        };
+        if !right || took > WALL_MAX {
+            wrong.push(format!("{name}: exit {} after {took:?} with {}{}", done.exit, done.stdout, done.stderr));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A line of the table; its peak in bytes, which only a job has.
+fn line(guest: &str, expected: &str, record: &Value) -> (String, u64) {
+    let verdict = &record["verdict"];
+    let text = |name: &str| verdict[name].as_str().unwrap_or_default().to_owned();
+    let lag = verdict["kill_lag_us"].as_u64().map_or_else(|| "-".into(), |micros| format!("{micros} µs"));
+    let peak_bytes = record["usage"]["memory_peak_bytes"].as_u64();
+    let peak = peak_bytes.map_or_else(|| "-".into(), |bytes| format!("{} KiB", bytes >> 10));
+    let line = format!("{guest:<20} {expected:<16} {:<16} {:<7} {lag:>9} {peak:>10}", text("code"), text("blame"));
+    (line, peak_bytes.unwrap_or(0))
 }
 
 #[test]

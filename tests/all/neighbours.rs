@@ -64,10 +64,10 @@ impl Worker {
         let code = match self.load(row.guest, row.flags).await {
             Err(AgentError::Init { verdict, .. }) => verdict.code,
             Err(error) => panic!("{}: {error}", row.guest),
-            Ok(agent) => {
-                let running = agent.offer(JobSpec::default().into_offers(row.guest)(), &self.events).await.unwrap();
-                running.closed().await.unwrap().verdict.code
-            }
+            Ok(agent) => match agent.offer(JobSpec::default().into_offers(row.guest)(), &self.events).await {
+                Ok(running) => running.closed().await.unwrap().verdict.code,
+                Err(refusal) => refusal.verdict.unwrap().code,
+            },
         };
         assert_eq!(code.as_str(), row.code, "{}", row.guest);
     }
