@@ -4,7 +4,7 @@
 //! among others than alone. What a job takes is the whole process's CPU time and memory by the number of its jobs, so the
 //! host's own work is in it. Other machines are reckoned by their cores and memory; a core of theirs may be another.
 //!
-//! Bound: [`ROUNDS`] rounds of `--time`, and twice that for `--verify`.
+//! Bound: [`ROUNDS`] rounds of `--time`, and for `--verify` twice that and a few seconds.
 
 mod verify;
 

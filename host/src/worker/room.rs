@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::job::refusal::{Reason, Refusal};
@@ -17,11 +17,16 @@ use crate::load::{Measurement, Sample, Threshold};
 
 /// Of the 2 s that an offer may take; the rest is the agent's.
 const ROOM_WITHIN: Duration = Duration::from_millis(800);
+/// Between two samples of the load, what has ended leaves the window of the average all the time. One offer looks, the others are
+/// behind it.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Shared by the agents of a process.
 pub(crate) struct Room {
     slots: Arc<Semaphore>,
     jobs_max: usize,
+    /// Held by the offer that is the next to be admitted when the load leaves room.
+    turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     /// A new sample is there.
     sampled: watch::Sender<()>,
@@ -31,6 +36,8 @@ struct State {
     measured: Measurement,
     threshold: Threshold,
     admissions: Admissions,
+    /// Cores of the admitted jobs that were in the load when it was measured.
+    seen_cores: f64,
 }
 
 /// How full it is.
@@ -78,6 +85,7 @@ impl Room {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(config.max_jobs)),
             jobs_max: config.max_jobs,
+            turn: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 measured: Measurement {
                     sample: Sample { jobs_max: config.max_jobs, ..Sample::default() },
@@ -85,6 +93,7 @@ impl Room {
                 },
                 threshold: Threshold::new(config.load_threshold),
                 admissions: Admissions::default(),
+                seen_cores: 0.0,
             }),
             sampled: watch::Sender::new(()),
         })
@@ -106,6 +115,7 @@ impl Room {
         let mut state = self.state();
         state.measured = measured;
         state.admissions.measured(now);
+        state.seen_cores = state.admissions.sum(now).cores.min(measured.guest_cores);
         drop(state);
         self.sampled.send_replace(());
     }
@@ -151,17 +161,23 @@ impl Room {
             let detail = format!("as many jobs as `max-jobs` allows, and no end of one within {ROOM_WITHIN:?}");
             return Err(Refusal::new(Reason::Full, detail));
         };
-        let mut samples = self.samples();
-        loop {
-            match self.admit(cost) {
-                Ok(admitted) => return Ok(Permit { room: self.clone(), admitted, took: None, _slot: slot }),
-                Err(detail) => {
-                    if !matches!(timeout_at(deadline, samples.changed()).await, Ok(Ok(()))) {
-                        return Err(Refusal::new(Reason::Load, detail));
-                    }
+        let room = async {
+            let _turn = self.turn.lock().await;
+            let mut samples = self.samples();
+            loop {
+                if let Ok(admitted) = self.admit(cost) {
+                    return admitted;
                 }
+                // Either is a reason to look again.
+                let _either = timeout(LOOK_AGAIN, samples.changed()).await;
             }
-        }
+        };
+        let admitted = match timeout_at(deadline, room).await {
+            Ok(admitted) => admitted,
+            // The last look is for the reason.
+            Err(_) => self.admit(cost).map_err(|detail| Refusal::new(Reason::Load, detail))?,
+        };
+        Ok(Permit { room: self.clone(), admitted, took: None, _slot: slot })
     }
 
     fn admit(&self, cost: Cost) -> Result<AdmittedId, String> {
@@ -188,14 +204,18 @@ impl Room {
 }
 
 impl State {
-    /// The load with what was admitted and cannot be seen in it yet.
+    /// The load with what was admitted and cannot be seen in it yet, and without what has left its window since.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     fn load(&mut self) -> f64 {
-        let Measurement { sample, load, guest_cores } = self.measured;
+        let Measurement { sample, load, .. } = self.measured;
         let Cost { cores, memory_bytes } = self.admissions.sum(Instant::now());
-        let share = |amount: f64, of: f64| if of > 0.0 { amount.max(0.0) / of } else { 0.0 };
-        let unseen = share(cores - guest_cores, sample.cores).max(share(memory_bytes, sample.memory_bytes as f64));
-        (load + unseen).min(1.0)
+        let share = |amount: f64, of: f64| if of > 0.0 { amount / of } else { 0.0 };
+        let cpu = share(cores - self.seen_cores, sample.cores);
+        let memory = share(memory_bytes, sample.memory_bytes as f64);
+        // Work that is over makes room where CPU is what there is too little of.
+        let falls = cpu < 0.0 && (load - sample.cpu).abs() < f64::EPSILON;
+        let load = if falls { (load + cpu).max(sample.memory + memory) } else { load + cpu.max(memory) };
+        load.min(1.0)
     }
 }
 
@@ -209,7 +229,7 @@ mod tests {
 
     /// Of two cores, and a load that guests have no part in.
     fn measured(load: f64) -> Measurement {
-        let sample = Sample { cores: 2.0, memory_bytes: 1_000, jobs_max: 4, ..Sample::default() };
+        let sample = Sample { cpu: load, cores: 2.0, memory_bytes: 1_000, jobs_max: 4, ..Sample::default() };
         Measurement { sample, load, guest_cores: 0.0 }
     }
 
@@ -276,5 +296,28 @@ mod tests {
         };
         let (admitted, ()) = tokio::join!(waits.acquire(waits.line_up(), Cost::default()), falls);
         assert!(admitted.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_comes_between_two_measurements_and_is_for_who_waits_longest() {
+        let room = room(4);
+        let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
+        let began = Instant::now();
+        room.acquire(room.line_up(), hog).await.ok().unwrap().ended(hog);
+        let leaves = began + crate::load::predict::WINDOW;
+        tokio::time::advance(leaves - Duration::from_millis(300) - began).await;
+        // It is in the average by now.
+        room.measure(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.5) });
+        let waits = async || room.acquire(room.line_up(), hog).await.map(|permit| (Instant::now(), permit));
+        let (first, second) = tokio::join!(waits(), waits());
+        let (admitted, _running) = first.ok().unwrap();
+        assert!(admitted >= leaves && admitted <= leaves + LOOK_AGAIN, "{:?}", admitted - began);
+        assert_eq!(second.err().unwrap().reason, Reason::Load);
+        // Where something else is scarce, that makes no room.
+        let room = self::room(4);
+        room.acquire(room.line_up(), hog).await.ok().unwrap().ended(hog);
+        room.measure(Instant::now(), Measurement { guest_cores: 1.0, load: 0.5, ..measured(0.4) });
+        tokio::time::advance(crate::load::predict::WINDOW).await;
+        assert_eq!(room.acquire(room.line_up(), hog).await.err().unwrap().reason, Reason::Load);
     }
 }

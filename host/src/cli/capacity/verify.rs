@@ -1,9 +1,11 @@
 //! `wasm-worker capacity --verify`: as many jobs as were said to fit, through the room of a worker at its defaults, whose own load
 //! decides whether there is place for one more.
 //!
-//! Bound: the time that is measured for, which is at least twice what the load is an average of, then the grace of what still runs, and what an offer waits for room.
+//! Bound: what the load is an average of, for which nothing is counted, and the time that is measured for; then the grace of what
+//! still runs, and what an offer waits for room.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,12 +39,12 @@ pub(super) struct Verification<'a, O> {
 /// What was seen.
 #[derive(Default)]
 struct Seen {
-    /// Of each job that ended in time, in microseconds.
+    /// Of each job that ended in the time that counts, in microseconds.
     starts: Vec<u64>,
     offers: usize,
     /// By the name of the reason.
     refused: BTreeMap<&'static str, usize>,
-    /// Of each sample, once the first has left the window.
+    /// Of each sample in the time that counts: the first ones have left the window.
     loads: Vec<f64>,
     costs: Costs,
 }
@@ -50,12 +52,12 @@ struct Seen {
 impl<O: Fn() -> Offer> Verification<'_, O> {
     /// Offer so many at once for a while, and compare with what was said.
     pub(super) async fn run(&self, here: Machine, expected: Fit, time: Duration) -> Result<String, Failure> {
-        let time = time.max(WINDOW * 2);
         let room = Room::new(self.config);
         let seen = Mutex::new(Seen::default());
-        let (began, until) = (Instant::now(), Instant::now() + time);
-        let sampling = self.sample(&room, &seen, here.cores, began, until);
-        let lanes = join_all((0..expected.at_once).map(|_| self.lane(&room, &seen, until)));
+        let from = Instant::now() + WINDOW;
+        let until = from + time;
+        let sampling = self.sample(&room, &seen, here.cores, from..until);
+        let lanes = join_all((0..expected.at_once).map(|_| self.lane(&room, &seen, from..until)));
         tokio::select! {
             ended = lanes => ended.into_iter().collect::<Result<(), Failure>>()?,
             never = sampling => match never {},
@@ -69,8 +71,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
         room: &Arc<Room>,
         seen: &Mutex<Seen>,
         cores: f64,
-        began: Instant,
-        until: Instant,
+        counted: Range<Instant>,
     ) -> std::convert::Infallible {
         // Those of this machine; `--cores` is about another.
         let mut monitor =
@@ -82,14 +83,14 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             let now = Instant::now();
             let measured = monitor.measure(now, room.jobs()).await;
             room.measure(now, measured);
-            if now >= began + WINDOW && now <= until {
+            if counted.contains(&now) {
                 lock(seen).loads.push(measured.load);
             }
         }
     }
 
-    async fn lane(&self, room: &Arc<Room>, seen: &Mutex<Seen>, until: Instant) -> Result<(), Failure> {
-        while Instant::now() < until {
+    async fn lane(&self, room: &Arc<Room>, seen: &Mutex<Seen>, counted: Range<Instant>) -> Result<(), Failure> {
+        while Instant::now() < counted.end {
             let cost = {
                 let mut seen = lock(seen);
                 seen.offers += 1;
@@ -116,7 +117,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             let (closed, in_time) = tokio::select! {
                 biased;
                 closed = &mut closed => (closed, true),
-                () = sleep_until(until) => {
+                () = sleep_until(counted.end) => {
                     handle.stop(StopBy::Drain, "the time of the measurement is up");
                     (closed.await, false)
                 }
@@ -126,7 +127,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             permit.ended(took);
             let mut seen = lock(seen);
             seen.costs.learn(took);
-            if in_time {
+            if in_time && Instant::now() >= counted.start {
                 seen.starts.extend(closed.usage.start_us);
             }
         }
