@@ -189,7 +189,11 @@ impl AgentError {
             }
             Self::Init { verdict, .. } => Some(verdict.code.advice().into()),
             Self::Mappings { source, .. } => source.hint(),
-            Self::Invalid { .. } | Self::TooManyMemories { .. } | Self::Elements { .. } | Self::Host { .. } => None,
+            Self::Invalid { .. } => Some(
+                "the file may be cut short, or use what no agent may; `wasm-worker build DIR` makes a component that runs here"
+                    .into(),
+            ),
+            Self::TooManyMemories { .. } | Self::Elements { .. } | Self::Host { .. } => None,
         }
     }
 }

@@ -14,12 +14,13 @@ pub(crate) struct Row {
     pub(crate) flags: &'static [&'static str],
     /// None: it is refused when it is loaded.
     pub(crate) code: Option<&'static str>,
-    /// Part of what is said, or of the detail.
-    pub(crate) says: &'static str,
+    pub(crate) exit: i32,
+    /// Parts of what is said, or of the detail.
+    pub(crate) says: &'static [&'static str],
 }
 
-fn refused(file: PathBuf, says: &'static str) -> Row {
-    Row { file, flags: &[], code: None, says }
+fn refused(file: PathBuf, says: &'static [&'static str]) -> Row {
+    Row { file, flags: &[], code: None, exit: 3, says }
 }
 
 /// Those that ask too much of whoever reads, compiles or makes them, or that are no agents.
@@ -27,33 +28,49 @@ pub(crate) fn corpus() -> Vec<Row> {
     let whole = std::fs::read(guest("randomness")).unwrap();
     let large = core_component("loops", &loops(200_000));
     vec![
-        refused(guest("memories"), "agent `memories` "),
-        refused(guest("table_huge"), "10000000"),
+        refused(guest("memories"), &["agent `memories` "]),
+        refused(guest("table_huge"), &["agent `table-huge` ", "10000000"]),
         // Each instance would have a copy of these outside of its memory.
         refused(
             core_component("elements", &format!("(func $f) (elem func {})", "$f ".repeat(30_000))),
-            "30000 elements in passive segments; at most 20000 are allowed",
+            &["agent `elements` has 30000 elements in passive segments; at most 20000 are allowed"],
         ),
         // And these a heap that nobody counts.
-        refused(core_component("externref", "(table 1 externref)"), "externref"),
-        refused(file("text.wasm", b"hello"), "it does not begin with `\\0asm`"),
-        refused(file("random_short.wasm", &random(16)), "not a component that can run here"),
-        refused(file("random.wasm", &random(1_000)), "not a component that can run here"),
-        refused(file("random_long.wasm", &random(100_000)), "not a component that can run here"),
-        refused(file("truncated.wasm", &whole[..whole.len() / 2]), "not a component that can run here"),
-        refused(file("no_exports.wat", b"(component)"), "it exports no `prewarm`, no `decide`, no `entrypoint`"),
-        refused(file("wrong_world.wat", WRONG_WORLD), "does not implement"),
-        refused(file("forbidden.wat", FORBIDDEN), "imports what agents may not have: wasi:sockets/tcp@0.2.6"),
-        refused(file("nested.wat", nested(10_000).as_bytes()), "not a component that can run here"),
+        refused(core_component("heap", "(table 1 externref)"), &["agent `heap` ", "externref"]),
+        refused(file("text.wasm", b"hello"), &["agent `text` ", "it does not begin with `\\0asm`"]),
+        refused(file("random.wasm", &random(1_000)), &["agent `random` is not a component that can run here"]),
+        refused(file("random_short.wasm", &random(16)), &["agent `random-short` is not a component that can run here"]),
+        refused(
+            file("random_long.wasm", &random(100_000)),
+            &["agent `random-long` is not a component that can run here"],
+        ),
+        refused(
+            file("truncated.wasm", &whole[..whole.len() / 2]),
+            &["agent `truncated` is not a component that can run here"],
+        ),
+        refused(file("no_exports.wat", b"(component)"), &["it exports no `prewarm`, no `decide`, no `entrypoint`"]),
+        refused(file("wrong_world.wat", WRONG_WORLD), &["agent `wrong-world` does not implement", "decide"]),
+        refused(file("forbidden.wat", FORBIDDEN), &["imports what agents may not have: wasi:sockets/tcp@0.2.6"]),
+        refused(
+            file("nested.wat", nested(10_000).as_bytes()),
+            &["agent `nested` is not a component that can run here"],
+        ),
         Row {
-            file: large.clone(),
             flags: &["--compile-timeout", "200ms"],
-            code: None,
-            says: "longer than `compile-timeout` allows (200ms)",
+            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` allows (200ms)"])
         },
-        Row { file: large, flags: &["--compile-memory", "100MiB"], code: None, says: "(`compile-memory`)" },
+        Row {
+            flags: &["--compile-memory", "100MiB"],
+            ..refused(large, &["agent `loops` ", "(`compile-memory`)", "memory allocation"])
+        },
         // It is only large.
-        Row { file: fifty_megabytes(), flags: &[], code: Some("completed"), says: "the entrypoint returned" },
+        Row {
+            file: fifty_megabytes(),
+            flags: &[],
+            code: Some("completed"),
+            exit: 0,
+            says: &["the agent's entrypoint returned without an error"],
+        },
     ]
 }
 

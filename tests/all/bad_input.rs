@@ -20,7 +20,10 @@ fn an_agent_that_is_no_agent() {
     );
 
     let broken = run_file(dir.path(), "broken.wasm", b"\0asm\x0d\0\x01\0\xff\xff");
-    broken.fails_with(3, &["agent `broken` is not a component that can run here"]);
+    broken.fails_with(
+        3,
+        &["agent `broken` is not a component that can run here", "hint: the file may be cut short, or use what no"],
+    );
     assert!(!broken.stderr.contains("no snapshot"), "{}", broken.stderr);
 
     let text = run_file(dir.path(), "text.wasm", b"hello");

@@ -33,7 +33,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 const RATES: [u32; 5] = [200, 400, 800, 1_600, 3_200];
 const ROUNDS: usize = 5;
 const LOOPING_ONE_IN: u64 = 250;
-/// What waits for the load to fall is admitted together, so others may take some hundred times as long as alone.
+/// Some hundred times what the others take alone.
 const DEADLINE: Duration = Duration::from_millis(500);
 
 fn main() {
