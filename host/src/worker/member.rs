@@ -516,7 +516,8 @@ impl Member {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), "agent");
         }
         let full = fullness.part >= 1.0;
-        if self.fullness.is_news(full, Instant::now()) {
+        // In a drain the room that jobs leave is for none.
+        if self.draining.is_none() && self.fullness.is_news(full, Instant::now()) {
             let (agent, jobs, load) = (self.name().clone(), self.room.jobs(), fullness.load);
             self.events.publish(&match full {
                 true => Event::WorkerFull { agent, jobs, load, scarce: fullness.scarce },
