@@ -214,8 +214,12 @@ fn a_supervisor_is_seen_and_steers_its_processes() {
         let ps = verb("ps").await.stdout;
         assert!(ps.contains(&head) && ps.matches("agent obedient: available").count() == 2, "{ps}");
 
-        // A process that is killed is missed, with its job, where somebody looks.
+        // A process that is killed is missed, with its job, where somebody looks: a job that the supervisor has heard of.
+        let said = |event: &str| std::fs::read_to_string(events.path()).unwrap().matches(event).count();
         one.begin("AJ_1").await;
+        while said("job.created") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let pids = processes(&worker, 2).await;
         let door = cache.path().to_owned();
         let has = move |pid: &&u32| crate::harness::Door::of(&door, **pid).get("/jobs").1.contains("AJ_1");
@@ -234,7 +238,6 @@ fn a_supervisor_is_seen_and_steers_its_processes() {
 
         // Told once to load again, each does.
         worker.signal(Signal::HUP);
-        let said = |event: &str| std::fs::read_to_string(events.path()).unwrap().matches(event).count();
         while said("agent.reloaded") < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
