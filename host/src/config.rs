@@ -424,6 +424,8 @@ impl Config {
     }
 
     fn apply_value(&mut self, key: &str, value: toml::Value, source: &str, faults: &mut Vec<Fault>) {
+        // TOML takes an empty key, and whoever wrote one is to see which it is.
+        let key = if key.is_empty() { "\"\"" } else { key };
         let value = match value {
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),

@@ -124,9 +124,11 @@ impl Worker {
         self.published.set_len(0).unwrap();
     }
 
+    /// Whoever reads a file while it is written may find half of the last line.
     fn published_ends(&self) -> Vec<String> {
         let text = std::fs::read_to_string(path_of(&self.published)).unwrap();
-        text.lines().filter(|line| line.contains(r#""event":"job.closed""#)).map(str::to_owned).collect()
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter(|line| line.contains(r#""event":"job.closed""#)).map(str::to_owned).collect()
     }
 }
 
