@@ -37,14 +37,16 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::agent::AgentError;
-use crate::agent::artifact::{Cache, CacheError};
-use crate::agent::source::SourceError;
+use wasm_worker_core::load::Sample;
+use wasm_worker_core::verdict::Class;
+use wasm_worker_sandbox::agent::AgentError;
+use wasm_worker_sandbox::agent::artifact::{Cache, CacheError};
+use wasm_worker_sandbox::agent::source::SourceError;
+use wasm_worker_sandbox::engine::EngineError;
+
 use crate::config::{Config, ConfigError};
-use crate::engine::EngineError;
-use crate::events::EventsError;
-use crate::job::verdict::Class;
-use crate::load::{RustLoadFunction, Sample};
+use crate::load::RustLoadFunction;
+use crate::observers::EventsError;
 
 /// Run LiveKit agent jobs, each in its own WebAssembly instance.
 #[derive(Parser)]

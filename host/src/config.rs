@@ -8,48 +8,20 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use wasm_worker_core::job::JobKind;
+use wasm_worker_core::secret::Secret;
+use wasm_worker_core::text::plural;
+use wasm_worker_dispatcher::settings::{DispatcherSettings, StoreSync};
+use wasm_worker_protocol::registration::{Permission, ReportLoad};
+use wasm_worker_sandbox::engine::EngineSettings;
+use wasm_worker_sandbox::settings::AgentSettings;
 
-#[cfg(test)]
-pub(crate) use parse::key_pairs;
-pub(crate) use parse::{deployment, duration, url};
+pub(crate) use parse::url;
 pub use settings::{Group, SETTINGS, Setting};
-
-/// API keys and their secrets.
-pub type KeyPairs = BTreeMap<String, Secret>;
-
-/// What one job may use, and for how long.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// For a prewarm, and for making an instance, start functions included.
-    pub init_timeout: Duration,
-    /// Run time without waiting after which the operator is warned.
-    pub unresponsive_warning: Duration,
-    /// Run time without waiting after which the job is killed.
-    pub unresponsive_timeout: Duration,
-    /// Wall time of one job from its launch.
-    pub max_duration: Option<Duration>,
-    /// Fuel of one job, about one unit for each WebAssembly instruction.
-    pub fuel: Option<u64>,
-    /// All memories, tables and host-side buffers of one job together.
-    pub memory_bytes: usize,
-    /// Stack of WebAssembly frames.
-    pub stack_bytes: usize,
-    /// Bytes that one host call may copy out of the guest.
-    pub hostcall_bytes: usize,
-    /// Handles (pollables, streams, receivers) open at once.
-    pub handles: usize,
-    /// Events that wait in the inbox.
-    pub inbox_events: usize,
-    /// Log lines a second, and the burst that may come at once.
-    pub log_lines_per_second: u32,
-    /// From a request to stop until the job is killed.
-    pub shutdown_grace: Duration,
-}
 
 /// Where events are written, one JSON object a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,62 +43,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// How a job gets its prewarmed state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrewarmMode {
-    /// From a snapshot; where a component allows none, from a pool of instances that ran `prewarm`.
-    Snapshot,
-    /// Always from the pool.
-    Pool,
-}
-
-/// A text that is shown to nobody.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// Which moments of a room a worker has jobs for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum JobType {
-    /// One for each room.
-    #[default]
-    Room,
-    /// One for each participant who publishes.
-    Publisher,
-    /// One for each participant.
-    Participant,
-}
-
-/// What an agent may do in its room, as the server grants it with the job's token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permission {
-    /// Hear and see others.
-    Subscribe,
-    /// Be heard and seen.
-    Publish,
-    /// Send data and text.
-    Data,
-    /// Change its own attributes and metadata.
-    Metadata,
-    /// Others are not shown that it is there.
-    Hidden,
-}
-
-/// Which figure of its load a worker tells the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReportLoad {
-    /// Such that a worker that takes no more shows what LiveKit's server takes for full.
-    #[default]
-    Scaled,
-    /// The load itself.
-    Raw,
-}
-
 /// Where the server is, and how the worker introduces itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveKit {
@@ -141,7 +57,7 @@ pub struct LiveKit {
     /// Deployment to take dispatches of.
     pub deployment: String,
     /// What there is a job for.
-    pub job_type: JobType,
+    pub job_type: JobKind,
     /// What the server is told of the load.
     pub report_load: ReportLoad,
     /// What an agent may do in its room.
@@ -168,48 +84,6 @@ pub enum HttpBind {
     Off,
     /// Here, or not at all.
     At(SocketAddr),
-}
-
-/// When the store is flushed to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreSync {
-    /// With each transaction.
-    Commit,
-    /// When the system does, and at checkpoints.
-    Checkpoint,
-}
-
-/// The dispatcher that is there when no server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DispatcherSettings {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Whose tokens it takes; nothing: those of the API key.
-    pub keys: Option<KeyPairs>,
-    /// Its store.
-    pub store: PathBuf,
-    /// When it is flushed to the disk.
-    pub store_sync: StoreSync,
-    /// Size of the store.
-    pub store_bytes_max: usize,
-    /// How long what has ended is kept.
-    pub retention: Duration,
-    /// Whether dispatches wait.
-    pub queue: bool,
-    /// How many of one key.
-    pub queue_limit: usize,
-    /// Memory of all that are not over.
-    pub queue_memory_bytes: usize,
-    /// How long they wait.
-    pub queue_deadline: Duration,
-    /// Attempts of one whose workers die.
-    pub attempts_max: u32,
-    /// How long a job waits for its worker to come back.
-    pub lost_after: Duration,
-    /// Dispatches a second of one key.
-    pub rate: Option<NonZeroU32>,
-    /// Metadata of a dispatch or a room.
-    pub metadata_bytes_max: usize,
 }
 
 /// A setting that the file, the environment or a flag has set.
@@ -254,16 +128,8 @@ pub struct Config {
     pub webhook: Option<String>,
     /// Each event is a line for this command.
     pub event_command: Option<String>,
-    /// What one job may use.
-    pub limits: Limits,
-    /// How a job gets its prewarmed state.
-    pub prewarm: PrewarmMode,
-    /// Prewarmed instances kept ready where there is no snapshot.
-    pub idle: usize,
-    /// Wall time that compiling an agent may take.
-    pub compile_timeout: Duration,
-    /// Memory that compiling an agent may take.
-    pub compile_memory_bytes: usize,
+    /// What each job of the agent may use, and how it is prewarmed.
+    pub agent: AgentSettings,
     /// Jobs that a worker has at once.
     pub max_jobs: usize,
     /// Load at which a worker takes no more jobs.
@@ -286,8 +152,6 @@ pub struct Config {
 
 /// The table of tables in the file.
 const AGENTS: &str = "agents";
-/// LiveKit's key and secret for development, which everybody knows.
-pub(crate) const DEVELOPMENT_PAIR: (&str, &str) = ("devkey", "secret");
 
 /// One thing that is wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -363,6 +227,12 @@ impl Config {
     pub fn check_server(&self) -> Result<(), ConfigError> {
         let faults = self.server_faults.clone();
         if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+    }
+
+    /// The settings of an engine for `jobs` jobs at once of all agents.
+    pub fn engine_settings(&self, jobs: u32) -> EngineSettings {
+        let agents = std::iter::once(self).chain(self.agents.values()).map(|config| &config.agent);
+        EngineSettings::for_jobs(jobs, u32::from(self.load_function.is_some()), agents)
     }
 
     /// What holds for one agent.
@@ -459,11 +329,11 @@ impl Config {
         let all = std::iter::once((None, self)).chain(self.agents.iter().map(|(name, agent)| (Some(name), agent)));
         for (name, config) in all {
             let what = name.map_or_else(|| "memory-limit".into(), |name| format!("{AGENTS}.{name}.memory-limit"));
-            if config.limits.memory_bytes < 64 << 10 || config.limits.memory_bytes > 4 << 30 {
+            if config.agent.limits.memory_bytes < 64 << 10 || config.agent.limits.memory_bytes > 4 << 30 {
                 refuse(&what, "want 64KiB to 4GiB: a WebAssembly page is 64KiB, a memory at most 4GiB".into());
             }
         }
-        let limits = &self.limits;
+        let limits = &self.agent.limits;
         if limits.stack_bytes < 16 << 10 || limits.stack_bytes > 64 << 20 {
             refuse("stack-limit", "want 16KiB to 64MiB".into());
         }
@@ -517,24 +387,7 @@ impl Default for Config {
             http_token: None,
             webhook: None,
             event_command: None,
-            limits: Limits {
-                init_timeout: Duration::ZERO,
-                unresponsive_warning: Duration::ZERO,
-                unresponsive_timeout: Duration::ZERO,
-                max_duration: None,
-                fuel: None,
-                memory_bytes: 0,
-                stack_bytes: 0,
-                hostcall_bytes: 0,
-                handles: 0,
-                inbox_events: 0,
-                log_lines_per_second: 0,
-                shutdown_grace: Duration::ZERO,
-            },
-            prewarm: PrewarmMode::Snapshot,
-            idle: 0,
-            compile_timeout: Duration::ZERO,
-            compile_memory_bytes: 0,
+            agent: AgentSettings::default(),
             max_jobs: 0,
             load_threshold: None,
             load_log: None,
@@ -573,11 +426,6 @@ fn user_dir(variable: &str, in_home: &str) -> PathBuf {
         .join("wasm-worker")
 }
 
-/// `1 fault`, `2 faults`.
-pub(crate) fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,9 +437,10 @@ mod tests {
     #[test]
     fn every_default_parses() {
         assert!(Config::load(None, Vec::new()).is_ok());
-        assert_eq!(Config::default().limits.unresponsive_timeout, Duration::from_secs(10));
-        assert_eq!(Config::default().limits.memory_bytes, 128 << 20);
-        assert_eq!(Config::default().limits.fuel, None);
+        let defaults = Config::default();
+        assert_eq!(defaults.agent, AgentSettings::default(), "the defaults of the sandbox are those of the settings");
+        assert_eq!(defaults.agent.limits.unresponsive_timeout, Duration::from_secs(10));
+        assert_eq!((defaults.agent.limits.memory_bytes, defaults.agent.limits.fuel), (128 << 20, None));
     }
 
     #[test]
@@ -600,8 +449,8 @@ mod tests {
         let file = dir.path().join("w.toml");
         std::fs::write(&file, "fuel-limit = \"10M\"\nhandle-limit = 7\n").unwrap();
         let config = Config::load(Some(&file), vec![set("fuel-limit", "2k"), set("fuel-limit", "3k")]).unwrap();
-        assert_eq!(config.limits.fuel, Some(3_000));
-        assert_eq!(config.limits.handles, 7);
+        assert_eq!(config.agent.limits.fuel, Some(3_000));
+        assert_eq!(config.agent.limits.handles, 7);
     }
 
     #[test]
@@ -612,11 +461,11 @@ mod tests {
         std::fs::write(file.path(), text).unwrap();
         let config = Config::load(Some(file.path()), vec![set("log-rate", "7")]).unwrap();
         assert_eq!(
-            (config.of_agent("greeter").limits.fuel, config.of_agent("other").limits.fuel),
+            (config.of_agent("greeter").agent.limits.fuel, config.of_agent("other").agent.limits.fuel),
             (Some(1_000_000), Some(10_000_000))
         );
         assert_eq!(config.of_agent("greeter").livekit.agent_name.as_deref(), Some("hi"));
-        assert_eq!(config.of_agent("greeter").limits.log_lines_per_second, 7);
+        assert_eq!(config.of_agent("greeter").agent.limits.log_lines_per_second, 7);
         assert_eq!((config.load_threshold, config.of_agent("other").livekit.agent_name.as_deref()), (Some(0.5), None));
         assert_eq!(config.set_by.last().unwrap().key, "log-rate");
         assert_eq!(config.set_by[2].key, "agents.greeter.agent-name");

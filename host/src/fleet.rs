@@ -22,11 +22,14 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::dispatcher::Deaths;
-use crate::events::{Event, Events};
-use crate::job::usage::UsageRecord;
-use crate::job::verdict::{Code, Verdict};
+use wasm_worker_core::event::Event;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::usage::UsageRecord;
+use wasm_worker_core::verdict::{Code, Verdict};
+use wasm_worker_dispatcher::Deaths;
+
 use crate::local::make_token;
+use crate::observers::EventLines;
 use crate::worker::Order;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -95,6 +98,7 @@ impl FleetStatus {
 /// The supervisor.
 pub(crate) struct Fleet {
     events: Arc<Events>,
+    lines: Arc<EventLines>,
     control: Handle,
     sender: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
@@ -160,7 +164,7 @@ struct Seen<'a> {
 impl Fleet {
     pub(crate) fn new(
         processes: usize,
-        events: Arc<Events>,
+        (events, lines): (Arc<Events>, Arc<EventLines>),
         control: Handle,
         home: Vec<(&'static str, String)>,
         deaths: Option<Deaths>,
@@ -169,7 +173,7 @@ impl Fleet {
         let places = (0..processes).map(|_| Place { due: Some(Instant::now()), ..Place::default() }).collect();
         let status = Arc::new(FleetStatus { processes, draining: Arc::default(), counts: Mutex::default() });
         let (phase, served) = (Phase::Starting, FleetServed::default());
-        Self { events, control, sender, reports, places, status, phase, served, home, deaths }
+        Self { events, lines, control, sender, reports, places, status, phase, served, home, deaths }
     }
 
     pub(crate) fn status(&self) -> Arc<FleetStatus> {
@@ -280,7 +284,7 @@ impl Fleet {
                     }
                     place.see(seen);
                 }
-                self.events.relay(line);
+                self.lines.relay(line);
             }
             Report::Ended { place, status } => self.ended(place, status),
         }

@@ -15,7 +15,7 @@
 //!
 //! What reveals or changes needs `Authorization: Bearer TOKEN`.
 //!
-//! The bounds are those of [`door`] and of [`crate::connections`].
+//! The bounds are those of [`door`] and of [`wasm_worker_dispatcher::connections`].
 
 pub(crate) mod door;
 pub(crate) mod fleet;
@@ -32,10 +32,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use wasm_worker_core::job::JobKind;
+use wasm_worker_dispatcher::METRICS_TYPE;
+use wasm_worker_sandbox::engine::Engine;
 
-use crate::config::{HttpBind, JobType};
-use crate::engine::Engine;
-use crate::metrics::Metrics;
+use crate::config::HttpBind;
+use crate::observers::metrics::Metrics;
 use crate::worker::room::Room;
 use crate::worker::roster::{Found, Roster};
 use door::Door;
@@ -44,8 +46,6 @@ use door::Door;
 const PORT: u16 = 8081;
 /// Of LiveKit's protocol between workers and servers.
 const PROTOCOL_VERSION: u32 = 1;
-/// As OpenMetrics has it, which is what is written.
-pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What is shown.
 pub(crate) struct Site {
@@ -54,7 +54,7 @@ pub(crate) struct Site {
     pub(crate) room: Arc<Room>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) engine: Engine,
-    pub(crate) job_type: JobType,
+    pub(crate) job_type: JobKind,
 }
 
 /// Take the address, so that it is known before anything is served. `Auto` gives way to whoever has LiveKit's port.
@@ -68,14 +68,6 @@ pub(crate) async fn bind(to: HttpBind) -> io::Result<Option<TcpListener>> {
             bound => bound.map(Some),
         },
     }
-}
-
-/// Where what listens on all addresses is reached from here.
-pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    address
 }
 
 /// Every page.
@@ -112,9 +104,9 @@ async fn worker(State(site): Shown) -> Json<Value> {
     let (sample, load) = site.room.measured();
     let agents = site.roster.agents();
     let worker_type = match site.job_type {
-        JobType::Room => "JT_ROOM",
-        JobType::Publisher => "JT_PUBLISHER",
-        JobType::Participant => "JT_PARTICIPANT",
+        JobKind::Room => "JT_ROOM",
+        JobKind::Publisher => "JT_PUBLISHER",
+        JobKind::Participant => "JT_PARTICIPANT",
     };
     Json(json!({
         "worker_type": worker_type,
@@ -147,7 +139,7 @@ async fn ready(State(site): Shown) -> Response {
 async fn metrics(State(site): Shown) -> Response {
     let (sample, load) = site.room.measured();
     site.metrics.read_worker(&site.engine, sample, load);
-    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(site.door.events())).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(site.door.lines())).into_response()
 }
 
 async fn jobs(State(site): Shown) -> Json<Value> {

@@ -11,11 +11,11 @@ pub(crate) mod predict;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
+use wasm_worker_core::load::Sample;
+use wasm_worker_sandbox::agent::load_function::LoadComponent;
+use wasm_worker_sandbox::engine::Engine;
 
-use crate::agent::load_function::LoadComponent;
-use crate::engine::Engine;
 use cpu::CpuMonitor;
 use fuel::FuelMonitor;
 use memory::MemoryMonitor;
@@ -27,46 +27,6 @@ pub(crate) const SAMPLES: u32 = 5;
 /// A worker that was full by its load has room again once the load is this much below the threshold: else it would say one
 /// thing and the other by turns.
 const ROOM_AGAIN: f64 = 0.9;
-
-/// What the load is made of. Shares are from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Sample {
-    /// Share of the cores in use, by everything in the worker's cgroup, or on the machine; the average of 2.5 s.
-    pub cpu: f64,
-    /// Cores there are, in parts where a quota says so.
-    pub cores: f64,
-    /// Share of the fuel that the cores could burn, by what guests' CPU time has yielded lately.
-    pub fuel: f64,
-    /// Fuel units a second; the average of 2.5 s.
-    pub fuel_rate: f64,
-    /// Share of the memory in use.
-    pub memory: f64,
-    /// Memory there is, in bytes.
-    pub memory_bytes: u64,
-    /// Jobs in any state, those that are being decided on too.
-    pub jobs: usize,
-    /// Jobs that there may be.
-    pub jobs_max: usize,
-}
-
-impl Sample {
-    /// The load where nobody has replaced the function: the scarcest of the three.
-    pub fn largest(&self) -> f64 {
-        self.cpu.max(self.fuel).max(self.memory)
-    }
-
-    /// What makes it that large.
-    pub(crate) fn scarcest(&self) -> &'static str {
-        let largest = self.largest();
-        if self.cpu >= largest {
-            "CPU"
-        } else if self.fuel >= largest {
-            "fuel"
-        } else {
-            "memory"
-        }
-    }
-}
 
 /// A load function of the program that embeds this one.
 pub type RustLoadFunction = Arc<dyn Fn(&Sample) -> f64 + Send + Sync>;
@@ -164,13 +124,6 @@ impl Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_scarcest_decides() {
-        let sample = Sample { cpu: 0.1, fuel: 0.3, memory: 0.2, ..Sample::default() };
-        assert_eq!((sample.largest(), sample.scarcest()), (0.3, "fuel"));
-        assert_eq!(Sample::default().scarcest(), "CPU");
-    }
 
     #[tokio::test]
     async fn a_function_that_says_nonsense_is_not_believed() {

@@ -4,6 +4,7 @@
 //! show over HTTP.
 
 pub(crate) mod health;
+pub(crate) mod link;
 pub(crate) mod loading;
 pub(crate) mod member;
 pub(crate) mod room;

@@ -146,7 +146,7 @@ fn flags_that_contradict_each_other() {
 fn an_agent_that_needs_more_memory_than_it_may_have() {
     let done = run_guest("randomness", ["--memory-limit", "64KiB"]).done();
     assert_eq!((done.exit, done.code().as_str()), (12, "memory-limit"));
-    done.fails_with(12, &["at most 65536 are allowed", "hint: see `memory_peak_bytes`"]);
+    done.fails_with(12, &["at most 65536 are allowed", "hint: compare with the `memory_peak_bytes`"]);
 }
 
 #[test]

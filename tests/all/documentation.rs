@@ -1,8 +1,8 @@
 //! What the README and the help say is what the program does.
 
 use wasm_worker::config::SETTINGS;
-use wasm_worker::job::refusal::Reason;
-use wasm_worker::job::verdict::Code;
+use wasm_worker_core::refusal::Reason;
+use wasm_worker_core::verdict::Code;
 
 use crate::harness::{root, wasm_worker};
 

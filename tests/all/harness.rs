@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use wasm_worker::agent::cargo;
 use wasm_worker_fuzz::core_guest;
+use wasm_worker_sandbox::agent::cargo;
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {

@@ -11,14 +11,15 @@ use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, registry::LookupSpan};
-use wasm_worker::agent::artifact::Cache;
-use wasm_worker::agent::{Agent, source};
 use wasm_worker::config::{Config, EventTarget};
-use wasm_worker::engine::{Engine, EngineSettings};
-use wasm_worker::events::Events;
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::job::verdict::{Blame, Code, Verdict};
-use wasm_worker::runtimes::Runtimes;
+use wasm_worker::observers::{EventLines, publisher};
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::verdict::{Blame, Code, Verdict};
+use wasm_worker_sandbox::agent::artifact::Cache;
+use wasm_worker_sandbox::agent::{Agent, source};
+use wasm_worker_sandbox::engine::{Engine, EngineSettings};
+use wasm_worker_sandbox::job::spec::JobSpec;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 use crate::harness::{core_component, guest, in_a_process_of_its_own, run_guest};
 use wasm_worker_fuzz::core_guest::{Import, imports};
@@ -85,13 +86,13 @@ impl Worker {
         let runtimes = Runtimes::start().unwrap();
         let settings = EngineSettings { slots: 4, memory_bytes: 128 << 20, stack_bytes: 512 << 10 };
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
-        Self { runtimes, engine, events: Arc::new(Events::open(&EventTarget::Off).unwrap()) }
+        Self { runtimes, engine, events: publisher(&EventLines::open(&EventTarget::Off).unwrap(), None) }
     }
 
     fn load(&self, component: &std::path::Path) -> Agent {
         let source = source::read(component).unwrap();
         let config = Config::default();
-        self.runtimes.block_on(Agent::load(&self.engine, source, &config, None, None, &self.events)).unwrap()
+        self.runtimes.block_on(Agent::load(&self.engine, source, &config.agent, None, None, &self.events)).unwrap()
     }
 
     /// One job's verdict, with this fault armed, and whether anything got as far as that.
@@ -309,7 +310,7 @@ fn a_cache_that_vanishes_costs_a_warning_and_no_job() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
     let agent = tracing::subscriber::with_default(subscriber, || {
-        let loading = Agent::load(&worker.engine, source, &config, Some(&cache), None, &worker.events);
+        let loading = Agent::load(&worker.engine, source, &config.agent, Some(&cache), None, &worker.events);
         worker.runtimes.block_on(loading).unwrap()
     });
     let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

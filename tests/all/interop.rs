@@ -310,7 +310,7 @@ fn a_worker_of_livekit_agents_runs_jobs_and_reports_their_ends() {
         let dispatch = client.dispatch(url, "jobs-in-python", "in-python", metadata);
         let (job, error) = client.job(url, "jobs-in-python", &dispatch, status);
         worker.says(&format!("began job=\"{job}\""));
-        let why = if status == "JS_FAILED" { "failed: its worker does not say why" } else { "" };
+        let why = if status == "JS_FAILED" { "failed: the worker reports no error" } else { "" };
         assert_eq!(error, why, "{metadata}");
     };
     ended("ok", "JS_SUCCESS");

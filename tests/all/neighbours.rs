@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wasm_worker::agent::artifact::Cache;
-use wasm_worker::agent::{Agent, AgentError, source};
 use wasm_worker::config::{Config, EventTarget, Override, SETTINGS};
-use wasm_worker::engine::{Engine, EngineSettings};
-use wasm_worker::events::Events;
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::runtimes::Runtimes;
+use wasm_worker::observers::{EventLines, publisher};
+use wasm_worker_core::observer::Events;
+use wasm_worker_sandbox::agent::artifact::Cache;
+use wasm_worker_sandbox::agent::{Agent, AgentError, source};
+use wasm_worker_sandbox::engine::{Engine, EngineSettings};
+use wasm_worker_sandbox::job::spec::JobSpec;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 use crate::harness::{cache_dir, guest, in_a_process_of_its_own};
 use crate::hostile::{CORPUS, Row};
@@ -49,7 +50,7 @@ impl Worker {
         });
         let config = Config::load(None, overrides.collect()).unwrap();
         let source = source::read(&guest(name)).unwrap();
-        Agent::load(&self.engine, source, &config, Some(&self.cache), None, &self.events).await
+        Agent::load(&self.engine, source, &config.agent, Some(&self.cache), None, &self.events).await
     }
 
     async fn good(&self, agent: &Agent) -> Came {
@@ -118,10 +119,10 @@ fn descriptors() -> usize {
 #[ignore = "the test above runs it in a process of its own"]
 fn beside_the_corpus() {
     let runtimes = Runtimes::start().unwrap();
-    let limits = Config::default().limits;
+    let limits = Config::default().agent.limits;
     let settings = EngineSettings { slots: SLOTS, memory_bytes: limits.memory_bytes, stack_bytes: limits.stack_bytes };
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
-    let events = Arc::new(Events::open(&EventTarget::Off).unwrap());
+    let events = publisher(&EventLines::open(&EventTarget::Off).unwrap(), None);
     let worker = Worker { engine, events, cache: Cache::open(cache_dir()).unwrap() };
     let alone = runtimes.block_on(async { worker.good(&worker.load("neighbour", &[]).await.unwrap()).await });
     assert_eq!((alone.code, alone.texts.len()), ("completed", 5));

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker::agent::Agent;
-use wasm_worker::agent::artifact::Cache;
-use wasm_worker::agent::source::Source;
 use wasm_worker::config::{Config, EventTarget, Override, SETTINGS};
-use wasm_worker::engine::{Engine, EngineSettings};
-use wasm_worker::events::Events;
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::job::teardown::Closed;
-use wasm_worker::runtimes::Runtimes;
+use wasm_worker::observers::{EventLines, publisher};
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
 use wasm_worker_fuzz::core_guest;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::agent::artifact::Cache;
+use wasm_worker_sandbox::agent::source::Source;
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::job::spec::JobSpec;
+use wasm_worker_sandbox::runtimes::Runtimes;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
@@ -32,25 +33,25 @@ impl Worker {
         });
         let config = Config::load(None, overrides.collect()).unwrap();
         let runtimes = Runtimes::start().unwrap();
-        let settings = EngineSettings::for_jobs(jobs_at_once, &config);
+        let settings = config.engine_settings(jobs_at_once);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
-        let events = Arc::new(Events::open(&EventTarget::Off).unwrap());
+        let events = publisher(&EventLines::open(&EventTarget::Off).unwrap(), None);
         Self { runtimes, engine, events, config }
     }
 
     pub(crate) fn load(&self, component: &[u8], cache: Option<&Cache>) -> Agent {
         let source = Source { name: "bench".into(), bytes: component.to_vec() };
-        let load = Agent::load(&self.engine, source, &self.config, cache, None, &self.events);
+        let load = Agent::load(&self.engine, source, &self.config.agent, cache, None, &self.events);
         self.runtimes.block_on(load).unwrap()
     }
 
     /// One job, from its offer to its verdict.
-    pub(crate) async fn job(&self, agent: &Agent) -> Closed {
+    pub(crate) async fn job(&self, agent: &Agent) -> JobRecord {
         self.timed_job(agent).await.1
     }
 
     /// The same, with the time that its offer took to be answered.
-    pub(crate) async fn timed_job(&self, agent: &Agent) -> (Duration, Closed) {
+    pub(crate) async fn timed_job(&self, agent: &Agent) -> (Duration, JobRecord) {
         let offer = JobSpec::default().into_offers("bench")();
         let began = Instant::now();
         let running = agent.offer(offer, &self.events).await.unwrap();

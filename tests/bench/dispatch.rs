@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::{Value, json};
-use wasm_worker::agent::cargo;
+use wasm_worker_sandbox::agent::cargo;
 
 const ONE_AT_A_TIME: usize = 500;
 const BURSTS: [usize; 2] = [60, 1_000];

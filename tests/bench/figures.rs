@@ -19,11 +19,11 @@ use common::{Worker, bare, bare_job, table};
 use futures_util::future::join_all;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::time::Instant;
-use wasm_worker::agent::{Agent, Running, cargo};
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::job::teardown::Closed;
-use wasm_worker::job::verdict::Code;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::verdict::Code;
 use wasm_worker_fuzz::core_guest;
+use wasm_worker_sandbox::agent::{Agent, Running, cargo};
+use wasm_worker_sandbox::job::spec::JobSpec;
 use wasmtime::{Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store, TypedFunc};
 
 const RATE_FOR: Duration = Duration::from_secs(3);
@@ -526,7 +526,7 @@ fn waiting(name: &str, component: &[u8], at_once: u32, settings: &[(&str, &str)]
         running.iter().for_each(|job| job.handle().kill());
         join_all(running.into_iter().map(Running::closed)).await
     });
-    let killed = |closed: &Option<Closed>| closed.as_ref().is_some_and(|closed| closed.verdict.code == Code::Killed);
+    let killed = |closed: &Option<JobRecord>| closed.as_ref().is_some_and(|closed| closed.verdict.code == Code::Killed);
     assert!(ended.iter().all(killed), "some did not wait");
     drop(agent);
     worker.runtimes.shut_down();

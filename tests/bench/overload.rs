@@ -147,7 +147,7 @@ async fn offer(rate: u32) -> Row {
     worker.stop().await;
     let text = std::fs::read_to_string(events.path()).unwrap();
     let closed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let kill_lags = closed.filter_map(|line| line["usage"]["kill_lag_us"].as_u64()).collect();
+    let kill_lags = closed.filter_map(|line| line["verdict"]["kill_lag_us"].as_u64()).collect();
     let counted = (RATE_FOR - SETTLE).as_secs_f64();
     Row { finished: finished as f64 / counted, refused: refused as f64 / answered.max(1) as f64, kill_lags }
 }

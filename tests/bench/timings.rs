@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use common::{Worker, bare, bare_job, table};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use wasm_worker::agent::artifact::Cache;
 use wasm_worker_fuzz::core_guest;
+use wasm_worker_sandbox::agent::artifact::Cache;
 
 const CALLS: u32 = 100_000;
 

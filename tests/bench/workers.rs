@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use wasm_worker::agent::cargo;
+use wasm_worker_sandbox::agent::cargo;
 
 use crate::server::{Peer, Server};
 

@@ -3,7 +3,6 @@
 //! Bound: each row takes `--time`, and what still runs then is asked to stop, within its grace.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -15,14 +14,14 @@ use super::lanes::{self, Lanes, Line};
 use super::settings::SettingFlags;
 use super::summary::percentile;
 use super::{Exit, Failure, logging, open_cache, print};
-use crate::agent::compile::Compiler;
-use crate::agent::{Agent, source};
-use crate::engine::{Engine, EngineSettings};
-use crate::events::Events;
-use crate::job::admission::Offer;
-use crate::job::teardown::Closed;
-use crate::job::verdict::Class;
-use crate::runtimes::Runtimes;
+use crate::observers::{EventLines, publisher};
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::verdict::Class;
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::{Agent, source};
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 /// Jobs at once, one row each.
 const CONCURRENCIES: [u32; 4] = [1, 2, 8, 64];
@@ -47,12 +46,12 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
     let spec = args.job.into_spec()?;
     let source = source::read(&args.agent)?;
     let runtimes = Runtimes::start()?;
-    let settings = EngineSettings::for_jobs(CONCURRENCIES.into_iter().max().unwrap_or(1), &config);
+    let settings = config.engine_settings(CONCURRENCIES.into_iter().max().unwrap_or(1));
     let measured = runtimes.block_on(async {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = Arc::new(Events::open(&config.events)?);
+        let events = publisher(&EventLines::open(&config.events)?, None);
         let agent =
-            Agent::load(&engine, source, &config, open_cache(&config).as_ref(), Some(&Compiler::own()), &events)
+            Agent::load(&engine, source, &config.agent, open_cache(&config).as_ref(), Some(&Compiler::own()), &events)
                 .await?;
         print(&format!("agent `{}`, prewarm by {}", agent.name(), agent.facts().prewarm.as_str()))?;
         print(HEADER)?;
@@ -88,12 +87,12 @@ struct Row {
 
 async fn measure(line: &Line<'_, impl Fn() -> Offer>, at_once: u32, time: Duration) -> Result<Row, Failure> {
     let Lanes { took, jobs: closed, .. } = line.run(at_once, time, |closed| closed).await?;
-    let sorted = |of: fn(&Closed) -> Option<u64>| {
+    let sorted = |of: fn(&JobRecord) -> Option<u64>| {
         let mut values: Vec<u64> = closed.iter().filter_map(of).collect();
         values.sort_unstable();
         values
     };
-    let class = |closed: &Closed| closed.verdict.code.class();
+    let class = |closed: &JobRecord| closed.verdict.code.class();
     Ok(Row {
         at_once,
         took,

@@ -6,9 +6,9 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::{Exit, Failure, logging, print, say};
-use crate::agent::cargo;
-use crate::agent::source::SourceError;
 use crate::config::Config;
+use wasm_worker_sandbox::agent::cargo;
+use wasm_worker_sandbox::agent::source::SourceError;
 
 #[derive(Args)]
 pub(crate) struct BuildArgs {

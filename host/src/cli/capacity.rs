@@ -9,7 +9,6 @@
 mod verify;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -22,18 +21,18 @@ use super::lanes::{self, Lanes, Line};
 use super::settings::SettingFlags;
 use super::summary::percentile;
 use super::{Exit, Failure, logging, open_cache, print};
-use crate::agent::compile::Compiler;
-use crate::agent::{Agent, source};
-use crate::engine::{self, Engine, EngineSettings, MAPPINGS_MOST};
-use crate::events::Events;
-use crate::job::admission::Offer;
-use crate::job::teardown::Closed;
-use crate::job::verdict::Class;
 use crate::load::capacity::{Fit, Machine, Need};
 use crate::load::cpu::CpuMonitor;
 use crate::load::memory::MemoryMonitor;
-use crate::runtimes::Runtimes;
+use crate::observers::{EventLines, publisher};
 use verify::Verification;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::verdict::Class;
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::{Agent, source};
+use wasm_worker_sandbox::engine::{self, Engine, EngineSettings, MAPPINGS_MOST};
+use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 const ROUNDS: usize = 3;
 /// Cores of the table, each with four times as many GiB of memory.
@@ -97,13 +96,14 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
     let measured = runtimes.block_on(async {
         let instances = engine::instances_that_fit(MAPPINGS_MOST);
         let engine = Engine::new(
-            EngineSettings { slots: instances, ..EngineSettings::for_jobs(1, &config) },
+            EngineSettings { slots: instances, ..config.engine_settings(1) },
             runtimes.guests().clone(),
             runtimes.control().clone(),
         )?;
-        let events = Arc::new(Events::open(&config.events)?);
+        let events = publisher(&EventLines::open(&config.events)?, None);
         let cache = open_cache(&config);
-        let agent = Agent::load(&engine, source, &config, cache.as_ref(), Some(&Compiler::own()), &events).await?;
+        let agent =
+            Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await?;
         let offer = spec.into_offers(agent.name());
         let worker = Verification { agent: &agent, engine: &engine, events: &events, config: &config, offer };
         measure(&worker, &asked, instances).await
@@ -180,7 +180,7 @@ async fn sample(
     let mut highest = idle_bytes;
     let mut looks = tokio::time::interval(Duration::from_millis(20));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let jobs = line.run(at_once, time, |Closed { usage, verdict, .. }| Sampled {
+    let jobs = line.run(at_once, time, |JobRecord { usage, verdict, .. }| Sampled {
         wall_us: usage.wall_us,
         wait_us: usage.wait_us,
         fuel: usage.fuel,

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
-use crate::config::{Config, DEVELOPMENT_PAIR};
+use crate::config::Config;
+use wasm_worker_dispatcher::DEVELOPMENT_PAIR;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
 const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
@@ -127,7 +128,7 @@ impl Client {
 
     fn json(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
         let mut response = response.map_err(|error| self.unreachable(&error))?;
-        let ours = response.headers().get("server").is_some_and(|server| server == crate::dispatcher::SERVER_NAME);
+        let ours = response.headers().get("server").is_some_and(|server| server == wasm_worker_dispatcher::SERVER_NAME);
         let (status, bytes) = self.read(&mut response)?;
         if !ours {
             let error = format!("the server at `{}` is not wasm-worker's dispatcher, and does not tell this", self.url);
@@ -168,7 +169,7 @@ impl Client {
         let why = match serde_json::from_slice::<Refused>(body) {
             Ok(Refused { error, .. }) if !error.is_empty() => error,
             Ok(Refused { code, msg, .. }) if !code.is_empty() => format!("{code}: {msg}"),
-            _ => format!("{status}: {}", crate::hostcalls::log::clip(text.trim())),
+            _ => format!("{status}: {}", wasm_worker_core::text::clip(text.trim())),
         };
         let hint = match status {
             401 => Some("check LIVEKIT_API_KEY and LIVEKIT_API_SECRET, and that the clocks agree".to_owned()),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Exit, say};
-use crate::agent::compile::{NOT_COMPILED, ServeError, Task, serve};
+use wasm_worker_sandbox::agent::compile::{NOT_COMPILED, ServeError, Task, serve};
 
 #[derive(Args)]
 pub(crate) struct CompileArgs {

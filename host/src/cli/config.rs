@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::settings::SettingFlags;
 use super::{Exit, Failure, print};
-use crate::config::{Config, ConfigError, Fault, SetBy, plural};
-use crate::livekit::link::Server;
+use crate::config::{Config, ConfigError, Fault, SetBy};
+use crate::worker::link::Server;
+use wasm_worker_core::text::plural;
 
 #[derive(Args)]
 pub(crate) struct ConfigArgs {

@@ -12,8 +12,8 @@ use super::client::{Client, ClientFlags};
 use super::job::{Job, exit_of, text};
 use super::job_spec::attribute;
 use super::{Exit, Failure, print, say};
-use crate::dispatcher::{DEADLINE, PRIORITY};
 use crate::local::make_token;
+use wasm_worker_dispatcher::{DEADLINE, PRIORITY};
 
 /// Of one request: why a dispatch waits changes without a change of its state.
 const WAIT_MS: u64 = 5_000;

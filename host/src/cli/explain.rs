@@ -4,8 +4,8 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::{Exit, Failure, print};
-use crate::job::refusal::Reason;
-use crate::job::verdict::{Blame, Code};
+use wasm_worker_core::refusal::Reason;
+use wasm_worker_core::verdict::{Blame, Code};
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {

@@ -5,20 +5,19 @@ use std::sync::Arc;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::sync::mpsc;
+use wasm_worker_dispatcher::{Dispatcher, connections};
+use wasm_worker_sandbox::runtimes::Runtimes;
 
-use super::serve::Home;
+use super::serve::{Home, metrics_text};
 use super::worker::{ORDERS, announce, bind, hear_signals, names, no_server, token};
 use super::{Exit, Failure};
 use crate::config::{Config, EventTarget, HttpBind};
-use crate::connections;
-use crate::dispatcher::Dispatcher;
-use crate::events::Events;
 use crate::fleet::{Fleet, FleetServed, GaveUp};
 use crate::http::door::Door;
 use crate::http::fleet::{FleetSite, router};
 use crate::local::Role;
-use crate::metrics::Metrics;
-use crate::runtimes::Runtimes;
+use crate::observers::metrics::Metrics;
+use crate::observers::{EventLines, publisher};
 
 /// A process that another one has started.
 pub(crate) struct Supervised {
@@ -72,20 +71,21 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetServed, Fail
     hear_signals(sender.clone())?;
     let listener = bind(config.http).await?;
     let metrics = Arc::new(Metrics::new());
-    let events = Arc::new(Events::open_all(config)?.counted(metrics.clone()));
+    let lines = EventLines::open_all(config)?;
+    let events = publisher(&lines, Some(&metrics));
     let Home { url, key, secret, dispatcher } =
-        Home::find(config, events.clone(), metrics.clone(), runtimes.control()).await?;
+        Home::find(config, events.clone(), metrics_text(&metrics, &lines), runtimes.control()).await?;
     // Secrets are in the environment of a process, where other users do not see them.
     let home = vec![("LIVEKIT_URL", url), ("LIVEKIT_API_KEY", key), ("LIVEKIT_API_SECRET", secret)];
     let deaths = dispatcher.as_ref().map(Dispatcher::deaths);
-    let fleet = Fleet::new(config.workers, events.clone(), runtimes.control().clone(), home, deaths);
+    let fleet = Fleet::new(config.workers, (events, lines.clone()), runtimes.control().clone(), home, deaths);
     let _announced = match listener {
         None => None,
         Some(listener) => {
             let token = token(config);
             let announced = announce(config, &listener, &token, Role::Supervisor)?;
             let status = fleet.status();
-            let door = Door::new(token, events.clone(), sender, status.draining());
+            let door = Door::new(token, lines.clone(), sender, status.draining());
             let site = FleetSite { door, status, metrics };
             runtimes.control().spawn(connections::serve(listener, router(site)));
             announced
@@ -95,6 +95,6 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetServed, Fail
     if let Some(dispatcher) = dispatcher {
         dispatcher.stop().await;
     }
-    tokio::task::block_in_place(|| events.close());
+    tokio::task::block_in_place(|| lines.close());
     Ok(served)
 }

@@ -9,12 +9,14 @@ use tracing::level_filters::LevelFilter;
 
 use super::settings::SettingFlags;
 use super::{Exit, Failure, logging, open_cache, print};
-use crate::agent::compile::Compiler;
-use crate::agent::{Agent, Facts, source};
-use crate::config::{Config, Limits};
-use crate::engine::{Engine, EngineSettings};
-use crate::events::Events;
-use crate::runtimes::Runtimes;
+use crate::config::Config;
+use crate::observers::{EventLines, publisher};
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::{Agent, Facts, source};
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::engine::EngineSettings;
+use wasm_worker_sandbox::runtimes::Runtimes;
+use wasm_worker_sandbox::settings::Limits;
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
@@ -60,7 +62,8 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
     let runtimes = Runtimes::start()?;
     let agent = runtimes.block_on(load(&runtimes, source, &config));
     let printed = agent.and_then(|agent| {
-        let report = Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.limits) };
+        let report =
+            Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.agent.limits) };
         let text = if args.json {
             serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?
         } else {
@@ -73,12 +76,15 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
 }
 
 async fn load(runtimes: &Runtimes, source: source::Source, config: &Config) -> Result<Agent, Failure> {
-    let settings =
-        EngineSettings { slots: 4, memory_bytes: config.limits.memory_bytes, stack_bytes: config.limits.stack_bytes };
+    let settings = EngineSettings {
+        slots: 4,
+        memory_bytes: config.agent.limits.memory_bytes,
+        stack_bytes: config.agent.limits.stack_bytes,
+    };
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-    let events = Events::open(&config.events)?;
+    let events = publisher(&EventLines::open(&config.events)?, None);
     let cache = open_cache(config);
-    Ok(Agent::load(&engine, source, config, cache.as_ref(), Some(&Compiler::own()), &events).await?)
+    Ok(Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await?)
 }
 
 impl LimitsReport {

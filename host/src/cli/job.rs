@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::{ClientFlags, escaped};
 use super::{Exit, Failure, print};
-use crate::job::verdict::Code;
+use wasm_worker_core::verdict::Code;
 
 #[derive(Args)]
 pub(crate) struct JobArgs {

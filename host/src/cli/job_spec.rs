@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Failure;
-use crate::job::spec::JobSpec;
+use wasm_worker_sandbox::job::spec::JobSpec;
 
 /// A description beyond this is refused; LiveKit's own metadata limit is far below.
 const SPEC_BYTES_MAX: u64 = 4 << 20;

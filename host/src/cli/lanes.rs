@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::summary::exit_of;
 use super::{Exit, Failure};
-use crate::agent::Agent;
-use crate::events::Events;
-use crate::hostcalls::control::StopBy;
-use crate::job::admission::Offer;
-use crate::job::refusal::Refusal;
-use crate::job::teardown::Closed;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::Refusal;
+use wasm_worker_sandbox::StopBy;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::job::admission::Offer;
 
 /// A time on the command line.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
@@ -44,7 +44,7 @@ impl<O: Fn() -> Offer> Line<'_, O> {
         &self,
         at_once: u32,
         time: Duration,
-        keep: fn(Closed) -> T,
+        keep: fn(JobRecord) -> T,
     ) -> Result<Lanes<T>, Failure> {
         let began = Instant::now();
         let until = began + time;
@@ -59,7 +59,7 @@ impl<O: Fn() -> Offer> Line<'_, O> {
     }
 
     /// Its jobs, and whether the last had to be asked to stop.
-    async fn lane<T>(&self, until: Instant, keep: fn(Closed) -> T) -> Result<(Vec<T>, bool), Failure> {
+    async fn lane<T>(&self, until: Instant, keep: fn(JobRecord) -> T) -> Result<(Vec<T>, bool), Failure> {
         let (mut all, mut cut) = (Vec::new(), false);
         while Instant::now() < until {
             let running = self.agent.offer((self.offer)(), self.events).await.map_err(|refusal| refused(&refusal))?;

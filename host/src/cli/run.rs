@@ -19,18 +19,20 @@ use super::job_spec::JobFlags;
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
 use super::{Exit, Failure, fleet, logging, open_cache, print, say, worker};
-use crate::agent::compile::Compiler;
-use crate::agent::{Agent, AgentError, JobHandle, source};
-use crate::config::{Config, plural};
-use crate::engine::{Engine, EngineSettings};
-use crate::events::Events;
-use crate::hostcalls::control::StopBy;
-use crate::job::admission::Offer;
-use crate::job::refusal::Refusal;
-use crate::job::teardown::Closed;
-use crate::job::verdict::Verdict;
+use crate::config::Config;
 use crate::load::RustLoadFunction;
-use crate::runtimes::Runtimes;
+use crate::observers::{EventLines, publisher};
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::text::plural;
+use wasm_worker_core::verdict::Verdict;
+use wasm_worker_sandbox::StopBy;
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::{Agent, AgentError, JobHandle, source};
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -60,7 +62,7 @@ pub(crate) struct RunArgs {
 
 /// What came of one offer.
 enum Outcome {
-    Closed(Box<Closed>),
+    Closed(Box<JobRecord>),
     Refused {
         job: String,
         refusal: Refusal,
@@ -148,10 +150,10 @@ struct RefusalRecord<'a> {
 
 /// A line of standard output for a job that ran.
 #[derive(Serialize)]
-struct JobRecord<'a> {
+struct JobLine<'a> {
     record: &'static str,
     #[serde(flatten)]
-    closed: &'a Closed,
+    closed: &'a JobRecord,
 }
 
 impl Runner {
@@ -161,11 +163,11 @@ impl Runner {
         config: &Config,
         concurrency: u32,
     ) -> Result<Self, Failure> {
-        let settings = EngineSettings::for_jobs(concurrency, config);
+        let settings = config.engine_settings(concurrency);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = Arc::new(Events::open(&config.events)?);
+        let events = publisher(&EventLines::open(&config.events)?, None);
         let cache = open_cache(config);
-        let loaded = Agent::load(&engine, source, config, cache.as_ref(), Some(&Compiler::own()), &events).await;
+        let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {
             print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }
@@ -237,7 +239,7 @@ impl Runner {
     fn record(&self, outcome: &Outcome, summary: &mut Summary) -> Result<(), Failure> {
         match outcome {
             Outcome::Closed(closed) => {
-                print_json(&JobRecord { record: "job", closed })?;
+                print_json(&JobLine { record: "job", closed })?;
                 summary.closed(closed);
             }
             Outcome::Refused { job, refusal } => {

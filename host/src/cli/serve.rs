@@ -8,15 +8,17 @@ use clap::Args;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::secret::Secret;
+use wasm_worker_dispatcher::settings::KeyPairs;
+use wasm_worker_dispatcher::{DEVELOPMENT_PAIR, Dispatcher, DispatcherError, MetricsText, SERVER_NAME, reachable};
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::settings::SettingFlags;
 use super::{Exit, Failure, logging, print};
-use crate::config::{Config, DEVELOPMENT_PAIR, KeyPairs, Secret};
-use crate::dispatcher::{Dispatcher, DispatcherError, SERVER_NAME};
-use crate::events::Events;
-use crate::http::reachable;
-use crate::metrics::Metrics;
-use crate::runtimes::Runtimes;
+use crate::config::Config;
+use crate::observers::metrics::Metrics;
+use crate::observers::{EventLines, publisher};
 
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -40,9 +42,10 @@ pub(crate) fn run(args: ServeArgs) -> Result<Exit, Failure> {
 async fn serve(config: &Config, control: &Handle) -> Result<(), Failure> {
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let metrics = Arc::new(Metrics::new());
-    let events = Arc::new(Events::open_all(config)?.counted(metrics.clone()));
+    let lines = EventLines::open_all(config)?;
+    let events = publisher(&lines, Some(&metrics));
     let mut dispatcher =
-        Dispatcher::start(&config.dispatcher, &pairs(config), events.clone(), metrics, control).await?;
+        Dispatcher::start(&config.dispatcher, &pairs(config), events, metrics_text(&metrics, &lines), control).await?;
     // Whoever let the system choose a port learns it from here.
     print(&dispatcher.url())?;
     let served = tokio::select! {
@@ -56,8 +59,17 @@ async fn serve(config: &Config, control: &Handle) -> Result<(), Failure> {
     if served.is_ok() {
         dispatcher.stop().await;
     }
-    tokio::task::block_in_place(|| events.close());
+    tokio::task::block_in_place(|| lines.close());
     served
+}
+
+/// The metrics page of a dispatcher.
+pub(crate) fn metrics_text(metrics: &Arc<Metrics>, lines: &Arc<EventLines>) -> MetricsText {
+    let (metrics, lines) = (metrics.clone(), lines.clone());
+    Arc::new(move |waiting, running| {
+        metrics.read_dispatcher(waiting, running);
+        metrics.text(&lines)
+    })
 }
 
 /// Where workers of this process get their jobs from.
@@ -74,7 +86,7 @@ impl Home {
     pub(crate) async fn find(
         config: &Config,
         events: Arc<Events>,
-        metrics: Arc<Metrics>,
+        metrics: MetricsText,
         control: &Handle,
     ) -> Result<Self, Failure> {
         config.check_server()?;

@@ -7,14 +7,14 @@ use bytesize::ByteSize;
 use tokio::time::Instant;
 
 use super::Exit;
-use crate::config::plural;
-use crate::engine::ticker::TickerReport;
-use crate::job::refusal::{Reason, Refusal};
-use crate::job::teardown::Closed;
-use crate::job::verdict::{Blame, Class, Code};
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::text::plural;
+use wasm_worker_core::verdict::{Blame, Class, Code};
+use wasm_worker_sandbox::engine::ticker::TickerReport;
 
 /// How one job ended.
-pub(crate) fn describe(closed: &Closed) -> String {
+pub(crate) fn describe(closed: &JobRecord) -> String {
     let (verdict, usage) = (&closed.verdict, &closed.usage);
     let ended_well = verdict.code.class() == Class::Ok;
     let mark = if ended_well { "✔" } else { "✘" };
@@ -75,7 +75,7 @@ pub(crate) struct Summary {
     pub(crate) not_started: usize,
     pub(crate) lost: usize,
     /// The last job that ended; the only one, where there was one.
-    pub(crate) last: Option<Closed>,
+    pub(crate) last: Option<JobRecord>,
 }
 
 impl Summary {
@@ -97,7 +97,7 @@ impl Summary {
         }
     }
 
-    pub(crate) fn closed(&mut self, closed: &Closed) {
+    pub(crate) fn closed(&mut self, closed: &JobRecord) {
         let code = closed.verdict.code;
         self.codes.entry(code.as_str()).or_default().add(&closed.verdict.detail);
         self.worst = self.worst.max(code.class());

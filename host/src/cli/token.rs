@@ -8,7 +8,7 @@ use livekit_token::{AccessToken, VideoGrants};
 use super::client::{ServerSettings, pair};
 use super::settings::SettingFlags;
 use super::{Exit, Failure, print};
-use crate::config::duration;
+use wasm_worker_core::duration::parse as duration;
 
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Args)]

@@ -8,26 +8,27 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use wasm_worker_core::secret::Secret;
+use wasm_worker_core::text::plural;
+use wasm_worker_dispatcher::{EMBEDDED, connections, reachable};
+use wasm_worker_protocol::registration::Registration;
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::load_function::LoadComponent;
+use wasm_worker_sandbox::agent::source;
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::fleet::Supervised;
-use super::serve::Home;
+use super::serve::{Home, metrics_text};
 use super::{Exit, Failure, open_cache, say};
-use crate::agent::compile::Compiler;
-use crate::agent::load_function::LoadComponent;
-use crate::agent::source;
-use crate::config::{Config, HttpBind, Secret, plural};
-use crate::connections;
-use crate::dispatcher::pool::EMBEDDED;
-use crate::engine::{Engine, EngineSettings};
-use crate::events::Events;
+use crate::config::{Config, HttpBind};
 use crate::http::door::Door;
-use crate::http::{self, Site, reachable};
-use crate::livekit::link::Server;
-use crate::livekit::session::Registration;
+use crate::http::{self, Site};
 use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
 use crate::local::{self, LocalWorker, Role};
-use crate::metrics::Metrics;
-use crate::runtimes::Runtimes;
+use crate::observers::metrics::Metrics;
+use crate::observers::{EventLines, publisher};
+use crate::worker::link::Server;
 use crate::worker::loading::{LoadError, Loading};
 use crate::worker::member::{Member, Served, Shared};
 use crate::worker::room::Room;
@@ -120,10 +121,10 @@ async fn serve(
     hear_signals(sender.clone())?;
     let listener = bind(config.http).await?;
     let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
-    let settings = EngineSettings::for_jobs(jobs, &config);
-    let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
+    let engine = Engine::new(config.engine_settings(jobs), runtimes.guests().clone(), runtimes.control().clone())?;
     let metrics = Arc::new(Metrics::new());
-    let events = Arc::new(Events::open_all(&config)?.counted(metrics.clone()));
+    let lines = EventLines::open_all(&config)?;
+    let events = publisher(&lines, Some(&metrics));
     let shared = Shared {
         events: events.clone(),
         room: Room::new(&config),
@@ -131,7 +132,7 @@ async fn serve(
         control: runtimes.control().clone(),
     };
     let Home { url, key, secret, dispatcher } =
-        Home::find(&config, events.clone(), metrics.clone(), runtimes.control()).await?;
+        Home::find(&config, events.clone(), metrics_text(&metrics, &lines), runtimes.control()).await?;
     let server = Server::new(&url, key, secret).map_err(|error| Failure::usage(error.to_string()))?;
     let embedded = if dispatcher.is_some() { EMBEDDED } else { "" };
     let role = supervised.as_ref().map_or(Role::Worker, |supervised| supervised.role());
@@ -145,7 +146,7 @@ async fn serve(
             let token = token(&config);
             let announced = announce(&config, &listener, &token, role)?;
             let site = Site {
-                door: Door::new(token, events.clone(), sender, shared.roster.draining()),
+                door: Door::new(token, lines.clone(), sender, shared.roster.draining()),
                 roster: shared.roster.clone(),
                 room: shared.room.clone(),
                 metrics,
@@ -173,7 +174,7 @@ async fn serve(
     if let Some(dispatcher) = dispatcher {
         dispatcher.stop().await;
     }
-    tokio::task::block_in_place(|| events.close());
+    tokio::task::block_in_place(|| lines.close());
     served
 }
 
@@ -215,7 +216,7 @@ async fn load_function(
     let Some(path) = &config.load_function else {
         return Ok(rust.map_or(LoadFunction::Largest, LoadFunction::Rust));
     };
-    let loaded = LoadComponent::load_file(engine, path, config).await;
+    let loaded = LoadComponent::load_file(engine, path, &config.agent).await;
     loaded.map(|component| LoadFunction::Component(Box::new(component))).map_err(|why| Failure {
         exit: Exit::Agent,
         error: format!("the load function `{}` cannot be used: {why}", path.display()).into(),
@@ -254,7 +255,7 @@ async fn members(
         let registration = Registration {
             agent_name: registered,
             deployment: config.livekit.deployment.clone(),
-            job_type: config.livekit.job_type,
+            job_kind: config.livekit.job_type,
             report_load: config.livekit.report_load,
             permissions: config.livekit.permissions.clone(),
             assignment_within: config.livekit.assignment_timeout,

@@ -2,25 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
-
-use super::{KeyPairs, Permission, Secret};
-
-/// As the server checks it.
-const DEPLOYMENT_BYTES_MAX: usize = 64;
+use wasm_worker_core::secret::Secret;
+use wasm_worker_dispatcher::settings::KeyPairs;
+use wasm_worker_protocol::registration::Permission;
 
 /// `none` is no limit, anything else is parsed.
 pub(crate) fn or_none<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if text == "none" { Ok(None) } else { parse(text).map(Some) }
-}
-
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || "want a time above zero with its unit, such as 500ms, 10s or 2m".to_owned();
-    let parsed: SignedDuration = text.parse().map_err(|_| wanted())?;
-    Duration::try_from(parsed).ok().filter(|duration| !duration.is_zero()).ok_or_else(wanted)
 }
 
 pub(crate) fn size(text: &str) -> Result<usize, String> {
@@ -71,14 +61,6 @@ pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     if usable { Ok(text.to_owned()) } else { Err(wanted()) }
 }
 
-/// The server would close the connection without a word.
-pub(crate) fn deployment(name: &str) -> Result<String, String> {
-    if name.len() > DEPLOYMENT_BYTES_MAX || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'_') {
-        return Err(format!("want at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"));
-    }
-    Ok(name.to_owned())
-}
-
 pub(crate) fn permissions(text: &str) -> Result<BTreeSet<Permission>, String> {
     let one = |name: &str| match name.trim() {
         "subscribe" => Ok(Permission::Subscribe),
@@ -111,8 +93,6 @@ mod tests {
 
     #[test]
     fn units_are_needed_and_checked() {
-        assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("fast").is_err());
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(fuel("20000000000G"), Err(fuel("x").unwrap_err()));
         assert_eq!(fuel("10M"), Ok(10_000_000));
         assert!(fuel("10kk").is_err());

@@ -4,13 +4,14 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use super::parse::{
-    cores, count, deployment, duration, fuel, key_pairs, or_none, permissions, share, size, some_path, some_secret, url,
-};
-use super::{
-    Config, DrainPolicy, EventTarget, HttpBind, JobType, LogFormat, PrewarmMode, ReportLoad, StoreSync,
-    default_cache_dir, default_store,
-};
+use wasm_worker_core::duration::parse as duration;
+use wasm_worker_core::job::JobKind;
+use wasm_worker_dispatcher::settings::StoreSync;
+use wasm_worker_protocol::registration::{ReportLoad, check_deployment};
+use wasm_worker_sandbox::settings::PrewarmMode;
+
+use super::parse::{cores, count, fuel, key_pairs, or_none, permissions, share, size, some_path, some_secret, url};
+use super::{Config, DrainPolicy, EventTarget, HttpBind, LogFormat, default_cache_dir, default_store};
 
 /// One row of the list of settings.
 pub struct Setting {
@@ -115,57 +116,57 @@ const WORKERS_MAX: usize = 64;
 
 /// All settings.
 pub const SETTINGS: &[Setting] = &[
-    setting!("init-timeout", "10s", "TIME", "Longest prewarm, and longest making of an instance", |c, v| {
-        duration(v).map(|d| c.limits.init_timeout = d)
+    setting!("init-timeout", "10s", "TIME", "Time limit for prewarm and for the creation of an instance", |c, v| {
+        duration(v).map(|d| c.agent.limits.init_timeout = d)
     }),
-    setting!("unresponsive-warning", "500ms", "TIME", "Run time without waiting before a warning", |c, v| {
-        duration(v).map(|d| c.limits.unresponsive_warning = d)
+    setting!("unresponsive-warning", "500ms", "TIME", "Run time without a wait before a warning", |c, v| {
+        duration(v).map(|d| c.agent.limits.unresponsive_warning = d)
     }),
-    setting!("unresponsive-timeout", "10s", "TIME", "Run time without waiting before a job is killed", |c, v| {
-        duration(v).map(|d| c.limits.unresponsive_timeout = d)
+    setting!("unresponsive-timeout", "10s", "TIME", "Run time without a wait before the job is killed", |c, v| {
+        duration(v).map(|d| c.agent.limits.unresponsive_timeout = d)
     }),
-    setting!("max-duration", "none", "TIME", "Longest wall time of a job", |c, v| {
-        or_none(v, duration).map(|d| c.limits.max_duration = d)
+    setting!("max-duration", "none", "TIME", "Wall time limit of a job", |c, v| {
+        or_none(v, duration).map(|d| c.agent.limits.max_duration = d)
     }),
-    setting!("fuel-limit", "none", "FUEL", "Fuel of one job; one unit is about one instruction (10M, 2G)", |c, v| {
-        or_none(v, fuel).map(|f| c.limits.fuel = f)
+    setting!("fuel-limit", "none", "FUEL", "Fuel limit of a job, about one unit for each instruction (10M, 2G)", |c, v| {
+        or_none(v, fuel).map(|f| c.agent.limits.fuel = f)
     }),
-    setting!("memory-limit", "128MiB", "SIZE", "Memories, tables and host-side buffers of one job", |c, v| {
-        size(v).map(|s| c.limits.memory_bytes = s)
+    setting!("memory-limit", "128MiB", "SIZE", "Memory limit of a job: memories, tables and host-side buffers together", |c, v| {
+        size(v).map(|s| c.agent.limits.memory_bytes = s)
     }),
-    setting!("hostcall-limit", "1MiB", "SIZE", "Bytes that one host call may carry", |c, v| {
-        size(v).map(|s| c.limits.hostcall_bytes = s)
+    setting!("hostcall-limit", "1MiB", "SIZE", "Byte limit of one host call", |c, v| {
+        size(v).map(|s| c.agent.limits.hostcall_bytes = s)
     }),
-    setting!("handle-limit", "1000", "COUNT", "Handles that one job has open at once", |c, v| {
-        count(v).map(|n| c.limits.handles = n)
+    setting!("handle-limit", "1000", "COUNT", "Handles that a job may have open at once", |c, v| {
+        count(v).map(|n| c.agent.limits.handles = n)
     }),
-    setting!("inbox-limit", "1024", "COUNT", "Events that wait in one job's inbox", |c, v| {
-        count(v).map(|n| c.limits.inbox_events = n)
+    setting!("inbox-limit", "1024", "COUNT", "Events that may wait in the inbox of a job", |c, v| {
+        count(v).map(|n| c.agent.limits.inbox_events = n)
     }),
-    setting!("log-rate", "1000", "COUNT", "Log lines a second of one job; more are dropped and counted", |c, v| {
+    setting!("log-rate", "1000", "COUNT", "Log lines a second of a job; further lines are dropped and counted", |c, v| {
         count(v).and_then(|n| u32::try_from(n).map_err(|_| "more than 4294967295".into())).map(|n| {
-            c.limits.log_lines_per_second = n;
+            c.agent.limits.log_lines_per_second = n;
         })
     }),
-    setting!("shutdown-grace", "10s", "TIME", "From a request to stop until a job is killed", |c, v| {
-        duration(v).map(|d| c.limits.shutdown_grace = d)
+    setting!("shutdown-grace", "10s", "TIME", "Time from a stop request until the job is killed", |c, v| {
+        duration(v).map(|d| c.agent.limits.shutdown_grace = d)
     }),
-    setting!("prewarm", "snapshot", "MODE", "How jobs get prewarmed state: `snapshot` or `pool`", |c, v| {
-        c.prewarm = match v {
+    setting!("prewarm", "snapshot", "MODE", "Source of prewarmed state: `snapshot`, or `pool` for instances that ran prewarm", |c, v| {
+        c.agent.prewarm = match v {
             "snapshot" => PrewarmMode::Snapshot,
             "pool" => PrewarmMode::Pool,
             _ => return Err("want `snapshot` or `pool`".into()),
         };
         Ok(())
     }),
-    setting!("idle", "2", "COUNT", "Prewarmed instances kept ready where there is no snapshot", |c, v| {
-        v.parse().map(|n| c.idle = n).map_err(|_| "want a whole number, 0 or more".into())
+    setting!("idle", "2", "COUNT", "Prewarmed instances that are kept ready without a snapshot", |c, v| {
+        v.parse().map(|n| c.agent.idle = n).map_err(|_| "want a whole number, 0 or more".into())
     }),
     setting!(
         "agent-name",
         "",
         "NAME",
-        "Name to register under [default: the agent's]; an empty one gets a job for each room",
+        "Name to register under [default: the agent's name]; an empty name gets a job for each room",
         |c, v| {
             c.livekit.agent_name = Some(v.to_owned());
             Ok(())
@@ -176,27 +177,27 @@ pub const SETTINGS: &[Setting] = &[
         "failures-max",
         "10",
         "COUNT",
-        "Crashes of an agent in a row, all the same, before it gets no jobs for a while; `none`: it does not matter",
+        "Equal crashes in a row before the agent pauses; `none` disables the check",
         |c, v| { or_none(v, count).map(|n| c.failures_max = n) }
     ),
-    setting!("stack-limit", "512KiB", "SIZE", "Stack of one job", |c, v| size(v).map(|s| c.limits.stack_bytes = s))
+    setting!("stack-limit", "512KiB", "SIZE", "Stack limit of a job", |c, v| size(v).map(|s| c.agent.limits.stack_bytes = s))
         .of(Group::Worker),
-    setting!("compile-timeout", "2m", "TIME", "Longest compilation of an agent", |c, v| {
-        duration(v).map(|d| c.compile_timeout = d)
+    setting!("compile-timeout", "2m", "TIME", "Time limit for the compilation of an agent", |c, v| {
+        duration(v).map(|d| c.agent.compile.timeout = d)
     })
     .of(Group::Worker),
-    setting!("compile-memory", "2GiB", "SIZE", "Memory for compiling an agent", |c, v| {
-        size(v).map(|s| c.compile_memory_bytes = s)
+    setting!("compile-memory", "2GiB", "SIZE", "Memory limit for the compilation of an agent", |c, v| {
+        size(v).map(|s| c.agent.compile.memory_bytes = s)
     })
     .of(Group::Worker),
-    setting!("cache-dir", "", "DIR", "Where compiled agents are kept [default: the user's cache directory]", |c, v| {
+    setting!("cache-dir", "", "DIR", "Directory for compiled agents [default: in the user's cache directory]", |c, v| {
         c.cache_dir = if v.is_empty() { default_cache_dir() } else { PathBuf::from(v) };
         Ok(())
     })
     .of(Group::Worker),
-    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker has at once", |c, v| count(v).map(|n| c.max_jobs = n))
+    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker runs at once", |c, v| count(v).map(|n| c.max_jobs = n))
         .of(Group::Worker),
-    setting!("workers", "1", "COUNT", "Worker processes, each registered by itself", |c, v| {
+    setting!("workers", "1", "COUNT", "Worker processes; each registers with the server", |c, v| {
         count(v)
             .ok()
             .filter(|n| *n <= WORKERS_MAX)
@@ -208,7 +209,7 @@ pub const SETTINGS: &[Setting] = &[
         "cores",
         "",
         "CORES",
-        "Cores to count on, in parts [default: what the cgroup or the machine has]",
+        "CPU cores to assume; fractions allowed [default: cores of the cgroup or the machine]",
         |c, v| {
             c.cores = if v.is_empty() { None } else { Some(cores(v)?) };
             Ok(())
@@ -220,7 +221,7 @@ pub const SETTINGS: &[Setting] = &[
         "load-threshold",
         "0.75",
         "SHARE",
-        "Load at which a worker takes no more jobs, above 0 to 1; `none`: it does not matter",
+        "Load above which a worker refuses jobs, above 0 to 1; `none` disables the check",
         |c, v| or_none(v, share).map(|s| c.load_threshold = s)
     )
     .also("threshold")
@@ -236,7 +237,7 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Worker),
-    setting!("load-log", "none", "TIME", "How often a worker logs its load", |c, v| {
+    setting!("load-log", "none", "TIME", "Interval at which a worker logs its load", |c, v| {
         or_none(v, duration).map(|d| c.load_log = d)
     })
     .of(Group::Worker),
@@ -244,7 +245,7 @@ pub const SETTINGS: &[Setting] = &[
         "drain",
         "wait",
         "POLICY",
-        "A stopped worker's jobs: `wait` for them, or `ask` them to stop at once",
+        "Jobs of a worker that drains: `wait` for them, or `ask` them to stop at once",
         |c, v| {
             c.drain = match v {
                 "wait" => DrainPolicy::Wait,
@@ -255,7 +256,7 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Worker),
-    setting!("drain-timeout", "1h", "TIME", "Wait of a stopped worker before it asks its jobs to stop", |c, v| {
+    setting!("drain-timeout", "1h", "TIME", "Time that a drain waits before it asks the jobs to stop", |c, v| {
         duration(v).map(|d| c.drain_timeout = d)
     })
     .of(Group::Worker),
@@ -263,7 +264,7 @@ pub const SETTINGS: &[Setting] = &[
         "http",
         "auto",
         "ADDRESS",
-        "Where a worker answers HTTP: an address, `off`, or `auto` for port 8081 of 127.0.0.1, or a free one",
+        "HTTP address of a worker, `off`, or `auto` for 127.0.0.1:8081 or, if that is taken, a free port",
         |c, v| {
             c.http = match v {
                 "auto" => HttpBind::Auto,
@@ -283,7 +284,7 @@ pub const SETTINGS: &[Setting] = &[
         "http-token",
         "",
         "TOKEN",
-        "What callers show for all that reveals or changes [default: made at the start]",
+        "Bearer token for endpoints that expose or change state [default: random]",
         |c, v| {
             c.http_token = some_secret(v);
             Ok(())
@@ -308,7 +309,7 @@ pub const SETTINGS: &[Setting] = &[
         "api-secret",
         "",
         "SECRET",
-        "API secret; better in the environment, where other users do not see it",
+        "API secret; set it in the environment, where other users cannot read it",
         |c, v| {
             c.livekit.api_secret = some_secret(v);
             Ok(())
@@ -317,16 +318,16 @@ pub const SETTINGS: &[Setting] = &[
     .of(Group::LiveKit)
     .named("LIVEKIT_API_SECRET")
     .secret(),
-    setting!("deployment", "", "NAME", "Deployment to take dispatches of", |c, v| {
-        deployment(v).map(|name| c.livekit.deployment = name)
+    setting!("deployment", "", "NAME", "Deployment whose dispatches the worker takes", |c, v| {
+        check_deployment(v).map(|()| c.livekit.deployment = v.to_owned())
     })
     .of(Group::LiveKit)
     .named("LIVEKIT_AGENT_DEPLOYMENT"),
-    setting!("job-type", "room", "TYPE", "What there is a job for: `room`, `publisher` or `participant`", |c, v| {
+    setting!("job-type", "room", "TYPE", "LiveKit job type to register for: `room`, `publisher` or `participant`", |c, v| {
         c.livekit.job_type = match v {
-            "room" => JobType::Room,
-            "publisher" => JobType::Publisher,
-            "participant" => JobType::Participant,
+            "room" => JobKind::Room,
+            "publisher" => JobKind::Publisher,
+            "participant" => JobKind::Participant,
             _ => return Err("want `room`, `publisher` or `participant`".into()),
         };
         Ok(())
@@ -336,15 +337,15 @@ pub const SETTINGS: &[Setting] = &[
         "permissions",
         "subscribe,publish,data,metadata",
         "LIST",
-        "What an agent may do in its room: `subscribe`, `publish`, `data`, `metadata`; and `hidden`: it is not shown",
+        "Permissions of an agent in its room: `subscribe`, `publish`, `data`, `metadata`, `hidden`",
         |c, v| permissions(v).map(|set| c.livekit.permissions = set)
     )
     .of(Group::LiveKit),
-    setting!("assignment-timeout", "7500ms", "TIME", "How long the assignment of an accepted job is awaited", |c, v| {
+    setting!("assignment-timeout", "7500ms", "TIME", "Time limit for the assignment of an accepted job", |c, v| {
         duration(v).map(|d| c.livekit.assignment_timeout = d)
     })
     .of(Group::LiveKit),
-    setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled`, which is 0.7 when the worker takes no more, what LiveKit's server takes for full, or `raw`, by which it may take for full a worker that is not", |c, v| {
+    setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled` maps the threshold to LiveKit's limit of 0.7, `raw` reports the load unchanged", |c, v| {
         c.livekit.report_load = match v {
             "scaled" => ReportLoad::Scaled,
             "raw" => ReportLoad::Raw,
@@ -353,11 +354,11 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::LiveKit),
-    setting!("max-retry", "16", "COUNT", "Retries to reach the server before a worker gives up", |c, v| {
+    setting!("max-retry", "16", "COUNT", "Connection attempts in a row that may fail before a worker gives up", |c, v| {
         count(v).map(|n| c.max_retry = n)
     })
     .of(Group::LiveKit),
-    setting!("listen", "127.0.0.1:7880", "ADDRESS", "Where the dispatcher listens", |c, v| {
+    setting!("listen", "127.0.0.1:7880", "ADDRESS", "Address of the dispatcher", |c, v| {
         let parsed = v.parse().map_err(|_| "want an address with a port, such as 127.0.0.1:7880")?;
         c.dispatcher.listen = parsed;
         Ok(())
@@ -367,7 +368,7 @@ pub const SETTINGS: &[Setting] = &[
         "keys",
         "",
         "PAIRS",
-        "API keys and their secrets, `key: secret, key: secret` [default: the API key and its secret; on loopback devkey, secret]",
+        "API keys with their secrets, `key: secret, key: secret` [default: the API key; on loopback `devkey: secret`]",
         |c, v| {
             c.dispatcher.keys = if v.is_empty() { None } else { Some(key_pairs(v)?) };
             Ok(())
@@ -376,7 +377,7 @@ pub const SETTINGS: &[Setting] = &[
     .of(Group::Dispatcher)
     .named("LIVEKIT_KEYS")
     .secret(),
-    setting!("store", "", "FILE", "Where dispatches are kept [default: in the user's data directory]", |c, v| {
+    setting!("store", "", "FILE", "File of the dispatcher's store [default: in the user's data directory]", |c, v| {
         c.dispatcher.store = if v.is_empty() { default_store() } else { PathBuf::from(v) };
         Ok(())
     })
@@ -385,7 +386,7 @@ pub const SETTINGS: &[Setting] = &[
         "store-sync",
         "commit",
         "WHEN",
-        "When the store is flushed to the disk: with each `commit`, or at a `checkpoint`, which a loss of power may undo",
+        "Flush of the store to the disk: at each `commit`, or at a `checkpoint`, which may lose the last changes in a power failure",
         |c, v| {
             c.dispatcher.store_sync = match v {
                 "commit" => StoreSync::Commit,
@@ -396,11 +397,11 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Dispatcher),
-    setting!("store-limit", "1GiB", "SIZE", "Size of the store; the oldest of what has ended makes room", |c, v| {
+    setting!("store-limit", "1GiB", "SIZE", "Size limit of the store; the oldest finished dispatches are deleted first", |c, v| {
         size(v).map(|s| c.dispatcher.store_bytes_max = s)
     })
     .of(Group::Dispatcher),
-    setting!("retention", "168h", "TIME", "How long what has ended is kept", |c, v| {
+    setting!("retention", "168h", "TIME", "Time that finished dispatches are kept", |c, v| {
         duration(v).map(|d| c.dispatcher.retention = d)
     })
     .of(Group::Dispatcher),
@@ -408,7 +409,7 @@ pub const SETTINGS: &[Setting] = &[
         "queue",
         "on",
         "MODE",
-        "Whether dispatches wait for a worker: `on`, or `off` as with LiveKit's server",
+        "Queue for dispatches without a worker: `on`, or `off` as in LiveKit's server",
         |c, v| {
             c.dispatcher.queue = match v {
                 "on" => true,
@@ -419,25 +420,25 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Dispatcher),
-    setting!("queue-limit", "10000", "COUNT", "Dispatches of one API key that wait", |c, v| {
+    setting!("queue-limit", "10000", "COUNT", "Dispatches of one API key that may wait", |c, v| {
         count(v).map(|n| c.dispatcher.queue_limit = n)
     })
     .of(Group::Dispatcher),
-    setting!("queue-memory", "256MiB", "SIZE", "Memory of all dispatches that are not over, at most half of `store-limit`", |c, v| {
+    setting!("queue-memory", "256MiB", "SIZE", "Memory limit of all open dispatches, at most half of `store-limit`", |c, v| {
         size(v).map(|s| c.dispatcher.queue_memory_bytes = s)
     })
     .of(Group::Dispatcher),
-    setting!("queue-deadline", "1h", "TIME", "How long a dispatch waits for a worker", |c, v| {
+    setting!("queue-deadline", "1h", "TIME", "Time that a dispatch may wait for a worker", |c, v| {
         duration(v).map(|d| c.dispatcher.queue_deadline = d)
     })
     .of(Group::Dispatcher),
-    setting!("attempts-max", "3", "COUNT", "Attempts of a dispatch whose workers die", |c, v| {
+    setting!("attempts-max", "3", "COUNT", "Attempts of a dispatch whose workers are lost", |c, v| {
         let attempts = count(v)?.try_into().map_err(|_| "more than 4294967295".to_owned())?;
         c.dispatcher.attempts_max = attempts;
         Ok(())
     })
     .of(Group::Dispatcher),
-    setting!("lost-after", "30s", "TIME", "How long a job waits for its worker to come back", |c, v| {
+    setting!("lost-after", "30s", "TIME", "Time that a job waits for its lost worker to return", |c, v| {
         duration(v).map(|d| c.dispatcher.lost_after = d)
     })
     .of(Group::Dispatcher),
@@ -447,7 +448,7 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::Dispatcher),
-    setting!("metadata-limit", "512KiB", "SIZE", "Metadata of a dispatch or a room", |c, v| {
+    setting!("metadata-limit", "512KiB", "SIZE", "Size limit of the metadata of a dispatch or a room", |c, v| {
         size(v).map(|s| c.dispatcher.metadata_bytes_max = s)
     })
     .of(Group::Dispatcher),
@@ -455,7 +456,7 @@ pub const SETTINGS: &[Setting] = &[
         "events",
         "off",
         "FILE",
-        "Append every event as a line of JSON: a file, `-` for stdout, or `off`",
+        "File to which every event is appended as a line of JSON; `-` for standard output, or `off`",
         |c, v| {
             c.events = match v {
                 "off" => EventTarget::Off,
@@ -470,14 +471,14 @@ pub const SETTINGS: &[Setting] = &[
         "webhook",
         "",
         "URL",
-        "Post every event there, signed with the API key as LiveKit signs its own",
+        "URL to which every event is posted, signed with the API key as LiveKit signs webhooks",
         |c, v| {
             c.webhook = if v.is_empty() { None } else { Some(url(v, &["http", "https"])?) };
             Ok(())
         }
     )
     .of(Group::Output),
-    setting!("event-command", "", "COMMAND", "Shell command that reads every event as a line of JSON", |c, v| {
+    setting!("event-command", "", "COMMAND", "Shell command that reads every event as a line of JSON on its standard input", |c, v| {
         c.event_command = if v.is_empty() { None } else { Some(v.to_owned()) };
         Ok(())
     })
@@ -486,7 +487,7 @@ pub const SETTINGS: &[Setting] = &[
         "log-level",
         "",
         "LEVEL",
-        "off, error, warn, info, debug or trace [default: info, warn for many jobs]",
+        "Log level: off, error, warn, info, debug or trace [default: info; warn for several jobs]",
         |c, v| {
             c.log_level = if v.is_empty() {
                 None
@@ -497,7 +498,7 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Output),
-    setting!("log-format", "text", "FORMAT", "`text` or `json`", |c, v| {
+    setting!("log-format", "text", "FORMAT", "Format of log lines: `text` or `json`", |c, v| {
         c.log_format = match v {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,

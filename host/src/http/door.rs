@@ -18,10 +18,10 @@ use futures_util::{Stream, stream};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use wasm_worker_core::secret::Secret;
 
 use super::problem;
-use crate::config::Secret;
-use crate::events::Events;
+use crate::observers::EventLines;
 use crate::worker::Order;
 
 const FOLLOWERS_MAX: usize = 64;
@@ -29,7 +29,7 @@ const FOLLOWERS_MAX: usize = 64;
 /// Who has the token may pass.
 pub(crate) struct Door {
     token: Secret,
-    events: Arc<Events>,
+    lines: Arc<EventLines>,
     orders: mpsc::Sender<Order>,
     /// Whether there will be no more jobs; whoever shows it is not to wait for the agents to hear of it.
     draining: Arc<AtomicBool>,
@@ -39,15 +39,15 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(
         token: Secret,
-        events: Arc<Events>,
+        lines: Arc<EventLines>,
         orders: mpsc::Sender<Order>,
         draining: Arc<AtomicBool>,
     ) -> Arc<Self> {
-        Arc::new(Self { token, events, orders, draining, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) })
+        Arc::new(Self { token, lines, orders, draining, followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) })
     }
 
-    pub(crate) fn events(&self) -> &Events {
-        &self.events
+    pub(crate) fn lines(&self) -> &EventLines {
+        &self.lines
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -73,7 +73,7 @@ async fn drain(State(door): Shown) -> Response {
 
 async fn events(State(door): Shown) -> Response {
     match door.followers.clone().try_acquire_owned() {
-        Ok(permit) => Sse::new(lines(door.events.follow(), permit)).keep_alive(KeepAlive::default()).into_response(),
+        Ok(permit) => Sse::new(lines(door.lines.follow(), permit)).keep_alive(KeepAlive::default()).into_response(),
         Err(_) => problem(StatusCode::TOO_MANY_REQUESTS, &format!("{FOLLOWERS_MAX} follow already")),
     }
 }

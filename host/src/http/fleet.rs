@@ -19,11 +19,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use wasm_worker_dispatcher::METRICS_TYPE;
 
 use super::door::Door;
-use super::{METRICS_TYPE, no_such_page, problem};
+use super::{no_such_page, problem};
 use crate::fleet::{Counts, FleetStatus};
-use crate::metrics::Metrics;
+use crate::observers::metrics::Metrics;
 
 /// What is shown.
 pub(crate) struct FleetSite {
@@ -70,5 +71,5 @@ async fn ready(State(site): Shown) -> Response {
 }
 
 async fn metrics(State(site): Shown) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(site.door.events())).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(site.door.lines())).into_response()
 }

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
+use wasm_worker_sandbox::engine::Spent;
 
 use super::SAMPLES;
-use crate::engine::Spent;
 
 /// What a sample counts for in the calibration when the next one comes: half of it is from the last seven seconds.
 const FADE: f64 = 0.95;

@@ -9,9 +9,9 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::record::JobRecord;
 
 use super::{SAMPLE_EVERY, SAMPLES};
-use crate::job::teardown::Closed;
 
 /// Jobs that an agent's average is of, more or less: enough that a rare expensive one is not forgotten before the next.
 const JOBS: f64 = 100.0;
@@ -29,7 +29,7 @@ pub(crate) struct Cost {
 
 impl Cost {
     /// Of a job that has ended.
-    pub(crate) fn of_job(closed: &Closed) -> Self {
+    pub(crate) fn of_job(closed: &JobRecord) -> Self {
         let usage = &closed.usage;
         Self::of(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes)
     }

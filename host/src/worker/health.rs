@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use crate::job::verdict::Code;
+use wasm_worker_core::text::plural;
+use wasm_worker_core::verdict::Code;
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ impl Health {
                 let news = too_many && self.state == State::Available;
                 news.then(|| {
                     self.begin_pause(now);
-                    format!("{} in a row ended with {code}", crate::config::plural(so_far + 1, "job"))
+                    format!("{} in a row ended with {code}", plural(so_far + 1, "job"))
                 })
             }
         }

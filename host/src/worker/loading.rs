@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::agent::artifact::Cache;
-use crate::agent::compile::Compiler;
-use crate::agent::source::{self, SourceError};
-use crate::agent::{Agent, AgentError};
+use wasm_worker_core::observer::Events;
+use wasm_worker_sandbox::agent::artifact::Cache;
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::source::{self, SourceError};
+use wasm_worker_sandbox::agent::{Agent, AgentError};
+use wasm_worker_sandbox::engine::Engine;
+
 use crate::config::Config;
-use crate::engine::Engine;
-use crate::events::Events;
 
 /// What loading takes.
 pub(crate) struct Loading {
@@ -60,7 +61,7 @@ impl Loading {
         let mut source = read.map_err(|panic| LoadError::Panic(panic.to_string()))??;
         source.name.clone_from(&self.name);
         let Self { engine, config, cache, compiler, events, .. } = self;
-        Ok(Agent::load(engine, source, config, cache.as_deref(), Some(compiler), events).await?)
+        Ok(Agent::load(engine, source, &config.agent, cache.as_deref(), Some(compiler), events).await?)
     }
 
     /// None for a crate, whose files cargo knows, and for a file that is gone.

@@ -14,25 +14,28 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
+use wasm_worker_core::event::Event;
+use wasm_worker_core::job::JobInfo;
+use wasm_worker_core::load::Resource;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::verdict::Code;
+use wasm_worker_protocol::registration::Registration;
+use wasm_worker_protocol::report::{self, JobEnd};
+use wasm_worker_protocol::wire::job_info;
+use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
+use wasm_worker_sandbox::StopBy;
+use wasm_worker_sandbox::agent::{Accepted, Agent, JobHandle};
+use wasm_worker_sandbox::job::admission::Offer;
 
 use super::Order;
 use super::health::{Health, State};
+use super::link::{Link, News, Server};
 use super::loading::{LoadError, Loading, Stamp};
 use super::room::{Permit, Room};
 use super::roster::{self, Roster};
-use crate::agent::{Accepted, Agent, JobHandle};
 use crate::config::{Config, DrainPolicy};
-use crate::events::{Event, Events};
-use crate::hostcalls::contract::JobInfo;
-use crate::hostcalls::control::StopBy;
-use crate::job::admission::Offer;
-use crate::job::refusal::{Reason, Refusal};
-use crate::job::teardown::Closed;
-use crate::job::verdict::Code;
-use crate::livekit::link::{Link, News, Server};
-use crate::livekit::report;
-use crate::livekit::session::{Answer, End, Input, Output, Registration, Session};
-use crate::livekit::wire::job_info;
 use crate::load::predict::{Cost, Costs};
 
 /// For reports that a lost connection holds up: the longest pause between two attempts, and the attempt.
@@ -92,7 +95,7 @@ struct Held {
 /// What is reported from elsewhere.
 enum Report {
     Decided { job: String, outcome: Result<Box<Held>, Refusal> },
-    Ended { job: String, closed: Option<Arc<Closed>> },
+    Ended { job: String, closed: Option<Arc<JobRecord>> },
     Loaded { loaded: Result<Box<Agent>, LoadError>, stamp: Option<Stamp> },
 }
 
@@ -475,7 +478,8 @@ impl Member {
             Output::Launch { job } => self.launch(job),
             Output::Withdraw { job, why } => self.withdraw(job, why),
             Output::Refused { job, reason, why } => {
-                self.events.publish(&Refusal::new(reason, why).event(self.name().clone(), job));
+                let refusal = Refusal::new(reason, why);
+                self.events.publish(&Event::offer_refused(self.name().clone(), job, &refusal));
             }
             Output::Stop { job } => {
                 if let Some((_, job)) = self.running.get(&job) {
@@ -513,7 +517,7 @@ impl Member {
     fn load_changed(&mut self) -> Vec<Output> {
         let mut fullness = self.room.fullness();
         if self.agent.is_none() || self.health.state() != State::Available {
-            (fullness.part, fullness.scarce) = (fullness.part.max(1.0), "agent");
+            (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
         }
         let full = fullness.part >= 1.0;
         // In a drain the room that jobs leave is for none.
@@ -579,7 +583,8 @@ impl Member {
     }
 
     fn withdrawn(&self, job: String, why: &str) {
-        self.events.publish(&Refusal::new(Reason::Withdrawn, why).event(self.name().clone(), job));
+        let refusal = Refusal::new(Reason::Withdrawn, why);
+        self.events.publish(&Event::offer_refused(self.name().clone(), job, &refusal));
     }
 }
 
@@ -600,21 +605,15 @@ async fn ask(
 }
 
 fn refuse(job: JobInfo, refusal: Refusal, events: &Events) -> Refusal {
-    events.publish(&refusal.event(job.agent_name, job.id));
+    events.publish(&Event::offer_refused(job.agent_name, job.id, &refusal));
     refusal
 }
 
-fn end_of(closed: Option<&Closed>) -> Box<End> {
+fn end_of(closed: Option<&JobRecord>) -> Box<JobEnd> {
     Box::new(match closed {
-        None => {
-            let detail = "the runtime of the guests is gone".to_owned();
-            End { code: Code::HostFault, detail, usage: String::new() }
+        None => JobEnd::new(Code::HostFault, "the runtime of the guests is gone"),
+        Some(JobRecord { verdict, usage, .. }) => {
+            JobEnd { verdict: verdict.clone(), usage: serde_json::to_string(usage).ok() }
         }
-        Some(Closed { verdict, usage, .. }) => End {
-            code: verdict.code,
-            detail: verdict.detail.clone(),
-            // What cannot be written down is left out.
-            usage: serde_json::to_string(usage).unwrap_or_default(),
-        },
     })
 }

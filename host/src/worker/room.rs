@@ -11,9 +11,10 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
-use crate::job::refusal::{Reason, Refusal};
 use crate::load::predict::{Admissions, AdmittedId, Cost};
-use crate::load::{Measurement, Sample, Threshold};
+use crate::load::{Measurement, Threshold};
+use wasm_worker_core::load::{Resource, Sample};
+use wasm_worker_core::refusal::{Reason, Refusal};
 
 /// Of the 2 s that an offer may take; the rest is the agent's.
 const ROOM_WITHIN: Duration = Duration::from_millis(800);
@@ -48,7 +49,7 @@ pub(crate) struct Fullness {
     /// The load, 0 to 1.
     pub(crate) load: f64,
     /// What there is least of.
-    pub(crate) scarce: &'static str,
+    pub(crate) scarce: Resource,
 }
 
 /// The right to one job. Given back by dropping it.
@@ -131,7 +132,7 @@ impl Room {
         let part = state.threshold.part(load);
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let slots = self.jobs() as f64 / self.jobs_max as f64;
-        let scarce = if slots >= part { "jobs" } else { state.measured.sample.scarcest() };
+        let scarce = if slots >= part { Resource::Jobs } else { state.measured.sample.scarcest() };
         Fullness { part: part.max(slots), load, scarce }
     }
 
@@ -237,7 +238,7 @@ mod tests {
     async fn an_offer_waits_for_a_slot_and_then_passes() {
         let room = room(1);
         let first = room.acquire(room.line_up(), Cost::default()).await.ok().unwrap();
-        assert_eq!((room.jobs(), room.fullness().part, room.fullness().scarce), (1, 1.0, "jobs"));
+        assert_eq!((room.jobs(), room.fullness().part, room.fullness().scarce), (1, 1.0, Resource::Jobs));
         let began = Instant::now();
         assert_eq!(room.acquire(room.line_up(), Cost::default()).await.err().unwrap().reason, Reason::Full);
         assert_eq!(began.elapsed(), ROOM_WITHIN);

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use wasm_worker_core::job::JobInfo;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_sandbox::agent::JobHandle;
 
 use super::health::State;
-use crate::agent::JobHandle;
-use crate::hostcalls::contract::JobInfo;
-use crate::job::teardown::Closed;
 
 const ENDED_MAX: usize = 1_000;
 const ACTIVITY_BYTES_MAX: usize = 32 << 10;
@@ -23,7 +23,7 @@ const LOADING: &str = "loading";
 pub(crate) struct Roster {
     agents: Mutex<Vec<AgentStatus>>,
     running: Mutex<HashMap<String, Entry>>,
-    ended: Mutex<VecDeque<Arc<Closed>>>,
+    ended: Mutex<VecDeque<Arc<JobRecord>>>,
     draining: Arc<AtomicBool>,
 }
 
@@ -61,11 +61,11 @@ pub(crate) struct RunningJob {
 /// One job, in either state.
 pub(crate) enum Found {
     Running(RunningJob),
-    Ended(Arc<Closed>),
+    Ended(Arc<JobRecord>),
 }
 
 /// What a worker remembers of a job that has ended. While it ran, what it sent was charged to it; now it is the worker's.
-pub(crate) fn remembered(mut closed: Closed) -> Arc<Closed> {
+pub(crate) fn remembered(mut closed: JobRecord) -> Arc<JobRecord> {
     closed.activity.shorten(ACTIVITY_BYTES_MAX);
     Arc::new(closed)
 }
@@ -148,7 +148,7 @@ impl Roster {
         lock(&self.running).insert(info.id.clone(), Entry { job, handle });
     }
 
-    pub(crate) fn ended(&self, job: &str, closed: Option<Arc<Closed>>) {
+    pub(crate) fn ended(&self, job: &str, closed: Option<Arc<JobRecord>>) {
         lock(&self.running).remove(job);
         if let Some(closed) = closed {
             let mut ended = lock(&self.ended);
@@ -160,7 +160,7 @@ impl Roster {
     }
 
     /// All that run, the oldest first, and the last that ended, the newest first.
-    pub(crate) fn jobs(&self) -> (Vec<RunningJob>, Vec<Arc<Closed>>) {
+    pub(crate) fn jobs(&self) -> (Vec<RunningJob>, Vec<Arc<JobRecord>>) {
         let mut running: Vec<RunningJob> = lock(&self.running).values().map(Entry::now).collect();
         running.sort_by(|one, other| (one.since, &one.job).cmp(&(other.since, &other.job)));
         (running, lock(&self.ended).iter().rev().cloned().collect())

@@ -1,6 +1,6 @@
 //! What a user passes as an agent: any bytes, and components with some bytes changed.
 
-use wasm_worker::job::spec::JobSpec;
+use wasm_worker_sandbox::job::spec::JobSpec;
 
 use crate::worker::worker;
 

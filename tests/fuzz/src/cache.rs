@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use wasm_worker::agent::artifact::Cache;
-use wasm_worker::job::spec::JobSpec;
+use wasm_worker_sandbox::agent::artifact::Cache;
+use wasm_worker_sandbox::job::spec::JobSpec;
 
 use crate::core_guest;
 use crate::worker::worker;

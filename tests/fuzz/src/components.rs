@@ -8,8 +8,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{CodeSection, Function, Instruction};
 use wasm_smith::{Config, Module};
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::job::teardown::Closed;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_sandbox::job::spec::JobSpec;
 use wasmparser::{ExternalKind, FunctionBody, Parser, Payload, TypeRef};
 
 use crate::core_guest;
@@ -34,7 +34,7 @@ pub fn run(bytes: &[u8]) {
 
 /// The same, and what came of it. The first byte says which exports are good ones: else few would come as far as their
 /// entrypoint. `None` when the bytes give no agent, or it is refused, or refuses the job.
-pub fn play(bytes: &[u8]) -> Option<Closed> {
+pub fn play(bytes: &[u8]) -> Option<JobRecord> {
     let (good, seed) = bytes.split_first()?;
     let module = generate(seed)?;
     let good = GOOD.iter().enumerate().filter(|(bit, _)| good >> bit & 1 == 1).map(|(_, export)| *export);

@@ -15,7 +15,8 @@ pub fn run(bytes: &[u8]) {
         Some(Override { key, value: value.into(), source: "flag".into() })
     });
     match Config::load(Some(file.path()), overrides.collect()) {
-        Ok(Config { limits, .. }) => {
+        Ok(Config { agent, .. }) => {
+            let limits = agent.limits;
             assert!((64 << 10..=4 << 30).contains(&limits.memory_bytes), "{limits:?}");
             assert!((16 << 10..=64 << 20).contains(&limits.stack_bytes), "{limits:?}");
             assert!(!limits.init_timeout.is_zero() && limits.fuel != Some(0), "{limits:?}");

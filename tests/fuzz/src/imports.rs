@@ -6,9 +6,9 @@
 use std::fmt::Write;
 use std::sync::OnceLock;
 
-use wasm_worker::agent::Agent;
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::job::teardown::Closed;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::job::spec::JobSpec;
 
 use crate::core_guest::{self, Import};
 use crate::worker::worker;
@@ -96,7 +96,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// The same, and what came of it.
-pub fn play(program: &[u8]) -> Closed {
+pub fn play(program: &[u8]) -> JobRecord {
     static AGENT: OnceLock<Agent> = OnceLock::new();
     let agent = AGENT.get_or_init(|| worker().load(core_guest::component(&guest(&core_guest::imports()))));
     let program = &program[..program.len().min(PROGRAM_BYTES_MAX)];

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use wasm_worker::agent::Agent;
-use wasm_worker::job::spec::JobSpec;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::job::spec::JobSpec;
 
 use crate::core_guest;
 use crate::worker::worker;

@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use wasm_worker::agent::artifact::Cache;
-use wasm_worker::agent::source::Source;
-use wasm_worker::agent::{Agent, AgentError};
 use wasm_worker::config::{Config, EventTarget, Override, SETTINGS};
-use wasm_worker::engine::{Engine, EngineSettings};
-use wasm_worker::events::Events;
-use wasm_worker::job::spec::JobSpec;
-use wasm_worker::job::teardown::Closed;
-use wasm_worker::job::verdict::{Code, Verdict};
-use wasm_worker::runtimes::Runtimes;
+use wasm_worker::observers::{EventLines, publisher};
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::verdict::{Code, Verdict};
+use wasm_worker_sandbox::agent::artifact::Cache;
+use wasm_worker_sandbox::agent::source::Source;
+use wasm_worker_sandbox::agent::{Agent, AgentError};
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::job::spec::JobSpec;
+use wasm_worker_sandbox::runtimes::Runtimes;
 
 /// Small, so that an input takes milliseconds.
 const LIMITS: &[(&str, &str)] = &[
@@ -61,21 +62,21 @@ pub fn worker() -> &'static Worker {
         });
         let config = Config::load(None, overrides.collect()).unwrap();
         let runtimes = Runtimes::start().unwrap();
-        let settings = EngineSettings::for_jobs(1, &config);
+        let settings = config.engine_settings(1);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
         let published = tempfile::tempfile().unwrap();
-        let events = Arc::new(Events::open(&EventTarget::File(path_of(&published))).unwrap());
+        let events = publisher(&EventLines::open(&EventTarget::File(path_of(&published))).unwrap(), None);
         Worker { runtimes, engine, events, published, config, turn: Mutex::default() }
     })
 }
 
 impl Worker {
     /// Load an agent and offer it a job. `None` when it is no agent, or refused.
-    pub fn whole_job(&self, component: Vec<u8>, job: JobSpec, cache: Option<&Cache>) -> Option<Closed> {
+    pub fn whole_job(&self, component: Vec<u8>, job: JobSpec, cache: Option<&Cache>) -> Option<JobRecord> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = self.runtimes.block_on(async {
             let source = Source { name: "fuzz".into(), bytes: component };
-            let agent = Agent::load(&self.engine, source, &self.config, cache, None, &self.events).await;
+            let agent = Agent::load(&self.engine, source, &self.config.agent, cache, None, &self.events).await;
             let agent = agent.map_err(|error| check_error(&error)).ok()?;
             self.job(&agent, job).await
         });
@@ -88,24 +89,24 @@ impl Worker {
     pub fn load(&self, component: Vec<u8>) -> Agent {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let source = Source { name: "fuzz".into(), bytes: component };
-        let load = Agent::load(&self.engine, source, &self.config, None, None, &self.events);
+        let load = Agent::load(&self.engine, source, &self.config.agent, None, None, &self.events);
         self.runtimes.block_on(load).unwrap()
     }
 
     /// Offer a job to such an agent.
-    pub fn one_job(&self, agent: &Agent, job: JobSpec) -> Option<Closed> {
+    pub fn one_job(&self, agent: &Agent, job: JobSpec) -> Option<JobRecord> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = self.runtimes.block_on(self.job(agent, job));
         assert_eq!(self.engine.pool().slots, 0);
         closed
     }
 
-    async fn job(&self, agent: &Agent, job: JobSpec) -> Option<Closed> {
+    async fn job(&self, agent: &Agent, job: JobSpec) -> Option<JobRecord> {
         let offered = agent.offer(job.into_offers("fuzz")(), &self.events).await;
         let running = offered.map_err(|refusal| refusal.verdict.iter().for_each(|verdict| check(verdict))).ok()?;
         let closed = running.closed().await.expect("a job without a verdict");
         check(&closed.verdict);
-        let (limits, usage) = (&self.config.limits, &closed.usage);
+        let (limits, usage) = (&self.config.agent.limits, &closed.usage);
         assert!(usage.memory_peak_bytes <= limits.memory_bytes, "{usage:?}");
         assert!(closed.verdict.code != Code::OutOfFuel || Some(usage.fuel) == limits.fuel, "{usage:?}");
         assert!(Duration::from_micros(usage.wall_us) < WALL_MAX, "{usage:?}");

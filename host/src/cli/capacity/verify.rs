@@ -15,17 +15,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::super::Failure;
 use super::super::lanes::{guests_gone, refused};
 use super::super::summary::percentile;
-use crate::agent::Agent;
 use crate::config::Config;
-use crate::engine::Engine;
-use crate::events::Events;
-use crate::hostcalls::control::StopBy;
-use crate::job::admission::Offer;
-use crate::job::refusal::Reason;
 use crate::load::capacity::{Fit, Machine};
 use crate::load::predict::{Cost, Costs, WINDOW};
 use crate::load::{LoadFunction, LoadMonitor, SAMPLE_EVERY};
 use crate::worker::room::Room;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::refusal::Reason;
+use wasm_worker_sandbox::StopBy;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::job::admission::Offer;
 
 /// A worker without a server.
 pub(super) struct Verification<'a, O> {

@@ -1,0 +1,100 @@
+//! The facts of a job, as plain data: no wire format and no engine type.
+
+use serde::{Deserialize, Serialize};
+
+/// The moment of a room that a job is for, as LiveKit names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// One job for each room.
+    #[default]
+    Room,
+    /// One job for each participant who publishes.
+    Publisher,
+    /// One job for each participant.
+    Participant,
+}
+
+/// The room of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomInfo {
+    /// The server's id of the room; empty where there is none.
+    pub sid: String,
+    /// The name of the room.
+    pub name: String,
+    /// The metadata of the room.
+    pub metadata: String,
+}
+
+/// How a participant entered the room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParticipantKind {
+    /// A client SDK.
+    #[default]
+    Standard,
+    /// An ingress.
+    Ingress,
+    /// An egress.
+    Egress,
+    /// A phone call.
+    Sip,
+    /// An agent.
+    Agent,
+    /// A connector.
+    Connector,
+    /// A kind that this version does not know.
+    Other,
+}
+
+/// Somebody in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Participant {
+    /// The server's id of the participant.
+    pub sid: String,
+    /// The identity, unique in the room.
+    pub identity: String,
+    /// The name that users see.
+    pub name: String,
+    /// The metadata of the participant.
+    pub metadata: String,
+    /// The attributes of the participant.
+    pub attributes: Vec<(String, String)>,
+    /// How the participant entered the room.
+    pub kind: ParticipantKind,
+}
+
+/// What a dispatcher says about a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobInfo {
+    /// The id of the job.
+    pub id: String,
+    /// The id of the dispatch that asked for the job; empty where there is none.
+    pub dispatch_id: String,
+    /// The moment of the room that the job is for.
+    pub kind: JobKind,
+    /// The room.
+    pub room: RoomInfo,
+    /// The participant of a publisher or participant job.
+    pub participant: Option<Participant>,
+    /// The metadata of the job, often JSON.
+    pub metadata: String,
+    /// The attributes of the job.
+    pub attributes: Vec<(String, String)>,
+    /// The agent that the job is for.
+    pub agent_name: String,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+}
+
+/// How an agent that accepts a job wants to appear in the room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acceptance {
+    /// The identity; `agent-` and the job's id where there is none.
+    pub identity: Option<String>,
+    /// The name that users see.
+    pub name: String,
+    /// The metadata of the participant.
+    pub metadata: String,
+    /// The attributes of the participant.
+    pub attributes: Vec<(String, String)>,
+}

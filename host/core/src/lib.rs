@@ -1,0 +1,40 @@
+//! The plain data that all crates of wasm-worker share, and the small pure functions on it.
+//!
+//! Nothing here waits, reads a clock, opens a file or names an engine. The modules, lowest first:
+//!
+//! ```text
+//! text      bounded one-line texts, and the memory that texts take
+//! secret    texts that no output shows
+//! duration  durations as people write them
+//! backoff   pauses that double up to a bound
+//! job       the facts of a job: id, room, participants, acceptance
+//! verdict   how a job ended, who is responsible, and whether a retry may help
+//! refusal   why an offer did not become a job
+//! usage     what one job used
+//! load      one measurement of a worker's load
+//! record    the record of a finished job
+//! event     every event that is published, as one enum
+//! observer  who receives the events
+//! api       the JSON of `/api/v1`
+//! ```
+//!
+//! Invariant: imports point up this list.
+
+pub mod duration;
+pub mod secret;
+pub mod text;
+
+pub mod backoff;
+pub mod job;
+pub mod verdict;
+
+pub mod refusal;
+pub mod usage;
+
+pub mod load;
+pub mod record;
+
+pub mod event;
+pub mod observer;
+
+pub mod api;

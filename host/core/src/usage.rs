@@ -1,0 +1,106 @@
+//! What one job used, as its record and its bill show it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a run of `prewarm` cost, for a job whose instance ran it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PrewarmCost {
+    /// Fuel units.
+    pub fuel: u64,
+    /// CPU time of the thread, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// Calls of one interface, and the bytes that they carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Calls {
+    /// Calls from the guest.
+    pub calls: u64,
+    /// Bytes that the calls carried, in both directions.
+    pub bytes: u64,
+}
+
+impl Calls {
+    /// Count one call.
+    pub fn add(&mut self, bytes: usize) {
+        self.calls += 1;
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+}
+
+/// Calls from a guest to its host, by interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct HostCalls {
+    /// `wasm-worker:agent/job`
+    pub job: Calls,
+    /// `wasm-worker:agent/log`
+    pub log: Calls,
+    /// `wasm-worker:agent/inbox`
+    pub inbox: Calls,
+    /// `wasm-worker:agent/room`
+    pub room: Calls,
+    /// `wasm-worker:agent/usage`
+    pub usage: Calls,
+    /// `wasi:clocks`
+    pub clock: Calls,
+    /// `wasi:random`
+    pub random: Calls,
+    /// `wasi:cli`, and the output on its streams
+    pub stdio: Calls,
+    /// `wasi:io/poll`
+    pub poll: Calls,
+}
+
+/// What one model used, as the agent reported it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ModelSums {
+    /// `llm`, `stt`, `tts`, or another kind that the agent names.
+    pub kind: String,
+    /// The provider of the model.
+    pub provider: String,
+    /// The name of the model.
+    pub model: String,
+    /// The sums, by the names that the agent gave them.
+    pub counters: BTreeMap<String, f64>,
+}
+
+/// The bill of one job. Times are in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct UsageRecord {
+    /// The cost of `prewarm` in this job's own instance; zero for a job from a snapshot.
+    pub prewarm: PrewarmCost,
+    /// Fuel, about one unit for each WebAssembly instruction. The same work takes the same fuel.
+    pub fuel: u64,
+    /// The time from the admission to the call of the entrypoint; absent where the entrypoint was not called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_us: Option<u64>,
+    /// The time from the admission to the end.
+    pub wall_us: u64,
+    /// CPU time of the job, by the thread's clock.
+    pub cpu_us: u64,
+    /// Wall time that the job spent on a thread. The rest of `wall_us` it waited, or was queued.
+    pub run_us: u64,
+    /// Time that the job waited in host calls.
+    pub wait_us: u64,
+    /// Peak of memories, tables and host-side buffers together, in bytes.
+    pub memory_peak_bytes: usize,
+    /// Calls to the host and their bytes, by interface.
+    pub hostcalls: HostCalls,
+    /// Log lines written.
+    pub log_lines: u64,
+    /// Log lines dropped because they exceeded the rate limit.
+    pub log_dropped: u64,
+    /// Events dropped because the inbox was full.
+    pub inbox_dropped: u64,
+    /// Use of models, as the agent reported it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelSums>,
+}
+
+/// A duration in whole microseconds.
+pub fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,116 @@
+//! API keys: whose tokens are taken, and the tokens that jobs get.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use livekit_token::{AccessToken, Claims, TokenVerifier, VideoGrants};
+
+use crate::settings::KeyPairs;
+use wasm_worker_protocol::dispatcher_session::Introduction;
+
+/// LiveKit's key and secret for development, which everybody knows.
+pub const DEVELOPMENT_PAIR: (&str, &str) = ("devkey", "secret");
+
+/// As LiveKit's server has it for the token of a job.
+const JOB_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
+/// As LiveKit's server sets it in a job's token.
+const AGENT_NAME_ATTRIBUTE: &str = "lk.agent_name";
+
+/// Keys and their secrets.
+pub(crate) struct Keys(KeyPairs);
+
+/// Whoever calls, as its token says.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) key: String,
+    pub(crate) grants: VideoGrants,
+}
+
+impl Keys {
+    pub(crate) fn new(pairs: &KeyPairs) -> Self {
+        Self(pairs.clone())
+    }
+
+    pub(crate) fn is_development(&self) -> bool {
+        self.0.contains_key(DEVELOPMENT_PAIR.0)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
+    /// Whose token it is. HS256, not expired, of a key that is known.
+    pub(crate) fn verify(&self, token: &str) -> Result<Caller, String> {
+        let unverified = Claims::from_unverified(token).map_err(|error| format!("invalid token: {error}"))?;
+        let secret = self.0.get(&unverified.iss).ok_or_else(|| "invalid API key".to_owned())?;
+        let claims = TokenVerifier::with_api_key(&unverified.iss, &secret.0).verify(token);
+        let claims = claims.map_err(|error| format!("invalid token: {error}"))?;
+        Ok(Caller { key: claims.iss, grants: claims.video })
+    }
+
+    /// The token with which a job's agent joins its room, as LiveKit's server makes it.
+    pub(crate) fn job_token(
+        &self,
+        key: &str,
+        worker: &Introduction,
+        job: &proto::Job,
+        answer: &proto::AvailabilityResponse,
+    ) -> Result<String, String> {
+        let secret = self.0.get(key).ok_or("its key is gone")?;
+        let allowed = &worker.permissions;
+        let grants = VideoGrants {
+            room_join: true,
+            agent: true,
+            room: job.room.as_ref().map(|room| room.name.clone()).unwrap_or_default(),
+            can_subscribe: Some(allowed.can_subscribe),
+            can_publish: Some(allowed.can_publish),
+            can_publish_data: Some(allowed.can_publish_data),
+            can_update_own_metadata: Some(allowed.can_update_metadata),
+            hidden: allowed.hidden,
+            ..Default::default()
+        };
+        let mut attributes = answer.participant_attributes.clone();
+        attributes.insert(AGENT_NAME_ATTRIBUTE.into(), worker.kind.agent.clone());
+        let token = AccessToken::with_api_key(key, &secret.0)
+            .with_ttl(JOB_TOKEN_TTL)
+            .with_identity(&answer.participant_identity)
+            .with_name(&answer.participant_name)
+            .with_kind("agent")
+            .with_metadata(&answer.participant_metadata)
+            .with_attributes(attributes)
+            .with_grants(grants);
+        token.to_jwt().map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_worker_core::secret::Secret;
+
+    use super::*;
+
+    #[test]
+    fn only_tokens_of_known_keys_that_have_not_expired_are_taken() {
+        let keys =
+            Keys::new(&[("a", "one"), ("b", "two")].map(|(key, secret)| (key.into(), Secret(secret.into()))).into());
+        let token = |key: &str, secret: &str| {
+            let grants = VideoGrants { agent: true, ..Default::default() };
+            AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap()
+        };
+        let caller = keys.verify(&token("b", "two")).unwrap();
+        assert_eq!((caller.key.as_str(), caller.grants.agent), ("b", true));
+        for bad in [token("b", "one"), token("c", "two"), "x".into(), String::new(), "a.b.c".into()] {
+            assert!(keys.verify(&bad).is_err(), "{bad}");
+        }
+        // {"alg":"none"}, and claims of key a.
+        let unsigned = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJhIiwiZXhwIjo5OTk5OTk5OTk5LCJuYmYiOjB9.";
+        assert!(keys.verify(unsigned).is_err());
+        // Signed with the secret of key a: one that is valid until 2286, one that was until 2001, one without an end.
+        let until_2286 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjk5OTk5OTk5OTksInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.QJPdqvu1AgRJIE9KkB8gzKctKPpCHdlHboKR4EJELc0";
+        assert!(keys.verify(until_2286).unwrap().grants.agent);
+        let until_2001 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjEwMDAwMDAwMDAsInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.L8HI8Bpa2sXJOE39h5jTFKiuer3Zy_0JCWfAxZtvH7A";
+        assert!(keys.verify(until_2001).unwrap_err().contains("invalid token"));
+        let for_ever = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJ2aWRlbyI6eyJhZ2VudCI6dHJ1ZX19.osQ-d3cE-sin_EL8x61uVCUTANCgSTanjNhG2ayTGVI";
+        assert!(keys.verify(for_ever).is_err());
+    }
+}

@@ -1,0 +1,22 @@
+//! LiveKit's agent protocol, both sides, without I/O: no socket, no clock, no agent. `now` is an argument.
+//!
+//! ```text
+//! registration        how a worker introduces itself
+//! wire                between LiveKit's messages and plain data
+//! report              the report of a job's state, with the verdict for servers that read it
+//! reconnect           when a worker tries to connect again
+//! worker_session      the worker's side of a connection
+//! dispatcher_session  the dispatcher's side of a connection
+//! ```
+//!
+//! Invariant: imports point up this list.
+
+pub mod registration;
+pub mod wire;
+
+pub mod report;
+
+pub mod reconnect;
+pub mod worker_session;
+
+pub mod dispatcher_session;

@@ -1,0 +1,56 @@
+//! When a worker tries to connect again after it lost its server.
+//!
+//! Bound: the pause doubles from [`PAUSE_FIRST`] up to [`PAUSE_LONGEST`]; after `failures_max` failures in a row the worker gives up.
+
+use std::time::Duration;
+
+use wasm_worker_core::backoff::Backoff;
+
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+
+/// A connection that lasted this long was healthy, and its loss is the first failure. A server that registers a worker and drops
+/// it at once is not healthy.
+const HEALTHY_AFTER: Duration = PAUSE_LONGEST;
+
+/// Attempts that failed in a row.
+#[derive(Debug)]
+pub struct Reconnect {
+    backoff: Backoff,
+    failures_max: usize,
+}
+
+impl Reconnect {
+    /// A policy that gives up after `failures_max` failures in a row.
+    pub fn new(failures_max: usize) -> Self {
+        Self { backoff: Backoff::new(PAUSE_FIRST, PAUSE_LONGEST), failures_max }
+    }
+
+    /// The pause before the next attempt, or `None` to give up. `held` is how long the worker was registered before this failure.
+    /// `random` is from 0 to 1 and spreads workers that lost their server at the same moment.
+    pub fn failed(&mut self, held: Duration, random: f64) -> Option<Duration> {
+        if held >= HEALTHY_AFTER {
+            self.backoff.succeed();
+        }
+        let pause = self.backoff.fail_with_jitter(random);
+        (self.backoff.failures() as usize <= self.failures_max).then_some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_end() {
+        let mut reconnect = Reconnect::new(16);
+        let pauses: Vec<Duration> = std::iter::from_fn(|| reconnect.failed(Duration::from_secs(1), 1.0)).collect();
+        assert_eq!(pauses.len(), 16);
+        assert_eq!(
+            pauses[..6].iter().map(Duration::as_millis).collect::<Vec<_>>(),
+            [500, 1_000, 2_000, 4_000, 8_000, 10_000]
+        );
+        assert!(pauses[5..].iter().all(|pause| *pause == PAUSE_LONGEST));
+        assert_eq!(reconnect.failed(HEALTHY_AFTER, 0.0), Some(PAUSE_FIRST / 2));
+    }
+}

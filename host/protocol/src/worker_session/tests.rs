@@ -1,0 +1,317 @@
+use std::collections::{BTreeSet, HashSet};
+
+use proptest::prelude::*;
+use wasm_worker_core::job::JobKind;
+
+use super::*;
+
+const ASSIGNMENT_WITHIN: Duration = Duration::from_secs(3);
+
+fn session(now: Instant) -> Session {
+    let registration = Registration {
+        agent_name: "agent".into(),
+        job_kind: JobKind::Publisher,
+        report_load: ReportLoad::Scaled,
+        permissions: BTreeSet::from([Permission::Subscribe, Permission::Hidden]),
+        assignment_within: ASSIGNMENT_WITHIN,
+        deployment: "blue".into(),
+        instance: "i".into(),
+    };
+    Session::new(registration, now)
+}
+
+fn frame(message: FromServer) -> Input {
+    Input::Frame(proto::ServerMessage { message: Some(message) })
+}
+
+fn register() -> Input {
+    frame(FromServer::Register(proto::RegisterWorkerResponse { worker_id: "AW_1".into(), ..Default::default() }))
+}
+
+fn job(id: &str) -> Option<proto::Job> {
+    Some(proto::Job { id: id.into(), ..Default::default() })
+}
+
+fn offer(id: &str) -> Input {
+    frame(FromServer::Availability(proto::AvailabilityRequest { job: job(id), resuming: false }))
+}
+
+fn assignment(id: &str) -> Input {
+    frame(FromServer::Assignment(proto::JobAssignment { job: job(id), ..Default::default() }))
+}
+
+fn accepted(id: &str) -> Input {
+    let acceptance =
+        Acceptance { identity: None, name: String::new(), metadata: String::new(), attributes: Vec::new() };
+    Input::Answered { job: id.into(), answer: Answer::Accepted(Box::new(acceptance)) }
+}
+
+fn up(now: Instant) -> Session {
+    let mut session = session(now);
+    session.advance(now, Input::Connected);
+    session.advance(now, register());
+    session
+}
+
+fn reports(outputs: &[Output]) -> Vec<(String, i32)> {
+    let report = |output: &Output| match output {
+        Output::Report(report) => Some((report.job_id.clone(), report.status)),
+        _ => None,
+    };
+    outputs.iter().filter_map(report).collect()
+}
+
+#[test]
+fn the_first_message_is_the_reply_to_the_registration() {
+    let now = Instant::now();
+    let mut session = session(now);
+    let first = session.advance(now, Input::Connected);
+    let [Output::Send(ToServer::Register(register))] = &first[..] else { panic!("{first:?}") };
+    assert_eq!((register.agent_name.as_str(), register.r#type), ("agent", proto::JobType::JtPublisher as i32));
+    assert_eq!((register.deployment.as_str(), register.version.as_str()), ("blue", env!("CARGO_PKG_VERSION")));
+    let may = register.allowed_permissions.as_ref().unwrap();
+    assert!(may.can_subscribe && may.hidden && !may.can_publish && !may.can_publish_data && !may.can_update_metadata);
+    let outputs = session.advance(now, offer("j"));
+    assert_eq!(outputs, [Output::Close { why: "want the reply to the registration first, got an offer".into() }]);
+    let outputs = session.advance(now + REGISTER_WITHIN, Input::TimeUp);
+    assert!(matches!(&outputs[..], [Output::Close { why }] if why.contains("10s")), "{outputs:?}");
+}
+
+#[test]
+fn an_offer_is_answered_in_time_whatever_the_agent_does() {
+    let now = Instant::now();
+    let mut session = up(now);
+    assert!(matches!(&session.advance(now, offer("j"))[..], [Output::Offer(_)]));
+    assert_eq!(session.wake_at(), Some(now + ANSWER_WITHIN));
+    let late = session.advance(now + ANSWER_WITHIN, Input::TimeUp);
+    assert_eq!(late[0], refuse("j", false));
+    let outputs = session.advance(now + ANSWER_WITHIN, accepted("j"));
+    assert_eq!(outputs, [Output::Withdraw { job: "j".into(), why: "it was accepted too late" }]);
+}
+
+#[test]
+fn what_a_newer_server_says_is_passed_over() {
+    let now = Instant::now();
+    let mut session = up(now);
+    let mut newer = proto::Job { id: "j".into(), r#type: 77, ..Default::default() };
+    newer.state = Some(proto::JobState { status: 99, ..Default::default() });
+    let newer = proto::AvailabilityRequest { job: Some(newer), resuming: false };
+    assert!(matches!(&session.advance(now, frame(FromServer::Availability(newer)))[..], [Output::Offer(_)]));
+    let empty = session.advance(now, Input::Frame(proto::ServerMessage { message: None }));
+    assert_eq!(empty, [Output::Odd("ignored: an empty or unknown message".into())]);
+}
+
+#[test]
+fn an_assignment_that_comes_too_late_is_reported_as_failed() {
+    let now = Instant::now();
+    let mut session = up(now);
+    session.advance(now, offer("j"));
+    session.advance(now, accepted("j"));
+    let later = now + ASSIGNMENT_WITHIN;
+    let late = session.advance(later, Input::TimeUp);
+    assert!(late.contains(&Output::Withdraw { job: "j".into(), why: "its assignment did not come in time" }));
+    let outputs = session.advance(later, assignment("j"));
+    assert_eq!(reports(&outputs), [("j".into(), proto::JobStatus::JsFailed as i32)]);
+}
+
+#[test]
+fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
+    let now = Instant::now();
+    let mut session = up(now);
+    let end = |session: &mut Session, id: &str| {
+        session.advance(now, offer(id));
+        session.advance(now, accepted(id));
+        session.advance(now, assignment(id));
+        let end = JobEnd::new(Code::Completed, "");
+        session.advance(now, Input::Ended { job: id.into(), end: Box::new(end) })
+    };
+    let outputs = end(&mut session, "a");
+    assert!(matches!(&outputs[..], [Output::Report(_), Output::Send(ToServer::Ping(ping))] if ping.timestamp == 1));
+    // One ping at a time, and a report that could not be sent is there once.
+    let outputs = end(&mut session, "b");
+    let [Output::Report(report)] = &outputs[..] else { panic!("{outputs:?}") };
+    session.advance(now, Input::Disconnected);
+    session.not_delivered(report.clone());
+    assert_eq!(session.unread().collect::<Vec<_>>(), ["a", "b"]);
+    session.advance(now, Input::Connected);
+    assert_eq!(reports(&session.advance(now, register())).len(), 2);
+    let pong = |last_timestamp| frame(FromServer::Pong(proto::WorkerPong { last_timestamp, timestamp: 0 }));
+    assert!(!session.is_done());
+    session.advance(now, pong(session.sent));
+    assert!(session.is_done());
+    // A server that answers no ping does not fill the memory.
+    for n in 0..JOBS_MAX + 10 {
+        end(&mut session, &n.to_string());
+    }
+    assert_eq!(session.unconfirmed.len(), JOBS_MAX);
+}
+
+#[test]
+fn a_drain_is_announced_at_once_and_takes_no_more_offers() {
+    let now = Instant::now();
+    let mut session = up(now);
+    let outputs = session.advance(now, Input::Drain);
+    let [Output::Send(ToServer::UpdateWorker(status))] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((status.status, status.draining), (Some(proto::WorkerStatus::WsFull as i32), true));
+    let refused = Output::Refused { job: "j".into(), reason: Reason::Draining, why: "the worker is being stopped" };
+    assert_eq!(session.advance(now, offer("j")), [refuse("j", false), refused]);
+    assert_eq!(session.jobs(), 0);
+}
+
+#[test]
+fn the_load_stays_below_what_the_server_takes_for_full_until_it_is() {
+    let now = Instant::now();
+    let mut session = up(now);
+    let mut load = |part| told(&session.advance(now, Input::Load { part, load: 0.1 }));
+    assert_eq!(load(0.01), None, "too little to tell");
+    assert!(load(0.06).is_some());
+    assert_eq!(load(0.5), Some((0.35, 0)));
+    assert!(load(0.999).unwrap().0 < SERVER_FULL);
+    assert_eq!(load(1.0), Some((SERVER_FULL, 1)));
+}
+
+/// Load and status.
+fn told(outputs: &[Output]) -> Option<(f32, i32)> {
+    match outputs {
+        [Output::Send(ToServer::UpdateWorker(status))] => Some((status.load, status.status.unwrap())),
+        [] => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_raw_load_is_told_as_it_is() {
+    let now = Instant::now();
+    let mut session = up(now);
+    session.registration.report_load = ReportLoad::Raw;
+    assert_eq!(told(&session.advance(now, Input::Load { part: 0.8, load: 0.6 })), Some((0.6, 0)));
+    assert_eq!(told(&session.advance(now, Input::Load { part: 1.0, load: 0.75 })), Some((0.75, 1)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connect,
+    Register,
+    Disconnect,
+    Offer(usize),
+    Accept(usize),
+    Refuse(usize),
+    Assign(usize),
+    Terminate(usize),
+    End(usize),
+    Pong,
+    Wait(u64),
+    Drain,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Connect), 3 => Just(Step::Register), 1 => Just(Step::Disconnect),
+        4 => (0..4_usize).prop_map(Step::Offer), 4 => (0..4_usize).prop_map(Step::Accept),
+        1 => (0..4_usize).prop_map(Step::Refuse), 4 => (0..4_usize).prop_map(Step::Assign),
+        1 => (0..4_usize).prop_map(Step::Terminate), 3 => (0..4_usize).prop_map(Step::End), 2 => Just(Step::Pong),
+        1 => (0..9_000_u64).prop_map(Step::Wait), 1 => Just(Step::Drain),
+    ]
+}
+
+/// The other half of a session: what a worker holds, and what a server has heard.
+#[derive(Default)]
+struct Shell {
+    /// Answers that are still to come, one for each offer.
+    deciding: HashMap<String, u32>,
+    held: HashSet<String>,
+    running: HashSet<String>,
+    ended: HashSet<String>,
+    heard: HashSet<String>,
+    /// The last ping, and what had been heard by then.
+    ping: Option<(i64, HashSet<String>)>,
+    confirmed: HashSet<String>,
+}
+
+impl Shell {
+    fn decided(&mut self, job: &str) -> bool {
+        let Some(left) = self.deciding.get_mut(job).filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        true
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) -> Result<(), TestCaseError> {
+        for output in outputs {
+            match output {
+                Output::Offer(job) => *self.deciding.entry(job.id).or_default() += 1,
+                Output::Launch { job } => {
+                    prop_assert!(self.held.remove(&job), "{} was launched and not held", job);
+                    prop_assert!(self.running.insert(job));
+                }
+                Output::Withdraw { job, .. } => drop(self.held.remove(&job)),
+                // Of an assignment that nobody waited for there is a report too.
+                Output::Report(report) if report.is_end() && self.ended.contains(&report.job_id) => {
+                    prop_assert!(!self.confirmed.contains(&report.job_id), "{} was read already", report.job_id);
+                    self.heard.insert(report.job_id);
+                }
+                Output::Send(ToServer::Ping(ping)) => self.ping = Some((ping.timestamp, self.heard.clone())),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_accepted_job_is_launched_or_let_go_and_each_end_is_told_once(steps in proptest::collection::vec(step(), 0..80)) {
+        let mut now = Instant::now();
+        let (mut session, mut shell) = (session(now), Shell::default());
+        let mut generation = [0_u32; 4];
+        for step in steps {
+            let id = |n: usize| format!("{n}-{}", generation[n]);
+            let input = match step {
+                Step::Connect => Input::Connected,
+                Step::Register => register(),
+                Step::Disconnect => Input::Disconnected,
+                Step::Offer(n) => offer(&id(n)),
+                Step::Accept(n) if shell.decided(&id(n)) => {
+                    if !session.is_deciding(&id(n)) {
+                        continue;
+                    }
+                    prop_assert!(shell.held.insert(id(n)));
+                    accepted(&id(n))
+                }
+                Step::Refuse(n) if shell.decided(&id(n)) => {
+                    Input::Answered { job: id(n), answer: Answer::Refused { terminate: false } }
+                }
+                Step::Assign(n) => assignment(&id(n)),
+                Step::Terminate(n) => frame(FromServer::Termination(proto::JobTermination { job_id: id(n) })),
+                Step::End(n) if shell.running.remove(&id(n)) => {
+                    let job = id(n);
+                    shell.ended.insert(job.clone());
+                    // An id is not used twice.
+                    generation[n] += 1;
+                    let end = JobEnd::new(Code::Completed, "");
+                    Input::Ended { job, end: Box::new(end) }
+                }
+                Step::Pong => {
+                    // A ping of a former connection is not answered on this one, nor any before the registration.
+                    let up = matches!(session.link, Link::Up { .. });
+                    let due = shell.ping.take().filter(|(sent, _)| up && session.receipt_due == Some(*sent));
+                    let Some((timestamp, heard)) = due else { continue };
+                    shell.confirmed.extend(heard);
+                    frame(FromServer::Pong(proto::WorkerPong { last_timestamp: timestamp, timestamp: 0 }))
+                }
+                Step::Wait(millis) => {
+                    now += Duration::from_millis(millis);
+                    Input::TimeUp
+                }
+                Step::Drain => Input::Drain,
+                Step::Accept(_) | Step::Refuse(_) | Step::End(_) => continue,
+            };
+            shell.take(session.advance(now, input))?;
+        }
+        shell.take(session.advance(now, Input::Disconnected))?;
+        prop_assert!(shell.held.is_empty(), "{:?} are held for nobody", shell.held);
+        shell.take(session.advance(now, Input::Connected))?;
+        shell.take(session.advance(now, register()))?;
+        prop_assert_eq!(session.jobs(), shell.running.len());
+        prop_assert_eq!(shell.ended, shell.heard);
+    }
+}

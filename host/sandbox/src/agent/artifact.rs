@@ -1,0 +1,195 @@
+//! Compiled agents on disk. Loading one is running it as native code, so every file carries a MAC under a key that only
+//! this user can read; what does not verify is refused, removed and made anew.
+//!
+//! A cache that cannot be used costs time, never a job: its failures are warnings.
+//!
+//! Bound: [`FILES_MAX`] files; the oldest go first.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use wasmtime::component::Component;
+
+use super::Facts;
+use crate::engine::Engine;
+use crate::settings::PrewarmMode;
+
+const FILES_MAX: usize = 64;
+const KEY_FILE: &str = "mac.key";
+const KEY_BYTES: usize = 32;
+const MAC_BYTES: usize = blake3::OUT_LEN;
+const LENGTH_BYTES: usize = size_of::<u32>();
+const EXTENSION: &str = "agent";
+
+/// The cache directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the cache directory `{}` cannot be used", dir.display())]
+pub struct CacheError {
+    /// As it was given.
+    pub dir: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A directory of compiled agents.
+pub struct Cache {
+    dir: PathBuf,
+    key: [u8; KEY_BYTES],
+}
+
+/// Names one artifact: what it was made from, and how.
+pub struct Key(blake3::Hash);
+
+/// The key of a component under the present engine and settings.
+pub(super) fn key(engine: &Engine, component: &[u8], prewarm: PrewarmMode) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+    hasher.update(&[u8::from(prewarm == PrewarmMode::Pool)]);
+    hasher.update(&engine.compatibility().to_le_bytes());
+    hasher.update(component);
+    Key(hasher.finalize())
+}
+
+impl Cache {
+    /// Open the directory, making it and its key where they are missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or its key is not a key.
+    pub fn open(dir: &Path) -> Result<Self, CacheError> {
+        let failed = |source| CacheError { dir: dir.to_owned(), source };
+        make_private_dir(dir).map_err(failed)?;
+        let key = read_or_make_key(dir).map_err(failed)?;
+        // Said now rather than after minutes of compiling.
+        tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+        Ok(Self { dir: dir.to_owned(), key })
+    }
+
+    /// The artifact of this key, if it is there and was written by us.
+    pub(super) fn load(&self, engine: &Engine, key: &Key) -> Option<(Facts, Component)> {
+        let path = self.path(key);
+        let bytes = fs::read(&path).ok()?;
+        let loaded = self.verify(key, &bytes).and_then(|body| read_body(engine, body));
+        if let Err(why) = &loaded {
+            tracing::warn!(target: "host", file = %path.display(), why, "cached agent refused, making it anew");
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(target: "host", file = %path.display(), %error, "it cannot be removed");
+            }
+        }
+        loaded.ok()
+    }
+
+    /// Keep an artifact: the whole file or none.
+    pub(super) fn store(&self, key: &Key, facts: &Facts, component: &Component) {
+        if let Err(error) = self.try_store(key, facts, component) {
+            tracing::warn!(target: "host", dir = %self.dir.display(), error, "the compiled agent is not cached");
+        }
+    }
+
+    fn try_store(&self, key: &Key, facts: &Facts, component: &Component) -> Result<(), String> {
+        let code = component.serialize().map_err(|error| error.to_string())?;
+        let facts = serde_json::to_vec(facts).map_err(|error| error.to_string())?;
+        let length = u32::try_from(facts.len()).map_err(|error| error.to_string())?;
+        let mut body = Vec::with_capacity(LENGTH_BYTES + facts.len() + code.len());
+        body.extend_from_slice(&length.to_le_bytes());
+        body.extend_from_slice(&facts);
+        body.extend_from_slice(&code);
+        let mac = self.mac(key, &body);
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+            file.write_all(mac.as_bytes())?;
+            file.write_all(&body)?;
+            file.persist(self.path(key))?;
+            self.prune()
+        };
+        write().map_err(|error| error.to_string())
+    }
+
+    /// The body of a file whose MAC is ours.
+    fn verify<'a>(&self, key: &Key, bytes: &'a [u8]) -> Result<&'a [u8], String> {
+        let (mac, body) = bytes.split_first_chunk::<MAC_BYTES>().ok_or("it is cut short")?;
+        // Comparing `blake3::Hash` takes the same time wherever they differ.
+        if self.mac(key, body) == blake3::Hash::from_bytes(*mac) { Ok(body) } else { Err("its MAC is not ours".into()) }
+    }
+
+    /// Over the name too, so that one file cannot stand in for another.
+    fn mac(&self, key: &Key, body: &[u8]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(key.0.as_bytes());
+        hasher.update(body);
+        hasher.finalize()
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(key.0.to_hex().as_str()).with_extension(EXTENSION)
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
+                files.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        files.sort();
+        let surplus = files.len().saturating_sub(FILES_MAX);
+        files.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+fn read_body(engine: &Engine, body: &[u8]) -> Result<(Facts, Component), String> {
+    let (length, rest) = body.split_first_chunk::<LENGTH_BYTES>().ok_or("it has no header")?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let (facts, code) = rest.split_at_checked(length).ok_or("its header is cut short")?;
+    let facts = serde_json::from_slice(facts).map_err(|error| error.to_string())?;
+    #[expect(unsafe_code, reason = "the only way to load compiled code")]
+    // SAFETY: `code` was serialized by this program: its MAC, under a key that only this user can read, has just been
+    // verified over these very bytes in memory. The engine itself checks that version and settings are its own.
+    let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
+    Ok((facts, component.map_err(|error| error.to_string())?))
+}
+
+fn make_private_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700);
+    builder.recursive(true).create(dir)?;
+    // Whoever can write here can have us run their code.
+    let owned = fs::symlink_metadata(dir.join("."))?;
+    check_owner(&owned, 0o022, "it can be written by others")
+}
+
+/// Refuse what belongs to somebody else, or is open to others.
+fn check_owner(of: &fs::Metadata, forbidden: u32, why: &str) -> io::Result<()> {
+    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned()));
+    if of.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("it belongs to another user");
+    }
+    if of.mode() & forbidden != 0 { refuse(why) } else { Ok(()) }
+}
+
+fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    let path = dir.join(KEY_FILE);
+    if !path.exists() {
+        // A temporary file is readable by its owner only, and whoever comes second keeps the first one's key.
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(&rand::random::<[u8; KEY_BYTES]>())?;
+        match file.persist_noclobber(&path) {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.error),
+        }
+    }
+    let owned = fs::symlink_metadata(&path)?;
+    check_owner(&owned, 0o077, "its `mac.key` can be read by others")?;
+    if !owned.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its `mac.key` is not a file"));
+    }
+    let bytes = fs::read(&path)?;
+    bytes.try_into().map_err(|bytes: Vec<u8>| {
+        let why = format!("its `{KEY_FILE}` has {} bytes, want {KEY_BYTES}; remove it", bytes.len());
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    })
+}

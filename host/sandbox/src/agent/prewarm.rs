@@ -1,0 +1,194 @@
+//! Prewarm once, and keep the memory it leaves: a component whose data segments are that memory.
+//!
+//! `prewarm` runs under `init-timeout` and every limit of a job, with imports that give handles refused, because a snapshot
+//! keeps memory and globals only. The limits are lifted for what comes after it, which runs only our own accessors.
+//!
+//! Bound: the snapshot is at most the memory limit in size.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+use wasm_worker_core::usage::PrewarmCost;
+use wasmtime::component::{Instance as ComponentInstance, Lift, WasmList};
+use wasmtime::{Store, Trap};
+use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
+
+use super::AgentError;
+use super::load::{Loader, chain};
+use crate::engine::{MAPPINGS_LEAST, mappings_of};
+use crate::hostcalls::{HostState, Stage};
+use crate::job::admission::init_within;
+use crate::job::instance::{Instance, Template};
+use crate::job::run::{Crash, call};
+
+/// A component with its prewarmed memory.
+pub(super) struct Snapshot {
+    pub(super) bytes: Vec<u8>,
+    pub(super) cost: PrewarmCost,
+    /// Memory mappings that each instance of it takes.
+    pub(super) mappings: u32,
+}
+
+pub(super) enum Outcome {
+    Taken(Snapshot),
+    /// Jobs have to run `prewarm` themselves, why, and whether that is so each time.
+    Impossible {
+        why: String,
+        always: bool,
+    },
+}
+
+impl Outcome {
+    /// Because of what the component is or does.
+    fn never(why: String) -> Self {
+        Self::Impossible { why, always: true }
+    }
+
+    /// Because something of ours failed, this time.
+    fn not_now(why: String) -> Self {
+        Self::Impossible { why, always: false }
+    }
+}
+
+/// Run `prewarm` in a component that lets its memory be read, and make a component of what it left.
+pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result<Outcome, AgentError> {
+    let mut wizer = Wizer::new();
+    wizer.keep_init_func(true);
+    let instrumented =
+        block_in_place(|| std::panic::catch_unwind(AssertUnwindSafe(|| wizer.instrument_component(&bytes))));
+    let (context, instrumented) = match instrumented {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => return Ok(Outcome::never(chain(&error))),
+        Err(panic) => return Ok(Outcome::never(panicked(&*panic))),
+    };
+    let component = loader.compile(Arc::new(instrumented)).await?;
+    loader.check_world(&component)?;
+    let template = Arc::new(loader.template(&component, None)?);
+    match loader.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
+        // Reading a large memory takes a while, and timers are on this runtime.
+        Ok(warm) => Ok(block_in_place(|| Handle::current().block_on(take(&wizer, &context, warm)))),
+        Err(Crash::NeedsHandle { import }) => {
+            Ok(Outcome::never(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
+        }
+        Err(crash) => {
+            let verdict = Box::new(crash.verdict());
+            Err(AgentError::Init { agent: loader.name.into(), verdict })
+        }
+    }
+}
+
+/// An instance whose `prewarm` has run.
+struct Warm {
+    instance: Instance,
+    component: ComponentInstance,
+    cost: PrewarmCost,
+}
+
+async fn run(template: &Template) -> Result<Warm, Crash> {
+    let mut instance = template.empty(Stage::Snapshot).await?;
+    let control = instance.control();
+    let store = &mut instance.store;
+    let prewarm = async {
+        let component = call(&control, template.pre.instance_pre().instantiate_async(&mut *store)).await?;
+        let prewarm = component
+            .get_typed_func::<(), (Result<(), String>,)>(&mut *store, "prewarm")
+            .map_err(|error| Crash::Host(error.to_string()))?;
+        let (returned,) = call(&control, prewarm.call_async(&mut *store, ())).await?;
+        returned.map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
+        Ok(component)
+    };
+    let outcome = init_within(&control, template, prewarm).await;
+    control.log().finish();
+    let component = outcome?;
+    let cost = instance.cost_so_far(&template.limits)?;
+    Ok(Warm { instance, component, cost })
+}
+
+/// Read the memory out. Nothing of the guest's own code runs here, so the limits would only be in the way.
+async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outcome {
+    let Warm { mut instance, component, cost } = warm;
+    instance.store.set_hostcall_fuel(usize::MAX);
+    instance.store.data_mut().meter.lift_memory_limit();
+    if let Err(error) = instance.store.set_fuel(u64::MAX) {
+        return Outcome::not_now(chain(&error));
+    }
+    let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_LEAST, failed: None };
+    let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
+    let Reader { failed, mappings, .. } = reader;
+    match (failed, taken) {
+        // The accessors want a page of memory, and not every memory may have one more.
+        (Some(error), _) if error.is::<Trap>() => {
+            Outcome::never(format!("its memory cannot be read: {}", chain(&error)))
+        }
+        (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(chain(&error)),
+        (None, Err(panic)) => Outcome::not_now(panicked(&*panic)),
+        (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost, mappings }),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    format!("the snapshot tool panicked: {}", crate::job::run::panic_text(panic))
+}
+
+/// Calls the accessors that the instrumentation added.
+struct Reader<'a> {
+    store: &'a mut Store<HostState>,
+    component: ComponentInstance,
+    /// Of the memories read so far.
+    mappings: u32,
+    /// The first failure; the trait has no way to return it.
+    failed: Option<wasmtime::Error>,
+}
+
+impl Reader<'_> {
+    async fn read<R: Lift + Send + Sync + 'static>(&mut self, instance: &str, function: &str) -> Option<R> {
+        let read = self.try_read(instance, function).await;
+        read.map_err(|error| self.failed.get_or_insert(error)).ok()
+    }
+
+    async fn try_read<R: Lift + Send + Sync + 'static>(
+        &mut self,
+        instance: &str,
+        function: &str,
+    ) -> wasmtime::Result<R> {
+        let missing = || wasmtime::Error::msg(format!("no accessor `{instance}#{function}`"));
+        let (_, parent) = self.component.get_export(&mut *self.store, None, instance).ok_or_else(missing)?;
+        let (_, export) = self.component.get_export(&mut *self.store, Some(&parent), function).ok_or_else(missing)?;
+        let accessor = self.component.get_typed_func::<(), (R,)>(&mut *self.store, export)?;
+        let (value,) = accessor.call_async(&mut *self.store, ()).await?;
+        Ok(value)
+    }
+}
+
+impl ComponentInstanceState for Reader<'_> {
+    async fn call_func_ret_list_u8(&mut self, instance: &str, func: &str, contents: impl FnOnce(&[u8]) + Send) {
+        match self.read::<WasmList<u8>>(instance, func).await {
+            Some(list) => {
+                let memory = list.as_le_slice(&*self.store);
+                self.mappings = self.mappings.max(mappings_of(memory));
+                contents(memory);
+            }
+            None => contents(&[]),
+        }
+    }
+
+    async fn call_func_ret_s32(&mut self, instance: &str, func: &str) -> i32 {
+        self.read(instance, func).await.unwrap_or_default()
+    }
+
+    async fn call_func_ret_s64(&mut self, instance: &str, func: &str) -> i64 {
+        self.read(instance, func).await.unwrap_or_default()
+    }
+
+    async fn call_func_ret_f32(&mut self, instance: &str, func: &str) -> u32 {
+        self.read::<f32>(instance, func).await.unwrap_or_default().to_bits()
+    }
+
+    async fn call_func_ret_f64(&mut self, instance: &str, func: &str) -> u64 {
+        self.read::<f64>(instance, func).await.unwrap_or_default().to_bits()
+    }
+}

@@ -1,0 +1,260 @@
+//! `wasm-worker:agent/log`: lines of one job, with its fields, at a bounded rate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasm_worker_core::text::{LINE_BYTES_MAX, clip};
+use wasm_worker_core::usage::Calls;
+
+use super::HostState;
+use super::bindings::wasm_worker::agent::log::{Host, Level};
+use super::calls::Interface;
+use super::contract::Attributes;
+
+/// The job's own fields, which each of its lines carries.
+const FIELDS_MAX: usize = 64;
+const FIELDS_BYTES_MAX: usize = 4 << 10;
+
+/// Longest piece of a printed line without a line break.
+const PRINTED_BYTES_MAX: usize = 4 << 10;
+
+/// The standard stream that something was printed to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Printed {
+    Stdout,
+    Stderr,
+}
+
+/// The log of one job.
+pub(crate) struct JobLog {
+    agent: Arc<str>,
+    /// Absent in `prewarm`.
+    job: Option<String>,
+    fields: BTreeMap<String, String>,
+    rate: Bucket,
+    /// The last line of each standard stream, while it has no end yet.
+    unfinished: [Vec<u8>; 2],
+    /// What was printed.
+    pub(crate) printed: Calls,
+    /// Lines written.
+    pub(crate) lines: u64,
+    /// Lines over the rate, not written.
+    pub(crate) dropped: u64,
+}
+
+impl JobLog {
+    pub(crate) fn new(agent: Arc<str>, lines_per_second: u32) -> Self {
+        let rate = Bucket::full(lines_per_second);
+        Self {
+            agent,
+            job: None,
+            fields: BTreeMap::new(),
+            rate,
+            unfinished: Default::default(),
+            printed: Calls::default(),
+            lines: 0,
+            dropped: 0,
+        }
+    }
+
+    /// From here on the lines are a job's.
+    pub(crate) fn begin(&mut self, job: &str) {
+        self.job = Some(job.to_owned());
+        self.fields.clear();
+    }
+
+    /// Set fields of every later line; an empty value removes one. All of them, or none where they are too many.
+    pub(super) fn set_fields(&mut self, fields: Attributes) -> Result<(), String> {
+        let mut changed = self.fields.clone();
+        for (name, value) in fields {
+            if value.is_empty() {
+                changed.remove(&name);
+            } else {
+                changed.insert(name, clip(&value));
+            }
+        }
+        let bytes: usize = changed.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if changed.len() > FIELDS_MAX || bytes > FIELDS_BYTES_MAX {
+            let fields = changed.len();
+            return Err(format!(
+                "{fields} log fields of {bytes} bytes, want at most {FIELDS_MAX} of {FIELDS_BYTES_MAX} bytes"
+            ));
+        }
+        self.fields = changed;
+        Ok(())
+    }
+
+    /// Write one line, or count it as dropped. A line that nobody wants to see costs nothing.
+    pub(super) fn write(&mut self, level: Level, message: &str, fields: &[(&str, &str)]) {
+        // The level of a tracing event is part of its call site, so each level needs one of its own.
+        macro_rules! line {
+            ($level:ident) => {
+                if tracing::enabled!(target: "agent", tracing::Level::$level) && self.admit() {
+                    let (agent, job, message) = (&*self.agent, self.job.as_deref(), clip(message));
+                    let fields = self.all_fields(fields);
+                    tracing::event!(target: "agent", tracing::Level::$level, agent, job, fields, "{message}");
+                }
+            };
+        }
+        match level {
+            Level::Trace => line!(TRACE),
+            Level::Debug => line!(DEBUG),
+            Level::Info => line!(INFO),
+            Level::Warn => line!(WARN),
+            Level::Error => line!(ERROR),
+        }
+    }
+
+    fn admit(&mut self) -> bool {
+        let admitted = self.rate.take(Instant::now());
+        *(if admitted { &mut self.lines } else { &mut self.dropped }) += 1;
+        admitted
+    }
+
+    /// Count from zero again.
+    pub(crate) fn reset_counts(&mut self) {
+        (self.lines, self.dropped, self.printed) = (0, 0, Calls::default());
+    }
+
+    /// Take in what was printed; each finished line is written.
+    pub(super) fn print(&mut self, to: Printed, bytes: &[u8]) {
+        self.printed.add(bytes.len());
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for piece in piece.chunks(PRINTED_BYTES_MAX) {
+                let line = self.unfinished_of(to);
+                line.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || line.len() >= PRINTED_BYTES_MAX {
+                    self.end_line(to);
+                }
+            }
+        }
+    }
+
+    /// Write what was printed without a line break at the end.
+    pub(crate) fn finish(&mut self) {
+        self.end_line(Printed::Stdout);
+        self.end_line(Printed::Stderr);
+    }
+
+    fn unfinished_of(&mut self, to: Printed) -> &mut Vec<u8> {
+        let [stdout, stderr] = &mut self.unfinished;
+        match to {
+            Printed::Stdout => stdout,
+            Printed::Stderr => stderr,
+        }
+    }
+
+    fn end_line(&mut self, to: Printed) {
+        let line = std::mem::take(self.unfinished_of(to));
+        if line.is_empty() {
+            return;
+        }
+        let (level, stream) = match to {
+            Printed::Stdout => (Level::Info, "stdout"),
+            Printed::Stderr => (Level::Warn, "stderr"),
+        };
+        self.write(level, String::from_utf8_lossy(&line).trim_end(), &[("stream", stream)]);
+        // The buffer is used again, so that a guest which prints line breaks only costs no allocation for each.
+        *self.unfinished_of(to) = line;
+        self.unfinished_of(to).clear();
+    }
+
+    /// The job's fields and the line's own, as a JSON object; absent where there are none.
+    fn all_fields(&self, own: &[(&str, &str)]) -> Option<String> {
+        let of_job = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut left = FIELDS_BYTES_MAX + LINE_BYTES_MAX;
+        let mut all = BTreeMap::new();
+        for (name, value) in of_job.chain(own.iter().copied()) {
+            left = left.saturating_sub(name.len() + value.len());
+            if left == 0 {
+                all.insert("…", "fields cut here".into());
+                break;
+            }
+            all.insert(name, clip(value));
+        }
+        if all.is_empty() { None } else { serde_json::to_string(&all).ok() }
+    }
+}
+
+impl Host for HostState {
+    fn write(&mut self, level: Level, message: String, fields: Attributes) -> wasmtime::Result<()> {
+        let bytes = message.len() + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.meter.count(Interface::Log, bytes);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.control.log().write(level, &message, &fields);
+        Ok(())
+    }
+}
+
+/// Lines that may be written now; fills up over a second.
+struct Bucket {
+    per_second: u32,
+    left: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn full(per_second: u32) -> Self {
+        Self { per_second, left: per_second.into(), filled: Instant::now() }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let passed: Duration = now.saturating_duration_since(self.filled);
+        let full = f64::from(self.per_second);
+        self.left = (self.left + passed.as_secs_f64() * full).min(full);
+        self.filled = now;
+        let there = self.left >= 1.0;
+        if there {
+            self.left -= 1.0;
+        }
+        there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_rate_and_no_more() {
+        let mut bucket = Bucket::full(10);
+        let start = bucket.filled;
+        assert_eq!((0..100).filter(|_| bucket.take(start)).count(), 10);
+        let later = start + Duration::from_millis(500);
+        assert_eq!((0..100).filter(|_| bucket.take(later)).count(), 5);
+    }
+
+    #[test]
+    fn printed_bytes_become_lines_of_bounded_length() {
+        // Without a subscriber no level is enabled, so the lines are only cut here.
+        let mut log = JobLog::new("a".into(), 1_000);
+        log.print(Printed::Stdout, b"one\ntwo\nthr");
+        assert_eq!(log.unfinished_of(Printed::Stdout), b"thr");
+        log.print(Printed::Stderr, &[b'x'; 10 * PRINTED_BYTES_MAX + 3]);
+        assert_eq!(log.unfinished_of(Printed::Stderr), b"xxx");
+        log.finish();
+        assert!(log.unfinished_of(Printed::Stdout).is_empty());
+        assert_eq!((log.printed.calls, log.printed.bytes), (2, 11 + 10 * 4096 + 3));
+    }
+
+    #[test]
+    fn fields_of_a_job_are_bounded_and_can_be_removed() {
+        let mut log = JobLog::new("a".into(), 1);
+        let field = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        log.set_fields(field("room", "a b=c")).unwrap();
+        assert_eq!(log.all_fields(&[("own", "1")]).unwrap(), r#"{"own":"1","room":"a b=c"}"#);
+        log.set_fields(field("room", "")).unwrap();
+        assert_eq!(log.all_fields(&[]), None);
+        assert!(log.set_fields(field("large", &"x".repeat(FIELDS_BYTES_MAX))).is_err());
+    }
+
+    #[test]
+    fn lines_are_clipped_at_a_character_and_cleaned() {
+        let long = "ü".repeat(LINE_BYTES_MAX);
+        let line = clip(&long);
+        assert!(line.ends_with("… (16384 bytes in all)"), "{}", line.len());
+        assert_eq!(clip("a\x1b[31mb\nc\td"), "a [31mb c\td");
+    }
+}

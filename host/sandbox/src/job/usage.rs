@@ -1,0 +1,31 @@
+//! Reads the bill of a job off its instance.
+
+use wasm_worker_core::usage::{PrewarmCost, UsageRecord, micros};
+
+use crate::hostcalls::HostState;
+use crate::hostcalls::meter::fuel_used;
+
+/// The bill of an instance that does not run any more. The caller fills in `wall_us` and `start_us`.
+pub(super) fn read(state: &mut HostState, fuel_left: u64) -> UsageRecord {
+    let fuel = fuel_used(state.meter.limits(), fuel_left);
+    state.meter.spend(fuel, state.control.clock.cpu());
+    let (clock, log) = (&state.control.clock, state.control.log());
+    let mut hostcalls = state.meter.calls.clone();
+    hostcalls.stdio.calls += log.printed.calls;
+    hostcalls.stdio.bytes += log.printed.bytes;
+    UsageRecord {
+        prewarm: PrewarmCost::default(),
+        fuel,
+        start_us: None,
+        wall_us: 0,
+        cpu_us: micros(clock.cpu()),
+        run_us: micros(clock.run()),
+        wait_us: micros(clock.waited()),
+        memory_peak_bytes: state.meter.peak_bytes(),
+        hostcalls,
+        log_lines: log.lines,
+        log_dropped: log.dropped,
+        inbox_dropped: state.control.inbox.dropped(),
+        models: state.usage.sums(),
+    }
+}

@@ -1,0 +1,39 @@
+//! Runs each job of an agent in its own WebAssembly instance, under limits, and returns a verdict.
+//!
+//! # Architecture
+//!
+//! ```text
+//! settings    what an agent may use, and how it is prewarmed
+//! runtimes    guests run on one runtime, timers and files on the other
+//! engine      sole maker of wasmtime's Config, Engine and Linker; the epoch ticker; the time slices of guests
+//! hostcalls   one file for each interface that a guest may import, and the state behind them
+//! job         the life of a job: offer, instance, limits, run, supervisor, teardown
+//! agent       one loaded agent: source, compiler, cache, prewarm, instances
+//! ```
+//!
+//! Invariant: imports point up this list. `job` never imports what gives it jobs; it returns a verdict.
+//! Invariant: no other crate of the host names `wasmtime`.
+//! Invariant: guests run on a runtime of their own; timers, files and signals are on the other.
+//!
+//! # Words
+//!
+//! - *slot*: capacity of the engine's pool for one instance; *permit*: the right to a slot, released by dropping it.
+//! - *template*: what the instances of one agent are made from; *instance*: the store and the memory of one job.
+//! - *stop*: a request that a job may answer within its shutdown grace; *kill*: the end of a job by force.
+//! - *crash*: a call into the guest that did not return; *verdict*: how the job ended, as data.
+//! - *epoch*: 10 ms of the engine's clock; *fuel*: about one unit for each WebAssembly instruction.
+//! - *prewarm*: code that runs once before all jobs; *snapshot*: the memory that it leaves.
+
+pub mod settings;
+
+pub mod runtimes;
+
+pub mod engine;
+
+pub(crate) mod hostcalls;
+
+pub mod job;
+
+pub mod agent;
+
+pub use hostcalls::control::StopBy;
