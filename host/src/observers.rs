@@ -50,10 +50,20 @@ pub enum EventsError {
 
 /// Publishes to the log and to these sinks, and to the metrics where there are any.
 pub fn publisher(lines: &Arc<EventLines>, metrics: Option<&Arc<Metrics>>) -> Arc<Events> {
+    publisher_with(lines, metrics, Vec::new())
+}
+
+/// The same with further observers.
+pub(crate) fn publisher_with(
+    lines: &Arc<EventLines>,
+    metrics: Option<&Arc<Metrics>>,
+    others: Vec<Box<dyn Observer>>,
+) -> Arc<Events> {
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(Log)];
     if let Some(metrics) = metrics {
         observers.push(Box::new(metrics.clone()));
     }
+    observers.extend(others);
     observers.push(Box::new(lines.clone()));
     Arc::new(Events::new(observers))
 }

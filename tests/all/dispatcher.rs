@@ -45,8 +45,8 @@ fn run_without_a_server_is_complete_by_itself_and_a_second_one_joins_its_pool() 
     let job: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((&job["code"], &job["room"], &job["metadata"]), (&"trapped".into(), &"r".into(), &"m".into()));
     assert!(job["detail"].as_str().unwrap().contains("no third word"), "{job}");
-    assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘ AD_"));
-    assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 2);
+    assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘  AD_"));
+    assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 3, "with the headers");
     verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job `AD_nobody`"]);
 
     let second = start(&["brief"]);
@@ -332,7 +332,7 @@ fn tokens_are_minted_for_clients_and_workers() {
     let minted = dispatcher.verb(["token", "--admin", "--room", "r"]).done().stdout;
     assert_eq!(dispatcher.twirp_as(minted.trim(), CREATE, &[], &json!({ "room": "r", "agent_name": "x" })).status, 200);
     dispatcher.verb(["token"]).done().fails_with(2, &["the token would allow nothing"]);
-    dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["want `--identity`"]);
+    dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["needs `--identity`"]);
     let wrong = dispatcher.verb(["jobs"]).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "wrong").done();
     wrong.fails_with(2, &["refuses: 401", "hint: check LIVEKIT_API_KEY"]);
 }

@@ -210,9 +210,10 @@ fn a_supervisor_is_seen_and_steers_its_processes() {
         while get("/ready").await.0 != 200 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let head = format!("supervisor {}: 2 of 2 processes run, the server has ", worker.pid());
         let ps = verb("ps").await.stdout;
-        assert!(ps.contains(&head) && ps.matches("agent obedient: available").count() == 2, "{ps}");
+        let supervisor = ps.lines().find(|line| line.starts_with(&format!("{} ", worker.pid()))).unwrap();
+        assert!(supervisor.contains("  supervisor: 2 of 2 processes run, "), "{ps}");
+        assert_eq!(ps.matches("  obedient  available, ").count(), 2, "{ps}");
 
         // A process that is killed is missed, with its job, where somebody looks: a job that the supervisor has heard of.
         let said = |event: &str| std::fs::read_to_string(events.path()).unwrap().matches(event).count();

@@ -1,4 +1,4 @@
-//! `wasm-worker run`: jobs offered to one agent as a dispatcher would, and how each ended.
+//! `wasm-worker run`: a worker, several worker processes, or with `--job` some jobs of one agent without a server.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -14,12 +14,14 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use super::fleet::Supervised;
 use super::job_spec::JobFlags;
 use super::settings::SettingFlags;
 use super::summary::{Summary, describe};
-use super::{Exit, Failure, fleet, logging, open_cache, print, say, worker};
+use super::{Exit, Failure, logging, print_json, say};
+use crate::app::process::Supervised;
+use crate::app::{Served, Worker, fleet, open_cache};
 use crate::config::Config;
+use crate::fleet::{FleetServed, GaveUp};
 use crate::load::RustLoadFunction;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::observer::Events;
@@ -36,76 +38,135 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// `.wasm` files, `.wat` files, or directories of agent crates; with `--job` only one
+    /// `.wasm` files, `.wat` files, or directories of agent crates; exactly one with `--job`
     #[arg(value_name = "AGENT", required = true)]
     agents: Vec<PathBuf>,
-    /// Offer the agent a job here and now
+    /// Run one job without a server, print its record, and exit
     #[arg(long)]
     job: bool,
-    /// How many jobs
+    /// Number of jobs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), requires = "job")]
     count: u32,
-    /// How many of them at once, up to 20000, as far as the kernel has memory mappings for them
+    /// Number of jobs at once, up to 20000 or as many as the kernel's memory mappings allow
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20_000), requires = "job")]
     concurrency: u32,
     #[command(flatten)]
     flags: JobFlags,
-    /// Which process of `--workers` this is; the program says so itself
+    /// Index of this process of `--workers`; set by the supervisor
     #[arg(long, value_name = "INDEX", hide = true)]
     supervised: Option<usize>,
-    /// What a dispatcher knows this process by
+    /// Name of this process at the dispatcher; set by the supervisor
     #[arg(long, value_name = "ID", hide = true, requires = "supervised", default_value = "")]
     instance: String,
     #[command(flatten)]
     settings: SettingFlags,
 }
 
-/// What came of one offer.
+/// The outcome of one offer.
 enum Outcome {
     Closed(Box<JobRecord>),
     Refused {
         job: String,
         refusal: Refusal,
     },
-    /// Interrupted before it was offered.
+    /// The run was interrupted before the offer.
     NotStarted,
-    /// The runtime of the guests is gone.
+    /// The runtime of the guests has ended.
     Lost,
 }
 
-/// `load` replaces the load function of a worker.
+/// `load` is the load function of the calling program, for a worker.
 pub(crate) fn run(args: RunArgs, load: Option<RustLoadFunction>) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
-    if !args.job {
-        if !args.flags.is_empty() {
-            let failure = Failure::usage("a job is described, and there is no `--job` to run it");
-            return Err(failure.with_hint("a worker gets its jobs from a dispatcher: see `wasm-worker dispatch`"));
-        }
-        let log = logging::start(&config, LevelFilter::INFO);
-        let instance = args.instance;
-        let served = match (args.supervised, config.workers) {
-            (None, 2..) => fleet::run(&args.agents, &config),
-            (None, _) => worker::run(args.agents, config, None, load),
-            (Some(index), _) => worker::run(args.agents, config, Some(Supervised { index, instance }), load),
-        };
-        drop(log);
-        return served;
+    if args.job {
+        return run_jobs(&args.agents, args.count, args.concurrency, args.flags, &config);
     }
-    let [agent] = args.agents.as_slice() else {
-        return Err(Failure::usage("with `--job` there is one agent"));
+    if !args.flags.is_empty() {
+        let failure = Failure::usage("`--room`, `--metadata`, `--attribute` and `--spec` need `--job`");
+        return Err(failure.with_hint("a worker gets its jobs from a dispatcher: see `wasm-worker dispatch`"));
+    }
+    let log = logging::start(&config, LevelFilter::INFO);
+    let supervised = args.supervised.map(|index| Supervised { index, instance: args.instance });
+    let served = match supervised {
+        None if config.workers > 1 => supervise(&args.agents, &config),
+        supervised => serve(args.agents, config, supervised, load),
     };
-    let default = if args.count > 1 { LevelFilter::WARN } else { LevelFilter::INFO };
-    let log = logging::start(&config, default);
-    let spec = args.flags.into_spec()?;
+    drop(log);
+    served
+}
+
+/// One worker process, of its own or of a supervisor.
+fn serve(
+    agents: Vec<PathBuf>,
+    config: Config,
+    supervised: Option<Supervised>,
+    load: Option<RustLoadFunction>,
+) -> Result<Exit, Failure> {
+    let mut builder = agents.into_iter().fold(Worker::builder(config), |builder, agent| builder.agent(agent));
+    if let Some(load) = load {
+        builder = builder.load_function(move |sample| load(sample));
+    }
+    if let Some(process) = supervised {
+        builder = builder.supervised(process);
+    }
+    match builder.compiler(OWN_PROGRAM).handle_signals().start()?.run()? {
+        Served { gave_up: Some(why), .. } => Err(no_server(&why)),
+        Served { cut_short: 0, .. } => Ok(Exit::Ok),
+        Served { cut_short, .. } => {
+            say(&format!("{} cut short", plural(cut_short, "job")));
+            Ok(Exit::Interrupted)
+        }
+    }
+}
+
+/// This very program, also when another one has taken its place on disk since it was started.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Several worker processes.
+fn supervise(agents: &[PathBuf], config: &Config) -> Result<Exit, Failure> {
+    match fleet::run(agents, config)? {
+        FleetServed { gave_up: Some(GaveUp::Server { why }), .. } => Err(no_server(&why)),
+        FleetServed { gave_up: Some(GaveUp::Dying { why }), .. } => {
+            let error = format!("gave up, because worker processes keep dying; the last one {why}").into();
+            Err(Failure { exit: Exit::Host, error, hint: None })
+        }
+        FleetServed { exit: 0, .. } => Ok(Exit::Ok),
+        FleetServed { exit: 130, .. } => Ok(Exit::Interrupted),
+        FleetServed { .. } => Ok(Exit::Host),
+    }
+}
+
+fn no_server(why: &str) -> Failure {
+    Failure {
+        exit: Exit::Host,
+        error: format!("no connection to the server: {why}").into(),
+        hint: Some("check LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, and that the clocks agree".into()),
+    }
+}
+
+/// Jobs of one agent without a server.
+fn run_jobs(
+    agents: &[PathBuf],
+    count: u32,
+    concurrency: u32,
+    flags: JobFlags,
+    config: &Config,
+) -> Result<Exit, Failure> {
+    let [agent] = agents else {
+        return Err(Failure::usage("`--job` takes exactly one agent"));
+    };
+    let default = if count > 1 { LevelFilter::WARN } else { LevelFilter::INFO };
+    let log = logging::start(config, default);
+    let spec = flags.into_spec()?;
     let source = source::read(agent)?;
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
-        let runner = Runner::start(&runtimes, source, &config, args.concurrency).await?;
+        let runner = Runner::start(&runtimes, source, config, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
-        runner.run(args.count, args.concurrency, offers).await
+        runner.run(count, concurrency, offers).await
     });
     runtimes.shut_down();
-    // What is still queued in the log comes before the last word.
+    // The log is written before the summary.
     drop(log);
     let report = made?;
     say(&report.text);
@@ -125,7 +186,7 @@ struct Runner {
     interrupted: AtomicBool,
 }
 
-/// A line of standard output for an agent that could take no job.
+/// A line of standard output for an agent that cannot take jobs.
 #[derive(Serialize)]
 struct AgentRecord<'a> {
     record: &'static str,
@@ -184,7 +245,7 @@ impl Runner {
         let mut outcomes = std::pin::pin!(jobs.buffer_unordered(concurrency as usize));
         loop {
             tokio::select! {
-                // A signal is not to wait behind ten thousand outcomes.
+                    // A signal must not wait behind ten thousand outcomes.
                 biased;
                 _ = interrupts.recv() => self.interrupt(),
                 _ = terminations.recv() => self.interrupt(),
@@ -224,14 +285,14 @@ impl Runner {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first signal asks the jobs to stop, the second ends them.
+    /// The first signal asks the jobs to stop, and the second kills them.
     fn interrupt(&self) {
         let handles = self.handles();
         if self.interrupted.swap(true, Ordering::Relaxed) {
             say(&format!("killing {}", plural(handles.len(), "job")));
             handles.values().for_each(JobHandle::kill);
         } else {
-            say(&format!("asking {} to stop; once more to kill", plural(handles.len(), "job")));
+            say(&format!("asking {} to stop; a second signal kills", plural(handles.len(), "job")));
             handles.values().for_each(|handle| handle.stop(StopBy::Drain, INTERRUPTED));
         }
     }
@@ -283,12 +344,7 @@ impl Runner {
 
 const INTERRUPTED: &str = "interrupted";
 
-fn print_json(record: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(record).map_err(std::io::Error::from)?;
-    Ok(print(&text)?)
-}
-
-/// Only for many jobs, and only where somebody is looking and the records go elsewhere.
+/// Shown for several jobs, when standard error is a terminal and the records go elsewhere.
 fn progress_bar(count: u32) -> ProgressBar {
     if count == 1 || !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
         return ProgressBar::hidden();
