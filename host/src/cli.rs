@@ -13,6 +13,7 @@ mod load_generator;
 mod client;
 mod remote;
 
+mod local_jobs;
 mod run;
 mod serve;
 

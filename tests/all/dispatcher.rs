@@ -45,8 +45,21 @@ fn run_without_a_server_is_complete_by_itself_and_a_second_one_joins_its_pool() 
     let job: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((&job["code"], &job["room"], &job["metadata"]), (&"trapped".into(), &"r".into(), &"m".into()));
     assert!(job["detail"].as_str().unwrap().contains("no third word"), "{job}");
+    let shown = verb(&["job", job["dispatch"].as_str().unwrap()]).stdout;
+    for part in
+        ["✘ trapped: ", "\n  blame    agent; a retry is not known to help", "\n  trap     unreachable", "\n  in       "]
+    {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
     assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘  AD_"));
     assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 3, "with the headers");
+    let jobs = verb(&["jobs"]).stdout;
+    let columns = ["DISPATCH", "JOB", "AGENT", "ROOM", "AGE", "DURATION", "STATUS"];
+    assert!(jobs.lines().next().unwrap().split_whitespace().eq(columns), "{jobs}");
+    for list in [&["jobs", "--json"], &["workers", "--json"]] {
+        let lines = verb(list).stdout;
+        assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 2, "{lines}");
+    }
     verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job `AD_nobody`"]);
 
     let second = start(&["brief"]);

@@ -41,7 +41,11 @@ fn every_code_is_explained() {
     }
     for reason in Reason::ALL {
         let one = wasm_worker(["explain", reason.as_str()]).done();
-        assert!(one.stdout.contains(&format!("{reason} (refusal of an offer): {}", reason.meaning())), "{}", one.stdout);
+        assert!(
+            one.stdout.contains(&format!("{reason} (refusal of an offer): {}", reason.meaning())),
+            "{}",
+            one.stdout
+        );
         assert!(one.stdout.trim().split("\n\n").all(|text| all.stdout.contains(text) && text.contains("advice: ")));
     }
 }

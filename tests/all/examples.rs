@@ -103,8 +103,9 @@ fn an_agent_can_be_written_as_text() {
 fn embed_serves_an_agent_and_ends_by_itself() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut embed = Command::new(cargo);
-    embed.args(["run", "--quiet", "--locked", "-p", "embed", "--target-dir"]).arg(target_dir());
-    let output = embed.arg("--").arg("examples/hello").current_dir(root()).env("XDG_CACHE_HOME", cache_dir()).output().unwrap();
+    embed.args(["run", "--quiet", "--locked", "--example", "embed", "--target-dir"]).arg(target_dir());
+    let output =
+        embed.arg("--").arg("examples/hello").current_dir(root()).env("XDG_CACHE_HOME", cache_dir()).output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(output.status.success(), "{stdout}{stderr}");
     let lines: Vec<&str> = stdout.lines().collect();

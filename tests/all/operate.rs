@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use livekit_protocol as proto;
+use proto::server_message::Message as FromServer;
 use serde_json::Value;
 
 use crate::harness::{Door, cache_dir, guest, root, wasm_worker};
@@ -213,13 +214,13 @@ fn verbs_reach_the_workers_of_this_user() {
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["event"], "job.created", "{line}");
 
         let ps = verb(&["ps"]).await;
-        let lines: Vec<Vec<&str>> = ps.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+        let rows: Vec<Vec<&str>> = ps.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
         let (pid, columns) = (worker.pid().to_string(), ["WORKER", "LOAD", "JOBS", "AGENT", "STATUS"]);
-        assert_eq!((lines.len(), &lines[0][..]), (5, &columns[..]), "{}{}", ps.stdout, ps.stderr);
-        assert_eq!(lines[1][0], pid);
-        assert_eq!(lines[1][2..], ["1", "obedient", "available,", "registered", "as", "AW_test"]);
-        assert_eq!(lines[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU"]);
-        assert_eq!(lines[4][..4], [pid.as_str(), "AJ_1", "obedient", "lobby"]);
+        assert_eq!((rows.len(), &rows[0][..]), (5, &columns[..]), "{}{}", ps.stdout, ps.stderr);
+        assert_eq!(rows[1][0], pid);
+        assert_eq!(rows[1][2..], ["1", "obedient", "available,", "registered", "as", "AW_test"]);
+        assert_eq!(rows[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU"]);
+        assert_eq!(rows[4][..4], [pid.as_str(), "AJ_1", "obedient", "lobby"]);
         let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
         assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
         verb(&["kill", "AJ_2", "../x"])
@@ -235,6 +236,51 @@ fn verbs_reach_the_workers_of_this_user() {
         assert_eq!(blocking(|| events.done()).await.exit, 0);
         verb(&["ps"]).await.fails_with(1, &["this user runs no worker on this machine", "hint: "]);
         assert_eq!(std::fs::read_dir(cache.path().join("workers")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn logs_shows_the_lines_of_a_job_while_it_runs_and_after_its_end() {
+    run(async {
+        let cache = tempfile::tempdir().unwrap();
+        let dir = cache.path().to_str().unwrap().to_owned();
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("ignore_stop").to_str().unwrap()])
+            .args(HTTP)
+            .args(["--cache-dir", &dir, "--shutdown-grace", "60s"])
+            .start();
+        let mut peer = server.registered().await;
+        let (pid, at) = (worker.pid(), cache.path().to_owned());
+        blocking(move || Door::of(&at, pid)).await;
+        let verb = |words: &'static [&'static str]| {
+            let dir = dir.clone();
+            blocking(move || wasm_worker(words.iter().copied()).args(["--cache-dir", &dir]).done())
+        };
+        peer.begin("AJ_1").await;
+        // The guest logs a line when it is asked to stop, and runs on.
+        peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_1".into() })).await;
+        let line = async |words: &'static [&'static str]| loop {
+            let done = verb(words).await;
+            assert_eq!(done.exit, 0, "{}", done.stderr);
+            if !done.stdout.is_empty() {
+                return done.stdout;
+            }
+        };
+        let text = line(&["logs", "AJ_1"]).await;
+        assert!(text.contains(" INFO asked to stop within ") && text.lines().count() == 1, "{text}");
+        let json: Value = serde_json::from_str(&line(&["logs", "AJ_1", "--json"]).await).unwrap();
+        assert_eq!((&json["number"], &json["level"]), (&0.into(), &"info".into()));
+
+        let followed = wasm_worker(["logs", "AJ_1", "--follow", "--cache-dir", &dir]).start();
+        assert_eq!(verb(&["kill", "AJ_1"]).await.exit, 0);
+        assert!(peer.report().await.2.starts_with("killed: "));
+        let followed = blocking(move || followed.done()).await;
+        assert_eq!((followed.exit, followed.stdout.as_str()), (0, text.as_str()), "{}", followed.stderr);
+        assert_eq!(verb(&["logs", "AJ_1"]).await.stdout, text);
+        for unknown in [&["logs", "AJ_2"], &["logs", "../x"]] {
+            verb(unknown).await.fails_with(2, &["no worker has a log of the job", unknown[1], "hint: "]);
+        }
+        stopped(worker, peer).await;
     });
 }
 

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let served = worker.run_until(async {
         // The sender is dropped only after the end of the job.
-        drop(end.await);
+        end.await.ok();
     })?;
     writeln!(io::stdout(), "the worker has ended, with {} jobs cut short", served.cut_short)?;
     Ok(())
@@ -57,7 +57,7 @@ impl Observer for Verdicts {
         // Nothing can be done where standard output is closed.
         drop(writeln!(io::stdout(), "{job} {}: {}", verdict.code, verdict.detail));
         if let Some(ended) = self.ended.lock().ok().and_then(|mut ended| ended.take()) {
-            drop(ended.send(()));
+            ended.send(()).ok();
         }
     }
 }

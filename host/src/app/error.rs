@@ -43,7 +43,7 @@ pub enum AppError {
     #[error(transparent)]
     Agent(#[from] AgentError),
     /// The load function cannot be loaded.
-    #[error("the load function `{}` cannot be loaded: {why}", path.display())]
+    #[error("the load function `{}` cannot be used: {why}", path.display())]
     LoadFunction {
         /// The path of the component.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum AppError {
         source: io::Error,
     },
     /// A server is named, but not the key or the secret for it.
-    #[error("the API {what} is missing (`--api-{what}`)")]
+    #[error("the API {what} (`--api-{what}`) is missing")]
     MissingKey {
         /// `key` or `secret`.
         what: &'static str,
