@@ -49,16 +49,17 @@ use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use crate::config::Config;
-use crate::http::door::Door;
-use crate::http::{self, Site};
+use crate::discovery::{Announcement, Role};
+use crate::http::control::ControlApi;
+use crate::http::worker::{HttpState, router};
 use crate::load::RustLoadFunction;
-use crate::local::{Announcement, Role};
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher_with};
-use crate::worker::member::Shared;
-use crate::worker::room::Room;
-use crate::worker::roster::Roster;
-use crate::worker::{self, Order};
+use crate::worker;
+use crate::worker::admission::AdmissionControl;
+use crate::worker::agent_worker::{WorkerContext, WorkerOutcome};
+use crate::worker::control_signal::ControlSignal;
+use crate::worker::status::WorkerStatus;
 use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
@@ -94,10 +95,10 @@ struct Parts {
     loader: AgentLoader,
     load_function: Option<RustLoadFunction>,
     lines: Arc<EventLines>,
-    shared: Shared,
+    context: WorkerContext,
     upstream: Upstream,
-    sender: mpsc::Sender<Order>,
-    orders: mpsc::Receiver<Order>,
+    sender: mpsc::Sender<ControlSignal>,
+    signals: mpsc::Receiver<ControlSignal>,
     /// The file by which this user's commands find the process; its removal is the drop of this value.
     _announcement: Option<Announcement>,
 }
@@ -144,11 +145,11 @@ impl Worker {
     /// later.
     pub fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<Served, AppError> {
         let Self { runtimes, parts } = self;
-        let orders = parts.sender.clone();
+        let signals = parts.sender.clone();
         runtimes.control().spawn(async move {
             shutdown.await;
-            // A worker that has ended needs no order.
-            orders.send(Order::Stop).await.ok();
+            // A worker that has ended needs no signal.
+            signals.send(ControlSignal::Stop).await.ok();
         });
         let served = runtimes.block_on(parts.run());
         runtimes.shut_down();
@@ -166,9 +167,9 @@ impl Worker {
 
 impl Parts {
     async fn start(runtimes: &Runtimes, agents: Vec<NamedAgent>, builder: WorkerBuilder) -> Result<Self, AppError> {
-        let WorkerBuilder { config, observers, load_function, compiler, signals, supervised, .. } = builder;
-        let (sender, orders) = mpsc::channel(SIGNALS_MAX);
-        if signals == Signals::Handle {
+        let WorkerBuilder { config, observers, load_function, compiler, signals: handled, supervised, .. } = builder;
+        let (sender, signals) = mpsc::channel(SIGNALS_MAX);
+        if handled == Signals::Handle {
             forward_signals(sender.clone())?;
         }
         let listener = bind(config.http).await?;
@@ -182,15 +183,16 @@ impl Parts {
         let upstream = Upstream::find(&config, events.clone(), page, runtimes.control()).await?;
 
         let control = runtimes.control().clone();
-        let shared = Shared { events, room: Room::new(&config), roster: Arc::new(Roster::default()), control };
-        agents.iter().for_each(|agent| shared.roster.expect(agent.name()));
+        let (admission, status) = (AdmissionControl::new(&config), Arc::new(WorkerStatus::default()));
+        let context = WorkerContext { events, admission, status, control };
+        agents.iter().for_each(|agent| context.status.add_loading(agent.name()));
         let role = supervised.as_ref().map_or(Role::Worker, |process| process.role());
         let instance = supervised.map_or_else(|| upstream.instance(), |process| process.instance);
         let server = upstream.server()?;
         let config = Arc::new(config);
-        let loader = AgentLoader { engine, config, compiler, server, instance, shared: shared.clone() };
+        let loader = AgentLoader { engine, config, compiler, server, instance, context: context.clone() };
         let parts =
-            Self { agents, loader, load_function, lines, shared, upstream, sender, orders, _announcement: None };
+            Self { agents, loader, load_function, lines, context, upstream, sender, signals, _announcement: None };
         match listener {
             None => Ok(parts),
             Some(listener) => parts.answer_http(listener, metrics, role),
@@ -201,46 +203,55 @@ impl Parts {
         let AgentLoader { config, engine, .. } = &self.loader;
         let token = control_token(config);
         let announcement = announce(config, &listener, &token, role)?;
-        let Shared { roster, room, control, .. } = &self.shared;
-        let site = Site {
-            door: Door::new(token, self.lines.clone(), self.sender.clone(), roster.draining()),
-            roster: roster.clone(),
-            room: room.clone(),
+        let WorkerContext { status, admission, control, .. } = &self.context;
+        let state = HttpState {
+            control: ControlApi::new(token, self.lines.clone(), self.sender.clone(), status.draining()),
+            status: status.clone(),
+            admission: admission.clone(),
             metrics,
             engine: engine.clone(),
-            job_type: config.livekit.job_type,
+            job_kind: config.livekit.job_type,
         };
-        control.spawn(connections::serve(listener, http::router(site)));
+        control.spawn(connections::serve(listener, router(state)));
         Ok(Self { _announcement: announcement, ..self })
     }
 
     /// Phases `serve` and `close`.
     async fn run(self) -> Result<Served, AppError> {
-        let Self { agents, loader, load_function, lines, shared, upstream, sender: _sender, mut orders, _announcement } =
-            self;
+        let Self {
+            agents,
+            loader,
+            load_function,
+            lines,
+            context,
+            upstream,
+            sender: _sender,
+            mut signals,
+            _announcement,
+        } = self;
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
         let loaded = tokio::select! {
             loaded = load => loaded.map(Some),
-            () = stopped(&mut orders) => Ok(None),
+            () = stopped(&mut signals) => Ok(None),
         };
         let served = match loaded {
-            Ok(Some((monitor, members))) => {
-                let worker = worker::Worker::new(members, shared, monitor, loader.config.load_log);
-                Ok(worker.serve(orders).await)
+            Ok(Some((monitor, agents))) => {
+                let worker = worker::Worker::new(agents, context, monitor, loader.config.load_log);
+                Ok(worker.serve(signals).await)
             }
-            Ok(None) => Ok(worker::member::Served::default()),
+            Ok(None) => Ok(WorkerOutcome::default()),
             Err(error) => Err(error),
         };
         if let Some(dispatcher) = upstream.dispatcher {
             dispatcher.stop().await;
         }
         tokio::task::block_in_place(|| lines.close());
-        let worker::member::Served { cut_short, gave_up } = served?;
+        let WorkerOutcome { cut_short, gave_up } = served?;
         Ok(Served { cut_short, gave_up })
     }
 }
 
 /// While the agents are loaded there is nothing to reload.
-async fn stopped(orders: &mut mpsc::Receiver<Order>) {
-    while let Some(Order::Reload) = orders.recv().await {}
+async fn stopped(signals: &mut mpsc::Receiver<ControlSignal>) {
+    while let Some(ControlSignal::Reload) = signals.recv().await {}
 }

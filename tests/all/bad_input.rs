@@ -91,7 +91,7 @@ fn settings_that_are_none() {
         &[
             "the configuration has 5 faults",
             "`unresponsive` (",
-            "no such setting; known are `init-timeout`",
+            "no such setting; the settings are `init-timeout`",
             "`memory-limit`",
             "`lots` is not usable: want a size above zero, such as 512KiB or 128MiB",
             "`log-rate`",

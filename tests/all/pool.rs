@@ -302,7 +302,7 @@ fn a_new_version_is_for_new_jobs_and_a_bad_one_for_none() {
         terminated(&mut peer, "AJ_4").await;
         terminated(&mut peer, "AJ_1").await;
         let done = stopped(worker, peer).await;
-        assert!(done.stderr.contains("the new version is not taken"), "{}", done.stderr);
+        assert!(done.stderr.contains("the new version cannot be loaded"), "{}", done.stderr);
     });
 }
 

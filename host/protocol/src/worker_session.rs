@@ -16,8 +16,9 @@ use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
 
-use wasm_worker_core::job::Acceptance;
+use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
+use wasm_worker_core::secret::Secret;
 use wasm_worker_core::verdict::Code;
 
 use crate::registration::{Permission, Registration, ReportLoad};
@@ -92,6 +93,7 @@ pub enum Output {
     /// Run a job that was accepted.
     Launch {
         job: String,
+        access: RoomAccess,
     },
     /// An offer was refused without asking anybody.
     Refused {
@@ -366,12 +368,15 @@ impl Session {
     }
 
     fn assigned(&mut self, assignment: proto::JobAssignment) -> Vec<Output> {
-        let job = assignment.job.unwrap_or_default().id;
+        let proto::JobAssignment { job, url, token } = assignment;
+        let job = job.unwrap_or_default().id;
         match self.jobs.get_mut(&job) {
             Some(phase @ Phase::Accepted { .. }) => {
                 *phase = Phase::Running;
                 let running = Report::running(&job);
-                vec![Output::Launch { job }, Output::Report(running)]
+                let url = url.filter(|url| !url.is_empty());
+                let access = RoomAccess { url, token: Secret(token) };
+                vec![Output::Launch { job, access }, Output::Report(running)]
             }
             Some(Phase::Running) => vec![Output::Odd(format!("ignored: a second assignment of {job}"))],
             None if self.recent_ends.contains(&job) => {

@@ -8,15 +8,16 @@ use wasm_worker_protocol::registration::Registration;
 use wasm_worker_sandbox::agent::artifact::{Cache, CacheError};
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::load_function::LoadComponent;
-use wasm_worker_sandbox::agent::source;
+use wasm_worker_sandbox::agent::source::name;
 use wasm_worker_sandbox::engine::Engine;
 
 use super::error::AppError;
 use crate::config::Config;
 use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
+use crate::worker::agent_source::AgentSource;
+use crate::worker::agent_worker::{AgentWorker, WorkerContext};
 use crate::worker::link::Server;
-use crate::worker::loading::Loading;
-use crate::worker::member::{Member, Shared};
+use crate::worker::reload::LoadedAgent;
 
 /// An agent to serve.
 pub(crate) struct NamedAgent {
@@ -39,7 +40,7 @@ pub(crate) fn named(paths: &[PathBuf], config: &Config) -> Result<Vec<NamedAgent
     let mut taken = HashSet::new();
     let mut named: Vec<NamedAgent> = Vec::new();
     for path in paths {
-        let own = source::name(path)?;
+        let own = name(path)?;
         let registered = config.of_agent(&own).livekit.agent_name.clone().unwrap_or_else(|| own.clone());
         if !taken.insert(registered.clone()) {
             return Err(AppError::SameName { name: registered });
@@ -76,7 +77,7 @@ pub(super) struct AgentLoader {
     pub(super) server: Server,
     /// The name of this process at its dispatcher.
     pub(super) instance: String,
-    pub(super) shared: Shared,
+    pub(super) context: WorkerContext,
 }
 
 impl AgentLoader {
@@ -95,32 +96,32 @@ impl AgentLoader {
     }
 
     /// Load every agent. An agent whose prewarm fails is loaded again later; an agent that can never run here is an error.
-    pub(super) async fn load(&self, agents: Vec<NamedAgent>) -> Result<Vec<Member>, AppError> {
+    pub(super) async fn load(&self, agents: Vec<NamedAgent>) -> Result<Vec<AgentWorker>, AppError> {
         let cache = open_cache(&self.config).map(Arc::new);
-        let mut members = Vec::new();
+        let mut loaded = Vec::new();
         for agent in agents {
-            members.push(self.load_one(agent, cache.clone()).await?);
+            loaded.push(self.load_one(agent, cache.clone()).await?);
         }
-        Ok(members)
+        Ok(loaded)
     }
 
-    async fn load_one(&self, agent: NamedAgent, cache: Option<Arc<Cache>>) -> Result<Member, AppError> {
+    async fn load_one(&self, agent: NamedAgent, cache: Option<Arc<Cache>>) -> Result<AgentWorker, AppError> {
         let name = agent.name().to_owned();
         let NamedAgent { path, own, registered } = agent;
-        let Self { engine, config, compiler, server, instance, shared } = self;
-        let loading = Loading {
+        let Self { engine, config, compiler, server, instance, context } = self;
+        let source = AgentSource {
             path,
             name,
             engine: engine.clone(),
             config: Arc::new(config.of_agent(&own).clone()),
             cache,
             compiler: compiler.clone().map(Compiler::new),
-            events: shared.events.clone(),
+            events: context.events.clone(),
         };
-        let stamp = loading.stamp();
-        let loaded = match loading.load().await {
-            Err(error) if !error.may_pass() => return Err(error.into()),
-            loaded => loaded,
+        let stamp = source.stamp();
+        let result = match source.load().await {
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            result => result,
         };
         let registration = Registration {
             agent_name: registered,
@@ -131,6 +132,7 @@ impl AgentLoader {
             assignment_within: config.livekit.assignment_timeout,
             instance: instance.clone(),
         };
-        Ok(Member::new(loading, (loaded, stamp), server.clone(), registration, config, shared.clone()))
+        let loaded = LoadedAgent { result, stamp };
+        Ok(AgentWorker::new(source, loaded, server.clone(), registration, config, context.clone()))
     }
 }

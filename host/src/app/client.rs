@@ -17,7 +17,7 @@ use wasm_worker_core::api::dispatcher::Dispatch;
 use wasm_worker_core::text::clip;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY, SERVER_NAME};
 
-use crate::local::make_token;
+use crate::discovery::make_token;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
 const ANSWER_BYTES_MAX: u64 = 256 << 20;

@@ -10,7 +10,7 @@ use wasm_worker_sandbox::engine::EngineError;
 
 use crate::config::ConfigError;
 use crate::observers::EventsError;
-use crate::worker::loading::LoadError;
+use crate::worker::agent_source::LoadError;
 
 /// Why a worker, a supervisor or a dispatcher cannot serve.
 #[derive(Debug, thiserror::Error)]

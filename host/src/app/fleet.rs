@@ -12,10 +12,10 @@ use super::error::AppError;
 use super::process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
 use super::upstream::{Upstream, metrics_text};
 use crate::config::Config;
-use crate::fleet::{Fleet, FleetServed};
-use crate::http::door::Door;
-use crate::http::fleet::{FleetSite, router};
-use crate::local::Role;
+use crate::discovery::Role;
+use crate::fleet::{Fleet, FleetOutcome};
+use crate::http::control::ControlApi;
+use crate::http::fleet::{FleetHttpState, router};
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
 
@@ -24,7 +24,7 @@ use crate::observers::{EventLines, publisher};
 /// # Errors
 /// When the agents or the settings are not usable, which is reported here once and not by each process; or when the supervisor
 /// cannot start.
-pub(crate) fn run(paths: &[PathBuf], config: &Config) -> Result<FleetServed, AppError> {
+pub(crate) fn run(paths: &[PathBuf], config: &Config) -> Result<FleetOutcome, AppError> {
     agents::named(paths, config)?;
     let runtimes = Runtimes::start()?;
     let served = runtimes.block_on(serve(&runtimes, config));
@@ -32,8 +32,8 @@ pub(crate) fn run(paths: &[PathBuf], config: &Config) -> Result<FleetServed, App
     served
 }
 
-async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetServed, AppError> {
-    let (sender, orders) = mpsc::channel(SIGNALS_MAX);
+async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, AppError> {
+    let (sender, signals) = mpsc::channel(SIGNALS_MAX);
     forward_signals(sender.clone())?;
     let listener = bind(config.http).await?;
 
@@ -54,13 +54,14 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetServed, AppE
             let token = control_token(config);
             let announcement = announce(config, &listener, &token, Role::Supervisor)?;
             let status = fleet.status();
-            let door = Door::new(token, lines.clone(), sender, status.draining());
-            runtimes.control().spawn(connections::serve(listener, router(FleetSite { door, status, metrics })));
+            let control = ControlApi::new(token, lines.clone(), sender, status.draining());
+            let state = FleetHttpState { control, status, metrics };
+            runtimes.control().spawn(connections::serve(listener, router(state)));
             announcement
         }
     };
 
-    let served = fleet.serve(orders).await;
+    let served = fleet.serve(signals).await;
     if let Some(dispatcher) = dispatcher {
         dispatcher.stop().await;
     }

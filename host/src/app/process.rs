@@ -10,9 +10,9 @@ use wasm_worker_dispatcher::reachable;
 
 use super::error::AppError;
 use crate::config::{Config, EventTarget, HttpBind};
+use crate::discovery::{self, Announcement, LocalWorker, Role};
 use crate::http;
-use crate::local::{self, Announcement, LocalWorker, Role};
-use crate::worker::Order;
+use crate::worker::control_signal::ControlSignal;
 
 /// Signals and requests that wait for a busy worker.
 pub(super) const SIGNALS_MAX: usize = 16;
@@ -47,20 +47,20 @@ impl Supervised {
 
 /// Forward SIGINT and SIGTERM, which mean the same, SIGHUP, and SIGUSR1, by which a supervisor drains: it ends no job, however
 /// often it comes and whatever came before.
-pub(super) fn forward_signals(orders: mpsc::Sender<Order>) -> Result<(), AppError> {
+pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>) -> Result<(), AppError> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
     let mut drains = signal(SignalKind::user_defined1())?;
     tokio::runtime::Handle::current().spawn(async move {
         loop {
-            let order = tokio::select! {
-                _ = interrupts.recv() => Order::Stop,
-                _ = terminations.recv() => Order::Stop,
-                _ = hangups.recv() => Order::Reload,
-                _ = drains.recv() => Order::Drain,
+            let signal = tokio::select! {
+                _ = interrupts.recv() => ControlSignal::Stop,
+                _ = terminations.recv() => ControlSignal::Stop,
+                _ = hangups.recv() => ControlSignal::Reload,
+                _ = drains.recv() => ControlSignal::Drain,
             };
-            if orders.send(order).await.is_err() {
+            if signals.send(signal).await.is_err() {
                 return;
             }
         }
@@ -70,7 +70,7 @@ pub(super) fn forward_signals(orders: mpsc::Sender<Order>) -> Result<(), AppErro
 
 /// The bearer token of the endpoints that expose or change state.
 pub(super) fn control_token(config: &Config) -> Secret {
-    config.http_token.clone().unwrap_or_else(|| Secret(local::make_token()))
+    config.http_token.clone().unwrap_or_else(|| Secret(discovery::make_token()))
 }
 
 /// Take the HTTP address, so that it is known before anything is served.
@@ -92,7 +92,7 @@ pub(super) fn announce(
     let url = format!("http://{}", reachable(listener.local_addr()?));
     tracing::info!(target: "host", url, "http.listening");
     let worker = LocalWorker { pid: std::process::id(), url, token: token.0.clone(), role };
-    Ok(local::announce(&config.cache_dir, &worker)
+    Ok(discovery::announce(&config.cache_dir, &worker)
         .map_err(|error| {
             let dir = config.cache_dir.display();
             tracing::warn!(target: "host", %dir, %error, "`ps`, `logs`, `kill`, `drain` and `events` will not find this worker without `--worker`");

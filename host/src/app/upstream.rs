@@ -13,7 +13,7 @@ use wasm_worker_dispatcher::{DEVELOPMENT_PAIR, Dispatcher, EMBEDDED, MetricsText
 
 use super::error::AppError;
 use crate::config::Config;
-use crate::local::make_token;
+use crate::discovery::make_token;
 use crate::observers::EventLines;
 use crate::observers::metrics::Metrics;
 use crate::worker::link::Server;

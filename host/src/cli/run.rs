@@ -12,7 +12,7 @@ use super::{Exit, Failure, local_jobs, logging, say};
 use crate::app::process::Supervised;
 use crate::app::{Served, Worker, fleet};
 use crate::config::Config;
-use crate::fleet::{FleetServed, GaveUp};
+use crate::fleet::{FleetOutcome, GaveUp};
 use crate::load::RustLoadFunction;
 
 #[derive(Args)]
@@ -91,14 +91,14 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Several worker processes.
 fn supervise(agents: &[PathBuf], config: &Config) -> Result<Exit, Failure> {
     match fleet::run(agents, config)? {
-        FleetServed { gave_up: Some(GaveUp::Server { why }), .. } => Err(no_server(&why)),
-        FleetServed { gave_up: Some(GaveUp::Dying { why }), .. } => {
+        FleetOutcome { gave_up: Some(GaveUp::Server { why }), .. } => Err(no_server(&why)),
+        FleetOutcome { gave_up: Some(GaveUp::Dying { why }), .. } => {
             let error = format!("worker processes keep dying; gave up; the last one {why}").into();
             Err(Failure { exit: Exit::Host, error, hint: None })
         }
-        FleetServed { exit: 0, .. } => Ok(Exit::Ok),
-        FleetServed { exit: 130, .. } => Ok(Exit::Interrupted),
-        FleetServed { .. } => Ok(Exit::Host),
+        FleetOutcome { exit: 0, .. } => Ok(Exit::Ok),
+        FleetOutcome { exit: 130, .. } => Ok(Exit::Interrupted),
+        FleetOutcome { .. } => Ok(Exit::Host),
     }
 }
 

@@ -37,7 +37,8 @@ fn offer(id: &str) -> Input {
 }
 
 fn assignment(id: &str) -> Input {
-    frame(FromServer::Assignment(proto::JobAssignment { job: job(id), ..Default::default() }))
+    let (url, token) = (Some("wss://rooms".to_owned()), "secret".to_owned());
+    frame(FromServer::Assignment(proto::JobAssignment { job: job(id), url, token }))
 }
 
 fn accepted(id: &str) -> Input {
@@ -99,6 +100,18 @@ fn what_a_newer_server_says_is_passed_over() {
     assert!(matches!(&session.advance(now, frame(FromServer::Availability(newer)))[..], [Output::Offer(_)]));
     let empty = session.advance(now, Input::Frame(proto::ServerMessage { message: None }));
     assert_eq!(empty, [Output::Odd("ignored: an empty or unknown message".into())]);
+}
+
+#[test]
+fn an_assignment_gives_access_to_the_room() {
+    let now = Instant::now();
+    let mut session = up(now);
+    session.advance(now, offer("j"));
+    session.advance(now, accepted("j"));
+    let outputs = session.advance(now, assignment("j"));
+    let [Output::Launch { job, access }, Output::Report(_)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((job.as_str(), access.url.as_deref(), access.token.0.as_str()), ("j", Some("wss://rooms"), "secret"));
+    assert!(!format!("{access:?}").contains("secret\""));
 }
 
 #[test]
@@ -239,7 +252,7 @@ impl Shell {
         for output in outputs {
             match output {
                 Output::Offer(job) => *self.deciding.entry(job.id).or_default() += 1,
-                Output::Launch { job } => {
+                Output::Launch { job, .. } => {
                     prop_assert!(self.held.remove(&job), "{} was launched and not held", job);
                     prop_assert!(self.running.insert(job));
                 }

@@ -17,9 +17,10 @@ use super::super::load_generator::{MEASURED, guests_gone, refused};
 use super::super::summary::percentile;
 use crate::config::Config;
 use crate::load::capacity::{Fit, Machine};
-use crate::load::predict::{Cost, Costs, WINDOW};
-use crate::load::{LoadFunction, LoadMonitor, SAMPLE_EVERY};
-use crate::worker::room::Room;
+use crate::load::recent_jobs::{Cost, Costs};
+use crate::load::window::{SAMPLE_EVERY, WINDOW};
+use crate::load::{LoadFunction, LoadMonitor};
+use crate::worker::admission::AdmissionControl;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_sandbox::StopBy;
@@ -52,12 +53,12 @@ struct Figures {
 impl<O: Fn() -> Offer> Verification<'_, O> {
     /// Run the computed number of jobs at once for `time`, and compare.
     pub(super) async fn run(&self, here: Machine, expected: Fit, time: Duration) -> Result<String, Failure> {
-        let room = Room::new(self.config);
+        let admission = AdmissionControl::new(self.config);
         let figures = Mutex::new(Figures::default());
         let from = Instant::now() + WINDOW;
         let until = from + time;
-        let sampling = self.sample(&room, &figures, here.cores, from..until);
-        let loops = join_all((0..expected.at_once).map(|_| self.one_loop(&room, &figures, from..until)));
+        let sampling = self.sample(&admission, &figures, here.cores, from..until);
+        let loops = join_all((0..expected.at_once).map(|_| self.one_loop(&admission, &figures, from..until)));
         tokio::select! {
             ended = loops => ended.into_iter().collect::<Result<(), Failure>>()?,
             never = sampling => match never {},
@@ -68,7 +69,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
 
     async fn sample(
         &self,
-        room: &Arc<Room>,
+        admission: &Arc<AdmissionControl>,
         figures: &Mutex<Figures>,
         cores: f64,
         counted: Range<Instant>,
@@ -81,8 +82,8 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let measured = monitor.measure(now, room.jobs()).await;
-            room.measure(now, measured);
+            let measured = monitor.measure(now, admission.jobs()).await;
+            admission.update(now, measured);
             if counted.contains(&now) {
                 lock(figures).loads.push(measured.load);
             }
@@ -91,7 +92,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
 
     async fn one_loop(
         &self,
-        room: &Arc<Room>,
+        admission: &Arc<AdmissionControl>,
         figures: &Mutex<Figures>,
         counted: Range<Instant>,
     ) -> Result<(), Failure> {
@@ -101,7 +102,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 figures.offers += 1;
                 figures.costs.predict()
             };
-            let permit = match room.acquire(room.line_up(), cost).await {
+            let permit = match admission.acquire(admission.enqueue(), cost).await {
                 Ok(permit) => permit,
                 Err(refusal) => {
                     *lock(figures).refused.entry(refusal.reason.as_str()).or_default() += 1;
@@ -129,7 +130,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             };
             let closed = closed.ok_or_else(guests_gone)?;
             let took = Cost::of_job(&closed);
-            permit.ended(took);
+            permit.release(took);
             let mut figures = lock(figures);
             figures.costs.learn(took);
             if in_time && Instant::now() >= counted.start {
