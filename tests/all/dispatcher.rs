@@ -59,7 +59,8 @@ fn run_without_a_server_is_complete_by_itself_and_a_second_one_joins_its_pool() 
     assert!(jobs.lines().next().unwrap().split_whitespace().eq(columns), "{jobs}");
     for list in [&["jobs", "--json"], &["workers", "--json"]] {
         let lines = verb(list).stdout;
-        assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 2, "{lines}");
+        let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(parsed.len(), 2, "{lines}");
     }
     verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job `AD_nobody`"]);
 

@@ -82,7 +82,7 @@ fn two_agents_of_one_name_are_refused() {
     behind("ws://127.0.0.1:9", &[path(&one), path(&same)])
         .args(["--job"])
         .done()
-        .fails_with(2, &["there is one agent"]);
+        .fails_with(2, &["`--job` takes exactly one agent"]);
 }
 
 /// The processes that a supervisor started, once there are so many.
