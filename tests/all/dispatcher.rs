@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 
-use crate::dispatching::{Dispatcher, everything, token};
-use crate::harness::{eventually, guest, root, wasm_worker};
+use crate::support::dispatcher::{Dispatcher, everything, token};
+use crate::support::harness::{eventually, guest, root, wasm_worker};
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";
 const LIST: &str = "AgentDispatchService/ListDispatch";
@@ -360,7 +360,7 @@ fn workers_are_heard_in_json_too_and_those_that_talk_nonsense_are_cut_off() {
     let dispatcher = Dispatcher::start(&[]);
     dispatcher.dispatch("r", "by-hand", "m");
     let url = dispatcher.url.clone();
-    crate::scripted_server::run(async {
+    crate::support::scripted_server::run(async {
         let grants = || VideoGrants { agent: true, ..Default::default() };
         assert_eq!(talk(&url, &[], VideoGrants::default()).await, ["refused"]);
         let register = r#"{"register": {"type": "JT_ROOM", "agentName": "by-hand", "version": "9"}}"#;

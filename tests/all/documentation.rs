@@ -4,7 +4,7 @@ use wasm_worker::config::SETTINGS;
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::Code;
 
-use crate::harness::{root, wasm_worker};
+use crate::support::harness::{root, wasm_worker};
 
 fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
@@ -96,18 +96,18 @@ fn each_promise_has_its_test_and_each_such_test_its_promise() {
         assert!(tests.iter().any(|test| test == name), "tests/SPEC.md names `{name}`, which is no test");
     }
     let covered = [
-        "hostile::",
-        "bad_components::",
+        "hostile_guests::",
+        "hostile_components::",
         "limits::",
         "isolation::",
-        "host_faults::",
-        "neighbours::",
-        "livekit::",
-        "faults::",
-        "drains::",
-        "pool::",
-        "operate::",
-        "sinks::",
+        "faults_inside_the_host::",
+        "isolation_beside_hostile_guests::",
+        "livekit_worker::",
+        "faults_around_the_host::",
+        "drain::",
+        "processes::",
+        "http_api::",
+        "event_sinks::",
         "fuzz::",
     ];
     for test in tests.iter().filter(|test| covered.iter().any(|module| test.starts_with(module))) {

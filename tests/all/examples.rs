@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Done, root, run_guest, target_dir, wasm_worker};
+use crate::support::harness::{Done, root, run_guest, target_dir, wasm_worker};
 
 fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
     let path = root().join("examples").join(example);

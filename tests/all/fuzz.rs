@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use wasm_worker_fuzz::{TARGETS, components, core_guest, imports};
 
-use crate::harness::{root, target_dir};
+use crate::support::harness::{root, target_dir};
 
 /// Changed copies of each target's corpus.
 const CHANGED: usize = 400;

@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use crate::dispatching::Dispatcher;
-use crate::harness::{eventually, root, target_dir};
+use crate::support::dispatcher::Dispatcher;
+use crate::support::harness::{eventually, root, target_dir};
 
 const API_KEY: &str = "devkey";
 const API_SECRET: &str = "secret";

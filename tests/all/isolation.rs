@@ -1,6 +1,6 @@
 //! Jobs do not see each other, neither in memory that was another's before nor beside them.
 
-use crate::harness::run_guest;
+use crate::support::harness::run_guest;
 
 #[test]
 fn no_job_finds_what_another_left_in_its_slot() {

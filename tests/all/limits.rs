@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{guest, run_guest, wasm_worker};
+use crate::support::harness::{guest, run_guest, wasm_worker};
 
 #[test]
 fn an_endless_loop_ends_within_a_few_epochs_of_its_limit() {

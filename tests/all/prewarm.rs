@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::harness::{guest, run_guest, wasm_worker};
+use crate::support::harness::{guest, run_guest, wasm_worker};
 
 fn inspect(name: &str, args: &[&str]) -> Value {
     let agent = guest(name);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::harness::root;
+use crate::support::harness::root;
 
 /// The crates of the host. Cargo holds their order; this file holds the order of modules inside each.
 const CRATES: &[&str] = &["host/core", "host/protocol", "host/sandbox", "host/dispatcher", "host"];

@@ -144,7 +144,7 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
 }
 
 /// Past a bound that wasmtime itself keeps. Two of its three errors are private types, so they are known by their text;
-/// the tests in `tests/all/hostile.rs` would notice if that changed.
+/// the tests in `tests/all/hostile_guests.rs` would notice if that changed.
 fn flooded(error: &wasmtime::Error) -> Option<Kill> {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Some(Kill::TooMany { what: "open handles" });

@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::dispatching::{Dispatcher, everything};
-use crate::harness::Started;
+use crate::support::dispatcher::{Dispatcher, everything};
+use crate::support::harness::Started;
 
 /// Callers at once.
 const CALLERS: usize = 4;

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::harness::{Started, cache_dir, guest, root, wasm_worker};
-use crate::scripted_server::{Peer, Server, behind, ended, run, stopped};
+use crate::support::harness::{Started, cache_dir, guest, root, wasm_worker};
+use crate::support::scripted_server::{Peer, Server, behind, ended, run, stopped};
 
 /// The next connection of a worker that registers, and the name that it gives.
 async fn registering(server: &Server) -> (String, Peer) {
@@ -102,7 +102,7 @@ async fn processes(supervisor: &Started, count: usize) -> Vec<u32> {
 /// Which of the processes has this job.
 fn process_of(job: &str, processes: &[u32]) -> u32 {
     let has = |pid: &&u32| {
-        let (_, jobs) = crate::harness::Door::of(cache_dir(), **pid).get("/jobs");
+        let (_, jobs) = crate::support::harness::Door::of(cache_dir(), **pid).get("/jobs");
         jobs.contains(job)
     };
     *processes.iter().find(has).unwrap()
@@ -204,7 +204,7 @@ fn a_supervisor_is_seen_and_steers_its_processes() {
         };
         let get = async |page: &'static str| {
             let (pid, dir) = (worker.pid(), cache.path().to_owned());
-            let ask = move || crate::harness::Door::of(&dir, pid).get(page);
+            let ask = move || crate::support::harness::Door::of(&dir, pid).get(page);
             tokio::task::spawn_blocking(ask).await.unwrap()
         };
         while get("/ready").await.0 != 200 {
@@ -222,7 +222,7 @@ fn a_supervisor_is_seen_and_steers_its_processes() {
         }
         let pids = processes(&worker, 2).await;
         let door = cache.path().to_owned();
-        let has = move |pid: &&u32| crate::harness::Door::of(&door, **pid).get("/jobs").1.contains("AJ_1");
+        let has = move |pid: &&u32| crate::support::harness::Door::of(&door, **pid).get("/jobs").1.contains("AJ_1");
         let victim = tokio::task::spawn_blocking(move || *pids.iter().find(has).unwrap()).await.unwrap();
         kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
         while futures_util::StreamExt::next(&mut one.0).await.is_some_and(|frame| frame.is_ok()) {}
@@ -352,7 +352,7 @@ fn an_agent_whose_prewarm_fails_gets_no_jobs_and_the_others_do() {
         bad.offer("AJ_1").await;
         assert!(!bad.answer().await.available);
         let pid = worker.pid();
-        let ready = tokio::task::spawn_blocking(move || crate::harness::Door::of(cache_dir(), pid).get("/ready"))
+        let ready = tokio::task::spawn_blocking(move || crate::support::harness::Door::of(cache_dir(), pid).get("/ready"))
             .await
             .unwrap();
         assert_eq!(ready, (503, r#"{"error":"agent `prewarm-error` is pausing"}"#.into()));

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Done, run_guest};
+use crate::support::harness::{Done, run_guest};
 
 fn run(cache: &Path) -> Done {
     run_guest("randomness", ["--events", "-"]).env("WASM_WORKER_CACHE_DIR", cache).done()

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::guest;
-use crate::scripted_server::{Peer, Server, behind, ended, run, stopped};
+use crate::support::harness::guest;
+use crate::support::scripted_server::{Peer, Server, behind, ended, run, stopped};
 
 /// A connection that ends at one step of its making.
 async fn broken(server: &Server, step: usize) {
@@ -183,7 +183,7 @@ fn a_clock_that_is_off_changes_the_times_in_events_and_nothing_else() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("skewed_clock.so");
-        let source = crate::harness::root().join("tests/interop/skewed_clock.c");
+        let source = crate::support::harness::root().join("tests/interop/skewed_clock.c");
         let compiled =
             std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
         assert!(compiled.unwrap().success());

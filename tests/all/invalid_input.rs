@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Done, guest, run_guest, wasm_worker};
+use crate::support::harness::{Done, guest, run_guest, wasm_worker};
 
 fn run_file(dir: &Path, name: &str, bytes: &[u8]) -> Done {
     let path = dir.join(name);

@@ -1,6 +1,6 @@
 //! The SDK's own promises: participants, callbacks, sessions and their ends.
 
-use crate::harness::run_guest;
+use crate::support::harness::run_guest;
 
 #[test]
 fn a_recorder_is_no_participant_to_wait_for_and_a_person_is() {

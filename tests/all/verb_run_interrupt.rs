@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Started, run_guest};
+use crate::support::harness::{Started, run_guest};
 
 #[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 fn settle(pause: Duration) {

@@ -1,6 +1,6 @@
 //! Events: which, in which order, each once.
 
-use crate::harness::run_guest;
+use crate::support::harness::run_guest;
 
 fn names(guest: &str, args: &[&str]) -> Vec<String> {
     let done = run_guest(guest, args.iter().copied().chain(["--events", "-"])).done();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Started, eventually, guest, wasm_worker};
+use crate::support::harness::{Call, Started, eventually, guest, wasm_worker};
 
 /// A dispatcher that runs; it is killed with this value.
 pub(crate) struct Dispatcher {

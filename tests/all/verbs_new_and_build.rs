@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{root, wasm_worker};
+use crate::support::harness::{root, wasm_worker};
 
 #[test]
 fn a_new_crate_builds_and_runs_outside_of_the_repository() {

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use livekit_protocol as proto;
 use serde_json::Value;
 
-use crate::harness::{Door, cache_dir, guest, root, wasm_worker};
-use crate::scripted_server::{Server, behind, ended, run, stopped};
+use crate::support::harness::{Door, cache_dir, guest, root, wasm_worker};
+use crate::support::scripted_server::{Server, behind, ended, run, stopped};
 
 /// A worker in this process's shared cache answers HTTP at a free port.
 const HTTP: [&str; 2] = ["--http", "127.0.0.1:0"];
@@ -16,7 +16,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
-async fn door(worker: &crate::harness::Started) -> Door {
+async fn door(worker: &crate::support::harness::Started) -> Door {
     let pid = worker.pid();
     blocking(move || Door::of(cache_dir(), pid)).await
 }

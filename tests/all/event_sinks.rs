@@ -11,9 +11,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::dispatching::Dispatcher;
-use crate::harness::{eventually, guest};
-use crate::scripted_server::{Server, behind, ended, run, stopped};
+use crate::support::dispatcher::Dispatcher;
+use crate::support::harness::{eventually, guest};
+use crate::support::scripted_server::{Server, behind, ended, run, stopped};
 
 /// A post: its headers in lower case, and its body.
 fn read_post(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {

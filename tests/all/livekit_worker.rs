@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{guest, wasm_worker};
-use crate::scripted_server::{Server, behind, ended, run, start, stopped};
+use crate::support::harness::{guest, wasm_worker};
+use crate::support::scripted_server::{Server, behind, ended, run, start, stopped};
 
 #[test]
 fn a_job_runs_from_its_offer_to_its_report() {
@@ -336,7 +336,7 @@ fn a_machine_that_is_busy_is_full() {
 
 #[test]
 fn the_variables_of_a_server_do_not_keep_a_job_from_running_here() {
-    let call = crate::harness::run_guest("echo", []).env("LIVEKIT_URL", "ws://nowhere").env("NUM_CPUS", "many");
+    let call = crate::support::harness::run_guest("echo", []).env("LIVEKIT_URL", "ws://nowhere").env("NUM_CPUS", "many");
     assert_eq!(call.done().exit, 0);
 }
 

@@ -1,8 +1,8 @@
 //! `wasm-worker bench`: a table of figures that jobs really came to.
 
-use crate::harness::{guest, wasm_worker};
+use crate::support::harness::{guest, wasm_worker};
 
-fn bench(name: &str, flags: &[&str]) -> crate::harness::Done {
+fn bench(name: &str, flags: &[&str]) -> crate::support::harness::Done {
     wasm_worker(["bench", guest(name).to_str().unwrap()]).args(flags.iter().copied()).done()
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::bad_components;
-use crate::harness::{guest, run_guest, wasm_worker};
+use crate::hostile_components;
+use crate::support::harness::{guest, run_guest, wasm_worker};
 
 /// A guest, its flags, and what must come of it.
 pub(crate) struct Row {

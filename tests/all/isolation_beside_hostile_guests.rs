@@ -13,8 +13,8 @@ use wasm_worker_sandbox::engine::{Engine, EngineSettings};
 use wasm_worker_sandbox::job::spec::JobSpec;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
-use crate::harness::{cache_dir, guest, in_a_process_of_its_own};
-use crate::hostile::{CORPUS, Row};
+use crate::support::harness::{cache_dir, guest, in_a_process_of_its_own};
+use crate::hostile_guests::{CORPUS, Row};
 
 const GOOD_JOBS: usize = 1_000;
 const SLOTS: u32 = 1_010;
@@ -25,7 +25,7 @@ const PAUSE_MS: &str = "1000";
 #[test]
 fn a_thousand_good_jobs_do_not_notice_the_corpus() {
     guest("neighbour");
-    println!("{}", in_a_process_of_its_own("neighbours::beside_the_corpus"));
+    println!("{}", in_a_process_of_its_own("isolation_beside_hostile_guests::beside_the_corpus"));
 }
 
 /// What a good job came to.

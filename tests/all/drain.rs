@@ -10,7 +10,7 @@ use rand::RngExt;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::scripted_server::{Server, run};
+use crate::support::scripted_server::{Server, run};
 
 /// What the server knows of one job.
 #[derive(Default, Debug)]

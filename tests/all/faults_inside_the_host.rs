@@ -21,7 +21,7 @@ use wasm_worker_sandbox::engine::{Engine, EngineSettings};
 use wasm_worker_sandbox::job::spec::JobSpec;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
-use crate::harness::{core_component, guest, in_a_process_of_its_own, run_guest};
+use crate::support::harness::{core_component, guest, in_a_process_of_its_own, run_guest};
 use wasm_worker_fuzz::core_guest::{Import, imports};
 
 /// What panics: a span's `module function`, or an event's message.
@@ -198,7 +198,7 @@ const UNREACHED: &[(&str, Code, &str)] = &[
 /// The faults are armed for the whole process, and other tests of this one run jobs in it too.
 #[test]
 fn a_bug_of_ours_ends_one_job_and_never_the_worker() {
-    in_a_process_of_its_own("host_faults::with_faults_armed");
+    in_a_process_of_its_own("faults_inside_the_host::with_faults_armed");
 }
 
 #[test]
