@@ -22,7 +22,7 @@ fn artifacts(cache: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_second_run_is_from_the_cache() {
+fn second_run_loads_the_agent_from_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("not/there/yet");
     assert!(!cached(&run(&cache)));
@@ -31,7 +31,7 @@ fn the_second_run_is_from_the_cache() {
 }
 
 #[test]
-fn a_file_that_was_tampered_with_is_refused_and_made_anew() {
+fn tampered_file_is_refused_and_compiled_again() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path());
     let [file] = artifacts(dir.path()).try_into().unwrap();
@@ -49,7 +49,7 @@ fn a_file_that_was_tampered_with_is_refused_and_made_anew() {
 }
 
 #[test]
-fn a_file_of_another_user_is_refused() {
+fn file_of_another_user_is_refused() {
     let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run(mine.path());
     run(theirs.path());
@@ -61,7 +61,7 @@ fn a_file_of_another_user_is_refused() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_costs_a_warning_and_no_job() {
+fn unwritable_cache_costs_a_warning_and_no_job() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a-file");
     std::fs::write(&file, "in the way").unwrap();
@@ -84,7 +84,7 @@ fn a_cache_that_cannot_be_written_costs_a_warning_and_no_job() {
 }
 
 #[test]
-fn only_the_user_can_read_the_key() {
+fn key_is_readable_by_its_user_only() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     run(&cache);

@@ -121,12 +121,12 @@ fn completed_once(dispatcher: &Dispatcher) {
 }
 
 #[test]
-fn dispatches_that_are_killed_around_end_once() {
+fn dispatches_complete_once_while_workers_and_dispatcher_are_killed() {
     dispatches_under_kills(1_000, Duration::from_millis(300));
 }
 
 #[test]
 #[ignore = "a quarter of an hour: cargo test ten_thousand -- --ignored --nocapture"]
-fn ten_thousand_dispatches_that_are_killed_around_end_once() {
+fn ten_thousand_dispatches_complete_once_while_workers_and_dispatcher_are_killed() {
     dispatches_under_kills(10_000, Duration::from_millis(300));
 }

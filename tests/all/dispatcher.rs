@@ -23,7 +23,7 @@ fn free_port() -> String {
 }
 
 #[test]
-fn run_without_a_server_is_complete_by_itself_and_a_second_one_joins_its_pool() {
+fn first_run_without_a_server_dispatches_and_a_second_run_joins_its_pool() {
     let (dir, listen) = (tempfile::tempdir().unwrap(), free_port());
     let store = dir.path().join("store.db");
     let start = |agents: &[&str]| {
@@ -62,7 +62,7 @@ fn run_without_a_server_is_complete_by_itself_and_a_second_one_joins_its_pool() 
 }
 
 #[test]
-fn a_dispatch_waits_for_its_worker_says_why_and_outlives_the_dispatcher() {
+fn queued_dispatch_reports_its_reason_and_survives_a_restart() {
     let mut dispatcher = Dispatcher::start(&[]);
     let first = dispatcher.dispatch("r", "brief", "");
     let second = dispatcher.dispatch("r", "brief", "");
@@ -86,7 +86,7 @@ fn a_dispatch_waits_for_its_worker_says_why_and_outlives_the_dispatcher() {
 }
 
 #[test]
-fn higher_priorities_go_first_and_full_workers_get_what_waits() {
+fn worker_with_room_again_gets_the_highest_priority_first() {
     let dispatcher = Dispatcher::start(&[]);
     let create = |priority: i32| {
         let attributes = json!({ "wasm-worker.priority": priority.to_string() });
@@ -102,7 +102,7 @@ fn higher_priorities_go_first_and_full_workers_get_what_waits() {
 }
 
 #[test]
-fn a_job_goes_on_while_its_dispatcher_is_killed_and_ends_once() {
+fn running_job_survives_a_killed_dispatcher_and_ends_once() {
     let mut dispatcher = Dispatcher::start(&[]);
     let worker = dispatcher.worker(&["obedient", "nap"], &[]);
     let long = dispatcher.dispatch("r", "obedient", "");
@@ -128,7 +128,7 @@ fn a_job_goes_on_while_its_dispatcher_is_killed_and_ends_once() {
 }
 
 #[test]
-fn a_job_whose_worker_dies_runs_again_elsewhere_and_knows_it() {
+fn job_of_a_dead_worker_runs_again_elsewhere_with_its_attempt_number() {
     let dispatcher = Dispatcher::start(&["--lost-after", "1s"]);
     let first = dispatcher.worker(&["obedient"], &[]);
     let id = dispatcher.dispatch("r", "obedient", "");
@@ -174,7 +174,7 @@ fn a_job_whose_worker_dies_runs_again_elsewhere_and_knows_it() {
 }
 
 #[test]
-fn a_process_of_several_that_dies_gives_its_jobs_to_another_at_once() {
+fn job_of_a_killed_process_runs_again_at_once_in_another_process() {
     let (dir, listen) = (tempfile::tempdir().unwrap(), free_port());
     let (store, agent) = (dir.path().join("store.db"), guest("obedient"));
     // Nothing is lost by time.
@@ -207,7 +207,7 @@ fn a_process_of_several_that_dies_gives_its_jobs_to_another_at_once() {
 }
 
 #[test]
-fn a_request_that_comes_again_is_the_same_dispatch() {
+fn repeated_request_is_the_same_dispatch() {
     let dispatcher = Dispatcher::start(&[]);
     let create = |id: &str| {
         let headers = [("X-Livekit-Request-Id", id)];
@@ -223,7 +223,7 @@ fn a_request_that_comes_again_is_the_same_dispatch() {
 }
 
 #[test]
-fn what_is_wrong_with_a_call_is_said_as_livekit_says_it() {
+fn errors_of_the_api_have_livekit_s_codes_and_messages() {
     let dispatcher = Dispatcher::start(&["--metadata-limit", "1KiB"]);
     let request = json!({ "agent_name": "nobody", "room": "r" });
     let refused = |token: &str, method: &str, request: &Value| {
@@ -272,7 +272,7 @@ fn what_is_wrong_with_a_call_is_said_as_livekit_says_it() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_the_caller_learns_when_to_come_again() {
+fn queue_and_rate_are_bounded_and_callers_learn_when_to_retry() {
     let dispatcher = Dispatcher::start(&["--queue-limit", "3", "--dispatch-rate", "20"]);
     let request = json!({ "agent_name": "nobody", "room": "r" });
     for _ in 0..3 {
@@ -288,7 +288,7 @@ fn what_waits_is_bounded_and_the_caller_learns_when_to_come_again() {
 }
 
 #[test]
-fn a_dispatch_that_finds_no_worker_ends_with_its_reason() {
+fn dispatch_without_a_worker_ends_with_its_reason() {
     let dispatcher = Dispatcher::start(&[]);
     let done = dispatcher.verb(["dispatch", "nobody", "--deadline", "300ms", "--wait"]).done();
     done.fails_with(15, &["pending: 1 of 1; no worker of agent `nobody` is there"]);
@@ -308,7 +308,7 @@ fn a_dispatch_that_finds_no_worker_ends_with_its_reason() {
 }
 
 #[test]
-fn a_dispatcher_that_cannot_start_says_why() {
+fn dispatcher_that_cannot_start_reports_the_reason() {
     let dispatcher = Dispatcher::start(&[]);
     let store = dispatcher.store();
     let serve = |flags: &[&str]| wasm_worker(["serve"].into_iter().chain(flags.iter().copied())).done();
@@ -356,7 +356,7 @@ async fn talk(url: &str, frames: &[&str], grants: VideoGrants) -> Vec<String> {
 }
 
 #[test]
-fn workers_are_heard_in_json_too_and_those_that_talk_nonsense_are_cut_off() {
+fn workers_may_speak_json_and_invalid_frames_close_the_connection() {
     let dispatcher = Dispatcher::start(&[]);
     dispatcher.dispatch("r", "by-hand", "m");
     let url = dispatcher.url.clone();
@@ -382,7 +382,7 @@ fn workers_are_heard_in_json_too_and_those_that_talk_nonsense_are_cut_off() {
 }
 
 #[test]
-fn of_many_callers_that_wait_some_are_told_at_once_and_workers_still_come() {
+fn waiting_callers_beyond_the_bound_are_answered_at_once() {
     let dispatcher = Dispatcher::start(&[]);
     let id = dispatcher.dispatch("r", "brief", "");
     let head = format!(

@@ -91,13 +91,13 @@ fn drains(count: usize) -> usize {
 }
 
 #[test]
-fn at_random_moments_no_assignment_is_lost_and_no_end_told_twice() {
+fn drain_at_a_random_moment_loses_no_assignment_and_reports_each_end_once() {
     println!("24 drains, {} jobs assigned, each reported once", drains(24));
 }
 
-/// Some minutes: `cargo test a_thousand_drains -- --ignored --nocapture`.
+/// Some minutes: `cargo test thousand_drains_at_random_moments_lose_no_assignment -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
-fn a_thousand_drains() {
+fn thousand_drains_at_random_moments_lose_no_assignment() {
     println!("1,000 drains, {} jobs assigned, each reported once", drains(1_000));
 }

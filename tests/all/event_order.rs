@@ -9,13 +9,13 @@ fn names(guest: &str, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_job_that_completes() {
+fn completed_job_publishes_its_events_in_order() {
     let expected = ["agent.loaded", "job.created", "job.started", "job.ready", "job.launched", "job.closed"];
     assert_eq!(names("randomness", &[]), expected);
 }
 
 #[test]
-fn a_job_that_is_killed() {
+fn killed_job_publishes_a_warning_and_the_kill_before_its_end() {
     let expected = [
         "agent.loaded",
         "job.created",
@@ -31,20 +31,20 @@ fn a_job_that_is_killed() {
 }
 
 #[test]
-fn a_trap_is_no_kill() {
+fn trap_publishes_no_kill() {
     let names = names("panic", &[]);
     assert!(!names.contains(&"job.killed".to_owned()), "{names:?}");
     assert_eq!(names.last().unwrap(), "job.closed");
 }
 
 #[test]
-fn an_agent_that_fails_and_an_offer_that_is_refused() {
+fn failed_agent_and_refused_offer_publish_one_event_each() {
     assert_eq!(names("prewarm_error", &[]), ["agent.failed"]);
     assert_eq!(names("reject", &[]), ["agent.loaded", "offer.refused"]);
 }
 
 #[test]
-fn the_file_is_appended_to_and_holds_whole_lines() {
+fn event_file_is_appended_to_and_holds_whole_lines() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("events.jsonl");
     for _ in 0..2 {

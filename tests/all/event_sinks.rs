@@ -65,7 +65,7 @@ fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
 }
 
 #[test]
-fn a_webhook_gets_every_event_signed_as_livekit_signs() {
+fn webhook_receives_every_event_with_livekit_s_signature() {
     run(async {
         let (url, received) = hook();
         let server = Server::bind().await;
@@ -102,7 +102,7 @@ fn a_webhook_gets_every_event_signed_as_livekit_signs() {
 }
 
 #[test]
-fn a_webhook_hears_how_a_dispatch_ends() {
+fn webhook_receives_the_end_of_a_dispatch() {
     let (url, received) = hook();
     let flags = ["--webhook", Box::leak(url.into_boxed_str()), "--api-key", "devkey", "--api-secret", "secret"];
     let dispatcher = Dispatcher::start(&flags);
@@ -116,7 +116,7 @@ fn a_webhook_hears_how_a_dispatch_ends() {
 }
 
 #[test]
-fn a_command_reads_every_event_and_is_started_again() {
+fn event_command_reads_events_and_is_restarted() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
@@ -147,7 +147,7 @@ fn a_command_reads_every_event_and_is_started_again() {
 }
 
 #[test]
-fn a_dead_webhook_and_a_stuck_command_slow_no_job() {
+fn dead_webhook_and_stuck_command_delay_no_job() {
     const JOBS: usize = 100;
     run(async {
         // It takes connections and never answers.
@@ -177,7 +177,7 @@ fn a_dead_webhook_and_a_stuck_command_slow_no_job() {
 }
 
 #[test]
-fn a_command_that_never_reads_does_not_keep_the_worker_from_ending() {
+fn stuck_command_does_not_keep_the_worker_from_ending() {
     run(async {
         let server = Server::bind().await;
         // What a shell starts is to go with it.
@@ -204,7 +204,7 @@ fn a_command_that_never_reads_does_not_keep_the_worker_from_ending() {
 }
 
 #[test]
-fn a_sink_that_comes_back_is_used_again() {
+fn recovered_sink_receives_events_again() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let [out, gate, failed] = ["out", "gate", "failed"].map(|name| dir.path().join(name));

@@ -62,7 +62,7 @@ fn lifecycle_shows_every_hook_between_the_host_s_events() {
 }
 
 #[test]
-fn lifecycle_answers_a_user_in_the_room() {
+fn lifecycle_takes_its_own_turns_first_and_refuses_foreign_metadata() {
     let path = root().join("examples/lifecycle");
     let spec = r#"{
         "participants": [{"identity": "alice"}],
@@ -79,7 +79,7 @@ fn lifecycle_answers_a_user_in_the_room() {
 }
 
 #[test]
-fn usage_prewarms_once_and_counts() {
+fn usage_prewarms_once_and_counts_model_calls() {
     let snapshot = run("usage", []).record();
     let pool = run("usage", ["--prewarm", "pool"]).record();
     let prewarm = |record: &Value| record["usage"]["prewarm"]["fuel"].as_u64().unwrap();
@@ -91,7 +91,7 @@ fn usage_prewarms_once_and_counts() {
 }
 
 #[test]
-fn an_agent_can_be_written_as_text() {
+fn agent_in_text_format_runs() {
     let done = run_guest("minimal", ["--count", "5"]).done();
     assert_eq!((done.exit, done.lines().len()), (0, 5), "{}", done.stderr);
     assert!(done.lines().iter().all(|record| record["verdict"]["code"] == "completed"));

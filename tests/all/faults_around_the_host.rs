@@ -52,7 +52,7 @@ async fn cut(mut peer: Peer, step: usize) {
 }
 
 #[test]
-fn a_server_that_goes_at_any_step_is_found_again_and_no_job_is_lost() {
+fn connection_lost_at_any_step_is_restored_and_no_job_is_lost() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--http", "off"]);
@@ -76,7 +76,7 @@ fn a_server_that_goes_at_any_step_is_found_again_and_no_job_is_lost() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_the_registration_is_left() {
+fn unanswered_registration_is_given_up_after_ten_seconds() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--http", "off"]);
@@ -92,7 +92,7 @@ fn a_server_that_does_not_answer_the_registration_is_left() {
 }
 
 #[test]
-fn with_every_core_spinning_offers_pings_and_signals_are_answered_in_time() {
+fn offers_pings_and_signals_are_answered_while_every_core_spins() {
     run(async {
         let server = Server::bind().await;
         let flags = ["--unresponsive-timeout", "60s", "--shutdown-grace", "200ms", "--drain", "ask", "--http", "off"];
@@ -130,7 +130,7 @@ fn with_every_core_spinning_offers_pings_and_signals_are_answered_in_time() {
 }
 
 #[test]
-fn a_full_disk_costs_the_cache_and_events_and_no_job() {
+fn full_disk_costs_the_cache_and_events_and_no_job() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let (cache, events) = (dir.path().join("cache"), dir.path().join("events"));
@@ -153,7 +153,7 @@ fn a_full_disk_costs_the_cache_and_events_and_no_job() {
 }
 
 #[test]
-fn an_assignment_that_comes_too_late_or_after_the_end_is_answered() {
+fn late_assignment_and_assignment_of_an_ended_job_are_reported_as_failed() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--http", "off"]);
@@ -179,7 +179,7 @@ fn an_assignment_that_comes_too_late_or_after_the_end_is_answered() {
 }
 
 #[test]
-fn a_clock_that_is_off_changes_the_times_in_events_and_nothing_else() {
+fn skewed_clock_changes_event_times_and_nothing_else() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("skewed_clock.so");

@@ -197,13 +197,13 @@ const UNREACHED: &[(&str, Code, &str)] = &[
 
 /// The faults are armed for the whole process, and other tests of this one run jobs in it too.
 #[test]
-fn a_bug_of_ours_ends_one_job_and_never_the_worker() {
-    in_a_process_of_its_own("faults_inside_the_host::with_faults_armed");
+fn panic_in_host_code_ends_one_job_and_never_the_worker() {
+    in_a_process_of_its_own("faults_inside_the_host::injected_panics_end_one_job_each");
 }
 
 #[test]
 #[ignore = "the test above runs it in a process of its own"]
-fn with_faults_armed() {
+fn injected_panics_end_one_job_each() {
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Fault)).unwrap();
     let worker = Worker::start();
     let good = worker.load(&guest("minimal"));
@@ -292,7 +292,7 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
 }
 
 #[test]
-fn a_full_disk_under_the_event_file_costs_events_and_no_job() {
+fn full_disk_under_the_event_file_costs_events_and_no_job() {
     let done = run_guest("minimal", ["--count", "50", "--events", "/dev/full"]).done();
     assert_eq!((done.exit, done.lines().len()), (0, 50), "{}", done.stderr);
     assert!(done.stderr.contains("writing events failed; trying on"), "{}", done.stderr);
@@ -300,7 +300,7 @@ fn a_full_disk_under_the_event_file_costs_events_and_no_job() {
 }
 
 #[test]
-fn a_cache_that_vanishes_costs_a_warning_and_no_job() {
+fn vanished_cache_costs_a_warning_and_no_job() {
     let worker = Worker::start();
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path()).unwrap();

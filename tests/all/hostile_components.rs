@@ -136,7 +136,7 @@ fn nested(depth: usize) -> String {
 }
 
 #[test]
-fn whatever_a_guest_passes_to_an_import_only_its_own_job_ends() {
+fn bad_arguments_of_an_import_end_only_the_job_that_passed_them() {
     assert!(imports().len() > 50, "{} imports", imports().len());
     // A pointer or a handle each: none, past the end, overlapping the length, negative.
     for value in [0_i64, 1, 65_530, 131_072, 2_147_483_647, -1, -8] {

@@ -207,7 +207,7 @@ fn line(guest: &str, expected: &str, record: &Value) -> (String, u64) {
 }
 
 #[test]
-fn a_trap_comes_with_the_names_of_its_functions() {
+fn trap_has_a_backtrace_of_function_names() {
     let record = run_guest("recurse", []).done().record();
     let backtrace = record["verdict"]["backtrace"].as_array().unwrap();
     assert_eq!(backtrace[0], "recurse::deeper");
@@ -216,7 +216,7 @@ fn a_trap_comes_with_the_names_of_its_functions() {
 }
 
 #[test]
-fn a_kill_comes_with_the_place_where_the_guest_was() {
+fn kill_has_a_backtrace_of_the_guest() {
     let record = run_guest("block", DEADLINE.iter().copied()).done().record();
     let backtrace = record["verdict"]["backtrace"].to_string();
     assert!(backtrace.contains("wait_and_wake"), "{backtrace}");
@@ -224,7 +224,7 @@ fn a_kill_comes_with_the_place_where_the_guest_was() {
 }
 
 #[test]
-fn who_ends_a_job_decides_its_verdict() {
+fn verdict_names_the_party_that_ended_the_job() {
     let terminate = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "room is closing"}}}]}"#;
     let done = run_guest("obedient", ["--spec", "-"]).stdin(terminate).done();
     assert_eq!((done.code().as_str(), done.exit), ("terminated", 0));
@@ -242,7 +242,7 @@ fn who_ends_a_job_decides_its_verdict() {
 }
 
 #[test]
-fn an_agent_that_does_not_listen_is_stopped_in_time_for_its_callbacks() {
+fn agent_that_ignores_the_stop_request_still_runs_its_shutdown_callbacks() {
     let terminate = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "room is closing"}}}]}"#;
     // The last one waits for no time at all, in a loop.
     for guest in ["sleep", "block", "burn"] {
@@ -253,7 +253,7 @@ fn an_agent_that_does_not_listen_is_stopped_in_time_for_its_callbacks() {
 }
 
 #[test]
-fn an_agent_that_does_not_decide_has_refused() {
+fn failed_decide_refuses_the_offer() {
     let done = run_guest("reject", []).done();
     let record = done.record();
     assert_eq!((done.exit, &record["refused"], &record["terminate"]), (4, &"rejected".into(), &true.into()));

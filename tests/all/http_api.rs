@@ -44,7 +44,7 @@ async fn ready(door: &Door) {
 }
 
 #[test]
-fn its_pages_show_the_worker_and_its_jobs() {
+fn pages_show_the_worker_and_its_jobs() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &HTTP);
@@ -94,7 +94,7 @@ fn its_pages_show_the_worker_and_its_jobs() {
 }
 
 #[test]
-fn what_reveals_or_changes_needs_the_token() {
+fn private_and_changing_routes_need_the_token() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--http", "127.0.0.1:0", "--http-token", "hunter2"]);
@@ -122,7 +122,7 @@ fn what_reveals_or_changes_needs_the_token() {
 }
 
 #[test]
-fn metrics_are_those_that_the_readme_lists() {
+fn served_metrics_are_the_documented_metrics() {
     run(async {
         let server = Server::bind().await;
         let flags = ["--http", "127.0.0.1:0", "--max-duration", "100ms", "--event-command", "cat > /dev/null"];
@@ -175,7 +175,7 @@ fn metrics_are_those_that_the_readme_lists() {
 }
 
 #[test]
-fn verbs_reach_the_workers_of_this_user() {
+fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
     run(async {
         let cache = tempfile::tempdir().unwrap();
         let dir = cache.path().to_str().unwrap().to_owned();
@@ -241,7 +241,7 @@ fn verbs_reach_the_workers_of_this_user() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said() {
+fn occupied_port_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let done = behind("ws://127.0.0.1:9", &[guest("echo").to_str().unwrap()]).args(["--http", &address]).done();
@@ -249,7 +249,7 @@ fn a_port_that_is_taken_is_said() {
 }
 
 #[test]
-fn config_check_says_every_fault_or_what_is_set() {
+fn config_check_reports_every_fault_or_every_value() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     let check = || wasm_worker(["config", "check", "--config", path]);
@@ -290,7 +290,7 @@ fn config_check_says_every_fault_or_what_is_set() {
 }
 
 #[test]
-fn capacity_says_how_many_fit_and_shows_it() {
+fn capacity_reports_how_many_jobs_fit_and_verifies_the_number() {
     let agent = guest("neighbour");
     let capacity = || wasm_worker(["capacity", agent.to_str().unwrap(), "--time", "300ms"]);
     let done = capacity().args(["--cores", "4", "--memory", "16GB", "--verify"]).done();

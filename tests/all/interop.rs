@@ -301,7 +301,7 @@ fn foreign_clients_with_a_wrong_secret_are_refused() {
 }
 
 #[test]
-fn a_worker_of_livekit_agents_runs_jobs_and_reports_their_ends() {
+fn worker_of_livekit_agents_runs_jobs_and_reports_their_ends() {
     let dispatcher = Dispatcher::start(&[]);
     let url = &dispatcher.url;
     let Some(client) = python_client() else { return };
@@ -327,7 +327,7 @@ fn a_worker_of_livekit_agents_runs_jobs_and_reports_their_ends() {
 }
 
 #[test]
-fn a_worker_of_livekit_agents_for_node_runs_jobs() {
+fn worker_of_livekit_agents_for_node_runs_jobs() {
     let dispatcher = Dispatcher::start(&[]);
     let url = &dispatcher.url;
     let Some(client) = node_client() else { return };
@@ -349,7 +349,7 @@ fn a_worker_of_livekit_agents_for_node_runs_jobs() {
 }
 
 #[test]
-fn two_of_our_workers_and_one_of_livekit_agents_are_one_pool() {
+fn own_workers_and_a_worker_of_livekit_agents_share_one_pool() {
     let dispatcher = Dispatcher::start(&[]);
     let url = &dispatcher.url;
     let Some(theirs) = python_worker(url, "pool") else { return };

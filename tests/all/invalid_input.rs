@@ -11,7 +11,7 @@ fn run_file(dir: &Path, name: &str, bytes: &[u8]) -> Done {
 }
 
 #[test]
-fn an_agent_that_is_no_agent() {
+fn invalid_agent_file_is_refused_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let missing = wasm_worker(["run", "nothing-here.wasm", "--job"]).done();
     missing.fails_with(
@@ -45,7 +45,7 @@ fn an_agent_that_is_no_agent() {
 }
 
 #[test]
-fn a_component_for_another_world() {
+fn component_for_another_world_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let other = run_file(dir.path(), "other.wat", b"(component)");
     other.fails_with(
@@ -81,7 +81,7 @@ fn a_component_for_another_world() {
 }
 
 #[test]
-fn settings_that_are_none() {
+fn invalid_settings_are_all_reported_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.toml");
     std::fs::write(&file, "unresponsive = \"1s\"\nmemory-limit = \"lots\"\nlog-rate = 0\n").unwrap();
@@ -107,7 +107,7 @@ fn settings_that_are_none() {
 }
 
 #[test]
-fn a_job_description_that_is_none() {
+fn invalid_job_description_is_refused() {
     for (text, why) in [
         ("", "EOF while parsing"),
         ("{\"room\": 7}", "invalid type: integer `7`, expected a string at line 1 column 10"),
@@ -130,7 +130,7 @@ fn a_job_description_that_is_none() {
 }
 
 #[test]
-fn flags_that_contradict_each_other() {
+fn contradicting_flags_are_usage_errors() {
     let usage = |args: &[&str], part: &str| run_guest("randomness", args.iter().copied()).done().fails_with(2, &[part]);
     usage(&["--spec", "-", "--room", "x"], "cannot be used with");
     usage(&["--count", "0"], "0 is not in 1..");
@@ -143,21 +143,21 @@ fn flags_that_contradict_each_other() {
 }
 
 #[test]
-fn an_agent_that_needs_more_memory_than_it_may_have() {
+fn agent_larger_than_its_memory_limit_ends_with_that_code() {
     let done = run_guest("randomness", ["--memory-limit", "64KiB"]).done();
     assert_eq!((done.exit, done.code().as_str()), (12, "memory-limit"));
     done.fails_with(12, &["at most 65536 are allowed", "hint: compare with the `memory_peak_bytes`"]);
 }
 
 #[test]
-fn an_event_file_that_cannot_be_opened() {
+fn unusable_event_file_is_an_error() {
     let done = run_guest("randomness", ["--events", "/nowhere/events.jsonl"]).done();
     done.fails_with(2, &["the event file `/nowhere/events.jsonl` cannot be opened", "caused by: No such file"]);
     assert_eq!(done.stdout, "");
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn closed_standard_output_is_an_error_and_no_panic() {
     let mut started = run_guest("randomness", ["--count", "2000", "--concurrency", "8"]).start();
     started.hang_up();
     let done = started.done();
@@ -165,7 +165,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 #[test]
-fn more_jobs_than_the_kernel_has_mappings_for_are_refused_before_any_runs() {
+fn concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start() {
     let limit: u32 = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
     if limit > 100_000 {
         println!("skipped: this kernel's vm.max_map_count of {limit} is enough for as many jobs as there are slots");

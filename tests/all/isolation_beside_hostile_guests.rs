@@ -23,9 +23,9 @@ const PAUSE_MS: &str = "1000";
 
 /// Descriptors and resident memory are those of a process, and other tests share this one.
 #[test]
-fn a_thousand_good_jobs_do_not_notice_the_corpus() {
+fn thousand_good_jobs_are_unaffected_by_the_hostile_corpus() {
     guest("neighbour");
-    println!("{}", in_a_process_of_its_own("isolation_beside_hostile_guests::beside_the_corpus"));
+    println!("{}", in_a_process_of_its_own("isolation_beside_hostile_guests::good_jobs_run_beside_the_corpus"));
 }
 
 /// What a good job came to.
@@ -117,7 +117,7 @@ fn descriptors() -> usize {
 
 #[test]
 #[ignore = "the test above runs it in a process of its own"]
-fn beside_the_corpus() {
+fn good_jobs_run_beside_the_corpus() {
     let runtimes = Runtimes::start().unwrap();
     let limits = Config::default().agent.limits;
     let settings = EngineSettings { slots: SLOTS, memory_bytes: limits.memory_bytes, stack_bytes: limits.stack_bytes };

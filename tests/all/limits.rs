@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::harness::{guest, run_guest, wasm_worker};
 
 #[test]
-fn an_endless_loop_ends_within_a_few_epochs_of_its_limit() {
+fn endless_loop_is_killed_soon_after_its_limit() {
     for guest in ["spin", "destructor_loop"] {
         let done = run_guest(guest, ["--unresponsive-timeout", "100ms"]).done();
         let usage = &done.record()["usage"];
@@ -17,7 +17,7 @@ fn an_endless_loop_ends_within_a_few_epochs_of_its_limit() {
 }
 
 #[test]
-fn waiting_is_not_running() {
+fn waiting_does_not_count_as_running() {
     let done = run_guest("sleep", ["--unresponsive-timeout", "50ms", "--max-duration", "400ms"]).done();
     assert_eq!(done.code(), "deadline");
     let usage = &done.record()["usage"];
@@ -26,7 +26,7 @@ fn waiting_is_not_running() {
 }
 
 #[test]
-fn a_smaller_stack_is_used_up_sooner() {
+fn smaller_stack_overflows_sooner() {
     let fuel = |stack: &str| {
         let done = run_guest("recurse", ["--stack-limit", stack]).done();
         assert_eq!(done.record()["verdict"]["trap"], "stack-overflow");
@@ -37,7 +37,7 @@ fn a_smaller_stack_is_used_up_sooner() {
 }
 
 #[test]
-fn the_same_work_takes_the_same_fuel() {
+fn equal_work_uses_equal_fuel() {
     let args = ["--count", "200", "--concurrency", "16", "--spec", "-"];
     let stop = r#"{"inbox": [{"event": {"terminate": {"reason": "enough"}}}]}"#;
     let done = run_guest("obedient", args).stdin(stop).done();
@@ -48,7 +48,7 @@ fn the_same_work_takes_the_same_fuel() {
 }
 
 #[test]
-fn a_guest_hears_of_its_budgets_before_they_are_used_up() {
+fn guest_is_warned_before_its_budgets_are_used_up() {
     let events = tempfile::NamedTempFile::new().unwrap();
     let file = events.path().to_str().unwrap();
     let done = run_guest("budget", ["--fuel-limit", "1G", "--memory-limit", "16MiB", "--events", file]);
@@ -63,7 +63,7 @@ fn a_guest_hears_of_its_budgets_before_they_are_used_up() {
 }
 
 #[test]
-fn the_operator_hears_of_a_guest_that_does_not_yield() {
+fn operator_is_warned_of_a_guest_that_does_not_yield() {
     let done = run_guest("spin", ["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms"]).done();
     let warnings = done.stderr.matches("about=\"unresponsive\"").count();
     assert_eq!(warnings, 1, "{}", done.stderr);
@@ -71,7 +71,7 @@ fn the_operator_hears_of_a_guest_that_does_not_yield() {
 }
 
 #[test]
-fn lines_over_the_rate_are_dropped_and_counted() {
+fn log_lines_over_the_rate_are_dropped_and_counted() {
     let done = run_guest("log_loop", ["--log-rate", "5", "--unresponsive-timeout", "200ms"]).done();
     let usage = &done.record()["usage"];
     let (written, dropped) = (usage["log_lines"].as_u64().unwrap(), usage["log_dropped"].as_u64().unwrap());
@@ -83,7 +83,7 @@ fn lines_over_the_rate_are_dropped_and_counted() {
 }
 
 #[test]
-fn lines_that_nobody_wants_to_see_use_up_no_rate() {
+fn log_lines_below_the_level_use_no_rate() {
     let done = run_guest("log_loop", ["--log-level", "error", "--unresponsive-timeout", "100ms"]).done();
     let usage = &done.record()["usage"];
     assert_eq!((&usage["log_lines"], &usage["log_dropped"]), (&0.into(), &0.into()));
@@ -91,7 +91,7 @@ fn lines_that_nobody_wants_to_see_use_up_no_rate() {
 }
 
 #[test]
-fn a_chatty_room_does_not_kill_an_agent_that_does_not_read() {
+fn unread_messages_of_a_room_are_dropped_and_do_not_kill_the_agent() {
     let text = "x".repeat(60_000);
     let say = format!(r#"{{"event": {{"text": {{"sender": "ann", "text": "{text}"}}}}}}"#);
     let stop = r#"{"after_ms": 50, "event": {"terminate": {"reason": "enough"}}}"#;
@@ -104,14 +104,14 @@ fn a_chatty_room_does_not_kill_an_agent_that_does_not_read() {
 }
 
 #[test]
-fn what_is_set_again_is_charged_once() {
+fn repeated_attribute_is_charged_once() {
     let done = run_guest("attributes", []).done();
     assert_eq!(done.texts()["grown"], ["0"]);
     assert_eq!(done.record()["activity"]["attributes"], serde_json::json!({}));
 }
 
 #[test]
-fn flags_beat_the_environment_which_beats_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("worker.toml");
     std::fs::write(&file, "fuel-limit = \"1k\"\nmax-duration = \"7s\"\nhandle-limit = 77\n").unwrap();

@@ -15,7 +15,7 @@ use crate::support::harness::{guest, wasm_worker};
 use crate::support::scripted_server::{Server, behind, ended, run, start, stopped};
 
 #[test]
-fn a_job_runs_from_its_offer_to_its_report() {
+fn job_runs_from_its_offer_to_its_report() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--agent-name", "support"]);
@@ -42,7 +42,7 @@ fn a_job_runs_from_its_offer_to_its_report() {
 }
 
 #[test]
-fn the_server_hears_why_a_job_failed() {
+fn report_of_a_failed_job_has_its_reason() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("panic", &[]);
@@ -56,7 +56,7 @@ fn the_server_hears_why_a_job_failed() {
 }
 
 #[test]
-fn an_agent_that_rejects_is_asked_and_its_answer_passed_on() {
+fn rejection_by_the_agent_is_passed_on() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("reject", &[]);
@@ -70,7 +70,7 @@ fn an_agent_that_rejects_is_asked_and_its_answer_passed_on() {
 }
 
 #[test]
-fn a_full_worker_says_so_and_refuses_with_a_reason() {
+fn full_worker_reports_its_status_and_refuses_with_a_reason() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--max-jobs", "1"]);
@@ -95,7 +95,7 @@ fn a_full_worker_says_so_and_refuses_with_a_reason() {
 }
 
 #[test]
-fn a_job_survives_its_connection_and_is_reported_on_the_next() {
+fn job_survives_its_connection_and_is_reported_on_the_next() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &[]);
@@ -119,7 +119,7 @@ fn a_job_survives_its_connection_and_is_reported_on_the_next() {
 }
 
 #[test]
-fn an_end_without_a_connection_is_reported_on_the_next() {
+fn end_without_a_connection_is_reported_on_the_next() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("sleep", &["--max-duration", "100ms"]);
@@ -141,7 +141,7 @@ fn an_end_without_a_connection_is_reported_on_the_next() {
 }
 
 #[test]
-fn whatever_the_server_sends_the_worker_goes_on() {
+fn invalid_frames_and_repeated_messages_do_not_stop_the_worker() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("echo", &[]);
@@ -186,7 +186,7 @@ fn whatever_the_server_sends_the_worker_goes_on() {
 }
 
 #[test]
-fn a_burst_of_a_thousand_offers_is_answered_and_run() {
+fn burst_of_a_thousand_offers_is_answered_and_run() {
     const JOBS: usize = 1_000;
     run(async {
         let server = Server::bind().await;
@@ -218,7 +218,7 @@ fn a_burst_of_a_thousand_offers_is_answered_and_run() {
 }
 
 #[test]
-fn a_drain_waits_for_the_jobs_and_reports_them_before_it_closes() {
+fn drain_waits_for_the_jobs_and_reports_each_before_the_connection_closes() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &[]);
@@ -237,7 +237,7 @@ fn a_drain_waits_for_the_jobs_and_reports_them_before_it_closes() {
 }
 
 #[test]
-fn a_drain_has_an_end_and_a_second_signal_is_one() {
+fn drain_ends_at_its_timeout_or_at_a_second_signal() {
     run(async {
         for (flags, error) in [(["--drain-timeout", "200ms"], None), (["--drain-timeout", "1h"], Some("killed: "))] {
             let server = Server::bind().await;
@@ -261,7 +261,7 @@ fn a_drain_has_an_end_and_a_second_signal_is_one() {
 }
 
 #[test]
-fn the_room_that_a_job_leaves_in_a_drain_is_for_none() {
+fn draining_worker_publishes_no_available_event() {
     run(async {
         let server = Server::bind().await;
         // Longer than the second that lies between two events of it.
@@ -276,7 +276,7 @@ fn the_room_that_a_job_leaves_in_a_drain_is_for_none() {
 }
 
 #[test]
-fn a_server_that_is_not_there_or_refuses_is_given_up() {
+fn absent_or_refusing_server_is_given_up_with_a_reason() {
     run(async {
         // A port where nobody listens any more.
         let gone = Server::bind().await.0.local_addr().unwrap();
@@ -296,7 +296,7 @@ fn a_server_that_is_not_there_or_refuses_is_given_up() {
 }
 
 #[test]
-fn a_job_assigned_during_a_drain_is_stopped_with_the_others() {
+fn job_assigned_during_a_drain_is_stopped_with_the_others() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--drain-timeout", "100ms"]);
@@ -316,7 +316,7 @@ fn a_job_assigned_during_a_drain_is_stopped_with_the_others() {
 }
 
 #[test]
-fn a_machine_that_is_busy_is_full() {
+fn busy_machine_makes_the_worker_full() {
     run(async {
         let server = Server::bind().await;
         let flags = ["--load-threshold", "0.000001", "--load-log", "100ms"];
@@ -335,13 +335,13 @@ fn a_machine_that_is_busy_is_full() {
 }
 
 #[test]
-fn the_variables_of_a_server_do_not_keep_a_job_from_running_here() {
+fn server_variables_do_not_affect_a_local_job() {
     let call = crate::support::harness::run_guest("echo", []).env("LIVEKIT_URL", "ws://nowhere").env("NUM_CPUS", "many");
     assert_eq!(call.done().exit, 0);
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_or_invalid_connection_settings_are_errors() {
     let guest = guest("echo");
     let run = |flags: &[&'static str]| wasm_worker(["run", guest.to_str().unwrap()]).args(flags.iter().copied()).done();
     // Without a URL there is a dispatcher, which another test is about.
@@ -428,7 +428,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn a_real_server_gives_jobs_and_hears_how_they_end() {
+fn real_server_assigns_jobs_and_receives_their_ends() {
     run(async {
         let Some(mut server) = RealServer::start() else {
             println!("skipped: LIVEKIT_SERVER names no livekit-server");
@@ -449,7 +449,7 @@ fn a_real_server_gives_jobs_and_hears_how_they_end() {
 }
 
 #[test]
-fn two_workers_are_a_pool_of_a_real_server_and_outlive_it() {
+fn two_workers_form_a_pool_of_a_real_server_and_survive_its_restart() {
     run(async {
         let Some(mut server) = RealServer::start() else {
             println!("skipped: LIVEKIT_SERVER names no livekit-server");

@@ -39,7 +39,7 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
-fn each_agent_is_registered_by_its_own_name_and_has_its_own_limits() {
+fn every_agent_has_its_own_registration_and_limits() {
     run(async {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = "[agents.spin]\nagent-name = \"whirl\"\nunresponsive-timeout = \"100ms\"\n";
@@ -72,7 +72,7 @@ async fn drained(mut peer: Peer) {
 }
 
 #[test]
-fn two_agents_of_one_name_are_refused() {
+fn agents_with_equal_names_are_refused() {
     let (one, same) = (guest("echo"), tempfile::tempdir().unwrap());
     let same = same.path().join("echo.wasm");
     std::fs::create_dir_all(same.parent().unwrap()).unwrap();
@@ -109,7 +109,7 @@ fn process_of(job: &str, processes: &[u32]) -> u32 {
 }
 
 #[test]
-fn a_process_that_is_killed_is_replaced_and_its_jobs_are_lost() {
+fn killed_process_is_replaced_and_its_jobs_end_as_lost() {
     run(async {
         let server = Server::bind().await;
         let events = tempfile::NamedTempFile::new().unwrap();
@@ -148,7 +148,7 @@ fn a_process_that_is_killed_is_replaced_and_its_jobs_are_lost() {
 }
 
 #[test]
-fn the_processes_end_with_their_supervisor_and_with_its_patience() {
+fn processes_end_with_their_supervisor_and_the_supervisor_with_its_processes() {
     run(async {
         let server = Server::bind().await;
         let agent = guest("obedient");
@@ -187,7 +187,7 @@ fn the_processes_end_with_their_supervisor_and_with_its_patience() {
 }
 
 #[test]
-fn a_supervisor_is_seen_and_steers_its_processes() {
+fn supervisor_shows_and_controls_its_processes() {
     run(async {
         let server = Server::bind().await;
         let cache = tempfile::tempdir().unwrap();
@@ -258,7 +258,7 @@ fn a_supervisor_is_seen_and_steers_its_processes() {
 }
 
 #[test]
-fn a_new_version_is_for_new_jobs_and_a_bad_one_for_none() {
+fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent.wasm");
@@ -306,7 +306,7 @@ fn a_new_version_is_for_new_jobs_and_a_bad_one_for_none() {
 }
 
 #[test]
-fn an_agent_that_keeps_crashing_pauses_and_says_so() {
+fn crashing_agent_is_paused_and_reported_as_unavailable() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("panic", &["--failures-max", "2", "--http", "off"]);
@@ -338,7 +338,7 @@ fn an_agent_that_keeps_crashing_pauses_and_says_so() {
 }
 
 #[test]
-fn an_agent_whose_prewarm_fails_gets_no_jobs_and_the_others_do() {
+fn agent_with_a_failing_prewarm_gets_no_jobs_beside_a_healthy_agent() {
     run(async {
         let server = Server::bind().await;
         let (bad, good) = (guest("prewarm_error"), guest("obedient"));
@@ -380,7 +380,7 @@ fn an_agent_whose_prewarm_fails_gets_no_jobs_and_the_others_do() {
 }
 
 #[test]
-fn a_load_function_of_ones_own_decides() {
+fn custom_load_function_decides_the_load() {
     run(async {
         let server = Server::bind().await;
         let example = root().join("examples/load");
@@ -406,7 +406,7 @@ fn a_load_function_of_ones_own_decides() {
 }
 
 #[test]
-fn a_load_function_that_loops_costs_nobody_anything() {
+fn looping_load_function_is_replaced_by_the_built_in_load() {
     run(async {
         // The first call, which tries it, returns; the next ones loop.
         let looping = r#"(global $calls (mut i32) (i32.const 0))
@@ -441,7 +441,7 @@ fn a_load_function_that_loops_costs_nobody_anything() {
 }
 
 #[test]
-fn a_drain_that_asks_does_not_wait() {
+fn drain_with_policy_ask_stops_the_jobs_at_once() {
     run(async {
         let server = Server::bind().await;
         let worker = server.worker("obedient", &["--drain", "ask", "--http", "off"]);

@@ -3,7 +3,7 @@
 use crate::support::harness::run_guest;
 
 #[test]
-fn a_recorder_is_no_participant_to_wait_for_and_a_person_is() {
+fn wait_for_participant_skips_a_recorder_and_returns_a_person() {
     let spec = r#"{
         "participants": [{"identity": "recorder", "kind": "egress"}],
         "inbox": [
@@ -20,7 +20,7 @@ fn a_recorder_is_no_participant_to_wait_for_and_a_person_is() {
 }
 
 #[test]
-fn a_participant_is_known_even_when_the_inbox_was_full() {
+fn participant_is_known_after_the_inbox_was_full() {
     let text = r#"{"event": {"text": {"sender": "bob", "text": "hi"}}}"#;
     let join = r#"{"event": {"participant-joined": {"identity": "bob"}}}"#;
     let spec = format!(r#"{{"inbox": [{text}, {text}, {text}, {join}]}}"#);
@@ -31,7 +31,7 @@ fn a_participant_is_known_even_when_the_inbox_was_full() {
 }
 
 #[test]
-fn a_stop_ends_a_session_that_is_still_in_on_enter() {
+fn stop_request_ends_a_session_during_on_enter() {
     let spec = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "enough"}}}]}"#;
     let done = run_guest("slow_enter", ["--spec", "-"]).stdin(spec).done();
     assert_eq!(done.code(), "terminated");
@@ -39,7 +39,7 @@ fn a_stop_ends_a_session_that_is_still_in_on_enter() {
 }
 
 #[test]
-fn three_failed_replies_in_a_row_end_the_session_with_its_on_exit() {
+fn three_failed_replies_in_a_row_end_the_session_with_on_exit() {
     let done = run_guest("failing_model", []).done();
     assert_eq!(done.code(), "failed");
     assert_eq!(done.record()["verdict"]["detail"], "503 from the model");
@@ -48,7 +48,7 @@ fn three_failed_replies_in_a_row_end_the_session_with_its_on_exit() {
 }
 
 #[test]
-fn a_session_can_be_closed_from_beside_it_and_sees_other_events() {
+fn session_is_closed_through_its_handle_and_delivers_other_events() {
     let spec = r#"{"inbox": [{"after_ms": 1, "event": {"data": {"sender": "ann", "payload": "beep"}}}]}"#;
     let done = run_guest("patient", ["--spec", "-", "--max-duration", "5s"]).stdin(spec).done();
     assert_eq!(done.code(), "completed", "{}", done.stderr);
@@ -57,7 +57,7 @@ fn a_session_can_be_closed_from_beside_it_and_sees_other_events() {
 }
 
 #[test]
-fn a_session_ends_when_its_person_leaves() {
+fn session_ends_when_its_participant_leaves() {
     let joined = |who: &str| format!(r#"{{"event": {{"participant-joined": {{"identity": "{who}"}}}}}}"#);
     let left = |who: &str| format!(r#"{{"after_ms": 5, "event": {{"participant-left": {{"identity": "{who}"}}}}}}"#);
     let late = r#"{"after_ms": 2000, "event": {"terminate": {"reason": "too late"}}}"#;
@@ -79,7 +79,7 @@ fn a_session_ends_when_its_person_leaves() {
 }
 
 #[test]
-fn what_is_said_about_a_job_reaches_its_offer_and_itself() {
+fn facts_of_a_job_reach_decide_and_the_entrypoint() {
     let flags = ["--room", "r", "--metadata", "m", "--attribute", "a=1", "--attribute", "b=x=y"];
     let expected = r#"JobKind::Room r () for nobody: m [("a", "1"), ("b", "x=y")] dispatch `` attempt 1 of echo"#;
     for mode in ["snapshot", "pool"] {

@@ -37,7 +37,7 @@ fn imports_follow_the_declared_order_of_modules() {
 }
 
 #[test]
-fn a_climbing_import_is_found() {
+fn climbing_import_is_found() {
     let source = |module: &str, text: &str| Source { module: module.into(), path: module.into(), text: text.into() };
     let sources = [
         source("lib", "pub mod low;\n\npub(crate) mod high;\n"),

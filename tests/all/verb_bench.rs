@@ -7,7 +7,7 @@ fn bench(name: &str, flags: &[&str]) -> crate::support::harness::Done {
 }
 
 #[test]
-fn each_row_is_measured() {
+fn every_row_of_the_table_is_measured() {
     let done = bench("minimal", &["--time", "100ms"]);
     assert_eq!(done.exit, 0, "{}", done.stderr);
     let rows: Vec<Vec<&str>> = done.stdout.lines().skip(2).map(|line| line.split_whitespace().collect()).collect();
@@ -22,7 +22,7 @@ fn each_row_is_measured() {
 }
 
 #[test]
-fn jobs_that_end_badly_are_counted_and_decide_the_exit_status() {
+fn failed_jobs_are_counted_and_set_the_exit_status() {
     let done = bench("panic", &["--time", "50ms"]);
     assert_eq!(done.exit, 11, "{}", done.stderr);
     let row: Vec<&str> = done.stdout.lines().nth(2).unwrap().split_whitespace().collect();
@@ -30,7 +30,7 @@ fn jobs_that_end_badly_are_counted_and_decide_the_exit_status() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_told() {
+fn unmeasurable_agent_or_time_is_an_error() {
     bench("reject", &["--time", "50ms"]).fails_with(4, &["the agent refused the offer: rejected: never in the mood"]);
     bench("minimal", &["--time", "1h"]).fails_with(2, &["want 10ms to 10m, such as 3s"]);
     // More idle instances than there are slots, not a sum that overflows.

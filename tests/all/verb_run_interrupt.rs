@@ -23,7 +23,7 @@ fn started(guest: &str, jobs: usize, args: &[&str]) -> Started {
 }
 
 #[test]
-fn a_job_that_stops_in_time_is_drained() {
+fn job_that_stops_within_its_grace_is_drained() {
     for signal in [Signal::INT, Signal::TERM] {
         let job = started("obedient", 1, &[]);
         job.signal(signal);
@@ -35,7 +35,7 @@ fn a_job_that_stops_in_time_is_drained() {
 }
 
 #[test]
-fn jobs_that_were_not_offered_yet_are_counted() {
+fn unstarted_jobs_are_counted() {
     let jobs = started("obedient", 3, &["--count", "100", "--concurrency", "3"]);
     jobs.signal(Signal::INT);
     let done = jobs.done();
@@ -46,7 +46,7 @@ fn jobs_that_were_not_offered_yet_are_counted() {
 }
 
 #[test]
-fn the_second_signal_kills() {
+fn second_signal_kills_the_jobs() {
     let job = started("ignore_stop", 1, &[]);
     job.signal(Signal::INT);
     // Two signals at once would count as one.
@@ -58,7 +58,7 @@ fn the_second_signal_kills() {
 }
 
 #[test]
-fn a_job_that_ignores_the_signal_ends_with_its_grace() {
+fn job_that_ignores_the_signal_is_killed_after_its_grace() {
     let job = started("ignore_stop", 1, &["--shutdown-grace", "300ms"]);
     job.signal(Signal::INT);
     let done = job.done();

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::harness::{root, wasm_worker};
 
 #[test]
-fn a_new_crate_builds_and_runs_outside_of_the_repository() {
+fn new_crate_builds_and_runs_outside_of_the_repository() {
     let dir = tempfile::tempdir().unwrap();
     let made = wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
     assert_eq!(made.exit, 0, "{}", made.stderr);
@@ -34,7 +34,7 @@ fn a_new_crate_builds_and_runs_outside_of_the_repository() {
 }
 
 #[test]
-fn a_name_that_cannot_be_one_makes_nothing() {
+fn invalid_crate_name_creates_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["My-Agent", "1st", "a b", "../up", "test", "self", "fn"] {
         let failed = wasm_worker(["new", name]).dir(dir.path()).done();
@@ -48,7 +48,7 @@ fn a_name_that_cannot_be_one_makes_nothing() {
 }
 
 #[test]
-fn a_directory_that_is_no_crate_and_a_crate_that_is_no_component() {
+fn directory_without_a_component_crate_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     wasm_worker(["build", path]).done().fails_with(3, &["has no `Cargo.toml`", "hint: `wasm-worker new NAME`"]);
@@ -64,7 +64,7 @@ fn a_directory_that_is_no_crate_and_a_crate_that_is_no_component() {
 /// A toolchain without the target, and a rustup that does what it is told and tells it.
 #[cfg(unix)]
 #[test]
-fn a_missing_target_is_added_with_rustup() {
+fn missing_target_is_added_with_rustup() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
