@@ -1,4 +1,5 @@
-//! Drains at random moments, under load: each job that was assigned is reported once, and none is lost.
+//! Drains: the jobs that run end within their time, each job that was assigned is reported once, and none is lost, also where the
+//! drain begins at a random moment under load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +12,100 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::support::scripted_server::{Server, run};
+
+#[test]
+fn drain_waits_for_the_jobs_and_reports_each_before_the_connection_closes() {
+    run(async {
+        let server = Server::bind().await;
+        let worker = server.worker("obedient", &[]);
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        worker.signal(Signal::TERM);
+        assert!(peer.status(true).await.draining);
+        peer.offer("AJ_2").await;
+        assert!(!peer.answer().await.available);
+        peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_1".into() })).await;
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        assert!(done.stderr.contains("worker.draining") && done.stderr.contains("worker.drained"), "{}", done.stderr);
+    });
+}
+
+#[test]
+fn drain_ends_at_its_timeout_or_at_a_second_signal() {
+    run(async {
+        for (flags, error) in [(["--drain-timeout", "200ms"], None), (["--drain-timeout", "1h"], Some("killed: "))] {
+            let server = Server::bind().await;
+            let worker = server.worker("obedient", &flags);
+            let mut peer = server.registered().await;
+            peer.begin("AJ_1").await;
+            worker.signal(Signal::INT);
+            peer.status(true).await;
+            if error.is_some() {
+                worker.signal(Signal::INT);
+            }
+            let (_, status, said) = peer.report().await;
+            let wanted = if error.is_some() { proto::JobStatus::JsFailed } else { proto::JobStatus::JsSuccess };
+            assert_eq!(status, wanted, "{said}");
+            assert!(said.starts_with(error.unwrap_or_default()), "{said}");
+            let done = ended(worker, peer).await;
+            assert_eq!(done.exit, 130, "{}", done.stderr);
+            assert!(done.stderr.contains("1 job cut short"), "{}", done.stderr);
+        }
+    });
+}
+
+#[test]
+fn drain_with_policy_ask_stops_the_jobs_at_once() {
+    run(async {
+        let server = Server::bind().await;
+        let worker = server.worker("obedient", &["--drain", "ask", "--http", "off"]);
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        worker.signal(Signal::TERM);
+        peer.status(true).await;
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 130, "{}", done.stderr);
+        assert!(done.stderr.contains("code=drained"), "{}", done.stderr);
+    });
+}
+
+#[test]
+fn draining_worker_publishes_no_available_event() {
+    run(async {
+        let server = Server::bind().await;
+        // Longer than the second that lies between two events of it.
+        let worker = server.worker("obedient", &["--drain-timeout", "1200ms", "--max-jobs", "1"]);
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        worker.signal(Signal::INT);
+        peer.report().await;
+        let done = ended(worker, peer).await;
+        assert!(done.stderr.contains("worker.full") && !done.stderr.contains("worker.available"), "{}", done.stderr);
+    });
+}
+
+#[test]
+fn job_assigned_during_a_drain_is_stopped_with_the_others() {
+    run(async {
+        let server = Server::bind().await;
+        let worker = server.worker("obedient", &["--drain-timeout", "100ms"]);
+        let mut peer = server.registered().await;
+        peer.offer("AJ_1").await;
+        assert!(peer.answer().await.available);
+        worker.signal(Signal::TERM);
+        peer.status(true).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        peer.assign("AJ_1").await;
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsRunning);
+        assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 130, "{}", done.stderr);
+        assert!(done.stderr.contains("code=drained"), "{}", done.stderr);
+    });
+}
 
 /// What the server knows of one job.
 #[derive(Default, Debug)]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::harness::guest;
+use crate::support::harness::{guest, root, run_guest};
 use crate::support::scripted_server::{Peer, Server, behind, ended, run, stopped};
 
 /// A connection that ends at one step of its making.
@@ -153,6 +153,14 @@ fn full_disk_costs_the_cache_and_events_and_no_job() {
 }
 
 #[test]
+fn full_disk_under_the_event_file_costs_events_and_no_job() {
+    let done = run_guest("minimal", ["--count", "50", "--events", "/dev/full"]).done();
+    assert_eq!((done.exit, done.lines().len()), (0, 50), "{}", done.stderr);
+    assert!(done.stderr.contains("writing events failed; trying on"), "{}", done.stderr);
+    assert!(done.stderr.contains("No space left on device"), "{}", done.stderr);
+}
+
+#[test]
 fn late_assignment_and_assignment_of_an_ended_job_are_reported_as_failed() {
     run(async {
         let server = Server::bind().await;
@@ -183,7 +191,7 @@ fn skewed_clock_changes_event_times_and_nothing_else() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("skewed_clock.so");
-        let source = crate::support::harness::root().join("tests/interop/skewed_clock.c");
+        let source = root().join("tests/interop/skewed_clock.c");
         let compiled =
             std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
         assert!(compiled.unwrap().success());

@@ -1,4 +1,4 @@
-//! What an operator sees of a worker and does to it: HTTP, the verbs that use it, metrics, `config check`.
+//! The HTTP API of a worker: its pages, what needs the token, and the metrics.
 
 use std::io::{BufRead, BufReader};
 
@@ -10,11 +10,6 @@ use crate::support::scripted_server::{Server, behind, ended, run, stopped};
 
 /// A worker in this process's shared cache answers HTTP at a free port.
 const HTTP: [&str; 2] = ["--http", "127.0.0.1:0"];
-
-/// Off the thread on which the server is played.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
-}
 
 async fn door(worker: &crate::support::harness::Started) -> Door {
     let pid = worker.pid();
@@ -175,149 +170,9 @@ fn served_metrics_are_the_documented_metrics() {
 }
 
 #[test]
-fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
-    run(async {
-        let cache = tempfile::tempdir().unwrap();
-        let dir = cache.path().to_str().unwrap().to_owned();
-        let server = Server::bind().await;
-        let worker = behind(&server.url(), &[guest("obedient").to_str().unwrap()])
-            .args(HTTP)
-            .args(["--cache-dir", &dir])
-            .start();
-        let mut peer = server.registered().await;
-        let (pid, at) = (worker.pid(), cache.path().to_owned());
-        blocking(move || Door::of(&at, pid)).await;
-        // What a worker that was killed has left.
-        std::fs::write(cache.path().join("workers/4194304.json"), r#"{"pid":4194304,"url":"http://x","token":""}"#)
-            .unwrap();
-        let verb = |words: &'static [&'static str]| {
-            let dir = dir.clone();
-            blocking(move || wasm_worker(words.iter().copied()).args(["--cache-dir", &dir]).done())
-        };
-        let followed = wasm_worker(["events"]).args(["--cache-dir", &dir]).start();
-        let followed = blocking(move || {
-            let mut followed = followed;
-            let lines = BufReader::new(followed.take_stdout());
-            (lines, followed)
-        });
-        let (mut lines, events) = followed.await;
-        // It follows once its connection is there.
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        peer.begin("AJ_1").await;
-        let first = blocking(move || {
-            let mut line = String::new();
-            lines.read_line(&mut line).unwrap();
-            (line, lines)
-        });
-        let (line, lines) = first.await;
-        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["event"], "job.created", "{line}");
-
-        let ps = verb(&["ps"]).await;
-        let head = format!("worker {}: load ", worker.pid());
-        for part in [
-            head.as_str(),
-            "1 running",
-            "agent obedient: available, registered as AW_test",
-            "AJ_1  obedient  room `lobby`",
-        ] {
-            assert!(ps.stdout.contains(part), "`{part}` is missing in:\n{}{}", ps.stdout, ps.stderr);
-        }
-        let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
-        assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
-        verb(&["kill", "AJ_2", "../x"])
-            .await
-            .fails_with(2, &["no such job runs: AJ_2, ../x", "hint: `wasm-worker ps`"]);
-        assert_eq!(verb(&["kill", "AJ_1"]).await.stdout, "killing AJ_1\n");
-        assert!(peer.report().await.2.starts_with("killed: "));
-        assert_eq!(verb(&["drain"]).await.stdout, format!("draining {}\n", worker.pid()));
-        assert_eq!(ended(worker, peer).await.exit, 0);
-        // It ends with its worker.
-        let rest: Vec<String> = blocking(move || lines.lines().map(Result::unwrap).collect()).await;
-        assert!(rest.iter().any(|line| line.contains("\"worker.drained\"")), "{rest:?}");
-        assert_eq!(blocking(|| events.done()).await.exit, 0);
-        verb(&["ps"]).await.fails_with(1, &["no worker of yours runs on this machine", "hint: "]);
-        assert_eq!(std::fs::read_dir(cache.path().join("workers")).unwrap().count(), 0);
-    });
-}
-
-#[test]
 fn occupied_port_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let done = behind("ws://127.0.0.1:9", &[guest("echo").to_str().unwrap()]).args(["--http", &address]).done();
     done.fails_with(2, &["HTTP cannot be served at", &address, "hint: choose another address"]);
-}
-
-#[test]
-fn config_check_reports_every_fault_or_every_value() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let path = file.path().to_str().unwrap();
-    let check = || wasm_worker(["config", "check", "--config", path]);
-    std::fs::write(file.path(), "max-jobs = 5\napi-secret = \"hunter2\"\n[agents.a]\nfuel-limit = \"1M\"\n").unwrap();
-    let done = check().env("WASM_WORKER_LOG_RATE", "9").done();
-    assert_eq!(done.exit, 0, "{}", done.stderr);
-    for line in [
-        "max-jobs = 5  (",
-        "api-secret = (secret)  (",
-        "agents.a.fuel-limit = 1M  (",
-        "log-rate = 9  (WASM_WORKER_LOG_RATE)",
-        "5 values set",
-    ] {
-        assert!(done.stdout.contains(line), "`{line}` is missing in:\n{}", done.stdout);
-    }
-    std::fs::write(file.path(), "max-job = 5\n[agents.a]\nworkers = 2\n").unwrap();
-    let done = check().args(["--webhook", "http://x"]).env("NUM_CPUS", "many").done();
-    done.fails_with(
-        2,
-        &[
-            "4 faults",
-            "`max-job`",
-            "`agents.a.workers`",
-            "`webhook`",
-            "want `api-key` and `api-secret` too",
-            "`cores` (NUM_CPUS)",
-        ],
-    );
-    std::fs::write(file.path(), "url = \"ws://x\"\n").unwrap();
-    check().done().fails_with(2, &["`url`", "want `api-key` and `api-secret` too: a server"]);
-    // A line that cannot be read may hold a secret.
-    std::fs::write(file.path(), "max-jobs = 5\napi-secret = \"hunter2\n").unwrap();
-    let done = check().done();
-    done.fails_with(2, &["not TOML: line 2, column "]);
-    assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
-    std::fs::write(file.path(), "").unwrap();
-    check().env("NUM_CPUS", "many").done().fails_with(2, &["`cores` (NUM_CPUS)", "want a number above 0"]);
-}
-
-#[test]
-fn capacity_reports_how_many_jobs_fit_and_verifies_the_number() {
-    let agent = guest("neighbour");
-    let capacity = || wasm_worker(["capacity", agent.to_str().unwrap(), "--time", "300ms"]);
-    let done = capacity().args(["--cores", "4", "--memory", "16GB", "--verify"]).done();
-    assert_eq!(done.exit, 0, "{}", done.stderr);
-    for part in [
-        "agent `neighbour`, ",
-        " fuel ",
-        "% of it waiting",
-        "what binds it",
-        "a machine of 4 cores and 14.9 GiB takes ",
-        "verified here",
-    ] {
-        assert!(done.stdout.contains(part), "`{part}` is missing in:\n{}", done.stdout);
-    }
-    // The table grows with the machine.
-    let at_once = |cores: &str| {
-        let row = done.stdout.lines().find(|line| line.trim_start().starts_with(&format!("{cores} "))).unwrap();
-        row.split_whitespace().nth(3).unwrap().parse::<u32>().unwrap()
-    };
-    assert!(at_once("1") >= 1 && at_once("1") <= at_once("2") && at_once("2") <= at_once("4"), "{}", done.stdout);
-    let verified = done.stdout.lines().find(|line| line.trim_start().starts_with("an hour ")).unwrap();
-    assert!(verified.ends_with('%'), "{verified}");
-    let load = done.stdout.lines().rfind(|line| line.trim_start().starts_with("load ")).unwrap();
-    let seen: f64 = load.split_whitespace().nth(2).unwrap().parse().unwrap();
-    assert!(seen > 0.0, "{}", done.stdout);
-    assert!(done.stdout.contains("\n  refused "), "{}", done.stdout);
-    capacity().args(["--memory", "much"]).done().fails_with(2, &["much"]);
-    let refuses = wasm_worker(["capacity", guest("reject").to_str().unwrap(), "--time", "50ms"]).done();
-    refuses.fails_with(4, &["the agent refused the offer: rejected"]);
 }

@@ -8,6 +8,8 @@
 )]
 
 mod agent_cache;
+mod agent_health;
+mod agents_of_one_worker;
 mod chaos_dispatch;
 mod dispatcher;
 mod documentation;
@@ -26,12 +28,18 @@ mod invalid_input;
 mod isolation;
 mod isolation_beside_hostile_guests;
 mod limits;
+mod livekit_real_server;
 mod livekit_worker;
+mod load_function;
 mod prewarm;
 mod processes;
 mod sdk_session;
 mod support;
 mod tidy;
 mod verb_bench;
+mod verb_capacity;
+mod verb_config_check;
 mod verb_run_interrupt;
 mod verbs_new_and_build;
+mod verbs_ps_kill_drain_events;
+mod worker_reload;

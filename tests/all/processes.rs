@@ -1,89 +1,13 @@
-//! More than one agent, more than one process, and agents that change or fail while the worker serves.
+//! `--workers N`: a supervisor and its worker processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use livekit_protocol as proto;
-use proto::server_message::Message as FromServer;
-use proto::worker_message::Message as ToServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::time::Instant;
 
-use crate::support::harness::{Started, cache_dir, guest, root, wasm_worker};
-use crate::support::scripted_server::{Peer, Server, behind, ended, run, stopped};
-
-/// The next connection of a worker that registers, and the name that it gives.
-async fn registering(server: &Server) -> (String, Peer) {
-    let mut peer = server.accept().await;
-    let ToServer::Register(register) = peer.receive().await else { panic!("not a registration") };
-    let worker_id = format!("AW_{}", register.agent_name);
-    peer.send(FromServer::Register(proto::RegisterWorkerResponse { worker_id, ..Default::default() })).await;
-    (register.agent_name, peer)
-}
-
-/// Both at once, whichever comes first.
-async fn two(server: &Server) -> Vec<(String, Peer)> {
-    let mut peers = vec![registering(server).await, registering(server).await];
-    peers.sort_by(|one, other| one.0.cmp(&other.0));
-    peers
-}
-
-async fn terminated(peer: &mut Peer, job: &str) {
-    peer.send(FromServer::Termination(proto::JobTermination { job_id: job.into() })).await;
-    assert_eq!(peer.report().await, (job.into(), proto::JobStatus::JsSuccess, String::new()));
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-#[test]
-fn every_agent_has_its_own_registration_and_limits() {
-    run(async {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let text = "[agents.spin]\nagent-name = \"whirl\"\nunresponsive-timeout = \"100ms\"\n";
-        std::fs::write(file.path(), text).unwrap();
-        let server = Server::bind().await;
-        let (spin, obedient) = (guest("spin"), guest("obedient"));
-        let call = behind(&server.url(), &[path(&spin), path(&obedient)]);
-        let worker = call.args(["--http", "off", "--config", path(file.path())]).start();
-        let mut peers = two(&server).await;
-        assert_eq!((peers[0].0.as_str(), peers[1].0.as_str()), ("obedient", "whirl"));
-        let (_, mut whirl) = peers.pop().unwrap();
-        let (_, mut obedient) = peers.pop().unwrap();
-        obedient.begin("AJ_1").await;
-        whirl.begin("AJ_2").await;
-        let (_, status, error) = whirl.report().await;
-        assert_eq!(status, proto::JobStatus::JsFailed);
-        assert!(error.starts_with("unresponsive: ") && error.contains("100ms"), "{error}");
-        terminated(&mut obedient, "AJ_1").await;
-        worker.signal(Signal::TERM);
-        let (whirl, obedient) = (drained(whirl), drained(obedient));
-        let done = tokio::task::spawn_blocking(|| worker.done());
-        tokio::join!(whirl, obedient);
-        assert_eq!(done.await.unwrap().exit, 0);
-    });
-}
-
-/// Listen until it has closed.
-async fn drained(mut peer: Peer) {
-    while peer.next().await.is_some() {}
-}
-
-#[test]
-fn agents_with_equal_names_are_refused() {
-    let (one, same) = (guest("echo"), tempfile::tempdir().unwrap());
-    let same = same.path().join("echo.wasm");
-    std::fs::create_dir_all(same.parent().unwrap()).unwrap();
-    std::fs::copy(&one, &same).unwrap();
-    let done = behind("ws://127.0.0.1:9", &[path(&one), path(&same)]).done();
-    done.fails_with(2, &["two agents would be registered as `echo`", "hint: give each an `agent-name`"]);
-    behind("ws://127.0.0.1:9", &[path(&one), path(&same)])
-        .args(["--job"])
-        .done()
-        .fails_with(2, &["there is one agent"]);
-}
+use crate::support::harness::{Started, cache_dir, guest, path, wasm_worker};
+use crate::support::scripted_server::{Server, behind, holds, run, until};
 
 /// The processes that a supervisor started, once there are so many.
 async fn processes(supervisor: &Started, count: usize) -> Vec<u32> {
@@ -115,7 +39,7 @@ fn killed_process_is_replaced_and_its_jobs_end_as_lost() {
         let events = tempfile::NamedTempFile::new().unwrap();
         let flags = ["--workers", "2", "--http", "127.0.0.1:0", "--events", path(events.path())];
         let worker = behind(&server.url(), &[path(&guest("obedient"))]).args(flags).start();
-        let mut peers = two(&server).await;
+        let mut peers = server.two().await;
         let (mut one, mut other) = (peers.remove(0).1, peers.remove(0).1);
         one.begin("AJ_1").await;
         other.begin("AJ_2").await;
@@ -123,13 +47,13 @@ fn killed_process_is_replaced_and_its_jobs_end_as_lost() {
         let victim = tokio::task::spawn_blocking(move || process_of("AJ_1", &pids)).await.unwrap();
         kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
         while futures_util::StreamExt::next(&mut one.0).await.is_some_and(|frame| frame.is_ok()) {}
-        let (_, mut third) = registering(&server).await;
+        let (_, mut third) = server.registering().await;
         third.begin("AJ_3").await;
-        terminated(&mut other, "AJ_2").await;
-        terminated(&mut third, "AJ_3").await;
+        other.terminated("AJ_2").await;
+        third.terminated("AJ_3").await;
         worker.signal(Signal::TERM);
         let done = tokio::task::spawn_blocking(|| worker.done());
-        tokio::join!(drained(other), drained(third));
+        tokio::join!(other.drained(), third.drained());
         let done = done.await.unwrap();
         assert_eq!(done.exit, 0, "{}", done.stderr);
         let text = std::fs::read_to_string(events.path()).unwrap();
@@ -154,11 +78,11 @@ fn processes_end_with_their_supervisor_and_the_supervisor_with_its_processes() {
         let agent = guest("obedient");
         let flags = ["--workers", "2", "--http", "off", "--", path(&agent)];
         let worker = behind(&server.url(), &flags).start();
-        let peers = two(&server).await;
+        let peers = server.two().await;
         let pids = processes(&worker, 2).await;
         worker.signal(Signal::KILL);
         for (_, peer) in peers {
-            drained(peer).await;
+            peer.drained().await;
         }
         for pid in pids {
             for _ in 0..500 {
@@ -195,7 +119,7 @@ fn supervisor_shows_and_controls_its_processes() {
         let flags = ["--workers", "2", "--http", "127.0.0.1:0", "--cache-dir", &dir, "--events", path(events.path())];
         let agent = guest("obedient");
         let worker = behind(&server.url(), &[path(&agent)]).args(flags).start();
-        let mut peers = two(&server).await;
+        let mut peers = server.two().await;
         let (mut one, mut other) = (peers.remove(0).1, peers.remove(0).1);
         let verb = async |verb: &'static str| {
             let dir = dir.clone();
@@ -226,7 +150,7 @@ fn supervisor_shows_and_controls_its_processes() {
         let victim = tokio::task::spawn_blocking(move || *pids.iter().find(has).unwrap()).await.unwrap();
         kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
         while futures_util::StreamExt::next(&mut one.0).await.is_some_and(|frame| frame.is_ok()) {}
-        let (_, third) = registering(&server).await;
+        let (_, third) = server.registering().await;
         let metrics = get("/metrics").await.1;
         for line in [
             r#"wasm_worker_jobs_ended_total{agent="obedient",code="lost",blame="host"} 1"#,
@@ -248,210 +172,11 @@ fn supervisor_shows_and_controls_its_processes() {
         assert_eq!(get("/ready").await, (503, r#"{"error":"draining"}"#.into()));
         other.status(true).await;
         verb("drain").await;
-        terminated(&mut other, "AJ_2").await;
+        other.terminated("AJ_2").await;
         let done = tokio::task::spawn_blocking(|| worker.done());
-        tokio::join!(drained(other), drained(third));
+        tokio::join!(other.drained(), third.drained());
         let done = done.await.unwrap();
         assert_eq!(done.exit, 0, "{}", done.stderr);
         assert!(!done.stderr.contains("cut short"), "{}", done.stderr);
-    });
-}
-
-#[test]
-fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
-    run(async {
-        let dir = tempfile::tempdir().unwrap();
-        let agent = dir.path().join("agent.wasm");
-        let become_agent = |from: PathBuf| {
-            // A file is not changed while it is read: the new one takes its place whole.
-            let new = dir.path().join("new");
-            std::fs::copy(from, &new).unwrap();
-            std::fs::rename(new, &agent).unwrap();
-        };
-        become_agent(guest("obedient"));
-        let server = Server::bind().await;
-        let events = tempfile::NamedTempFile::new().unwrap();
-        let worker =
-            behind(&server.url(), &[path(&agent)]).args(["--http", "off", "--events", path(events.path())]).start();
-        let said = async |event: &str, times: usize| {
-            while std::fs::read_to_string(events.path()).unwrap().matches(&format!("\"{event}\"")).count() < times {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let mut peer = server.registered().await;
-        peer.begin("AJ_1").await;
-
-        become_agent(guest("panic"));
-        said("agent.reloaded", 1).await;
-        peer.begin("AJ_2").await;
-        let (job, _, error) = peer.report().await;
-        assert!(job == "AJ_2" && error.starts_with("trapped: "), "{job} {error}");
-
-        become_agent(guest("prewarm_error"));
-        said("agent.failed", 1).await;
-        peer.begin("AJ_3").await;
-        assert!(peer.report().await.2.starts_with("trapped: "), "the version before goes on");
-
-        // The file is as before; told to, the worker reads it all the same.
-        worker.signal(Signal::HUP);
-        said("agent.failed", 2).await;
-        become_agent(guest("obedient"));
-        said("agent.reloaded", 2).await;
-        peer.begin("AJ_4").await;
-        terminated(&mut peer, "AJ_4").await;
-        terminated(&mut peer, "AJ_1").await;
-        let done = stopped(worker, peer).await;
-        assert!(done.stderr.contains("the new version is not taken"), "{}", done.stderr);
-    });
-}
-
-#[test]
-fn crashing_agent_is_paused_and_reported_as_unavailable() {
-    run(async {
-        let server = Server::bind().await;
-        let worker = server.worker("panic", &["--failures-max", "2", "--http", "off"]);
-        let mut peer = server.registered().await;
-        for job in ["AJ_1", "AJ_2"] {
-            peer.begin(job).await;
-            assert!(peer.report().await.2.starts_with("trapped: "));
-        }
-        peer.status(true).await;
-        peer.offer("AJ_3").await;
-        assert!(!peer.answer().await.available);
-        // A second later it may try again, and one crash is enough.
-        peer.status(false).await;
-        peer.begin("AJ_4").await;
-        peer.report().await;
-        peer.status(true).await;
-        let done = stopped(worker, peer).await;
-        for part in [
-            "agent.unavailable",
-            "2 jobs in a row ended with trapped",
-            "retry_ms=1000",
-            "retry_ms=2000",
-            "reason=\"unavailable\"",
-            "scarce=\"agent\"",
-        ] {
-            assert!(done.stderr.contains(part), "`{part}` is missing in:\n{}", done.stderr);
-        }
-    });
-}
-
-#[test]
-fn agent_with_a_failing_prewarm_gets_no_jobs_beside_a_healthy_agent() {
-    run(async {
-        let server = Server::bind().await;
-        let (bad, good) = (guest("prewarm_error"), guest("obedient"));
-        let began = Instant::now();
-        let worker = behind(&server.url(), &[path(&bad), path(&good)]).args(["--http", "127.0.0.1:0"]).start();
-        let mut peers = two(&server).await;
-        let (name, mut bad) = peers.pop().unwrap();
-        let (_, mut good) = peers.pop().unwrap();
-        assert_eq!(name, "prewarm-error");
-        bad.status(true).await;
-        bad.offer("AJ_1").await;
-        assert!(!bad.answer().await.available);
-        let pid = worker.pid();
-        let ready = tokio::task::spawn_blocking(move || crate::support::harness::Door::of(cache_dir(), pid).get("/ready"))
-            .await
-            .unwrap();
-        assert_eq!(ready, (503, r#"{"error":"agent `prewarm-error` is pausing"}"#.into()));
-        good.begin("AJ_2").await;
-        terminated(&mut good, "AJ_2").await;
-        worker.signal(Signal::TERM);
-        let done = tokio::task::spawn_blocking(|| worker.done());
-        tokio::join!(drained(bad), drained(good));
-        let done = done.await.unwrap();
-        assert!(done.stderr.contains("agent.unavailable") && done.stderr.contains("prewarm failed"), "{}", done.stderr);
-        // Each pause is twice as long as the one before it.
-        let attempts = done.stderr.matches("agent.unavailable").count() as u64;
-        assert!(
-            began.elapsed() >= Duration::from_secs((1 << (attempts - 1)) - 1),
-            "{attempts} in {:?}",
-            began.elapsed()
-        );
-
-        // What can never run here ends the start.
-        let server = Server::bind().await;
-        let file = tempfile::NamedTempFile::with_suffix(".wasm").unwrap();
-        std::fs::write(file.path(), b"\0asm\x01\0\0\0").unwrap();
-        behind(&server.url(), &[path(file.path())]).done().fails_with(3, &["it is a core module"]);
-    });
-}
-
-#[test]
-fn custom_load_function_decides_the_load() {
-    run(async {
-        let server = Server::bind().await;
-        let example = root().join("examples/load");
-        let flags = ["--load-threshold", "0.000001", "--http", "off", "--load-fn", path(&example)];
-        let worker = behind(&server.url(), &[path(&guest("obedient"))]).args(flags).start();
-        let mut peer = server.registered().await;
-        // The machine does something, and the worst of ten seconds is kept.
-        peer.status(true).await;
-        let done = stopped(worker, peer).await;
-        assert!(done.stderr.contains("cores in use") && done.stderr.contains("agent=\"load\""), "{}", done.stderr);
-
-        let bad = guest("echo");
-        let done = behind(&server.url(), &[path(&guest("obedient"))]).args(["--load-fn", path(&bad)]).done();
-        done.fails_with(3, &["the load function `", "cannot be used", "hint: it exports `load`"]);
-        let done = behind(&server.url(), &[path(&guest("obedient"))]).args(["--load-fn", "nowhere"]).done();
-        done.fails_with(3, &["cannot be used: the agent `nowhere` cannot be read: No such file"]);
-        let memories = tempfile::NamedTempFile::with_suffix(".wat").unwrap();
-        let two = "(component (core module $m (memory 1) (memory 1)) (core instance (instantiate $m)))";
-        std::fs::write(memories.path(), two).unwrap();
-        let done = behind(&server.url(), &[path(&guest("obedient"))]).args(["--load-fn", path(memories.path())]).done();
-        done.fails_with(3, &["the load function `", "cannot be used"]);
-    });
-}
-
-#[test]
-fn looping_load_function_is_replaced_by_the_built_in_load() {
-    run(async {
-        // The first call, which tries it, returns; the next ones loop.
-        let looping = r#"(global $calls (mut i32) (i32.const 0))
-            (func (export "load") (param f64 f64 f64 f64 f64 f64 i32 i32) (result f64)
-              (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
-              (loop $again (br_if $again (i32.gt_u (global.get $calls) (i32.const 1))))
-              (f64.const 0.25))"#;
-        let component = format!(
-            r#"(component
-              (core module $m {looping})
-              (core instance $i (instantiate $m))
-              (type $sample' (record (field "cpu" f64) (field "cores" f64) (field "fuel" f64) (field "fuel-rate" f64)
-                (field "memory" f64) (field "memory-bytes" f64) (field "jobs" u32) (field "jobs-max" u32)))
-              (import "wasm-worker:agent/load-types@0.1.0" (instance $types (export "sample" (type $sample (eq $sample')))))
-              (alias export $types "sample" (type $s))
-              (func (export "load") (param "sample" $s) (result f64) (canon lift (core func $i "load"))))"#
-        );
-        let file = tempfile::NamedTempFile::with_suffix(".wat").unwrap();
-        std::fs::write(file.path(), component).unwrap();
-        let server = Server::bind().await;
-        let worker = behind(&server.url(), &[path(&guest("obedient"))])
-            .args(["--http", "off", "--load-fn", path(file.path())])
-            .start();
-        let mut peer = server.registered().await;
-        peer.begin("AJ_1").await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        terminated(&mut peer, "AJ_1").await;
-        let done = stopped(worker, peer).await;
-        assert_eq!(done.exit, 0, "{}", done.stderr);
-        assert!(done.stderr.contains("the load function failed; the load is the worker's own"), "{}", done.stderr);
-    });
-}
-
-#[test]
-fn drain_with_policy_ask_stops_the_jobs_at_once() {
-    run(async {
-        let server = Server::bind().await;
-        let worker = server.worker("obedient", &["--drain", "ask", "--http", "off"]);
-        let mut peer = server.registered().await;
-        peer.begin("AJ_1").await;
-        worker.signal(Signal::TERM);
-        peer.status(true).await;
-        assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
-        let done = ended(worker, peer).await;
-        assert_eq!(done.exit, 130, "{}", done.stderr);
-        assert!(done.stderr.contains("code=drained"), "{}", done.stderr);
     });
 }

@@ -1,14 +1,22 @@
 //! Runs `wasm-worker`, and makes the guests it runs.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use wasm_worker_fuzz::core_guest;
 use wasm_worker_sandbox::agent::cargo;
+
+/// Longest wait for an event. It does not measure anything: it only ends a test that would wait for ever, on the slowest
+/// machine too.
+const PATIENCE: Duration = Duration::from_secs(120);
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -41,6 +49,11 @@ pub(crate) fn core_component(name: &str, lines: &str) -> PathBuf {
     let path = dir.join(format!("{name}.wasm"));
     file.persist(&path).unwrap();
     path
+}
+
+/// A path as an argument.
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 /// The binary lies in `<target>/<profile>`.
@@ -128,8 +141,10 @@ impl Call {
     pub(crate) fn start(mut self) -> Started {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let reader = read_along(child.stderr.take().unwrap(), said.clone());
         child.stdin.take().unwrap().write_all(self.stdin.as_bytes()).unwrap();
-        Started { child }
+        Started { child, said, reader }
     }
 
     /// Run to the end.
@@ -141,6 +156,19 @@ impl Call {
 /// A call that runs.
 pub(crate) struct Started {
     child: Child,
+    /// Standard error so far.
+    said: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+/// Collect a stream while the process runs, so that a test can wait for a line, and the process never waits for a reader.
+fn read_along(mut stream: ChildStderr, said: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 8 << 10];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            said.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
+        }
+    })
 }
 
 /// Where a worker answers HTTP, and with which token.
@@ -181,13 +209,14 @@ impl Door {
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..3_000 {
+    let began = Instant::now();
+    loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(began.elapsed() < PATIENCE, "it does not come to this: {what}");
+        std::thread::sleep(ASK_EVERY);
     }
-    panic!("it does not come to this: {what}");
 }
 
 impl Started {
@@ -206,6 +235,18 @@ impl Started {
         self.child.wait().unwrap();
     }
 
+    /// Standard error so far.
+    pub(crate) fn said(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Wait until this text is in standard error.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        eventually(&format!("it says `{text}`"), || self.said().contains(text).then_some(()));
+    }
+
     /// Its standard output, to be read while it runs.
     pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().unwrap()
@@ -218,11 +259,13 @@ impl Started {
 
     pub(crate) fn done(self) -> Done {
         let output = self.child.wait_with_output().unwrap();
+        self.reader.join().unwrap();
+        let stderr = std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner));
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Done {
             exit: output.status.code().expect("ended by a signal"),
             stdout: text(output.stdout),
-            stderr: text(output.stderr),
+            stderr: text(stderr),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A server that speaks LiveKit's protocol on loopback, and does what a test says.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -16,12 +17,35 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::harness::{Call, Done, Started, guest, wasm_worker};
 
-/// Longer than anything here takes, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time of a whole test. It only ends a test that would wait for ever, on the slowest machine too.
+const PATIENCE: Duration = Duration::from_secs(600);
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { timeout(PATIENCE, test).await.expect("the test takes too long") })
+}
+
+/// Ask again until it is so. The test's own [`PATIENCE`] bounds the wait.
+pub(crate) async fn until(mut ask: impl AsyncFnMut() -> bool) {
+    while !ask().await {
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Wait until this text is in the worker's standard error.
+pub(crate) async fn says(worker: &Started, text: &str) {
+    until(async || worker.said().contains(text)).await;
+}
+
+/// Wait until a file holds this text so many times, such as an event's name in a file of events.
+pub(crate) async fn holds(file: &Path, text: &str, times: usize) {
+    until(async || std::fs::read_to_string(file).is_ok_and(|lines| lines.matches(text).count() >= times)).await;
+}
+
+/// Off the thread on which the server is played.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
 }
 
 /// A server that does what a test says.
@@ -63,6 +87,22 @@ impl Server {
         };
         peer.send(FromServer::Register(reply)).await;
         peer
+    }
+
+    /// The next connection of a worker that registers, and the name that it gives.
+    pub(crate) async fn registering(&self) -> (String, Peer) {
+        let mut peer = self.accept().await;
+        let ToServer::Register(register) = peer.receive().await else { panic!("not a registration") };
+        let worker_id = format!("AW_{}", register.agent_name);
+        peer.send(FromServer::Register(proto::RegisterWorkerResponse { worker_id, ..Default::default() })).await;
+        (register.agent_name, peer)
+    }
+
+    /// Two of them, whichever comes first, in the order of their names.
+    pub(crate) async fn two(&self) -> Vec<(String, Peer)> {
+        let mut peers = vec![self.registering().await, self.registering().await];
+        peers.sort_by(|one, other| one.0.cmp(&other.0));
+        peers
     }
 }
 
@@ -164,6 +204,17 @@ impl Peer {
         assert!(self.answer().await.available);
         self.assign(id).await;
         assert_eq!(self.report().await, (id.into(), proto::JobStatus::JsRunning, String::new()));
+    }
+
+    /// Ask a job that runs to stop; it obeys.
+    pub(crate) async fn terminated(&mut self, job: &str) {
+        self.send(FromServer::Termination(proto::JobTermination { job_id: job.into() })).await;
+        assert_eq!(self.report().await, (job.into(), proto::JobStatus::JsSuccess, String::new()));
+    }
+
+    /// Listen until the worker has closed.
+    pub(crate) async fn drained(mut self) {
+        while self.next().await.is_some() {}
     }
 }
 

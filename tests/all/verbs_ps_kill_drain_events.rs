@@ -1,0 +1,77 @@
+//! `wasm-worker ps`, `kill`, `drain` and `events`: the verbs that reach the workers of this user on this machine.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::Value;
+
+use crate::support::harness::{Door, guest, wasm_worker};
+use crate::support::scripted_server::{Server, behind, blocking, ended, run};
+
+/// The worker answers HTTP at a free port.
+const HTTP: [&str; 2] = ["--http", "127.0.0.1:0"];
+
+#[test]
+fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
+    run(async {
+        let cache = tempfile::tempdir().unwrap();
+        let dir = cache.path().to_str().unwrap().to_owned();
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("obedient").to_str().unwrap()])
+            .args(HTTP)
+            .args(["--cache-dir", &dir])
+            .start();
+        let mut peer = server.registered().await;
+        let (pid, at) = (worker.pid(), cache.path().to_owned());
+        blocking(move || Door::of(&at, pid)).await;
+        // What a worker that was killed has left.
+        std::fs::write(cache.path().join("workers/4194304.json"), r#"{"pid":4194304,"url":"http://x","token":""}"#)
+            .unwrap();
+        let verb = |words: &'static [&'static str]| {
+            let dir = dir.clone();
+            blocking(move || wasm_worker(words.iter().copied()).args(["--cache-dir", &dir]).done())
+        };
+        let followed = wasm_worker(["events"]).args(["--cache-dir", &dir]).start();
+        let followed = blocking(move || {
+            let mut followed = followed;
+            let lines = BufReader::new(followed.take_stdout());
+            (lines, followed)
+        });
+        let (mut lines, events) = followed.await;
+        // It follows once its connection is there.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        peer.begin("AJ_1").await;
+        let first = blocking(move || {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            (line, lines)
+        });
+        let (line, lines) = first.await;
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["event"], "job.created", "{line}");
+
+        let ps = verb(&["ps"]).await;
+        let head = format!("worker {}: load ", worker.pid());
+        for part in [
+            head.as_str(),
+            "1 running",
+            "agent obedient: available, registered as AW_test",
+            "AJ_1  obedient  room `lobby`",
+        ] {
+            assert!(ps.stdout.contains(part), "`{part}` is missing in:\n{}{}", ps.stdout, ps.stderr);
+        }
+        let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
+        assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
+        verb(&["kill", "AJ_2", "../x"])
+            .await
+            .fails_with(2, &["no such job runs: AJ_2, ../x", "hint: `wasm-worker ps`"]);
+        assert_eq!(verb(&["kill", "AJ_1"]).await.stdout, "killing AJ_1\n");
+        assert!(peer.report().await.2.starts_with("killed: "));
+        assert_eq!(verb(&["drain"]).await.stdout, format!("draining {}\n", worker.pid()));
+        assert_eq!(ended(worker, peer).await.exit, 0);
+        // It ends with its worker.
+        let rest: Vec<String> = blocking(move || lines.lines().map(Result::unwrap).collect()).await;
+        assert!(rest.iter().any(|line| line.contains("\"worker.drained\"")), "{rest:?}");
+        assert_eq!(blocking(|| events.done()).await.exit, 0);
+        verb(&["ps"]).await.fails_with(1, &["no worker of yours runs on this machine", "hint: "]);
+        assert_eq!(std::fs::read_dir(cache.path().join("workers")).unwrap().count(), 0);
+    });
+}
