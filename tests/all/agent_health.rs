@@ -18,20 +18,24 @@ fn crashing_agent_is_paused_and_reported_as_unavailable() {
             peer.begin(job).await;
             assert!(peer.report().await.2.starts_with("trapped: "));
         }
+        // After a pause it may try again, and one crash is enough for the next pause, which is twice as long.
+        for job in ["AJ_3", "AJ_4", "AJ_5"] {
+            peer.status(true).await;
+            peer.status(false).await;
+            peer.begin(job).await;
+            peer.report().await;
+        }
         peer.status(true).await;
-        peer.offer("AJ_3").await;
+        // Eight seconds are enough for an offer, on a slow machine too.
+        peer.offer("AJ_6").await;
         assert!(!peer.answer().await.available);
-        // A second later it may try again, and one crash is enough.
-        peer.status(false).await;
-        peer.begin("AJ_4").await;
-        peer.report().await;
-        peer.status(true).await;
         let done = stopped(worker, peer).await;
         for part in [
             "agent.unavailable",
             "2 jobs in a row ended with trapped",
             "retry_ms=1000",
             "retry_ms=2000",
+            "retry_ms=8000",
             "reason=\"unavailable\"",
             "scarce=\"agent\"",
         ] {
@@ -55,7 +59,7 @@ fn agent_with_a_failing_prewarm_gets_no_jobs_beside_a_healthy_agent() {
         bad.offer("AJ_1").await;
         assert!(!bad.answer().await.available);
         let pid = worker.pid();
-        let ready = tokio::task::spawn_blocking(move || crate::support::harness::Door::of(cache_dir(), pid).get("/ready"))
+        let ready = tokio::task::spawn_blocking(move || Door::of(cache_dir(), pid).get("/ready"))
             .await
             .unwrap();
         assert_eq!(ready, (503, r#"{"error":"agent `prewarm-error` is pausing"}"#.into()));

@@ -16,7 +16,7 @@ const WORKERS: usize = 3;
 /// Of workers, and of the dispatcher.
 const KILLS_MIN: u32 = 3;
 /// For all to end after the last kill.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Dispatch so many, and kill something every so often until all are accepted.
 #[expect(clippy::print_stdout, reason = "what was seen, for whoever looks")]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 
 use crate::support::dispatcher::{Dispatcher, everything, token};
-use crate::support::harness::{eventually, guest, root, wasm_worker};
+use crate::support::harness::{eventually, guest, path, root, wasm_worker};
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";
 const LIST: &str = "AgentDispatchService/ListDispatch";
@@ -104,14 +104,16 @@ fn worker_with_room_again_gets_the_highest_priority_first() {
 #[test]
 fn running_job_survives_a_killed_dispatcher_and_ends_once() {
     let mut dispatcher = Dispatcher::start(&[]);
-    let worker = dispatcher.worker(&["obedient", "nap"], &[]);
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let worker = dispatcher.worker(&["obedient", "nap"], &["--events", path(events.path())]);
     let long = dispatcher.dispatch("r", "obedient", "");
     let job = dispatcher.in_state(&long, "running");
-    let short = dispatcher.dispatch("r", "nap", "400");
+    let short = dispatcher.dispatch("r", "nap", "10000");
     dispatcher.in_state(&short, "running");
     dispatcher.kill();
     // One ends while nobody is there to hear of it.
-    std::thread::park_timeout(Duration::from_millis(500));
+    let events = || std::fs::read_to_string(events.path()).unwrap();
+    eventually("the short one ends", || events().contains(r#""event":"job.closed""#).then_some(()));
     dispatcher.start_again();
     let ended = dispatcher.ended(&short);
     assert_eq!((&ended["code"], &ended["attempt"]), (&"completed".into(), &1.into()), "{ended}");
@@ -148,7 +150,8 @@ fn job_of_a_dead_worker_runs_again_elsewhere_with_its_attempt_number() {
     assert_eq!(again["attempts"][0]["code"], "lost");
     // The agent is told, and the worker says so.
     let created = |line: &str| line.contains(r#""event":"job.created""#) && line.contains(r#""attempt":2"#);
-    assert!(std::fs::read_to_string(events.path()).unwrap().lines().any(created));
+    let lines = || std::fs::read_to_string(events.path()).unwrap();
+    eventually("the event is written", || lines().lines().any(created).then_some(()));
     second.kill();
     let ended = {
         let third = dispatcher.worker(&["obedient"], &[]);
@@ -273,7 +276,7 @@ fn errors_of_the_api_have_livekit_s_codes_and_messages() {
 
 #[test]
 fn queue_and_rate_are_bounded_and_callers_learn_when_to_retry() {
-    let dispatcher = Dispatcher::start(&["--queue-limit", "3", "--dispatch-rate", "20"]);
+    let dispatcher = Dispatcher::start(&["--queue-limit", "3"]);
     let request = json!({ "agent_name": "nobody", "room": "r" });
     for _ in 0..3 {
         assert_eq!(dispatcher.twirp(CREATE, "r", &request).status, 200);
@@ -283,16 +286,18 @@ fn queue_and_rate_are_bounded_and_callers_learn_when_to_retry() {
     assert_eq!((full.retry_after.as_deref(), &full.body["meta"]["retry_after_seconds"]), (Some("1"), &"1".into()));
     assert_eq!(full.body["msg"], "the queue is full: 3 dispatches of this key wait");
     dispatcher.verb(["dispatch", "nobody"]).done().fails_with(2, &["the queue is full", "hint: try again"]);
-    let fast = (0..40).map(|_| dispatcher.twirp(CREATE, "r", &request).body["msg"].to_string());
-    assert!(fast.into_iter().any(|message| message.contains("`dispatch-rate`")), "the rate is not limited");
+    // Of many calls two come within one second.
+    let dispatcher = Dispatcher::start(&["--dispatch-rate", "1"]);
+    let mut fast = (0..1_000).map(|_| dispatcher.twirp(CREATE, "r", &request).body["msg"].to_string());
+    assert!(fast.any(|message| message.contains("`dispatch-rate`")), "the rate is not limited");
 }
 
 #[test]
 fn dispatch_without_a_worker_ends_with_its_reason() {
     let dispatcher = Dispatcher::start(&[]);
-    let done = dispatcher.verb(["dispatch", "nobody", "--deadline", "300ms", "--wait"]).done();
+    let done = dispatcher.verb(["dispatch", "nobody", "--deadline", "10s", "--wait"]).done();
     done.fails_with(15, &["pending: 1 of 1; no worker of agent `nobody` is there"]);
-    assert!(done.stdout.contains("✘ expired: it found no worker within 30"), "{}", done.stdout);
+    assert!(done.stdout.contains("✘ expired: it found no worker within 10"), "{}", done.stdout);
     let done = dispatcher.verb(["dispatch", "reject", "--wait"]);
     let worker = dispatcher.worker(&["reject"], &[]);
     let done = done.done();
@@ -337,8 +342,8 @@ fn tokens_are_minted_for_clients_and_workers() {
     wrong.fails_with(2, &["refuses: 401", "hint: check LIVEKIT_API_KEY"]);
 }
 
-/// Frames of a worker that is written by hand, in JSON.
-async fn talk(url: &str, frames: &[&str], grants: VideoGrants) -> Vec<String> {
+/// Frames of a worker that is written by hand, in JSON; the first `wanted` answers, or fewer when the connection is closed.
+async fn talk(url: &str, frames: &[&str], grants: VideoGrants, wanted: usize) -> Vec<String> {
     let request = ClientRequestBuilder::new(format!("{url}/agent").parse().unwrap());
     let request = request.with_header("Authorization", format!("Bearer {}", token("secret", grants)));
     let Ok((mut socket, _)) = tokio_tungstenite::connect_async(request).await else { return vec!["refused".into()] };
@@ -347,7 +352,9 @@ async fn talk(url: &str, frames: &[&str], grants: VideoGrants) -> Vec<String> {
         socket.send(Message::Text((*frame).into())).await.ok();
     }
     let mut heard = Vec::new();
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::from_secs(2), socket.next()).await {
+    while heard.len() < wanted
+        && let Some(Ok(message)) = socket.next().await
+    {
         if let Message::Text(text) = message {
             heard.push(text.to_string());
         }
@@ -362,10 +369,10 @@ fn workers_may_speak_json_and_invalid_frames_close_the_connection() {
     let url = dispatcher.url.clone();
     crate::support::scripted_server::run(async {
         let grants = || VideoGrants { agent: true, ..Default::default() };
-        assert_eq!(talk(&url, &[], VideoGrants::default()).await, ["refused"]);
+        assert_eq!(talk(&url, &[], VideoGrants::default(), 1).await, ["refused"]);
         let register = r#"{"register": {"type": "JT_ROOM", "agentName": "by-hand", "version": "9"}}"#;
         let ping = r#"{"ping": {"timestamp": "7"}}"#;
-        let heard = talk(&url, &[ping, register], grants()).await;
+        let heard = talk(&url, &[ping, register], grants(), 3).await;
         assert!(heard[0].contains(r#""pong":{"lastTimestamp":"7""#), "{heard:?}");
         assert!(heard[1].contains(r#""workerId":"AW_"#) && heard[1].contains("serverInfo"), "{heard:?}");
         assert!(heard[2].contains(r#""availability""#) && heard[2].contains(r#""metadata":"m""#), "{heard:?}");
@@ -373,10 +380,9 @@ fn workers_may_speak_json_and_invalid_frames_close_the_connection() {
         let large = format!(r#"{{"ping": {{"timestamp": "7"}}, "x": "{}"}}"#, "x".repeat(2 << 20));
         for bad in [&["{}"][..], &["nonsense"], &[r#"{"updateWorker": {}}"#], &[register, register], &[large.as_str()]]
         {
-            // It is over at once, not after the two seconds of silence.
-            let began = tokio::time::Instant::now();
-            talk(&url, bad, grants()).await;
-            assert!(began.elapsed() < Duration::from_secs(2), "{bad:?}");
+            // The connection is closed, or this waits for ever.
+            println!("{}", bad[0].get(..30).unwrap_or(bad[0]));
+            talk(&url, bad, grants(), usize::MAX).await;
         }
     });
 }
@@ -403,16 +409,17 @@ fn waiting_callers_beyond_the_bound_are_answered_at_once() {
     for mut stream in told {
         let mut text = String::new();
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         stream.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.1 200") && text.to_lowercase().contains("connection: close"), "{text}");
         assert!(text.contains(r#""state":"pending""#), "{text}");
     }
     let _worker = dispatcher.worker(&["brief"], &[]);
+    dispatcher.ended(&id);
     for mut stream in waiting {
         let mut some = [0; 12];
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         stream.read_exact(&mut some).unwrap();
         assert_eq!(&some, b"HTTP/1.1 200");
     }

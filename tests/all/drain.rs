@@ -11,7 +11,7 @@ use rand::RngExt;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::support::scripted_server::{Server, run};
+use crate::support::scripted_server::{Server, ended, run, says};
 
 #[test]
 fn drain_waits_for_the_jobs_and_reports_each_before_the_connection_closes() {
@@ -80,6 +80,7 @@ fn draining_worker_publishes_no_available_event() {
         let worker = server.worker("obedient", &["--drain-timeout", "1200ms", "--max-jobs", "1"]);
         let mut peer = server.registered().await;
         peer.begin("AJ_1").await;
+        says(&worker, "worker.full").await;
         worker.signal(Signal::INT);
         peer.report().await;
         let done = ended(worker, peer).await;
@@ -97,6 +98,7 @@ fn job_assigned_during_a_drain_is_stopped_with_the_others() {
         assert!(peer.answer().await.available);
         worker.signal(Signal::TERM);
         peer.status(true).await;
+        // Mostly after the drain's time; before it the outcome is the same.
         tokio::time::sleep(Duration::from_millis(300)).await;
         peer.assign("AJ_1").await;
         assert_eq!(peer.report().await.1, proto::JobStatus::JsRunning);

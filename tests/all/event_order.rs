@@ -26,7 +26,7 @@ fn killed_job_publishes_a_warning_and_the_kill_before_its_end() {
         "job.killed",
         "job.closed",
     ];
-    let limits = ["--unresponsive-timeout", "100ms", "--unresponsive-warning", "30ms"];
+    let limits = ["--unresponsive-timeout", "2s", "--unresponsive-warning", "30ms"];
     assert_eq!(names("spin", &limits), expected);
 }
 

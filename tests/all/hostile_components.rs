@@ -56,8 +56,8 @@ pub(crate) fn corpus() -> Vec<Row> {
             &["agent `nested` is not a component that can run here"],
         ),
         Row {
-            flags: &["--compile-timeout", "200ms"],
-            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` allows (200ms)"])
+            flags: &["--compile-timeout", "20ms"],
+            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` allows (20ms)"])
         },
         Row {
             flags: &["--compile-memory", "100MiB"],

@@ -37,8 +37,8 @@ const INIT: &[&str] = &["--init-timeout", "300ms"];
 
 /// The default of `memory-limit`, in MiB; no guest gets more, whatever it does.
 const MEMORY_MIB_MAX: u64 = 128;
-/// Past every limit of time in the corpus, loading included, with the machine busy with other tests.
-const WALL_MAX: Duration = Duration::from_secs(15);
+/// Far past every limit of time in the corpus, loading included, on a slow machine that is busy with other tests.
+const WALL_MAX: Duration = Duration::from_secs(300);
 
 impl Row {
     /// Its own `memory-limit`, in bytes.
@@ -245,8 +245,10 @@ fn verdict_names_the_party_that_ended_the_job() {
 fn agent_that_ignores_the_stop_request_still_runs_its_shutdown_callbacks() {
     let terminate = r#"{"inbox": [{"after_ms": 20, "event": {"terminate": {"reason": "room is closing"}}}]}"#;
     // The last one waits for no time at all, in a loop.
-    for guest in ["sleep", "block", "burn"] {
-        let done = run_guest(guest, ["--spec", "-", "--shutdown-grace", "3s"]).stdin(terminate).done();
+    let started = ["sleep", "block", "burn"]
+        .map(|guest| run_guest(guest, ["--spec", "-", "--shutdown-grace", "20s"]).stdin(terminate).start());
+    for job in started {
+        let done = job.done();
         assert_eq!(done.code(), "terminated", "{}", done.stderr);
         assert!(done.stderr.contains("the entrypoint did not end after the request to stop"), "{}", done.stderr);
     }

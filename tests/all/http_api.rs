@@ -1,17 +1,15 @@
 //! The HTTP API of a worker: its pages, what needs the token, and the metrics.
 
-use std::io::{BufRead, BufReader};
-
 use livekit_protocol as proto;
 use serde_json::Value;
 
-use crate::support::harness::{Door, cache_dir, guest, root, wasm_worker};
-use crate::support::scripted_server::{Server, behind, ended, run, stopped};
+use crate::support::harness::{Door, Started, cache_dir, guest, root};
+use crate::support::scripted_server::{Server, behind, blocking, ended, run, stopped, until};
 
 /// A worker in this process's shared cache answers HTTP at a free port.
 const HTTP: [&str; 2] = ["--http", "127.0.0.1:0"];
 
-async fn door(worker: &crate::support::harness::Started) -> Door {
+async fn door(worker: &Started) -> Door {
     let pid = worker.pid();
     blocking(move || Door::of(cache_dir(), pid)).await
 }
@@ -29,13 +27,7 @@ async fn post(door: &Door, path: &str) -> u16 {
 
 /// Until the worker's pages show that the server has it.
 async fn ready(door: &Door) {
-    for _ in 0..1_000 {
-        if get(door, "/ready").await.0 == 200 {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("never ready: {:?}", get(door, "/ready").await);
+    until(async || get(door, "/ready").await.0 == 200).await;
 }
 
 #[test]
@@ -49,9 +41,7 @@ fn pages_show_the_worker_and_its_jobs() {
         assert_eq!(get(&door, "/").await, (200, "OK".into()));
         let unready = async |why: &str| {
             let expected = serde_json::json!({ "error": format!("agent `obedient` {why}") });
-            while get(&door, "/ready").await != (503, expected.clone()) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            until(async || get(&door, "/ready").await == (503, expected.clone())).await;
         };
         unready("has no connection to the server").await;
         let mut peer = server.registered().await;

@@ -167,6 +167,7 @@ fn closed_standard_output_is_an_error_and_no_panic() {
 #[test]
 fn concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start() {
     let limit: u32 = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    // No failure in CI, where the kernel is what it is: see `support::skip`.
     if limit > 100_000 {
         println!("skipped: this kernel's vm.max_map_count of {limit} is enough for as many jobs as there are slots");
         return;

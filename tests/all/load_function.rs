@@ -56,7 +56,7 @@ fn looping_load_function_is_replaced_by_the_built_in_load() {
             .start();
         let mut peer = server.registered().await;
         peer.begin("AJ_1").await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        says(&worker, "the load function failed").await;
         peer.terminated("AJ_1").await;
         let done = stopped(worker, peer).await;
         assert_eq!(done.exit, 0, "{}", done.stderr);

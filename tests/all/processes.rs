@@ -1,32 +1,30 @@
 //! `--workers N`: a supervisor and its worker processes.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::harness::{Started, cache_dir, guest, path, wasm_worker};
+use crate::support::harness::{Door, Started, cache_dir, guest, path, wasm_worker};
 use crate::support::scripted_server::{Server, behind, holds, run, until};
 
 /// The processes that a supervisor started, once there are so many.
 async fn processes(supervisor: &Started, count: usize) -> Vec<u32> {
     let children = format!("/proc/{0}/task/{0}/children", supervisor.pid());
-    for _ in 0..1_000 {
+    let mut found = Vec::new();
+    until(async || {
         let text = std::fs::read_to_string(&children).unwrap_or_default();
-        let found: Vec<u32> = text.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-        if found.len() == count {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("there are not {count} processes");
+        found = text.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        found.len() == count
+    })
+    .await;
+    found
 }
 
 /// Which of the processes has this job.
 fn process_of(job: &str, processes: &[u32]) -> u32 {
     let has = |pid: &&u32| {
-        let (_, jobs) = crate::support::harness::Door::of(cache_dir(), **pid).get("/jobs");
+        let (_, jobs) = Door::of(cache_dir(), **pid).get("/jobs");
         jobs.contains(job)
     };
     *processes.iter().find(has).unwrap()
@@ -43,6 +41,8 @@ fn killed_process_is_replaced_and_its_jobs_end_as_lost() {
         let (mut one, mut other) = (peers.remove(0).1, peers.remove(0).1);
         one.begin("AJ_1").await;
         other.begin("AJ_2").await;
+        // Lost are the jobs that the supervisor has heard of.
+        holds(events.path(), "\"AJ_1\"", 1).await;
         let pids = processes(&worker, 2).await;
         let victim = tokio::task::spawn_blocking(move || process_of("AJ_1", &pids)).await.unwrap();
         kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
@@ -85,13 +85,7 @@ fn processes_end_with_their_supervisor_and_the_supervisor_with_its_processes() {
             peer.drained().await;
         }
         for pid in pids {
-            for _ in 0..500 {
-                if !Path::new(&format!("/proc/{pid}/exe")).exists() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "{pid} is still there");
+            until(async || !Path::new(&format!("/proc/{pid}/exe")).exists()).await;
         }
 
         // When all have given the server up, so does the supervisor, by itself.
@@ -128,25 +122,20 @@ fn supervisor_shows_and_controls_its_processes() {
         };
         let get = async |page: &'static str| {
             let (pid, dir) = (worker.pid(), cache.path().to_owned());
-            let ask = move || crate::support::harness::Door::of(&dir, pid).get(page);
+            let ask = move || Door::of(&dir, pid).get(page);
             tokio::task::spawn_blocking(ask).await.unwrap()
         };
-        while get("/ready").await.0 != 200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(async || get("/ready").await.0 == 200).await;
         let head = format!("supervisor {}: 2 of 2 processes run, the server has ", worker.pid());
         let ps = verb("ps").await.stdout;
         assert!(ps.contains(&head) && ps.matches("agent obedient: available").count() == 2, "{ps}");
 
         // A process that is killed is missed, with its job, where somebody looks: a job that the supervisor has heard of.
-        let said = |event: &str| std::fs::read_to_string(events.path()).unwrap().matches(event).count();
         one.begin("AJ_1").await;
-        while said("job.created") == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        holds(events.path(), "job.created", 1).await;
         let pids = processes(&worker, 2).await;
         let door = cache.path().to_owned();
-        let has = move |pid: &&u32| crate::support::harness::Door::of(&door, **pid).get("/jobs").1.contains("AJ_1");
+        let has = move |pid: &&u32| Door::of(&door, **pid).get("/jobs").1.contains("AJ_1");
         let victim = tokio::task::spawn_blocking(move || *pids.iter().find(has).unwrap()).await.unwrap();
         kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL).unwrap();
         while futures_util::StreamExt::next(&mut one.0).await.is_some_and(|frame| frame.is_ok()) {}
@@ -162,9 +151,7 @@ fn supervisor_shows_and_controls_its_processes() {
 
         // Told once to load again, each does.
         worker.signal(Signal::HUP);
-        while said("agent.reloaded") < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        holds(events.path(), "agent.reloaded", 2).await;
         // And one drain is for all of them, however often it is asked for.
         other.begin("AJ_2").await;
         let drained_by_verb = verb("drain").await;

@@ -1,15 +1,8 @@
 //! Ctrl-C and SIGTERM: jobs are asked to stop within their grace, then killed, and what was cut short is said.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 
-use crate::support::harness::{Started, run_guest};
-
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
-fn settle(pause: Duration) {
-    std::thread::sleep(pause);
-}
+use crate::support::harness::{Started, eventually, run_guest};
 
 fn started(guest: &str, jobs: usize, args: &[&str]) -> Started {
     // The event file says when its jobs run.
@@ -17,8 +10,7 @@ fn started(guest: &str, jobs: usize, args: &[&str]) -> Started {
     let file = events.path().to_str().unwrap();
     let started = run_guest(guest, args.iter().copied().chain(["--events", file])).start();
     let launched = || std::fs::read_to_string(events.path()).unwrap().matches("job.launched").count();
-    (0..1_000).take_while(|_| launched() < jobs).for_each(|_| settle(Duration::from_millis(20)));
-    assert_eq!(launched(), jobs);
+    eventually("the jobs run", || (launched() == jobs).then_some(()));
     started
 }
 
@@ -50,7 +42,7 @@ fn second_signal_kills_the_jobs() {
     let job = started("ignore_stop", 1, &[]);
     job.signal(Signal::INT);
     // Two signals at once would count as one.
-    settle(Duration::from_secs(1));
+    job.says("asking 1 job to stop");
     job.signal(Signal::INT);
     let done = job.done();
     assert_eq!((done.code().as_str(), done.exit), ("killed", 130), "{}", done.stderr);

@@ -30,23 +30,26 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
             let dir = dir.clone();
             blocking(move || wasm_worker(words.iter().copied()).args(["--cache-dir", &dir]).done())
         };
-        let followed = wasm_worker(["events"]).args(["--cache-dir", &dir]).start();
-        let followed = blocking(move || {
-            let mut followed = followed;
-            let lines = BufReader::new(followed.take_stdout());
-            (lines, followed)
-        });
-        let (mut lines, events) = followed.await;
-        // It follows once its connection is there.
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let mut events = wasm_worker(["events"]).args(["--cache-dir", &dir]).start();
+        let mut lines = BufReader::new(events.take_stdout()).lines().map(Result::unwrap);
+        // It follows from when its connection is there: jobs come and go until it has seen an event of one.
+        let first = tokio::task::spawn_blocking(move || (lines.next(), lines));
+        for job in 1.. {
+            let job = format!("AJ_early_{job}");
+            peer.begin(&job).await;
+            peer.terminated(&job).await;
+            if first.is_finished() {
+                break;
+            }
+        }
+        let (_, mut lines) = first.await.unwrap();
         peer.begin("AJ_1").await;
-        let first = blocking(move || {
-            let mut line = String::new();
-            lines.read_line(&mut line).unwrap();
-            (line, lines)
+        let created = blocking(move || {
+            let line = lines.find(|line| line.contains("\"AJ_1\"")).unwrap();
+            (serde_json::from_str::<Value>(&line).unwrap(), lines)
         });
-        let (line, lines) = first.await;
-        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["event"], "job.created", "{line}");
+        let (event, lines) = created.await;
+        assert_eq!(event["event"], "job.created", "{event}");
 
         let ps = verb(&["ps"]).await;
         let head = format!("worker {}: load ", worker.pid());
@@ -68,7 +71,7 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
         assert_eq!(verb(&["drain"]).await.stdout, format!("draining {}\n", worker.pid()));
         assert_eq!(ended(worker, peer).await.exit, 0);
         // It ends with its worker.
-        let rest: Vec<String> = blocking(move || lines.lines().map(Result::unwrap).collect()).await;
+        let rest: Vec<String> = blocking(move || lines.collect()).await;
         assert!(rest.iter().any(|line| line.contains("\"worker.drained\"")), "{rest:?}");
         assert_eq!(blocking(|| events.done()).await.exit, 0);
         verb(&["ps"]).await.fails_with(1, &["no worker of yours runs on this machine", "hint: "]);

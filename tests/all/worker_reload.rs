@@ -23,11 +23,7 @@ fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
         let events = tempfile::NamedTempFile::new().unwrap();
         let worker =
             behind(&server.url(), &[path(&agent)]).args(["--http", "off", "--events", path(events.path())]).start();
-        let said = async |event: &str, times: usize| {
-            while std::fs::read_to_string(events.path()).unwrap().matches(&format!("\"{event}\"")).count() < times {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
+        let said = async |event: &str, times: usize| holds(events.path(), &format!("\"{event}\""), times).await;
         let mut peer = server.registered().await;
         peer.begin("AJ_1").await;
 

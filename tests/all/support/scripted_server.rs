@@ -113,8 +113,8 @@ pub(crate) fn start(url: &str, guest_name: &str, flags: &[&'static str]) -> Star
 /// `wasm-worker run AGENTS` behind the server of this URL.
 pub(crate) fn behind(url: &str, agents: &[&str]) -> Call {
     let call = wasm_worker(["run"].into_iter().chain(agents.iter().copied()));
-    // Other tests keep the machine busy.
-    let call = call.env("WASM_WORKER_LOAD_THRESHOLD", "none");
+    // Other tests keep the machine busy, and a test may be slow to assign what was accepted.
+    let call = call.env("WASM_WORKER_LOAD_THRESHOLD", "none").env("WASM_WORKER_ASSIGNMENT_TIMEOUT", "10m");
     call.env("LIVEKIT_URL", url).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "secret")
 }
 
