@@ -1,4 +1,4 @@
-//! The cache of compiled agents: what is trusted, and what happens when it cannot be used.
+//! The cache of compiled agents: only authentic files are loaded, and a cache that is unusable costs no job.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Agents that crash again and again, or cannot be prewarmed: they are paused, and the other agents of the worker are not.
+//! Agents that crash again and again or cannot be prewarmed are paused; the other agents of the worker are not.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One worker with several agents: each has its own name, registration and limits.
+//! One worker with several agents: each agent has its own name, registration and limits.
 
 use livekit_protocol as proto;
 use rustix::process::Signal;

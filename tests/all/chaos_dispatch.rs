@@ -1,4 +1,4 @@
-//! Dispatches while workers and the dispatcher itself are killed, again and again: each ends, once.
+//! Workers and the dispatcher are killed again and again: every dispatch ends exactly once.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The embedded dispatcher: its API, its queue, and what becomes of jobs whose worker or dispatcher is no more.
+//! The embedded dispatcher: its API, its queue, and the jobs whose worker or dispatcher dies.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Drains: the jobs that run end within their time, each job that was assigned is reported once, and none is lost, also where the
-//! drain begins at a random moment under load.
+//! Drains: running jobs end within the drain's time, and every assigned job is reported exactly once, also if the drain begins at
+//! a random moment under load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Events: which, in which order, each once.
+//! The order of events: a job publishes the right events, each once.
 
 use crate::support::harness::run_guest;
 

@@ -1,4 +1,4 @@
-//! Where events go beside the log and the file: a webhook, a command. None of them slows a job.
+//! The sinks of events, a webhook and a command: they receive every event, and delay no job.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

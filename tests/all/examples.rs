@@ -1,4 +1,4 @@
-//! The examples do what the README says of them.
+//! The examples behave as they are described.
 
 use serde_json::Value;
 

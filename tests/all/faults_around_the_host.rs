@@ -1,4 +1,5 @@
-//! What goes wrong between a worker and its server, and on its machine, with the real binary: it goes on, and says what it saw.
+//! Faults outside of the host, with the real binary: a server or connection that fails, a full disk, a wrong clock, busy cores.
+//! The worker continues and reports the fault.
 
 use std::time::Duration;
 

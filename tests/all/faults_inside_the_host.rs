@@ -1,6 +1,6 @@
-//! Bugs of ours: a panic in each host call, in the supervisor and in the event sink ends one job, and never the worker.
+//! Faults inside the host: a panic in each host call, in the supervisor and in the event sink ends one job, and never the worker.
 //!
-//! The bugs are injected through the log: the bindings open a span in each host call, the life traces each of its steps,
+//! The panics are injected through the log: the bindings open a span in each host call, the life traces each of its steps,
 //! and every event is logged. A layer that panics there panics inside the code that is under test.
 
 use std::fmt::{Debug, Write};

@@ -1,4 +1,4 @@
-//! Components that are hostile before they run: to whoever reads and compiles them.
+//! Components that attack the host before they run, while they are read, compiled or instantiated.
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Guests that misbehave, each in one way: what becomes of them, whose doing it is, and how late they are stopped.
+//! Guests that misbehave while they run, each in one way: their verdict, its blame, and the lag of the kill.
 
 use std::time::Duration;
 

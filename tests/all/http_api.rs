@@ -1,4 +1,4 @@
-//! The HTTP API of a worker: its pages, what needs the token, and the metrics.
+//! The HTTP API of a worker: pages, token and metrics.
 
 use livekit_protocol as proto;
 use serde_json::Value;

@@ -1,8 +1,8 @@
-//! LiveKit's own clients and workers, unchanged, with our dispatcher: those of its packages for Python and for Node, whose
-//! versions `tests/interop` pins.
+//! LiveKit's own clients and workers, unchanged, with our dispatcher: the packages for Python and for Node, in the versions that
+//! `tests/interop` pins.
 //!
-//! They are installed into `interop` in the target directory, each when what is pinned has changed. Where there is no Python or
-//! no Node, its tests say so and do nothing.
+//! The packages are installed into `interop` in the target directory whenever a pinned version changes. On a machine without Python
+//! or Node, the tests are skipped.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

@@ -1,4 +1,4 @@
-//! Bad input gets a clear error, the right exit status, and loses nothing.
+//! Invalid agents, settings, arguments and job descriptions get a clear error and the right exit status.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Jobs do not see each other, neither in memory that was another's before nor beside them.
+//! Isolation of jobs: a reused slot holds nothing of the job before.
 
 use crate::support::harness::run_guest;
 

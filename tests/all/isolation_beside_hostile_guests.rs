@@ -1,4 +1,4 @@
-//! A thousand good jobs beside every hostile guest: each ends as it does alone, and nothing is left behind.
+//! A thousand good jobs beside every hostile guest: each good job ends as it does alone, and nothing leaks.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The limits: their precision, their sources, and the warnings before them.
+//! The limits of a job: precision, sources and warnings.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The worker behind a server: a scripted one that speaks LiveKit's protocol on loopback.
+//! The worker behind a scripted server that speaks LiveKit's protocol on loopback.
 
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;

@@ -1,4 +1,4 @@
-//! `--load-fn`: a component that computes the worker's load, and what becomes of one that does not.
+//! `--load-fn`: a component that computes the worker's load, and components that cannot.
 
 use crate::support::harness::{guest, path, root};
 use crate::support::scripted_server::{Server, behind, run, says, stopped};

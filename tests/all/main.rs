@@ -1,4 +1,4 @@
-//! The real binary, as a user runs it: one file for each behaviour.
+//! The real binary, as a user runs it. A file is named after the module, the verb or the behaviour that it tests.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Prewarm: from a snapshot where that can be, from a pool where not, and what each keeps.
+//! Prewarm by a snapshot where that is possible, and by a pool elsewhere.
 
 use std::collections::BTreeSet;
 

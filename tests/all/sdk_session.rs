@@ -1,4 +1,4 @@
-//! The SDK's own promises: participants, callbacks, sessions and their ends.
+//! The SDK: participants, callbacks, and sessions with their ends.
 
 use crate::support::harness::run_guest;
 

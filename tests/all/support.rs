@@ -1,4 +1,4 @@
-//! Helpers that the tests share; none of these is a test.
+//! Helpers that the tests share.
 
 use std::env::var_os;
 

@@ -1,4 +1,4 @@
-//! `wasm-worker bench`: a table of figures that jobs really came to.
+//! `wasm-worker bench`: a table of measured figures.
 
 use crate::support::harness::{guest, wasm_worker};
 

@@ -1,4 +1,4 @@
-//! `wasm-worker capacity`: how many jobs fit, and what binds them.
+//! `wasm-worker capacity`: the number of jobs that fit, and the bottleneck.
 
 use crate::support::harness::{guest, wasm_worker};
 

@@ -1,4 +1,4 @@
-//! `wasm-worker config check`: every fault at once, or what is set.
+//! `wasm-worker config check`: every fault at once, or every value that is set.
 
 use crate::support::harness::wasm_worker;
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: jobs are asked to stop within their grace, then killed, and what was cut short is said.
+//! Ctrl-C and SIGTERM during `wasm-worker run --job`: jobs are asked to stop within their grace, then killed, and counted.
 
 use rustix::process::Signal;
 

@@ -1,4 +1,4 @@
-//! `wasm-worker ps`, `kill`, `drain` and `events`: the verbs that reach the workers of this user on this machine.
+//! `wasm-worker ps`, `kill`, `drain` and `events` reach the workers of this user on this machine.
 
 use std::io::{BufRead, BufReader};
 

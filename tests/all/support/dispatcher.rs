@@ -1,4 +1,4 @@
-//! Our own dispatcher, as a process on loopback with a store of its own, and calls to it.
+//! The embedded dispatcher as a process on loopback with a store of its own, and calls of its API.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Runs `wasm-worker`, and makes the guests it runs.
+//! Runs `wasm-worker`, and builds its guests.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

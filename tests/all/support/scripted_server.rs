@@ -1,4 +1,4 @@
-//! A server that speaks LiveKit's protocol on loopback, and does what a test says.
+//! A server on loopback that speaks LiveKit's protocol and follows a test's script.
 
 use std::future::Future;
 use std::path::Path;
