@@ -59,9 +59,7 @@ fn agent_with_a_failing_prewarm_gets_no_jobs_beside_a_healthy_agent() {
         bad.offer("AJ_1").await;
         assert!(!bad.answer().await.available);
         let pid = worker.pid();
-        let ready = tokio::task::spawn_blocking(move || Door::of(cache_dir(), pid).get("/ready"))
-            .await
-            .unwrap();
+        let ready = tokio::task::spawn_blocking(move || Door::of(cache_dir(), pid).get("/ready")).await.unwrap();
         assert_eq!(ready, (503, r#"{"error":"agent `prewarm-error` is pausing"}"#.into()));
         good.begin("AJ_2").await;
         good.terminated("AJ_2").await;

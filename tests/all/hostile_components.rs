@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use wasm_worker_fuzz::core_guest::{Import, imports};
 
-use crate::support::harness::{core_component, guest, target_dir, wasm_worker};
 use crate::faults_inside_the_host::{caller, has_handle};
+use crate::support::harness::{core_component, guest, target_dir, wasm_worker};
 
 /// A component, and what comes of it.
 pub(crate) struct Row {

@@ -13,8 +13,8 @@ use wasm_worker_sandbox::engine::{Engine, EngineSettings};
 use wasm_worker_sandbox::job::spec::JobSpec;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
-use crate::support::harness::{cache_dir, eventually, guest, in_a_process_of_its_own};
 use crate::hostile_guests::{CORPUS, Row};
+use crate::support::harness::{cache_dir, eventually, guest, in_a_process_of_its_own};
 
 const GOOD_JOBS: usize = 1_000;
 const SLOTS: u32 = 1_010;
