@@ -18,8 +18,8 @@ use crate::support::harness::{cache_dir, eventually, guest, in_a_process_of_its_
 
 const GOOD_JOBS: usize = 1_000;
 const SLOTS: u32 = 1_010;
-/// Five of these are a good job's life, in milliseconds: most of it is waiting, as an agent's is.
-const PAUSE_MS: &str = "1000";
+/// Five of these are a good job's life, in milliseconds: most of it is waiting, as an agent's is, also on a slow machine.
+const PAUSE_MS: &str = "3000";
 
 /// Descriptors and resident memory are those of a process, and other tests share this one.
 #[test]
