@@ -10,8 +10,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 
+use crate::documentation::generated;
 use crate::support::dispatcher::{Dispatcher, everything, token};
-use crate::support::harness::{eventually, guest, path, root, wasm_worker};
+use crate::support::harness::{eventually, guest, path, wasm_worker};
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";
 const LIST: &str = "AgentDispatchService/ListDispatch";
@@ -163,13 +164,7 @@ fn job_of_a_dead_worker_runs_again_elsewhere_with_its_attempt_number() {
     };
     assert_eq!(ended["code"], "lost");
     let metrics = dispatcher.ask("GET", "/metrics", "", "", &[], "").body;
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let listed = readme.lines().filter_map(|line| line.strip_prefix("| `wasm_worker_dispatch")?.split('`').next());
-    for name in listed {
-        // A histogram has its name with more behind it.
-        let line = format!("\nwasm_worker_dispatch{name}");
-        assert!(metrics.as_str().unwrap().contains(&line), "{name} is missing in {metrics}");
-    }
+    generated::check_metrics("dispatcher", metrics.as_str().unwrap());
     assert!(
         ended["detail"].as_str().unwrap().contains("quarantined: 3 of 3 attempts went with their workers"),
         "{ended}"

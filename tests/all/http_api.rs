@@ -3,7 +3,8 @@
 use livekit_protocol as proto;
 use serde_json::Value;
 
-use crate::support::harness::{Door, Started, cache_dir, guest, root};
+use crate::documentation::generated;
+use crate::support::harness::{Door, Started, cache_dir, guest};
 use crate::support::scripted_server::{Server, behind, blocking, ended, run, stopped, until};
 
 /// A worker in this process's shared cache answers HTTP at a free port.
@@ -139,22 +140,7 @@ fn served_metrics_are_the_documented_metrics() {
         }
         let fuel = text.lines().find_map(|line| line.strip_prefix("wasm_worker_fuel_total ")).unwrap();
         assert!(fuel.parse::<u64>().unwrap() > 1_000, "{fuel}");
-        let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-        let listed = readme.lines().filter_map(|line| line.strip_prefix("| `wasm_worker_")?.split('`').next());
-        // Those of a dispatcher are seen where one has something to count.
-        let of_worker = |name: &str| !name.starts_with("dispatch");
-        let listed: Vec<&str> = listed.filter(|name| of_worker(name)).collect();
-        let mut served: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE wasm_worker_"))
-            .map(|line| {
-                let (name, kind) = line.split_once(' ').unwrap();
-                if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
-            })
-            .filter(|name| of_worker(name))
-            .collect();
-        served.sort();
-        assert_eq!(listed, served);
+        generated::check_metrics("worker", &text);
         stopped(worker, peer).await;
     });
 }
