@@ -10,6 +10,7 @@
 mod bad_components;
 mod bad_input;
 mod bench;
+mod bindings;
 mod cache;
 mod dispatcher;
 mod dispatching;
