@@ -10,6 +10,7 @@
 mod agent_cache;
 mod agent_health;
 mod agents_of_one_worker;
+mod bindings;
 mod chaos_dispatch;
 mod dispatcher;
 mod documentation;

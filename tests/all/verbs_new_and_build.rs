@@ -1,6 +1,7 @@
-//! `new` and `build`: crates outside of this repository, and those that do not compile.
+//! `wasm-worker new` and `wasm-worker build`: crates outside of the repository, and crates that do not compile.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::support::harness::{root, wasm_worker};
 
@@ -9,28 +10,115 @@ fn new_crate_builds_and_runs_outside_of_the_repository() {
     let dir = tempfile::tempdir().unwrap();
     let made = wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
     assert_eq!(made.exit, 0, "{}", made.stderr);
+    assert!(made.stderr.contains("a copy of the SDK in `my-agent/wasm-worker-sdk`"), "{}", made.stderr);
     assert!(made.stderr.contains("wasm-worker run my-agent --job"));
-    let ran = wasm_worker(["run", "my-agent", "--job"]).dir(dir.path()).done();
+    let locked = std::fs::read_to_string(dir.path().join("my-agent/Cargo.lock")).unwrap();
+
+    // The crate needs no other directory, so it can be moved.
+    let moved = dir.path().join("moved");
+    std::fs::create_dir(&moved).unwrap();
+    std::fs::rename(dir.path().join("my-agent"), moved.join("my-agent")).unwrap();
+    let ran = wasm_worker(["run", "my-agent", "--job"]).dir(&moved).done();
     assert_eq!((ran.exit, ran.code().as_str()), (0, "completed"), "{}", ran.stderr);
     assert_eq!(ran.record()["agent"], "my-agent");
+    assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
+    assert_eq!(
+        std::fs::read_to_string(moved.join("my-agent/Cargo.lock")).unwrap(),
+        locked,
+        "cargo chose other versions"
+    );
 
-    // A name that is the SDK's too.
+    // The name `agent` is also one of the SDK's.
     let made = wasm_worker(["new", "agent"]).dir(dir.path()).done();
     assert_eq!(made.exit, 0, "{}", made.stderr);
-    let target = dir.path().join("my-agent/target");
+    let target = moved.join("my-agent/target");
     let ran = wasm_worker(["run", "agent", "--job"]).dir(dir.path()).env("CARGO_TARGET_DIR", &target).done();
     assert_eq!(ran.code(), "completed", "{}", ran.stderr);
 
-    let built = wasm_worker(["build", "my-agent"]).dir(dir.path()).done();
+    let built = wasm_worker(["build", "my-agent"]).dir(&moved).done();
     assert_eq!(built.exit, 0, "{}", built.stderr);
     assert!(Path::new(built.stdout.trim()).is_file());
 
-    let source = dir.path().join("my-agent/src/lib.rs");
+    let source = moved.join("my-agent/src/lib.rs");
     let broken = std::fs::read_to_string(&source).unwrap().replace("Ok(())", "Ok(1)");
     std::fs::write(&source, broken).unwrap();
-    let failed = wasm_worker(["run", "my-agent", "--job"]).dir(dir.path()).done();
+    let failed = wasm_worker(["run", "my-agent", "--job"]).dir(&moved).done();
     failed.fails_with(3, &["mismatched types", "src/lib.rs:", "error: the crate in `my-agent` does not compile"]);
     assert_eq!(failed.stdout, "");
+}
+
+/// The files below a directory, by their paths in it.
+fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => dirs.push(path),
+                false => drop(
+                    found.insert(path.strip_prefix(dir).unwrap().to_owned(), std::fs::read_to_string(path).unwrap()),
+                ),
+            }
+        }
+    }
+    found
+}
+
+fn toml(path: &Path) -> toml::Table {
+    std::fs::read_to_string(path).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_program_carries_the_whole_sdk() {
+    let dir = tempfile::tempdir().unwrap();
+    wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
+    let (created, sdk) = (dir.path().join("my-agent"), root().join("guest-sdk"));
+    for part in ["src", "wit"] {
+        let (copied, original) = (files(&created.join("wasm-worker-sdk").join(part)), files(&sdk.join(part)));
+        let names = |files: &BTreeMap<PathBuf, String>| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            names(&copied),
+            names(&original),
+            "`SDK_FILES` in host/src/cli/new.rs lacks a file, or has one too many"
+        );
+        assert!(copied == original, "the program was not built from these files");
+    }
+    let repository = root().display().to_string();
+    for (path, text) in files(&created) {
+        assert!(!text.contains(&repository), "{} names the repository", path.display());
+    }
+}
+
+#[test]
+fn a_new_crate_has_the_versions_of_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
+    let created = dir.path().join("my-agent");
+
+    let (workspace, sdk) = (toml(&root().join("Cargo.toml")), toml(&root().join("guest-sdk/Cargo.toml")));
+    let mut expanded = sdk.clone();
+    expanded.remove("lints");
+    let package = expanded["package"].as_table_mut().unwrap();
+    package.remove("include");
+    inherit(package, &workspace["workspace"]["package"]);
+    inherit(expanded["dependencies"].as_table_mut().unwrap(), &workspace["workspace"]["dependencies"]);
+    assert_eq!(toml(&created.join("wasm-worker-sdk/Cargo.toml")), expanded);
+
+    let (lock, locked) = (toml(&created.join("Cargo.lock")), toml(&root().join("Cargo.lock")));
+    for package in lock["package"].as_array().unwrap() {
+        let known = package["name"] == "my-agent".into() || locked["package"].as_array().unwrap().contains(package);
+        assert!(known, "{package:?}");
+    }
+}
+
+/// Replaces each `workspace = true` by the value that stands for.
+fn inherit(table: &mut toml::Table, workspace: &toml::Value) {
+    for (key, value) in table.iter_mut() {
+        if value.get("workspace").is_some() {
+            *value = workspace[key].clone();
+        }
+    }
 }
 
 #[test]
