@@ -48,7 +48,7 @@ fn first_run_without_a_server_dispatches_and_a_second_run_joins_its_pool() {
     assert!(job["detail"].as_str().unwrap().contains("no third word"), "{job}");
     assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘ AD_"));
     assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 2);
-    verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job `AD_nobody`"]);
+    verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job has the id `AD_nobody`"]);
 
     let second = start(&["brief"]);
     eventually("the second one joins", || {
@@ -71,7 +71,7 @@ fn queued_dispatch_reports_its_reason_and_survives_a_restart() {
     let state = &listed["agentDispatches"][1]["state"]["jobs"][0]["state"];
     // The first of an enum is left out in JSON, as protobuf has it.
     assert_eq!(state["status"], Value::Null);
-    assert_eq!(state["error"], "pending: 2 of 2; no worker of agent `brief` is there");
+    assert_eq!(state["error"], "pending: 2 of 2; no worker of agent `brief` is connected");
     dispatcher.kill();
     dispatcher.start_again();
     assert_eq!(dispatcher.job(&second)["waiting"]["position"], 2);
@@ -126,7 +126,7 @@ fn running_job_survives_a_killed_dispatcher_and_ends_once() {
     assert_eq!(dispatcher.verb(["cancel", &long]).done().exit, 0);
     let ended = dispatcher.ended(&long);
     assert_eq!((&ended["code"], ended["attempts"].as_array().unwrap().len()), (&"terminated".into(), 1), "{ended}");
-    dispatcher.verb(["cancel", &long]).done().fails_with(2, &["is over"]);
+    dispatcher.verb(["cancel", &long]).done().fails_with(2, &["has ended"]);
     worker.kill();
 }
 
@@ -166,7 +166,7 @@ fn job_of_a_dead_worker_runs_again_elsewhere_with_its_attempt_number() {
     let metrics = dispatcher.ask("GET", "/metrics", "", "", &[], "").body;
     generated::check_metrics("dispatcher", metrics.as_str().unwrap());
     assert!(
-        ended["detail"].as_str().unwrap().contains("quarantined: 3 of 3 attempts went with their workers"),
+        ended["detail"].as_str().unwrap().contains("quarantined: the workers of 3 of 3 attempts were lost"),
         "{ended}"
     );
 }
@@ -279,7 +279,7 @@ fn queue_and_rate_are_bounded_and_callers_learn_when_to_retry() {
     let full = dispatcher.twirp(CREATE, "r", &request);
     assert_eq!((full.status, &full.body["code"]), (429, &"resource_exhausted".into()));
     assert_eq!((full.retry_after.as_deref(), &full.body["meta"]["retry_after_seconds"]), (Some("1"), &"1".into()));
-    assert_eq!(full.body["msg"], "the queue is full: 3 dispatches of this key wait");
+    assert_eq!(full.body["msg"], "the queue is full: 3 dispatches of this API key wait");
     dispatcher.verb(["dispatch", "nobody"]).done().fails_with(2, &["the queue is full", "hint: try again"]);
     // Of many calls two come within one second.
     let dispatcher = Dispatcher::start(&["--dispatch-rate", "1"]);
@@ -291,8 +291,8 @@ fn queue_and_rate_are_bounded_and_callers_learn_when_to_retry() {
 fn dispatch_without_a_worker_ends_with_its_reason() {
     let dispatcher = Dispatcher::start(&[]);
     let done = dispatcher.verb(["dispatch", "nobody", "--deadline", "10s", "--wait"]).done();
-    done.fails_with(15, &["pending: 1 of 1; no worker of agent `nobody` is there"]);
-    assert!(done.stdout.contains("✘ expired: it found no worker within 10"), "{}", done.stdout);
+    done.fails_with(15, &["pending: 1 of 1; no worker of agent `nobody` is connected"]);
+    assert!(done.stdout.contains("✘ expired: no worker took the dispatch within 10"), "{}", done.stdout);
     let done = dispatcher.verb(["dispatch", "reject", "--wait"]);
     let worker = dispatcher.worker(&["reject"], &[]);
     let done = done.done();
@@ -301,7 +301,7 @@ fn dispatch_without_a_worker_ends_with_its_reason() {
     let without = Dispatcher::start(&["--queue", "off"]);
     let done = without.verb(["dispatch", "nobody", "--wait"]).done();
     assert!(
-        done.stdout.contains("✘ unserved: no worker of agent `nobody` is there, and dispatches do not wait here"),
+        done.stdout.contains("✘ unserved: no worker of agent `nobody` is connected, and the queue is off"),
         "{}",
         done.stdout
     );
@@ -320,10 +320,10 @@ fn dispatcher_that_cannot_start_reports_the_reason() {
     serve(&["--listen", "0.0.0.0:0", "--store", other])
         .fails_with(2, &["development key is for loopback", "LIVEKIT_KEYS"]);
     let taken = dispatcher.url.trim_start_matches("ws://").to_owned();
-    serve(&["--listen", &taken, "--store", other]).fails_with(2, &["nothing can be served at", "--listen"]);
+    serve(&["--listen", &taken, "--store", other]).fails_with(2, &["cannot listen on", "--listen"]);
     serve(&["--listen", "nowhere"]).fails_with(2, &["want an address with a port"]);
     std::fs::write(other, "this is no store, but longer than the header of one ".repeat(9)).unwrap();
-    serve(&["--listen", "127.0.0.1:0", "--store", other]).fails_with(2, &["is damaged, or no store", "move it away"]);
+    serve(&["--listen", "127.0.0.1:0", "--store", other]).fails_with(2, &["is damaged, or not a store", "move the file away"]);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn tokens_are_minted_for_clients_and_workers() {
     dispatcher.verb(["token"]).done().fails_with(2, &["the token would allow nothing"]);
     dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["want `--identity`"]);
     let wrong = dispatcher.verb(["jobs"]).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "wrong").done();
-    wrong.fails_with(2, &["refuses: 401", "hint: check LIVEKIT_API_KEY"]);
+    wrong.fails_with(2, &["invalid token", "hint: check LIVEKIT_API_KEY"]);
 }
 
 /// Frames of a worker that is written by hand, in JSON; the first `wanted` answers, or fewer when the connection is closed.

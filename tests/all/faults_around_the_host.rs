@@ -189,9 +189,9 @@ fn late_assignment_and_assignment_of_an_ended_job_are_reported_as_failed() {
         peer.assign("AJ_1").await;
         let (job, status, error) = peer.report().await;
         assert_eq!((job.as_str(), status), ("AJ_1", proto::JobStatus::JsFailed));
-        assert!(error.contains("nobody waited for it"), "{error}");
+        assert!(error.contains("did not wait for this assignment"), "{error}");
         let done = stopped(worker, peer).await;
-        for part in ["its assignment did not come in time", "the server ended it before its assignment"] {
+        for part in ["the assignment did not arrive in time", "the server terminated the job before its assignment"] {
             assert!(done.stderr.contains(part), "`{part}` is missing in:\n{}", done.stderr);
         }
     });

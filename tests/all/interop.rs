@@ -242,7 +242,7 @@ fn foreign_clients_create_list_get_and_delete_dispatches() {
         let id = client.dispatch(url, &room, "nobody", r#"{"a":"ü"}"#);
         assert!(id.starts_with("AD_"), "{id}");
         let (job, why) = client.job(url, &room, &id, "JS_PENDING");
-        assert_eq!(why, "pending: 1 of 1; no worker of agent `nobody` is there");
+        assert_eq!(why, "pending: 1 of 1; no worker of agent `nobody` is connected");
         let jobs = json!([{ "id": job, "status": "JS_PENDING", "error": why }]);
         let wanted = json!([{ "id": id, "agent": "nobody", "room": room, "metadata": r#"{"a":"ü"}"#, "jobs": jobs }]);
         // Protobuf and JSON say the same.
