@@ -1,361 +1,175 @@
-//! Every setting, checked once, all faults at once.
+//! All settings, checked once, with all faults reported at once.
 //!
-//! [`SETTINGS`] is the only list of them. Later sources win: defaults, file, the agent's own table in it, environment, flags.
+//! [`SETTINGS`] is the only list of settings.
 
+mod fault;
 mod parse;
+
 mod settings;
 
+mod load;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use wasm_worker_core::job::JobKind;
 use wasm_worker_core::secret::Secret;
-use wasm_worker_core::text::plural;
 use wasm_worker_dispatcher::settings::{DispatcherSettings, StoreSync};
 use wasm_worker_protocol::registration::{Permission, ReportLoad};
 use wasm_worker_sandbox::engine::EngineSettings;
 use wasm_worker_sandbox::settings::AgentSettings;
 
+pub use fault::{ConfigError, Fault};
+pub use load::Override;
 pub(crate) use parse::url;
 pub use settings::{Group, SETTINGS, Setting};
 
-/// Where events are written, one JSON object a line.
+/// The file for events, with one JSON object on each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventTarget {
-    /// Nowhere but the log.
+    /// No file.
     Off,
-    /// Standard output, between the job records.
+    /// Standard output, among the job records.
     Stdout,
-    /// Appended to this file.
+    /// A file, to which the lines are appended.
     File(PathBuf),
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
-/// Where the server is, and how the worker introduces itself.
+/// The server, and the registration of the worker with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveKit {
-    /// URL of the server.
+    /// URL of the server; none for the embedded dispatcher.
     pub url: Option<String>,
     /// API key.
     pub api_key: Option<Secret>,
-    /// Its secret.
+    /// API secret.
     pub api_secret: Option<Secret>,
-    /// Name to register under; nothing is the agent's own.
+    /// Name to register under; none for the agent's own name.
     pub agent_name: Option<String>,
-    /// Deployment to take dispatches of.
+    /// Deployment whose dispatches the worker takes.
     pub deployment: String,
-    /// What there is a job for.
+    /// Kind of jobs to register for.
     pub job_type: JobKind,
-    /// What the server is told of the load.
+    /// Form in which the load is reported.
     pub report_load: ReportLoad,
-    /// What an agent may do in its room.
+    /// Permissions of an agent in its room.
     pub permissions: BTreeSet<Permission>,
-    /// How long the assignment of an accepted job is awaited.
+    /// Time limit for the assignment of an accepted job.
     pub assignment_timeout: Duration,
 }
 
-/// What a stopped worker does with the jobs that run.
+/// The policy of a drain for the jobs that run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainPolicy {
-    /// Wait for them, for `drain-timeout`.
+    /// The jobs have `drain-timeout` until they are asked to stop.
     Wait,
-    /// Ask them to stop at once.
+    /// The jobs are asked to stop at once.
     Ask,
 }
 
-/// Where a worker answers HTTP.
+/// The address of a worker's HTTP endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpBind {
-    /// On LiveKit's port for it, or a free one where that is taken; loopback only.
+    /// The port of LiveKit's workers on the loopback interface, or a free port where that one is in use.
     Auto,
-    /// Nowhere.
+    /// No HTTP endpoints.
     Off,
-    /// Here, or not at all.
+    /// This address.
     At(SocketAddr),
 }
 
 /// A setting that the file, the environment or a flag has set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetBy {
-    /// Its key; `agents.NAME.KEY` in an agent's own table.
+    /// The key of the setting; `agents.NAME.KEY` in the table of an agent.
     pub key: String,
-    /// As it was written; secrets are not shown.
+    /// The value as it was written; hidden for a secret.
     pub value: String,
-    /// Where it was set.
+    /// The file, the variable or the command line that set it.
     pub source: String,
 }
 
-/// Every setting with its value.
+/// All settings with their values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What the agents that have a table of their own have instead.
+    /// The settings of each agent that has a table of its own.
     pub agents: BTreeMap<String, Config>,
-    /// What was set, in its order.
+    /// The settings that were set, in order.
     pub set_by: Vec<SetBy>,
-    /// Variables of LiveKit's that are not usable. They concern whoever serves: others may have set them for something else.
+    /// Faults in LiveKit's environment variables. Only verbs that serve report them: the variables may be meant for another
+    /// program.
     pub server_faults: Vec<Fault>,
-    /// Where the server is.
+    /// The server and the registration with it.
     pub livekit: LiveKit,
-    /// The dispatcher, where there is no server.
+    /// The dispatcher, which is used without a server.
     pub dispatcher: DispatcherSettings,
-    /// Worker processes.
+    /// Number of worker processes.
     pub workers: usize,
-    /// Cores to count on, where the operator knows better.
+    /// CPU cores to assume; none for those of the cgroup or the machine.
     pub cores: Option<f64>,
-    /// A component that computes the load.
+    /// Component that computes the load.
     pub load_function: Option<PathBuf>,
-    /// Jobs of one agent that end the same bad way in a row before it gets no more for a while.
+    /// Equal crashes in a row before an agent pauses; none disables the check.
     pub failures_max: Option<usize>,
-    /// What a stopped worker does with its jobs.
+    /// Policy of a drain for the jobs that run.
     pub drain: DrainPolicy,
-    /// Where it answers HTTP.
+    /// Address of the HTTP endpoints.
     pub http: HttpBind,
-    /// What callers have to show.
+    /// Bearer token for endpoints that expose or change state.
     pub http_token: Option<Secret>,
-    /// Each event is posted there.
+    /// URL to which every event is posted.
     pub webhook: Option<String>,
-    /// Each event is a line for this command.
+    /// Shell command that reads every event.
     pub event_command: Option<String>,
-    /// What each job of the agent may use, and how it is prewarmed.
+    /// Limits of each job of the agent, and its prewarm.
     pub agent: AgentSettings,
-    /// Jobs that a worker has at once.
+    /// Jobs that a worker runs at once.
     pub max_jobs: usize,
-    /// Load at which a worker takes no more jobs.
+    /// Load at which a worker refuses jobs; none disables the check.
     pub load_threshold: Option<f64>,
-    /// How often a worker logs its load.
+    /// Interval at which a worker logs its load.
     pub load_log: Option<Duration>,
-    /// How long a worker that is stopped waits for its jobs before it asks them to stop.
+    /// Time that a drain waits before it asks the jobs to stop.
     pub drain_timeout: Duration,
-    /// Attempts to reach the server before a worker gives up.
+    /// Connection attempts in a row that may fail before a worker gives up.
     pub max_retry: usize,
-    /// Where compiled agents are kept.
+    /// Directory for compiled agents.
     pub cache_dir: PathBuf,
-    /// Where events go besides the log.
+    /// File for events.
     pub events: EventTarget,
-    /// `None`: the verb chooses.
+    /// Log level; none for the default of the verb.
     pub log_level: Option<LevelFilter>,
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
-/// The table of tables in the file.
-const AGENTS: &str = "agents";
-
-/// One thing that is wrong with the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The key, or the file.
-    pub what: String,
-    /// Where it was set.
-    pub source: String,
-    /// What is wrong, and what was wanted.
-    pub why: String,
-}
-
-/// The settings cannot be used; every fault that was found.
-#[derive(Debug, thiserror::Error)]
-pub struct ConfigError {
-    /// At least one.
-    pub faults: Vec<Fault>,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "the configuration has {}", plural(self.faults.len(), "fault"))?;
-        for Fault { what, source, why } in &self.faults {
-            write!(f, "\n  `{what}` ({source}): {why}")?;
-        }
-        Ok(())
-    }
-}
-
-/// One value from the environment or the command line.
-pub struct Override {
-    /// Key of the setting.
-    pub key: &'static str,
-    /// As it was written.
-    pub value: String,
-    /// Where it was set, for messages.
-    pub source: String,
-}
-
 impl Config {
-    /// The defaults, then the file, then the overrides in their order.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or any value is unknown, malformed or contradicts another; all of them at once.
-    pub fn load(file: Option<&Path>, overrides: Vec<Override>) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
-        let mut faults = Vec::new();
-        if let Some(path) = file {
-            config.apply_file(path, &mut faults);
-        }
-        for Override { key, value, source } in overrides {
-            let foreign = SETTINGS.iter().any(|setting| setting.variable == Some(&source));
-            let mut server_faults = std::mem::take(&mut config.server_faults);
-            config.apply(key, &value, &source, if foreign { &mut server_faults } else { &mut faults });
-            config.server_faults = server_faults;
-            // What was refused once would be refused for each agent.
-            for agent in config.agents.values_mut() {
-                agent.apply(key, &value, &source, &mut Vec::new());
-            }
-        }
-        config.check(&mut faults);
-        if faults.is_empty() {
-            return Ok(config);
-        }
-        faults.append(&mut config.server_faults);
-        Err(ConfigError { faults })
-    }
-
-    /// For whoever serves.
-    ///
-    /// # Errors
-    /// When a variable of LiveKit's is not usable.
-    pub fn check_server(&self) -> Result<(), ConfigError> {
-        let faults = self.server_faults.clone();
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
-    }
-
     /// The settings of an engine for `jobs` jobs at once of all agents.
     pub fn engine_settings(&self, jobs: u32) -> EngineSettings {
         let agents = std::iter::once(self).chain(self.agents.values()).map(|config| &config.agent);
         EngineSettings::for_jobs(jobs, u32::from(self.load_function.is_some()), agents)
     }
 
-    /// What holds for one agent.
+    /// The settings of one agent.
     pub fn of_agent(&self, name: &str) -> &Self {
         self.agents.get(name).unwrap_or(self)
     }
-
-    fn apply_file(&mut self, path: &Path, faults: &mut Vec<Fault>) {
-        let source = path.display().to_string();
-        let mut refuse = |why: String| faults.push(Fault { what: "config".into(), source: source.clone(), why });
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return refuse(format!("cannot be read: {error}")),
-        };
-        let mut table: toml::Table = match toml::from_str(&text) {
-            Ok(table) => table,
-            Err(error) => return refuse(not_toml(&text, &error)),
-        };
-        let agents = table.remove(AGENTS);
-        for (key, value) in table {
-            self.apply_value(&key, value, &source, faults);
-        }
-        match agents {
-            None => {}
-            Some(toml::Value::Table(agents)) => {
-                for (name, own) in agents {
-                    self.apply_agent(name, own, &source, faults);
-                }
-            }
-            Some(other) => {
-                let why = format!("want a table for each agent, such as [agents.hello], got {}", other.type_str());
-                faults.push(Fault { what: AGENTS.into(), source, why });
-            }
-        }
-    }
-
-    /// An agent's own table: the settings of the whole file, and these.
-    fn apply_agent(&mut self, name: String, own: toml::Value, source: &str, faults: &mut Vec<Fault>) {
-        let what = format!("{AGENTS}.{name}");
-        let toml::Value::Table(own) = own else {
-            let why = format!("want a table, got {}", own.type_str());
-            return faults.push(Fault { what, source: source.into(), why });
-        };
-        let mut agent = Self { agents: BTreeMap::new(), set_by: Vec::new(), ..self.clone() };
-        let mut own_faults = Vec::new();
-        for (key, value) in own {
-            let elsewhere = SETTINGS.iter().any(|setting| setting.key == key && setting.group != Group::Agent);
-            if elsewhere {
-                let why = "one setting for all agents; want it outside of the table".into();
-                own_faults.push(Fault { what: key, source: source.into(), why });
-            } else {
-                agent.apply_value(&key, value, source, &mut own_faults);
-            }
-        }
-        let renamed = |key: String| format!("{what}.{key}");
-        faults.extend(own_faults.into_iter().map(|fault| Fault { what: renamed(fault.what), ..fault }));
-        self.set_by.extend(agent.set_by.drain(..).map(|set| SetBy { key: renamed(set.key), ..set }));
-        self.agents.insert(name, agent);
-    }
-
-    fn apply_value(&mut self, key: &str, value: toml::Value, source: &str, faults: &mut Vec<Fault>) {
-        // TOML takes an empty key, and whoever wrote one is to see which it is.
-        let key = if key.is_empty() { "\"\"" } else { key };
-        let value = match value {
-            toml::Value::String(text) => text,
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Float(number) => number.to_string(),
-            other => {
-                let why = format!("want a text or a number, got {}", other.type_str());
-                return faults.push(Fault { what: key.into(), source: source.into(), why });
-            }
-        };
-        self.apply(key, &value, source, faults);
-    }
-
-    fn apply(&mut self, key: &str, value: &str, source: &str, faults: &mut Vec<Fault>) {
-        let result = match SETTINGS.iter().find(|setting| setting.key == key) {
-            Some(setting) => {
-                let value_shown = setting.shown(value);
-                self.set_by.push(SetBy { key: key.into(), value: value_shown.clone(), source: source.into() });
-                (setting.set)(self, value).map_err(|why| format!("`{value_shown}` is not usable: {why}"))
-            }
-            None => Err(format!("no such setting; known are {}", known_keys())),
-        };
-        if let Err(why) = result {
-            faults.push(Fault { what: key.into(), source: source.into(), why });
-        }
-    }
-
-    fn check(&self, faults: &mut Vec<Fault>) {
-        let mut refuse = |what: &str, why: String| {
-            faults.push(Fault { what: what.into(), source: "all sources together".into(), why });
-        };
-        let all = std::iter::once((None, self)).chain(self.agents.iter().map(|(name, agent)| (Some(name), agent)));
-        for (name, config) in all {
-            let what = name.map_or_else(|| "memory-limit".into(), |name| format!("{AGENTS}.{name}.memory-limit"));
-            if config.agent.limits.memory_bytes < 64 << 10 || config.agent.limits.memory_bytes > 4 << 30 {
-                refuse(&what, "want 64KiB to 4GiB: a WebAssembly page is 64KiB, a memory at most 4GiB".into());
-            }
-        }
-        let limits = &self.agent.limits;
-        if limits.stack_bytes < 16 << 10 || limits.stack_bytes > 64 << 20 {
-            refuse("stack-limit", "want 16KiB to 64MiB".into());
-        }
-        if self.dispatcher.store_bytes_max < 1 << 20 {
-            refuse("store-limit", "want 1MiB or more".into());
-        }
-        if self.webhook.is_some() && (self.livekit.api_key.is_none() || self.livekit.api_secret.is_none()) {
-            refuse("webhook", "want `api-key` and `api-secret` too: its posts are signed with them".into());
-        }
-    }
-}
-
-/// Where and why, without the line itself: a secret may stand there.
-fn not_toml(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
-    format!("not TOML: line {line}, column {column}: {}", error.message())
 }
 
 impl Default for Config {
-    /// Each setting's own default; a test checks that all of them parse.
+    /// The defaults of [`SETTINGS`]; a test checks that all of them parse.
     fn default() -> Self {
         let mut config = Self {
             agents: BTreeMap::new(),
@@ -406,15 +220,11 @@ impl Default for Config {
     }
 }
 
-fn known_keys() -> String {
-    SETTINGS.iter().map(|setting| format!("`{}`", setting.key)).collect::<Vec<_>>().join(", ")
-}
-
 fn default_cache_dir() -> PathBuf {
     user_dir("XDG_CACHE_HOME", ".cache")
 }
 
-/// A store is not a cache: what is in it was promised to somebody.
+/// The store is data, not a cache: it contains dispatches that callers rely on.
 fn default_store() -> PathBuf {
     user_dir("XDG_DATA_HOME", ".local/share").join("dispatcher.db")
 }
@@ -444,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn later_sources_win() {
+    fn later_sources_replace_earlier_ones() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("w.toml");
         std::fs::write(&file, "fuel-limit = \"10M\"\nhandle-limit = 7\n").unwrap();
@@ -454,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_s_own_table_is_beside_the_file_and_under_the_flags() {
+    fn the_table_of_an_agent_replaces_the_file_and_flags_replace_the_table() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text =
             "fuel-limit = \"10M\"\nload-threshold = 0.5\n[agents.greeter]\nfuel-limit = \"1M\"\nagent-name = \"hi\"\n";
@@ -472,21 +282,21 @@ mod tests {
         std::fs::write(file.path(), "[agents]\na = 1\n[agents.b]\nmax-jobs = 3\nfuel-limit = \"x\"\n").unwrap();
         let error = Config::load(Some(file.path()), Vec::new()).unwrap_err().to_string();
         for part in
-            ["3 faults", "`agents.a` (", "`agents.b.max-jobs` (", "outside of the table", "`agents.b.fuel-limit` ("]
+            ["3 faults", "`agents.a` (", "`agents.b.max-jobs` (", "outside the tables", "`agents.b.fuel-limit` ("]
         {
             assert!(error.contains(part), "{part} is missing in:\n{error}");
         }
     }
 
     #[test]
-    fn secrets_are_shown_nowhere() {
+    fn no_output_shows_a_secret() {
         let hidden = ["api-key", "api-secret", "http-token"].map(|key| set(key, "hunter2"));
         let config = Config::load(None, hidden.into()).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("w.toml");
         std::fs::write(&file, "memory = 1\ninit-timeout = 10\nprewarm = true\n").unwrap();
@@ -507,7 +317,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_a_value_says_it_is_taken_or_refused(row in 0..SETTINGS.len(), value in "[0-9]{0,25}[a-zA-Z .:-]{0,4}|.{0,30}") {
+        fn any_value_is_accepted_or_refused(row in 0..SETTINGS.len(), value in "[0-9]{0,25}[a-zA-Z .:-]{0,4}|.{0,30}") {
             let key = SETTINGS[row].key;
             if let Err(error) = Config::load(None, vec![set(key, &value)]) {
                 proptest::prop_assert!(error.faults.iter().all(|fault| fault.what == key), "{}", error);
@@ -515,7 +325,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_the_file_says_it_is_read_or_refused(text in "([a-z-]{1,20} = ([0-9]{1,30}|\"[0-9a-zA-Z]{0,9}\"|true)\n){0,4}|.{0,80}") {
+        fn any_file_is_accepted_or_refused(text in "([a-z-]{1,20} = ([0-9]{1,30}|\"[0-9a-zA-Z]{0,9}\"|true)\n){0,4}|.{0,80}") {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(&file, &text).unwrap();
             if let Err(error) = Config::load(Some(file.path()), Vec::new()) {

@@ -19,7 +19,7 @@
 //! observers   the receivers of events: log, metrics, sinks of JSON lines
 //! load        CPU, fuel and memory of the machine, and the prediction of what a job will use
 //! worker      start → serve → drain → stop of the agents of one process
-//! local       discovery: where the workers of this user answer
+//! discovery   the workers of this user on this machine
 //! fleet       several worker processes under one supervisor
 //! http        the HTTP endpoints of a worker and of a supervisor
 //! cli         one file for each verb
@@ -42,7 +42,7 @@ pub mod load;
 
 mod worker;
 
-mod local;
+mod discovery;
 
 mod fleet;
 

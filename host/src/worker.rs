@@ -1,113 +1,122 @@
-//! A worker process behind a LiveKit server: start → serve → drain → stop, for one agent or several.
+//! A worker process behind a server: start, serve, drain, stop, for one agent or several.
 //!
-//! Each agent is a [`member::Member`] with its own connection; they share the room of the process, its load, and what it has to
-//! show over HTTP.
+//! Each agent is an [`agent_worker::AgentWorker`] with its own connection. The agents share the capacity of the process
+//! ([`admission`]) and its status ([`status`]).
+//!
+//! Bounds: [`SIGNALS_MAX`] control signals wait for an agent.
 
+pub(crate) mod control_signal;
 pub(crate) mod health;
 pub(crate) mod link;
-pub(crate) mod loading;
-pub(crate) mod member;
-pub(crate) mod room;
-pub(crate) mod roster;
+
+pub(crate) mod agent_source;
+
+pub(crate) mod admission;
+
+pub(crate) mod status;
+
+mod drain;
+mod jobs;
+
+pub(crate) mod reload;
+
+pub(crate) mod agent_worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::load::{LoadMonitor, Measurement, SAMPLE_EVERY};
-use member::{Member, Served, Shared};
-use room::Room;
+use crate::load::window::SAMPLE_EVERY;
+use crate::load::{LoadMonitor, Measurement};
+use admission::AdmissionControl;
+use agent_worker::{AgentWorker, WorkerContext, WorkerOutcome};
+use control_signal::ControlSignal;
 
-/// Orders that wait for an agent that is busy.
-const ORDERS: usize = 16;
+/// Control signals that wait for a busy agent.
+const SIGNALS_MAX: usize = 16;
 
-/// What an operator wants of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Take no more jobs, and end when there are none. A second one ends them.
-    Stop,
-    /// The same, where a second one changes nothing.
-    Drain,
-    /// Load the agents again.
-    Reload,
-}
-
-/// A worker that serves.
+/// A worker process with all its agents loaded.
 pub(crate) struct Worker {
-    members: Vec<Member>,
-    shared: Shared,
+    agents: Vec<AgentWorker>,
+    context: WorkerContext,
     monitor: LoadMonitor,
     load_log: Option<Duration>,
 }
 
 impl Worker {
-    pub(crate) fn new(members: Vec<Member>, shared: Shared, monitor: LoadMonitor, load_log: Option<Duration>) -> Self {
-        Self { members, shared, monitor, load_log }
+    pub(crate) fn new(
+        agents: Vec<AgentWorker>,
+        context: WorkerContext,
+        monitor: LoadMonitor,
+        load_log: Option<Duration>,
+    ) -> Self {
+        Self { agents, context, monitor, load_log }
     }
 
-    /// Serve until a drain of all agents is over.
-    pub(crate) async fn serve(self, mut orders: mpsc::Receiver<Order>) -> Served {
-        let Self { members, shared, monitor, load_log } = self;
-        let sampling = shared.control.spawn(sample(monitor, shared.room.clone(), load_log));
+    /// Serve until every agent has drained.
+    pub(crate) async fn serve(self, mut signals: mpsc::Receiver<ControlSignal>) -> WorkerOutcome {
+        let Self { agents, context, monitor, load_log } = self;
+        let sampling = context.control.spawn(sample(monitor, context.admission.clone(), load_log));
         let mut senders = Vec::new();
-        let mut serving = tokio::task::JoinSet::new();
-        for member in members {
-            let (sender, receiver) = mpsc::channel(ORDERS);
+        let mut serving = JoinSet::new();
+        for agent in agents {
+            let (sender, receiver) = mpsc::channel(SIGNALS_MAX);
             senders.push(sender);
-            serving.spawn_on(member.serve(receiver), &shared.control);
+            serving.spawn_on(agent.serve(receiver), &context.control);
         }
-        let mut served = Served::default();
+        let mut outcome = WorkerOutcome::default();
         loop {
-            let order = tokio::select! {
+            let signal = tokio::select! {
+                // A signal has priority over the ends of agents.
                 biased;
-                Some(order) = orders.recv() => Some(order),
+                Some(signal) = signals.recv() => Some(signal),
                 ended = serving.join_next() => match ended {
                     None => break,
-                    Some(ended) => served.add(ended),
+                    Some(ended) => outcome.add(ended),
                 }
             };
-            if let Some(order) = order {
+            if let Some(signal) = signal {
                 for sender in &senders {
-                    // One that is over needs no orders.
-                    sender.send(order).await.ok();
+                    // An agent that has ended needs no signal.
+                    sender.send(signal).await.ok();
                 }
             }
         }
         sampling.abort();
-        served
+        outcome
     }
 }
 
-impl Served {
-    /// One agent is over. Where it was not told to be, the others are to follow: half a worker looks well from outside.
-    fn add(&mut self, ended: Result<Self, JoinError>) -> Option<Order> {
+impl WorkerOutcome {
+    /// Add the outcome of one agent. If the agent gave up, the others drain: a partly working process would look healthy.
+    fn add(&mut self, ended: Result<Self, JoinError>) -> Option<ControlSignal> {
         let gave_up = match ended {
             Ok(Self { cut_short, gave_up }) => {
                 self.cut_short += cut_short;
                 gave_up
             }
-            Err(panic) => Some(format!("a bug of ours: {panic}")),
+            Err(panic) => Some(format!("a bug in wasm-worker: {panic}")),
         };
-        let order = gave_up.is_some().then_some(Order::Drain);
+        let signal = gave_up.is_some().then_some(ControlSignal::Drain);
         self.gave_up = self.gave_up.take().or(gave_up);
-        order
+        signal
     }
 }
 
-/// Measure the load for as long as the worker lives.
-async fn sample(mut monitor: LoadMonitor, room: Arc<Room>, load_log: Option<Duration>) {
+/// Measure the load at a fixed interval, and log it where the settings ask for that.
+async fn sample(mut monitor: LoadMonitor, admission: Arc<AdmissionControl>, load_log: Option<Duration>) {
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
-    // One that comes late is not made up for: it would compare with a moment ago.
+    // Late ticks are not made up for: two measurements at one moment have no difference to measure.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut logged = Instant::now();
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let measured = monitor.measure(now, room.jobs()).await;
-        room.measure(now, measured);
+        let measured = monitor.measure(now, admission.jobs()).await;
+        admission.update(now, measured);
         let Measurement { sample, load, .. } = measured;
         if load_log.is_some_and(|every| logged + every <= now) {
             logged = now;

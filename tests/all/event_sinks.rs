@@ -139,7 +139,7 @@ fn event_command_reads_events_and_is_restarted() {
         // A job has more events than it reads, and it is started at most once a second.
         let mut jobs = 0;
         while std::fs::read_to_string(&out).unwrap_or_default().lines().count() < 4
-            || !worker.said().contains("writing events failed")
+            || !worker.said().contains("events cannot be written")
         {
             jobs += 1;
             peer.begin(&format!("AJ_{jobs}")).await;
@@ -152,7 +152,8 @@ fn event_command_reads_events_and_is_restarted() {
         assert!(lines.lines().count() >= 4, "it was not started again:\n{lines}\n{}", done.stderr);
         assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines}");
         assert!(
-            done.stderr.contains("writing events failed; trying on") && done.stderr.contains("events were lost"),
+            done.stderr.contains("events cannot be written; the sink tries again")
+                && done.stderr.contains("events were lost"),
             "{}",
             done.stderr
         );
@@ -236,7 +237,7 @@ fn recovered_sink_receives_events_again() {
         std::fs::write(&gate, "").unwrap();
         // The command is started at most once a second, and events of before are lost.
         let mut jobs = 1;
-        while !worker.said().contains("events are taken again") {
+        while !worker.said().contains("events can be written again") {
             jobs += 1;
             peer.begin(&format!("AJ_{jobs}")).await;
             peer.report().await;
@@ -248,6 +249,6 @@ fn recovered_sink_receives_events_again() {
         let done = stopped(worker, peer).await;
         let lines = std::fs::read_to_string(&out).unwrap();
         assert!(lines.contains("worker.drained"), "{lines}");
-        assert!(done.stderr.contains("events are taken again"), "{}", done.stderr);
+        assert!(done.stderr.contains("events can be written again"), "{}", done.stderr);
     });
 }

@@ -56,6 +56,14 @@ fn pages_show_the_worker_and_its_jobs() {
         let (_, jobs) = get(&door, "/jobs").await;
         assert_eq!((&jobs["running"][0]["job"], &jobs["running"][0]["room"]), (&"AJ_1".into(), &"lobby".into()));
         assert_eq!(get(&door, "/jobs/AJ_1").await.1["state"], "running");
+        // The versioned paths have the same answers.
+        assert_eq!(get(&door, "/api/v1/worker").await.1["agents"], info["agents"]);
+        assert_eq!(get(&door, "/api/v1/jobs").await.1["running"][0]["job"], "AJ_1");
+        assert_eq!(get(&door, "/api/v1/jobs/AJ_1").await.1["state"], "running");
+        let (_, log) = get(&door, "/api/v1/jobs/AJ_1/logs?after=0").await;
+        assert_eq!((&log["job"], &log["ended"]), (&"AJ_1".into(), &false.into()));
+        assert_eq!(get(&door, "/api/v1/jobs/AJ_1/logs?after=x").await.0, 400);
+        assert_eq!(get(&door, "/api/v1/jobs/AJ_2/logs").await.0, 404);
         assert_eq!(get(&door, "/jobs/AJ_2").await.0, 404);
         assert_eq!(get(&door, "/nowhere").await.0, 404);
 
@@ -66,12 +74,13 @@ fn pages_show_the_worker_and_its_jobs() {
         assert_eq!(post(&door, "/jobs/AJ_1/kill").await, 409);
         assert_eq!(get(&door, "/jobs/AJ_1").await.1["job"]["verdict"]["blame"], "operator");
         assert_eq!(get(&door, "/jobs").await.1["ended"][0]["code"], "killed");
+        assert_eq!(get(&door, "/api/v1/jobs/AJ_1/logs").await.1["ended"], true);
 
         peer.begin("AJ_3").await;
         assert_eq!(post(&door, "/drain").await, 202);
         assert_eq!(get(&door, "/ready").await, (503, serde_json::json!({ "error": "draining" })));
         // Asked once more, it still waits.
-        assert_eq!(post(&door, "/drain").await, 202);
+        assert_eq!(post(&door, "/api/v1/drain").await, 202);
         peer.status(true).await;
         assert_eq!(post(&door, "/jobs/AJ_3/kill").await, 202);
         assert_eq!(peer.report().await.0, "AJ_3");
@@ -86,21 +95,24 @@ fn private_and_changing_routes_need_the_token() {
         let worker = server.worker("obedient", &["--http", "127.0.0.1:0", "--http-token", "hunter2"]);
         let door = door(&worker).await;
         let peer = server.registered().await;
-        let ask = |method: &'static str, path: &'static str, token: &'static str| {
+        let ask = |method: &'static str, path: String, token: &'static str| {
             let door = Door { url: door.url.clone(), token: door.token.clone() };
-            blocking(move || door.ask(method, path, token))
+            blocking(move || door.ask(method, &path, token))
         };
-        for (method, path) in
-            [("GET", "/jobs"), ("GET", "/jobs/x"), ("POST", "/jobs/x/kill"), ("POST", "/drain"), ("GET", "/events")]
-        {
+        let protected =
+            [("GET", "/jobs"), ("GET", "/jobs/x"), ("POST", "/jobs/x/kill"), ("POST", "/drain"), ("GET", "/events")];
+        let versioned = protected.map(|(method, path)| (method, format!("/api/v1{path}")));
+        let protected = protected.map(|(method, path)| (method, path.to_owned()));
+        let logs = [("GET", "/api/v1/jobs/x/logs".to_owned())];
+        for (method, path) in protected.into_iter().chain(versioned).chain(logs) {
             for token in ["", "wrong", "hunter"] {
-                let (status, why) = ask(method, path, token).await;
+                let (status, why) = ask(method, path.clone(), token).await;
                 assert_eq!(status, 401, "{path} {token}: {why}");
             }
         }
-        assert_eq!(ask("GET", "/jobs", "hunter2").await.0, 200);
-        for path in ["/", "/worker", "/live", "/metrics"] {
-            assert_eq!(ask("GET", path, "").await.0, 200, "{path}");
+        assert_eq!(ask("GET", "/jobs".into(), "hunter2").await.0, 200);
+        for path in ["/", "/worker", "/live", "/metrics", "/api/v1/worker"] {
+            assert_eq!(ask("GET", path.into(), "").await.0, 200, "{path}");
         }
         let done = stopped(worker, peer).await;
         assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);

@@ -91,7 +91,7 @@ fn invalid_settings_are_all_reported_at_once() {
         &[
             "the configuration has 5 faults",
             "`unresponsive` (",
-            "no such setting; known are `init-timeout`",
+            "no such setting; the settings are `init-timeout`",
             "`memory-limit`",
             "`lots` is not usable: want a size above zero, such as 512KiB or 128MiB",
             "`log-rate`",

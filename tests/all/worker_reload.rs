@@ -47,6 +47,6 @@ fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
         peer.terminated("AJ_4").await;
         peer.terminated("AJ_1").await;
         let done = stopped(worker, peer).await;
-        assert!(done.stderr.contains("the new version is not taken"), "{}", done.stderr);
+        assert!(done.stderr.contains("the new version cannot be loaded"), "{}", done.stderr);
     });
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::Secret;
+
 /// The moment of a room that a job is for, as LiveKit names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,6 +86,15 @@ pub struct JobInfo {
     pub agent_name: String,
     /// The number of the attempt, from 1.
     pub attempt: u32,
+}
+
+/// The access of an agent to the room of its job, as an assignment carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomAccess {
+    /// The URL of the room's server; none where it is the server of the worker.
+    pub url: Option<String>,
+    /// The token for the room.
+    pub token: Secret,
 }
 
 /// How an agent that accepts a job wants to appear in the room.

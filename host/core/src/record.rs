@@ -113,4 +113,10 @@ pub struct JobRecord {
     pub usage: UsageRecord,
     /// What the agent did in the room.
     pub activity: RoomRecord,
+    /// The last log lines of the job, the oldest first. They are asked for by themselves and are in no JSON of the record.
+    #[serde(default, skip_serializing)]
+    pub log: Vec<LogLine>,
+    /// The number of older log lines, which are not kept.
+    #[serde(default, skip_serializing)]
+    pub log_not_kept: u64,
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasm_worker_core::job::Acceptance;
-use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::usage::micros;
 
 use crate::engine::{Engine, EngineError};
@@ -255,6 +255,12 @@ impl JobHandle {
     /// What it has used so far: CPU time, and time spent waiting, in microseconds.
     pub fn used(&self) -> (u64, u64) {
         (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
+    }
+
+    /// The kept log lines of the job whose number is `after` or higher, the oldest first, and the number of older lines that
+    /// are no longer kept. Once the job has ended its lines are in its record, and no longer here.
+    pub fn log_lines(&self, after: u64) -> (Vec<LogLine>, u64) {
+        self.0.log().kept.read(after)
     }
 
     /// End it now.

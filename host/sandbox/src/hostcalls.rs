@@ -13,6 +13,7 @@ pub(crate) mod control;
 mod convert;
 pub(crate) mod inbox;
 pub(crate) mod job;
+pub(crate) mod kept_log;
 pub(crate) mod kill;
 pub(crate) mod log;
 pub(crate) mod mailbox;

@@ -21,7 +21,7 @@ use super::lanes::{self, Lanes, Line};
 use super::settings::SettingFlags;
 use super::summary::percentile;
 use super::{Exit, Failure, logging, open_cache, print};
-use crate::load::capacity::{Fit, Machine, Need};
+use crate::load::capacity::{Bottleneck, Fit, Machine, Need};
 use crate::load::cpu::CpuMonitor;
 use crate::load::memory::MemoryMonitor;
 use crate::observers::{EventLines, publisher};
@@ -147,9 +147,9 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
         size(asked.memory_bytes),
         fit.at_once,
         fit.per_hour,
-        fit.binds
+        fit.bottleneck.as_str()
     ))?;
-    if fit.binds.contains("mappings") {
+    if fit.bottleneck == Bottleneck::Mappings {
         print(
             "hint: more processes (`--workers`) have more, and `sysctl -w vm.max_map_count` raises the limit of each",
         )?;
@@ -255,13 +255,14 @@ impl Round {
 const HEADER: &str = "   cores    memory   at once      an hour    CPU  memory  what binds it";
 
 fn row(machine: Machine, fit: Fit) -> String {
-    let Fit { at_once, per_hour, binds, cpu, memory } = fit;
+    let Fit { at_once, per_hour, bottleneck, cpu, memory } = fit;
     format!(
-        "{:>8} {:>9} {at_once:>9} {per_hour:>12.0} {:>4.0} % {:>4.0} %  {binds}",
+        "{:>8} {:>9} {at_once:>9} {per_hour:>12.0} {:>4.0} % {:>4.0} %  {}",
         machine.cores,
         size(machine.memory_bytes),
         cpu * 100.0,
-        memory * 100.0
+        memory * 100.0,
+        bottleneck.as_str()
     )
 }
 

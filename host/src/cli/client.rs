@@ -94,7 +94,7 @@ impl Client {
         request: &Q,
     ) -> Result<A, Failure> {
         let url = format!("{}/twirp/livekit.{method}", self.url);
-        let (body, id) = (request.encode_to_vec(), crate::local::make_token());
+        let (body, id) = (request.encode_to_vec(), crate::discovery::make_token());
         let mut tries = 1;
         let mut response = loop {
             let request = self.agent.post(&url).header("Authorization", self.bearer(grants.clone())?);

@@ -12,7 +12,7 @@ use super::client::{Client, ClientFlags};
 use super::job::{Job, exit_of, text};
 use super::job_spec::attribute;
 use super::{Exit, Failure, print, say};
-use crate::local::make_token;
+use crate::discovery::make_token;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY};
 
 /// Of one request: why a dispatch waits changes without a change of its state.

@@ -12,10 +12,10 @@ use super::serve::{Home, metrics_text};
 use super::worker::{ORDERS, announce, bind, hear_signals, names, no_server, token};
 use super::{Exit, Failure};
 use crate::config::{Config, EventTarget, HttpBind};
-use crate::fleet::{Fleet, FleetServed, GaveUp};
-use crate::http::door::Door;
-use crate::http::fleet::{FleetSite, router};
-use crate::local::Role;
+use crate::discovery::Role;
+use crate::fleet::{Fleet, FleetOutcome, GaveUp};
+use crate::http::control::ControlApi;
+use crate::http::fleet::{FleetHttpState, router};
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
 
@@ -55,18 +55,18 @@ pub(crate) fn run(paths: &[PathBuf], config: &Config) -> Result<Exit, Failure> {
     let served = runtimes.block_on(serve(&runtimes, config));
     runtimes.shut_down();
     match served? {
-        FleetServed { gave_up: Some(GaveUp::Server { why }), .. } => Err(no_server(&why)),
-        FleetServed { gave_up: Some(GaveUp::Dying { why }), .. } => {
+        FleetOutcome { gave_up: Some(GaveUp::Server { why }), .. } => Err(no_server(&why)),
+        FleetOutcome { gave_up: Some(GaveUp::Dying { why }), .. } => {
             let error = format!("worker processes keep dying; gave up: the last one {why}").into();
             Err(Failure { exit: Exit::Host, error, hint: None })
         }
-        FleetServed { exit: 0, .. } => Ok(Exit::Ok),
-        FleetServed { exit: 130, .. } => Ok(Exit::Interrupted),
-        FleetServed { .. } => Ok(Exit::Host),
+        FleetOutcome { exit: 0, .. } => Ok(Exit::Ok),
+        FleetOutcome { exit: 130, .. } => Ok(Exit::Interrupted),
+        FleetOutcome { .. } => Ok(Exit::Host),
     }
 }
 
-async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetServed, Failure> {
+async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, Failure> {
     let (sender, orders) = mpsc::channel(ORDERS);
     hear_signals(sender.clone())?;
     let listener = bind(config.http).await?;
@@ -85,9 +85,9 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetServed, Fail
             let token = token(config);
             let announced = announce(config, &listener, &token, Role::Supervisor)?;
             let status = fleet.status();
-            let door = Door::new(token, lines.clone(), sender, status.draining());
-            let site = FleetSite { door, status, metrics };
-            runtimes.control().spawn(connections::serve(listener, router(site)));
+            let control = ControlApi::new(token, lines.clone(), sender, status.draining());
+            let state = FleetHttpState { control, status, metrics };
+            runtimes.control().spawn(connections::serve(listener, router(state)));
             announced
         }
     };

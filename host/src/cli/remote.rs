@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
 use crate::config::url;
-use crate::local::{self, LocalWorker, Role};
+use crate::discovery::{self, LocalWorker, Role};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -88,7 +88,7 @@ impl RemoteFlags {
             let token = config.http_token.map(|token| token.0).unwrap_or_default();
             return Ok(vec![Remote { name: url.clone(), url: url.trim_end_matches('/').to_owned(), token }]);
         }
-        let found = local::all(&config.cache_dir);
+        let found = discovery::find_all(&config.cache_dir);
         if found.is_empty() {
             let error = "no worker of yours runs on this machine".into();
             let hint = "`--worker URL` reaches one elsewhere; one that runs with `--http off` cannot be reached";

@@ -22,18 +22,21 @@ use super::fleet::Supervised;
 use super::serve::{Home, metrics_text};
 use super::{Exit, Failure, open_cache, say};
 use crate::config::{Config, HttpBind};
-use crate::http::door::Door;
-use crate::http::{self, Site};
+use crate::discovery::{self, LocalWorker, Role};
+use crate::http;
+use crate::http::control::ControlApi;
+use crate::http::worker::{HttpState, router};
 use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
-use crate::local::{self, LocalWorker, Role};
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
+use crate::worker::Worker;
+use crate::worker::admission::AdmissionControl;
+use crate::worker::agent_source::{AgentSource, LoadError};
+use crate::worker::agent_worker::{AgentWorker, WorkerContext, WorkerOutcome};
+use crate::worker::control_signal::ControlSignal;
 use crate::worker::link::Server;
-use crate::worker::loading::{LoadError, Loading};
-use crate::worker::member::{Member, Served, Shared};
-use crate::worker::room::Room;
-use crate::worker::roster::Roster;
-use crate::worker::{Order, Worker};
+use crate::worker::reload::LoadedAgent;
+use crate::worker::status::WorkerStatus;
 
 /// Signals and orders that wait.
 pub(super) const ORDERS: usize = 16;
@@ -53,9 +56,9 @@ pub(crate) fn run(
     let served = runtimes.block_on(serve(&runtimes, names, supervised, Arc::new(config), load));
     runtimes.shut_down();
     match served? {
-        Served { gave_up: Some(why), .. } => Err(no_server(&why)),
-        Served { cut_short: 0, .. } => Ok(Exit::Ok),
-        Served { cut_short, .. } => {
+        WorkerOutcome { gave_up: Some(why), .. } => Err(no_server(&why)),
+        WorkerOutcome { cut_short: 0, .. } => Ok(Exit::Ok),
+        WorkerOutcome { cut_short, .. } => {
             say(&format!("{} cut short", plural(cut_short, "job")));
             Ok(Exit::Interrupted)
         }
@@ -116,7 +119,7 @@ async fn serve(
     supervised: Option<Supervised>,
     config: Arc<Config>,
     load: Option<RustLoadFunction>,
-) -> Result<Served, Failure> {
+) -> Result<WorkerOutcome, Failure> {
     let (sender, mut orders) = mpsc::channel(ORDERS);
     hear_signals(sender.clone())?;
     let listener = bind(config.http).await?;
@@ -125,10 +128,10 @@ async fn serve(
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(&config)?;
     let events = publisher(&lines, Some(&metrics));
-    let shared = Shared {
+    let context = WorkerContext {
         events: events.clone(),
-        room: Room::new(&config),
-        roster: Arc::new(Roster::default()),
+        admission: AdmissionControl::new(&config),
+        status: Arc::new(WorkerStatus::default()),
         control: runtimes.control().clone(),
     };
     let Home { url, key, secret, dispatcher } =
@@ -137,38 +140,38 @@ async fn serve(
     let embedded = if dispatcher.is_some() { EMBEDDED } else { "" };
     let role = supervised.as_ref().map_or(Role::Worker, |supervised| supervised.role());
     let instance =
-        supervised.map_or_else(|| format!("{embedded}{}", local::make_token()), |supervised| supervised.instance);
-    names.iter().for_each(|named| shared.roster.expect(named.name()));
+        supervised.map_or_else(|| format!("{embedded}{}", discovery::make_token()), |supervised| supervised.instance);
+    names.iter().for_each(|named| context.status.add_loading(named.name()));
     // From here on it answers: the first start of a large agent takes a while, and that is not to look like a hang.
     let _announced = match listener {
         None => None,
         Some(listener) => {
             let token = token(&config);
             let announced = announce(&config, &listener, &token, role)?;
-            let site = Site {
-                door: Door::new(token, lines.clone(), sender, shared.roster.draining()),
-                roster: shared.roster.clone(),
-                room: shared.room.clone(),
+            let state = HttpState {
+                control: ControlApi::new(token, lines.clone(), sender, context.status.draining()),
+                status: context.status.clone(),
+                admission: context.admission.clone(),
                 metrics,
                 engine: engine.clone(),
-                job_type: config.livekit.job_type,
+                job_kind: config.livekit.job_type,
             };
-            runtimes.control().spawn(connections::serve(listener, http::router(site)));
+            runtimes.control().spawn(connections::serve(listener, router(state)));
             announced
         }
     };
     let start = async {
         let function = load_function(&engine, &config, load).await?;
         let monitor = LoadMonitor::new(engine.clone(), config.cores, config.max_jobs, function);
-        Ok::<_, Failure>((monitor, members(names, &engine, (&server, instance), &config, &shared).await?))
+        Ok::<_, Failure>((monitor, members(names, &engine, (&server, instance), &config, &context).await?))
     };
     let started = tokio::select! {
         started = start => started.map(Some),
         () = stopped(&mut orders) => Ok(None),
     };
     let served = match started {
-        Ok(Some((monitor, members))) => Ok(Worker::new(members, shared, monitor, config.load_log).serve(orders).await),
-        Ok(None) => Ok(Served::default()),
+        Ok(Some((monitor, members))) => Ok(Worker::new(members, context, monitor, config.load_log).serve(orders).await),
+        Ok(None) => Ok(WorkerOutcome::default()),
         Err(failure) => Err(failure),
     };
     if let Some(dispatcher) = dispatcher {
@@ -180,7 +183,7 @@ async fn serve(
 
 /// What callers show.
 pub(super) fn token(config: &Config) -> Secret {
-    config.http_token.clone().unwrap_or_else(|| Secret(local::make_token()))
+    config.http_token.clone().unwrap_or_else(|| Secret(discovery::make_token()))
 }
 
 pub(super) async fn bind(http: HttpBind) -> Result<Option<TcpListener>, Failure> {
@@ -196,11 +199,11 @@ pub(super) fn announce(
     listener: &TcpListener,
     token: &Secret,
     role: Role,
-) -> Result<Option<local::Announcement>, Failure> {
+) -> Result<Option<discovery::Announcement>, Failure> {
     let url = format!("http://{}", reachable(listener.local_addr()?));
     tracing::info!(target: "host", url, "http.listening");
     let worker = LocalWorker { pid: std::process::id(), url, token: token.0.clone(), role };
-    Ok(local::announce(&config.cache_dir, &worker)
+    Ok(discovery::announce(&config.cache_dir, &worker)
         .map_err(|error| {
             let dir = config.cache_dir.display();
             tracing::warn!(target: "host", %dir, %error, "`ps`, `kill`, `drain` and `events` will not find this worker by themselves");
@@ -230,27 +233,27 @@ async fn members(
     engine: &Engine,
     (server, instance): (&Server, String),
     config: &Arc<Config>,
-    shared: &Shared,
-) -> Result<Vec<Member>, Failure> {
+    context: &WorkerContext,
+) -> Result<Vec<AgentWorker>, Failure> {
     let cache = open_cache(config).map(Arc::new);
     let mut members = Vec::new();
     for named in names {
         let name = named.name().to_owned();
         let Named { path, own, registered } = named;
         let of_agent = Arc::new(config.of_agent(&own).clone());
-        let loading = Loading {
+        let source = AgentSource {
             path,
             name,
             engine: engine.clone(),
             config: of_agent,
             cache: cache.clone(),
             compiler: Compiler::own(),
-            events: shared.events.clone(),
+            events: context.events.clone(),
         };
-        let stamp = loading.stamp();
-        let loaded = match loading.load().await {
-            Err(error) if !error.may_pass() => return Err(error.into()),
-            loaded => loaded,
+        let stamp = source.stamp();
+        let result = match source.load().await {
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            result => result,
         };
         let registration = Registration {
             agent_name: registered,
@@ -261,7 +264,8 @@ async fn members(
             assignment_within: config.livekit.assignment_timeout,
             instance: instance.clone(),
         };
-        members.push(Member::new(loading, (loaded, stamp), server.clone(), registration, config, shared.clone()));
+        let loaded = LoadedAgent { result, stamp };
+        members.push(AgentWorker::new(source, loaded, server.clone(), registration, config, context.clone()));
     }
     Ok(members)
 }
@@ -278,7 +282,7 @@ impl From<LoadError> for Failure {
 
 /// SIGINT and SIGTERM, one as good as the other, SIGHUP, and SIGUSR1, with which a supervisor drains: however often it comes, and
 /// whatever came before, it ends no job.
-pub(super) fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
+pub(super) fn hear_signals(orders: mpsc::Sender<ControlSignal>) -> Result<(), Failure> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
@@ -286,10 +290,10 @@ pub(super) fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
     tokio::runtime::Handle::current().spawn(async move {
         loop {
             let order = tokio::select! {
-                _ = interrupts.recv() => Order::Stop,
-                _ = terminations.recv() => Order::Stop,
-                _ = hangups.recv() => Order::Reload,
-                _ = drains.recv() => Order::Drain,
+                _ = interrupts.recv() => ControlSignal::Stop,
+                _ = terminations.recv() => ControlSignal::Stop,
+                _ = hangups.recv() => ControlSignal::Reload,
+                _ = drains.recv() => ControlSignal::Drain,
             };
             if orders.send(order).await.is_err() {
                 return;
@@ -300,6 +304,6 @@ pub(super) fn hear_signals(orders: mpsc::Sender<Order>) -> Result<(), Failure> {
 }
 
 /// While agents are loaded there is nothing to load again.
-async fn stopped(orders: &mut mpsc::Receiver<Order>) {
-    while let Some(Order::Reload) = orders.recv().await {}
+async fn stopped(orders: &mut mpsc::Receiver<ControlSignal>) {
+    while let Some(ControlSignal::Reload) = orders.recv().await {}
 }

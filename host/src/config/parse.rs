@@ -1,4 +1,4 @@
-//! Values of settings, from their text. Each error says what is wanted.
+//! Parsers for the values of settings. Each error says what is wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use wasm_worker_core::secret::Secret;
 use wasm_worker_dispatcher::settings::KeyPairs;
 use wasm_worker_protocol::registration::Permission;
 
-/// `none` is no limit, anything else is parsed.
+/// Parse a value, or `none`.
 pub(crate) fn or_none<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if text == "none" { Ok(None) } else { parse(text).map(Some) }
 }
@@ -25,7 +25,7 @@ pub(crate) fn fuel(text: &str) -> Result<u64, String> {
     let (digits, unit) = with_unit.unwrap_or((text, 1));
     let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
     number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
-        "want a whole number above zero, with k, M or G for a thousand, a million or a thousand million".into()
+        "want a whole number above zero, with k, M or G for thousands, millions or thousand millions".into()
     })
 }
 
@@ -55,8 +55,8 @@ pub(crate) fn some_secret(text: &str) -> Option<Secret> {
 
 pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    let strange = |byte: u8| byte <= b' ' || byte == 0x7f;
-    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/') && !rest.bytes().any(strange);
+    let invalid = |byte: u8| byte <= b' ' || byte == 0x7f;
+    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/') && !rest.bytes().any(invalid);
     let wanted = || format!("want {}:// and a host", schemes.join("://, "));
     if usable { Ok(text.to_owned()) } else { Err(wanted()) }
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_needed_and_checked() {
+    fn units_are_checked() {
         assert_eq!(fuel("20000000000G"), Err(fuel("x").unwrap_err()));
         assert_eq!(fuel("10M"), Ok(10_000_000));
         assert!(fuel("10kk").is_err());
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_read_as_livekit_reads_them() {
+    fn pairs_are_parsed_as_in_livekit() {
         let pairs = key_pairs("a: one\n b:two , c : three").unwrap();
         let shown: Vec<String> = pairs.iter().map(|(key, secret)| format!("{key}={}", secret.0)).collect();
         assert_eq!(shown, ["a=one", "b=two", "c=three"]);

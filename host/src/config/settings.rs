@@ -1,5 +1,5 @@
-//! The list of settings: the flag, the key in the config file, the environment variable, the default and the help text of a
-//! setting all come from its row.
+//! The list of settings. The row of a setting gives its flag, its key in the config file, its environment variable, its default
+//! and its help text.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -13,50 +13,50 @@ use wasm_worker_sandbox::settings::PrewarmMode;
 use super::parse::{cores, count, fuel, key_pairs, or_none, permissions, share, size, some_path, some_secret, url};
 use super::{Config, DrainPolicy, EventTarget, HttpBind, LogFormat, default_cache_dir, default_store};
 
-/// One row of the list of settings.
+/// One setting.
 pub struct Setting {
-    /// Flag and config key.
+    /// The flag, and the key in the config file.
     pub key: &'static str,
-    /// Its environment variable, where LiveKit's has another name than ours would have.
+    /// The environment variable, where LiveKit has one; otherwise the name follows from the key.
     pub(super) variable: Option<&'static str>,
-    /// As one would write it.
+    /// The default value, as it is written.
     pub default: &'static str,
-    /// Placeholder of the value in the help text.
+    /// The placeholder of the value in the help text.
     pub value: &'static str,
-    /// One sentence.
+    /// The help text.
     pub help: &'static str,
-    /// What it belongs to.
+    /// The part of the program that the setting is for.
     pub group: Group,
-    /// Another flag for it, which is shorter.
+    /// A second, shorter flag.
     pub alias: Option<&'static str>,
-    /// Its value is shown nowhere.
+    /// Whether no output may show the value.
     secret: bool,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
-/// What settings are about.
+/// The part of the program that a setting is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// One agent; may stand in its own table.
+    /// One agent; the setting may be in the table of the agent.
     Agent,
     /// The worker process.
     Worker,
-    /// The server.
+    /// The server, and the registration with it.
     LiveKit,
-    /// The dispatcher that is there when no server is.
+    /// The dispatcher, which is used without a server.
     Dispatcher,
-    /// What is written where.
+    /// Events and the log.
     Output,
 }
 
 impl Group {
-    /// As a heading.
+    /// The heading in the help text.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Agent => "An agent and its jobs",
             Self::Worker => "The worker",
             Self::LiveKit => "LiveKit",
-            Self::Dispatcher => "The dispatcher, where there is no server",
+            Self::Dispatcher => "The dispatcher, which is used without a server",
             Self::Output => "Output",
         }
     }
@@ -89,7 +89,7 @@ impl Setting {
         self
     }
 
-    /// A value as it may be shown.
+    /// The value as outputs may show it.
     pub(super) fn shown(&self, value: &str) -> String {
         if self.secret { "(secret)".into() } else { value.into() }
     }
@@ -111,7 +111,7 @@ macro_rules! setting {
     };
 }
 
-/// Processes of one supervisor.
+/// The most processes of one supervisor.
 const WORKERS_MAX: usize = 64;
 
 /// All settings.
@@ -137,7 +137,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!("hostcall-limit", "1MiB", "SIZE", "Byte limit of one host call", |c, v| {
         size(v).map(|s| c.agent.limits.hostcall_bytes = s)
     }),
-    setting!("handle-limit", "1000", "COUNT", "Handles that a job may have open at once", |c, v| {
+    setting!("handle-limit", "1000", "COUNT", "Open handles that a job may have at once", |c, v| {
         count(v).map(|n| c.agent.limits.handles = n)
     }),
     setting!("inbox-limit", "1024", "COUNT", "Events that may wait in the inbox of a job", |c, v| {
@@ -177,7 +177,7 @@ pub const SETTINGS: &[Setting] = &[
         "failures-max",
         "10",
         "COUNT",
-        "Equal crashes in a row before the agent pauses; `none` disables the check",
+        "Jobs in a row that end with the same crash before the agent pauses; `none` disables the check",
         |c, v| { or_none(v, count).map(|n| c.failures_max = n) }
     ),
     setting!("stack-limit", "512KiB", "SIZE", "Stack limit of a job", |c, v| size(v).map(|s| c.agent.limits.stack_bytes = s))
@@ -345,7 +345,7 @@ pub const SETTINGS: &[Setting] = &[
         duration(v).map(|d| c.livekit.assignment_timeout = d)
     })
     .of(Group::LiveKit),
-    setting!("report-load", "scaled", "FIGURE", "Load that the server is told: `scaled` maps the threshold to LiveKit's limit of 0.7, `raw` reports the load unchanged", |c, v| {
+    setting!("report-load", "scaled", "FIGURE", "Load that is reported to the server: `scaled` maps the threshold to LiveKit's limit of 0.7, `raw` reports the load unchanged", |c, v| {
         c.livekit.report_load = match v {
             "scaled" => ReportLoad::Scaled,
             "raw" => ReportLoad::Raw,
@@ -432,13 +432,13 @@ pub const SETTINGS: &[Setting] = &[
         duration(v).map(|d| c.dispatcher.queue_deadline = d)
     })
     .of(Group::Dispatcher),
-    setting!("attempts-max", "3", "COUNT", "Attempts of a dispatch whose workers are lost", |c, v| {
+    setting!("attempts-max", "3", "COUNT", "Attempts at a dispatch, when its workers are lost", |c, v| {
         let attempts = count(v)?.try_into().map_err(|_| "more than 4294967295".to_owned())?;
         c.dispatcher.attempts_max = attempts;
         Ok(())
     })
     .of(Group::Dispatcher),
-    setting!("lost-after", "30s", "TIME", "Time that a job waits for its lost worker to return", |c, v| {
+    setting!("lost-after", "30s", "TIME", "Time that a lost worker has to return before its jobs count as lost", |c, v| {
         duration(v).map(|d| c.dispatcher.lost_after = d)
     })
     .of(Group::Dispatcher),

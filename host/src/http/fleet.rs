@@ -1,75 +1,85 @@
-//! What the supervisor of several worker processes answers over HTTP; each of them has pages of its own.
+//! The HTTP endpoints of the supervisor of several worker processes. Each process has endpoints of its own.
 //!
 //! ```text
-//! GET  /         200 OK
-//! GET  /worker   how many processes there are to be, and how many there are
-//! GET  /live     200 while the supervisor answers
-//! GET  /ready    200 while a process has its server; 503 with the reason
-//! GET  /metrics  the supervisor's own: lost jobs, deaths of processes, the sinks
-//! POST /drain    all processes take no more jobs, and end when there are none  (token)
-//! GET  /events   server-sent events of all processes, from now on              (token)
+//! GET  /             200 OK
+//! GET  /live         200 while the supervisor answers
+//! GET  /ready        200 while a process is registered with the server; 503 with the reason
+//! GET  /metrics      metrics of the supervisor: lost jobs, deaths of processes, the sinks
+//! GET  /worker  v1   the number of processes that are wanted, run, and are registered
+//! POST /drain   v1   all processes take no more jobs, and end after the last one  (token)
+//! GET  /events  v1   server-sent events of all processes, from now on             (token)
 //! ```
+//!
+//! Paths with `v1` are served under `/api/v1` too.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use wasm_worker_core::api::worker::FleetInfo;
 use wasm_worker_dispatcher::METRICS_TYPE;
 
-use super::door::Door;
-use super::{no_such_page, problem};
-use crate::fleet::{Counts, FleetStatus};
+use super::control::ControlApi;
+use super::problem::problem;
+use super::routes::{self, Access, Mount, Route};
+use crate::fleet::status::{FleetStatus, ProcessCounts};
 use crate::observers::metrics::Metrics;
 
-/// What is shown.
-pub(crate) struct FleetSite {
-    pub(crate) door: Arc<Door>,
+/// The state behind the endpoints.
+#[derive(Clone)]
+pub(crate) struct FleetHttpState {
+    pub(crate) control: ControlApi,
     pub(crate) status: Arc<FleetStatus>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Every page.
-pub(crate) fn router(site: FleetSite) -> Router {
-    let behind_token = site.door.guard(Router::new());
-    Router::new()
-        .route("/", get(|| async { "OK" }))
-        .route("/worker", get(worker))
-        .route("/live", get(|| async { "live" }))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(Arc::new(site))
-        .merge(behind_token)
-        .fallback(no_such_page)
+impl FromRef<FleetHttpState> for ControlApi {
+    fn from_ref(state: &FleetHttpState) -> Self {
+        state.control.clone()
+    }
 }
 
-type Shown = State<Arc<FleetSite>>;
-
-async fn worker(State(site): Shown) -> Json<Value> {
-    let Counts { running, registered } = site.status.counts();
-    Json(json!({
-        "sdk_version": env!("CARGO_PKG_VERSION"),
-        "processes": site.status.processes(),
-        "running": running,
-        "registered": registered,
-        "draining": site.door.is_draining(),
-    }))
+/// The router of a supervisor.
+pub(crate) fn router(state: FleetHttpState) -> Router {
+    routes::router(table(), state)
 }
 
-async fn ready(State(site): Shown) -> Response {
-    if site.door.is_draining() {
+/// All routes of a supervisor.
+pub(super) fn table() -> Vec<Route<FleetHttpState>> {
+    let mut table = vec![
+        Route::get("/", Mount::Root, Access::Public, || async { "OK" }),
+        Route::get("/ready", Mount::Root, Access::Public, ready),
+        Route::get("/metrics", Mount::Root, Access::Public, metrics),
+        Route::get("/worker", Mount::RootAndV1, Access::Public, worker),
+    ];
+    table.extend(routes::common_routes());
+    table
+}
+
+async fn worker(State(state): State<FleetHttpState>) -> Json<FleetInfo> {
+    let ProcessCounts { running, registered } = state.status.counts();
+    Json(FleetInfo {
+        sdk_version: env!("CARGO_PKG_VERSION").into(),
+        processes: state.status.processes(),
+        running,
+        registered,
+        draining: state.control.is_draining(),
+    })
+}
+
+async fn ready(State(state): State<FleetHttpState>) -> Response {
+    if state.control.is_draining() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "draining");
     }
-    match site.status.counts().registered {
+    match state.status.counts().registered {
         0 => problem(StatusCode::SERVICE_UNAVAILABLE, "no worker process has a connection to the server"),
         _ => "ready".into_response(),
     }
 }
 
-async fn metrics(State(site): Shown) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], site.metrics.text(site.door.lines())).into_response()
+async fn metrics(State(state): State<FleetHttpState>) -> Response {
+    ([(CONTENT_TYPE, METRICS_TYPE)], state.metrics.text(state.control.lines())).into_response()
 }

@@ -1,51 +1,73 @@
-//! How many jobs a machine takes, from what one of them takes; pure.
+//! The capacity of a machine for an agent, extrapolated from the usage of one job. Pure.
 
 use std::time::Duration;
 
-/// What one job takes, on average, the host's own work for it included.
+/// The average usage of one job, the host's own work for it included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Need {
     /// CPU time.
     pub(crate) cpu: Duration,
-    /// From its admission to its end.
+    /// Time from the admission to the end.
     pub(crate) wall: Duration,
-    /// Resident memory while it runs.
+    /// Resident memory while the job runs.
     pub(crate) memory_bytes: f64,
 }
 
-/// What there is.
+/// The resources of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Machine {
     pub(crate) cores: f64,
     pub(crate) memory_bytes: f64,
-    /// Instances that the kernel has memory mappings for, in one process.
+    /// Instances that the memory mappings of one process suffice for.
     pub(crate) instances: u32,
 }
 
-/// What fits.
+/// The resource that is exhausted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bottleneck {
+    Cpu,
+    Memory,
+    /// The memory mappings of one process, which the kernel limits.
+    Mappings,
+}
+
+impl Bottleneck {
+    /// The name that `wasm-worker capacity` prints.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Memory => "memory",
+            Self::Mappings => "memory mappings of one process",
+        }
+    }
+}
+
+/// The number of jobs that fit on a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fit {
+    /// Concurrent jobs.
     pub(crate) at_once: u32,
+    /// Jobs an hour.
     pub(crate) per_hour: f64,
-    /// What there would be too little of for one more.
-    pub(crate) binds: &'static str,
-    /// Of the cores and of the memory, with so many jobs.
+    pub(crate) bottleneck: Bottleneck,
+    /// Share of the cores in use.
     pub(crate) cpu: f64,
+    /// Share of the memory in use.
     pub(crate) memory: f64,
 }
 
 impl Need {
-    /// So many jobs of this kind that a machine stays below the threshold.
+    /// The most jobs with which the load of a machine stays below the threshold.
     pub(crate) fn fit(&self, machine: Machine, threshold: f64) -> Fit {
         let wall = self.wall.as_secs_f64().max(1e-6);
         let cores = self.cpu.as_secs_f64() / wall;
         let by_cpu = if cores > 0.0 { machine.cores * threshold / cores } else { f64::INFINITY };
         let by_memory =
             if self.memory_bytes > 0.0 { machine.memory_bytes * threshold / self.memory_bytes } else { f64::INFINITY };
-        let bounds =
-            [("CPU", by_cpu), ("memory", by_memory), ("memory mappings of one process", f64::from(machine.instances))];
-        let (binds, most) =
-            bounds.into_iter().fold(("", f64::INFINITY), |least, bound| if bound.1 < least.1 { bound } else { least });
+        let by_mappings = (Bottleneck::Mappings, f64::from(machine.instances));
+        let others = [(Bottleneck::Memory, by_memory), (Bottleneck::Cpu, by_cpu)];
+        let (bottleneck, most) =
+            others.into_iter().fold(by_mappings, |least, bound| if bound.1 <= least.1 { bound } else { least });
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -56,7 +78,7 @@ impl Need {
         Fit {
             at_once,
             per_hour: jobs * 3_600.0 / wall,
-            binds,
+            bottleneck,
             cpu: jobs * cores / machine.cores,
             memory: jobs * self.memory_bytes / machine.memory_bytes,
         }
@@ -70,19 +92,18 @@ mod tests {
     const MACHINE: Machine = Machine { cores: 4.0, memory_bytes: 16e9, instances: 10_000 };
 
     #[test]
-    fn the_scarcest_binds() {
+    fn the_resource_that_is_exhausted_first_is_the_bottleneck() {
         let millis = Duration::from_millis;
         let busy = Need { cpu: millis(100), wall: millis(1_000), memory_bytes: 1e6 };
         let fit = busy.fit(MACHINE, 0.75);
-        assert_eq!((fit.at_once, fit.binds), (30, "CPU"));
+        assert_eq!((fit.at_once, fit.bottleneck), (30, Bottleneck::Cpu));
         assert!((fit.per_hour - 108_000.0).abs() < 1e-6 && (fit.cpu - 0.75).abs() < 1e-9, "{fit:?}");
         let large = Need { cpu: millis(1), memory_bytes: 100e6, ..busy };
-        assert_eq!((large.fit(MACHINE, 0.75).at_once, large.fit(MACHINE, 0.75).binds), (120, "memory"));
+        let fit = large.fit(MACHINE, 0.75);
+        assert_eq!((fit.at_once, fit.bottleneck), (120, Bottleneck::Memory));
         let idle = Need { cpu: Duration::ZERO, memory_bytes: 0.0, ..busy };
-        assert_eq!(
-            (idle.fit(MACHINE, 0.75).at_once, idle.fit(MACHINE, 0.75).binds),
-            (10_000, "memory mappings of one process")
-        );
+        let fit = idle.fit(MACHINE, 0.75);
+        assert_eq!((fit.at_once, fit.bottleneck), (10_000, Bottleneck::Mappings));
         let hog = Need { cpu: millis(9_000), wall: millis(1_000), memory_bytes: 0.0 };
         assert_eq!(hog.fit(MACHINE, 0.75).at_once, 1);
     }

@@ -1,98 +1,98 @@
-//! The control group that this process is in: where its files are, whichever of the two versions there is, and whether or not the
-//! process sees the whole tree. In a container it often sees its own group as the root.
+//! The cgroup of this process: the paths of its files, for both versions of cgroups. A container often sees its own cgroup as the
+//! root of the tree.
 
 use std::path::{Component, Path, PathBuf};
 
-/// The file systems of the two versions.
+/// The file system types of the two versions.
 const V1: &str = "cgroup";
 const V2: &str = "cgroup2";
 
-/// What the kernel says about this process.
+/// The kernel's tables about this process.
 #[derive(Debug, Default)]
-pub(crate) struct Tables {
+pub(crate) struct KernelTables {
     /// `/proc/self/mountinfo`.
     pub(crate) mounts: String,
     /// `/proc/self/cgroup`.
     pub(crate) groups: String,
 }
 
-/// One group.
+/// One cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Group {
+pub(crate) struct Cgroup {
     dir: PathBuf,
-    /// The group at the root of what can be seen.
+    /// The root of the visible tree.
     mount: PathBuf,
 }
 
-impl Tables {
+impl KernelTables {
     pub(crate) fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         Self { mounts: read("/proc/self/mountinfo"), groups: read("/proc/self/cgroup") }
     }
 
-    /// The group of the second version.
-    pub(crate) fn v2(&self) -> Option<Group> {
+    /// The cgroup of version 2.
+    pub(crate) fn v2(&self) -> Option<Cgroup> {
         self.group(V2, "")
     }
 
-    /// The group of the first version that has this controller.
-    pub(crate) fn v1(&self, controller: &str) -> Option<Group> {
+    /// The cgroup of version 1 that has this controller.
+    pub(crate) fn v1(&self, controller: &str) -> Option<Cgroup> {
         self.group(V1, controller)
     }
 
-    fn group(&self, kind: &str, controller: &str) -> Option<Group> {
+    fn group(&self, kind: &str, controller: &str) -> Option<Cgroup> {
         let own = self.groups.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
             let (controllers, path) = (parts.next()?, parts.next()?);
             controllers.split(',').any(|name| name == controller).then_some(path)
         })?;
         let (root, mount) = self.mounts.lines().find_map(|line| mount(line, kind, controller))?;
-        // Without a namespace, a container has the path of the host, and sees only what is below its own root.
+        // Without a namespace of its own, a container has the path of the host, and sees the tree below its own root only.
         let below = Path::new(own).strip_prefix(root).or_else(|_| Path::new(own).strip_prefix("/")).ok()?;
         let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
         let dir = Some(mount.join(below)).filter(|dir| plain && dir.is_dir());
-        Some(Group { dir: dir.unwrap_or_else(|| mount.to_owned()), mount: mount.to_owned() })
+        Some(Cgroup { dir: dir.unwrap_or_else(|| mount.to_owned()), mount: mount.to_owned() })
     }
 }
 
-/// The root and the place of a mount, where it is one of these: `ID PARENT DEVICE ROOT PLACE OPTIONS... - KIND SOURCE OPTIONS`.
+/// The root and the path of a mount of this type. A line is `ID PARENT DEVICE ROOT PATH OPTIONS... - TYPE SOURCE OPTIONS`.
 fn mount<'a>(line: &'a str, kind: &str, controller: &str) -> Option<(&'a str, &'a Path)> {
-    let (place, what) = line.split_once(" - ")?;
-    let mut place = place.split(' ').skip(3);
-    let (root, path) = (place.next()?, place.next()?);
-    let mut what = what.split(' ');
-    let (found, options) = (what.next()?, what.nth(1)?);
+    let (mounted, file_system) = line.split_once(" - ")?;
+    let mut mounted = mounted.split(' ').skip(3);
+    let (root, path) = (mounted.next()?, mounted.next()?);
+    let mut file_system = file_system.split(' ');
+    let (found, options) = (file_system.next()?, file_system.nth(1)?);
     let has_controller = controller.is_empty() || options.split(',').any(|option| option == controller);
     (found == kind && has_controller).then_some((root, Path::new(path)))
 }
 
-impl Group {
-    /// One of its files.
+impl Cgroup {
+    /// The path of one of the cgroup's files.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// What is read of it and of each group above it that can be seen.
+    /// Read a value of the cgroup, and of each visible cgroup above it.
     pub(crate) fn and_above<T>(&self, read: impl Fn(&Path) -> Option<T>) -> impl Iterator<Item = T> {
         self.dir.ancestors().take_while(|dir| dir.starts_with(&self.mount)).filter_map(read)
     }
 }
 
-/// A tree for tests.
+/// Trees of cgroups for tests.
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fs;
 
     use super::*;
 
-    /// Where the files are, and what the kernel says of them.
+    /// The files of a tree, and the kernel's tables about it.
     pub(crate) struct Tree {
         pub(crate) dir: tempfile::TempDir,
-        pub(crate) tables: Tables,
+        pub(crate) tables: KernelTables,
     }
 
     impl Tree {
-        /// `root` is what of the hierarchy is mounted, `own` the path of the process in it.
+        /// `root` is the mounted part of the hierarchy, `own` the path of the process in it.
         pub(crate) fn new(kind: &str, controllers: &str, root: &str, own: &str) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let place = dir.path().display();
@@ -101,7 +101,7 @@ pub(crate) mod tests {
             );
             let number = if kind == V2 { 0 } else { 4 };
             let groups = format!("7:name=other:/elsewhere\n{number}:{controllers}:{own}\n");
-            Self { dir, tables: Tables { mounts, groups } }
+            Self { dir, tables: KernelTables { mounts, groups } }
         }
 
         pub(crate) fn write(&self, file: &str, text: &str) {
@@ -112,14 +112,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_own_group_is_found_from_outside_and_from_inside_a_container() {
+    fn the_cgroup_is_found_on_a_host_and_in_a_container() {
         let outside = Tree::new(V2, "", "/", "/system.slice/worker.service");
         outside.write("system.slice/worker.service/cpu.max", "max 100000");
         let group = outside.tables.v2().unwrap();
         assert_eq!(group.file("x"), outside.dir.path().join("system.slice/worker.service/x"));
         assert_eq!(group.and_above(|dir| Some(dir.to_owned())).count(), 3);
 
-        // With a namespace of its own, and without one.
+        // A container with a namespace of its own, and one without.
         for (root, own) in [("/", "/"), ("/docker/abc", "/docker/abc"), ("/../../x", "/"), ("/docker/abc", "/../def")] {
             let inside = Tree::new(V1, "cpu,cpuacct", root, own);
             let group = inside.tables.v1("cpuacct").unwrap();
@@ -127,6 +127,6 @@ pub(crate) mod tests {
             assert_eq!(inside.tables.v1("memory"), None);
             assert_eq!(inside.tables.v2(), None);
         }
-        assert_eq!(Tables { mounts: "garbage - ".into(), groups: "0::/".into() }.v2(), None);
+        assert_eq!(KernelTables { mounts: "garbage - ".into(), groups: "0::/".into() }.v2(), None);
     }
 }

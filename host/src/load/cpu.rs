@@ -1,6 +1,6 @@
-//! CPU that is in use: of the worker's own control group, and of the machine where there are no groups.
+//! CPU utilisation of the worker's cgroup, or of the machine where there are no cgroups.
 //!
-//! LiveKit's workers call themselves full on a counter that jumps. Here a jump is discarded.
+//! A counter that jumps is discarded: one wrong reading must not make the worker full.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,71 +9,72 @@ use std::time::Duration;
 use sysinfo::System;
 use tokio::time::Instant;
 
-use super::SAMPLES;
-use super::cgroup::{Group, Tables};
+use super::cgroup::{Cgroup, KernelTables};
+use super::window::SAMPLES;
 
-/// Where the CPU time is read.
+/// The source of the CPU time.
 #[derive(Debug)]
-enum Source {
-    /// `cpu.stat` of a group.
+enum CpuSource {
+    /// `cpu.stat` of a cgroup of version 2.
     V2(PathBuf),
-    /// `cpuacct.usage` of a group.
+    /// `cpuacct.usage` of a cgroup of version 1.
     V1(PathBuf),
-    /// None where the system does not say.
+    /// The whole machine; none where the system gives no figures.
     Machine(Option<Box<System>>),
 }
 
-/// The CPU in use, averaged over 2.5 s.
+/// Measures CPU utilisation, averaged over 2.5 s.
 #[derive(Debug)]
 pub(crate) struct CpuMonitor {
-    source: Source,
-    /// Fractions are what a quota allows.
+    source: CpuSource,
+    /// Cores that the worker may use; fractional where a quota says so.
     cores: f64,
+    /// The time and the counter of the last reading.
     last: Option<(Instant, Duration)>,
     samples: VecDeque<f64>,
 }
 
 impl CpuMonitor {
-    /// `cores` is what the operator says there is (`NUM_CPUS`), where they do.
+    /// `cores` replaces the number of cores of the cgroup or the machine.
     pub(crate) fn new(cores: Option<f64>) -> Self {
-        Self::of(&Tables::read(), cores)
+        Self::of(&KernelTables::read(), cores)
     }
 
-    fn of(tables: &Tables, cores: Option<f64>) -> Self {
+    fn of(tables: &KernelTables, cores: Option<f64>) -> Self {
         let machine = std::thread::available_parallelism().map_or(1, usize::from);
         #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
         let machine = machine as f64;
         let v1 = tables.v1("cpuacct").map(|group| group.file("cpuacct.usage")).filter(|file| file.is_file());
         let v2 = tables.v2().filter(|group| group.file("cpu.stat").is_file());
         let (source, quota) = match (v1, v2) {
-            (Some(file), _) => (Source::V1(file), tables.v1("cpu").and_then(|group| tightest(&group, quota_v1))),
-            (None, Some(group)) => (Source::V2(group.file("cpu.stat")), tightest(&group, quota_v2)),
-            (None, None) => (Source::Machine(System::new().ok().map(Box::new)), None),
+            (Some(file), _) => (CpuSource::V1(file), tables.v1("cpu").and_then(|group| tightest(&group, quota_v1))),
+            (None, Some(group)) => (CpuSource::V2(group.file("cpu.stat")), tightest(&group, quota_v2)),
+            (None, None) => (CpuSource::Machine(System::new().ok().map(Box::new)), None),
         };
         let cores = cores.or(quota.map(|quota| quota.min(machine))).unwrap_or(machine);
         Self { source, cores, last: None, samples: VecDeque::with_capacity(SAMPLES as usize) }
     }
 
-    /// How many cores there are, in parts.
+    /// Cores that the worker may use.
     pub(crate) fn cores(&self) -> f64 {
         self.cores
     }
 
-    /// Read the counters; to be called every [`super::SAMPLE_EVERY`]. The average of the last samples, 0 to 1.
+    /// Read the counters, and return the average of the last samples, 0 to 1. To be called every [`super::window::SAMPLE_EVERY`].
     pub(crate) fn sample(&mut self, now: Instant) -> f64 {
         let sample = match &mut self.source {
-            Source::Machine(None) => None,
-            Source::Machine(Some(system)) => {
+            CpuSource::Machine(None) => None,
+            CpuSource::Machine(Some(system)) => {
                 system.refresh_cpu_usage();
                 let first = self.last.replace((now, Duration::ZERO)).is_none();
-                // The first reading has nothing to be compared with.
+                // The first reading has no predecessor to compare with.
                 (!first).then(|| f64::from(system.global_cpu_usage()) / 100.0)
             }
-            Source::V2(file) => {
+            CpuSource::V2(file) => {
                 let used = std::fs::read_to_string(file).ok().and_then(|text| usage_v2(&text));
                 used.and_then(|used| share(&mut self.last, now, used, self.cores))
             }
-            Source::V1(file) => {
+            CpuSource::V1(file) => {
                 let used = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
                 used.and_then(|nanos| share(&mut self.last, now, Duration::from_nanos(nanos), self.cores))
             }
@@ -95,8 +96,8 @@ fn usage_v2(stat: &str) -> Option<Duration> {
     micros.trim().parse().ok().map(Duration::from_micros)
 }
 
-/// The tightest quota of a group and those above it, in cores.
-fn tightest(group: &Group, quota: fn(&Path) -> Option<f64>) -> Option<f64> {
+/// The tightest quota of a cgroup and those above it, in cores.
+fn tightest(group: &Cgroup, quota: fn(&Path) -> Option<f64>) -> Option<f64> {
     group.and_above(quota).reduce(f64::min)
 }
 
@@ -104,7 +105,7 @@ fn quota_v2(group: &Path) -> Option<f64> {
     parse_quota_v2(&std::fs::read_to_string(group.join("cpu.max")).ok()?)
 }
 
-/// `QUOTA PERIOD`, or `max PERIOD` where there is none.
+/// Parse `QUOTA PERIOD`, or `max PERIOD` without a quota.
 fn parse_quota_v2(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota.parse().ok()?, period.parse().ok()?)
@@ -115,31 +116,31 @@ fn quota_v1(group: &Path) -> Option<f64> {
     ratio(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
 }
 
-/// Without a quota it is -1.
+/// The cores of a quota; none for a quota of -1, which means no limit.
 fn ratio(quota: f64, period: f64) -> Option<f64> {
     Some(quota / period).filter(|cores| cores.is_finite() && *cores > 0.0)
 }
 
-/// The share of the cores that was in use since the last reading; none for the first, and for a counter that went back or
-/// further than all cores can take it.
+/// Utilisation of the cores since the last reading; none for the first reading, and for a counter that went back or advanced
+/// further than all cores can advance it.
 fn share(last: &mut Option<(Instant, Duration)>, now: Instant, used: Duration, cores: f64) -> Option<f64> {
     let (then, before) = last.replace((now, used))?;
     let elapsed = now.saturating_duration_since(then).as_secs_f64();
     let share = used.checked_sub(before)?.as_secs_f64() / (elapsed * cores);
-    // Counters and clocks are not read at the same moment, and a quota may be exceeded for a moment.
+    // The counter and the clock are not read at the same moment, and a quota may be exceeded for a moment.
     (share.is_finite() && share <= 2.0).then_some(share)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::SAMPLE_EVERY;
     use super::super::cgroup::tests::Tree;
+    use super::super::window::SAMPLE_EVERY;
     use super::*;
 
     #[test]
     fn a_container_is_measured_by_its_own_counters_and_quota() {
         let close = |one: f64, other: f64| (one - other).abs() < 1e-9;
-        // Of the second version, where the process sees its own group as the root.
+        // Version 2; the process sees its own cgroup as the root.
         let tree = Tree::new("cgroup2", "", "/", "/");
         tree.write("cpu.max", "50000 100000\n");
         tree.write("cpu.stat", "usage_usec 1000000\nuser_usec 1\n");
@@ -148,14 +149,14 @@ mod tests {
         tree.write("cpu.stat", "usage_usec 1100000\nuser_usec 1\n");
         assert!(close(monitor.sample(now + SAMPLE_EVERY), 0.4), "a tenth of a second of a quarter");
 
-        // Below a group with a tighter quota.
+        // A cgroup above has a tighter quota.
         let tree = Tree::new("cgroup2", "", "/", "/pod/container");
         tree.write("pod/container/cpu.max", "max 100000");
         tree.write("pod/container/cpu.stat", "usage_usec 0");
         tree.write("pod/cpu.max", "25000 100000");
         assert!(close(CpuMonitor::of(&tree.tables, None).cores(), 0.25));
 
-        // Of the first, with the path of the host.
+        // Version 1, with the path of the host.
         let tree = Tree::new("cgroup", "cpu,cpuacct", "/docker/abc", "/docker/abc");
         tree.write("cpuacct.usage", "0");
         tree.write("cpu.cfs_quota_us", "50000");

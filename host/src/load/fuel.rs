@@ -1,39 +1,40 @@
-//! Fuel that guests burn, against what the cores could burn; pure.
+//! Fuel that guests burn, relative to the fuel that the cores could burn. Pure.
 //!
-//! How much fuel a second of CPU yields differs from guest to guest, ten times and more, so the capacity is calibrated by the
-//! guests that run: what their CPU time has yielded lately. The share then says how much of the cores guests have, whatever
-//! else the machine does.
+//! The fuel of a second of CPU time differs between guests by a factor of ten and more. The capacity is therefore calibrated with
+//! the recent rate of the guests that run. The share is then the share of the cores that guests use, whatever else the machine
+//! does.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 use wasm_worker_sandbox::engine::Spent;
 
-use super::SAMPLES;
+use super::window::SAMPLES;
 
-/// What a sample counts for in the calibration when the next one comes: half of it is from the last seven seconds.
+/// The weight of the calibration at the next sample: half of it is from the last seven seconds.
 const FADE: f64 = 0.95;
 
-/// Fuel in use.
+/// The fuel that guests burn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FuelUse {
-    /// Units a second.
+    /// Fuel units a second.
     pub(crate) rate: f64,
-    /// 0 to 1.
+    /// Share of the capacity, 0 to 1.
     pub(crate) share: f64,
-    /// Cores that guests had.
+    /// Cores that guests use.
     pub(crate) cores: f64,
 }
 
-/// The fuel in use, averaged over 2.5 s.
+/// Measures the fuel that guests burn, averaged over 2.5 s.
 #[derive(Debug, Default)]
 pub(crate) struct FuelMonitor {
     readings: VecDeque<(Instant, Spent)>,
-    /// Fuel and seconds of CPU, faded.
+    /// Fuel, and the CPU time in seconds that it took; old samples fade.
     calibration: (f64, f64),
 }
 
 impl FuelMonitor {
+    /// Add a reading of the counters, and return the averages.
     #[expect(clippy::cast_precision_loss, reason = "shares of a second")]
     pub(crate) fn sample(&mut self, now: Instant, spent: Spent, cores: f64) -> FuelUse {
         let (fuel, cpu) = &mut self.calibration;
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_core_full_of_guests_is_half_of_two() {
+    fn guests_on_one_of_two_cores_use_half_of_the_fuel() {
         let (mut monitor, start) = (FuelMonitor::default(), Instant::now());
         let at = |step: u32| {
             let time = Duration::from_millis(500) * step;
@@ -76,7 +77,7 @@ mod tests {
         }
         assert_eq!(last.rate, 500_000_000.0);
         assert!((last.share - 0.5).abs() < 1e-9 && (last.cores - 1.0).abs() < 1e-9, "{last:?}");
-        // Nothing runs any more: after 2.5 s that is all there is to see.
+        // Nothing runs any more: after 2.5 s the averages are zero.
         let (_, spent) = at(9);
         for step in 10..16 {
             last = monitor.sample(at(step).0, spent, 2.0);
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn without_guests_there_is_no_share() {
+    fn without_guests_the_share_is_zero() {
         let (mut monitor, now) = (FuelMonitor::default(), Instant::now());
         let none = Spent { fuel: 0, cpu: Duration::ZERO };
         for step in 0..3 {

@@ -1,53 +1,54 @@
-//! Memory that is in use: of the worker's control group, or one above it, whichever is nearest to its limit; of the machine where
-//! none has one.
+//! Memory utilisation of the worker's cgroup or of one above it, whichever is nearest to its limit; of the machine where no cgroup
+//! has a limit.
 //!
-//! File pages that can be dropped do not count, as the kernel and Kubernetes have it.
+//! File pages that the kernel can drop do not count, as in Kubernetes.
 
 use std::path::Path;
 
 use sysinfo::System;
 
-use super::cgroup::{Group, Tables};
+use super::cgroup::{Cgroup, KernelTables};
 
-/// Memory in use.
+/// Memory utilisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MemoryUse {
-    /// 0 to 1.
+    /// Share of the limit in use, 0 to 1.
     pub(crate) share: f64,
     pub(crate) limit_bytes: u64,
 }
 
-/// The names of a group's files.
+/// The names of a cgroup's files.
 #[derive(Debug)]
-struct Names {
+struct FileNames {
     limit: &'static str,
     used: &'static str,
     inactive: &'static str,
 }
 
-const V1: Names =
-    Names { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", inactive: "total_inactive_file " };
-const V2: Names = Names { limit: "memory.max", used: "memory.current", inactive: "inactive_file " };
+const V1: FileNames =
+    FileNames { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", inactive: "total_inactive_file " };
+const V2: FileNames = FileNames { limit: "memory.max", used: "memory.current", inactive: "inactive_file " };
 
-/// Reads it.
+/// Measures memory utilisation.
 #[derive(Debug)]
 pub(crate) struct MemoryMonitor {
-    group: Option<(Group, Names)>,
-    /// None where the system does not say.
+    group: Option<(Cgroup, FileNames)>,
+    /// None where the system gives no figures.
     machine: Option<Box<System>>,
 }
 
 impl MemoryMonitor {
     pub(crate) fn new() -> Self {
-        Self::of(&Tables::read())
+        Self::of(&KernelTables::read())
     }
 
-    fn of(tables: &Tables) -> Self {
+    fn of(tables: &KernelTables) -> Self {
         let v1 = tables.v1("memory").map(|group| (group, V1));
         let group = v1.or_else(|| Some((tables.v2()?, V2)));
         Self { group, machine: System::new().ok().map(Box::new) }
     }
 
+    /// Read the current utilisation.
     pub(crate) fn sample(&mut self) -> MemoryUse {
         let machine = self.machine.as_mut().map_or(MemoryUse::of(0, 0), |system| {
             system.refresh_memory();
@@ -55,13 +56,13 @@ impl MemoryMonitor {
         });
         let Some((group, names)) = &self.group else { return machine };
         let groups = group.and_above(|dir| names.read(dir));
-        // Without a limit v1 says some 2^63.
+        // Version 1 shows about 2^63 for no limit.
         let bound = groups.filter(|group| group.limit_bytes < machine.limit_bytes || machine.limit_bytes == 0);
         bound.max_by(|one, other| one.share.total_cmp(&other.share)).unwrap_or(machine)
     }
 }
 
-impl Names {
+impl FileNames {
     fn read(&self, dir: &Path) -> Option<MemoryUse> {
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
         let limit: u64 = read(self.limit)?.trim().parse().ok()?;
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_nearest_to_its_limit_counts() {
+    fn the_cgroup_nearest_to_its_limit_counts() {
         let tree = Tree::new("cgroup2", "", "/", "/pod/container");
         tree.write("pod/container/memory.max", "max");
         tree.write("pod/container/memory.current", "900");
@@ -109,7 +110,7 @@ mod tests {
         tree.write("pod/container/memory.max", "1200");
         assert_eq!(MemoryMonitor::of(&tree.tables).sample(), MemoryUse { share: 0.75, limit_bytes: 1_200 });
 
-        // A container sees its own group as the root.
+        // A container sees its own cgroup as the root.
         let tree = Tree::new("cgroup", "memory", "/docker/abc", "/docker/abc");
         tree.write("memory.limit_in_bytes", "4000");
         tree.write("memory.usage_in_bytes", "1000");

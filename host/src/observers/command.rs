@@ -1,6 +1,6 @@
-//! Events as lines of a command's standard input. A command that ends is started again.
+//! The sink that writes events to the standard input of a command. A command that ends is started again.
 //!
-//! Bound: it is started at most once in [`RESTART_AFTER`]; meanwhile lines are lost, and counted.
+//! Bound: the command is started at most once in [`RESTART_AFTER`]; lines in between are lost, and counted.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::Instant;
 
-use super::sink::{Cut, Place};
+use super::sink::{Cut, EventSink};
 
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// A command that may run.
+/// The command, which may run.
 pub(crate) struct CommandLines {
     command: String,
     running: Option<Child>,
-    /// Its process group, for as long as it is not waited for.
+    /// The process group of the command, until the end of the command is known.
     group: Arc<Mutex<Option<Pid>>>,
     started: Option<Instant>,
 }
@@ -32,21 +32,22 @@ impl CommandLines {
     fn running(&mut self) -> Result<&mut Child, String> {
         if self.running.is_none() {
             if self.started.is_some_and(|started| started.elapsed() < RESTART_AFTER) {
-                return Err("it has just been started, and has ended".into());
+                return Err("the command ended right after its start".into());
             }
             self.started = Some(Instant::now());
-            // Standard output is for records, and a worker's own under a supervisor.
+            // Standard output carries job records, or the events for a supervisor.
             let mut shell = Command::new("/bin/sh");
             shell.arg("-c").arg(&self.command).stdin(Stdio::piped()).stdout(Stdio::null());
-            // Whatever it starts is to go with it, and a terminal's Ctrl-C is not for it: the last events are still to come.
+            // In a group of its own, the command ends together with its children, and does not receive the Ctrl-C of a terminal: the
+            // last events are still to come.
             let running = shell.process_group(0).spawn().map_err(|error| error.to_string())?;
             *lock(&self.group) = Pid::from_raw(running.id().cast_signed());
             self.running = Some(running);
         }
-        self.running.as_mut().ok_or_else(|| "it does not run".into())
+        self.running.as_mut().ok_or_else(|| "the command does not run".into())
     }
 
-    /// Let it see the end of its input, and wait for its own.
+    /// Close the input of the command, and wait for its end.
     fn wait(&mut self) -> Option<ExitStatus> {
         let mut child = self.running.take()?;
         drop(child.stdin.take());
@@ -56,12 +57,12 @@ impl CommandLines {
     }
 }
 
-impl Place for CommandLines {
-    fn take(&mut self, line: &str) -> Result<(), String> {
-        let input = self.running()?.stdin.as_mut().ok_or("it reads nothing")?;
+impl EventSink for CommandLines {
+    fn write(&mut self, line: &str) -> Result<(), String> {
+        let input = self.running()?.stdin.as_mut().ok_or("the command has no standard input")?;
         let written = input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n"));
         written.map_err(|error| match self.wait() {
-            Some(status) => format!("it has ended: {status}"),
+            Some(status) => format!("the command ended: {status}"),
             None => error.to_string(),
         })
     }
@@ -74,14 +75,14 @@ impl Place for CommandLines {
         let group = self.group.clone();
         Some(Box::new(move || {
             if let Some(group) = *lock(&group) {
-                // It may just have ended.
+                // The group may have ended just now.
                 kill_process_group(group, Signal::KILL).ok();
             }
         }))
     }
 }
 
-/// The command sees the end of its input, and is waited for.
+/// Closes the input of the command, and waits for its end.
 impl Drop for CommandLines {
     fn drop(&mut self) {
         self.wait();

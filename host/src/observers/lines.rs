@@ -1,13 +1,14 @@
-//! Events as lines of a file, or of standard output.
+//! The sink that appends lines to a file or to standard output.
 
 use std::io::{BufWriter, Write};
 
-use super::sink::Place;
+use super::sink::EventSink;
 
-/// Whole lines only: a buffer is written when the next line does not fit, so that several processes may append to one file.
+/// Writes whole lines only, so that several processes may append to one file: the buffer is written when the next line does not
+/// fit.
 pub(crate) struct Lines<W: Write>(BufWriter<W>);
 
-/// Longer than any line but a very long backtrace's.
+/// Longer than any line, except those with a very long backtrace.
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl<W: Write> Lines<W> {
@@ -16,8 +17,8 @@ impl<W: Write> Lines<W> {
     }
 }
 
-impl<W: Write + Send + 'static> Place for Lines<W> {
-    fn take(&mut self, line: &str) -> Result<(), String> {
+impl<W: Write + Send + 'static> EventSink for Lines<W> {
+    fn write(&mut self, line: &str) -> Result<(), String> {
         let mut whole = String::with_capacity(line.len() + 1);
         whole.push_str(line);
         whole.push('\n');

@@ -1,4 +1,4 @@
-//! Writes every event to the log, at the level that fits it.
+//! Writes every event to the log, at the level that fits the event.
 
 use wasm_worker_core::event::{DispatcherEvent, Event};
 use wasm_worker_core::observer::Observer;
@@ -19,7 +19,7 @@ fn log(event: &Event) {
         Event::AgentLoaded { agent, prewarm, cached, took_ms } => {
             tracing::info!(target: "host", agent, prewarm, cached, took_ms, "{name}");
         }
-        // The command that loads the agent reports the error with a hint.
+        // The command that loads the agent shows the error with a hint.
         Event::AgentFailed { agent, error } => tracing::debug!(target: "host", agent, error, "{name}"),
         Event::AgentReloaded { agent } | Event::AgentAvailable { agent } | Event::LinkRestored { agent } => {
             tracing::info!(target: "host", agent, "{name}");

@@ -1,8 +1,9 @@
-//! Every metric, in one struct. Counters follow the events; gauges are read at each scrape.
+//! All metrics, in one struct. Counters follow the events; gauges are set at each scrape.
+
+mod labels;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,72 +17,38 @@ use wasm_worker_core::observer::Observer;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_sandbox::engine::Engine;
 
-use super::EventLines;
+use super::event_lines::EventLines;
+use labels::{AgentLabel, DispatchEndLabels, JobEndLabels, RefusalLabels, ResourceLabel, SinkLabel};
 
-/// From 1 µs, the start of a job whose instance is there, to 10 s, the usual limit on a slow one.
+/// Buckets from 1 µs, the start of a job with a warm instance, to 10 s, the default `init-timeout`.
 const START_SECONDS: [f64; 16] =
     [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1, 0.5, 2.5, 10.0];
-/// From 1 ms to 4 h.
+/// Buckets from 1 ms to 4 h.
 const RUN_SECONDS: [f64; 14] =
     [1e-3, 1e-2, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0];
-/// Round 20 ms and 50 ms, which is what a kill may take on a calm machine and on a busy one.
+/// Buckets around 20 ms and 50 ms, the usual kill lag on an idle machine and on a busy one.
 const KILL_LAG_SECONDS: [f64; 9] = [1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.5];
-
-/// From 1 ms, that of a dispatch which finds a worker, to an hour, that of one which waits.
+/// Buckets from 1 ms, for a dispatch that finds a worker at once, to an hour, for one that waits.
 const WAIT_SECONDS: [f64; 12] = [1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0];
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfAgent {
-    agent: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct End {
-    agent: String,
-    code: &'static str,
-    blame: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct DispatchEnd {
-    agent: String,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Refused {
-    agent: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfSink {
-    sink: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfResource {
-    resource: &'static str,
-}
 
 type Ratio = Gauge<f64, AtomicU64>;
 type Seconds = Counter<f64, AtomicU64>;
 
-/// All metrics. Updates are cheap: none takes a lock that a scrape holds.
+/// All metrics. An update never waits for a scrape.
 pub struct Metrics {
     registry: Registry,
-    accepted: Family<OfAgent, Counter>,
-    refused: Family<Refused, Counter>,
-    ended: Family<End, Counter>,
-    warned: Family<OfAgent, Counter>,
-    running: Family<OfAgent, Gauge>,
-    start: Family<OfAgent, Histogram>,
-    run: Family<OfAgent, Histogram>,
+    accepted: Family<AgentLabel, Counter>,
+    refused: Family<RefusalLabels, Counter>,
+    ended: Family<JobEndLabels, Counter>,
+    warned: Family<AgentLabel, Counter>,
+    running: Family<AgentLabel, Gauge>,
+    start: Family<AgentLabel, Histogram>,
+    run: Family<AgentLabel, Histogram>,
     kill_lag: Histogram,
     fuel: Counter,
     guest_cpu: Seconds,
     load: Ratio,
-    used: Family<OfResource, Ratio>,
+    used: Family<ResourceLabel, Ratio>,
     cores: Ratio,
     fuel_rate: Ratio,
     pool_slots: Gauge,
@@ -89,19 +56,19 @@ pub struct Metrics {
     epoch_ticks: Counter,
     epoch_late: Counter,
     epoch_lateness_worst: Ratio,
-    link_up: Family<OfAgent, Gauge>,
-    link_lost: Family<OfAgent, Counter>,
-    available: Family<OfAgent, Gauge>,
+    link_up: Family<AgentLabel, Gauge>,
+    link_lost: Family<AgentLabel, Counter>,
+    available: Family<AgentLabel, Gauge>,
     draining: Gauge,
-    full: Family<OfAgent, Gauge>,
-    full_times: Family<OfAgent, Counter>,
+    full: Family<AgentLabel, Gauge>,
+    full_times: Family<AgentLabel, Counter>,
     deaths: Counter,
-    events_dropped: Family<OfSink, Counter>,
-    events_failed: Family<OfSink, Counter>,
-    dispatches_created: Family<OfAgent, Counter>,
-    dispatches_again: Family<OfAgent, Counter>,
-    dispatches_ended: Family<DispatchEnd, Counter>,
-    dispatch_wait: Family<OfAgent, Histogram>,
+    events_dropped: Family<SinkLabel, Counter>,
+    events_failed: Family<SinkLabel, Counter>,
+    dispatches_created: Family<AgentLabel, Counter>,
+    dispatches_again: Family<AgentLabel, Counter>,
+    dispatches_ended: Family<DispatchEndLabels, Counter>,
+    dispatch_wait: Family<AgentLabel, Histogram>,
     dispatches_waiting: Gauge,
     dispatches_running: Gauge,
     dispatcher_workers: Gauge,
@@ -109,7 +76,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Names follow Prometheus: the unit last, `_total` for counters, which the library adds.
+    /// The metrics, registered under names that follow Prometheus: the unit last, and `_total` for counters, which the library adds.
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("wasm_worker"),
@@ -160,7 +127,11 @@ impl Metrics {
         r.register("offers_refused", "Offers refused, by reason", self.refused.clone());
         r.register("jobs_ended", "Jobs ended, by end code and blame", self.ended.clone());
         r.register("jobs_running", "Jobs running", self.running.clone());
-        r.register("job_warnings", "Warnings about jobs that are slow to yield or near a limit", self.warned.clone());
+        r.register(
+            "job_warnings",
+            "Warnings about jobs that run long without a wait or are near a limit",
+            self.warned.clone(),
+        );
         r.register(
             "job_start_seconds",
             "Time from the assignment of a job to the call of its entrypoint",
@@ -169,19 +140,19 @@ impl Metrics {
         r.register("job_run_seconds", "Time from the assignment of a job to its end", self.run.clone());
         r.register(
             "kill_lag_seconds",
-            "Time from the passed deadline of a killed job to its end; for an unresponsive job, its run time past the limit",
+            "Time from the passed limit of a killed job to the end of its guest",
             self.kill_lag.clone(),
         );
         r.register("fuel", "Fuel used by guests", self.fuel.clone());
         r.register("guest_cpu_seconds", "CPU time used by guests", self.guest_cpu.clone());
         r.register(
             "load_ratio",
-            "Measured load; admission compares the threshold with this load and the jobs admitted since the last measurement",
+            "Load, 0 to 1, without the jobs that were admitted since the last measurement",
             self.load.clone(),
         );
         r.register("used_ratio", "Utilisation by resource: cpu, fuel, memory, jobs", self.used.clone());
-        r.register("cores", "Cores that the worker assumes", self.cores.clone());
-        r.register("fuel_per_second", "Fuel used by guests in a second", self.fuel_rate.clone());
+        r.register("cores", "CPU cores that the worker may use", self.cores.clone());
+        r.register("fuel_per_second", "Fuel used by guests per second", self.fuel_rate.clone());
         r.register("pool_slots", "Capacity of the instance pool", self.pool_slots.clone());
         r.register("pool_slots_used", "Instances in the pool", self.pool_slots_used.clone());
         r.register("epoch_ticks", "Epoch ticks", self.epoch_ticks.clone());
@@ -225,11 +196,11 @@ impl Metrics {
     }
 
     fn count(&self, event: &Event) {
-        let of = |agent: &String| OfAgent { agent: agent.clone() };
+        let of = |agent: &String| AgentLabel { agent: agent.clone() };
         match event {
             Event::WorkerRegistered { agent, .. } => {
                 self.link_up.get_or_create(&of(agent)).set(1);
-                // There from the start, and zero.
+                // The metrics exist from the start, with the value zero.
                 drop((self.full.get_or_create(&of(agent)), self.full_times.get_or_create(&of(agent))));
             }
             Event::LinkLost { agent, .. } => {
@@ -248,7 +219,7 @@ impl Metrics {
             }
             Event::WorkerAvailable { agent, .. } => drop(self.full.get_or_create(&of(agent)).set(0)),
             Event::OfferRefused { agent, reason, .. } => {
-                self.refused.get_or_create(&Refused { agent: agent.clone(), reason: reason.as_str() }).inc();
+                self.refused.get_or_create(&RefusalLabels { agent: agent.clone(), reason: reason.as_str() }).inc();
             }
             Event::JobCreated { agent, .. } => {
                 self.accepted.get_or_create(&of(agent)).inc();
@@ -257,8 +228,8 @@ impl Metrics {
             Event::JobWarning { agent, .. } => drop(self.warned.get_or_create(&of(agent)).inc()),
             Event::JobClosed { agent, verdict, usage, .. } => {
                 let (code, blame) = (verdict.code.as_str(), verdict.blame.as_str());
-                self.ended.get_or_create(&End { agent: agent.clone(), code, blame }).inc();
-                // It ran in another process, which counted it.
+                self.ended.get_or_create(&JobEndLabels { agent: agent.clone(), code, blame }).inc();
+                // The job ran in another process, which counted it.
                 if verdict.code == Code::Lost {
                     return;
                 }
@@ -271,7 +242,7 @@ impl Metrics {
                     self.kill_lag.observe(seconds(lag));
                 }
             }
-            Event::Dispatcher(event) => self.observe_dispatcher(event),
+            Event::Dispatcher(event) => self.count_dispatcher(event),
             Event::AgentFailed { .. }
             | Event::WorkerDrained { .. }
             | Event::LinkRestored { .. }
@@ -282,8 +253,8 @@ impl Metrics {
         }
     }
 
-    fn observe_dispatcher(&self, event: &DispatcherEvent) {
-        let of = |agent: &String| OfAgent { agent: agent.clone() };
+    fn count_dispatcher(&self, event: &DispatcherEvent) {
+        let of = |agent: &String| AgentLabel { agent: agent.clone() };
         match event {
             DispatcherEvent::Created { agent, .. } => drop(self.dispatches_created.get_or_create(&of(agent)).inc()),
             DispatcherEvent::Assigned { agent, waited_us, .. } => {
@@ -291,7 +262,7 @@ impl Metrics {
             }
             DispatcherEvent::Again { agent, .. } => drop(self.dispatches_again.get_or_create(&of(agent)).inc()),
             DispatcherEvent::Ended { agent, verdict, .. } => {
-                let end = DispatchEnd { agent: agent.clone(), code: verdict.code.as_str() };
+                let end = DispatchEndLabels { agent: agent.clone(), code: verdict.code.as_str() };
                 self.dispatches_ended.get_or_create(&end).inc();
             }
             DispatcherEvent::WorkerJoined { .. } => drop(self.dispatcher_workers.inc()),
@@ -301,13 +272,13 @@ impl Metrics {
         }
     }
 
-    /// Set the gauges of a dispatcher.
+    /// Set the gauges of the dispatcher.
     pub(crate) fn read_dispatcher(&self, waiting: usize, running: usize) {
         self.dispatches_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.dispatches_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
-    /// Set the gauges of a worker.
+    /// Set the gauges of the worker.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub(crate) fn read_worker(&self, engine: &Engine, sample: Sample, load: f64) {
         let (spent, ticker, pool) = (engine.spent(), engine.ticker(), engine.pool());
@@ -324,15 +295,15 @@ impl Metrics {
         let jobs = sample.jobs as f64 / sample.jobs_max.max(1) as f64;
         for (resource, share) in [("cpu", sample.cpu), ("fuel", sample.fuel), ("memory", sample.memory), ("jobs", jobs)]
         {
-            self.used.get_or_create(&OfResource { resource }).set(share);
+            self.used.get_or_create(&ResourceLabel { resource }).set(share);
         }
     }
 
-    /// The page of metrics, in the OpenMetrics text format.
+    /// All metrics, in the OpenMetrics text format.
     pub(crate) fn text(&self, lines: &EventLines) -> String {
         for (sink, dropped, failed) in lines.losses() {
-            self.events_dropped.get_or_create(&OfSink { sink }).inner().store(dropped, Ordering::Relaxed);
-            self.events_failed.get_or_create(&OfSink { sink }).inner().store(failed, Ordering::Relaxed);
+            self.events_dropped.get_or_create(&SinkLabel { sink }).inner().store(dropped, Ordering::Relaxed);
+            self.events_failed.get_or_create(&SinkLabel { sink }).inner().store(failed, Ordering::Relaxed);
         }
         let mut text = String::new();
         match encode(&mut text, &self.registry) {

@@ -1,8 +1,7 @@
-//! What stands between the events and one place that they go to: a queue, and a thread that empties it.
+//! The queue of a sink, and the thread that empties it.
 //!
-//! Bounds: [`QUEUE_LINES`] lines wait, of [`QUEUE_BYTES`] in all, what does not fit is dropped and counted; at the end the queue is
-//! emptied for at most [`FLUSH_WITHIN`], and a place that still does not return is cut off, and left where it is after
-//! [`CUT_WITHIN`].
+//! Bounds: [`QUEUE_LINES`] lines of [`QUEUE_BYTES`] in all wait; further lines are dropped and counted. At the end, the queue is
+//! emptied for at most [`FLUSH_WITHIN`]. A sink that does not return then is cut off, and abandoned after [`CUT_WITHIN`].
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,59 +11,62 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lines that wait for a slow place before more are dropped.
+/// Lines that wait for a slow sink before further ones are dropped.
 const QUEUE_LINES: usize = 16_384;
 const QUEUE_BYTES: u64 = 64 << 20;
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 const CUT_WITHIN: Duration = Duration::from_secs(1);
-/// How often a full queue is tried again at the end.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The interval of the attempts to put the end into a full queue.
+const RETRY_EVERY: Duration = Duration::from_millis(10);
 
-/// A place that lines go to. It may take its time.
-pub(crate) trait Place: Send + 'static {
-    /// Take one line, without its end.
-    fn take(&mut self, line: &str) -> Result<(), String>;
+/// The destination of lines. Its calls may block.
+pub(crate) trait EventSink: Send + 'static {
+    /// Write one line, which has no line end.
+    fn write(&mut self, line: &str) -> Result<(), String>;
 
-    /// There is nothing more for now.
+    /// Write what is buffered. To be called when the queue is empty.
     fn flush(&mut self) -> Result<(), String>;
 
-    /// What makes a call return that has not done so, from another thread.
+    /// A function that makes a blocked call return. Another thread calls it.
     fn cut(&self) -> Option<Cut> {
         None
     }
 }
 
+/// Makes a blocked call of a sink return.
 pub(crate) type Cut = Box<dyn Fn() + Send + Sync>;
 
-/// One place with its queue. Closing it passes on what is queued.
+/// The queue of one sink. Closing it writes the queued lines.
 pub(crate) struct Sink {
     name: &'static str,
-    queue: SyncSender<Item>,
-    shared: Arc<Shared>,
+    queue: SyncSender<QueueItem>,
+    counters: Arc<SinkCounters>,
     cut: Option<Cut>,
-    /// Hears of the thread's end; nothing comes when it has panicked.
+    /// Receives the end of the thread; disconnected when the thread panicked.
     ended: Mutex<Receiver<()>>,
 }
 
-enum Item {
+/// An item of the queue.
+enum QueueItem {
     Line(Arc<str>),
-    /// Nothing comes after it.
+    /// The last item.
     End,
 }
 
+/// The counters that the callers and the thread share.
 #[derive(Default)]
-struct Shared {
+struct SinkCounters {
     dropped: AtomicU64,
     failed: AtomicU64,
-    /// Lines that are queued, or being taken.
+    /// Lines that are queued or being written.
     waiting: AtomicU64,
     waiting_bytes: AtomicU64,
-    /// When what is queued is dropped, once the sink is being closed.
+    /// The moment from which queued lines are dropped; set when the sink is closed.
     closing: OnceLock<Instant>,
 }
 
-impl Shared {
-    /// A line waits; the bytes of those before it.
+impl SinkCounters {
+    /// Count a line as waiting, and return the bytes of the lines before it.
     fn begin(&self, bytes: usize) -> u64 {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.waiting_bytes.fetch_add(bytes as u64, Ordering::Relaxed)
@@ -77,62 +79,64 @@ impl Shared {
 }
 
 impl Sink {
-    pub(crate) fn start(name: &'static str, place: impl Place) -> io::Result<Self> {
+    /// Start the thread of a sink.
+    pub(crate) fn start(name: &'static str, destination: impl EventSink) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE_LINES);
-        let (tell, ended) = channel();
-        let shared = Arc::new(Shared::default());
-        let (cut, for_thread) = (place.cut(), shared.clone());
+        let (end, ended) = channel();
+        let counters = Arc::new(SinkCounters::default());
+        let (cut, for_thread) = (destination.cut(), counters.clone());
         std::thread::Builder::new().name(format!("events-{name}")).spawn(move || {
-            pass_on(name, place, &lines, &for_thread);
-            // Nobody need wait for it.
-            tell.send(()).ok();
+            write_all(name, destination, &lines, &for_thread);
+            // The receiver may be gone.
+            end.send(()).ok();
         })?;
-        Ok(Self { name, queue, shared, cut, ended: Mutex::new(ended) })
+        Ok(Self { name, queue, counters, cut, ended: Mutex::new(ended) })
     }
 
+    /// Queue a line. Never waits: a line that does not fit is dropped and counted.
     pub(crate) fn send(&self, line: Arc<str>) {
         let bytes = line.len();
-        let before = self.shared.begin(bytes);
-        let fits = before <= QUEUE_BYTES && self.shared.closing.get().is_none();
-        if !fits || self.queue.try_send(Item::Line(line)).is_err() {
-            self.shared.end(bytes);
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        let before = self.counters.begin(bytes);
+        let fits = before <= QUEUE_BYTES && self.counters.closing.get().is_none();
+        if !fits || self.queue.try_send(QueueItem::Line(line)).is_err() {
+            self.counters.end(bytes);
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The name, the lines that did not fit, and those that the place did not take.
+    /// The name of the sink, the lines that were dropped, and the lines that could not be written.
     pub(crate) fn losses(&self) -> (&'static str, u64, u64) {
-        let Shared { dropped, failed, .. } = &*self.shared;
+        let SinkCounters { dropped, failed, .. } = &*self.counters;
         (self.name, dropped.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
     }
 
-    /// Take no more, pass on what is queued, and say what was lost. The second time there is nothing to do.
+    /// Accept no more lines, write the queued ones, and log how many were lost. A second call does nothing.
     pub(crate) fn close(&self) {
         let deadline = Instant::now() + FLUSH_WITHIN;
-        if self.shared.closing.set(deadline).is_err() {
+        if self.counters.closing.set(deadline).is_err() {
             return;
         }
         if !self.wait_for_the_end(deadline) {
-            // What has not been passed on by now never will be.
-            let left = self.shared.waiting.load(Ordering::Relaxed);
-            self.shared.dropped.fetch_add(left, Ordering::Relaxed);
+            // The lines that still wait will not be written.
+            let left = self.counters.waiting.load(Ordering::Relaxed);
+            self.counters.dropped.fetch_add(left, Ordering::Relaxed);
         }
         let (sink, dropped, failed) = self.losses();
         if dropped + failed > 0 {
-            tracing::error!(target: "host", sink, dropped, failed, "events were lost: the sink was too slow, full or gone");
+            tracing::error!(target: "host", sink, dropped, failed, "events were lost: the sink was too slow, full or closed");
         }
     }
 
     /// Whether the thread has ended.
     fn wait_for_the_end(&self, deadline: Instant) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut told, mut cut) = (false, self.cut.as_ref());
+        let (mut queued, mut cut) = (false, self.cut.as_ref());
         loop {
-            told = told || self.queue.try_send(Item::End).is_ok();
-            match ended.recv_timeout(LOOK_EVERY) {
+            queued = queued || self.queue.try_send(QueueItem::End).is_ok();
+            match ended.recv_timeout(RETRY_EVERY) {
                 Ok(()) => return true,
                 Err(RecvTimeoutError::Disconnected) => {
-                    tracing::error!(target: "host", sink = self.name, "the event writer panicked");
+                    tracing::error!(target: "host", sink = self.name, "the thread of an event sink panicked");
                     return false;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -150,39 +154,44 @@ impl Sink {
     }
 }
 
-/// Goes on after a failure, because a full disk may have room again, and a server may come back.
-fn pass_on(name: &'static str, mut place: impl Place, lines: &Receiver<Item>, shared: &Shared) {
+/// Write lines until the last item. A failure does not end it: a full disk may have space again, and a server may return.
+fn write_all(
+    name: &'static str,
+    mut destination: impl EventSink,
+    lines: &Receiver<QueueItem>,
+    counters: &SinkCounters,
+) {
     let mut failing = false;
     let mut over = false;
-    while !over && let Ok(Item::Line(line)) = lines.recv() {
+    while !over && let Ok(QueueItem::Line(line)) = lines.recv() {
         let queued = lines.try_iter().map_while(|item| match item {
-            Item::Line(line) => Some(line),
-            Item::End => {
+            QueueItem::Line(line) => Some(line),
+            QueueItem::End => {
                 over = true;
                 None
             }
         });
-        let passed = std::iter::once(line).chain(queued).try_for_each(|line| {
-            let taken = match shared.closing.get() {
+        let written = std::iter::once(line).chain(queued).try_for_each(|line| {
+            let result = match counters.closing.get() {
                 Some(deadline) if *deadline <= Instant::now() => {
-                    shared.dropped.fetch_add(1, Ordering::Relaxed);
+                    counters.dropped.fetch_add(1, Ordering::Relaxed);
                     Ok(())
                 }
-                _ => place.take(&line),
+                _ => destination.write(&line),
             };
-            shared.end(line.len());
-            taken
+            counters.end(line.len());
+            result
         });
-        match passed.and_then(|()| place.flush()) {
+        match written.and_then(|()| destination.flush()) {
             Ok(()) if failing => {
                 failing = false;
-                tracing::info!(target: "host", sink = name, "events are taken again");
+                tracing::info!(target: "host", sink = name, "events can be written again");
             }
             Ok(()) => {}
             Err(error) => {
-                shared.failed.fetch_add(1, Ordering::Relaxed);
+                counters.failed.fetch_add(1, Ordering::Relaxed);
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(target: "host", sink = name, error, "writing events failed; trying on");
+                    tracing::error!(target: "host", sink = name, error, "events cannot be written; the sink tries again with the next event");
                 }
             }
         }
@@ -201,16 +210,16 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line when the test says so.
+    /// Writes a line when the test allows it.
     struct Slow {
         go: mpsc::Receiver<Result<(), String>>,
-        taken: mpsc::Sender<String>,
+        written: mpsc::Sender<String>,
     }
 
-    impl Place for Slow {
-        fn take(&mut self, line: &str) -> Result<(), String> {
+    impl EventSink for Slow {
+        fn write(&mut self, line: &str) -> Result<(), String> {
             self.go.recv().unwrap()?;
-            self.taken.send(line.to_owned()).map_err(|error| error.to_string())
+            self.written.send(line.to_owned()).map_err(|error| error.to_string())
         }
 
         fn flush(&mut self) -> Result<(), String> {
@@ -219,11 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_place_holds_nobody_up_and_what_it_misses_is_counted() {
-        let (go, said) = mpsc::channel();
-        let (taken, heard) = mpsc::channel();
-        let sink = Sink::start("test", Slow { go: said, taken }).unwrap();
-        // One is in the hands of the thread, and the queue is full behind it.
+    fn a_slow_sink_blocks_no_caller_and_its_dropped_lines_are_counted() {
+        let (go, allowed) = mpsc::channel();
+        let (written, lines) = mpsc::channel();
+        let sink = Sink::start("test", Slow { go: allowed, written }).unwrap();
+        // The thread holds one line, and the queue behind it is full.
         for number in 0..QUEUE_LINES + 10 {
             sink.send(number.to_string().into());
         }
@@ -233,17 +242,17 @@ mod tests {
         for _ in 0..QUEUE_LINES {
             go.send(Ok(())).unwrap();
         }
-        assert_eq!(heard.recv().unwrap(), "1");
-        let shared = sink.shared.clone();
+        assert_eq!(lines.recv().unwrap(), "1");
+        let counters = sink.counters.clone();
         drop(sink);
-        assert_eq!(shared.failed.load(Ordering::Relaxed), 1);
+        assert_eq!(counters.failed.load(Ordering::Relaxed), 1);
     }
 
-    /// Panics over the second line.
+    /// Panics at the second line.
     struct Buggy(mpsc::Sender<String>);
 
-    impl Place for Buggy {
-        fn take(&mut self, line: &str) -> Result<(), String> {
+    impl EventSink for Buggy {
+        fn write(&mut self, line: &str) -> Result<(), String> {
             assert_ne!(line, "2", "injected");
             self.0.send(line.to_owned()).map_err(|error| error.to_string())
         }
@@ -254,27 +263,27 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_panics_costs_its_lines_and_nobody_else() {
-        let (taken, heard) = mpsc::channel();
-        let sink = Sink::start("test", Buggy(taken)).unwrap();
+    fn a_sink_that_panics_loses_its_lines_only() {
+        let (written, lines) = mpsc::channel();
+        let sink = Sink::start("test", Buggy(written)).unwrap();
         (1..=3).for_each(|number: u32| sink.send(number.to_string().into()));
-        assert_eq!(heard.recv().unwrap(), "1");
-        assert!(heard.recv().is_err(), "its thread is gone");
+        assert_eq!(lines.recv().unwrap(), "1");
+        assert!(lines.recv().is_err(), "the thread has ended");
         sink.send("4".into());
         let began = Instant::now();
         sink.close();
-        assert!(began.elapsed() < FLUSH_WITHIN, "there is nothing to wait for");
-        assert_eq!(sink.losses().1, 3, "2, 3 and 4 were lost, and that is known");
+        assert!(began.elapsed() < FLUSH_WITHIN, "nothing is left to wait for");
+        assert_eq!(sink.losses().1, 3, "the lines 2, 3 and 4 are counted as lost");
     }
 
-    /// Takes nothing until it is cut off.
+    /// Blocks until it is cut off.
     struct Stuck {
         cut: Arc<Mutex<Option<mpsc::Sender<()>>>>,
         wait: mpsc::Receiver<()>,
     }
 
-    impl Place for Stuck {
-        fn take(&mut self, _: &str) -> Result<(), String> {
+    impl EventSink for Stuck {
+        fn write(&mut self, _: &str) -> Result<(), String> {
             self.wait.recv().map_err(|error| error.to_string())
         }
 
@@ -289,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_takes_nothing_is_cut_off_at_the_end_and_all_is_counted() {
+    fn a_sink_that_blocks_is_cut_off_at_the_end_and_all_lines_are_counted() {
         let (hold, wait) = mpsc::channel();
         let sink = Sink::start("test", Stuck { cut: Arc::new(Mutex::new(Some(hold))), wait }).unwrap();
         for _ in 0..QUEUE_LINES + 10 {

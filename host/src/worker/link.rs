@@ -1,7 +1,7 @@
-//! The connection to the server: the one user of WebSockets here. It is made again whenever it is gone, until there have been
-//! too many failures in a row.
+//! The WebSocket connection of a worker to its server. A lost connection is made again, until too many attempts in a row failed.
 //!
-//! Bounds: [`CONNECT_WITHIN`] for a connection, [`SEND_WITHIN`] for a frame to be taken, [`FRAME_BYTES_MAX`] a frame.
+//! Bounds: [`CONNECT_WITHIN`] for an attempt, [`SEND_WITHIN`] for the write of a frame, [`FRAME_BYTES_MAX`] for its size,
+//! [`CLOSE_WITHIN`] for the close handshake.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -25,20 +25,21 @@ use wasm_worker_protocol::report::Report;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// As LiveKit's server has it.
+/// The limit of LiveKit's server.
 const FRAME_BYTES_MAX: usize = 2 << 20;
-/// As LiveKit's own workers ask for.
+/// The lifetime that LiveKit's own workers ask for.
 const TOKEN_TTL: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Where the server is, and what it knows the worker by. The secret is shown to nobody.
+/// The address of a server, and the API key for it.
 #[derive(Clone)]
 pub(crate) struct Server {
     uri: Uri,
     key: String,
+    /// No output shows it.
     secret: String,
 }
 
-/// A server that cannot be meant.
+/// An unusable server URL.
 #[derive(Debug, thiserror::Error)]
 #[error("the server's URL `{url}` is not usable: {why}")]
 pub(crate) struct ServerError {
@@ -47,7 +48,7 @@ pub(crate) struct ServerError {
 }
 
 impl Server {
-    /// From LiveKit's own URL, of any of the four schemes.
+    /// Parse a URL of any of the four schemes that LiveKit uses.
     pub(crate) fn new(url: &str, key: String, secret: String) -> Result<Self, ServerError> {
         let failed = |why: &str| ServerError { url: url.to_owned(), why: why.to_owned() };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| failed("want ws://, wss://, http:// or https://"))?;
@@ -59,12 +60,12 @@ impl Server {
         let uri = format!("{scheme}://{}/agent", rest.trim_end_matches('/'));
         let uri: Uri = uri.parse().map_err(|error| failed(&format!("{error}")))?;
         if uri.host().is_none_or(str::is_empty) {
-            return Err(failed("it names no host"));
+            return Err(failed("the host is missing"));
         }
         Ok(Self { uri, key, secret })
     }
 
-    /// A new token each time: the last one may have expired.
+    /// The request of a connection. Each one has a new token, because the last one may have expired.
     fn request(&self) -> Result<ClientRequestBuilder, String> {
         let grants = VideoGrants {
             agent: true,
@@ -80,94 +81,99 @@ impl Server {
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Refused>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Socket, ConnectError>> + Send>>;
 
-/// Why there is no connection.
-struct Refused {
+/// A failed attempt to connect.
+struct ConnectError {
     why: String,
-    /// The server does not know the key, or not this secret.
-    token: bool,
+    /// Whether the server refused the key or its secret.
+    unauthorized: bool,
 }
 
-enum State {
+enum LinkState {
+    /// The next attempt begins at this moment.
     Waiting {
         until: Instant,
     },
     Connecting(Connecting),
     Up(Box<Socket>),
-    /// There will be none.
-    Over,
+    /// No attempt follows.
+    Closed,
 }
 
-/// What the connection has to say.
+/// A change of the connection, or a message on it.
 #[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
-pub(crate) enum News {
+pub(crate) enum LinkEvent {
     Connected,
     Frame(proto::ServerMessage),
-    /// A ping, or an answer to ours.
-    Heard,
-    /// It is gone, and tried again after this time.
+    /// The server sent a ping or a pong.
+    Heartbeat,
+    /// The connection is lost.
     Lost {
+        /// The cause.
         why: String,
+        /// The time to the next attempt.
         retry: Duration,
     },
-    /// It is gone for good.
+    /// The connection is lost, and no attempt follows.
     GaveUp {
+        /// The cause.
         why: String,
     },
 }
 
-/// The connection, whether it is there or not.
+/// The connection in all its states.
 pub(crate) struct Link {
     server: Server,
-    state: State,
+    state: LinkState,
     reconnect: Reconnect,
-    /// Whether this server has ever taken the worker.
-    known: bool,
-    /// Since when it has it.
-    since: Option<Instant>,
+    /// Whether this server ever registered the worker: if so, a refused key is not final.
+    was_registered: bool,
+    /// The time of the current registration: a long one resets the count of failures.
+    registered_at: Option<Instant>,
 }
 
 impl Link {
     pub(crate) fn new(server: Server, retries_max: usize) -> Self {
-        let state = State::Waiting { until: Instant::now() };
-        Self { server, state, reconnect: Reconnect::new(retries_max), known: false, since: None }
+        let state = LinkState::Waiting { until: Instant::now() };
+        let reconnect = Reconnect::new(retries_max);
+        Self { server, state, reconnect, was_registered: false, registered_at: None }
     }
 
-    /// The server has taken the worker; whether it is not for the first time.
+    /// Note a registration, and return whether there was one before.
     pub(crate) fn registered(&mut self) -> bool {
-        self.since = Some(Instant::now());
-        std::mem::replace(&mut self.known, true)
+        self.registered_at = Some(Instant::now());
+        std::mem::replace(&mut self.was_registered, true)
     }
 
-    /// Wait for news. Nothing is lost when the wait is given up.
-    pub(crate) async fn news(&mut self) -> News {
+    /// Wait for the next event. The future may be dropped: no event is lost.
+    pub(crate) async fn next_event(&mut self) -> LinkEvent {
         loop {
             match &mut self.state {
-                State::Waiting { until } => {
+                LinkState::Waiting { until } => {
                     sleep_until(*until).await;
-                    self.state = State::Connecting(Box::pin(connect(self.server.clone())));
+                    self.state = LinkState::Connecting(Box::pin(connect(self.server.clone())));
                 }
-                State::Connecting(connecting) => match connecting.await {
+                LinkState::Connecting(connecting) => match connecting.await {
                     Ok(socket) => {
-                        self.state = State::Up(Box::new(socket));
-                        return News::Connected;
+                        self.state = LinkState::Up(Box::new(socket));
+                        return LinkEvent::Connected;
                     }
-                    Err(Refused { why, token }) if token && !self.known => {
-                        self.state = State::Over;
-                        return News::GaveUp { why };
+                    Err(ConnectError { why, unauthorized }) if unauthorized && !self.was_registered => {
+                        self.state = LinkState::Closed;
+                        return LinkEvent::GaveUp { why };
                     }
-                    Err(Refused { why, .. }) => return self.lost(why),
+                    Err(ConnectError { why, .. }) => return self.lost(why),
                 },
-                State::Up(socket) => match socket.next().await {
+                LinkState::Up(socket) => match socket.next().await {
                     Some(Ok(Message::Binary(bytes))) => match proto::ServerMessage::decode(bytes) {
-                        Ok(message) => return News::Frame(message),
-                        Err(error) => return self.lost(format!("the server sent a frame that is no message: {error}")),
+                        Ok(message) => return LinkEvent::Frame(message),
+                        Err(error) => return self.lost(format!("the server sent a malformed message: {error}")),
                     },
                     Some(Ok(Message::Text(_))) => {
                         return self.lost("the server sent text; want binary protobuf".into());
                     }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return News::Heard,
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return LinkEvent::Heartbeat,
                     Some(Ok(Message::Close(frame))) => {
                         let why = frame.map(|frame| format!(": {} {}", frame.code, frame.reason)).unwrap_or_default();
                         return self.lost(format!("the server closed the connection{why}"));
@@ -175,63 +181,63 @@ impl Link {
                     Some(Err(error)) => return self.lost(error.to_string()),
                     None => return self.lost("the connection ended".into()),
                 },
-                State::Over => std::future::pending().await,
+                LinkState::Closed => std::future::pending().await,
             }
         }
     }
 
-    /// Whether there is a connection to send on.
+    /// Whether messages can be sent.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, State::Up(_))
+        matches!(self.state, LinkState::Up(_))
     }
 
-    /// Send a message. A failure is news.
-    pub(crate) async fn send(&mut self, message: proto::worker_message::Message) -> Result<(), News> {
+    /// Send a message. A failure ends the connection.
+    pub(crate) async fn send(&mut self, message: proto::worker_message::Message) -> Result<(), LinkEvent> {
         let message = proto::WorkerMessage { message: Some(message) };
         self.send_frame(Message::Binary(message.encode_to_vec().into())).await
     }
 
-    /// Send a report. A failure is news.
-    pub(crate) async fn report(&mut self, report: &Report) -> Result<(), News> {
+    /// Send a report. A failure ends the connection.
+    pub(crate) async fn report(&mut self, report: &Report) -> Result<(), LinkEvent> {
         self.send_frame(Message::Binary(report.frame().into())).await
     }
 
-    /// Ask the server for a sign of life.
-    pub(crate) async fn ping(&mut self) -> Result<(), News> {
+    /// Send a ping.
+    pub(crate) async fn ping(&mut self) -> Result<(), LinkEvent> {
         self.send_frame(Message::Ping(tungstenite::Bytes::new())).await
     }
 
-    async fn send_frame(&mut self, frame: Message) -> Result<(), News> {
-        let State::Up(socket) = &mut self.state else { return Ok(()) };
+    async fn send_frame(&mut self, frame: Message) -> Result<(), LinkEvent> {
+        let LinkState::Up(socket) = &mut self.state else { return Ok(()) };
         match timeout(SEND_WITHIN, socket.send(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lost(error.to_string())),
-            Err(_) => Err(self.lost(format!("the server took nothing for {SEND_WITHIN:?}"))),
+            Err(_) => Err(self.lost(format!("the server read nothing for {SEND_WITHIN:?}"))),
         }
     }
 
-    /// Give the connection up, for a reason of ours.
-    pub(crate) fn lost(&mut self, why: String) -> News {
+    /// Drop the connection, and plan the next attempt.
+    pub(crate) fn lost(&mut self, why: String) -> LinkEvent {
         use rand::RngExt;
-        let held = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let held = self.registered_at.take().map_or(Duration::ZERO, |since| since.elapsed());
         match self.reconnect.failed(held, rand::rng().random()) {
             Some(retry) => {
-                self.state = State::Waiting { until: Instant::now() + retry };
-                News::Lost { why, retry }
+                self.state = LinkState::Waiting { until: Instant::now() + retry };
+                LinkEvent::Lost { why, retry }
             }
             None => {
-                self.state = State::Over;
-                News::GaveUp { why }
+                self.state = LinkState::Closed;
+                LinkEvent::GaveUp { why }
             }
         }
     }
 
-    /// Say goodbye: what was sent before is delivered first.
+    /// Close the connection. Messages that were sent before are delivered first.
     pub(crate) async fn close(self) {
-        let State::Up(mut socket) = self.state else { return };
-        let goodbye = CloseFrame { code: CloseCode::Normal, reason: "the worker was stopped".into() };
+        let LinkState::Up(mut socket) = self.state else { return };
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "the worker stops".into() };
         let closing = async {
-            socket.as_mut().close(Some(goodbye)).await?;
+            socket.as_mut().close(Some(frame)).await?;
             while let Some(frame) = socket.next().await {
                 frame?;
             }
@@ -241,18 +247,20 @@ impl Link {
     }
 }
 
-async fn connect(server: Server) -> Result<Socket, Refused> {
-    let failed = |why: String| Refused { why, token: false };
+async fn connect(server: Server) -> Result<Socket, ConnectError> {
+    let failed = |why: String| ConnectError { why, unauthorized: false };
     let request = server.request().map_err(failed)?;
     let config =
         WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
     let connecting = connect_async_with_config(request, Some(config), true);
     match timeout(CONNECT_WITHIN, connecting).await {
         Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(tungstenite::Error::Http(response))) if response.status() == StatusCode::UNAUTHORIZED => Err(Refused {
-            why: format!("the server refused the key or its secret: {}", body_of(&response)),
-            token: true,
-        }),
+        Ok(Err(tungstenite::Error::Http(response))) if response.status() == StatusCode::UNAUTHORIZED => {
+            Err(ConnectError {
+                why: format!("the server refused the key or its secret: {}", body_of(&response)),
+                unauthorized: true,
+            })
+        }
         Ok(Err(tungstenite::Error::Http(response))) => {
             Err(failed(format!("the server answered {}: {}", response.status(), body_of(&response))))
         }
@@ -271,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_scheme_of_livekit_s_is_taken() {
+    fn server_urls_of_all_four_schemes_are_accepted() {
         let uri = |url: &str| Server::new(url, String::new(), String::new()).map(|server| server.uri.to_string());
         assert_eq!(uri("http://localhost:7880").unwrap(), "ws://localhost:7880/agent");
         assert_eq!(uri("wss://a.livekit.cloud/").unwrap(), "wss://a.livekit.cloud/agent");

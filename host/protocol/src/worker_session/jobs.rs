@@ -6,8 +6,9 @@ use livekit_protocol as proto;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
 
-use wasm_worker_core::job::Acceptance;
+use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
+use wasm_worker_core::secret::Secret;
 use wasm_worker_core::verdict::Code;
 
 use super::{ANSWER_WITHIN, Answer, JOBS_MAX, Link, Output, Phase, RECENT_ENDS_MAX, Session};
@@ -52,12 +53,14 @@ impl Session {
     }
 
     pub(super) fn on_assignment(&mut self, assignment: proto::JobAssignment) -> Vec<Output> {
-        let job = assignment.job.unwrap_or_default().id;
+        let proto::JobAssignment { job, url, token } = assignment;
+        let job = job.unwrap_or_default().id;
         match self.jobs.get_mut(&job) {
             Some(phase @ Phase::Accepted { .. }) => {
                 *phase = Phase::Running;
                 let running = Report::running(&job);
-                vec![Output::Launch { job }, Output::Report(running)]
+                let access = RoomAccess { url: url.filter(|url| !url.is_empty()), token: Secret(token) };
+                vec![Output::Launch { job, access }, Output::Report(running)]
             }
             Some(Phase::Running) => vec![Output::Odd(format!("ignored a second assignment of job {job}"))],
             None if self.recent_ends.contains(&job) => {

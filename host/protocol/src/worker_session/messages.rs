@@ -3,7 +3,7 @@
 use livekit_protocol as proto;
 use proto::worker_message::Message as ToServer;
 
-use wasm_worker_core::job::Acceptance;
+use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
 
 use crate::report::{JobEnd, Report};
@@ -75,6 +75,8 @@ pub enum Output {
     Launch {
         /// The id of the job.
         job: String,
+        /// How the agent of the job joins its room.
+        access: RoomAccess,
     },
     /// Publish that an offer was refused without asking the agent.
     Refused {

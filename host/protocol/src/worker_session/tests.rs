@@ -41,7 +41,8 @@ fn offer(id: &str) -> Input {
 }
 
 fn assignment(id: &str) -> Input {
-    frame(FromServer::Assignment(proto::JobAssignment { job: job(id), ..Default::default() }))
+    let (url, token) = (Some("wss://rooms".to_owned()), "secret".to_owned());
+    frame(FromServer::Assignment(proto::JobAssignment { job: job(id), url, token }))
 }
 
 fn accepted(id: &str) -> Input {
@@ -103,6 +104,18 @@ fn unknown_message_of_a_newer_server_is_ignored() {
     assert!(matches!(&session.advance(now, frame(FromServer::Availability(newer)))[..], [Output::Offer(_)]));
     let empty = session.advance(now, Input::Frame(proto::ServerMessage { message: None }));
     assert_eq!(empty, [Output::Odd("ignored an empty or unknown message".into())]);
+}
+
+#[test]
+fn assignment_gives_access_to_the_room() {
+    let now = Instant::now();
+    let mut session = up(now);
+    session.advance(now, offer("j"));
+    session.advance(now, accepted("j"));
+    let outputs = session.advance(now, assignment("j"));
+    let [Output::Launch { job, access }, Output::Report(_)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((job.as_str(), access.url.as_deref(), access.token.0.as_str()), ("j", Some("wss://rooms"), "secret"));
+    assert!(!format!("{access:?}").contains("secret\""));
 }
 
 #[test]
@@ -243,7 +256,7 @@ impl Model {
         for output in outputs {
             match output {
                 Output::Offer(job) => *self.deciding.entry(job.id).or_default() += 1,
-                Output::Launch { job } => {
+                Output::Launch { job, .. } => {
                     prop_assert!(self.held.remove(&job), "{} was launched without being held", job);
                     prop_assert!(self.running.insert(job));
                 }

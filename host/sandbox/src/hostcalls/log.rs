@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::record::LogLevel;
 use wasm_worker_core::text::{LINE_BYTES_MAX, clip};
 use wasm_worker_core::usage::Calls;
 
@@ -12,6 +13,7 @@ use super::HostState;
 use super::bindings::wasm_worker::agent::log::{Host, Level};
 use super::calls::Interface;
 use super::contract::Attributes;
+use super::kept_log::KeptLog;
 
 /// The job's own fields, which each of its lines carries.
 const FIELDS_MAX: usize = 64;
@@ -34,6 +36,10 @@ pub(crate) struct JobLog {
     job: Option<String>,
     fields: BTreeMap<String, String>,
     rate: Bucket,
+    /// The rate of lines that are kept and that the log does not show.
+    hidden_rate: Bucket,
+    /// The last lines of the job. Lines of `prewarm` are not kept.
+    pub(crate) kept: KeptLog,
     /// The last line of each standard stream, while it has no end yet.
     unfinished: [Vec<u8>; 2],
     /// What was printed.
@@ -51,7 +57,9 @@ impl JobLog {
             agent,
             job: None,
             fields: BTreeMap::new(),
-            rate,
+            rate: rate.clone(),
+            hidden_rate: rate,
+            kept: KeptLog::default(),
             unfinished: Default::default(),
             printed: Calls::default(),
             lines: 0,
@@ -86,24 +94,46 @@ impl JobLog {
         Ok(())
     }
 
-    /// Write one line, or count it as dropped. A line that nobody wants to see costs nothing.
+    /// Write one line, or count it as dropped.
+    ///
+    /// The job's kept lines are those that the log shows, and all from `info` up, so that they are there when the log shows
+    /// warnings only. Lines that are only kept have a rate of their own and are in no count. Other lines cost nothing.
     pub(super) fn write(&mut self, level: Level, message: &str, fields: &[(&str, &str)]) {
+        let level = level_of(level);
+        let shown = is_shown(level);
+        let admitted = if shown {
+            self.admit()
+        } else {
+            self.job.is_some() && level >= LogLevel::Info && self.hidden_rate.take(Instant::now())
+        };
+        if !admitted {
+            return;
+        }
+        let (message, fields) = (clip(message), self.all_fields(fields));
+        if shown {
+            self.show(level, &message, &fields);
+        }
+        if self.job.is_some() {
+            self.kept.push(level, message, fields);
+        }
+    }
+
+    /// Write one line to the worker's log.
+    fn show(&self, level: LogLevel, message: &str, fields: &BTreeMap<String, String>) {
+        let (agent, job) = (&*self.agent, self.job.as_deref());
+        let fields = if fields.is_empty() { None } else { serde_json::to_string(fields).ok() };
         // The level of a tracing event is part of its call site, so each level needs one of its own.
         macro_rules! line {
             ($level:ident) => {
-                if tracing::enabled!(target: "agent", tracing::Level::$level) && self.admit() {
-                    let (agent, job, message) = (&*self.agent, self.job.as_deref(), clip(message));
-                    let fields = self.all_fields(fields);
-                    tracing::event!(target: "agent", tracing::Level::$level, agent, job, fields, "{message}");
-                }
+                tracing::event!(target: "agent", tracing::Level::$level, agent, job, fields, "{message}")
             };
         }
         match level {
-            Level::Trace => line!(TRACE),
-            Level::Debug => line!(DEBUG),
-            Level::Info => line!(INFO),
-            Level::Warn => line!(WARN),
-            Level::Error => line!(ERROR),
+            LogLevel::Trace => line!(TRACE),
+            LogLevel::Debug => line!(DEBUG),
+            LogLevel::Info => line!(INFO),
+            LogLevel::Warn => line!(WARN),
+            LogLevel::Error => line!(ERROR),
         }
     }
 
@@ -161,20 +191,41 @@ impl JobLog {
         self.unfinished_of(to).clear();
     }
 
-    /// The job's fields and the line's own, as a JSON object; absent where there are none.
-    fn all_fields(&self, own: &[(&str, &str)]) -> Option<String> {
+    /// The job's fields and the line's own.
+    fn all_fields(&self, own: &[(&str, &str)]) -> BTreeMap<String, String> {
         let of_job = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut left = FIELDS_BYTES_MAX + LINE_BYTES_MAX;
         let mut all = BTreeMap::new();
         for (name, value) in of_job.chain(own.iter().copied()) {
             left = left.saturating_sub(name.len() + value.len());
             if left == 0 {
-                all.insert("…", "fields cut here".into());
+                all.insert("…".into(), "fields cut here".into());
                 break;
             }
-            all.insert(name, clip(value));
+            all.insert(name.to_owned(), clip(value));
         }
-        if all.is_empty() { None } else { serde_json::to_string(&all).ok() }
+        all
+    }
+}
+
+/// Whether the worker's log shows lines of this level.
+fn is_shown(level: LogLevel) -> bool {
+    match level {
+        LogLevel::Trace => tracing::enabled!(target: "agent", tracing::Level::TRACE),
+        LogLevel::Debug => tracing::enabled!(target: "agent", tracing::Level::DEBUG),
+        LogLevel::Info => tracing::enabled!(target: "agent", tracing::Level::INFO),
+        LogLevel::Warn => tracing::enabled!(target: "agent", tracing::Level::WARN),
+        LogLevel::Error => tracing::enabled!(target: "agent", tracing::Level::ERROR),
+    }
+}
+
+const fn level_of(level: Level) -> LogLevel {
+    match level {
+        Level::Trace => LogLevel::Trace,
+        Level::Debug => LogLevel::Debug,
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
     }
 }
 
@@ -189,6 +240,7 @@ impl Host for HostState {
 }
 
 /// Lines that may be written now; fills up over a second.
+#[derive(Clone)]
 struct Bucket {
     per_second: u32,
     left: f64,
@@ -228,7 +280,7 @@ mod tests {
 
     #[test]
     fn printed_bytes_become_lines_of_bounded_length() {
-        // Without a subscriber no level is enabled, so the lines are only cut here.
+        // Without a subscriber no level is shown, and without a job no line is kept, so the lines are only cut here.
         let mut log = JobLog::new("a".into(), 1_000);
         log.print(Printed::Stdout, b"one\ntwo\nthr");
         assert_eq!(log.unfinished_of(Printed::Stdout), b"thr");
@@ -244,10 +296,35 @@ mod tests {
         let mut log = JobLog::new("a".into(), 1);
         let field = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         log.set_fields(field("room", "a b=c")).unwrap();
-        assert_eq!(log.all_fields(&[("own", "1")]).unwrap(), r#"{"own":"1","room":"a b=c"}"#);
+        let all = log.all_fields(&[("own", "1")]);
+        assert_eq!(serde_json::to_string(&all).unwrap(), r#"{"own":"1","room":"a b=c"}"#);
         log.set_fields(field("room", "")).unwrap();
-        assert_eq!(log.all_fields(&[]), None);
+        assert!(log.all_fields(&[]).is_empty());
         assert!(log.set_fields(field("large", &"x".repeat(FIELDS_BYTES_MAX))).is_err());
+    }
+
+    #[test]
+    fn lines_of_a_job_are_kept_from_info_up_though_the_log_shows_none() {
+        let mut log = JobLog::new("a".into(), 3);
+        log.write(Level::Error, "in prewarm", &[]);
+        log.begin("j");
+        log.print(Printed::Stderr, b"printed\n");
+        log.write(Level::Debug, "detail", &[]);
+        log.set_fields(vec![("step".into(), "1".into())]).unwrap();
+        log.write(Level::Info, "logged", &[("own", "x")]);
+        for _ in 0..10 {
+            log.write(Level::Info, "again", &[]);
+        }
+        let (lines, not_kept) = log.kept.take();
+        let texts: Vec<_> = lines.iter().map(|line| (line.number, line.level, &*line.message)).collect();
+        assert_eq!(
+            texts,
+            [(0, LogLevel::Warn, "printed"), (1, LogLevel::Info, "logged"), (2, LogLevel::Info, "again")],
+            "the rate bounds them"
+        );
+        assert_eq!(lines[0].fields["stream"], "stderr");
+        assert_eq!((&*lines[1].fields["own"], &*lines[1].fields["step"]), ("x", "1"));
+        assert_eq!((not_kept, log.lines, log.dropped), (0, 0, 0), "lines that are only kept are in no count");
     }
 
     #[test]

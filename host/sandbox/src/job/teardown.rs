@@ -28,7 +28,12 @@ pub(super) struct Ended {
 /// Take a job apart. The instance, and with it the slot, is gone before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
     let Ended { info, acceptance, mut instance, verdict, created, start_us } = ended;
-    instance.control().log().finish();
+    let (log, log_not_kept) = {
+        let control = instance.control();
+        let mut log = control.log();
+        log.finish();
+        log.kept.take()
+    };
     let fuel_left = instance.store.get_fuel().unwrap_or(0);
     let state = instance.store.data_mut();
     let activity = std::mem::take(&mut state.room);
@@ -52,6 +57,8 @@ pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
         verdict,
         usage,
         activity,
+        log,
+        log_not_kept,
     };
     events.publish(&Event::JobClosed {
         agent: closed.agent.clone(),

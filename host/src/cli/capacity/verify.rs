@@ -17,9 +17,10 @@ use super::super::lanes::{guests_gone, refused};
 use super::super::summary::percentile;
 use crate::config::Config;
 use crate::load::capacity::{Fit, Machine};
-use crate::load::predict::{Cost, Costs, WINDOW};
-use crate::load::{LoadFunction, LoadMonitor, SAMPLE_EVERY};
-use crate::worker::room::Room;
+use crate::load::recent_jobs::{Cost, Costs};
+use crate::load::window::{SAMPLE_EVERY, WINDOW};
+use crate::load::{LoadFunction, LoadMonitor};
+use crate::worker::admission::AdmissionControl;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_sandbox::StopBy;
@@ -52,12 +53,12 @@ struct Seen {
 impl<O: Fn() -> Offer> Verification<'_, O> {
     /// Offer so many at once for a while, and compare with what was said.
     pub(super) async fn run(&self, here: Machine, expected: Fit, time: Duration) -> Result<String, Failure> {
-        let room = Room::new(self.config);
+        let admission = AdmissionControl::new(self.config);
         let seen = Mutex::new(Seen::default());
         let from = Instant::now() + WINDOW;
         let until = from + time;
-        let sampling = self.sample(&room, &seen, here.cores, from..until);
-        let lanes = join_all((0..expected.at_once).map(|_| self.lane(&room, &seen, from..until)));
+        let sampling = self.sample(&admission, &seen, here.cores, from..until);
+        let lanes = join_all((0..expected.at_once).map(|_| self.lane(&admission, &seen, from..until)));
         tokio::select! {
             ended = lanes => ended.into_iter().collect::<Result<(), Failure>>()?,
             never = sampling => match never {},
@@ -68,7 +69,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
 
     async fn sample(
         &self,
-        room: &Arc<Room>,
+        admission: &Arc<AdmissionControl>,
         seen: &Mutex<Seen>,
         cores: f64,
         counted: Range<Instant>,
@@ -81,22 +82,27 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let measured = monitor.measure(now, room.jobs()).await;
-            room.measure(now, measured);
+            let measured = monitor.measure(now, admission.jobs()).await;
+            admission.update(now, measured);
             if counted.contains(&now) {
                 lock(seen).loads.push(measured.load);
             }
         }
     }
 
-    async fn lane(&self, room: &Arc<Room>, seen: &Mutex<Seen>, counted: Range<Instant>) -> Result<(), Failure> {
+    async fn lane(
+        &self,
+        admission: &Arc<AdmissionControl>,
+        seen: &Mutex<Seen>,
+        counted: Range<Instant>,
+    ) -> Result<(), Failure> {
         while Instant::now() < counted.end {
             let cost = {
                 let mut seen = lock(seen);
                 seen.offers += 1;
                 seen.costs.predict()
             };
-            let permit = match room.acquire(room.line_up(), cost).await {
+            let permit = match admission.acquire(admission.enqueue(), cost).await {
                 Ok(permit) => permit,
                 Err(refusal) => {
                     *lock(seen).refused.entry(refusal.reason.as_str()).or_default() += 1;
@@ -124,7 +130,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             };
             let closed = closed.ok_or_else(guests_gone)?;
             let took = Cost::of_job(&closed);
-            permit.ended(took);
+            permit.release(took);
             let mut seen = lock(seen);
             seen.costs.learn(took);
             if in_time && Instant::now() >= counted.start {

@@ -1,5 +1,7 @@
-//! The workers of this user on this machine: each leaves a file in the cache directory that says where it answers HTTP, and with
-//! which token, so that `ps`, `kill`, `drain` and `events` find it. The directory is the user's alone.
+//! Discovery of the workers of this user on this machine.
+//!
+//! Each worker keeps a file in the cache directory with its HTTP address and its token, so that `ps`, `kill`, `drain` and `events`
+//! find it. Only the user can read the directory.
 
 use std::fs;
 use std::io;
@@ -10,48 +12,53 @@ use rand::distr::{Alphanumeric, SampleString};
 use serde::{Deserialize, Serialize};
 
 const DIR: &str = "workers";
-/// Some 190 bits.
+/// 32 characters have about 190 bits.
 const TOKEN_CHARS: usize = 32;
 
-/// Where one worker answers.
+/// One worker process of this user.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct LocalWorker {
     pub(crate) pid: u32,
+    /// The URL of its HTTP endpoints.
     pub(crate) url: String,
+    /// The bearer token of its HTTP endpoints.
     pub(crate) token: String,
     #[serde(default)]
     pub(crate) role: Role,
 }
 
-/// What it is to others.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
-    /// A worker by itself.
+    /// A worker without a supervisor.
     #[default]
     Worker,
-    /// It has processes, and no jobs.
+    /// A supervisor, which has worker processes and no jobs.
     Supervisor,
-    /// One of them.
-    Process { of: u32 },
+    /// A worker process of a supervisor.
+    Process {
+        /// The process id of the supervisor.
+        of: u32,
+    },
 }
 
-/// A file that is there as long as the worker is.
+/// The file of this process. Dropping it deletes the file.
 pub(crate) struct Announcement(PathBuf);
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // It may have been taken away with the directory.
+        // The directory may have been deleted.
         drop(fs::remove_file(&self.0));
     }
 }
 
-/// Tell this user's commands where the worker is.
+/// Write the file of this process.
 pub(crate) fn announce(cache_dir: &Path, worker: &LocalWorker) -> io::Result<Announcement> {
     let dir = cache_dir.join(DIR);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     let text = serde_json::to_string(worker).map_err(io::Error::from)?;
-    // Readable for its owner only, and whole or not there.
+    // The file is readable for its owner only, and appears complete or not at all.
     let file = tempfile::NamedTempFile::new_in(&dir)?;
     fs::write(file.path(), text)?;
     let path = dir.join(format!("{}.json", worker.pid));
@@ -59,8 +66,8 @@ pub(crate) fn announce(cache_dir: &Path, worker: &LocalWorker) -> io::Result<Ann
     Ok(Announcement(path))
 }
 
-/// All that are announced and run. What is left of one that was killed is taken away.
-pub(crate) fn all(cache_dir: &Path) -> Vec<LocalWorker> {
+/// All workers that are announced and run. The files of killed workers are deleted.
+pub(crate) fn find_all(cache_dir: &Path) -> Vec<LocalWorker> {
     let Ok(files) = fs::read_dir(cache_dir.join(DIR)) else { return Vec::new() };
     let paths = files.filter_map(|file| Some(file.ok()?.path()));
     let mut workers: Vec<LocalWorker> = paths
@@ -78,7 +85,7 @@ pub(crate) fn all(cache_dir: &Path) -> Vec<LocalWorker> {
     workers
 }
 
-/// A token that nobody guesses.
+/// A random token.
 pub(crate) fn make_token() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), TOKEN_CHARS)
 }

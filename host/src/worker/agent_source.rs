@@ -1,4 +1,4 @@
-//! Where an agent of a worker comes from, so that it can be loaded again: after a failure, on SIGHUP, when its file has changed.
+//! The source of an agent: its path and its settings, from which a worker loads the agent at the start and at each reload.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use wasm_worker_sandbox::engine::Engine;
 
 use crate::config::Config;
 
-/// What loading takes.
-pub(crate) struct Loading {
+/// The source of one agent.
+pub(crate) struct AgentSource {
     /// A component, or the directory of a crate.
     pub(crate) path: PathBuf,
-    /// What it is registered under, and so what its events are about.
+    /// The name that the agent is registered under; events use it.
     pub(crate) name: String,
     pub(crate) engine: Engine,
     /// The settings of this agent.
@@ -27,36 +27,37 @@ pub(crate) struct Loading {
     pub(crate) events: Arc<Events>,
 }
 
-/// No agent can be had from there.
+/// The agent cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
     Agent(#[from] AgentError),
-    /// A bug of ours.
-    #[error("reading the agent failed: {0}")]
+    /// A bug in wasm-worker.
+    #[error("loading the agent panicked: {0}")]
     Panic(String),
 }
 
 impl LoadError {
-    /// Whether the same component may do better another time: it is one that can run here, and its prewarm failed.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether a later load of the same component may succeed: the component is valid, and its prewarm failed.
+    pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Agent(AgentError::Init { .. } | AgentError::Host { .. }))
     }
 }
 
-/// What changes when somebody writes the file.
+/// The version of a file, as its metadata shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
+pub(crate) struct FileStamp {
+    pub(super) modified: Option<SystemTime>,
+    pub(super) bytes: u64,
 }
 
-impl Loading {
+impl AgentSource {
+    /// Read, compile and prewarm the agent.
     pub(crate) async fn load(&self) -> Result<Agent, LoadError> {
         let path = self.path.clone();
-        // It may run cargo.
+        // A crate is built by cargo, which blocks.
         let read = tokio::task::spawn_blocking(move || source::read(&path)).await;
         let mut source = read.map_err(|panic| LoadError::Panic(panic.to_string()))??;
         source.name.clone_from(&self.name);
@@ -64,9 +65,9 @@ impl Loading {
         Ok(Agent::load(engine, source, &config.agent, cache.as_deref(), Some(compiler), events).await?)
     }
 
-    /// None for a crate, whose files cargo knows, and for a file that is gone.
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
+    /// The current version of the file; none for a crate and for a missing file.
+    pub(crate) fn stamp(&self) -> Option<FileStamp> {
         let found = std::fs::metadata(&self.path).ok().filter(|found| found.is_file())?;
-        Some(Stamp { modified: found.modified().ok(), bytes: found.len() })
+        Some(FileStamp { modified: found.modified().ok(), bytes: found.len() })
     }
 }

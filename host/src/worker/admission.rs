@@ -1,0 +1,331 @@
+//! Admission control of one worker process: a job needs a slot, and a load below the threshold. All agents share it.
+//!
+//! Bounds: `max-jobs` jobs, pending decisions included; an offer waits [`CAPACITY_WITHIN`] for capacity.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::Config;
+use crate::load::recent_jobs::{AdmittedId, Cost, RecentJobs};
+use crate::load::{Measurement, Threshold};
+use wasm_worker_core::load::{Resource, Sample};
+use wasm_worker_core::refusal::{Reason, Refusal};
+
+/// The time that an offer waits for capacity. The agent has the rest of the 2 s within which an offer is answered.
+const CAPACITY_WITHIN: Duration = Duration::from_millis(800);
+/// The interval between two checks of the load. Finished work leaves the averaging window between samples. Only the oldest
+/// waiting offer checks.
+const CHECK_EVERY: Duration = Duration::from_millis(10);
+
+/// The slots and the load of a worker process.
+pub(crate) struct AdmissionControl {
+    slots: Arc<Semaphore>,
+    jobs_max: usize,
+    /// Held by the oldest offer that has a slot and waits for the load to fall.
+    oldest: tokio::sync::Mutex<()>,
+    state: Mutex<AdmissionState>,
+    /// Notifies of each new measurement.
+    sampled: watch::Sender<()>,
+}
+
+/// The load, and the jobs that it does not show yet.
+struct AdmissionState {
+    measured: Measurement,
+    threshold: Threshold,
+    recent: RecentJobs,
+    /// Cores of the recent jobs that the last measurement contains.
+    measured_cores: f64,
+}
+
+/// The utilisation of a worker, as admission control sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fullness {
+    /// Utilisation relative to the limits: 0 when idle, 1 and above when full.
+    pub(crate) part: f64,
+    /// The load, 0 to 1.
+    pub(crate) load: f64,
+    /// The scarcest resource.
+    pub(crate) scarce: Resource,
+}
+
+/// The right to run one job. Dropping it releases the slot.
+pub(crate) struct Permit {
+    control: Arc<AdmissionControl>,
+    admitted: AdmittedId,
+    /// The cost of the job; none for a job that did not run.
+    cost: Option<Cost>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.control.state().recent.end(Instant::now(), self.admitted, self.cost);
+    }
+}
+
+impl Permit {
+    /// Release the slot of a job that ended, at this cost.
+    pub(crate) fn release(mut self, cost: Cost) {
+        self.cost = Some(cost);
+    }
+}
+
+type SlotFuture = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// A slot, or a position in the queue for the next one.
+pub(crate) enum SlotTicket {
+    Slot(OwnedSemaphorePermit),
+    Queued(SlotFuture),
+}
+
+impl AdmissionControl {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            slots: Arc::new(Semaphore::new(config.max_jobs)),
+            jobs_max: config.max_jobs,
+            oldest: tokio::sync::Mutex::default(),
+            state: Mutex::new(AdmissionState {
+                measured: Measurement {
+                    sample: Sample { jobs_max: config.max_jobs, ..Sample::default() },
+                    ..Measurement::default()
+                },
+                threshold: Threshold::new(config.load_threshold),
+                recent: RecentJobs::default(),
+                measured_cores: 0.0,
+            }),
+            sampled: watch::Sender::new(()),
+        })
+    }
+
+    /// Jobs in any state, pending decisions included.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs_max.saturating_sub(self.slots.available_permits())
+    }
+
+    /// The last sample, and the load that followed from it.
+    pub(crate) fn measured(&self) -> (Sample, f64) {
+        let Measurement { sample, load, .. } = self.state().measured;
+        (Sample { jobs: self.jobs(), ..sample }, load)
+    }
+
+    /// Apply a new measurement.
+    pub(crate) fn update(&self, now: Instant, measured: Measurement) {
+        let mut state = self.state();
+        state.measured = measured;
+        state.recent.measured(now);
+        state.measured_cores = state.recent.sum(now).cores.min(measured.guest_cores);
+        drop(state);
+        self.sampled.send_replace(());
+    }
+
+    /// A receiver that notifies of each new measurement.
+    pub(crate) fn samples(&self) -> watch::Receiver<()> {
+        self.sampled.subscribe()
+    }
+
+    /// The current utilisation.
+    pub(crate) fn fullness(&self) -> Fullness {
+        let mut state = self.state();
+        let load = state.load();
+        let part = state.threshold.part(load);
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let slots = self.jobs() as f64 / self.jobs_max as f64;
+        let scarce = if slots >= part { Resource::Jobs } else { state.measured.sample.scarcest() };
+        Fullness { part: part.max(slots), load, scarce }
+    }
+
+    /// Take a slot, or join the queue for one. The queue is FIFO by this call, not by the first poll of [`Self::acquire`].
+    pub(crate) fn enqueue(&self) -> SlotTicket {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return SlotTicket::Slot(slot);
+        }
+        let mut waiting: SlotFuture = Box::pin(self.slots.clone().acquire_owned());
+        // The first poll joins the queue.
+        match (&mut waiting).now_or_never() {
+            Some(Ok(slot)) => SlotTicket::Slot(slot),
+            Some(Err(_)) | None => SlotTicket::Queued(waiting),
+        }
+    }
+
+    /// Wait for the slot, and for a load below the threshold.
+    pub(crate) async fn acquire(self: &Arc<Self>, ticket: SlotTicket, cost: Cost) -> Result<Permit, Refusal> {
+        let deadline = Instant::now() + CAPACITY_WITHIN;
+        let slot = async {
+            match ticket {
+                SlotTicket::Slot(slot) => Ok(slot),
+                SlotTicket::Queued(waiting) => waiting.await,
+            }
+        };
+        let Ok(Ok(slot)) = timeout_at(deadline, slot).await else {
+            let detail = format!("all `max-jobs` slots are in use, and none was released within {CAPACITY_WITHIN:?}");
+            return Err(Refusal::new(Reason::Full, detail));
+        };
+        let admission = async {
+            let _oldest = self.oldest.lock().await;
+            let mut samples = self.samples();
+            loop {
+                if let Ok(admitted) = self.admit(cost) {
+                    return admitted;
+                }
+                // Both outcomes lead to the next check.
+                let _either = timeout(CHECK_EVERY, samples.changed()).await;
+            }
+        };
+        let admitted = match timeout_at(deadline, admission).await {
+            Ok(admitted) => admitted,
+            // The last check gives the reason of the refusal.
+            Err(_) => self.admit(cost).map_err(|detail| Refusal::new(Reason::Load, detail))?,
+        };
+        Ok(Permit { control: self.clone(), admitted, cost: None, _slot: slot })
+    }
+
+    fn admit(&self, cost: Cost) -> Result<AdmittedId, String> {
+        let mut state = self.state();
+        let load = state.load();
+        // The status for the server has hysteresis. Admission has none.
+        if state.threshold.admits(load) {
+            return Ok(state.recent.add(Instant::now(), cost));
+        }
+        let Sample { cpu, fuel, memory, .. } = state.measured.sample;
+        let percent = |share: f64| share * 100.0;
+        Err(format!(
+            "the load, recently admitted jobs included, is {:.0} % and exceeds `load-threshold`: CPU {:.0} %, fuel {:.0} %, memory {:.0} %",
+            percent(load),
+            percent(cpu),
+            percent(fuel),
+            percent(memory)
+        ))
+    }
+
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AdmissionState {
+    /// The measured load, plus the recent jobs that it does not show yet, minus the finished work that has left the window since.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    fn load(&mut self) -> f64 {
+        let Measurement { sample, load, .. } = self.measured;
+        let Cost { cores, memory_bytes } = self.recent.sum(Instant::now());
+        let share = |amount: f64, of: f64| if of > 0.0 { amount / of } else { 0.0 };
+        let cpu = share(cores - self.measured_cores, sample.cores);
+        let memory = share(memory_bytes, sample.memory_bytes as f64);
+        // Finished work lowers the load only where CPU is the scarcest resource.
+        let falls = cpu < 0.0 && (load - sample.cpu).abs() < f64::EPSILON;
+        let load = if falls { (load + cpu).max(sample.memory + memory) } else { load + cpu.max(memory) };
+        load.min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(max_jobs: usize) -> Arc<AdmissionControl> {
+        AdmissionControl::new(&Config { max_jobs, load_threshold: Some(0.5), ..Config::default() })
+    }
+
+    /// A load on two cores, to which guests contribute nothing.
+    fn measured(load: f64) -> Measurement {
+        let sample = Sample { cpu: load, cores: 2.0, memory_bytes: 1_000, jobs_max: 4, ..Sample::default() };
+        Measurement { sample, load, guest_cores: 0.0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_waits_for_a_slot_and_is_refused_at_the_deadline() {
+        let control = control(1);
+        let first = control.acquire(control.enqueue(), Cost::default()).await.ok().unwrap();
+        assert_eq!((control.jobs(), control.fullness().part, control.fullness().scarce), (1, 1.0, Resource::Jobs));
+        let began = Instant::now();
+        assert_eq!(control.acquire(control.enqueue(), Cost::default()).await.err().unwrap().reason, Reason::Full);
+        assert_eq!(began.elapsed(), CAPACITY_WITHIN);
+        drop(first);
+        assert!(control.acquire(control.enqueue(), Cost::default()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_are_given_in_the_order_of_arrival() {
+        let control = control(1);
+        let held = control.acquire(control.enqueue(), Cost::default()).await.ok().unwrap();
+        let (first, second) = (control.enqueue(), control.enqueue());
+        let waits = async |ticket, name| {
+            let permit = control.acquire(ticket, Cost::default()).await.ok().unwrap();
+            drop(permit);
+            name
+        };
+        let (early, late) = (waits(second, "second"), waits(first, "first"));
+        let (early, late) = (std::pin::pin!(early), std::pin::pin!(late));
+        let mut both = futures_util::future::select(early, late);
+        assert!((&mut both).now_or_never().is_none());
+        drop(held);
+        assert_eq!(both.await.factor_first().0, "first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admitted_job_counts_before_a_measurement_shows_it() {
+        let control = control(4);
+        control.update(Instant::now(), measured(0.1));
+        let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
+        let first = control.acquire(control.enqueue(), hog).await.ok().unwrap();
+        assert!(
+            (control.fullness().load - 0.6).abs() < 1e-9 && control.fullness().part >= 1.0,
+            "{:?}",
+            control.fullness()
+        );
+        let refused = control.acquire(control.enqueue(), hog).await.err().unwrap();
+        assert_eq!(refused.reason, Reason::Load);
+        assert!(refused.detail.contains("60 %"), "{}", refused.detail);
+        // The work of a finished job counts until it has left the window.
+        first.release(hog);
+        assert_eq!(control.acquire(control.enqueue(), hog).await.err().unwrap().reason, Reason::Load);
+        tokio::time::advance(crate::load::window::WINDOW).await;
+        assert!(control.acquire(control.enqueue(), hog).await.is_ok());
+        // Measured work does not count twice.
+        let control = self::control(4);
+        let _seen = control.acquire(control.enqueue(), hog).await.ok().unwrap();
+        control.update(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.4) });
+        assert!((control.fullness().load - 0.4).abs() < 1e-9, "{:?}", control.fullness());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_waits_until_the_load_falls() {
+        let control = control(4);
+        control.update(Instant::now(), measured(0.9));
+        let (falls, waits) = (control.clone(), control.clone());
+        let falls = async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            falls.update(Instant::now(), measured(0.2));
+        };
+        let (admitted, ()) = tokio::join!(waits.acquire(waits.enqueue(), Cost::default()), falls);
+        assert!(admitted.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn capacity_appears_between_two_measurements_and_goes_to_the_oldest_offer() {
+        let control = control(4);
+        let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
+        let began = Instant::now();
+        control.acquire(control.enqueue(), hog).await.ok().unwrap().release(hog);
+        let leaves = began + crate::load::window::WINDOW;
+        tokio::time::advance(leaves - Duration::from_millis(300) - began).await;
+        // The measurement shows the job by now.
+        control.update(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.5) });
+        let waits = async || control.acquire(control.enqueue(), hog).await.map(|permit| (Instant::now(), permit));
+        let (first, second) = tokio::join!(waits(), waits());
+        let (admitted, _running) = first.ok().unwrap();
+        assert!(admitted >= leaves && admitted <= leaves + CHECK_EVERY, "{:?}", admitted - began);
+        assert_eq!(second.err().unwrap().reason, Reason::Load);
+        // Finished work gives no capacity where another resource is the scarcest.
+        let control = self::control(4);
+        control.acquire(control.enqueue(), hog).await.ok().unwrap().release(hog);
+        control.update(Instant::now(), Measurement { guest_cores: 1.0, load: 0.5, ..measured(0.4) });
+        tokio::time::advance(crate::load::window::WINDOW).await;
+        assert_eq!(control.acquire(control.enqueue(), hog).await.err().unwrap().reason, Reason::Load);
+    }
+}

@@ -1,0 +1,349 @@
+//! The worker of one agent: its connection to the server, and the shell around the pure protocol session.
+//!
+//! Events from the link, the jobs, the agent and the clock become inputs of the [`Session`], and its outputs are executed here.
+//! The jobs themselves are in [`super::jobs`], the agent and its health in [`super::reload`], the drain in [`super::drain`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use wasm_worker_core::event::Event;
+use wasm_worker_core::job::RoomAccess;
+use wasm_worker_core::load::Resource;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::verdict::Code;
+use wasm_worker_protocol::registration::Registration;
+use wasm_worker_protocol::report::{JobEnd, Report};
+use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
+
+use super::admission::AdmissionControl;
+use super::agent_source::AgentSource;
+use super::control_signal::ControlSignal;
+use super::drain::{Drain, DrainStage};
+use super::jobs::{JobEvent, Jobs};
+use super::link::{Link, LinkEvent, Server};
+use super::reload::{LoadedAgent, ReloadableAgent};
+use super::status::{AgentEntry, WorkerStatus};
+use crate::config::Config;
+
+/// The outcome of a worker, or of one of its agents.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerOutcome {
+    /// Jobs that were asked to stop, or killed.
+    pub(crate) cut_short: usize,
+    /// The reason why the server was given up, if it was.
+    pub(crate) gave_up: Option<String>,
+}
+
+/// The parts of a process that its agents share.
+#[derive(Clone)]
+pub(crate) struct WorkerContext {
+    pub(crate) events: Arc<Events>,
+    pub(crate) admission: Arc<AdmissionControl>,
+    pub(crate) status: Arc<WorkerStatus>,
+    /// The runtime for everything but guests.
+    pub(crate) control: Handle,
+}
+
+/// One agent with its connection and its jobs.
+pub(crate) struct AgentWorker {
+    session: Session,
+    link: Link,
+    agent: ReloadableAgent,
+    jobs: Jobs,
+    drain: Drain,
+    context: WorkerContext,
+    entry: AgentEntry,
+    /// Notifies of each new measurement of the load.
+    samples: watch::Receiver<()>,
+    /// The reason why the server was given up.
+    gave_up: Option<String>,
+}
+
+impl AgentWorker {
+    /// A worker for an agent whose first load ended. A load that failed is tried again later.
+    pub(crate) fn new(
+        source: AgentSource,
+        loaded: LoadedAgent,
+        server: Server,
+        registration: Registration,
+        config: &Config,
+        context: WorkerContext,
+    ) -> Self {
+        let WorkerContext { events, admission, status, control } = context.clone();
+        let entry = status.enter(&source.name);
+        let samples = admission.samples();
+        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, control.clone());
+        Self {
+            session: Session::new(registration, Instant::now()),
+            link: Link::new(server, config.max_retry),
+            agent: ReloadableAgent::new(source, loaded, events, entry.clone(), control),
+            jobs,
+            drain: Drain::new(config.drain, config.drain_timeout),
+            context,
+            entry,
+            samples,
+            gave_up: None,
+        }
+    }
+
+    fn name(&self) -> &String {
+        self.agent.name()
+    }
+
+    fn publish(&self, event: &Event) {
+        self.context.events.publish(event);
+    }
+
+    /// Serve until a drain is over.
+    pub(crate) async fn serve(mut self, mut signals: mpsc::Receiver<ControlSignal>) -> WorkerOutcome {
+        while !self.is_over() {
+            let wake = self.wake_at();
+            let wake = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // A signal must not wait behind a thousand offers, nor the end of a job behind the next offer. A load is rare.
+                biased;
+                Some(signal) = signals.recv() => self.on_signal(signal).await,
+                loaded = self.agent.next_loaded() => self.on_loaded(loaded).await,
+                Some(event) = self.jobs.next_event() => self.on_job_event(event).await,
+                event = self.link.next_event() => {
+                    let outputs = self.on_link_event(event);
+                    self.execute(outputs).await;
+                }
+                () = wake => self.on_wake().await,
+                Ok(()) = self.samples.changed() => self.on_sample().await,
+            }
+        }
+        for job in self.session.unread() {
+            tracing::error!(target: "host", agent = self.name(), job, "the server may not know the end of this job");
+        }
+        self.agent.abort();
+        let cut_short = self.drain.cut_short();
+        self.link.close().await;
+        let agent = self.agent.name().clone();
+        self.context.events.publish(&Event::WorkerDrained { agent, cut_short });
+        WorkerOutcome { cut_short, gave_up: self.gave_up }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let jobs = self.session.jobs() + self.jobs.running_count();
+        let reports_read = self.session.is_done() || self.gave_up.is_some();
+        self.drain.is_over(Instant::now(), jobs, reports_read)
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.session.wake_at().into_iter().chain(self.drain.wake_at()).chain(self.agent.wake_at()).min()
+    }
+
+    async fn on_signal(&mut self, signal: ControlSignal) {
+        match (signal, self.drain.has_begun()) {
+            (ControlSignal::Reload, _) => self.agent.reload(),
+            (ControlSignal::Stop, true) => self.escalate(DrainStage::Kill),
+            (ControlSignal::Drain, true) => {}
+            (ControlSignal::Stop | ControlSignal::Drain, false) => {
+                let outputs = self.start_drain();
+                self.execute(outputs).await;
+            }
+        }
+    }
+
+    fn start_drain(&mut self) -> Vec<Output> {
+        let now = Instant::now();
+        let stage = self.drain.begin(now);
+        self.agent.refuse_reloads();
+        self.context.status.start_drain();
+        self.publish(&Event::WorkerDraining { agent: self.name().clone(), jobs: self.jobs.running_count() });
+        let outputs = self.session.advance(now, Input::Drain);
+        self.escalate(stage);
+        outputs
+    }
+
+    fn escalate(&mut self, stage: DrainStage) {
+        if self.drain.escalate(stage, self.jobs.running_count()) {
+            self.jobs.apply_to_all(stage);
+        }
+    }
+
+    async fn on_wake(&mut self) {
+        let now = Instant::now();
+        if self.drain.is_timeout_over(now) {
+            self.escalate(DrainStage::Ask);
+        }
+        self.agent.end_pause(now);
+        self.handle_input(Input::TimeUp).await;
+    }
+
+    async fn on_sample(&mut self) {
+        self.agent.check_file();
+        self.jobs.observe_costs(Instant::now());
+        // The load may have changed.
+        self.execute(Vec::new()).await;
+    }
+
+    async fn on_loaded(&mut self, loaded: LoadedAgent) {
+        self.agent.on_loaded(loaded);
+        // The capacity may have changed.
+        self.execute(Vec::new()).await;
+    }
+
+    async fn on_job_event(&mut self, event: JobEvent) {
+        match event {
+            JobEvent::Decided { job, outcome: Ok(_) } if !self.session.is_deciding(&job) => {
+                self.jobs.publish_withdrawn(job, "the job was accepted too late");
+            }
+            JobEvent::Decided { job, outcome: Ok(accepted) } => {
+                // A worker that is full now reports it before the server has a reason to offer more.
+                self.execute(Vec::new()).await;
+                let acceptance = self.jobs.accept(job.clone(), *accepted);
+                let answer = Answer::Accepted(Box::new(acceptance));
+                self.handle_input(Input::Answered { job, answer }).await;
+            }
+            JobEvent::Decided { job, outcome: Err(Refusal { terminate, verdict, .. }) } => {
+                if let Some(verdict) = verdict {
+                    self.agent.record(verdict.code);
+                }
+                self.handle_input(Input::Answered { job, answer: Answer::Refused { terminate } }).await;
+            }
+            JobEvent::Ended { job, record } => {
+                self.jobs.ended(&job, record.as_ref());
+                if let Some(record) = &record {
+                    self.agent.record(record.verdict.code);
+                }
+                let end = job_end(record.as_deref());
+                self.handle_input(Input::Ended { job, end }).await;
+            }
+        }
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent) -> Vec<Output> {
+        let now = Instant::now();
+        match event {
+            LinkEvent::Connected => self.session.advance(now, Input::Connected),
+            LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(frame)),
+            LinkEvent::Heartbeat => self.session.advance(now, Input::Heard),
+            LinkEvent::Lost { why, retry } => {
+                let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
+                self.link_lost(why, retry_ms)
+            }
+            LinkEvent::GaveUp { why } => {
+                self.entry.set_given_up();
+                let mut outputs = self.link_lost(why.clone(), None);
+                self.gave_up = Some(why);
+                if !self.drain.has_begun() {
+                    outputs.extend(self.start_drain());
+                }
+                outputs
+            }
+        }
+    }
+
+    fn link_lost(&mut self, why: String, retry_ms: Option<u64>) -> Vec<Output> {
+        self.entry.set_worker_id(None);
+        self.publish(&Event::LinkLost { agent: self.name().clone(), why, retry_ms });
+        self.session.advance(Instant::now(), Input::Disconnected)
+    }
+
+    async fn handle_input(&mut self, input: Input) {
+        let outputs = self.session.advance(Instant::now(), input);
+        self.execute(outputs).await;
+    }
+
+    /// Execute outputs and those that follow from them.
+    async fn execute(&mut self, outputs: Vec<Output>) {
+        let mut pending = VecDeque::from(outputs);
+        loop {
+            while let Some(output) = pending.pop_front() {
+                if let Err(event) = self.execute_one(output).await {
+                    pending.extend(self.on_link_event(event));
+                }
+            }
+            pending.extend(self.report_capacity());
+            if pending.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn execute_one(&mut self, output: Output) -> Result<(), LinkEvent> {
+        match output {
+            // A message for a connection that failed in the meantime has no receiver.
+            Output::Send(message) if self.link.is_up() => return self.link.send(message).await,
+            Output::Send(_) => {}
+            Output::Report(report) => return self.send_report(report).await,
+            Output::Ping => return self.link.ping().await,
+            // A connection that is down already is not lost a second time.
+            Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
+            Output::Close { .. } => {}
+            Output::Offer(job) => self.jobs.offer(self.agent.available().cloned(), &job),
+            Output::Launch { job, access: RoomAccess { url, .. } } => {
+                tracing::debug!(target: "host", job, url, "the server gave access to the room");
+                if let Some(accepted) = self.jobs.take_accepted(&job) {
+                    let stage = self.drain.late_job();
+                    self.jobs.launch(job, accepted, stage);
+                }
+            }
+            Output::Withdraw { job, why } => {
+                // An agent that still decides holds nothing to release.
+                if self.jobs.take_accepted(&job).is_some() {
+                    self.jobs.publish_withdrawn(job, why);
+                }
+            }
+            Output::Refused { job, reason, why } => self.jobs.publish_refusal(job, &Refusal::new(reason, why)),
+            Output::Stop { job } => self.jobs.stop(&job),
+            Output::Registered { worker, server } => self.registered(worker, server),
+            Output::Odd(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
+        }
+        Ok(())
+    }
+
+    fn registered(&mut self, worker: String, server: String) {
+        let again = self.link.registered();
+        self.entry.set_worker_id(Some(worker.clone()));
+        let agent = self.name().clone();
+        self.publish(&Event::WorkerRegistered { agent: agent.clone(), worker, server });
+        if again {
+            self.publish(&Event::LinkRestored { agent });
+        }
+    }
+
+    /// Send a report. The session keeps an undelivered end for the next connection.
+    async fn send_report(&mut self, report: Report) -> Result<(), LinkEvent> {
+        let sent = if self.link.is_up() { Some(self.link.report(&report).await) } else { None };
+        if let None | Some(Err(_)) = &sent {
+            self.session.not_delivered(report);
+        }
+        sent.unwrap_or(Ok(()))
+    }
+
+    fn report_capacity(&mut self) -> Vec<Output> {
+        let mut fullness = self.context.admission.fullness();
+        if self.agent.available().is_none() {
+            (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
+        }
+        // The slots that are released in a drain take no new job.
+        if !self.drain.has_begun() {
+            self.jobs.publish_fullness(fullness);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "shares for the server")]
+        let load = Input::Load { part: fullness.part as f32, load: fullness.load as f32 };
+        self.session.advance(Instant::now(), load)
+    }
+}
+
+fn job_end(record: Option<&JobRecord>) -> Box<JobEnd> {
+    Box::new(match record {
+        None => JobEnd::new(Code::HostFault, "the runtime of the guests has ended"),
+        Some(JobRecord { verdict, usage, .. }) => {
+            JobEnd { verdict: verdict.clone(), usage: serde_json::to_string(usage).ok() }
+        }
+    })
+}
