@@ -436,7 +436,7 @@ fn a_load_function_that_loops_costs_nobody_anything() {
         terminated(&mut peer, "AJ_1").await;
         let done = stopped(worker, peer).await;
         assert_eq!(done.exit, 0, "{}", done.stderr);
-        assert!(done.stderr.contains("the load function failed; the load is the worker's own"), "{}", done.stderr);
+        assert!(done.stderr.contains("the load function failed, using the worker's own load"), "{}", done.stderr);
     });
 }
 

@@ -375,7 +375,7 @@ impl Verdict {
     }
 
     /// The same verdict with its texts clipped to `detail_bytes_max`, [`FRAMES_MAX`] and [`FRAME_BYTES_MAX`]. For a verdict
-    /// that somebody else wrote. Blame and retry follow from the code.
+    /// that another program wrote. Blame and retry follow from the code.
     #[must_use]
     pub fn bounded(self, detail_bytes_max: usize) -> Self {
         let Self { code, mut detail, trap, kill_lag_us, backtrace, .. } = self;

@@ -26,8 +26,9 @@ use wasm_worker_protocol::report::{self, JobEnd};
 use wasm_worker_protocol::wire::job_info;
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
 use wasm_worker_sandbox::StopBy;
-use wasm_worker_sandbox::agent::{Accepted, Agent, JobHandle};
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::job::launch::{Accepted, JobHandle};
+use wasm_worker_sandbox::job::offer::Offer;
 
 use super::Order;
 use super::health::{Health, State};

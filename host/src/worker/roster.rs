@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use wasm_worker_core::job::JobInfo;
 use wasm_worker_core::record::JobRecord;
-use wasm_worker_sandbox::agent::JobHandle;
+use wasm_worker_sandbox::job::launch::JobHandle;
 
 use super::health::State;
 
