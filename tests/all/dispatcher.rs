@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 
 use crate::dispatching::{Dispatcher, everything, token};
-use crate::harness::{eventually, guest, root, wasm_worker};
+use crate::documentation::generated;
+use crate::harness::{eventually, guest, wasm_worker};
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";
 const LIST: &str = "AgentDispatchService/ListDispatch";
@@ -160,13 +161,7 @@ fn a_job_whose_worker_dies_runs_again_elsewhere_and_knows_it() {
     };
     assert_eq!(ended["code"], "lost");
     let metrics = dispatcher.ask("GET", "/metrics", "", "", &[], "").body;
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let listed = readme.lines().filter_map(|line| line.strip_prefix("| `wasm_worker_dispatch")?.split('`').next());
-    for name in listed {
-        // A histogram has its name with more behind it.
-        let line = format!("\nwasm_worker_dispatch{name}");
-        assert!(metrics.as_str().unwrap().contains(&line), "{name} is missing in {metrics}");
-    }
+    generated::check_metrics("dispatcher", metrics.as_str().unwrap());
     assert!(
         ended["detail"].as_str().unwrap().contains("quarantined: 3 of 3 attempts went with their workers"),
         "{ended}"

@@ -36,3 +36,4 @@ mod prewarm;
 mod scripted_server;
 mod session;
 mod sinks;
+mod tidy;

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use livekit_protocol as proto;
 use serde_json::Value;
 
-use crate::harness::{Door, cache_dir, guest, root, wasm_worker};
+use crate::documentation::generated;
+use crate::harness::{Door, cache_dir, guest, wasm_worker};
 use crate::scripted_server::{Server, behind, ended, run, stopped};
 
 /// A worker in this process's shared cache answers HTTP at a free port.
@@ -154,22 +155,7 @@ fn metrics_are_those_that_the_readme_lists() {
         }
         let fuel = text.lines().find_map(|line| line.strip_prefix("wasm_worker_fuel_total ")).unwrap();
         assert!(fuel.parse::<u64>().unwrap() > 1_000, "{fuel}");
-        let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-        let listed = readme.lines().filter_map(|line| line.strip_prefix("| `wasm_worker_")?.split('`').next());
-        // Those of a dispatcher are seen where one has something to count.
-        let of_worker = |name: &str| !name.starts_with("dispatch");
-        let listed: Vec<&str> = listed.filter(|name| of_worker(name)).collect();
-        let mut served: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE wasm_worker_"))
-            .map(|line| {
-                let (name, kind) = line.split_once(' ').unwrap();
-                if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
-            })
-            .filter(|name| of_worker(name))
-            .collect();
-        served.sort();
-        assert_eq!(listed, served);
+        generated::check_metrics("worker", &text);
         stopped(worker, peer).await;
     });
 }

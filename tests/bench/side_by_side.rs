@@ -1,4 +1,4 @@
-//! wasm-worker beside livekit-agents, each behind the same scripted server, as a table for the README:
+//! wasm-worker beside livekit-agents, each behind the same scripted server, as a table for FIGURES.md:
 //! `cargo bench --bench side_by_side`. About five minutes, once livekit-agents is installed in the target directory; without
 //! `python3` only our own worker is measured.
 //!
