@@ -14,8 +14,7 @@ use crate::guest::meter::{exact, fuel_used};
 use wasm_worker_core::text::{clip, pairs_bytes};
 
 /// The interfaces of this file.
-pub(super) const INTERFACES: &[Interface] =
-    &[Interface { name: "wasm-worker:agent/job", add_to_linker: add_to_linker }];
+pub(super) const INTERFACES: &[Interface] = &[Interface { name: "wasm-worker:agent/job", add_to_linker }];
 
 impl Host for HostState {
     fn get_info(&mut self) -> wasmtime::Result<contract::JobInfo> {
