@@ -50,14 +50,17 @@ pub(crate) fn corpus() -> Vec<Row> {
         ),
         refused(file("no_exports.wat", b"(component)"), &["it exports no `prewarm`, no `decide`, no `entrypoint`"]),
         refused(file("wrong_world.wat", WRONG_WORLD), &["agent `wrong-world` does not implement", "decide"]),
-        refused(file("forbidden.wat", FORBIDDEN), &["imports what agents may not have: wasi:sockets/tcp@0.2.6"]),
+        refused(
+            file("forbidden.wat", FORBIDDEN),
+            &["imports interfaces that agents may not import: wasi:sockets/tcp@0.2.6"],
+        ),
         refused(
             file("nested.wat", nested(10_000).as_bytes()),
             &["agent `nested` is not a component that can run here"],
         ),
         Row {
             flags: &["--compile-timeout", "20ms"],
-            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` allows (20ms)"])
+            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` (20ms)"])
         },
         Row {
             flags: &["--compile-memory", "100MiB"],

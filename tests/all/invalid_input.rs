@@ -22,7 +22,7 @@ fn invalid_agent_file_is_refused_with_its_reason() {
     let broken = run_file(dir.path(), "broken.wasm", b"\0asm\x0d\0\x01\0\xff\xff");
     broken.fails_with(
         3,
-        &["agent `broken` is not a component that can run here", "hint: the file may be cut short, or use what no"],
+        &["agent `broken` is not a component that can run here", "hint: the file may be truncated, or use features"],
     );
     assert!(!broken.stderr.contains("no snapshot"), "{}", broken.stderr);
 
@@ -65,7 +65,7 @@ fn component_for_another_world_is_refused() {
     greedy.fails_with(
         3,
         &[
-            "imports what agents may not have: wasi:filesystem/types@0.2.6, wasi:sockets/tcp@0.2.6",
+            "imports interfaces that agents may not import: wasi:filesystem/types@0.2.6, wasi:sockets/tcp@0.2.6",
             "hint: agents have no files, sockets or processes",
         ],
     );
@@ -173,12 +173,12 @@ fn concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start() {
         return;
     }
     let done = run_guest("minimal", ["--count", "19000", "--concurrency", "19000"]).done();
-    let told = format!("and the kernel gives a process {limit}; at most ");
+    let told = format!("and the kernel allows {limit} for a process; at most ");
     done.fails_with(2, &["instances at once take about", &told, "hint: `sysctl -w vm.max_map_count="]);
     assert_eq!(done.stdout, "");
     // As many instances fit as take the least; of this one, whose memory is not from a snapshot, each takes more.
     let some = (limit / 5).to_string();
     let done = run_guest("prewarm_print", ["--count", &some, "--concurrency", &some]).done();
-    done.fails_with(2, &["agent `prewarm-print` takes too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
+    done.fails_with(2, &["agent `prewarm-print` needs too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
     assert_eq!(done.stdout, "");
 }

@@ -60,6 +60,6 @@ fn looping_load_function_is_replaced_by_the_built_in_load() {
         peer.terminated("AJ_1").await;
         let done = stopped(worker, peer).await;
         assert_eq!(done.exit, 0, "{}", done.stderr);
-        assert!(done.stderr.contains("the load function failed; the load is the worker's own"), "{}", done.stderr);
+        assert!(done.stderr.contains("the load function failed, using the worker's own load"), "{}", done.stderr);
     });
 }

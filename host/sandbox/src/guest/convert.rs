@@ -1,4 +1,4 @@
-//! Between the plain data of `wasm-worker-core` and the records of the contract. Texts move; nothing is copied.
+//! Conversions between the plain data of `wasm-worker-core` and the records of the contract. Texts are moved, not copied.
 
 use wasm_worker_core::job::{Acceptance, JobInfo, JobKind, Participant, ParticipantKind, RoomInfo};
 

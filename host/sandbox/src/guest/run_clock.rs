@@ -1,50 +1,53 @@
-//! For how long a guest ran and waited, by the clock of the thread it was on.
+//! The time for which one guest ran and waited. Run time is CPU time of the thread that the guest was on.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Run time of one job: what it had a core for, by the clock of the thread it was on.
+/// The clock of one job.
 ///
-/// Written by the job's own task only; atomics because the task's future and its host calls cannot borrow it together.
+/// Only the job's own task writes it. Its counters are atomics because the task's future and its host calls cannot borrow it
+/// together.
 #[derive(Default)]
 pub(crate) struct RunClock {
     /// CPU time of finished polls, in nanoseconds.
     cpu: AtomicU64,
-    /// The thread's clock when the present poll began.
+    /// The thread's clock at the begin of the present poll.
     poll_began: AtomicU64,
     /// Wall time of finished polls, in nanoseconds.
     run: AtomicU64,
-    /// `cpu()` when the guest last waited.
+    /// CPU time at the end of the last wait, in nanoseconds.
     waited_at: AtomicU64,
     /// Wall time spent in waits, in nanoseconds.
     waited: AtomicU64,
-    /// It waits now, and has nothing to run for.
+    /// Whether the guest waits now.
     waiting: AtomicBool,
-    /// The operator has been told that this job runs without waiting.
+    /// Whether the warning about a run without a wait has been given.
     warned: AtomicBool,
 }
 
 impl RunClock {
+    /// A poll of the guest begins on this thread.
     pub(crate) fn poll_begins(&self) {
         self.poll_began.store(thread_cpu_nanos(), Ordering::Relaxed);
     }
 
+    /// The poll ended after this wall time.
     pub(crate) fn poll_ends(&self, wall: Duration) {
         self.cpu.fetch_add(self.spent(), Ordering::Relaxed);
         self.run.fetch_add(nanos(wall), Ordering::Relaxed);
     }
 
-    /// CPU time of the present poll, in nanoseconds. Only within one.
+    /// CPU time of the present poll, in nanoseconds. Valid only within a poll.
     fn spent(&self) -> u64 {
         thread_cpu_nanos().saturating_sub(self.poll_began.load(Ordering::Relaxed))
     }
 
-    /// CPU time so far, the present poll included. Only within a poll.
+    /// CPU time including the present poll, in nanoseconds. Valid only within a poll.
     fn cpu_now(&self) -> u64 {
         self.cpu.load(Ordering::Relaxed) + self.spent()
     }
 
-    /// CPU time of the present poll. Only within one.
+    /// CPU time of the present poll. Valid only within a poll.
     pub(crate) fn poll_so_far(&self) -> Duration {
         Duration::from_nanos(self.spent())
     }
@@ -54,28 +57,29 @@ impl RunClock {
         self.waiting.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the guest waits now.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The guest has waited for so long. Only within a poll.
+    /// The guest ends a wait of this length. Valid only within a poll.
     pub(crate) fn wait_ends(&self, waited: Duration) {
         self.waiting.store(false, Ordering::Relaxed);
         self.waited.fetch_add(nanos(waited), Ordering::Relaxed);
         self.waited_at.store(self.cpu_now(), Ordering::Relaxed);
     }
 
-    /// A new call into the guest begins, and what ran before it is no part of it.
+    /// A new call into the guest begins; run time before the call is not counted against it.
     pub(crate) fn call_begins(&self) {
         self.waited_at.store(self.cpu.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// True once for each job.
+    /// Whether this is the first warning of the job.
     pub(crate) fn first_warning(&self) -> bool {
         !self.warned.swap(true, Ordering::Relaxed)
     }
 
-    /// Count from zero again. Only between calls.
+    /// Count from zero again. Valid only between calls.
     pub(crate) fn reset(&self) {
         for counter in [&self.cpu, &self.run, &self.waited_at, &self.waited] {
             counter.store(0, Ordering::Relaxed);
@@ -84,24 +88,27 @@ impl RunClock {
         self.warned.store(false, Ordering::Relaxed);
     }
 
-    /// Run time since the guest last waited. Only within a poll.
+    /// Run time since the last wait. Valid only within a poll.
     pub(crate) fn since_wait(&self) -> Duration {
         Duration::from_nanos(self.cpu_now().saturating_sub(self.waited_at.load(Ordering::Relaxed)))
     }
 
+    /// CPU time of finished polls.
     pub(crate) fn cpu(&self) -> Duration {
         Duration::from_nanos(self.cpu.load(Ordering::Relaxed))
     }
 
-    /// CPU time with the present poll. Only within a poll.
+    /// CPU time including the present poll. Valid only within a poll.
     pub(crate) fn cpu_in_poll(&self) -> Duration {
         Duration::from_nanos(self.cpu_now())
     }
 
+    /// Wall time of finished polls.
     pub(crate) fn run(&self) -> Duration {
         Duration::from_nanos(self.run.load(Ordering::Relaxed))
     }
 
+    /// Wall time of finished waits.
     pub(crate) fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! Why the host ends a guest by force, and what it says before.
+//! The reasons for which the host ends a guest by force, and the warnings that come before.
 
 use std::time::Duration;
 
@@ -6,25 +6,34 @@ use wasm_worker_core::verdict::Code;
 
 use super::bindings::wasm_worker::agent::inbox::LimitWarning;
 
-/// Why the host ended a guest's run by force. Raised inside the guest, so that its backtrace is known.
+/// The reason of a kill. It is raised inside the guest, so that the backtrace is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Kill {
+    /// The guest ran for `unresponsive-timeout` without waiting.
     #[error("job is unresponsive, killing it: it ran for {ran:?} without waiting, at most {limit:?} is allowed")]
     Unresponsive { ran: Duration, limit: Duration },
+    /// Instance and prewarm took longer than `init-timeout`.
     #[error("initialization timed out, killing it: it took longer than {limit:?}")]
     InitTimeout { limit: Duration },
+    /// `decide` took too long.
     #[error("`decide` took longer than {limit:?}")]
     DecideTimeout { limit: Duration },
+    /// The job ran for `max-duration`.
     #[error("the job ran longer than {limit:?}")]
     Deadline { limit: Duration },
+    /// The job exceeded `memory-limit`.
     #[error("the job needs {wanted} bytes of memory, at most {limit} are allowed")]
     Memory { wanted: usize, limit: usize },
+    /// One host call exceeded `hostcall-limit`.
     #[error("{what}: {wanted}, at most {limit} are allowed")]
     Hostcall { what: &'static str, wanted: usize, limit: usize },
+    /// The job exceeded a bound that the engine keeps.
     #[error("too many {what}")]
     TooMany { what: &'static str },
+    /// The job did not stop within `shutdown-grace`.
     #[error("the job did not finish within its shutdown grace of {grace:?}")]
     ShutdownTimeout { grace: Duration },
+    /// An operator killed the job.
     #[error("killed by the operator")]
     Operator,
 }
@@ -44,11 +53,11 @@ impl Kill {
     }
 }
 
-/// What the operator is told about a job that still runs.
+/// A warning about a job that still runs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Warning {
-    /// Runs without waiting.
+    /// The guest runs without waiting.
     SlowToYield { ran: Duration },
-    /// 80 % of a budget is used.
+    /// The job has used 80 % of a budget.
     Budget(LimitWarning),
 }

@@ -1,6 +1,6 @@
-//! Keeps the shelf of an agent without a snapshot full: makes an instance, runs `prewarm` in it, puts it there.
+//! The task that keeps warm instances of an agent without a snapshot: it creates an instance, and runs `prewarm` in it.
 //!
-//! Bounds: as many as `--idle`, one made at a time, and after a failure a pause that doubles up to [`PAUSE_MAX`].
+//! Bounds: `--idle` instances, created one at a time, and after a failure a pause that doubles up to [`PAUSE_MAX`].
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use wasm_worker_core::backoff::Backoff;
 
-use crate::hostcalls::Stage;
-use crate::job::admission::init_within;
+use crate::guest::Stage;
 use crate::job::instance::{Instance, Template};
 use crate::job::run::Crash;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The task that fills a shelf; when this is dropped it ends, and what is on the shelf goes.
+/// The task of one agent. Dropping this ends the task and drops the warm instances.
 pub(super) struct Refill {
     task: AbortHandle,
     template: Arc<Template>,
 }
 
 impl Refill {
+    /// Start the task.
     pub(super) fn start(template: &Arc<Template>) -> Self {
         let task = template.engine.guests().spawn(fill(Arc::downgrade(template))).abort_handle();
         Self { task, template: template.clone() }
@@ -32,8 +32,8 @@ impl Refill {
 impl Drop for Refill {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(shelf) = &self.template.shelf {
-            shelf.close();
+        if let Some(warm) = &self.template.warm {
+            warm.close();
         }
     }
 }
@@ -41,14 +41,14 @@ impl Drop for Refill {
 async fn fill(template: Weak<Template>) {
     let mut pauses = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     while let Some(template) = template.upgrade() {
-        let Some(shelf) = &template.shelf else { return };
-        if shelf.missing() == 0 {
-            shelf.taken.notified().await;
+        let Some(warm) = &template.warm else { return };
+        if warm.missing() == 0 {
+            warm.taken.notified().await;
             continue;
         }
-        match warm(&template).await {
+        match create(&template).await {
             Ok(instance) => {
-                shelf.put(instance);
+                warm.put(instance);
                 pauses.succeed();
             }
             Err(crash) => {
@@ -63,13 +63,13 @@ async fn fill(template: Weak<Template>) {
     }
 }
 
-async fn warm(template: &Template) -> Result<Instance, Crash> {
+async fn create(template: &Template) -> Result<Instance, Crash> {
     let mut instance = template.empty(Stage::Live).await?;
     let control = instance.control();
-    let make = async {
+    let steps = async {
         instance.instantiate(template).await?;
         instance.prewarm(template).await
     };
-    init_within(&control, template, make).await?;
+    template.init_within(&control, steps).await?;
     Ok(instance)
 }

@@ -1,4 +1,4 @@
-//! An offer, here and now: does the agent want it, and is there room? → [`Admitted`], which holds what it takes.
+//! The decision of an agent about an offer: [`Offer`] → [`Admitted`], which holds the job's instance and so its slot.
 //!
 //! Bound: an agent that does not decide within [`DECIDE_TIMEOUT`] has refused.
 
@@ -6,50 +6,52 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::instance::{Instance, Template};
-use super::run::{Crash, call};
+use super::run::{Crash, call, within};
 use super::script::Scripted;
-use crate::engine::Engine;
-use crate::hostcalls::contract::{self, Decision, Rejection};
-use crate::hostcalls::control::Control;
-use crate::hostcalls::kill::Kill;
+use crate::guest::contract::{self, Decision, Rejection};
+use crate::guest::kill::Kill;
 use wasm_worker_core::job::{Acceptance, JobInfo, Participant};
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_core::text::clip;
 
-/// The dispatcher is to be answered within 2 s, whatever happens.
+/// Longest wait for a slot, and longest decision. The server wants an answer within 2 s.
 const DECIDE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Of a participant's identity, and of its name.
+/// Longest identity and longest name of a participant, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
 /// A job as it is offered.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// What the dispatcher says about it.
+    /// The facts of the job.
     pub info: JobInfo,
-    /// Who is in the room already.
+    /// The participants of the room.
     pub participants: Vec<Participant>,
-    /// Events that come in once it runs.
+    /// Events that arrive after the launch.
     pub script: Arc<[Scripted]>,
 }
 
-/// A job that will run here.
+/// A job that the agent accepted.
 pub(crate) struct Admitted {
+    /// The offer, whose participants the instance has now.
     pub(crate) offer: Offer,
+    /// How the agent wants to appear in the room.
     pub(crate) acceptance: Acceptance,
+    /// The template of the instance.
     pub(crate) template: Arc<Template>,
+    /// The instance that the job runs in.
     pub(crate) instance: Instance,
 }
 
-/// Offer a job to the agent. Answers within [`DECIDE_TIMEOUT`] for room and as much again for the decision, and, where the
-/// agent has no snapshot and no instance is ready, `init-timeout` for its prewarm.
+/// Ask the agent whether it accepts a job. The answer takes at most [`DECIDE_TIMEOUT`] for a slot and as much again for the
+/// decision. An agent without a snapshot and without a warm instance has `init-timeout` for its prewarm in addition.
 pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admitted, Refusal> {
-    let room = {
+    let slot = {
         let _timers = template.engine.timers().enter();
         tokio::time::timeout(DECIDE_TIMEOUT, template.acquire())
     };
-    let full = |_| Refusal::new(Reason::Full, format!("no room within {DECIDE_TIMEOUT:?}"));
-    let mut instance = room.await.map_err(full)?.map_err(refused)?;
+    let full = |_| Refusal::new(Reason::Full, format!("no slot was free within {DECIDE_TIMEOUT:?}"));
+    let mut instance = slot.await.map_err(full)?.map_err(refused)?;
     instance.control().log().begin(&offer.info.id);
     let info: contract::JobInfo = offer.info.clone().into();
     let decision = decide(&template, &mut instance, &info).await;
@@ -71,7 +73,7 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     Ok(Admitted { offer, acceptance, template, instance })
 }
 
-/// LiveKit's server takes no longer ones, and a worker keeps the identity of what has ended.
+/// The reason why the server would not take this acceptance. A worker also keeps the identity of each ended job.
 fn unusable(acceptance: &Acceptance) -> Option<String> {
     let Acceptance { identity, name, .. } = acceptance;
     let names = [("an identity", identity.as_deref().unwrap_or_default()), ("a name", name)];
@@ -81,55 +83,19 @@ fn unusable(acceptance: &Acceptance) -> Option<String> {
 
 async fn decide(template: &Template, instance: &mut Instance, info: &contract::JobInfo) -> Result<Decision, Crash> {
     let control = instance.control();
-    let prepare = template.shelf.is_some() && instance.prewarmed.is_none();
+    let prepare = template.warm.is_some() && instance.prewarmed.is_none();
     let limit = if prepare { DECIDE_TIMEOUT + template.limits.init_timeout } else { DECIDE_TIMEOUT };
     let call_decide = async {
         instance.instantiate(template).await?;
         instance.prewarm(template).await?;
         instance.refuel()?;
-        let agent = instance.agent.as_ref().ok_or_else(|| Crash::Host("decide before the instance".into()))?;
+        let agent = instance
+            .agent
+            .as_ref()
+            .ok_or_else(|| Crash::Host("`decide` was called before the instance exists".into()))?;
         call(&control, agent.call_decide(&mut instance.store, info)).await
     };
     within(&control, limit, Kill::DecideTimeout { limit }, &template.engine, call_decide).await
-}
-
-/// Make an instance outside of a job, or prewarm one.
-pub(crate) async fn init_within<T>(
-    control: &Arc<Control>,
-    template: &Template,
-    guest: impl Future<Output = Result<T, Crash>>,
-) -> Result<T, Crash> {
-    let limit = template.limits.init_timeout;
-    within(control, limit, Kill::InitTimeout { limit }, &template.engine, guest).await
-}
-
-/// Run a guest outside of a job, and kill it when it takes longer than `limit`.
-pub(crate) async fn within<T>(
-    control: &Arc<Control>,
-    limit: Duration,
-    kill: Kill,
-    engine: &Engine,
-    guest: impl Future<Output = Result<T, Crash>>,
-) -> Result<T, Crash> {
-    let (soft, hard) = {
-        let _timers = engine.timers().enter();
-        (tokio::time::sleep(limit), tokio::time::sleep(limit + super::KILL_GRACE))
-    };
-    let mut guest = std::pin::pin!(guest);
-    tokio::select! {
-        biased;
-        result = &mut guest => return result,
-        () = soft => {
-            control.kill(kill.clone());
-            engine.end_epoch();
-        }
-    }
-    let killed = tokio::select! {
-        biased;
-        result = &mut guest => result.err(),
-        () = hard => None,
-    };
-    Err(killed.unwrap_or(Crash::Killed { kill, backtrace: Vec::new() }))
 }
 
 fn refused(crash: Crash) -> Refusal {

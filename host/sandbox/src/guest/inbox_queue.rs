@@ -1,4 +1,7 @@
-//! The queue behind the inbox: events that wait for the guest, and who is in the room by them.
+//! The queue behind a job's inbox: the events that wait for the guest, and the participants that follow from the events.
+//!
+//! Bounds: `inbox-limit` events, and a share of the job's memory in bytes. Events that do not fit are dropped and counted,
+//! except for the request to stop, which always fits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -13,39 +16,41 @@ use super::bindings::wasm_worker::agent::inbox::{Event, ShutdownRequest};
 use super::contract::Participant;
 use super::lock;
 
-/// Events for the guest, and who is in the room by them. Bounded in number and bytes: what does not fit is counted, except
-/// the request to stop, which always fits.
-pub(crate) struct Mailbox {
+/// The events that wait for one guest, and the participants of its room.
+pub(crate) struct InboxQueue {
     events: Mutex<VecDeque<Event>>,
-    people: Mutex<People>,
-    /// The request to stop: why, and when its grace ends.
+    participants: Mutex<Participants>,
+    /// The request to stop: its reason, and the end of its grace.
     stop: Mutex<Option<(String, Instant)>>,
     events_max: usize,
     bytes_max: usize,
-    /// Of the waiting events.
+    /// Memory of the waiting events, in bytes.
     event_bytes: AtomicUsize,
     dropped: AtomicU64,
-    came: Notify,
+    /// Wakes tasks that wait for an event, for the request to stop or for a change of the participants.
+    changed: Notify,
+    /// The runtime on which the job's timers fire.
     pub(crate) timers: Handle,
 }
 
-/// Who is in the room.
+/// The participants of a room, by identity.
 #[derive(Default)]
-struct People {
+struct Participants {
     present: BTreeMap<String, Participant>,
+    /// Memory of the participants, in bytes.
     bytes: usize,
-    /// Counts changes.
+    /// The number of changes.
     version: u64,
 }
 
-impl People {
+impl Participants {
     fn replace(&mut self, present: impl IntoIterator<Item = Participant>) {
         self.present = present.into_iter().map(|who| (who.identity.clone(), who)).collect();
         self.changed();
     }
 
-    /// What an event says about them.
-    fn follow(&mut self, event: &Event) {
+    /// Apply an event.
+    fn apply(&mut self, event: &Event) {
         match event {
             Event::ParticipantJoined(who) => drop(self.present.insert(who.identity.clone(), who.clone())),
             Event::ParticipantLeft(who) => drop(self.present.remove(&who.identity)),
@@ -70,30 +75,33 @@ impl People {
     }
 }
 
-impl Mailbox {
+impl InboxQueue {
+    /// An empty queue with these bounds.
     pub(crate) fn new(events_max: usize, bytes_max: usize, timers: Handle) -> Self {
         Self {
             events: Mutex::default(),
-            people: Mutex::default(),
+            participants: Mutex::default(),
             stop: Mutex::default(),
             events_max,
             bytes_max,
             event_bytes: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
-            came: Notify::new(),
+            changed: Notify::new(),
             timers,
         }
     }
 
+    /// Add an event, or count it as dropped.
     pub(crate) fn push(&self, event: Event) {
         let bytes = event_bytes(&event);
-        let mut people = lock(&self.people);
+        let mut participants = lock(&self.participants);
         let mut events = lock(&self.events);
-        let held = people.bytes + self.event_bytes.load(Ordering::Relaxed) + bytes;
+        let held = participants.bytes + self.event_bytes.load(Ordering::Relaxed) + bytes;
         let must_fit = matches!(event, Event::ShutdownRequested(_));
-        // Who is there is known even where the event itself does not fit; but not at any price, except that who left is gone.
+        // The participants are kept up to date even when the event itself does not fit, up to twice the bound. A participant
+        // that left is always removed.
         if held <= 2 * self.bytes_max || matches!(event, Event::ParticipantLeft(_)) {
-            people.follow(&event);
+            participants.apply(&event);
         }
         if must_fit || (events.len() < self.events_max && held <= self.bytes_max) {
             self.event_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -101,17 +109,17 @@ impl Mailbox {
         } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        drop((people, events));
-        self.came.notify_waiters();
+        drop((participants, events));
+        self.changed.notify_waiters();
     }
 
-    /// The job is asked to stop, and has until then.
+    /// Ask the job to stop by `until`.
     pub(crate) fn stop(&self, reason: String, until: Instant) {
         *lock(&self.stop) = Some((reason.clone(), until));
         self.push(Event::ShutdownRequested(ShutdownRequest { reason, grace_ms: 0 }));
     }
 
-    /// The request to stop, with what is left of its grace.
+    /// The request to stop, with the rest of its grace.
     pub(crate) fn stop_asked(&self) -> Option<ShutdownRequest> {
         let stop = lock(&self.stop);
         let (reason, until) = stop.as_ref()?;
@@ -119,7 +127,7 @@ impl Mailbox {
         Some(ShutdownRequest { reason: reason.clone(), grace_ms: u32::try_from(left).unwrap_or(u32::MAX) })
     }
 
-    /// The oldest event, and its bytes.
+    /// Take the oldest event, with its memory in bytes.
     pub(crate) fn pop(&self) -> Option<(Event, usize)> {
         let event = lock(&self.events).pop_front()?;
         let bytes = event_bytes(&event);
@@ -131,62 +139,64 @@ impl Mailbox {
         Some((event, bytes))
     }
 
-    /// Those who are in the room when the job begins.
+    /// Set the participants at the beginning of the job.
     pub(crate) fn begin_with(&self, participants: Vec<Participant>) {
-        lock(&self.people).replace(participants);
+        lock(&self.participants).replace(participants);
     }
 
-    /// Everyone who is in the room now, and the version of that.
+    /// The participants now, and their version.
     pub(crate) fn participants(&self) -> (Vec<Participant>, u64) {
-        let people = lock(&self.people);
-        (people.present.values().cloned().collect(), people.version)
+        let participants = lock(&self.participants);
+        (participants.present.values().cloned().collect(), participants.version)
     }
 
-    /// Forget everything.
+    /// Remove all events, participants and requests.
     pub(crate) fn reset(&self) {
         lock(&self.events).clear();
         lock(&self.stop).take();
-        lock(&self.people).replace([]);
+        lock(&self.participants).replace([]);
         self.event_bytes.store(0, Ordering::Relaxed);
         self.dropped.store(0, Ordering::Relaxed);
     }
 
+    /// Wait until an event is there.
     pub(crate) async fn wait_for_event(&self) {
-        self.wait(|| !lock(&self.events).is_empty()).await;
+        self.wait_until(|| !lock(&self.events).is_empty()).await;
     }
 
+    /// Wait until the job is asked to stop.
     pub(crate) async fn wait_for_stop(&self) {
-        self.wait(|| lock(&self.stop).is_some()).await;
+        self.wait_until(|| lock(&self.stop).is_some()).await;
     }
 
-    /// Wait until the participants are not those of this version any more.
+    /// Wait until the participants have another version than this.
     pub(crate) async fn wait_for_participants(&self, seen: u64) {
-        self.wait(|| lock(&self.people).version != seen).await;
+        self.wait_until(|| lock(&self.participants).version != seen).await;
     }
 
-    async fn wait(&self, come: impl Fn() -> bool) {
+    async fn wait_until(&self, condition: impl Fn() -> bool) {
         loop {
-            let mut came = std::pin::pin!(self.came.notified());
-            came.as_mut().enable();
-            if come() {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if condition() {
                 return;
             }
-            came.await;
+            changed.await;
         }
     }
 
-    /// Bytes that waiting events and participants take.
+    /// Memory of the waiting events and the participants, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.event_bytes.load(Ordering::Relaxed) + lock(&self.people).bytes
+        self.event_bytes.load(Ordering::Relaxed) + lock(&self.participants).bytes
     }
 
-    /// Events that did not fit.
+    /// The number of events that were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// What an event takes in host memory, near enough for a budget.
+/// Host memory of an event in bytes, near enough for a budget.
 fn event_bytes(event: &Event) -> usize {
     let own = match event {
         Event::ParticipantJoined(who) | Event::ParticipantLeft(who) => participant_bytes(who),
@@ -236,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_inbox_counts_what_it_drops_but_takes_the_request_to_stop() {
-        let inbox = Mailbox::new(2, 1 << 20, Handle::current());
+        let inbox = InboxQueue::new(2, 1 << 20, Handle::current());
         (0..5).for_each(|_| inbox.push(text()));
         inbox.stop("drain".into(), Instant::now() + Duration::from_secs(5));
         assert_eq!(inbox.dropped(), 3);
@@ -251,14 +261,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_inbox_is_bounded_in_bytes_too() {
-        let inbox = Mailbox::new(1_000, 2 * event_bytes(&text()), Handle::current());
+        let inbox = InboxQueue::new(1_000, 2 * event_bytes(&text()), Handle::current());
         (0..5).for_each(|_| inbox.push(text()));
         assert_eq!(inbox.dropped(), 3);
     }
 
     #[tokio::test]
     async fn a_room_too_full_to_list_empties_again() {
-        let inbox = Mailbox::new(100, 300, Handle::current());
+        let inbox = InboxQueue::new(100, 300, Handle::current());
         let person = |n: usize| Participant {
             sid: String::new(),
             identity: format!("{n:0200}"),
@@ -276,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_there_follows_the_events_even_when_they_do_not_fit() {
-        let inbox = Mailbox::new(1, 1 << 20, Handle::current());
+        let inbox = InboxQueue::new(1, 1 << 20, Handle::current());
         let who = Participant {
             sid: String::new(),
             identity: "ann".into(),

@@ -1,21 +1,37 @@
-//! `wasi:io/poll`: the place where a guest waits.
+//! `wasi:io`: the place where a guest waits, and the streams, which are those of wasmtime-wasi.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::component::Resource;
+use wasmtime::component::{HasSelf, Resource, ResourceTable};
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::io::poll::{Host, HostPollable};
+use wasmtime_wasi::p2::bindings::io::{error, poll, streams};
 
-use super::HostState;
-use super::calls::Interface;
+use super::{Interface, Own};
+use crate::guest::HostState;
 
+/// The interfaces of this file.
+pub(super) const INTERFACES: &[Interface] = &[
+    Interface {
+        name: "wasi:io/error",
+        add_to_linker: |linker| error::add_to_linker::<_, Table>(linker, |state| &mut state.table),
+    },
+    Interface { name: "wasi:io/poll", add_to_linker: |linker| poll::add_to_linker::<_, Own>(linker, |state| state) },
+    Interface {
+        name: "wasi:io/streams",
+        add_to_linker: |linker| streams::add_to_linker::<_, Table>(linker, |state| &mut state.table),
+    },
+];
+
+/// How the data of an interface is found in a store: it is the table of handles.
+type Table = HasSelf<ResourceTable>;
 type Waiting<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
 impl HostState {
-    /// Wait on the guest's behalf: a sign of life, and the place where a kill reaches a guest that does not run.
+    /// Wait for the guest. This counts as a wait of the job, and a kill reaches a guest that does not run here.
     pub(super) async fn wait<T>(&mut self, start: impl FnOnce(&mut Self) -> Waiting<'_, T>) -> wasmtime::Result<T> {
         let control = self.control.clone();
         let began = Instant::now();
@@ -32,22 +48,22 @@ impl HostState {
 
 impl Host for HostState {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        self.meter.count(Interface::Poll, pollables.len() * size_of::<u32>());
+        self.meter.calls.poll.add(pollables.len() * size_of::<u32>());
         self.wait(|state| Box::pin(state.table.poll(pollables))).await
     }
 }
 
 impl HostPollable for HostState {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.meter.count(Interface::Poll, 0);
+        self.meter.calls.poll.add(0);
         self.wait(|state| Box::pin(state.table.block(pollable))).await
     }
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        self.meter.count(Interface::Poll, 0);
+        self.meter.calls.poll.add(0);
         let ready = self.table.ready(pollable).await?;
         if ready {
-            // An executor asks this first, and does not poll for what is ready.
+            // An executor asks this first, and does not poll for a pollable that is ready.
             self.control.clock.wait_ends(Duration::ZERO);
         }
         Ok(ready)

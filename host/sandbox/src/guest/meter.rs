@@ -1,5 +1,4 @@
-//! What one job has used so far: memory, host calls and their bytes. The limits on them are enforced where they are
-//! counted.
+//! What one job has used so far: memory, host calls and their bytes. The meter counts memory and enforces its limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,38 +9,45 @@ use wasmtime::ResourceLimiter;
 use super::bindings::wasm_worker::agent::inbox::{BudgetKind, LimitWarning};
 use wasm_worker_core::usage::HostCalls;
 
-use super::calls::{self, Interface};
 use super::control::Control;
 use super::kill::{Kill, Warning};
 use crate::engine::Spending;
 use crate::settings::Limits;
 
-/// Share of a budget after which its owner is warned, in percent.
+/// Share of a budget whose use causes a warning, in percent.
 const WARNING_PERCENT: usize = 80;
-/// A pointer's worth for each element, as wasmtime documents for its limiter.
+/// Memory of one table element: a pointer, as wasmtime documents for its limiter.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
+/// The meter of one instance.
 pub(crate) struct Meter {
     limits: Arc<Limits>,
+    /// Receives the warnings.
     control: Arc<Control>,
+    /// Linear memories.
     memory_bytes: usize,
+    /// Tables.
     table_bytes: usize,
-    /// What host calls left behind for this job.
+    /// Memory that host calls keep for this job.
     host_bytes: usize,
+    /// The largest sum so far.
     peak_bytes: usize,
-    /// Bytes of the growth that is under way, to be taken back if it fails.
+    /// Bytes of the last growth, which are subtracted again if the growth fails.
     growing: usize,
-    /// Budgets whose warning has been given.
+    /// Budgets with a warning already.
     warned: Vec<BudgetKind>,
+    /// Host calls and their bytes; each host call counts itself.
     pub(crate) calls: HostCalls,
-    /// When the entrypoint was called.
+    /// The time of the call to the entrypoint.
     pub(crate) launched: Option<Instant>,
+    /// The sums of the engine.
     spending: Arc<Spending>,
-    /// Fuel and nanoseconds of CPU that are in the sums already.
+    /// Fuel and nanoseconds of CPU that are in those sums already.
     spent: (u64, u64),
 }
 
 impl Meter {
+    /// A meter that shows zero.
     pub(crate) fn new(limits: Arc<Limits>, control: Arc<Control>, spending: Arc<Spending>) -> Self {
         Self {
             limits,
@@ -59,7 +65,7 @@ impl Meter {
         }
     }
 
-    /// Put what was used since the last time into the sums of the engine. A counter that was set back counts from zero.
+    /// Add what was used since the last call to the sums of the engine. A counter that was reset counts from zero.
     pub(crate) fn spend(&mut self, fuel: u64, cpu: Duration) {
         let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
         let since = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now);
@@ -67,25 +73,22 @@ impl Meter {
         self.spent = (fuel, cpu);
     }
 
-    /// Its fuel counts from zero again.
+    /// The fuel counts from zero again.
     pub(crate) fn refueled(&mut self) {
         self.spent.0 = 0;
     }
 
-    /// Nothing more is the guest's doing.
+    /// Remove the memory limit, once no code of the guest runs any more.
     pub(crate) fn lift_memory_limit(&mut self) {
         self.limits = Arc::new(Limits { memory_bytes: usize::MAX, ..Limits::clone(&self.limits) });
     }
 
+    /// The limits of the job.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    pub(crate) fn count(&mut self, interface: Interface, bytes: usize) {
-        calls::count(&mut self.calls, interface, bytes);
-    }
-
-    /// Count from zero again: what came before was not the job's doing. What is in memory stays.
+    /// Count from zero again: what came before is no part of the job. Memories and tables stay counted.
     pub(crate) fn reset(&mut self) {
         self.spent = (0, 0);
         self.host_bytes = 0;
@@ -94,34 +97,35 @@ impl Meter {
         self.calls = HostCalls::default();
     }
 
-    /// Bytes that the job has now.
+    /// Memory of the job now, in bytes.
     pub(crate) fn used_bytes(&self) -> usize {
         self.memory_bytes + self.table_bytes + self.host_bytes + self.control.inbox.bytes()
     }
 
+    /// The largest memory of the job so far, in bytes.
     pub(crate) fn peak_bytes(&self) -> usize {
         self.peak_bytes.max(self.used_bytes())
     }
 
-    /// The host is about to keep `bytes` for this job.
+    /// Charge memory that the host is about to keep for this job.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Kill> {
         self.admit(bytes)?;
         self.host_bytes += bytes;
         Ok(())
     }
 
-    /// The host has let go of `bytes`.
+    /// Subtract memory that the host no longer keeps for this job.
     pub(crate) fn release(&mut self, bytes: usize) {
         self.host_bytes = self.host_bytes.saturating_sub(bytes);
     }
 
-    /// Refuse one argument that is larger than a single call may carry.
+    /// Fail when one argument is larger than `hostcall-limit`.
     pub(crate) fn within_call(&self, what: &'static str, bytes: usize) -> Result<(), Kill> {
         let limit = self.limits.hostcall_bytes;
         if bytes > limit { Err(Kill::Hostcall { what, wanted: bytes, limit }) } else { Ok(()) }
     }
 
-    /// Warn once when `used` has passed its share of `limit`.
+    /// Warn once when `used` has reached its share of `limit`.
     pub(crate) fn watch(&mut self, budget: BudgetKind, used: u64, limit: u64) {
         let passed = u128::from(used) * 100 >= u128::from(limit) * WARNING_PERCENT as u128;
         if passed && !self.warned.contains(&budget) {
@@ -130,6 +134,7 @@ impl Meter {
         }
     }
 
+    /// Check that the job may have `more` bytes.
     fn admit(&mut self, more: usize) -> Result<(), Kill> {
         let (wanted, limit) = (self.used_bytes().saturating_add(more), self.limits.memory_bytes);
         if wanted > limit {
@@ -141,11 +146,12 @@ impl Meter {
     }
 }
 
+/// The warning about a budget.
 pub(crate) fn budget_warning(budget: BudgetKind, used: u64, limit: u64) -> Warning {
     Warning::Budget(LimitWarning { budget, used: exact(used), limit: exact(limit) })
 }
 
-/// Fuel that is gone when `left` is left. A job without a fuel limit starts with all that a `u64` holds.
+/// The used fuel when `left` is left. A job without a fuel limit starts with `u64::MAX`.
 pub(crate) fn fuel_used(limits: &Limits, left: u64) -> u64 {
     limits.fuel.unwrap_or(u64::MAX).saturating_sub(left)
 }
@@ -156,8 +162,8 @@ pub(crate) fn exact(count: u64) -> f64 {
     count as f64
 }
 
-/// Memory and tables of the whole job against one limit. Passing it ends the job; a growth that fails for another reason
-/// is only taken back.
+/// Checks the memories and tables of the whole job against one limit. Exceeding the limit ends the job. A growth that fails for
+/// another reason is subtracted again.
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
@@ -191,22 +197,22 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::hostcalls::control::News;
-    use crate::hostcalls::log::JobLog;
-    use crate::hostcalls::mailbox::Mailbox;
+    use crate::guest::control::ControlEvent;
+    use crate::guest::inbox_queue::InboxQueue;
+    use crate::guest::job_log::JobLog;
 
     #[tokio::test]
     async fn memory_is_one_budget_for_memories_tables_and_host() {
         let limits = Arc::new(Limits { memory_bytes: 1_000, ..Limits::default() });
-        let inbox = Mailbox::new(4, 500, tokio::runtime::Handle::current());
+        let inbox = InboxQueue::new(4, 500, tokio::runtime::Handle::current());
         let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
         let mut meter = Meter::new(limits, control.clone(), Arc::default());
         assert!(meter.memory_growing(0, 500, None).unwrap());
         assert!(meter.table_growing(0, 25, None).unwrap());
         assert_eq!(meter.used_bytes(), 700);
-        assert!(control.take_news().is_empty());
+        assert!(control.take_events().is_empty());
         meter.charge(150).unwrap();
-        assert!(matches!(control.take_news().as_slice(), [News::Warning(Warning::Budget(_))]));
+        assert!(matches!(control.take_events().as_slice(), [ControlEvent::Warning(Warning::Budget(_))]));
         assert!(control.inbox.bytes() > 0 && control.inbox.pop().is_some(), "the guest is told, at its own cost");
         assert_eq!(meter.charge(200), Err(Kill::Memory { wanted: 1_050, limit: 1_000 }));
         meter.release(150);
@@ -214,12 +220,12 @@ mod tests {
         meter.memory_grow_failed(wasmtime::Error::msg("no room in the pool")).unwrap();
         assert_eq!(meter.used_bytes(), 700);
         assert_eq!(meter.peak_bytes(), 1_000);
-        assert!(control.take_news().is_empty(), "the warning is given once");
+        assert!(control.take_events().is_empty(), "the warning is given once");
     }
 
     #[tokio::test]
-    async fn what_was_spent_before_a_job_is_not_taken_off_its_own() {
-        let inbox = Mailbox::new(4, 500, tokio::runtime::Handle::current());
+    async fn use_before_a_job_does_not_reduce_its_own() {
+        let inbox = InboxQueue::new(4, 500, tokio::runtime::Handle::current());
         let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
         let engine = Arc::new(Spending::default());
         let mut meter = Meter::new(Arc::new(Limits::default()), control, engine.clone());
