@@ -46,8 +46,21 @@ fn first_run_without_a_server_dispatches_and_a_second_run_joins_its_pool() {
     let job: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!((&job["code"], &job["room"], &job["metadata"]), (&"trapped".into(), &"r".into(), &"m".into()));
     assert!(job["detail"].as_str().unwrap().contains("no third word"), "{job}");
-    assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘ AD_"));
-    assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 2);
+    let shown = verb(&["job", job["dispatch"].as_str().unwrap()]).stdout;
+    for part in
+        ["✘ trapped: ", "\n  blame    agent; a retry is not known to help", "\n  trap     unreachable", "\n  in       "]
+    {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
+    assert!(verb(&["jobs", "--room", "r"]).stdout.contains("✘  AD_"));
+    assert_eq!(verb(&["jobs", "--state", "ended"]).stdout.lines().count(), 3, "with the headers");
+    let jobs = verb(&["jobs"]).stdout;
+    let columns = ["DISPATCH", "JOB", "AGENT", "ROOM", "AGE", "DURATION", "STATUS"];
+    assert!(jobs.lines().next().unwrap().split_whitespace().eq(columns), "{jobs}");
+    for list in [&["jobs", "--json"], &["workers", "--json"]] {
+        let lines = verb(list).stdout;
+        assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 2, "{lines}");
+    }
     verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job has the id `AD_nobody`"]);
 
     let second = start(&["brief"]);
@@ -323,7 +336,8 @@ fn dispatcher_that_cannot_start_reports_the_reason() {
     serve(&["--listen", &taken, "--store", other]).fails_with(2, &["cannot listen on", "--listen"]);
     serve(&["--listen", "nowhere"]).fails_with(2, &["want an address with a port"]);
     std::fs::write(other, "this is no store, but longer than the header of one ".repeat(9)).unwrap();
-    serve(&["--listen", "127.0.0.1:0", "--store", other]).fails_with(2, &["is damaged, or not a store", "move the file away"]);
+    serve(&["--listen", "127.0.0.1:0", "--store", other])
+        .fails_with(2, &["is damaged, or not a store", "move the file away"]);
 }
 
 #[test]
@@ -332,7 +346,7 @@ fn tokens_are_minted_for_clients_and_workers() {
     let minted = dispatcher.verb(["token", "--admin", "--room", "r"]).done().stdout;
     assert_eq!(dispatcher.twirp_as(minted.trim(), CREATE, &[], &json!({ "room": "r", "agent_name": "x" })).status, 200);
     dispatcher.verb(["token"]).done().fails_with(2, &["the token would allow nothing"]);
-    dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["want `--identity`"]);
+    dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["needs `--identity`"]);
     let wrong = dispatcher.verb(["jobs"]).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "wrong").done();
     wrong.fails_with(2, &["invalid token", "hint: check LIVEKIT_API_KEY"]);
 }

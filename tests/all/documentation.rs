@@ -67,13 +67,17 @@ fn every_code_is_explained() {
     for code in Code::ALL {
         let one = wasm_worker(["explain", code.as_str()]).done();
         assert_eq!(one.exit, 0);
-        assert!(one.stdout.starts_with(&format!("{code}: ")) && one.stdout.contains("what to do: "));
+        assert!(one.stdout.starts_with(&format!("{code}: ")) && one.stdout.contains("advice: "));
         assert!(one.stdout.trim().split("\n\n").all(|text| all.stdout.contains(text)));
     }
     for reason in Reason::ALL {
         let one = wasm_worker(["explain", reason.as_str()]).done();
-        assert!(one.stdout.contains(&format!("{reason}, of an offer: {}", reason.meaning())), "{}", one.stdout);
-        assert!(one.stdout.trim().split("\n\n").all(|text| all.stdout.contains(text) && text.contains("what to do: ")));
+        assert!(
+            one.stdout.contains(&format!("{reason} (refusal of an offer): {}", reason.meaning())),
+            "{}",
+            one.stdout
+        );
+        assert!(one.stdout.trim().split("\n\n").all(|text| all.stdout.contains(text) && text.contains("advice: ")));
     }
 }
 

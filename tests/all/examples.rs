@@ -1,8 +1,10 @@
 //! The examples behave as they are described.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::harness::{Done, root, run_guest, target_dir, wasm_worker};
+use crate::support::harness::{Done, cache_dir, root, run_guest, target_dir, wasm_worker};
 
 fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
     let path = root().join("examples").join(example);
@@ -95,4 +97,20 @@ fn agent_in_text_format_runs() {
     let done = run_guest("minimal", ["--count", "5"]).done();
     assert_eq!((done.exit, done.lines().len()), (0, 5), "{}", done.stderr);
     assert!(done.lines().iter().all(|record| record["verdict"]["code"] == "completed"));
+}
+
+#[test]
+fn embed_serves_an_agent_and_ends_by_itself() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut embed = Command::new(cargo);
+    embed.args(["run", "--quiet", "--locked", "--example", "embed", "--target-dir"]).arg(target_dir());
+    let output =
+        embed.arg("--").arg("examples/hello").current_dir(root()).env("XDG_CACHE_HOME", cache_dir()).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{stdout}{stderr}");
+    assert!(lines[0].starts_with("dispatched AD_") && lines[0].contains(" at ws://127.0.0.1:"), "{stdout}");
+    assert!(lines[1].starts_with("AJ_") && lines[1].contains(" completed: "), "{stdout}");
+    assert_eq!(lines[2], "the worker has ended, with 0 jobs cut short");
 }

@@ -117,7 +117,7 @@ fn invalid_job_description_is_refused() {
         ("{}x", "trailing characters"),
     ] {
         let done = run_guest("randomness", ["--spec", "-"]).stdin(text).done();
-        done.fails_with(2, &["the job's description `-` is not one", why, "hint: for example"]);
+        done.fails_with(2, &["the job description `-` is not valid", why, "hint: for example"]);
         assert_eq!(done.stdout, "");
     }
     let large = format!("{{\"metadata\": \"{}\"}}", "x".repeat(5 << 20));
@@ -125,7 +125,7 @@ fn invalid_job_description_is_refused() {
     let file = dir.path().join("large.json");
     std::fs::write(&file, large).unwrap();
     let spec = ["--spec", file.to_str().unwrap()];
-    run_guest("randomness", spec).done().fails_with(2, &["it is larger than 4194304 bytes"]);
+    run_guest("randomness", spec).done().fails_with(2, &["want at most 4194304 bytes"]);
     run_guest("randomness", ["--spec", "none.json"]).done().fails_with(2, &["`none.json` cannot be read"]);
 }
 

@@ -12,8 +12,7 @@ const CRATES: &[&str] = &["host/core", "host/protocol", "host/sandbox", "host/di
 const LINES_MAX: usize = 350;
 
 /// Longer files: the path, its own bound, and why the file is one thing.
-const LONG_FILES: &[(&str, usize, &str)] = &[
-];
+const LONG_FILES: &[(&str, usize, &str)] = &[];
 
 /// One source file of a crate.
 struct Source {
@@ -30,7 +29,8 @@ fn imports_follow_the_declared_order_of_modules() {
         let sources = sources_of(dir);
         let ranks = ranks_of(&sources);
         for source in &sources {
-            faults.extend(climbs(source, &ranks).into_iter().map(|climb| format!("{}: {climb}", source.path.display())));
+            faults
+                .extend(climbs(source, &ranks).into_iter().map(|climb| format!("{}: {climb}", source.path.display())));
         }
     }
     assert!(faults.is_empty(), "imports of modules that are declared later:\n{}", faults.join("\n"));

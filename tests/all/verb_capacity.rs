@@ -12,9 +12,9 @@ fn capacity_reports_how_many_jobs_fit_and_verifies_the_number() {
         "agent `neighbour`, ",
         " fuel ",
         "% of it waiting",
-        "what binds it",
-        "a machine of 4 cores and 14.9 GiB takes ",
-        "verified here",
+        "bottleneck",
+        "a machine with 4 cores and 14.9 GiB runs ",
+        "verified on this machine",
     ] {
         assert!(done.stdout.contains(part), "`{part}` is missing in:\n{}", done.stdout);
     }

@@ -33,7 +33,7 @@ fn config_check_reports_every_fault_or_every_value() {
         ],
     );
     std::fs::write(file.path(), "url = \"ws://x\"\n").unwrap();
-    check().done().fails_with(2, &["`url`", "want `api-key` and `api-secret` too: a server"]);
+    check().done().fails_with(2, &["`url`", "want `api-key` and `api-secret` too: a server refuses"]);
     // A line that cannot be read may hold a secret.
     std::fs::write(file.path(), "max-jobs = 5\napi-secret = \"hunter2\n").unwrap();
     let done = check().done();

@@ -52,15 +52,13 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
         assert_eq!(event["event"], "job.created", "{event}");
 
         let ps = verb(&["ps"]).await;
-        let head = format!("worker {}: load ", worker.pid());
-        for part in [
-            head.as_str(),
-            "1 running",
-            "agent obedient: available, registered as AW_test",
-            "AJ_1  obedient  room `lobby`",
-        ] {
-            assert!(ps.stdout.contains(part), "`{part}` is missing in:\n{}{}", ps.stdout, ps.stderr);
-        }
+        let rows: Vec<Vec<&str>> = ps.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+        let (pid, columns) = (worker.pid().to_string(), ["WORKER", "LOAD", "JOBS", "AGENT", "STATUS"]);
+        assert_eq!((rows.len(), &rows[0][..]), (5, &columns[..]), "{}{}", ps.stdout, ps.stderr);
+        assert_eq!(rows[1][0], pid);
+        assert_eq!(rows[1][2..], ["1", "obedient", "available,", "registered", "as", "AW_test"]);
+        assert_eq!(rows[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU"]);
+        assert_eq!(rows[4][..4], [pid.as_str(), "AJ_1", "obedient", "lobby"]);
         let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
         assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
         verb(&["kill", "AJ_2", "../x"])
@@ -74,7 +72,52 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
         let rest: Vec<String> = blocking(move || lines.collect()).await;
         assert!(rest.iter().any(|line| line.contains("\"worker.drained\"")), "{rest:?}");
         assert_eq!(blocking(|| events.done()).await.exit, 0);
-        verb(&["ps"]).await.fails_with(1, &["no worker of yours runs on this machine", "hint: "]);
+        verb(&["ps"]).await.fails_with(1, &["this user runs no worker on this machine", "hint: "]);
         assert_eq!(std::fs::read_dir(cache.path().join("workers")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn logs_shows_the_lines_of_a_job_while_it_runs_and_after_its_end() {
+    run(async {
+        let cache = tempfile::tempdir().unwrap();
+        let dir = cache.path().to_str().unwrap().to_owned();
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("ignore_stop").to_str().unwrap()])
+            .args(HTTP)
+            .args(["--cache-dir", &dir, "--shutdown-grace", "60s"])
+            .start();
+        let mut peer = server.registered().await;
+        let (pid, at) = (worker.pid(), cache.path().to_owned());
+        blocking(move || Door::of(&at, pid)).await;
+        let verb = |words: &'static [&'static str]| {
+            let dir = dir.clone();
+            blocking(move || wasm_worker(words.iter().copied()).args(["--cache-dir", &dir]).done())
+        };
+        peer.begin("AJ_1").await;
+        // The guest logs a line when it is asked to stop, and runs on.
+        peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_1".into() })).await;
+        let line = async |words: &'static [&'static str]| loop {
+            let done = verb(words).await;
+            assert_eq!(done.exit, 0, "{}", done.stderr);
+            if !done.stdout.is_empty() {
+                return done.stdout;
+            }
+        };
+        let text = line(&["logs", "AJ_1"]).await;
+        assert!(text.contains(" INFO asked to stop within ") && text.lines().count() == 1, "{text}");
+        let json: Value = serde_json::from_str(&line(&["logs", "AJ_1", "--json"]).await).unwrap();
+        assert_eq!((&json["number"], &json["level"]), (&0.into(), &"info".into()));
+
+        let followed = wasm_worker(["logs", "AJ_1", "--follow", "--cache-dir", &dir]).start();
+        assert_eq!(verb(&["kill", "AJ_1"]).await.exit, 0);
+        assert!(peer.report().await.2.starts_with("killed: "));
+        let followed = blocking(move || followed.done()).await;
+        assert_eq!((followed.exit, followed.stdout.as_str()), (0, text.as_str()), "{}", followed.stderr);
+        assert_eq!(verb(&["logs", "AJ_1"]).await.stdout, text);
+        for unknown in [&["logs", "AJ_2"], &["logs", "../x"]] {
+            verb(unknown).await.fails_with(2, &["no worker has a log of the job", unknown[1], "hint: "]);
+        }
+        stopped(worker, peer).await;
     });
 }

@@ -266,6 +266,25 @@ pub enum TrapKind {
     BrokenContract,
 }
 
+impl TrapKind {
+    /// The spelling that all outputs use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StackOverflow => "stack-overflow",
+            Self::MemoryOutOfBounds => "memory-out-of-bounds",
+            Self::TableOutOfBounds => "table-out-of-bounds",
+            Self::IndirectCallToNull => "indirect-call-to-null",
+            Self::BadSignature => "bad-signature",
+            Self::IntegerOverflow => "integer-overflow",
+            Self::DivideByZero => "divide-by-zero",
+            Self::BadConversionToInteger => "bad-conversion-to-integer",
+            Self::Unreachable => "unreachable",
+            Self::AllocationTooLarge => "allocation-too-large",
+            Self::BrokenContract => "broken-contract",
+        }
+    }
+}
+
 /// How one job ended.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Verdict {

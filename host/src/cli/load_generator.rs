@@ -1,4 +1,4 @@
-//! Jobs of one agent, so many at once, one after another in each lane, for a while.
+//! A closed-loop load generator: a fixed number of jobs of one agent at a time, each followed by the next, for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::offer::Offer;
 
-/// A time on the command line.
+/// Parse the duration of a measurement.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let parsed: Option<jiff::SignedDuration> = text.parse().ok();
     let time = parsed.and_then(|time| Duration::try_from(time).ok());
@@ -23,43 +23,45 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     within.ok_or_else(|| "want 10ms to 10m, such as 3s".into())
 }
 
-/// What `keep` makes of the jobs that ran, and how long that took.
-pub(super) struct Lanes<T> {
+/// The jobs of one measurement.
+pub(super) struct Measured<T> {
+    /// The duration of the measurement.
     pub(super) took: Duration,
+    /// The result of `keep` for each job.
     pub(super) jobs: Vec<T>,
-    /// Jobs among them that had not ended when the time was up.
+    /// The number of jobs that the end of the measurement cut short.
     pub(super) cut: usize,
 }
 
-/// The jobs to run, one after another in each lane.
-pub(super) struct Line<'a, O> {
+/// The generator: as many loops as there are jobs at once, each with one job after another.
+pub(super) struct ClosedLoop<'a, O> {
     pub(super) agent: &'a Agent,
     pub(super) events: &'a Arc<Events>,
     pub(super) offer: O,
 }
 
-impl<O: Fn() -> Offer> Line<'_, O> {
-    /// Run them. What still runs when the time is up is asked to stop, within its grace.
+impl<O: Fn() -> Offer> ClosedLoop<'_, O> {
+    /// Run the jobs. Jobs that still run at the end are asked to stop, within their grace.
     pub(super) async fn run<T>(
         &self,
         at_once: u32,
         time: Duration,
         keep: fn(JobRecord) -> T,
-    ) -> Result<Lanes<T>, Failure> {
+    ) -> Result<Measured<T>, Failure> {
         let began = Instant::now();
         let until = began + time;
-        let lanes = join_all((0..at_once).map(|_| self.lane(until, keep))).await;
-        let mut all = Lanes { took: began.elapsed(), jobs: Vec::new(), cut: 0 };
-        for lane in lanes {
-            let (jobs, cut) = lane?;
+        let loops = join_all((0..at_once).map(|_| self.one_loop(until, keep))).await;
+        let mut all = Measured { took: began.elapsed(), jobs: Vec::new(), cut: 0 };
+        for ended in loops {
+            let (jobs, cut) = ended?;
             all.jobs.extend(jobs);
             all.cut += usize::from(cut);
         }
         Ok(all)
     }
 
-    /// Its jobs, and whether the last had to be asked to stop.
-    async fn lane<T>(&self, until: Instant, keep: fn(JobRecord) -> T) -> Result<(Vec<T>, bool), Failure> {
+    /// The jobs of one loop, and whether the last of them was cut short.
+    async fn one_loop<T>(&self, until: Instant, keep: fn(JobRecord) -> T) -> Result<(Vec<T>, bool), Failure> {
         let (mut all, mut cut) = (Vec::new(), false);
         while Instant::now() < until {
             let running = self.agent.offer((self.offer)(), self.events).await.map_err(|refusal| refused(&refusal))?;
@@ -70,7 +72,7 @@ impl<O: Fn() -> Offer> Line<'_, O> {
                 ended = &mut closed => ended,
                 () = sleep_until(until) => {
                     cut = true;
-                    handle.stop(StopBy::Drain, "the time of the measurement is up");
+                    handle.stop(StopBy::Drain, MEASURED);
                     closed.await
                 }
             };
@@ -80,6 +82,9 @@ impl<O: Fn() -> Offer> Line<'_, O> {
     }
 }
 
+/// The reason of a stop at the end of a measurement.
+pub(super) const MEASURED: &str = "the measurement has ended";
+
 pub(super) fn refused(refusal: &Refusal) -> Failure {
     let Refusal { reason, detail, .. } = refusal;
     let error = format!("the agent refused the offer: {reason}: {detail}").into();
@@ -87,5 +92,5 @@ pub(super) fn refused(refusal: &Refusal) -> Failure {
 }
 
 pub(super) fn guests_gone() -> Failure {
-    Failure { exit: Exit::Host, error: "the runtime of the guests is gone".into(), hint: None }
+    Failure { exit: Exit::Host, error: "the runtime of the guests has ended".into(), hint: None }
 }
