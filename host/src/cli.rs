@@ -1,34 +1,45 @@
-//! The command line: what it accepts, and what its exit status means. No decisions about jobs are made here.
+//! The command line: flags, help, output and exit status. Decisions about jobs are made elsewhere.
 
-mod bench;
-mod build;
-mod cancel;
-mod capacity;
-mod client;
-mod compile;
-mod config;
-mod dispatch;
-mod drain;
-mod events;
-mod explain;
-mod fleet;
-mod inspect;
-mod job;
-mod job_spec;
-mod jobs;
-mod kill;
-mod lanes;
+mod settings;
 mod logging;
-mod new;
-mod ps;
+
+mod table;
+mod verdict;
+mod summary;
+
+mod job_spec;
+mod load_generator;
+
+mod client;
 mod remote;
+
+mod local_jobs;
 mod run;
 mod serve;
-mod settings;
-mod summary;
-mod token;
-mod worker;
+
+mod job;
+mod jobs;
 mod workers;
+mod cancel;
+mod dispatch;
+mod token;
+
+mod ps;
+mod logs;
+mod kill;
+mod drain;
+mod events;
+
+mod bench;
+mod capacity;
+mod inspect;
+
+mod build;
+mod new;
+mod compile;
+
+mod config;
+mod explain;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -36,15 +47,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::AgentError;
-use wasm_worker_sandbox::agent::artifact::{Cache, CacheError};
 use wasm_worker_sandbox::agent::source::SourceError;
 use wasm_worker_sandbox::engine::EngineError;
 
-use crate::config::{Config, ConfigError};
+use crate::app::AppError;
+use crate::config::ConfigError;
 use crate::load::RustLoadFunction;
 use crate::observers::EventsError;
 
@@ -58,63 +70,65 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run agents: with a dispatcher, for a LiveKit server, or with `--job` here and now
+    /// Run agents, with an embedded dispatcher or for a LiveKit server; `--job` runs one job and exits
     Run(Box<run::RunArgs>),
-    /// Have an agent run a job; wait for its verdict with `--wait`
+    /// Dispatch a job to an agent; `--wait` waits for its verdict
     Dispatch(Box<dispatch::DispatchArgs>),
-    /// Show the dispatches that wait, run, and have ended
+    /// List dispatches: waiting, running and ended
     Jobs(Box<jobs::JobsArgs>),
-    /// Show one dispatch, its attempts, and how it ended
+    /// Show one dispatch: its attempts, its verdict and its backtrace
     Job(Box<job::JobArgs>),
-    /// Show the workers of the pool, with their loads and jobs
+    /// List the workers of a dispatcher, with their loads and jobs
     Workers(Box<workers::WorkersArgs>),
-    /// Stop dispatches
+    /// Cancel dispatches; running jobs are asked to stop
     Cancel(Box<cancel::CancelArgs>),
-    /// Run the dispatcher alone; workers join it
+    /// Run a dispatcher without agents; workers connect to it
     Serve(Box<serve::ServeArgs>),
-    /// Make a token for a client or a worker
+    /// Print a token for a client or a worker
     Token(Box<token::TokenArgs>),
-    /// Measure an agent: start, whole job, CPU, fuel, memory, jobs a second
+    /// Measure an agent: start time, job time, CPU, fuel, memory, jobs a second
     Bench(Box<bench::BenchArgs>),
-    /// Say how many jobs of an agent a machine takes, and what binds it
+    /// Compute how many jobs of an agent a machine runs at once, and the bottleneck
     Capacity(Box<capacity::CapacityArgs>),
     /// Compile an agent crate to a WebAssembly component
     Build(build::BuildArgs),
-    /// Make a new agent crate
+    /// Create an agent crate
     New(new::NewArgs),
-    /// Show an agent's imports, exports, sizes, limits and prewarm
+    /// Show the imports, exports, sizes, limits and prewarm of an agent
     Inspect(Box<inspect::InspectArgs>),
-    /// Show the workers that run, and their jobs
+    /// List the workers of this machine, and their running jobs
     Ps(Box<ps::PsArgs>),
-    /// End jobs that run, now
+    /// Show the log lines of a job
+    Logs(Box<logs::LogsArgs>),
+    /// End running jobs by force
     Kill(Box<kill::KillArgs>),
-    /// Have workers take no more jobs, and end when they have none
+    /// Drain workers: they take no more jobs, and end after their last one
     Drain(Box<drain::DrainArgs>),
-    /// Follow what workers publish, as lines of JSON
+    /// Follow the events of workers, one JSON object a line
     Events(Box<events::EventsArgs>),
     /// Check settings
     Config(config::ConfigArgs),
-    /// Compile a component from standard input; the program runs this itself
+    /// Compile the component on standard input; the program calls this itself
     #[command(hide = true)]
     Compile(compile::CompileArgs),
-    /// Say what an end code, or the reason of a refusal, means and what to do about it
+    /// Explain an end code or the reason of a refusal, with advice
     Explain(explain::ExplainArgs),
 }
 
 const EXIT_HELP: &str = "\
 Exit status:
-   0  every job ended well (completed, terminated, drained)
-   1  wasm-worker itself failed (host-fault, lost)
-   2  wrong usage: flags, settings, a job's description
-   3  the agent could not be built or loaded
+   0  success: every job ended as intended (completed, terminated, drained)
+   1  wasm-worker or the machine failed (host-fault, lost)
+   2  wrong usage: flags, settings, or the description of a job
+   3  the agent cannot be built or loaded
    4  the agent refused the offer
   10  a job failed              11  a job trapped
-  12  a limit ended a job       13  a job never began (init-timeout, init-failed)
+  12  a limit ended a job       13  a job did not start (init-timeout, init-failed)
   14  a job was killed, or did not stop in time
-  15  a dispatch never became a job (rejected, cancelled, expired, unserved)
- 130  interrupted, and something was cut short";
+  15  a dispatch did not become a job (rejected, cancelled, expired, unserved)
+ 130  a signal cut jobs short";
 
-/// What the exit status says.
+/// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -147,7 +161,7 @@ impl From<Class> for Exit {
     }
 }
 
-/// A verb could not do its work.
+/// Why a verb failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -209,23 +223,45 @@ impl From<EventsError> for Failure {
     }
 }
 
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        let hint = error.hint();
+        let exit = match error {
+            AppError::Agent(error) => return error.into(),
+            AppError::Engine(error) => return error.into(),
+            AppError::Source(_) | AppError::LoadFunction { .. } => Exit::Agent,
+            AppError::DispatcherEnded | AppError::System(_) | AppError::Bug(_) => Exit::Host,
+            AppError::Config(_)
+            | AppError::NoAgent
+            | AppError::SameName { .. }
+            | AppError::UnknownTable { .. }
+            | AppError::Events(_)
+            | AppError::Http { .. }
+            | AppError::MissingKey { .. }
+            | AppError::ServerUrl(_)
+            | AppError::Dispatcher(_) => Exit::Usage,
+        };
+        Self { exit, error: error.into(), hint }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { exit: Exit::Host, error: error.into(), hint: None }
     }
 }
 
-/// Parse, run the verb, print what went wrong.
+/// The program `wasm-worker`: parse the command line, run the verb, and print its error.
 pub fn main() -> ExitCode {
     run_verb(None)
 }
 
-/// The same, for a program that brings its own load function for workers.
+/// The same with a load function of the calling program. See [`crate::app`] for a worker without this command line.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
 ///
-/// // As full as its slots are, whatever the machine does.
+/// // The share of `max-jobs` in use, whatever the machine does.
 /// fn main() -> ExitCode {
 ///     wasm_worker::cli::main_with_load(|sample| sample.jobs as f64 / sample.jobs_max as f64)
 /// }
@@ -258,6 +294,7 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::New(args) => new::run(&args),
         Verb::Inspect(args) => inspect::run(*args),
         Verb::Ps(args) => ps::run(*args),
+        Verb::Logs(args) => logs::run(*args),
         Verb::Kill(args) => kill::run(*args),
         Verb::Drain(args) => drain::run(*args),
         Verb::Events(args) => events::run(*args),
@@ -272,7 +309,7 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// `error: what: why`, and `hint:` on a line of its own.
+/// Print `error:`, its causes, and `hint:`, each on a line of its own.
 fn report(failure: &Failure) {
     let mut text = format!("error: {}", failure.error);
     let mut cause = failure.error.source();
@@ -286,23 +323,18 @@ fn report(failure: &Failure) {
     say(&text);
 }
 
-/// A line for people. Nobody can be told when standard error is gone.
+/// Print a line for people. A failure to do so cannot be reported.
 pub(crate) fn say(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// A line of data.
+/// Print a line of data.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
-/// The cache of compiled agents; without one the work is done again each time.
-pub(crate) fn open_cache(config: &Config) -> Option<Cache> {
-    let opened = Cache::open(&config.cache_dir);
-    opened
-        .map_err(|error: CacheError| {
-            let why = error.source.to_string();
-            tracing::warn!(target: "host", why, "{error}; agents are compiled each time (set --cache-dir)");
-        })
-        .ok()
+/// Print a line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(io::Error::from)?;
+    Ok(print(&text)?)
 }

@@ -22,6 +22,7 @@
 //! discovery   the workers of this user on this machine
 //! fleet       several worker processes under one supervisor
 //! http        the HTTP endpoints of a worker and of a supervisor
+//! app         the composition root, and the builder for programs that embed a worker
 //! cli         one file for each verb
 //! ```
 //!
@@ -47,5 +48,7 @@ mod discovery;
 mod fleet;
 
 mod http;
+
+pub mod app;
 
 pub mod cli;

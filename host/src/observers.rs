@@ -25,10 +25,20 @@ use metrics::Metrics;
 
 /// A publisher to the log, to these lines, and to the metrics where there are any.
 pub fn publisher(lines: &Arc<EventLines>, metrics: Option<&Arc<Metrics>>) -> Arc<Events> {
+    publisher_with(lines, metrics, Vec::new())
+}
+
+/// The same with further observers.
+pub(crate) fn publisher_with(
+    lines: &Arc<EventLines>,
+    metrics: Option<&Arc<Metrics>>,
+    others: Vec<Box<dyn Observer>>,
+) -> Arc<Events> {
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(Log)];
     if let Some(metrics) = metrics {
         observers.push(Box::new(metrics.clone()));
     }
+    observers.extend(others);
     observers.push(Box::new(lines.clone()));
     Arc::new(Events::new(observers))
 }

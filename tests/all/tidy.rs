@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::harness::root;
+use crate::support::harness::root;
 
 /// The crates of the host. Cargo holds their order; this file holds the order of modules inside each.
 const CRATES: &[&str] = &["host/core", "host/protocol", "host/sandbox", "host/dispatcher", "host"];
@@ -12,8 +12,7 @@ const CRATES: &[&str] = &["host/core", "host/protocol", "host/sandbox", "host/di
 const LINES_MAX: usize = 350;
 
 /// Longer files: the path, its own bound, and why the file is one thing.
-const LONG_FILES: &[(&str, usize, &str)] = &[
-];
+const LONG_FILES: &[(&str, usize, &str)] = &[];
 
 /// One source file of a crate.
 struct Source {
@@ -30,14 +29,15 @@ fn imports_follow_the_declared_order_of_modules() {
         let sources = sources_of(dir);
         let ranks = ranks_of(&sources);
         for source in &sources {
-            faults.extend(climbs(source, &ranks).into_iter().map(|climb| format!("{}: {climb}", source.path.display())));
+            faults
+                .extend(climbs(source, &ranks).into_iter().map(|climb| format!("{}: {climb}", source.path.display())));
         }
     }
     assert!(faults.is_empty(), "imports of modules that are declared later:\n{}", faults.join("\n"));
 }
 
 #[test]
-fn a_climbing_import_is_found() {
+fn climbing_import_is_found() {
     let source = |module: &str, text: &str| Source { module: module.into(), path: module.into(), text: text.into() };
     let sources = [
         source("lib", "pub mod low;\n\npub(crate) mod high;\n"),

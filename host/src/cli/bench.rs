@@ -1,6 +1,6 @@
-//! `wasm-worker bench`: what one's own agent costs, measured here, so that limits can be chosen.
+//! `wasm-worker bench`: the cost of an agent's jobs on this machine, from which limits can be chosen.
 //!
-//! Bound: each row takes `--time`, and what still runs then is asked to stop, within its grace.
+//! Bound: each row takes `--time`. Jobs that still run then are asked to stop, within their grace.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,20 +10,21 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
-use super::lanes::{self, Lanes, Line};
+use super::load_generator::{self, ClosedLoop, Measured};
 use super::settings::SettingFlags;
 use super::summary::percentile;
-use super::{Exit, Failure, logging, open_cache, print};
+use super::{Exit, Failure, logging, print};
+use crate::app::open_cache;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, source};
 use wasm_worker_sandbox::engine::Engine;
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::job::offer::Offer;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
-/// Jobs at once, one row each.
+/// The numbers of jobs at once, one row each.
 const CONCURRENCIES: [u32; 4] = [1, 2, 8, 64];
 
 #[derive(Args)]
@@ -31,8 +32,8 @@ pub(crate) struct BenchArgs {
     /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
     #[arg(value_name = "AGENT")]
     agent: PathBuf,
-    /// How long to measure, for each number of jobs at once
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = lanes::time)]
+    /// Duration of the measurement of each row
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = load_generator::time)]
     time: Duration,
     #[command(flatten)]
     job: JobFlags,
@@ -56,9 +57,9 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
         print(&format!("agent `{}`, prewarm by {}", agent.name(), agent.facts().prewarm.as_str()))?;
         print(HEADER)?;
         let mut worst = Class::Ok;
-        let line = Line { agent: &agent, events: &events, offer: spec.into_offers(agent.name()) };
+        let jobs = ClosedLoop { agent: &agent, events: &events, offer: spec.into_offers(agent.name()) };
         for at_once in CONCURRENCIES {
-            let row = measure(&line, at_once, args.time).await?;
+            let row = measure(&jobs, at_once, args.time).await?;
             worst = worst.max(row.worst);
             print(&row.text())?;
         }
@@ -72,7 +73,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
 const HEADER: &str =
     " at once     jobs  jobs/s  start p50      p99   job p50      p99   CPU p50      fuel p50    memory  not ok";
 
-/// What the jobs of one row came to; times in microseconds.
+/// The jobs of one row; times in microseconds.
 struct Row {
     at_once: u32,
     took: Duration,
@@ -85,8 +86,8 @@ struct Row {
     worst: Class,
 }
 
-async fn measure(line: &Line<'_, impl Fn() -> Offer>, at_once: u32, time: Duration) -> Result<Row, Failure> {
-    let Lanes { took, jobs: closed, .. } = line.run(at_once, time, |closed| closed).await?;
+async fn measure(jobs: &ClosedLoop<'_, impl Fn() -> Offer>, at_once: u32, time: Duration) -> Result<Row, Failure> {
+    let Measured { took, jobs: closed, .. } = jobs.run(at_once, time, |closed| closed).await?;
     let sorted = |of: fn(&JobRecord) -> Option<u64>| {
         let mut values: Vec<u64> = closed.iter().filter_map(of).collect();
         values.sort_unstable();
@@ -126,7 +127,7 @@ impl Row {
     }
 }
 
-/// In a unit that keeps three figures or so.
+/// In a unit that keeps about three figures.
 fn micros(sorted: &[u64], percent: usize) -> String {
     match percentile(sorted, percent) {
         micros @ 0..10_000 => format!("{micros}µs"),

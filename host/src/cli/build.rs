@@ -1,4 +1,4 @@
-//! `wasm-worker build`: an agent crate to a component.
+//! `wasm-worker build`: compiles an agent crate to a component.
 
 use std::path::PathBuf;
 
@@ -17,12 +17,12 @@ pub(crate) struct BuildArgs {
     dir: PathBuf,
 }
 
-/// The path of the component is the one line on standard output.
+/// Prints the path of the component, as the one line of standard output.
 pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Failure> {
     let _log = logging::start(&Config::default(), LevelFilter::INFO);
     let component = cargo::build(&args.dir).map_err(SourceError::from)?;
     let bytes = std::fs::metadata(&component)?.len();
-    say(&format!("component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));
+    say(&format!("built a component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));
     print(&component.display().to_string())?;
     Ok(Exit::Ok)
 }

@@ -1,13 +1,15 @@
-//! `wasm-worker cancel`: stop dispatches; one that runs is asked to, within its grace.
+//! `wasm-worker cancel`: stop dispatches. A job that runs is asked to stop, and has its grace.
 
 use clap::Args;
+use wasm_worker_core::api::dispatcher::Cancelled;
 
-use super::client::{ClientFlags, escaped};
+use super::client::ClientFlags;
 use super::{Exit, Failure, print};
+use crate::app::client::escaped;
 
 #[derive(Args)]
 pub(crate) struct CancelArgs {
-    /// Dispatches or jobs
+    /// Ids of dispatches or of their jobs
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
     #[command(flatten)]
@@ -17,7 +19,7 @@ pub(crate) struct CancelArgs {
 pub(crate) fn run(args: CancelArgs) -> Result<Exit, Failure> {
     let client = args.client.client()?;
     for id in args.ids {
-        client.act(&format!("/jobs/{}/cancel", escaped(&id)))?;
+        let Cancelled { .. } = client.post(&format!("/jobs/{}/cancel", escaped(&id)))?;
         print(&format!("{id}: cancelled"))?;
     }
     Ok(Exit::Ok)

@@ -1,8 +1,10 @@
-//! `wasm-worker capacity`: how many jobs of an agent a machine takes, and what binds it; `--verify` runs that many here.
+//! `wasm-worker capacity`: the number of jobs of an agent that a machine runs at once, and the bottleneck; `--verify` runs that
+//! many here.
 //!
-//! Sample jobs are run in rounds, each with as many at once as the round before it says fit here, because a job costs less
-//! among others than alone. What a job takes is the whole process's CPU time and memory by the number of its jobs, so the
-//! host's own work is in it. Other machines are reckoned by their cores and memory; a core of theirs may be another.
+//! Sample jobs run in rounds. Each round runs as many jobs at once as fit here by the figures of the round before, because a
+//! job costs less among others than alone. The cost of a job is the CPU time and memory of the whole process divided by its
+//! jobs, so it includes the host's own work. Figures for other machines are extrapolated by cores and memory, and assume cores
+//! of the same speed.
 //!
 //! Bound: [`ROUNDS`] rounds of `--time`, and for `--verify` twice that and a few seconds.
 
@@ -17,10 +19,11 @@ use tokio::time::MissedTickBehavior;
 use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
-use super::lanes::{self, Lanes, Line};
+use super::load_generator::{self, ClosedLoop, Measured};
 use super::settings::SettingFlags;
 use super::summary::percentile;
-use super::{Exit, Failure, logging, open_cache, print};
+use super::{Exit, Failure, logging, print};
+use crate::app::open_cache;
 use crate::load::capacity::{Bottleneck, Fit, Machine, Need};
 use crate::load::cpu::CpuMonitor;
 use crate::load::memory::MemoryMonitor;
@@ -30,12 +33,13 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, source};
-use wasm_worker_sandbox::engine::{self, Engine, EngineSettings, MAPPINGS_MOST};
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::engine::mappings::{MAPPINGS_MAX, instances_that_fit};
+use wasm_worker_sandbox::engine::{Engine, EngineSettings};
+use wasm_worker_sandbox::job::offer::Offer;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 const ROUNDS: usize = 3;
-/// Cores of the table, each with four times as many GiB of memory.
+/// The cores of the machines in the table.
 const SIZES: [u32; 6] = [1, 2, 4, 8, 16, 32];
 const GIB_PER_CORE: u32 = 4;
 
@@ -52,21 +56,21 @@ pub(crate) struct CapacityArgs {
     settings: SettingFlags,
 }
 
-/// What is measured, and reckoned from it.
+/// The measurement, and the machine that it is extrapolated to.
 #[derive(Args)]
 struct Asked {
-    /// Memory of the machine [default: this one's]
+    /// Memory of the machine [default: that of this machine]
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
-    /// How long to measure, in each round
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = lanes::time)]
+    /// Duration of each of the three rounds of the measurement
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = load_generator::time)]
     time: Duration,
-    /// Run as many here as are said to fit here, and compare
+    /// Run the computed number of jobs on this machine, and compare
     #[arg(long)]
     verify: bool,
 }
 
-/// What of a job is kept.
+/// The figures of a job that are kept.
 struct Sampled {
     wall_us: u64,
     wait_us: u64,
@@ -78,10 +82,10 @@ struct Sampled {
 struct Round {
     took: Duration,
     jobs: Vec<Sampled>,
-    /// Jobs that had not ended when the time was up.
+    /// The number of jobs that the end of the round cut short.
     cut: usize,
     cpu: Duration,
-    /// Resident memory that came with the jobs, at most.
+    /// Peak of the resident memory that the jobs added.
     memory_bytes: f64,
     at_once: u32,
 }
@@ -94,7 +98,7 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
     let source = source::read(&agent)?;
     let runtimes = Runtimes::start()?;
     let measured = runtimes.block_on(async {
-        let instances = engine::instances_that_fit(MAPPINGS_MOST);
+        let instances = instances_that_fit(MAPPINGS_MAX);
         let engine = Engine::new(
             EngineSettings { slots: instances, ..config.engine_settings(1) },
             runtimes.guests().clone(),
@@ -115,34 +119,34 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
 
 async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, instances: u32) -> Result<Exit, Failure> {
     let Verification { agent, events, config, offer, .. } = worker;
-    let line = Line { agent, events, offer };
+    let jobs = ClosedLoop { agent, events, offer };
     let idle_bytes = resident_bytes();
     let threshold = config.load_threshold.unwrap_or(1.0);
     let here_cores = CpuMonitor::new(None).cores();
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let here_memory = MemoryMonitor::new().sample().limit_bytes as f64;
-    // Beside the jobs there is the one that is being offered.
+    // Offers that are not decided take instances too.
     let here = Machine { cores: here_cores, memory_bytes: here_memory, instances: instances.saturating_sub(4) };
-    let mut round = sample(&line, 2, args.time, idle_bytes).await?;
+    let mut round = sample(&jobs, 2, args.time, idle_bytes).await?;
     for _ in 1..ROUNDS {
         let at_once = round.need()?.fit(here, threshold).at_once;
-        round = sample(&line, at_once, args.time, idle_bytes).await?;
+        round = sample(&jobs, at_once, args.time, idle_bytes).await?;
     }
     let need = round.need()?;
     print(&round.text(agent.name(), &need))?;
 
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let memory = args.memory.map_or(here_memory, |size| size.as_u64() as f64);
-    let instances = engine::instances_that_fit(agent.facts().memory_mappings);
+    let instances = instances_that_fit(agent.facts().memory_mappings);
     let asked = Machine { cores: config.cores.unwrap_or(here_cores), memory_bytes: memory, instances };
-    print(&format!("\nbelow a load of {threshold}:\n{HEADER}"))?;
+    print(&format!("\nat a load of at most {threshold}:\n{HEADER}"))?;
     for cores in SIZES {
         let machine = Machine { cores: cores.into(), memory_bytes: gib(cores * GIB_PER_CORE), instances };
         print(&row(machine, need.fit(machine, threshold)))?;
     }
     let fit = need.fit(asked, threshold);
     print(&format!(
-        "\na machine of {} cores and {} takes {} jobs at once, {:.0} an hour; what binds it: {}",
+        "\na machine with {} cores and {} runs {} jobs at once, {:.0} an hour; bottleneck: {}",
         asked.cores,
         size(asked.memory_bytes),
         fit.at_once,
@@ -151,17 +155,17 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
     ))?;
     if fit.bottleneck == Bottleneck::Mappings {
         print(
-            "hint: more processes (`--workers`) have more, and `sysctl -w vm.max_map_count` raises the limit of each",
+            "hint: start several processes (`--workers`), or raise the limit of each with `sysctl -w vm.max_map_count`",
         )?;
     }
     if fit.at_once as usize > config.max_jobs {
         print(&format!(
-            "hint: a worker takes {} at once unless it is told to take more: `--max-jobs {}`",
+            "hint: a worker runs at most {} jobs at once by default; raise that with `--max-jobs {}`",
             config.max_jobs, fit.at_once
         ))?;
     }
     if args.verify {
-        // As many as a worker takes.
+        // A worker takes no more than `max-jobs`.
         let most = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
         let here = Machine { instances: here.instances.min(most), ..here };
         print(&worker.run(here, need.fit(here, threshold), args.time * 2).await?)?;
@@ -169,9 +173,10 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
     Ok(round.jobs.iter().map(|job| job.class).max().unwrap_or(Class::Ok).into())
 }
 
-/// `idle_bytes` is what was resident before any job ran: what a slot of the pool keeps for its next job was some job's too.
+/// Run one round. `idle_bytes` is the resident memory before the first job, because memory that a slot of the pool keeps for its
+/// next job counts too.
 async fn sample(
-    line: &Line<'_, impl Fn() -> Offer>,
+    jobs: &ClosedLoop<'_, impl Fn() -> Offer>,
     at_once: u32,
     time: Duration,
     idle_bytes: u64,
@@ -180,14 +185,14 @@ async fn sample(
     let mut highest = idle_bytes;
     let mut looks = tokio::time::interval(Duration::from_millis(20));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let jobs = line.run(at_once, time, |JobRecord { usage, verdict, .. }| Sampled {
+    let jobs = jobs.run(at_once, time, |JobRecord { usage, verdict, .. }| Sampled {
         wall_us: usage.wall_us,
         wait_us: usage.wait_us,
         fuel: usage.fuel,
         class: verdict.code.class(),
     });
     let mut jobs = std::pin::pin!(jobs);
-    let Lanes { took, jobs, cut } = loop {
+    let Measured { took, jobs, cut } = loop {
         tokio::select! {
             done = &mut jobs => break done?,
             _ = looks.tick() => highest = highest.max(resident_bytes()),
@@ -200,7 +205,7 @@ async fn sample(
 }
 
 impl Round {
-    /// Of one job.
+    /// The need of one job.
     fn need(&self) -> Result<Need, Failure> {
         let count = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
         if count == 0 {
@@ -210,7 +215,7 @@ impl Round {
                 hint: Some("measure longer: --time".into()),
             });
         }
-        // The lanes are never empty, so a job takes its share of their time.
+        // Every loop always has a job, so each job took its share of their time.
         Ok(Need {
             cpu: self.cpu / count,
             wall: self.took * self.at_once / count,
@@ -231,7 +236,7 @@ impl Round {
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         let waits = 100.0 * waited as f64 / wall.max(1) as f64;
         format!(
-            "agent `{agent}`, {} jobs with {} at once, {failed} of them did not end well\n  fuel     {fuel} a job\n  CPU      {:?} a job\n  wall     {:?} a job, {waits:.0} % of it waiting\n  memory   {} a job",
+            "agent `{agent}`, {} jobs, {} at once, {failed} did not end well; each took\n  fuel     {fuel}\n  CPU      {:?}\n  wall     {:?}, {waits:.0} % of it waiting\n  memory   {}",
             self.jobs.len(),
             self.at_once,
             need.cpu,
@@ -240,19 +245,19 @@ impl Round {
         ) + &self.cut_text()
     }
 
-    /// Jobs that outlast the measurement are taken for shorter than they are.
+    /// A hint for jobs that are longer than the round, which makes them look shorter than they are.
     fn cut_text(&self) -> String {
         match self.cut {
-            // The last of each lane is cut now and then.
+            // The last job of a loop is often cut.
             cut if cut * 10 <= self.jobs.len() => String::new(),
             cut => format!(
-                "\nhint: {cut} of them had not ended when the time was up, and were asked to stop: a job lasts longer than that, so an hour sees fewer; measure longer with --time"
+                "\nhint: the end of the round cut {cut} jobs short, so a job takes longer than measured and an hour sees fewer; measure longer with --time"
             ),
         }
     }
 }
 
-const HEADER: &str = "   cores    memory   at once      an hour    CPU  memory  what binds it";
+const HEADER: &str = "   cores    memory   at once      an hour    CPU  memory  bottleneck";
 
 fn row(machine: Machine, fit: Fit) -> String {
     let Fit { at_once, per_hour, bottleneck, cpu, memory } = fit;
@@ -280,7 +285,7 @@ fn process_cpu() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Anonymous pages: those of the snapshots are shared by all jobs.
+/// Resident anonymous memory. All jobs share the pages of the snapshots, which are not anonymous.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes =

@@ -1,4 +1,4 @@
-//! `wasm-worker compile`, which this program runs itself: see `agent/compile.rs`.
+//! `wasm-worker compile`, which this program calls itself: see [`wasm_worker_sandbox::agent::compile`].
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `wasm-worker config check`: whether settings can be used, and where each came from.
+//! `wasm-worker config check`: the faults of the settings, or each value with its source.
 
 use clap::{Args, Subcommand};
 
@@ -16,7 +16,7 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum Act {
-    /// Say every fault of the settings at once, or what is set and where
+    /// Print all faults of the settings, or each value that is set with its source
     Check {
         #[command(flatten)]
         settings: Box<SettingFlags>,
@@ -33,16 +33,19 @@ pub(crate) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
     for SetBy { key, value, source } in &config.set_by {
         print(&format!("{key} = {value}  ({source})"))?;
     }
-    print(&format!("the settings can be used: {} set, the rest as by default", plural(config.set_by.len(), "value")))?;
+    print(&format!(
+        "the settings are valid: {} set, the others have their defaults",
+        plural(config.set_by.len(), "value")
+    ))?;
     Ok(Exit::Ok)
 }
 
-/// What a worker would find wrong with the server that is set.
+/// The faults of the server in the settings that a worker would report.
 fn faults_of_a_worker(config: &Config) -> Vec<Fault> {
     let Some(url) = &config.livekit.url else { return Vec::new() };
     let unusable = Server::new(url, String::new(), String::new()).err().map(|error| error.to_string());
     let pair = config.livekit.api_key.is_some() && config.livekit.api_secret.is_some();
-    let keyless = (!pair).then(|| "want `api-key` and `api-secret` too: a server takes no worker without".into());
+    let keyless = (!pair).then(|| "want `api-key` and `api-secret` too: a server refuses workers without them".into());
     let fault = |why| Fault { what: "url".into(), source: "all sources together".into(), why };
     unusable.into_iter().chain(keyless).map(fault).collect()
 }

@@ -1,30 +1,26 @@
-//! `wasm-worker dispatch`: have an agent run a job, and wait for its verdict if wanted.
+//! `wasm-worker dispatch`: create a dispatch, and wait for its verdict with `--wait`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
-use livekit_protocol as proto;
-use livekit_token::VideoGrants;
 use tokio::time::Instant;
+use wasm_worker_core::api::dispatcher::{Dispatch, DispatchState};
 
-use super::client::{Client, ClientFlags};
-use super::job::{Job, exit_of, text};
+use super::client::ClientFlags;
+use super::job::{exit_of, show, status};
 use super::job_spec::attribute;
-use super::{Exit, Failure, print, say};
-use crate::discovery::make_token;
-use wasm_worker_dispatcher::{DEADLINE, PRIORITY};
+use super::{Exit, Failure, print, print_json, say};
+use crate::app::client::{Client, DispatchRequest, OnLoss};
 
-/// Of one request: why a dispatch waits changes without a change of its state.
+/// The longest wait of one request. The reason of a wait changes without a change of the state.
 const WAIT_MS: u64 = 5_000;
-/// Between two requests that told nothing new.
-const AGAIN: Duration = Duration::from_secs(1);
-const ROOM_CHARS: usize = 8;
+/// The shortest time between two requests with the same answer.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Args)]
 pub(crate) struct DispatchArgs {
-    /// Name that the agent is registered under; an empty one is for workers without a name
+    /// Name that the agent is registered under; the empty name is for workers without a name
     #[arg(value_name = "AGENT")]
     agent: String,
     /// Room of the job [default: a new one]
@@ -39,16 +35,16 @@ pub(crate) struct DispatchArgs {
     /// Deployment of the agent
     #[arg(long, value_name = "NAME", default_value = "", env = "LIVEKIT_AGENT_DEPLOYMENT", hide_env_values = true)]
     deployment: String,
-    /// Before others that wait, or after them where it is negative
+    /// Position in the queue: higher goes first, and 0 is the default
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: i32,
-    /// How long it may wait for a worker [default: the dispatcher's `queue-deadline`]
+    /// Time limit for the wait for a worker [default: the dispatcher's `queue-deadline`]
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
-    /// Not again when its worker dies
+    /// Do not run the job again when its worker dies
     #[arg(long)]
     once: bool,
-    /// Wait for the verdict; the exit status is then that of the job
+    /// Wait for the verdict, and exit with the status of the job
     #[arg(long)]
     wait: bool,
     /// Print JSON
@@ -59,30 +55,23 @@ pub(crate) struct DispatchArgs {
 }
 
 pub(crate) fn run(args: DispatchArgs) -> Result<Exit, Failure> {
-    let mut attributes: HashMap<String, String> = args.attribute.into_iter().collect();
-    if args.priority != 0 {
-        attributes.insert(PRIORITY.into(), args.priority.to_string());
-    }
-    attributes.extend(args.deadline.map(|deadline| (DEADLINE.to_owned(), deadline)));
-    let restart = if args.once { proto::JobRestartPolicy::JrpNever } else { proto::JobRestartPolicy::JrpOnFailure };
-    let new_room = || format!("room-{}", make_token().get(..ROOM_CHARS).unwrap_or_default());
-    let request = proto::CreateAgentDispatchRequest {
-        agent_name: args.agent,
-        room: args.room.unwrap_or_else(new_room),
+    let request = DispatchRequest {
+        agent: args.agent,
+        room: args.room,
         metadata: args.metadata,
-        restart_policy: restart as i32,
+        attributes: args.attribute.into_iter().collect(),
         deployment: args.deployment,
-        attributes,
+        priority: args.priority,
+        deadline: args.deadline,
+        on_loss: if args.once { OnLoss::End } else { OnLoss::Retry },
     };
     let client = args.client.client()?;
-    let grants = VideoGrants { room_admin: true, room: request.room.clone(), ..Default::default() };
-    let made: proto::AgentDispatch = client.twirp("AgentDispatchService/CreateDispatch", grants, &request)?;
+    let made = client.create_dispatch(request)?;
     if args.wait {
         return wait(&client, &made.id, args.json);
     }
     if args.json {
-        let made = serde_json::to_string(&made).map_err(std::io::Error::from)?;
-        print(&made)?;
+        print_json(&made)?;
     } else {
         print(&format!("{}  agent `{}`  room `{}`", made.id, made.agent_name, made.room))?;
     }
@@ -91,26 +80,25 @@ pub(crate) fn run(args: DispatchArgs) -> Result<Exit, Failure> {
 
 #[expect(clippy::disallowed_methods, reason = "nobody else waits for this thread")]
 fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
-    let mut state = String::new();
+    let mut known: Option<DispatchState> = None;
     let mut said = String::new();
     loop {
         let asked = Instant::now();
-        let page = client.page(&format!("/jobs/{dispatch}?after={state}&wait_ms={WAIT_MS}"))?;
-        let job = Job::read(&page)?;
-        // A dispatcher with too many that wait answers at once.
-        if job.state == state {
-            std::thread::sleep(AGAIN.saturating_sub(asked.elapsed()));
+        let after = known.map(|state| format!("&after={}", state.as_str())).unwrap_or_default();
+        let dispatch: Dispatch = client.get(&format!("/jobs/{dispatch}?wait_ms={WAIT_MS}{after}"))?;
+        // A dispatcher with too many waiting callers answers at once.
+        if known == Some(dispatch.state) {
+            std::thread::sleep(POLL_EVERY.saturating_sub(asked.elapsed()));
         }
-        if job.state == "ended" {
-            let exit = exit_of(&job);
-            print(&if json { page.to_string() } else { text(&job) })?;
-            return Ok(exit);
+        if dispatch.state == DispatchState::Ended {
+            show(&dispatch, json)?;
+            return Ok(exit_of(&dispatch));
         }
-        let news = job.news();
-        if news != said {
-            say(&news);
-            said = news;
+        let status = status(&dispatch);
+        if status != said {
+            say(&status);
+            said = status;
         }
-        state = job.state;
+        known = Some(dispatch.state);
     }
 }

@@ -1,6 +1,7 @@
-//! `wasm-worker drain`: have workers take no more jobs, and end when they have none.
+//! `wasm-worker drain`: workers take no more jobs, and end after their last one.
 
 use clap::Args;
+use wasm_worker_core::api::worker::Draining;
 
 use super::remote::{Audience, RemoteFlags, each};
 use super::{Exit, Failure, print};
@@ -12,9 +13,9 @@ pub(crate) struct DrainArgs {
 }
 
 pub(crate) fn run(args: DrainArgs) -> Result<Exit, Failure> {
-    each(&args.remote.of(Audience::Heads)?, |worker| {
-        worker.post("/drain")?;
-        Ok(print(&format!("draining {}", worker.name))?)
+    each(&args.remote.of(Audience::Supervisors)?, |worker| {
+        let Draining { state } = worker.post("/drain")?.done()?;
+        Ok(print(&format!("{state} {}", worker.name))?)
     })?;
     Ok(Exit::Ok)
 }

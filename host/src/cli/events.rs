@@ -1,4 +1,4 @@
-//! `wasm-worker events`: follow what workers publish, as lines of JSON.
+//! `wasm-worker events`: follow the events of workers, one JSON object a line.
 
 use std::io::{BufRead, BufReader};
 
@@ -13,9 +13,9 @@ pub(crate) struct EventsArgs {
     remote: RemoteFlags,
 }
 
-/// Until all workers are gone.
+/// Ends when all workers have ended.
 pub(crate) fn run(args: EventsArgs) -> Result<Exit, Failure> {
-    let workers = args.remote.of(Audience::Heads)?;
+    let workers = args.remote.of(Audience::Supervisors)?;
     let followed = workers.iter().map(|worker| worker.follow("/events")).collect::<Result<Vec<_>, _>>()?;
     std::thread::scope(|scope| {
         for lines in followed {
@@ -25,12 +25,12 @@ pub(crate) fn run(args: EventsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// Ends when the worker ends, or when nobody reads the output any more.
 fn follow(lines: impl BufRead) {
     let mut missed = false;
-    // The worker is gone, or nobody reads this any more.
     for line in lines.lines().map_while(Result::ok) {
         match line.strip_prefix("data: ") {
-            Some(count) if missed => say(&format!("{count} events were missed: they came too fast")),
+            Some(count) if missed => say(&format!("{count} events were dropped because they came too fast")),
             Some(event) if print(event).is_err() => return,
             _ => {}
         }

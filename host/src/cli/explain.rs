@@ -1,15 +1,15 @@
-//! `wasm-worker explain`: what an end code, or the reason of a refusal, means and what to do.
+//! `wasm-worker explain`: the meaning of an end code or of the reason of a refusal, with advice.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, print, verdict};
 use wasm_worker_core::refusal::Reason;
-use wasm_worker_core::verdict::{Blame, Code};
+use wasm_worker_core::verdict::Code;
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
-    /// End code, as in a verdict, or reason of a refusal; all of them when absent
+    /// End code of a verdict, or reason of a refusal [default: all]
     #[arg(value_name = "CODE", value_parser = PossibleValuesParser::new(names()))]
     code: Option<String>,
 }
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Each once: `rejected` is both an end and a refusal.
+/// Each name once: `rejected` is both an end code and a reason.
 fn names() -> Vec<&'static str> {
     let ends = Code::ALL.map(Code::as_str);
     let refusals = Reason::ALL.map(Reason::as_str).into_iter().filter(|name| !ends.contains(name));
@@ -30,20 +30,15 @@ fn names() -> Vec<&'static str> {
 }
 
 fn explain_refusal(reason: Reason) -> String {
-    format!("{reason}, of an offer: {}\n  what to do: {}", reason.meaning(), reason.advice())
+    format!("{reason} (refusal of an offer): {}\n  advice: {}", reason.meaning(), reason.advice())
 }
 
 fn explain(code: Code) -> String {
-    let blame = match code.blame() {
-        Blame::Guest => "the agent's",
-        Blame::Host => "wasm-worker's or the machine's",
-        Blame::Dispatcher => "the dispatcher's",
-        Blame::Operator => "the operator's",
-    };
-    let retry = if code.retry() { "may end better" } else { "is not known to end better" };
     format!(
-        "{code}: {}\n  whose doing: {blame}\n  again: running the same job again {retry}\n  what to do: {}\n  exit status: {}",
+        "{code}: {}\n  blame: {}\n  retry: {}\n  advice: {}\n  exit status: {}",
         code.meaning(),
+        verdict::blame(code.blame()),
+        verdict::retry(code.retry()),
         code.advice(),
         Exit::from(code.class()) as u8,
     )

@@ -1,4 +1,4 @@
-//! `wasm-worker inspect`: what is known about an agent before it runs.
+//! `wasm-worker inspect`: the facts of an agent, without a run.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,8 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use super::settings::SettingFlags;
-use super::{Exit, Failure, logging, open_cache, print};
+use super::{Exit, Failure, logging, print};
+use crate::app::open_cache;
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_sandbox::agent::compile::Compiler;
@@ -23,7 +24,7 @@ pub(crate) struct InspectArgs {
     /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
     #[arg(value_name = "AGENT")]
     agent: PathBuf,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -116,7 +117,7 @@ fn text(report: &Report<'_>) -> String {
     lines.push(format!("memory     {memory} at the start of each job, in {} mappings at most", facts.memory_mappings));
     lines.push(match &facts.prewarm_why {
         None => format!("prewarm    snapshot of {}", size(facts.snapshot_bytes as u64)),
-        Some(why) => format!("prewarm    pool, each job runs it: {why}"),
+        Some(why) => format!("prewarm    pool; each job runs it in its own instance: {why}"),
     });
     lines.push(format!("           {} fuel, {} µs of CPU", facts.prewarm_fuel, facts.prewarm_cpu_us));
     lines.push(format!("imports    {}", facts.imports.join("\n           ")));

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::Value;
+use wasm_worker_core::api::dispatcher::{Attempt, Dispatch, DispatchState, Waiting};
+use wasm_worker_core::usage::UsageRecord;
 
-use super::client::{ClientFlags, escaped};
-use super::{Exit, Failure, print};
-use wasm_worker_core::verdict::Code;
+use super::client::ClientFlags;
+use super::{Exit, Failure, print, print_json, verdict};
 
 #[derive(Args)]
 pub(crate) struct JobArgs {
-    /// Dispatch or job
+    /// Id of a dispatch, or of a job
     #[arg(value_name = "ID")]
     id: String,
     /// Print JSON, with metadata and usage
@@ -23,134 +22,81 @@ pub(crate) struct JobArgs {
     client: ClientFlags,
 }
 
-/// Of a dispatcher's page, what is printed.
-#[derive(Deserialize)]
-pub(crate) struct Job {
-    pub(crate) state: String,
-    pub(crate) dispatch: String,
-    pub(crate) job: String,
-    pub(crate) agent: String,
-    pub(crate) room: String,
-    pub(crate) attempt: u32,
-    pub(crate) created_ns: i64,
-    pub(crate) assigned_ns: Option<i64>,
-    started_ns: Option<i64>,
-    ended_ns: Option<i64>,
-    pub(crate) worker: Option<String>,
-    pub(crate) code: Option<String>,
-    pub(crate) detail: Option<String>,
-    pub(crate) waiting: Option<Waiting>,
-    #[serde(default)]
-    attempts: Vec<Attempt>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Waiting {
-    position: usize,
-    of: usize,
-    why: String,
-}
-
-#[derive(Deserialize)]
-struct Attempt {
-    job: String,
-    attempt: u32,
-    worker: String,
-    code: Option<String>,
-    detail: Option<String>,
-    usage: Option<Usage>,
-}
-
-/// Of a worker's usage record.
-#[derive(Deserialize)]
-struct Usage {
-    fuel: u64,
-    start_us: Option<u64>,
-    wall_us: u64,
-    cpu_us: u64,
-    memory_peak_bytes: u64,
-}
-
 pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
-    let page = args.client.client()?.page(&format!("/jobs/{}", escaped(&args.id)))?;
-    print(&if args.json { page.to_string() } else { text(&Job::read(&page)?) })?;
+    show(&args.client.client()?.job(&args.id)?, args.json)?;
     Ok(Exit::Ok)
 }
 
-/// The exit status for a job that is over.
-pub(crate) fn exit_of(job: &Job) -> Exit {
-    job.code.as_deref().and_then(Code::named).map_or(Exit::Host, |code| code.class().into())
+/// Print all of a dispatch.
+pub(super) fn show(dispatch: &Dispatch, json: bool) -> Result<(), Failure> {
+    if json { print_json(dispatch) } else { Ok(print(&text(dispatch))?) }
 }
 
-impl Job {
-    pub(crate) fn read(page: &Value) -> Result<Self, Failure> {
-        serde_json::from_value(page.clone()).map_err(|error| Failure {
-            exit: Exit::Host,
-            error: format!("the dispatcher is of another version: {error}").into(),
-            hint: None,
-        })
-    }
+/// The exit status for a dispatch that has ended.
+pub(super) fn exit_of(dispatch: &Dispatch) -> Exit {
+    dispatch.verdict.as_ref().map_or(Exit::Host, |verdict| verdict.code.class().into())
+}
 
-    /// Where it is, in a line.
-    pub(crate) fn news(&self) -> String {
-        let worker = self.worker.as_deref().unwrap_or("?");
-        match (self.state.as_str(), &self.waiting) {
-            ("pending", Some(Waiting { position, of, why })) if *position > 0 => {
-                format!("pending: {position} of {of}; {why}")
-            }
-            ("pending", Some(Waiting { why, .. })) => format!("pending: {why}"),
-            ("assigned" | "running", _) => format!("{}: worker {worker}, attempt {}", self.state, self.attempt),
-            ("ended", _) => self.verdict(),
-            (state, _) => state.to_owned(),
+/// The state in one line.
+pub(super) fn status(dispatch: &Dispatch) -> String {
+    let Dispatch { state, worker, attempt, waiting, .. } = dispatch;
+    let worker = worker.as_deref().unwrap_or("?");
+    let state = state.as_str();
+    match (dispatch.state, waiting) {
+        (DispatchState::Pending, Some(Waiting { position, of, why })) if *position > 0 => {
+            format!("{state}: {position} of {of}; {why}")
         }
-    }
-
-    /// Whether it ended well, or not, or has not ended.
-    pub(crate) fn mark(&self) -> &'static str {
-        match self.state.as_str() {
-            "ended" if exit_of(self) == Exit::Ok => "✔",
-            "ended" => "✘",
-            _ => "·",
-        }
-    }
-
-    /// Its code, and what there is to say about it.
-    pub(crate) fn verdict(&self) -> String {
-        let code = self.code.as_deref().unwrap_or("?");
-        let detail = self.detail.as_deref().filter(|detail| !detail.is_empty());
-        let detail = detail.or_else(|| Code::named(code).map(Code::meaning)).unwrap_or_default();
-        format!("{code}: {detail}")
+        (DispatchState::Pending, Some(Waiting { why, .. })) => format!("{state}: {why}"),
+        (DispatchState::Pending, None) => state.to_owned(),
+        (DispatchState::Assigned | DispatchState::Running, _) => format!("{state}: worker {worker}, attempt {attempt}"),
+        (DispatchState::Ended, _) => dispatch.verdict.as_ref().map_or_else(|| state.to_owned(), verdict::headline),
     }
 }
 
-/// All of it, for people.
-pub(crate) fn text(job: &Job) -> String {
-    let mut lines = vec![
-        format!("{} {}", job.mark(), job.news()),
-        format!("  dispatch {} to agent `{}`, room `{}`", job.dispatch, job.agent, job.room),
-    ];
-    for Attempt { job, attempt, worker, code, detail, usage } in &job.attempts {
-        let end = code.as_deref().map(|code| format!(": {code} {}", detail.as_deref().unwrap_or_default()));
-        lines.push(format!("  attempt  {attempt}, job {job}, worker {worker}{}", end.unwrap_or_default().trim_end()));
-        lines.extend(usage.as_ref().map(Usage::text));
+/// `✔` or `✘` for a dispatch that has ended, else `·`.
+pub(super) fn mark(dispatch: &Dispatch) -> &'static str {
+    match (dispatch.state, &dispatch.verdict) {
+        (DispatchState::Ended, Some(verdict)) => verdict::mark(verdict),
+        (DispatchState::Ended, None) => "✘",
+        (DispatchState::Pending | DispatchState::Assigned | DispatchState::Running, _) => "·",
     }
-    let span =
-        |from: i64, to: Option<i64>| Duration::from_nanos(to.and_then(|to| u64::try_from(to - from).ok()).unwrap_or(0));
-    let at = Timestamp::from_nanosecond(job.created_ns.into()).unwrap_or_default();
-    let waited = job.assigned_ns.map(|_| format!(", assigned after {:.1?}", span(job.created_ns, job.assigned_ns)));
-    let began = job.started_ns.or(job.assigned_ns);
-    let ran = began.filter(|_| job.ended_ns.is_some()).map(|began| format!(", ran {:.1?}", span(began, job.ended_ns)));
-    lines.push(format!("  time     created {at:.3}{}{}", waited.unwrap_or_default(), ran.unwrap_or_default()));
+}
+
+/// The time between two Unix times in nanoseconds.
+pub(super) fn span(from_ns: i64, to_ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(to_ns.saturating_sub(from_ns)).unwrap_or(0))
+}
+
+/// Now, as a Unix time in nanoseconds.
+pub(super) fn now_ns() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+fn text(dispatch: &Dispatch) -> String {
+    let mut lines = vec![format!("{} {}", mark(dispatch), status(dispatch))];
+    lines.extend(dispatch.verdict.iter().flat_map(verdict::details));
+    let Dispatch { dispatch: id, agent, room, created_ns, assigned_ns, started_ns, ended_ns, .. } = dispatch;
+    lines.push(format!("  dispatch {id} to agent `{agent}`, room `{room}`"));
+    dispatch.attempts.iter().for_each(|attempt| lines.extend(attempt_lines(attempt)));
+    let created = Timestamp::from_nanosecond((*created_ns).into()).unwrap_or_default();
+    let waited = assigned_ns.map(|assigned| format!(", assigned after {:.1?}", span(*created_ns, assigned)));
+    let ran = started_ns.or(*assigned_ns).zip(*ended_ns).map(|(from, to)| format!(", ran {:.1?}", span(from, to)));
+    lines.push(format!("  time     created {created:.3}{}{}", waited.unwrap_or_default(), ran.unwrap_or_default()));
     lines.join("\n")
 }
 
-impl Usage {
-    fn text(&self) -> String {
-        let micros = Duration::from_micros;
-        let start = self.start_us.map(|start| format!(", {:?} to its entrypoint", micros(start))).unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let memory = self.memory_peak_bytes as f64 / f64::from(1 << 20);
-        let (wall, cpu) = (micros(self.wall_us), micros(self.cpu_us));
-        format!("  usage    {wall:.1?} in all, {cpu:.1?} of CPU{start}, {} fuel, {memory:.1} MiB at most", self.fuel)
-    }
+fn attempt_lines(attempt: &Attempt) -> impl Iterator<Item = String> {
+    let Attempt { job, attempt, worker, verdict, usage, .. } = attempt;
+    let end = verdict.as_ref().map(|verdict| format!(": {}", verdict::headline(verdict))).unwrap_or_default();
+    let line = format!("  attempt  {attempt}, job {job}, worker {worker}{end}");
+    std::iter::once(line).chain(usage.as_ref().map(usage_line))
+}
+
+fn usage_line(usage: &UsageRecord) -> String {
+    let micros = Duration::from_micros;
+    let start = usage.start_us.map(|start| format!(", {:?} to the entrypoint", micros(start))).unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let memory = usage.memory_peak_bytes as f64 / f64::from(1 << 20);
+    let (wall, cpu) = (micros(usage.wall_us), micros(usage.cpu_us));
+    format!("  usage    {wall:.1?} in all, {cpu:.1?} of CPU{start}, {} fuel, {memory:.1} MiB at the peak", usage.fuel)
 }

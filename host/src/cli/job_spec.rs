@@ -1,4 +1,4 @@
-//! The job that `run --job`, `bench` and `capacity` offer: from flags, or from a description in JSON.
+//! The job that `run --job`, `bench` and `capacity` offer, from flags or from a description in JSON.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use clap::Args;
 use super::Failure;
 use wasm_worker_sandbox::job::spec::JobSpec;
 
-/// A description beyond this is refused; LiveKit's own metadata limit is far below.
+/// The largest description. LiveKit's own limit for metadata is far below.
 const SPEC_BYTES_MAX: u64 = 4 << 20;
 
 /// Flags that describe the job.
@@ -35,7 +35,7 @@ pub(crate) fn attribute(text: &str) -> Result<(String, String), String> {
 }
 
 impl JobFlags {
-    /// Nothing is described.
+    /// Whether no flag is set.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { room, metadata, attribute, spec } = self;
         room.is_none() && metadata.is_none() && attribute.is_empty() && spec.is_none()
@@ -65,13 +65,13 @@ fn read_spec(path: &Path) -> Result<JobSpec, Failure> {
         std::fs::File::open(path).and_then(|file| file.take(SPEC_BYTES_MAX + 1).read_to_string(&mut text))
     };
     let bytes =
-        read.map_err(|error| Failure::usage(format!("the job's description `{shown}` cannot be read: {error}")))?;
+        read.map_err(|error| Failure::usage(format!("the job description `{shown}` cannot be read: {error}")))?;
     let refuse = |why: String| {
-        Failure::usage(format!("the job's description `{shown}` is not one: {why}"))
+        Failure::usage(format!("the job description `{shown}` is not valid: {why}"))
             .with_hint(r#"for example {"room": "support", "metadata": "", "attributes": {"lang": "en"}}"#)
     };
     if bytes as u64 > SPEC_BYTES_MAX {
-        return Err(refuse(format!("it is larger than {SPEC_BYTES_MAX} bytes")));
+        return Err(refuse(format!("want at most {SPEC_BYTES_MAX} bytes")));
     }
     JobSpec::parse(&text).map_err(|error| refuse(error.to_string()))
 }

@@ -1,13 +1,14 @@
-//! `wasm-worker kill`: end jobs that run, now.
+//! `wasm-worker kill`: end running jobs by force.
 
 use clap::Args;
+use wasm_worker_core::api::worker::Killing;
 
-use super::remote::{Audience, RemoteFlags, each};
+use super::remote::{Answer, Audience, Remote, RemoteFlags, each, job_path};
 use super::{Exit, Failure, print};
 
 #[derive(Args)]
 pub(crate) struct KillArgs {
-    /// The jobs, as `wasm-worker ps` shows them
+    /// Ids of jobs, as `wasm-worker ps` prints them
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     #[command(flatten)]
@@ -18,12 +19,10 @@ pub(crate) fn run(args: KillArgs) -> Result<Exit, Failure> {
     let workers = args.remote.of(Audience::Workers)?;
     let (mut unknown, mut asked) = (Vec::new(), Ok(()));
     for job in args.jobs {
-        // A job's id is a path here; what a path cannot be is no job's.
-        let path = job.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte));
         let mut killed = false;
-        if path {
+        if let Some(path) = job_path(&job) {
             asked = asked.and(each(&workers, |worker| {
-                killed |= worker.post(&format!("/jobs/{job}/kill"))?.status == 202;
+                killed |= kill(worker, path)?;
                 Ok(())
             }));
         }
@@ -36,8 +35,13 @@ pub(crate) fn run(args: KillArgs) -> Result<Exit, Failure> {
     if unknown.is_empty() {
         return Ok(Exit::Ok);
     }
-    // It may run where nobody answered.
+    // A job may run where nobody answered.
     asked?;
     let failure = Failure::usage(format!("no such job runs: {}", unknown.join(", ")));
-    Err(failure.with_hint("`wasm-worker ps` shows those that do"))
+    Err(failure.with_hint("`wasm-worker ps` lists the running jobs"))
+}
+
+/// Whether the job ran there. A job that has ended is refused.
+fn kill(worker: &Remote, job: &str) -> Result<bool, Failure> {
+    Ok(matches!(worker.post::<Killing>(&format!("/jobs/{job}/kill"))?, Answer::Done(_)))
 }

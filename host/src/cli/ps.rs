@@ -1,108 +1,126 @@
-//! `wasm-worker ps`: the workers that run, and their jobs.
+//! `wasm-worker ps`: the workers that run, their agents, and their jobs.
 
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use wasm_worker_core::api::worker::{AgentStatus, FleetInfo, JobList, RunningJob, WorkerInfo};
 
 use super::remote::{Audience, Remote, RemoteFlags, each};
-use super::{Exit, Failure, print};
+use super::table::{Column, table, time};
+use super::{Exit, Failure, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct PsArgs {
-    /// As JSON, one worker a line
+    /// Print one JSON object a line, for each worker
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     remote: RemoteFlags,
 }
 
-/// Of a worker's pages, what is printed.
-#[derive(Deserialize)]
-struct Worker {
-    worker_load: f64,
-    draining: bool,
-    agents: Vec<Agent>,
+/// One process that answers.
+#[derive(Serialize)]
+struct Process<'a> {
+    /// The process id, or the URL.
+    at: &'a str,
+    worker: Info,
+    /// Absent for a supervisor.
+    jobs: Option<JobList>,
 }
 
-/// Of a supervisor's.
-#[derive(Deserialize)]
-struct Supervisor {
-    processes: usize,
-    running: usize,
-    registered: usize,
-    draining: bool,
-}
-
-#[derive(Deserialize)]
-struct Agent {
-    agent: String,
-    worker: Option<String>,
-    state: String,
-}
-
-#[derive(Deserialize)]
-struct Jobs {
-    running: Vec<Job>,
-}
-
-#[derive(Deserialize)]
-struct Job {
-    job: String,
-    agent: String,
-    room: String,
-    since: Timestamp,
-    cpu_us: u64,
+/// A worker or a supervisor, by its fields.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Info {
+    Worker(WorkerInfo),
+    Fleet(FleetInfo),
 }
 
 pub(crate) fn run(args: PsArgs) -> Result<Exit, Failure> {
-    each(&args.remote.of(Audience::Everybody)?, |remote| show(remote, args.json))?;
-    Ok(Exit::Ok)
+    let remotes = args.remote.of(Audience::Everybody)?;
+    let mut processes = Vec::new();
+    let asked = each(&remotes, |remote| {
+        let process = ask(remote)?;
+        if args.json {
+            print_json(&process)?;
+        }
+        processes.push(process);
+        Ok(())
+    });
+    if !args.json && !processes.is_empty() {
+        print(&text(&processes))?;
+    }
+    asked.map(|()| Exit::Ok)
 }
 
-fn show(remote: &Remote, json: bool) -> Result<(), Failure> {
-    let worker = remote.get("/worker")?.body;
-    let supervisor: Option<Supervisor> = Supervisor::deserialize(&worker).ok();
-    let jobs = if supervisor.is_none() { remote.get("/jobs")?.body } else { Value::Null };
-    if json {
-        return Ok(print(&json!({ "worker": worker, "at": remote.name, "jobs": jobs }).to_string())?);
-    }
-    if let Some(supervisor) = supervisor {
-        return Ok(print(&supervisor.text(&remote.name))?);
-    }
-    let strange = |error: serde_json::Error| Failure {
-        exit: Exit::Host,
-        error: format!("the worker `{}` is of another version: {error}", remote.name).into(),
-        hint: None,
+fn ask(remote: &Remote) -> Result<Process<'_>, Failure> {
+    let worker = remote.get("/worker")?.done()?;
+    let jobs = match worker {
+        Info::Worker(_) => Some(remote.get("/jobs")?.done()?),
+        Info::Fleet(_) => None,
     };
-    let (worker, jobs) =
-        (serde_json::from_value(worker).map_err(strange)?, serde_json::from_value(jobs).map_err(strange)?);
-    Ok(print(&text(&remote.name, worker, jobs))?)
+    Ok(Process { at: &remote.name, worker, jobs })
 }
 
-impl Supervisor {
-    fn text(&self, name: &str) -> String {
-        let Self { processes, running, registered, draining } = self;
-        let draining = if *draining { ", draining" } else { "" };
-        format!("supervisor {name}: {running} of {processes} processes run, the server has {registered}{draining}")
+const WORKERS: [Column; 5] = [
+    Column::Left("WORKER"),
+    Column::Right("LOAD"),
+    Column::Right("JOBS"),
+    Column::Left("AGENT"),
+    Column::Left("STATUS"),
+];
+
+const JOBS: [Column; 6] = [
+    Column::Left("WORKER"),
+    Column::Left("JOB"),
+    Column::Left("AGENT"),
+    Column::Left("ROOM"),
+    Column::Right("AGE"),
+    Column::Right("CPU"),
+];
+
+/// A table of the agents of all workers, and one of the jobs that run.
+fn text(processes: &[Process<'_>]) -> String {
+    let workers: Vec<_> = processes.iter().flat_map(worker_rows).collect();
+    let now = Timestamp::now();
+    let running = |process: &Process<'_>| {
+        let at = process.at.to_owned();
+        let jobs = process.jobs.as_ref().map(|jobs| jobs.running.clone()).unwrap_or_default();
+        jobs.into_iter().map(move |job| job_row(&at, job, now))
+    };
+    let jobs: Vec<_> = processes.iter().flat_map(running).collect();
+    let workers = table(WORKERS, &workers);
+    if jobs.is_empty() { workers } else { format!("{workers}\n\n{}", table(JOBS, &jobs)) }
+}
+
+fn worker_rows(process: &Process<'_>) -> Vec<[String; 5]> {
+    let at = process.at.to_owned();
+    match &process.worker {
+        Info::Fleet(FleetInfo { processes, running, registered, draining, .. }) => {
+            let draining = drain_note(*draining);
+            let status =
+                format!("supervisor: {running} of {processes} processes run, {registered} registered{draining}");
+            vec![[at, String::new(), String::new(), String::new(), status]]
+        }
+        Info::Worker(WorkerInfo { agents, worker_load, active_jobs, draining, .. }) => {
+            let row = |AgentStatus { agent, worker, state }: &AgentStatus| {
+                let registered = worker.as_ref().map_or("not connected".into(), |id| format!("registered as {id}"));
+                let status = format!("{}, {registered}{}", state.as_str(), drain_note(*draining));
+                [at.clone(), format!("{worker_load:.2}"), active_jobs.to_string(), agent.clone(), status]
+            };
+            agents.iter().map(row).collect()
+        }
     }
 }
 
-fn text(name: &str, worker: Worker, jobs: Jobs) -> String {
-    let Worker { worker_load, draining, agents } = worker;
-    let draining = if draining { ", draining" } else { "" };
-    let running = jobs.running.len();
-    let mut lines = vec![format!("worker {name}: load {worker_load:.2}, {running} running{draining}")];
-    for Agent { agent, worker, state } in agents {
-        let registered = worker.map_or("not connected".into(), |id| format!("registered as {id}"));
-        lines.push(format!("  agent {agent}: {state}, {registered}"));
-    }
-    for Job { job, agent, room, since, cpu_us } in jobs.running {
-        let age = Timestamp::now().duration_since(since).as_secs();
-        let cpu = Duration::from_micros(cpu_us);
-        lines.push(format!("  {job}  {agent}  room `{room}`  {age}s  {cpu:?} of CPU"));
-    }
-    lines.join("\n")
+const fn drain_note(draining: bool) -> &'static str {
+    if draining { ", draining" } else { "" }
+}
+
+fn job_row(at: &str, job: RunningJob, now: Timestamp) -> [String; 6] {
+    let RunningJob { job, agent, room, since, cpu_us, .. } = job;
+    let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    [at.into(), job, agent, room, time(age), format!("{:.1?}", Duration::from_micros(cpu_us))]
 }

@@ -1,12 +1,15 @@
-//! How `ps`, `kill`, `drain` and `events` reach workers that run: those of this user on this machine, or one at a URL.
+//! How `ps`, `logs`, `kill`, `drain` and `events` reach workers: those of this user on this machine, or one at a URL.
 //!
-//! A process of a fleet has its jobs, and its supervisor what concerns them all.
+//! A process of a fleet answers for its own jobs, and its supervisor for all processes.
 
 use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use wasm_worker_core::api::Problem;
+use wasm_worker_core::text::clip;
 
 use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
@@ -14,8 +17,10 @@ use crate::config::url;
 use crate::discovery::{self, LocalWorker, Role};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The root of a worker's API.
+const API: &str = "/api/v1";
 
-/// The settings that say where workers of this machine are.
+/// The settings that lead to the workers of this machine.
 pub(crate) struct LocalSettings;
 
 impl Choice for LocalSettings {
@@ -30,43 +35,46 @@ fn http_url(text: &str) -> Result<String, String> {
 
 #[derive(Args)]
 pub(crate) struct RemoteFlags {
-    /// Where one worker answers HTTP, such as http://10.0.0.7:8081 [default: all of yours on this machine]; shows `--http-token`
+    /// HTTP address of one worker, such as http://10.0.0.7:8081, with its `--http-token` [default: all of this user's workers on this machine]
     #[arg(long, value_name = "URL", value_parser = http_url)]
     worker: Option<String>,
     #[command(flatten)]
     settings: SettingFlags<LocalSettings>,
 }
 
-/// Whom a verb is for.
+/// The processes that a verb is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
     Everybody,
-    /// Those that have jobs.
+    /// Processes that run jobs.
     Workers,
-    /// Supervisors for their processes.
-    Heads,
+    /// Workers, with a supervisor in place of its processes.
+    Supervisors,
 }
 
 impl Audience {
     fn has(self, worker: &LocalWorker, all: &[LocalWorker]) -> bool {
         match (self, worker.role) {
-            (Self::Everybody, _) | (Self::Workers | Self::Heads, Role::Worker) => true,
+            (Self::Everybody, _) | (Self::Workers | Self::Supervisors, Role::Worker) => true,
             (Self::Workers, role) => role != Role::Supervisor,
-            (Self::Heads, Role::Supervisor) => true,
-            (Self::Heads, Role::Process { of }) => all.iter().all(|other| other.pid != of),
+            (Self::Supervisors, Role::Supervisor) => true,
+            (Self::Supervisors, Role::Process { of }) => all.iter().all(|other| other.pid != of),
         }
     }
 }
 
-/// One worker to talk to.
+/// One worker that can be asked.
 pub(crate) struct Remote {
     pub(crate) name: String,
     url: String,
     token: String,
 }
 
-/// Ask each. One that does not answer does not keep a verb from the others, and is told about at the end.
-pub(crate) fn each(remotes: &[Remote], mut ask: impl FnMut(&Remote) -> Result<(), Failure>) -> Result<(), Failure> {
+/// Ask each worker. The first failure is returned when all have been asked.
+pub(crate) fn each<'a>(
+    remotes: &'a [Remote],
+    mut ask: impl FnMut(&'a Remote) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut outcome = Ok(());
     for remote in remotes {
         outcome = outcome.and(ask(remote));
@@ -74,14 +82,28 @@ pub(crate) fn each(remotes: &[Remote], mut ask: impl FnMut(&Remote) -> Result<()
     outcome
 }
 
-/// What a worker answered.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
+/// The answer of a worker.
+pub(crate) enum Answer<T> {
+    Done(T),
+    /// The worker does not know this job.
+    Unknown,
+    /// The worker refused for another reason.
+    Refused(Failure),
+}
+
+impl<T> Answer<T> {
+    /// For a request that no job is named in.
+    pub(crate) fn done(self) -> Result<T, Failure> {
+        match self {
+            Self::Done(done) => Ok(done),
+            Self::Unknown => Err(Failure::usage("the worker does not know this path, and has another version")),
+            Self::Refused(failure) => Err(failure),
+        }
+    }
 }
 
 impl RemoteFlags {
-    /// At least one worker.
+    /// The workers of this audience, at least one.
     pub(crate) fn of(self, audience: Audience) -> Result<Vec<Remote>, Failure> {
         let config = self.settings.load()?;
         if let Some(url) = self.worker {
@@ -90,8 +112,8 @@ impl RemoteFlags {
         }
         let found = discovery::find_all(&config.cache_dir);
         if found.is_empty() {
-            let error = "no worker of yours runs on this machine".into();
-            let hint = "`--worker URL` reaches one elsewhere; one that runs with `--http off` cannot be reached";
+            let error = "this user runs no worker on this machine".into();
+            let hint = "`--worker URL` asks a worker elsewhere; a worker with `--http off` cannot be asked";
             return Err(Failure { exit: Exit::Host, error, hint: None }.with_hint(hint));
         }
         let those = found.iter().filter(|worker| audience.has(worker, &found));
@@ -105,41 +127,63 @@ impl RemoteFlags {
 }
 
 impl Remote {
-    pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
-        let response =
-            agent(Some(ANSWER_WITHIN)).get(format!("{}{path}", self.url)).header("Authorization", self.bearer()).call();
-        self.answer(response)
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
+        self.answer(agent(Some(ANSWER_WITHIN)).get(self.at(path)).header("Authorization", self.bearer()).call())
     }
 
-    pub(crate) fn post(&self, path: &str) -> Result<Answer, Failure> {
-        let request =
-            agent(Some(ANSWER_WITHIN)).post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
+        let request = agent(Some(ANSWER_WITHIN)).post(self.at(path)).header("Authorization", self.bearer());
         self.answer(request.send_empty())
     }
 
     /// A response without an end.
     pub(crate) fn follow(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        let response = agent(None).get(format!("{}{path}", self.url)).header("Authorization", self.bearer()).call();
+        let response = agent(None).get(self.at(path)).header("Authorization", self.bearer()).call();
         let response = response.map_err(|error| self.unreachable(&error.to_string()))?;
-        if !response.status().is_success() {
-            return Err(self.unreachable(&format!("it answered {}", response.status())));
+        match response.status().as_u16() {
+            200..300 => Ok(response.into_body().into_reader()),
+            status => Err(self.refused(status, "")),
         }
-        Ok(response.into_body().into_reader())
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{API}{path}", self.url)
     }
 
     fn bearer(&self) -> String {
         format!("Bearer {}", self.token)
     }
 
-    fn answer(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, Failure> {
+    fn answer<T: DeserializeOwned>(
+        &self,
+        response: Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Answer<T>, Failure> {
         let mut response = response.map_err(|error| self.unreachable(&error.to_string()))?;
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error.to_string()))?;
-        if status == 401 {
-            let failure = Failure::usage(format!("the worker `{}` does not take the token", self.name));
-            return Err(failure.with_hint("set --http-token (WASM_WORKER_HTTP_TOKEN) as the worker has it"));
+        match status {
+            200..300 => serde_json::from_str(&text).map(Answer::Done).map_err(|error| Failure {
+                exit: Exit::Host,
+                error: format!("the worker `{}` has another version: {error}", self.name).into(),
+                hint: None,
+            }),
+            401 => Err(self.refused(status, &text)),
+            404 => Ok(Answer::Unknown),
+            _ => Ok(Answer::Refused(self.refused(status, &text))),
         }
-        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+    }
+
+    fn refused(&self, status: u16, body: &str) -> Failure {
+        if status == 401 {
+            let failure = Failure::usage(format!("the worker `{}` rejects the token", self.name));
+            return failure.with_hint("set --http-token (WASM_WORKER_HTTP_TOKEN) to that of the worker");
+        }
+        let why = match serde_json::from_str(body) {
+            Ok(Problem { error }) => error,
+            Err(_) => format!("{status} {}", clip(body.trim())).trim_end().to_owned(),
+        };
+        let exit = if status >= 500 { Exit::Host } else { Exit::Usage };
+        Failure { exit, error: format!("the worker `{}` refuses: {why}", self.name).into(), hint: None }
     }
 
     fn unreachable(&self, why: &str) -> Failure {
@@ -151,7 +195,13 @@ impl Remote {
     }
 }
 
-/// Statuses are data here.
+/// A job's id as a part of a path, unless it has characters that no id has.
+pub(crate) fn job_path(job: &str) -> Option<&str> {
+    let is_id = !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte));
+    is_id.then_some(job)
+}
+
+/// An HTTP client for which every status is an answer.
 fn agent(within: Option<Duration>) -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(within).http_status_as_error(false).build().new_agent()
 }

@@ -1,4 +1,4 @@
-//! The settings of `config.rs` as flags and environment variables.
+//! The settings of [`crate::config`] as flags and environment variables.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::config::{Config, ConfigError, Override, SETTINGS, Setting};
 
 const CONFIG: &str = "config";
 
-/// Which settings a verb has.
+/// The settings that a verb has.
 pub(crate) trait Choice {
-    /// Whether that of this key is one.
+    /// Whether the verb has the setting with this key.
     fn has(key: &str) -> bool;
 }
 
-/// All of them.
+/// All settings.
 pub(crate) struct All;
 
 impl Choice for All {
@@ -25,7 +25,7 @@ impl Choice for All {
     }
 }
 
-/// What the command line and the environment say about settings.
+/// The settings of the command line and the environment.
 pub(crate) struct SettingFlags<C = All> {
     file: Option<PathBuf>,
     overrides: Vec<Override>,

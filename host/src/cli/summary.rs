@@ -1,4 +1,4 @@
-//! How jobs ended, for people.
+//! The summary of jobs, for people.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,32 +6,18 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio::time::Instant;
 
-use super::Exit;
+use super::{Exit, verdict};
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_core::text::plural;
-use wasm_worker_core::verdict::{Blame, Class, Code};
+use wasm_worker_core::verdict::{Class, Code};
 use wasm_worker_sandbox::engine::ticker::TickerReport;
 
-/// How one job ended.
+/// The verdict, the backtrace and the usage of one job.
 pub(crate) fn describe(closed: &JobRecord) -> String {
     let (verdict, usage) = (&closed.verdict, &closed.usage);
-    let ended_well = verdict.code.class() == Class::Ok;
-    let mark = if ended_well { "✔" } else { "✘" };
-    let mut lines = vec![format!("{mark} {}: {}", verdict.code, verdict.detail)];
-    if !ended_well {
-        let blame = match verdict.blame {
-            Blame::Guest => "agent",
-            Blame::Host => "host",
-            Blame::Dispatcher => "dispatcher",
-            Blame::Operator => "operator",
-        };
-        let retry = if verdict.retry { "may help" } else { "is not known to help" };
-        lines.push(format!("  blame    {blame}; another try {retry}"));
-    }
-    if !verdict.backtrace.is_empty() {
-        lines.push(format!("  in       {}", verdict.backtrace.join("\n           ")));
-    }
+    let mut lines = vec![format!("{} {}: {}", verdict::mark(verdict), verdict.code, verdict.detail)];
+    lines.extend(verdict::details(verdict));
     let time = |micros: u64| format!("{:?}", Duration::from_micros(micros));
     lines.push(format!("  job      {} in room `{}`", closed.job, closed.room));
     lines.push(format!("  fuel     {}", usage.fuel));
@@ -43,24 +29,24 @@ pub(crate) fn describe(closed: &JobRecord) -> String {
         time(usage.cpu_us)
     ));
     if let Some(start) = usage.start_us {
-        lines.push(format!("  start    {} from admission to entrypoint", time(start)));
+        lines.push(format!("  start    {} from the admission to the entrypoint", time(start)));
     }
     if usage.prewarm.fuel > 0 {
         lines.push(format!(
-            "  prewarm  {} fuel, {} of CPU, for this job alone",
+            "  prewarm  {} fuel, {} of CPU, in the instance of this job",
             usage.prewarm.fuel,
             time(usage.prewarm.cpu_us)
         ));
     }
-    lines.push(format!("  memory   {} at most", ByteSize::b(usage.memory_peak_bytes as u64)));
+    lines.push(format!("  memory   {} at the peak", ByteSize::b(usage.memory_peak_bytes as u64)));
     lines.push(format!("  log      {} lines, {} dropped", usage.log_lines, usage.log_dropped));
-    if !ended_well {
+    if verdict.code.class() != Class::Ok {
         lines.push(format!("hint: {}", verdict.code.advice()));
     }
     lines.join("\n")
 }
 
-/// What came of many offers.
+/// The outcomes of many offers.
 pub(crate) struct Summary {
     began: Instant,
     codes: BTreeMap<&'static str, Group>,
@@ -74,7 +60,7 @@ pub(crate) struct Summary {
     killed: usize,
     pub(crate) not_started: usize,
     pub(crate) lost: usize,
-    /// The last job that ended; the only one, where there was one.
+    /// The last job that ended.
     pub(crate) last: Option<JobRecord>,
 }
 
@@ -114,12 +100,12 @@ impl Summary {
         self.refused_as = self.refused_as.max(exit_of(refusal));
     }
 
-    /// Jobs that an interrupt did not let finish.
+    /// The number of jobs that an interrupt cut short.
     pub(crate) fn cut_short(&self) -> usize {
         self.killed
     }
 
-    /// The worst end decides.
+    /// The exit status of the worst outcome.
     pub(crate) fn exit(&self) -> Exit {
         if self.lost > 0 {
             return Exit::Host;
@@ -136,11 +122,11 @@ impl Summary {
         let mut lines = Vec::new();
         for (code, Group { count, sample }) in &self.codes {
             let well = *code == Code::Completed.as_str();
-            let sample = if well { String::new() } else { format!(", one of them: {sample}") };
+            let sample = if well { String::new() } else { format!(", for example: {sample}") };
             lines.push(format!("{count:>8} {code}{sample}"));
         }
         for (reason, Group { count, sample }) in &self.refused {
-            lines.push(format!("{count:>8} refused, {reason}, one of them: {sample}"));
+            lines.push(format!("{count:>8} refused, {reason}, for example: {sample}"));
         }
         if ended > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
@@ -163,7 +149,7 @@ impl Summary {
     }
 }
 
-/// Those that ended the same way.
+/// The jobs that ended in the same way.
 #[derive(Default)]
 struct Group {
     count: usize,
@@ -178,24 +164,24 @@ impl Group {
     }
 }
 
-/// What so many of a hundred are at most; 0 of none.
+/// A percentile of sorted values; 0 where there are none.
 pub(crate) fn percentile(sorted: &[u64], percent: usize) -> u64 {
     sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0)
 }
 
-/// What a refusal makes of the exit status: an agent that could not say is as bad as its verdict.
+/// The exit status of a refusal. A `decide` that failed has the status of its verdict.
 pub(crate) fn exit_of(refusal: &Refusal) -> Exit {
     refusal.verdict.as_ref().map_or(Exit::Refused, |verdict| verdict.code.class().into())
 }
 
-/// One figure where all are the same, else where they lie.
+/// One figure where all are equal, else the minimum, the median, the 99th percentile and the maximum.
 fn spread(values: &[u64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let at = |percent| percentile(&sorted, percent);
     match (at(0), at(100)) {
         (least, most) if least == most => format!("{least} in each"),
-        (least, most) => format!("{least} at least, {} median, {} p99, {most} at most", at(50), at(99)),
+        (least, most) => format!("{least} min, {} median, {} p99, {most} max", at(50), at(99)),
     }
 }
 
@@ -207,7 +193,7 @@ mod tests {
     fn a_spread_names_one_figure_or_four() {
         assert_eq!(spread(&[7, 7, 7]), "7 in each");
         let values: Vec<u64> = (1..=100).collect();
-        assert_eq!(spread(&values), "1 at least, 50 median, 99 p99, 100 at most");
+        assert_eq!(spread(&values), "1 min, 50 median, 99 p99, 100 max");
         assert_eq!(spread(&[]), "0 in each");
     }
 }

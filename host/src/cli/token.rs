@@ -13,19 +13,19 @@ use wasm_worker_core::duration::parse as duration;
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Args)]
 pub(crate) struct TokenArgs {
-    /// May join this room; with `--admin`, administer it
+    /// Allow joining this room; with `--admin`, administering it
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
-    /// Who it is for
+    /// Identity of the participant
     #[arg(long, value_name = "NAME", default_value = "")]
     identity: String,
-    /// May create, list and delete rooms, and dispatch to the one that is named
+    /// Allow creating, listing and deleting rooms, and dispatching to the room of `--room`
     #[arg(long)]
     admin: bool,
-    /// May be a worker
+    /// Allow registering as a worker
     #[arg(long)]
     worker: bool,
-    /// How long it is valid
+    /// Validity of the token
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     ttl: Duration,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(crate) struct TokenArgs {
 
 pub(crate) fn run(args: TokenArgs) -> Result<Exit, Failure> {
     if args.room.is_none() && !args.admin && !args.worker {
-        return Err(Failure::usage("the token would allow nothing: want `--room`, `--admin` or `--worker`"));
+        return Err(Failure::usage("the token would allow nothing; set `--room`, `--admin` or `--worker`"));
     }
     let (key, secret) = pair(&args.settings.load()?)?;
     let grants = VideoGrants {
@@ -47,10 +47,10 @@ pub(crate) fn run(args: TokenArgs) -> Result<Exit, Failure> {
         ..Default::default()
     };
     if grants.room_join && args.identity.is_empty() {
-        return Err(Failure::usage("whoever joins a room has a name in it: want `--identity`"));
+        return Err(Failure::usage("a token to join a room needs `--identity`"));
     }
     let token = AccessToken::with_api_key(&key, &secret).with_ttl(args.ttl).with_identity(&args.identity);
     let token = token.with_grants(grants).to_jwt();
-    print(&token.map_err(|error| Failure::usage(format!("no token can be made: {error}")))?)?;
+    print(&token.map_err(|error| Failure::usage(format!("the token cannot be signed: {error}")))?)?;
     Ok(Exit::Ok)
 }

@@ -1,77 +1,65 @@
-//! `wasm-worker workers`: the pool of a dispatcher.
-
-use std::time::Duration;
+//! `wasm-worker workers`: the workers that are connected to a dispatcher.
 
 use clap::Args;
-use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::Value;
+use wasm_worker_core::api::dispatcher::{PoolWorker, PoolWorkerList};
+use wasm_worker_core::job::JobKind;
 
 use super::client::ClientFlags;
-use super::{Exit, Failure, print};
+use super::job::{now_ns, span};
+use super::table::{Column, table, time};
+use super::{Exit, Failure, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct WorkersArgs {
-    /// Print JSON, one a line
+    /// Print one JSON object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     client: ClientFlags,
 }
 
-#[derive(Deserialize)]
-struct Worker {
-    worker: String,
-    agent: String,
-    job_type: String,
-    deployment: String,
-    version: String,
-    state: String,
-    load: f64,
-    jobs: usize,
-    since_ns: i64,
-}
-
 pub(crate) fn run(args: WorkersArgs) -> Result<Exit, Failure> {
-    let page = args.client.client()?.page("/workers")?;
-    let workers = page.get("workers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let PoolWorkerList { workers } = args.client.client()?.get("/workers")?;
     if args.json {
-        for worker in workers {
-            print(&worker.to_string())?;
-        }
-        return Ok(Exit::Ok);
-    }
-    if workers.is_empty() {
+        workers.iter().try_for_each(print_json)?;
+    } else if workers.is_empty() {
         print("no workers")?;
-        return Ok(Exit::Ok);
-    }
-    print(&format!(
-        "{:<16} {:<20} {:<10} {:>5} {:>6} {:>8}  {}",
-        "worker", "agent", "state", "load", "jobs", "since", "version"
-    ))?;
-    for worker in workers {
-        let worker: Worker = serde_json::from_value(worker).map_err(|error| Failure {
-            exit: Exit::Host,
-            error: format!("the dispatcher is of another version: {error}").into(),
-            hint: None,
-        })?;
-        print(&worker.line())?;
+    } else {
+        let now_ns = now_ns();
+        let rows: Vec<_> = workers.iter().map(|worker| row(worker, now_ns)).collect();
+        print(&table(COLUMNS, &rows))?;
     }
     Ok(Exit::Ok)
 }
 
-impl Worker {
-    fn line(&self) -> String {
-        let Self { worker, agent, state, load, jobs, version, .. } = self;
-        let mut agent = agent.clone();
-        if self.job_type != "room" {
-            agent.push_str(&format!(" ({})", self.job_type));
-        }
-        if !self.deployment.is_empty() {
-            agent.push_str(&format!(" [{}]", self.deployment));
-        }
-        let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        let since = Duration::from_nanos(u64::try_from(now - self.since_ns).unwrap_or(0)).as_secs();
-        format!("{worker:<16} {agent:<20} {state:<10} {load:>5.2} {jobs:>6} {since:>7}s  {version}")
+const COLUMNS: [Column; 7] = [
+    Column::Left("WORKER"),
+    Column::Left("AGENT"),
+    Column::Left("STATE"),
+    Column::Right("LOAD"),
+    Column::Right("JOBS"),
+    Column::Right("AGE"),
+    Column::Left("VERSION"),
+];
+
+/// An agent that takes other jobs than those of rooms has their kind in parentheses, and its deployment in brackets.
+fn row(worker: &PoolWorker, now_ns: i64) -> [String; 7] {
+    let mut agent = worker.agent.clone();
+    match worker.job_type {
+        JobKind::Room => {}
+        JobKind::Publisher => agent.push_str(" (publisher)"),
+        JobKind::Participant => agent.push_str(" (participant)"),
     }
+    if !worker.deployment.is_empty() {
+        agent.push_str(&format!(" [{}]", worker.deployment));
+    }
+    [
+        worker.worker.clone(),
+        agent,
+        worker.state.as_str().into(),
+        format!("{:.2}", worker.load),
+        worker.jobs.to_string(),
+        time(span(worker.since_ns, now_ns)),
+        worker.version.clone(),
+    ]
 }

@@ -23,7 +23,8 @@ pub(crate) struct AgentSource {
     /// The settings of this agent.
     pub(crate) config: Arc<Config>,
     pub(crate) cache: Option<Arc<Cache>>,
-    pub(crate) compiler: Compiler,
+    /// None where this process compiles agents itself.
+    pub(crate) compiler: Option<Compiler>,
     pub(crate) events: Arc<Events>,
 }
 
@@ -62,7 +63,7 @@ impl AgentSource {
         let mut source = read.map_err(|panic| LoadError::Panic(panic.to_string()))??;
         source.name.clone_from(&self.name);
         let Self { engine, config, cache, compiler, events, .. } = self;
-        Ok(Agent::load(engine, source, &config.agent, cache.as_deref(), Some(compiler), events).await?)
+        Ok(Agent::load(engine, source, &config.agent, cache.as_deref(), compiler.as_ref(), events).await?)
     }
 
     /// The current version of the file; none for a crate and for a missing file.

@@ -1,8 +1,8 @@
-//! `wasm-worker capacity --verify`: as many jobs as were said to fit, through the room of a worker at its defaults, whose own load
-//! decides whether there is place for one more.
+//! `wasm-worker capacity --verify`: as many jobs as were computed, through the admission control of a worker, whose measured load
+//! decides on each further job.
 //!
-//! Bound: what the load is an average of, for which nothing is counted, and the time that is measured for; then the grace of what
-//! still runs, and what an offer waits for room.
+//! Bound: the window that the load is an average of, in which nothing is counted, then the time of the measurement, then the
+//! grace of the jobs that still run, and the wait of an offer for a slot.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::super::Failure;
-use super::super::lanes::{guests_gone, refused};
+use super::super::load_generator::{MEASURED, guests_gone, refused};
 use super::super::summary::percentile;
 use crate::config::Config;
 use crate::load::capacity::{Fit, Machine};
@@ -26,7 +26,7 @@ use wasm_worker_core::refusal::Reason;
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::engine::Engine;
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::job::offer::Offer;
 
 /// A worker without a server.
 pub(super) struct Verification<'a, O> {
@@ -37,44 +37,44 @@ pub(super) struct Verification<'a, O> {
     pub(super) offer: O,
 }
 
-/// What was seen.
+/// The figures that were measured.
 #[derive(Default)]
-struct Seen {
-    /// Of each job that ended in the time that counts, in microseconds.
+struct Figures {
+    /// The start times of the jobs that ended in the counted time, in microseconds.
     starts: Vec<u64>,
     offers: usize,
-    /// By the name of the reason.
+    /// Refused offers by reason.
     refused: BTreeMap<&'static str, usize>,
-    /// Of each sample in the time that counts: the first ones have left the window.
+    /// The load of each sample in the counted time, when earlier samples have left the window.
     loads: Vec<f64>,
     costs: Costs,
 }
 
 impl<O: Fn() -> Offer> Verification<'_, O> {
-    /// Offer so many at once for a while, and compare with what was said.
+    /// Run the computed number of jobs at once for `time`, and compare.
     pub(super) async fn run(&self, here: Machine, expected: Fit, time: Duration) -> Result<String, Failure> {
         let admission = AdmissionControl::new(self.config);
-        let seen = Mutex::new(Seen::default());
+        let figures = Mutex::new(Figures::default());
         let from = Instant::now() + WINDOW;
         let until = from + time;
-        let sampling = self.sample(&admission, &seen, here.cores, from..until);
-        let lanes = join_all((0..expected.at_once).map(|_| self.lane(&admission, &seen, from..until)));
+        let sampling = self.sample(&admission, &figures, here.cores, from..until);
+        let loops = join_all((0..expected.at_once).map(|_| self.one_loop(&admission, &figures, from..until)));
         tokio::select! {
-            ended = lanes => ended.into_iter().collect::<Result<(), Failure>>()?,
+            ended = loops => ended.into_iter().collect::<Result<(), Failure>>()?,
             never = sampling => match never {},
         }
-        let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(seen.text(here, expected, time))
+        let figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(figures.text(here, expected, time))
     }
 
     async fn sample(
         &self,
         admission: &Arc<AdmissionControl>,
-        seen: &Mutex<Seen>,
+        figures: &Mutex<Figures>,
         cores: f64,
         counted: Range<Instant>,
     ) -> std::convert::Infallible {
-        // Those of this machine; `--cores` is about another.
+        // The cores of this machine. `--cores` is about another machine.
         let mut monitor =
             LoadMonitor::new(self.engine.clone(), Some(cores), self.config.max_jobs, LoadFunction::Largest);
         let mut ticks = interval(SAMPLE_EVERY);
@@ -85,34 +85,34 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
             let measured = monitor.measure(now, admission.jobs()).await;
             admission.update(now, measured);
             if counted.contains(&now) {
-                lock(seen).loads.push(measured.load);
+                lock(figures).loads.push(measured.load);
             }
         }
     }
 
-    async fn lane(
+    async fn one_loop(
         &self,
         admission: &Arc<AdmissionControl>,
-        seen: &Mutex<Seen>,
+        figures: &Mutex<Figures>,
         counted: Range<Instant>,
     ) -> Result<(), Failure> {
         while Instant::now() < counted.end {
             let cost = {
-                let mut seen = lock(seen);
-                seen.offers += 1;
-                seen.costs.predict()
+                let mut figures = lock(figures);
+                figures.offers += 1;
+                figures.costs.predict()
             };
             let permit = match admission.acquire(admission.enqueue(), cost).await {
                 Ok(permit) => permit,
                 Err(refusal) => {
-                    *lock(seen).refused.entry(refusal.reason.as_str()).or_default() += 1;
+                    *lock(figures).refused.entry(refusal.reason.as_str()).or_default() += 1;
                     continue;
                 }
             };
             let accepted = match self.agent.decide((self.offer)(), self.events).await {
                 Ok(accepted) => accepted,
                 Err(refusal) if refusal.reason == Reason::Full => {
-                    *lock(seen).refused.entry(refusal.reason.as_str()).or_default() += 1;
+                    *lock(figures).refused.entry(refusal.reason.as_str()).or_default() += 1;
                     continue;
                 }
                 Err(refusal) => return Err(refused(&refusal)),
@@ -124,39 +124,39 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 biased;
                 closed = &mut closed => (closed, true),
                 () = sleep_until(counted.end) => {
-                    handle.stop(StopBy::Drain, "the time of the measurement is up");
+                    handle.stop(StopBy::Drain, MEASURED);
                     (closed.await, false)
                 }
             };
             let closed = closed.ok_or_else(guests_gone)?;
             let took = Cost::of_job(&closed);
             permit.release(took);
-            let mut seen = lock(seen);
-            seen.costs.learn(took);
+            let mut figures = lock(figures);
+            figures.costs.learn(took);
             if in_time && Instant::now() >= counted.start {
-                seen.starts.extend(closed.usage.start_us);
+                figures.starts.extend(closed.usage.start_us);
             }
         }
         Ok(())
     }
 }
 
-impl Seen {
+impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "averages and rates")]
     fn text(mut self, here: Machine, expected: Fit, time: Duration) -> String {
         self.starts.sort_unstable();
         let load = self.loads.iter().sum::<f64>() / self.loads.len().max(1) as f64;
         let per_hour = self.starts.len() as f64 * 3_600.0 / time.as_secs_f64();
-        let said_load = expected.cpu.max(expected.memory);
-        let off = |said: f64, seen: f64| 100.0 * (seen - said) / said;
+        let computed_load = expected.cpu.max(expected.memory);
+        let off = |computed: f64, measured: f64| 100.0 * (measured - computed) / computed;
         let refused: usize = self.refused.values().sum();
         let reasons: Vec<String> = self.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
         format!(
-            "\nverified here, on {} cores with {} jobs at once, each admitted by the load as in a worker:\n             said       seen     off\n  load {said_load:>10.2} {load:>10.2} {:>6.1} %\n  an hour {:>7.0} {per_hour:>10.0} {:>6.1} %\n  start    {} µs median, {} µs p99\n  refused  {refused} of {} offers{reasons}",
+            "\nverified on this machine, with {} cores and {} jobs at once, each admitted by the load as in a worker:\n         computed   measured     off\n  load {computed_load:>10.2} {load:>10.2} {:>6.1} %\n  an hour {:>7.0} {per_hour:>10.0} {:>6.1} %\n  start    {} µs median, {} µs p99\n  refused  {refused} of {} offers{reasons}",
             here.cores,
             expected.at_once,
-            off(said_load, load),
+            off(computed_load, load),
             expected.per_hour,
             off(expected.per_hour, per_hour),
             percentile(&self.starts, 50),
@@ -166,6 +166,6 @@ impl Seen {
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(figures: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
+    figures.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,50 @@
+//! A process that is only a dispatcher: `wasm-worker serve`.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use wasm_worker_dispatcher::Dispatcher;
+use wasm_worker_sandbox::runtimes::Runtimes;
+
+use super::error::AppError;
+use super::upstream::{key_pairs, metrics_text};
+use crate::config::Config;
+use crate::observers::metrics::Metrics;
+use crate::observers::{EventLines, publisher};
+
+/// Dispatch until SIGINT or SIGTERM. `listening` gets the URL, which a caller cannot know where the system chose the port.
+///
+/// # Errors
+/// When the dispatcher cannot start or `listening` fails.
+pub(crate) fn run(config: &Config, listening: impl FnOnce(&str) -> std::io::Result<()>) -> Result<(), AppError> {
+    config.check_server()?;
+    let runtimes = Runtimes::start()?;
+    let served = runtimes.block_on(serve(config, listening, runtimes.control()));
+    runtimes.shut_down();
+    served
+}
+
+async fn serve(
+    config: &Config,
+    listening: impl FnOnce(&str) -> std::io::Result<()>,
+    control: &Handle,
+) -> Result<(), AppError> {
+    let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let metrics = Arc::new(Metrics::new());
+    let lines = EventLines::open_all(config)?;
+    let events = publisher(&lines, Some(&metrics));
+    let page = metrics_text(&metrics, &lines);
+    let mut dispatcher = Dispatcher::start(&config.dispatcher, &key_pairs(config), events, page, control).await?;
+    listening(&dispatcher.url())?;
+    let served = tokio::select! {
+        _ = interrupts.recv() => Ok(()),
+        _ = terminations.recv() => Ok(()),
+        () = dispatcher.over() => Err(AppError::DispatcherEnded),
+    };
+    if served.is_ok() {
+        dispatcher.stop().await;
+    }
+    tokio::task::block_in_place(|| lines.close());
+    served
+}

@@ -1,0 +1,258 @@
+//! `wasm-worker run --job`: jobs of one agent without a server, offered to the agent as a worker does.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use super::job_spec::JobFlags;
+use super::summary::{Summary, describe};
+use super::{Exit, Failure, logging, print_json, say};
+use crate::app::open_cache;
+use crate::config::Config;
+use crate::observers::{EventLines, publisher};
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::text::plural;
+use wasm_worker_core::verdict::Verdict;
+use wasm_worker_sandbox::StopBy;
+use wasm_worker_sandbox::agent::compile::Compiler;
+use wasm_worker_sandbox::agent::{Agent, AgentError, JobHandle, source};
+use wasm_worker_sandbox::engine::Engine;
+use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::runtimes::Runtimes;
+
+/// Run these jobs, and print a line of JSON for each outcome.
+pub(super) fn run(
+    agents: &[PathBuf],
+    count: u32,
+    concurrency: u32,
+    flags: JobFlags,
+    config: &Config,
+) -> Result<Exit, Failure> {
+    let [agent] = agents else {
+        return Err(Failure::usage("`--job` takes exactly one agent"));
+    };
+    let default = if count > 1 { LevelFilter::WARN } else { LevelFilter::INFO };
+    let log = logging::start(config, default);
+    let spec = flags.into_spec()?;
+    let source = source::read(agent)?;
+    let runtimes = Runtimes::start()?;
+    let made = runtimes.block_on(async {
+        let runner = Runner::start(&runtimes, source, config, concurrency).await?;
+        let offers = spec.into_offers(runner.agent.name());
+        runner.run(count, concurrency, offers).await
+    });
+    runtimes.shut_down();
+    // The log is written before the summary.
+    drop(log);
+    let report = made?;
+    say(&report.text);
+    Ok(report.exit)
+}
+
+/// The outcome of one offer.
+enum Outcome {
+    Closed(Box<JobRecord>),
+    Refused {
+        job: String,
+        refusal: Refusal,
+    },
+    /// The run was interrupted before the offer.
+    NotStarted,
+    /// The runtime of the guests has ended.
+    Lost,
+}
+
+struct Report {
+    text: String,
+    exit: Exit,
+}
+
+struct Runner {
+    engine: Engine,
+    agent: Agent,
+    events: Arc<Events>,
+    running: Mutex<HashMap<String, JobHandle>>,
+    interrupted: AtomicBool,
+}
+
+/// A line of standard output for an agent that cannot take jobs.
+#[derive(Serialize)]
+struct AgentRecord<'a> {
+    record: &'static str,
+    at: Timestamp,
+    agent: &'a str,
+    verdict: &'a Verdict,
+}
+
+/// A line of standard output for an offer that was refused.
+#[derive(Serialize)]
+struct RefusalRecord<'a> {
+    record: &'static str,
+    at: Timestamp,
+    job: &'a str,
+    agent: &'a str,
+    refused: &'a str,
+    detail: &'a str,
+    terminate: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'a Verdict>,
+}
+
+/// A line of standard output for a job that ran.
+#[derive(Serialize)]
+struct JobLine<'a> {
+    record: &'static str,
+    #[serde(flatten)]
+    closed: &'a JobRecord,
+}
+
+impl Runner {
+    async fn start(
+        runtimes: &Runtimes,
+        source: source::Source,
+        config: &Config,
+        concurrency: u32,
+    ) -> Result<Self, Failure> {
+        let settings = config.engine_settings(concurrency);
+        let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
+        let events = publisher(&EventLines::open(&config.events)?, None);
+        let cache = open_cache(config);
+        let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
+        if let Err(AgentError::Init { agent, verdict }) = &loaded {
+            print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
+        }
+        let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { engine, agent: loaded?, events, running, interrupted })
+    }
+
+    async fn run(&self, count: u32, concurrency: u32, offer: impl Fn() -> Offer) -> Result<Report, Failure> {
+        let bar = progress_bar(count);
+        let mut summary = Summary::begin();
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let mut terminations = signal(SignalKind::terminate())?;
+        let jobs = futures_util::stream::iter(0..count).map(|_| self.one(&offer));
+        let mut outcomes = std::pin::pin!(jobs.buffer_unordered(concurrency as usize));
+        loop {
+            tokio::select! {
+                    // A signal must not wait behind ten thousand outcomes.
+                biased;
+                _ = interrupts.recv() => self.interrupt(),
+                _ = terminations.recv() => self.interrupt(),
+                outcome = outcomes.next() => match outcome {
+                    None => break,
+                    Some(outcome) => {
+                        self.record(&outcome, &mut summary)?;
+                        bar.inc(1);
+                    }
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(self.report(count, &summary))
+    }
+
+    async fn one(&self, offer: &impl Fn() -> Offer) -> Outcome {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Outcome::NotStarted;
+        }
+        let offer = offer();
+        let job = offer.info.id.clone();
+        let running = match self.agent.offer(offer, &self.events).await {
+            Ok(running) => running,
+            Err(refusal) => return Outcome::Refused { job, refusal },
+        };
+        self.handles().insert(job.clone(), running.handle());
+        if self.interrupted.load(Ordering::Relaxed) {
+            running.handle().stop(StopBy::Drain, INTERRUPTED);
+        }
+        let closed = running.closed().await;
+        self.handles().remove(&job);
+        closed.map_or(Outcome::Lost, |closed| Outcome::Closed(Box::new(closed)))
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<String, JobHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first signal asks the jobs to stop, and the second kills them.
+    fn interrupt(&self) {
+        let handles = self.handles();
+        if self.interrupted.swap(true, Ordering::Relaxed) {
+            say(&format!("killing {}", plural(handles.len(), "job")));
+            handles.values().for_each(JobHandle::kill);
+        } else {
+            say(&format!("asking {} to stop; a second signal kills", plural(handles.len(), "job")));
+            handles.values().for_each(|handle| handle.stop(StopBy::Drain, INTERRUPTED));
+        }
+    }
+
+    fn record(&self, outcome: &Outcome, summary: &mut Summary) -> Result<(), Failure> {
+        match outcome {
+            Outcome::Closed(closed) => {
+                print_json(&JobLine { record: "job", closed })?;
+                summary.closed(closed);
+            }
+            Outcome::Refused { job, refusal } => {
+                let Refusal { reason, detail, terminate, verdict } = refusal;
+                print_json(&RefusalRecord {
+                    record: "refusal",
+                    at: Timestamp::now(),
+                    job,
+                    agent: self.agent.name(),
+                    refused: reason.as_str(),
+                    detail,
+                    terminate: *terminate,
+                    verdict: verdict.as_deref(),
+                })?;
+                summary.refused(refusal);
+            }
+            Outcome::NotStarted => summary.not_started += 1,
+            Outcome::Lost => summary.lost += 1,
+        }
+        Ok(())
+    }
+
+    fn report(&self, count: u32, summary: &Summary) -> Report {
+        let mut text = match (&summary.last, count) {
+            (Some(closed), 1) => describe(closed),
+            _ => summary.text(self.engine.ticker()),
+        };
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        if interrupted {
+            text.push_str(&format!(
+                "\ninterrupted: {} not started, {} cut short",
+                summary.not_started,
+                summary.cut_short()
+            ));
+        }
+        let cut_short = summary.not_started > 0 || summary.cut_short() > 0;
+        let exit = if interrupted && cut_short { Exit::Interrupted } else { summary.exit() };
+        Report { text, exit }
+    }
+}
+
+const INTERRUPTED: &str = "interrupted";
+
+/// Shown for several jobs, when standard error is a terminal and the records go elsewhere.
+fn progress_bar(count: u32) -> ProgressBar {
+    if count == 1 || !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs, {eta} left");
+    let bar = ProgressBar::new(count.into());
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

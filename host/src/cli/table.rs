@@ -1,0 +1,74 @@
+//! Aligned tables for people: a line of headers, and columns as wide as their longest cell.
+
+/// One column: its header, and the side on which its cells are aligned.
+#[derive(Clone, Copy)]
+pub(super) enum Column {
+    /// Names and texts.
+    Left(&'static str),
+    /// Figures.
+    Right(&'static str),
+}
+
+impl Column {
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Left(header) | Self::Right(header) => header,
+        }
+    }
+}
+
+/// A table of `N` columns. The last column is not padded, so a long text belongs there.
+pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
+    let headers = columns.map(|column| column.header().to_owned());
+    let all = || std::iter::once(&headers).chain(rows);
+    let widths: Vec<usize> =
+        (0..N).map(|at| all().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0)).collect();
+    all().map(|row| line(&columns, &widths, row)).collect::<Vec<_>>().join("\n")
+}
+
+fn line(columns: &[Column], widths: &[usize], row: &[String]) -> String {
+    let cells = columns.iter().zip(widths).zip(row).map(|((column, most), cell)| {
+        let padding = " ".repeat(most.saturating_sub(width(cell)));
+        match column {
+            Column::Left(_) => format!("{cell}{padding}"),
+            Column::Right(_) => format!("{padding}{cell}"),
+        }
+    });
+    cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+fn width(cell: &str) -> usize {
+    cell.chars().count()
+}
+
+/// An age or a duration in its two largest units: `850ms`, `12s`, `3m05s`, `2h10m`, `4d03h`.
+pub(super) fn time(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{}ms", time.as_millis()),
+        1..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_longest_cell() {
+        let rows = [["a".to_owned(), "1".into(), "ends here".into()], ["röm".into(), "1000".into(), String::new()]];
+        let text = table([Column::Left("NAME"), Column::Right("N"), Column::Left("TEXT")], &rows);
+        assert_eq!(text, "NAME     N  TEXT\na        1  ends here\nröm   1000");
+    }
+
+    #[test]
+    fn a_time_has_its_two_largest_units() {
+        let shown = [850, 12_000, 185_000, 7_800_000, 356_400_000].map(|millis| time(Duration::from_millis(millis)));
+        assert_eq!(shown, ["850ms", "12s", "3m05s", "2h10m", "4d03h"]);
+    }
+}
