@@ -4,48 +4,51 @@ use crate::session::{AgentSession, ChatContext, ChatMessage};
 use crate::types::{Acceptance, Decision, JobInfo, Rejection};
 use crate::{Event, JobContext, Result};
 
-/// An agent: what it prepares once, which jobs it takes, and what it does in one.
+/// An agent: its preparation, its choice of jobs, and its work in one job.
 ///
-/// A type is made with `Default`, then [`prewarm`](Agent::prewarm) fills it, once for all jobs; each job works on its own
-/// copy.
+/// The value is created by `Default` and completed by [`prewarm`](Agent::prewarm), once for all jobs. Each job works on
+/// its own copy.
 #[expect(async_fn_in_trait, reason = "an agent runs on one thread, so the futures need not be Send")]
 pub trait Agent: Default + 'static {
-    /// Prepare what every job needs: parse tables, load prompts, build an index.
+    /// Prepares data that every job needs: parsed tables, prompts, an index.
     ///
-    /// Runs once for each artifact, before any job, under `init-timeout`. See the crate's page for what it must not keep.
+    /// The host calls it once for each artifact, before any job, within `init-timeout`. The crate's page lists the data
+    /// that must not be kept.
     fn prewarm(&mut self) -> Result {
         Ok(())
     }
 
-    /// Take or refuse an offer, at once: the dispatcher waits for the answer. What it changes in `self` is there when the job
-    /// begins; there is no room yet to send anything to.
+    /// Accepts or rejects an offer. The dispatcher waits for the answer.
+    ///
+    /// Changes to `self` are kept for the job. The room is not joined yet, so nothing can be sent.
     fn decide(&mut self, offer: &JobInfo) -> Decision {
         let _ = offer;
         Decision::accept()
     }
 
-    /// The job. Its end is the job's end; an error makes the job fail with that error's text.
+    /// Runs the job. The job ends when the method returns; an error makes it fail with the error's text.
     ///
-    /// The default starts an [`AgentSession`] with this agent, and ends when the session does.
+    /// The default starts an [`AgentSession`] with this agent, and returns when the session ends.
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         AgentSession::new(ctx).start(self).await
     }
 
-    /// The session has begun: greet, or ask the first question.
+    /// Handles the start of the session, for example with a greeting or a first question.
     async fn on_enter(&mut self, session: &AgentSession<'_>) -> Result {
         let _ = session;
         Ok(())
     }
 
-    /// The session is about to end, for whatever reason. Not called after a trap or a kill.
+    /// Handles the end of the session, for any reason but a trap or a kill.
     async fn on_exit(&mut self, session: &AgentSession<'_>) -> Result {
         let _ = session;
         Ok(())
     }
 
-    /// A user has said something, and no reply has been made yet. Change the message or the conversation here, or return
-    /// [`StopResponse`](crate::StopResponse) to make no reply. Any other error is logged, and the turn is dropped.
-    /// `chat` is a copy for this one reply; `message` is kept.
+    /// Handles a user's turn before the reply is made. The method can change the message and the conversation.
+    ///
+    /// [`StopResponse`](crate::StopResponse) as the error suppresses the reply. Any other error is logged, and the turn
+    /// is dropped. `chat` is a copy for this reply only; `message` becomes part of the history.
     async fn on_user_turn_completed(
         &mut self,
         session: &AgentSession<'_>,
@@ -56,15 +59,16 @@ pub trait Agent: Default + 'static {
         Ok(())
     }
 
-    /// Something happened that is neither a turn nor the end: somebody came or went, data, a limit warning.
+    /// Handles every other event of the session: a participant joined or left, data arrived, a limit is near.
     async fn on_event(&mut self, session: &AgentSession<'_>, event: Event) -> Result {
         let _ = session;
         log::debug!("{event:?}");
         Ok(())
     }
 
-    /// The reply to the conversation so far; `None`, or [`StopResponse`](crate::StopResponse), says nothing. After three
-    /// errors in a row the session ends with the last of them. The default has no model to ask, so it says nothing.
+    /// Makes the reply to the conversation so far. `None` and [`StopResponse`](crate::StopResponse) make no reply.
+    ///
+    /// The third error in a row ends the session. The default has no model, so it makes no reply.
     async fn llm_node(&mut self, session: &AgentSession<'_>, chat: &ChatContext) -> Result<Option<String>> {
         let _ = (session, chat);
         Ok(None)
@@ -72,7 +76,7 @@ pub trait Agent: Default + 'static {
 }
 
 impl Decision {
-    /// Take the job, with nothing special.
+    /// Accepts the job with the default identity, name and attributes.
     ///
     /// ```no_run
     /// let decision = wasm_worker_sdk::types::Decision::accept();
@@ -81,7 +85,7 @@ impl Decision {
         Self::Accept(Acceptance::default())
     }
 
-    /// Refuse the job. With `terminate` nobody else is asked either, which is what LiveKit's own `reject` does.
+    /// Rejects the job. With `terminate` the job is not offered to other workers; LiveKit's `reject` does the same.
     ///
     /// ```no_run
     /// let decision = wasm_worker_sdk::types::Decision::reject("closed today", true);
@@ -92,7 +96,7 @@ impl Decision {
 }
 
 impl Default for Acceptance {
-    /// The identity `agent-<job id>`, and nothing else.
+    /// The identity `agent-<job id>`, without name, metadata and attributes.
     fn default() -> Self {
         Self { identity: None, name: String::new(), metadata: String::new(), attributes: Vec::new() }
     }

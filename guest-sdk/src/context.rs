@@ -1,4 +1,4 @@
-//! What a running job can see and ask of its host.
+//! The view that a running job has of itself, of its room and of its host.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::usage::UsageCollector;
 
 type ShutdownCallback = Box<dyn FnOnce(String) -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// One job: its facts, its events, its budget and its end. Cheap to clone.
+/// A running job: its description, events, room, budget and end. Clones are cheap and share their state.
 #[derive(Clone)]
 pub struct JobContext(Rc<Shared>);
 
@@ -35,20 +35,22 @@ impl JobContext {
         }))
     }
 
-    /// What the dispatcher said about this job.
+    /// The job's description, as the dispatcher sent it.
     pub fn job(&self) -> &JobInfo {
         &self.0.info
     }
 
-    /// Ask for this job's end: the session, or whoever waits for [`shutdown_requested`](Self::shutdown_requested), is
-    /// told, and the host's shutdown grace starts to count.
+    /// Requests the end of this job. The session and all waiters of [`shutdown_requested`](Self::shutdown_requested)
+    /// are notified, and the host's shutdown grace begins.
     pub fn shutdown(&self, reason: &str) {
         job::shutdown(reason);
         self.0.inbox.stop();
     }
 
-    /// Run something once the entrypoint has returned. It is given the reason of the end. Callbacks run in the order in
-    /// which they were added, all within the host's shutdown grace; none runs after a trap or a kill.
+    /// Adds a callback that runs after the entrypoint has returned. Its argument is the reason for the job's end.
+    ///
+    /// Callbacks run in the order in which they were added, all within the host's shutdown grace. None runs after a
+    /// trap or a kill.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -77,12 +79,12 @@ impl JobContext {
         }
     }
 
-    /// The fields that every log line of this job carries.
+    /// The fields that are added to every log line of this job.
     pub fn log_context_fields(&self) -> BTreeMap<String, String> {
         self.0.log_fields.borrow().clone()
     }
 
-    /// Set fields that every later log line of this job carries, beside those set before; an empty value removes one.
+    /// Adds or replaces fields of every later log line of this job. An empty value removes the field.
     pub fn set_log_context_fields<'a>(&self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let fields: Vec<(String, String)> = fields.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         if let Err(error) = job::set_log_fields(&fields) {
@@ -93,34 +95,37 @@ impl JobContext {
         kept.retain(|_, value| !value.is_empty());
     }
 
-    /// The job's own bill so far: fuel, memory and time, each with its limit where there is one.
+    /// The fuel, memory and time that this job has used, each with its limit if one is set.
     pub fn budget(&self) -> Budget {
         job::get_budget()
     }
 
-    /// Count what models used; the sums are part of the job's record.
+    /// The counters of the models' usage. Their sums become part of the job's record.
     pub fn usage(&self) -> UsageCollector {
         UsageCollector
     }
 
-    /// The next thing that happens to this job. Each event is given out once, so only one part of an agent can read them;
-    /// while an [`AgentSession`](crate::AgentSession) runs, that is the session. A request to stop is also seen by
-    /// [`shutdown_requested`](Self::shutdown_requested), by everyone who waits there.
+    /// Waits for the next event of this job.
+    ///
+    /// Each event is delivered once, so an agent needs a single reader. While an [`AgentSession`](crate::AgentSession)
+    /// runs, the session is that reader. A request to stop also reaches all waiters of
+    /// [`shutdown_requested`](Self::shutdown_requested).
     pub async fn next_event(&self) -> Event {
         self.0.inbox.wait_for_event(|| self.0.inbox.next()).await
     }
 
-    /// Wait until this job is asked to stop.
+    /// Waits until the host requests the end of this job.
     pub async fn shutdown_requested(&self) -> ShutdownRequest {
         self.0.inbox.shutdown_requested().await
     }
 
-    /// Everyone else who is in the room now.
+    /// The other participants who are in the room now.
     pub fn participants(&self) -> Vec<Participant> {
         room::participants()
     }
 
-    /// Wait for a participant: the one with this identity, or anyone who is a person, by whatever way they came.
+    /// Waits for the participant with this identity. Without an identity, waits for the first person, including
+    /// callers.
     pub async fn wait_for_participant(&self, identity: Option<&str>) -> Participant {
         let wanted = |who: &Participant| identity.map_or_else(|| is_person(who), |identity| who.identity == identity);
         self.0.inbox.wait_until(room::subscribe_participants, || room::participants().into_iter().find(&wanted)).await
@@ -130,29 +135,30 @@ impl JobContext {
         &self.0.inbox
     }
 
-    /// Send one whole text on a topic to everyone in the room.
+    /// Sends a complete text on a topic to all participants.
     pub fn send_text(&self, topic: &str, text: &str) -> Result {
         self.send_text_with(topic, text, &SendOptions { destinations: Vec::new(), attributes: Vec::new() })
     }
 
-    /// Send one whole text on a topic, to some participants or with attributes.
+    /// Sends a complete text on a topic, to selected participants or with attributes.
     pub fn send_text_with(&self, topic: &str, text: &str, options: &SendOptions) -> Result {
         Ok(room::send_text(topic, text, options)?)
     }
 
-    /// Set attributes of the agent's own participant; an empty value removes one.
+    /// Sets attributes of the agent's own participant. An empty value removes the attribute.
     pub fn set_attributes<'a>(&self, attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result {
         let attributes: Vec<(String, String)> = attributes.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         Ok(room::set_attributes(&attributes)?)
     }
 
-    /// Show users what the agent is doing. [`AgentSession`](crate::AgentSession) does this by itself.
+    /// Sets the agent's state, which clients show to users. [`AgentSession`](crate::AgentSession) sets it
+    /// automatically.
     pub fn set_agent_state(&self, state: AgentState) -> Result {
         Ok(room::set_agent_state(state)?)
     }
 }
 
-/// Not a recorder, a stream that is played into the room, or another agent.
+/// Whether the participant is a person, not a recorder, an ingested stream or another agent.
 pub(crate) fn is_person(who: &Participant) -> bool {
     match who.kind {
         ParticipantKind::Standard | ParticipantKind::Sip | ParticipantKind::Connector => true,

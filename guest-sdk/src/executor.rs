@@ -1,7 +1,7 @@
-//! Async on one thread, over `wasi:io/poll`.
+//! A single-threaded async executor on `wasi:io/poll`.
 //!
-//! Its own, small and without any randomness: the order in which waits are looked at is the order in which they began, so
-//! the same job takes the same fuel each time. (Crate `wstd` keeps its waits in a hash map, whose order differs each time.)
+//! It contains no randomness: waits are polled in the order in which they began, so that the same job always takes the
+//! same fuel. The executor of crate `wstd` keeps its waits in a hash map, whose order differs from run to run.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use wasip2::io::poll::{Pollable, poll};
+use crate::bindings::wasi::io::poll::{Pollable, poll};
 
 thread_local! {
-    /// What the running [`block_on`] waits for, the oldest first.
+    /// The waits of the running [`block_on`], oldest first.
     static WAITS: RefCell<Vec<Wait>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -23,13 +23,13 @@ struct Wait {
     waker: Waker,
 }
 
-/// Run a future to its end, and wait in the host whenever it waits for something.
+/// Runs a future to its end. While the future is pending, the wait happens in the host.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
     loop {
-        // Whatever woke it before is served by the poll that comes now.
+        // The poll below serves all earlier wakes.
         woken.take();
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
@@ -42,8 +42,9 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Wait until a pollable is ready. Even one that is ready at once lets everything else be looked at first, and has the host
-/// see that the agent waits.
+/// Waits until a pollable is ready.
+///
+/// A pollable that is ready at once still yields first: other futures are polled, and the host counts the wait.
 pub(crate) async fn wait_for(pollable: Pollable) {
     let registration = Registration(Rc::new(pollable));
     let mut began = false;
@@ -72,7 +73,7 @@ impl Wake for Woken {
     }
 }
 
-/// An entry in [`WAITS`], for as long as somebody waits.
+/// An entry in [`WAITS`], removed on drop.
 struct Registration(Rc<Pollable>);
 
 impl Registration {
@@ -81,7 +82,7 @@ impl Registration {
     }
 
     fn renew(&self, waker: &Waker) {
-        // A waker may own what drops another registration, so the old one goes after the borrow.
+        // Dropping a waker can drop another registration, so the old waker is dropped after the borrow.
         let old = WAITS.with_borrow_mut(|waits| match waits.iter_mut().find(|wait| self.is_of(wait)) {
             Some(wait) if wait.waker.will_wake(waker) => None,
             Some(wait) => Some(std::mem::replace(&mut wait.waker, waker.clone())),
@@ -104,7 +105,7 @@ impl Drop for Registration {
     }
 }
 
-/// Wake those whose wait is over, without waiting for others: something else has woken already.
+/// Wakes the waits that are ready, without waiting: the future was woken from elsewhere already.
 fn wake_ready() {
     let ready: Vec<Waker> = WAITS.with_borrow(|waits| {
         waits.iter().filter(|wait| wait.pollable.ready()).map(|wait| wait.waker.clone()).collect()
@@ -112,12 +113,12 @@ fn wake_ready() {
     ready.into_iter().for_each(Waker::wake);
 }
 
-/// Wait in the host, and wake those whose wait is over.
+/// Waits in the host until at least one wait is ready, and wakes the ready ones.
 fn wait_and_wake() {
     let ready: Vec<Waker> = WAITS.with_borrow(|waits| {
         assert!(
             !waits.is_empty(),
-            "the agent waits for something that can never come: nothing is left that could wake it"
+            "the agent can never continue: it waits, and no timer or event is left that could wake it"
         );
         let pollables: Vec<&Pollable> = waits.iter().map(|wait| &*wait.pollable).collect();
         let ready = poll(&pollables);

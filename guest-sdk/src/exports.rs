@@ -1,4 +1,4 @@
-//! What the component exports: the calls of the contract, turned into calls of an [`Agent`].
+//! The component's exports, implemented by calls of an [`Agent`].
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -9,20 +9,20 @@ use crate::bindings::Guest;
 use crate::types::{Decision, JobInfo};
 use crate::{Agent, Either, Error, JobContext, executor, logging, select, stack, time};
 
-/// Share of the shutdown grace that the entrypoint has, in percent; the rest is for the shutdown callbacks.
-const PATIENCE_PERCENT: u32 = 75;
+/// Percentage of the shutdown grace that the entrypoint may use. The rest is reserved for the shutdown callbacks.
+const ENTRYPOINT_GRACE_PERCENT: u32 = 75;
 
-/// The component made from an agent type; [`agent!`](crate::agent!) is its only user.
-pub struct Exported<A>(PhantomData<A>);
+/// The component of an agent type. [`agent!`](crate::agent!) is its only user.
+pub struct ExportedAgent<A>(PhantomData<A>);
 
 thread_local! {
-    /// The prewarmed agent. Part of the memory that a snapshot keeps.
+    /// The prewarmed agent, part of the snapshotted memory.
     static AGENT: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
-    /// Kept from `entrypoint` for `shutdown`, which runs the callbacks registered in it.
+    /// The context of `entrypoint`, whose shutdown callbacks `shutdown` runs.
     static CONTEXT: RefCell<Option<JobContext>> = const { RefCell::new(None) };
 }
 
-impl<A: Agent> Guest for Exported<A> {
+impl<A: Agent> Guest for ExportedAgent<A> {
     fn prewarm() -> Result<(), String> {
         logging::install::<A>();
         let mut agent = A::default();
@@ -55,23 +55,22 @@ impl<A: Agent> Guest for Exported<A> {
     }
 }
 
-/// Run the entrypoint. One that does not end by itself after a request to stop is dropped while there is still time for
-/// the shutdown callbacks.
+/// Runs the entrypoint. An entrypoint that ignores a request to stop is dropped in time for the shutdown callbacks.
 async fn run<A: Agent>(agent: &mut A, ctx: &JobContext) -> Result<(), Error> {
-    let patience = async {
+    let grace_used = async {
         let grace_ms = ctx.shutdown_requested().await.grace_ms;
-        time::sleep(Duration::from_millis(grace_ms.into()) * PATIENCE_PERCENT / 100).await;
+        time::sleep(Duration::from_millis(grace_ms.into()) * ENTRYPOINT_GRACE_PERCENT / 100).await;
     };
-    match select(agent.entrypoint(ctx), patience).await {
+    match select(agent.entrypoint(ctx), grace_used).await {
         Either::Left(result) => result,
         Either::Right(()) => {
-            log::warn!("the entrypoint did not end after the request to stop, so it is dropped");
+            log::warn!("the entrypoint did not end after the request to stop and is dropped");
             Ok(())
         }
     }
 }
 
-/// An error's text with those of its sources, outermost first.
+/// The text of an error followed by the texts of its sources, outermost first.
 fn with_sources(error: Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -83,7 +82,7 @@ fn with_sources(error: Error) -> String {
     text
 }
 
-/// The agent that `prewarm` left, or a fresh one where the host has not called it.
+/// The prewarmed agent, or a new one if the host has not called `prewarm`.
 fn prewarmed<A: Agent>() -> Box<A> {
     AGENT.take().and_then(|agent| agent.downcast::<A>().ok()).unwrap_or_default()
 }

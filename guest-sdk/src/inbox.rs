@@ -1,15 +1,14 @@
-//! Waiting for news, by any number of waiters at once.
+//! Waiting for events, requests to stop and participants, by any number of waiters at once.
 //!
-//! Nothing is kept here: events stay in the host's queue, within its bounds, until the one who reads them asks for the next.
-//! A request to stop and the participants have pollables of their own, so that waiting for those takes no event away.
+//! No event is stored here: events stay in the host's bounded queue until the reader asks for the next one. Requests to
+//! stop and participants have their own pollables, so waiting for them consumes no event.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Poll, Waker};
 
-use wasip2::io::poll::Pollable;
-
+use crate::bindings::wasi::io::poll::Pollable;
 use crate::bindings::wasm_worker::agent::inbox::{self, Receiver};
 use crate::executor;
 use crate::types::ShutdownRequest;
@@ -18,24 +17,29 @@ pub use crate::bindings::wasm_worker::agent::inbox::Event;
 
 pub(crate) struct Inbox {
     receiver: Receiver,
-    /// The agent has asked for its own end, and need not wait for the host to say so.
+    /// Whether the agent requested its own end. Known here before the host confirms it.
     stopping: Cell<bool>,
-    /// Waiters, each with a number of its own.
+    /// Wakers of the waiters, by the waiter's number.
     waiting: RefCell<Vec<(u64, Waker)>>,
-    numbers: Cell<u64>,
+    next_number: Cell<u64>,
 }
 
 impl Inbox {
     pub(crate) fn open() -> Self {
-        Self { receiver: inbox::open(), stopping: Cell::new(false), waiting: RefCell::default(), numbers: Cell::new(0) }
+        Self {
+            receiver: inbox::open(),
+            stopping: Cell::new(false),
+            waiting: RefCell::default(),
+            next_number: Cell::new(0),
+        }
     }
 
-    /// The next event, if there is one.
+    /// The next event, if one is queued.
     pub(crate) fn next(&self) -> Option<Event> {
         self.receiver.next(0)
     }
 
-    /// The end has been asked for, by whomever.
+    /// Whether the end of the job was requested, by the agent or by the host.
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.get() || self.receiver.shutdown_requested().is_some()
     }
@@ -45,7 +49,7 @@ impl Inbox {
         self.wake_all();
     }
 
-    /// Have every waiter look again.
+    /// Makes every waiter check its condition again.
     pub(crate) fn wake_all(&self) {
         let waiting = self.waiting.take();
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
@@ -55,12 +59,12 @@ impl Inbox {
         self.wait_until(|| self.receiver.subscribe_shutdown(), || self.receiver.shutdown_requested()).await
     }
 
-    /// Wait for an event, or for [`wake_all`](Self::wake_all), until `check` finds what it looks for.
+    /// Waits until `check` returns a value. It runs again after every event and every [`wake_all`](Self::wake_all).
     pub(crate) async fn wait_for_event<T>(&self, check: impl FnMut() -> Option<T>) -> T {
         self.wait_until(|| self.receiver.subscribe(), check).await
     }
 
-    /// Wait until `check` finds what it looks for; it is asked again whenever the pollable is ready.
+    /// Waits until `check` returns a value. It runs again whenever the pollable is ready.
     pub(crate) async fn wait_until<T>(
         &self,
         subscribe: impl Fn() -> Pollable,
@@ -69,16 +73,16 @@ impl Inbox {
         if let Some(found) = check() {
             return found;
         }
-        let number = self.numbers.replace(self.numbers.get() + 1);
-        let place = Place { inbox: self, number };
+        let number = self.next_number.replace(self.next_number.get() + 1);
+        let slot = WaiterSlot { inbox: self, number };
         loop {
-            let mut news = pin!(executor::wait_for(subscribe()));
+            let mut ready = pin!(executor::wait_for(subscribe()));
             let found = poll_fn(|cx| {
                 if let Some(found) = check() {
                     return Poll::Ready(Some(found));
                 }
-                place.take(cx.waker());
-                news.as_mut().poll(cx).map(|()| None)
+                slot.set(cx.waker());
+                ready.as_mut().poll(cx).map(|()| None)
             })
             .await;
             if let Some(found) = found {
@@ -88,14 +92,14 @@ impl Inbox {
     }
 }
 
-/// One waiter's place among those that [`Inbox::wake_all`] wakes; given up by dropping it.
-struct Place<'a> {
+/// A waiter's entry in the list that [`Inbox::wake_all`] wakes, removed on drop.
+struct WaiterSlot<'a> {
     inbox: &'a Inbox,
     number: u64,
 }
 
-impl Place<'_> {
-    fn take(&self, waker: &Waker) {
+impl WaiterSlot<'_> {
+    fn set(&self, waker: &Waker) {
         let mut waiting = self.inbox.waiting.borrow_mut();
         match waiting.iter_mut().find(|(number, _)| *number == self.number) {
             Some((_, kept)) if kept.will_wake(waker) => {}
@@ -105,13 +109,13 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaiterSlot<'_> {
     fn drop(&mut self) {
         let mut waiting = self.inbox.waiting.borrow_mut();
-        let place = waiting.iter().position(|(number, _)| *number == self.number);
-        // The waker may own what drops another place, so it goes after the borrow.
-        let left = place.map(|at| waiting.swap_remove(at));
+        let index = waiting.iter().position(|(number, _)| *number == self.number);
+        // Dropping a waker can drop another slot, so it is dropped after the borrow.
+        let removed = index.map(|index| waiting.swap_remove(index));
         drop(waiting);
-        drop(left);
+        drop(removed);
     }
 }

@@ -1,6 +1,7 @@
-//! Write an AI agent that [wasm-worker](https://github.com/wasm-worker/wasm-worker) runs, one WebAssembly instance a job.
+//! The Rust SDK of [wasm-worker](https://github.com/wasm-worker/wasm-worker), which runs each job of an AI agent in its
+//! own WebAssembly instance.
 //!
-//! An agent is a type with a few methods, and one macro line:
+//! An agent is a type that implements [`Agent`], and one macro line:
 //!
 //! ```no_run
 //! use wasm_worker_sdk::{Agent, JobContext, Result};
@@ -19,25 +20,30 @@
 //! # fn main() {}
 //! ```
 //!
-//! Every method of [`Agent`] has a default. Names follow LiveKit's wherever the thing is the same.
+//! Every method of [`Agent`] has a default. Names are LiveKit's wherever the concept is the same.
 //!
-//! # What a prewarm must not keep
+//! # Limits of prewarm
 //!
-//! [`Agent::prewarm`] runs once, and the memory it leaves is the memory that **every** job starts from. So it must not
-//! keep what has to differ between jobs or may not be shared by them:
+//! [`Agent::prewarm`] runs once, and **every** job starts from a copy of the memory it leaves. Data that must differ
+//! between jobs, or must not be shared by them, does not belong there:
 //!
-//! - random seeds: a PRNG seeded there gives every job the same numbers. Take randomness from [`random`], which asks the
-//!   host each time. The keys of `std::collections::HashMap` are frozen too once a map has been made in `prewarm`: do not
-//!   put keys that a stranger chooses into a `HashMap` then (use a `BTreeMap`, or a hasher seeded from [`random`]);
-//! - the time of day;
-//! - secrets of one user;
-//! - handles: a `println!` in `prewarm`, an open inbox, a timer. The host sees these and falls back from the snapshot to
-//!   running `prewarm` once for each job, which is slower. Log with `log::info!` instead.
+//! - Random seeds: a generator that is seeded in `prewarm` returns the same numbers in every job. [`random`] asks the
+//!   host each time. A `std::collections::HashMap` made in `prewarm` fixes the hash keys of the whole program; keys
+//!   chosen by strangers then belong in a `BTreeMap`, or in a map whose hasher is seeded from [`random`].
+//! - The time of day.
+//! - Secrets of one user.
+//! - Host handles: `println!`, an open inbox or a timer makes a snapshot impossible. The host detects this and runs
+//!   `prewarm` once for each job instead, which is slower. `log::info!` needs no handle.
 //!
 //! # Waiting
 //!
-//! Agent methods are async, on one thread. An agent that runs for longer than the host's `unresponsive-timeout` without
-//! an `.await` that waits is killed; [`time::sleep`] of zero is enough to show life in a long computation.
+//! The methods of an agent are async and run on one thread. The host kills an agent that runs longer than
+//! `unresponsive-timeout` without waiting. In a long computation, awaiting [`time::sleep`] with a duration of zero is
+//! enough.
+//!
+//! # Load functions
+//!
+//! A component can also compute the load of a worker: see [`LoadFunction`].
 
 #![warn(missing_docs)]
 
@@ -46,8 +52,11 @@ mod context;
 mod executor;
 mod exports;
 mod inbox;
+mod load;
 mod logging;
 pub mod random;
+mod runtime;
+mod select;
 mod session;
 mod stack;
 pub mod time;
@@ -55,12 +64,13 @@ mod usage;
 
 pub use agent::Agent;
 pub use context::JobContext;
-pub use futures_util::future::Either;
 pub use inbox::Event;
+pub use load::LoadFunction;
+pub use select::{Either, select};
 pub use session::{AgentSession, ChatContext, ChatMessage, ChatRole, StopResponse};
 pub use usage::{LlmUsage, SttUsage, TtsUsage, UsageCollector};
 
-/// The records of the contract, as they are in `wit/agent.wit`.
+/// The types of the contract in `wit/agent.wit` and `wit/load.wit`.
 pub mod types {
     pub use crate::bindings::wasm_worker::agent::inbox::{
         AttributeChange, BudgetKind, DataMessage, LimitWarning, MetadataChange, OtherEvent, RpcRequest,
@@ -72,37 +82,19 @@ pub mod types {
         Acceptance, Decision, JobInfo, JobKind, Participant, ParticipantKind, Rejection, RoomInfo,
     };
     pub use crate::bindings::wasm_worker::agent::usage::ModelUsage;
+    pub use crate::load_bindings::wasm_worker::agent::load_types::Sample;
 }
 
-/// Any error: `?` converts every error type, and `.into()` a text.
+/// Any error. `?` converts every error type, and `.into()` converts a text.
 ///
-/// A plain box, because the backtrace that richer error types carry costs a component about 60 KB, and the host has one.
+/// The type is a plain box: error types that carry a backtrace add about 60 KB to a component, and the host records a
+/// backtrace anyway.
 pub type Error = Box<dyn std::error::Error>;
 
-/// What a fallible method of an agent returns. The text of an error becomes the detail of the job's verdict.
+/// The result of an agent's fallible methods. The text of the error becomes the detail of the job's verdict.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// Wait for whichever of two futures ends first; the other is dropped.
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use wasm_worker_sdk::{Either, JobContext, select, time::sleep};
-///
-/// async fn work(ctx: &JobContext) {
-///     match select(sleep(Duration::from_secs(5)), ctx.shutdown_requested()).await {
-///         Either::Left(()) => log::info!("five seconds passed"),
-///         Either::Right(request) => log::info!("asked to stop: {}", request.reason),
-///     }
-/// }
-/// ```
-pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
-    match futures_util::future::select(std::pin::pin!(a), std::pin::pin!(b)).await {
-        Either::Left((output, _)) => Either::Left(output),
-        Either::Right((output, _)) => Either::Right(output),
-    }
-}
-
-/// Make a type that implements [`Agent`] the agent of this component. Once in each crate.
+/// Exports a type that implements [`Agent`] as the agent of this component. A crate uses it once.
 ///
 /// ```no_run
 /// # use wasm_worker_sdk::Agent;
@@ -118,23 +110,55 @@ pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Ou
 macro_rules! agent {
     ($agent:ty) => {
         const _: () = {
-            type Component = $crate::Exported<$agent>;
+            type Component = $crate::ExportedAgent<$agent>;
     $crate::bindings::export_agent!(Component with_types_in $crate::bindings);
         };
     };
 }
 
-#[doc(hidden)]
-pub use exports::Exported;
+/// Exports a type that implements [`LoadFunction`] as the load function of this component. A crate uses it once.
+///
+/// ```no_run
+/// # use wasm_worker_sdk::{LoadFunction, types::Sample};
+/// #[derive(Default)]
+/// struct Cpu;
+///
+/// impl LoadFunction for Cpu {
+///     fn load(&mut self, sample: &Sample) -> f64 {
+///         sample.cpu
+///     }
+/// }
+///
+/// wasm_worker_sdk::load_function!(Cpu);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! load_function {
+    ($function:ty) => {
+        const _: () = {
+            type Component = $crate::ExportedLoadFunction<$function>;
+    $crate::load_bindings::export_load_function!(Component with_types_in $crate::load_bindings);
+        };
+    };
+}
 
 #[doc(hidden)]
-#[allow(missing_docs, unsafe_code, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code")]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "agent",
-        pub_export_macro: true,
-        export_macro_name: "export_agent",
-        with: { "wasi:io/poll@0.2.12": wasip2::io::poll },
-    });
-}
+pub use exports::ExportedAgent;
+#[doc(hidden)]
+pub use load::ExportedLoadFunction;
+
+#[doc(hidden)]
+#[rustfmt::skip]
+#[allow(
+    missing_docs, unreachable_pub, unsafe_code, clippy::all, clippy::pedantic, clippy::restriction,
+    reason = "generated code"
+)]
+pub mod bindings;
+
+#[doc(hidden)]
+#[rustfmt::skip]
+#[allow(
+    missing_docs, unreachable_pub, unsafe_code, clippy::all, clippy::pedantic, clippy::restriction,
+    reason = "generated code"
+)]
+pub mod load_bindings;

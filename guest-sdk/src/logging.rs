@@ -1,4 +1,4 @@
-//! The `log` facade and panics, both carried to the host.
+//! The `log` facade and panics, forwarded to the host.
 
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
@@ -6,18 +6,24 @@ use std::sync::OnceLock;
 use crate::bindings::wasm_worker::agent::job;
 use crate::bindings::wasm_worker::agent::log::{Level, write};
 
-/// The agent's own crate, whose lines need not say where they come from.
+/// Name of the component's own crate, whose lines carry no `target` field.
 static OWN_CRATE: OnceLock<&'static str> = OnceLock::new();
 
-/// Route `log` and panics to the host. Runs at each export, and does its work at the first.
+/// Forwards `log` and panics of an agent of type `A`. Every export calls it; the first call takes effect.
 pub(crate) fn install<A>() {
-    OWN_CRATE.get_or_init(|| {
-        if log::set_logger(&HostLogger).is_ok() {
-            log::set_max_level(log::LevelFilter::Trace);
-        }
+    if install_logger::<A>() {
         std::panic::set_hook(Box::new(report_panic));
-        std::any::type_name::<A>().split("::").next().unwrap_or_default()
-    });
+    }
+}
+
+/// Forwards `log` alone, in a component whose main type is `T`. Returns whether this was the first call.
+pub(crate) fn install_logger<T>() -> bool {
+    let name = std::any::type_name::<T>().split("::").next().unwrap_or_default();
+    let first = OWN_CRATE.set(name).is_ok();
+    if first && log::set_logger(&HostLogger).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+    first
 }
 
 struct HostLogger;

@@ -1,10 +1,10 @@
-//! Random numbers from the host, fresh in every job.
+//! Random numbers from the host, different in every job.
 //!
-//! Nothing is kept between calls, so a snapshot has nothing to freeze.
+//! No state is kept between calls, so a snapshot cannot fix the numbers.
 
-use wasip2::random::random;
+use crate::bindings::wasi::random::random;
 
-/// Eight random bytes as a number, fit for keys.
+/// A random number, secure enough for keys.
 ///
 /// ```no_run
 /// let dice = wasm_worker_sdk::random::u64() % 6 + 1;
@@ -13,7 +13,7 @@ pub fn u64() -> u64 {
     random::get_random_u64()
 }
 
-/// `len` random bytes, fit for keys.
+/// `len` random bytes, secure enough for keys.
 ///
 /// ```no_run
 /// let token = wasm_worker_sdk::random::bytes(16);

@@ -1,4 +1,4 @@
-//! A conversation: turns come in as texts, the agent's hooks run, replies go out.
+//! The agent session: texts arrive as turns, the agent's hooks run, and replies are sent.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -8,18 +8,18 @@ use crate::context::is_person;
 use crate::types::AgentState;
 use crate::{Agent, Either, Event, JobContext, Result, select};
 
-/// Topic on which users write.
+/// Topic of the users' texts.
 const CHAT_TOPIC: &str = "lk.chat";
-/// Topic on which an agent's words are shown.
+/// Topic of the agent's replies.
 const TRANSCRIPTION_TOPIC: &str = "lk.transcription";
 
-/// The session ends with the third reply in a row that fails; LiveKit's `max_unrecoverable_errors`.
+/// Number of failed replies in a row that ends the session; `max_unrecoverable_errors` in LiveKit.
 const ERRORS_MAX: usize = 3;
 
-/// Who said something.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatRole {
-    /// Instructions to the model.
+    /// The instructions to the model.
     System,
     /// A person in the room.
     User,
@@ -27,24 +27,24 @@ pub enum ChatRole {
     Assistant,
 }
 
-/// One thing that was said.
+/// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatMessage {
-    /// Who said it.
+    /// The author.
     pub role: ChatRole,
-    /// The words.
+    /// The text.
     pub text: String,
 }
 
-/// The conversation so far, oldest first.
+/// A conversation.
 #[derive(Clone, Debug, Default)]
 pub struct ChatContext {
-    /// What was said.
+    /// The messages, oldest first.
     pub messages: Vec<ChatMessage>,
 }
 
 impl ChatContext {
-    /// Add what somebody said.
+    /// Appends a message.
     ///
     /// ```
     /// use wasm_worker_sdk::{ChatContext, ChatRole};
@@ -57,7 +57,7 @@ impl ChatContext {
     }
 }
 
-/// Return this from [`Agent::on_user_turn_completed`] to make no reply to that turn.
+/// The error that suppresses the reply to a turn, returned by [`Agent::on_user_turn_completed`] or [`Agent::llm_node`].
 #[derive(Clone, Copy, Debug)]
 pub struct StopResponse;
 
@@ -69,18 +69,18 @@ impl fmt::Display for StopResponse {
 
 impl std::error::Error for StopResponse {}
 
-/// A running conversation between the room and one agent.
+/// A conversation between the room and one agent.
 pub struct AgentSession<'job> {
     ctx: &'job JobContext,
     chat: RefCell<ChatContext>,
-    /// Turns that the agent's own code started with [`generate_reply`](Self::generate_reply).
+    /// Turns started by [`generate_reply`](Self::generate_reply) that wait.
     own_turns: RefCell<VecDeque<String>>,
-    /// The person whose leaving ends the session.
+    /// Identity of the participant whose leaving ends the session.
     linked: RefCell<Option<String>>,
     closing: Cell<bool>,
 }
 
-/// What the session does next.
+/// The session's next step.
 enum Next {
     Turn(String),
     Event(Event),
@@ -88,7 +88,7 @@ enum Next {
 }
 
 impl<'job> AgentSession<'job> {
-    /// A session for this job, not started yet.
+    /// Creates a session for this job. [`start`](Self::start) runs it.
     pub fn new(ctx: &'job JobContext) -> Self {
         Self {
             ctx,
@@ -99,42 +99,43 @@ impl<'job> AgentSession<'job> {
         }
     }
 
-    /// The job that this session belongs to.
+    /// The context of the session's job.
     pub fn ctx(&self) -> &'job JobContext {
         self.ctx
     }
 
-    /// A copy of the conversation so far.
+    /// Returns a copy of the conversation so far.
     pub fn history(&self) -> ChatContext {
         self.chat.borrow().clone()
     }
 
-    /// Replace the conversation so far, for example with instructions to the model at its start.
+    /// Replaces the conversation, for example with instructions to the model at its start.
     pub fn update_chat_ctx(&self, chat: ChatContext) {
         self.chat.replace(chat);
     }
 
-    /// Run the conversation to its end: `on_enter`, a turn for each text on `lk.chat`, `on_exit`. It ends when the job is
-    /// asked to stop, whatever is under way then; when the person it is for leaves (the job's participant, or the first
-    /// person in the room); or after [`close`](Self::close).
+    /// Runs the session to its end: `on_enter`, a turn for each text on `lk.chat`, and `on_exit`.
+    ///
+    /// The session ends when the job is asked to stop, also during a turn; when the job's participant, or else the first
+    /// person in the room, leaves; and when the current turn is over after a call of [`close`](Self::close).
     pub async fn start<A: Agent>(&self, agent: &mut A) -> Result {
-        let held = match select(self.converse(agent), self.ctx.inbox().shutdown_requested()).await {
+        let result = match select(self.converse(agent), self.ctx.inbox().shutdown_requested()).await {
             Either::Left(result) => result,
             Either::Right(_) => Ok(()),
         };
         if let Err(error) = agent.on_exit(self).await {
             log::error!("on_exit failed: {error}");
         }
-        held
+        result
     }
 
-    /// Have the agent reply to `user_input` as if a user had written it, after the turns that wait already.
+    /// Queues a turn with this text, as if a user had written it.
     pub fn generate_reply(&self, user_input: impl Into<String>) {
         self.own_turns.borrow_mut().push_back(user_input.into());
         self.ctx.inbox().wake_all();
     }
 
-    /// Say something without being asked.
+    /// Sends a text without a user's turn.
     pub async fn say(&self, text: &str) -> Result {
         self.ctx.set_agent_state(AgentState::Speaking)?;
         self.ctx.send_text(TRANSCRIPTION_TOPIC, text)?;
@@ -142,7 +143,7 @@ impl<'job> AgentSession<'job> {
         Ok(())
     }
 
-    /// End the session once the present turn is over; turns that wait are not taken any more.
+    /// Ends the session after the current turn. Turns that wait are discarded.
     pub fn close(&self) {
         self.closing.set(true);
         self.ctx.inbox().wake_all();
@@ -170,14 +171,14 @@ impl<'job> AgentSession<'job> {
                         if errors == ERRORS_MAX {
                             return Err(error);
                         }
-                        log::error!("no reply to this turn: {error}");
+                        log::error!("the reply failed: {error}");
                     }
                 },
             }
         }
     }
 
-    /// The end first, then turns that the agent started, then what came from outside.
+    /// The next step, by priority: the end, turns that the agent started, events from outside.
     async fn next(&self) -> Result<Next> {
         if self.own_turns.borrow().is_empty() {
             self.ctx.set_agent_state(AgentState::Listening)?;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use futures_util::future::Either;
-use wasip2::clocks::monotonic_clock;
+use crate::bindings::wasi::clocks::monotonic_clock;
+use crate::{Either, executor, select};
 
-use crate::{executor, select};
-
-/// Wait for `duration`. A wait of zero shows the host that the agent is alive.
+/// Waits for `duration`. A wait of zero shows the host that the agent is responsive.
 ///
 /// ```no_run
 /// # async fn example() {
@@ -19,7 +17,7 @@ pub async fn sleep(duration: Duration) {
     executor::wait_for(monotonic_clock::subscribe_duration(nanos)).await;
 }
 
-/// Wait for `future`, but no longer than `limit`; `None` when that ran out, and the future is dropped.
+/// Waits for `future`, at most for `limit`. When the limit expires, the future is dropped and the result is `None`.
 ///
 /// ```no_run
 /// # async fn example(ctx: &wasm_worker_sdk::JobContext) {

@@ -1,45 +1,45 @@
-//! What models used, summed by the host into the job's record.
+//! Usage of models, summed by the host into the job's record.
 
 use crate::bindings::wasm_worker::agent::usage;
 use crate::types::ModelUsage;
 
-/// Adds up usage per provider and model. The sums live in the host, so they survive a crash of the agent.
+/// Counts usage by provider and model. The host keeps the sums, so they survive a crash of the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct UsageCollector;
 
-/// What one call of a language model used, under LiveKit's names.
+/// Usage of one call of a language model, under LiveKit's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LlmUsage {
-    /// Tokens sent to the model.
+    /// Number of tokens sent to the model.
     pub input_tokens: u64,
-    /// Those of them that the provider had cached.
+    /// Number of those tokens that the provider had cached.
     pub input_cached_tokens: u64,
-    /// Tokens that came back.
+    /// Number of tokens received from the model.
     pub output_tokens: u64,
 }
 
-/// What recognising speech used, under LiveKit's names.
+/// Usage of speech recognition, under LiveKit's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SttUsage {
-    /// Seconds of audio.
+    /// Duration of the audio in seconds.
     pub audio_duration: f64,
-    /// Tokens, for models that count them.
+    /// Number of input tokens, for models that count tokens.
     pub input_tokens: u64,
-    /// Tokens, for models that count them.
+    /// Number of output tokens, for models that count tokens.
     pub output_tokens: u64,
 }
 
-/// What speaking used, under LiveKit's names.
+/// Usage of speech synthesis, under LiveKit's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TtsUsage {
-    /// Characters of text.
+    /// Number of characters of the text.
     pub characters_count: u64,
-    /// Seconds of audio.
+    /// Duration of the audio in seconds.
     pub audio_duration: f64,
 }
 
 impl UsageCollector {
-    /// Count one call of a language model.
+    /// Counts one call of a language model.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -61,7 +61,7 @@ impl UsageCollector {
         );
     }
 
-    /// Count recognised speech.
+    /// Counts recognised speech.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -83,7 +83,7 @@ impl UsageCollector {
         );
     }
 
-    /// Count spoken text.
+    /// Counts synthesised speech.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -97,7 +97,7 @@ impl UsageCollector {
         self.add("tts", provider, model, &counters);
     }
 
-    /// Count anything else, under names of your own.
+    /// Counts any other usage, under names chosen by the agent.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -112,11 +112,11 @@ impl UsageCollector {
             counters: counters.iter().map(|(name, amount)| ((*name).into(), *amount)).collect(),
         });
         if let Err(error) = added {
-            log::warn!("usage of `{model}` not counted: {error}");
+            log::warn!("the usage of `{model}` was not counted: {error}");
         }
     }
 
-    /// The sums so far.
+    /// The sums of this job so far.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -128,7 +128,7 @@ impl UsageCollector {
     }
 }
 
-/// The contract counts in `f64`, exact to 2^53.
+/// The contract counts in `f64`, which is exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "no job uses 2^53 tokens")]
 fn count(amount: u64) -> f64 {
     amount as f64

@@ -11,7 +11,7 @@ use wasm_worker::config::{Group, SETTINGS};
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::Code;
 
-use crate::harness::{eventually, root, target_dir, wasm_worker};
+use crate::support::harness::{eventually, root, target_dir, wasm_worker};
 use commands::{Shown, run_in_shell, shown};
 use generated::check;
 
@@ -266,7 +266,7 @@ fn skeleton(line: &str) -> String {
 }
 
 #[test]
-fn each_promise_has_its_test_and_each_such_test_its_promise() {
+fn every_promise_names_a_test_and_every_test_has_a_promise() {
     let spec = std::fs::read_to_string(root().join("tests/SPEC.md")).unwrap();
     let rows = spec.lines().filter(|line| line.starts_with("| ") && line.ends_with("` |"));
     let named: Vec<&str> = rows.map(|row| row.trim_end_matches("` |").rsplit('`').next().unwrap()).collect();

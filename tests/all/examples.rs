@@ -1,10 +1,10 @@
-//! The examples do what the README says of them.
+//! The examples behave as they are described.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Done, cache_dir, root, run_guest, target_dir, wasm_worker};
+use crate::support::harness::{Done, cache_dir, root, run_guest, target_dir, wasm_worker};
 
 fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
     let path = root().join("examples").join(example);
@@ -64,7 +64,7 @@ fn lifecycle_shows_every_hook_between_the_host_s_events() {
 }
 
 #[test]
-fn lifecycle_answers_a_user_in_the_room() {
+fn lifecycle_takes_its_own_turns_first_and_refuses_foreign_metadata() {
     let path = root().join("examples/lifecycle");
     let spec = r#"{
         "participants": [{"identity": "alice"}],
@@ -81,7 +81,7 @@ fn lifecycle_answers_a_user_in_the_room() {
 }
 
 #[test]
-fn usage_prewarms_once_and_counts() {
+fn usage_prewarms_once_and_counts_model_calls() {
     let snapshot = run("usage", []).record();
     let pool = run("usage", ["--prewarm", "pool"]).record();
     let prewarm = |record: &Value| record["usage"]["prewarm"]["fuel"].as_u64().unwrap();
@@ -93,7 +93,7 @@ fn usage_prewarms_once_and_counts() {
 }
 
 #[test]
-fn an_agent_can_be_written_as_text() {
+fn agent_in_text_format_runs() {
     let done = run_guest("minimal", ["--count", "5"]).done();
     assert_eq!((done.exit, done.lines().len()), (0, 5), "{}", done.stderr);
     assert!(done.lines().iter().all(|record| record["verdict"]["code"] == "completed"));

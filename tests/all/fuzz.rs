@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use wasm_worker_fuzz::{TARGETS, components, core_guest, imports};
 
-use crate::harness::{root, target_dir};
+use crate::support::harness::{root, target_dir};
 
 /// Changed copies of each target's corpus.
 const CHANGED: usize = 400;
@@ -42,7 +42,7 @@ fn changed(corpus: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
 }
 
 #[test]
-fn no_input_finds_anything() {
+fn corpus_and_changed_copies_find_no_fault() {
     for (name, run) in TARGETS {
         let corpus = corpus(name);
         assert!(!corpus.is_empty(), "{name} has no corpus");
@@ -62,7 +62,7 @@ fn no_input_finds_anything() {
 }
 
 #[test]
-fn generated_agents_come_to_their_jobs_and_end_in_many_ways() {
+fn generated_agents_run_jobs_that_end_in_many_ways() {
     let corpus = corpus("components");
     let mut rng = StdRng::seed_from_u64(rand::random());
     let changed: Vec<Vec<u8>> = (0..CHANGED / 4).map(|_| changed(&corpus, &mut rng)).collect();
@@ -82,7 +82,7 @@ fn generated_agents_come_to_their_jobs_and_end_in_many_ways() {
 }
 
 #[test]
-fn a_program_reaches_the_imports_that_it_calls() {
+fn generated_program_reaches_the_imports_of_its_calls() {
     let imports = core_guest::imports();
     let index = |name: &str| u8::try_from(imports.iter().position(|import| import.name == name).unwrap()).unwrap();
     // Topic and text are two bytes of where results go, the options are empty.

@@ -1,9 +1,9 @@
-//! Jobs do not see each other, neither in memory that was another's before nor beside them.
+//! Isolation of jobs: a reused slot holds nothing of the job before.
 
-use crate::harness::run_guest;
+use crate::support::harness::run_guest;
 
 #[test]
-fn no_job_finds_what_another_left_in_its_slot() {
+fn slot_holds_nothing_of_the_job_before() {
     for mode in ["snapshot", "pool"] {
         let done = run_guest("residue", ["--count", "300", "--concurrency", "3", "--prewarm", mode]).done();
         assert_eq!(done.exit, 0, "{}", done.stderr);
@@ -14,7 +14,7 @@ fn no_job_finds_what_another_left_in_its_slot() {
 }
 
 #[test]
-fn slots_come_back_however_a_job_ends() {
+fn slot_is_released_by_every_kind_of_end() {
     // Far more jobs than slots, each ended by a different hand.
     for (guest, flags) in [
         ("panic", [].as_slice()),

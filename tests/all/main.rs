@@ -1,4 +1,4 @@
-//! The real binary, as a user runs it: one file for each behaviour.
+//! The real binary, as a user runs it. A file is named after the module, the verb or the behaviour that it tests.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,33 +7,40 @@
     reason = "a test says what is wrong by panicking"
 )]
 
-mod bad_components;
-mod bad_input;
-mod bench;
-mod cache;
+mod agent_cache;
+mod agent_health;
+mod agents_of_one_worker;
+mod bindings;
+mod chaos_dispatch;
 mod dispatcher;
-mod dispatching;
 mod documentation;
-mod drains;
-mod events;
+mod drain;
+mod event_order;
+mod event_sinks;
 mod examples;
-mod faults;
+mod faults_around_the_host;
+mod faults_inside_the_host;
 mod fuzz;
-mod harness;
-mod host_faults;
-mod hostile;
+mod hostile_components;
+mod hostile_guests;
+mod http_api;
 mod interop;
-mod interrupt;
+mod invalid_input;
 mod isolation;
-mod kills;
+mod isolation_beside_hostile_guests;
 mod limits;
-mod livekit;
-mod neighbours;
-mod new_crate;
-mod operate;
-mod pool;
+mod livekit_real_server;
+mod livekit_worker;
+mod load_function;
 mod prewarm;
-mod scripted_server;
-mod session;
-mod sinks;
+mod processes;
+mod sdk_session;
+mod support;
 mod tidy;
+mod verb_bench;
+mod verb_capacity;
+mod verb_config_check;
+mod verb_run_interrupt;
+mod verbs_new_and_build;
+mod verbs_ps_kill_drain_events;
+mod worker_reload;

@@ -1,10 +1,10 @@
-//! Prewarm: from a snapshot where that can be, from a pool where not, and what each keeps.
+//! Prewarm by a snapshot where that is possible, and by a pool elsewhere.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::harness::{guest, run_guest, wasm_worker};
+use crate::support::harness::{guest, run_guest, wasm_worker};
 
 fn inspect(name: &str, args: &[&str]) -> Value {
     let agent = guest(name);
@@ -15,7 +15,7 @@ fn inspect(name: &str, args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_prewarm_that_keeps_no_handle_is_snapshotted() {
+fn prewarm_without_handles_becomes_a_snapshot() {
     let report = inspect("randomness", &[]);
     assert_eq!(report["prewarm"], "snapshot");
     assert_eq!(report["prewarm_why"], Value::Null);
@@ -25,7 +25,7 @@ fn a_prewarm_that_keeps_no_handle_is_snapshotted() {
 }
 
 #[test]
-fn a_prewarm_that_prints_falls_back_to_the_pool_and_both_prints_arrive() {
+fn printing_prewarm_falls_back_to_the_pool_and_all_output_arrives() {
     let report = inspect("prewarm_print", &[]);
     assert_eq!(report["prewarm"], "pool");
     assert!(report["prewarm_why"].as_str().unwrap().contains("`wasi:cli/stdout`"), "{report}");
@@ -38,7 +38,7 @@ fn a_prewarm_that_prints_falls_back_to_the_pool_and_both_prints_arrive() {
 }
 
 #[test]
-fn a_handle_kept_from_prewarm_works_in_the_pool() {
+fn handle_kept_from_prewarm_works_in_the_pool() {
     let report = inspect("prewarm_handle", &[]);
     assert_eq!(report["prewarm"], "pool");
     for idle in ["0", "2"] {
@@ -49,7 +49,7 @@ fn a_handle_kept_from_prewarm_works_in_the_pool() {
 }
 
 #[test]
-fn a_snapshot_may_be_larger_than_what_the_engine_copies_by_default() {
+fn snapshot_may_exceed_the_engine_s_default_image_size() {
     let done = run_guest("prewarm_large", ["--memory-limit", "256MiB"]).done();
     assert_eq!(done.texts()["sum"], ["980"], "{}", done.stderr);
     let report = inspect("prewarm_large", &["--memory-limit", "256MiB"]);
@@ -58,7 +58,7 @@ fn a_snapshot_may_be_larger_than_what_the_engine_copies_by_default() {
 }
 
 #[test]
-fn the_pool_can_be_asked_for() {
+fn prewarm_pool_can_be_requested() {
     let report = inspect("randomness", &["--prewarm", "pool"]);
     assert_eq!(report["prewarm"], "pool");
     let snapshot = run_guest("prewarm_large", ["--memory-limit", "256MiB", "--prewarm", "pool"]).done();
@@ -67,7 +67,7 @@ fn the_pool_can_be_asked_for() {
 }
 
 #[test]
-fn no_two_jobs_see_the_same_random_numbers() {
+fn random_numbers_differ_between_jobs() {
     for mode in ["snapshot", "pool"] {
         let done = run_guest("randomness", ["--count", "50", "--concurrency", "8", "--prewarm", mode]).done();
         let lines = done.lines();

@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_fuzz::core_guest;
-use wasm_worker_sandbox::agent::{Agent, Running, cargo};
+use wasm_worker_sandbox::agent::{Agent, cargo};
+use wasm_worker_sandbox::job::launch::Running;
 use wasm_worker_sandbox::job::spec::JobSpec;
 use wasmtime::{Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store, TypedFunc};
 

@@ -8,7 +8,7 @@ struct DeafMeeting;
 
 impl Agent for DeafMeeting {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
-        subscribe_duration(100_000_000).block();
+        subscribe_duration(1_000_000_000).block();
         let who = ctx.wait_for_participant(None).await;
         ctx.send_text("met", &who.identity)
     }

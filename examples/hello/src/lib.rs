@@ -1,4 +1,4 @@
-//! The smallest agent: greets the room, waits a moment, and is done.
+//! The smallest useful agent: it logs, waits 20 ms, sends a text to the room and ends.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Every hook of an agent, each printing as it runs. Between the lines stand the host's own events.
+//! An agent with every hook. Each hook logs a numbered line; the host's events appear between the lines.
 //!
-//! `wasm-worker run examples/lifecycle --job` shows one conversation: a turn that is answered, one that is not, and an end
-//! that the agent asks for itself.
+//! `wasm-worker run examples/lifecycle --job` shows one conversation: a turn with a reply, a turn without one, and an
+//! end that the agent requests.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Agent for Lifecycle {
     async fn on_enter(&mut self, session: &AgentSession<'_>) -> Result {
         log::info!("4 on_enter: the session begins");
         session.say(&self.greeting).await?;
-        // As if users had written them; a real user's texts arrive the same way.
+        // Three turns, as if a user had written them. Texts of real users arrive as turns too.
         session.generate_reply("what is your name?");
         session.generate_reply("(nobody should answer this)");
         session.generate_reply("goodbye");

@@ -1,60 +1,36 @@
 //! A load function: `wasm-worker run AGENT --load-fn examples/load`.
 //!
-//! It tracks CPU and cores, prints them every five seconds, and lets a worker fill up when the machine is calm: the load is the
-//! worst CPU of the last ten seconds, so a spike is not forgotten at once.
+//! It logs the cores in use every five seconds. The load is the highest CPU utilisation of the last ten seconds, or the
+//! memory utilisation if that is higher, so that a short pause does not make a busy worker look free.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use bindings::wasm_worker::agent::log::{Level, write};
-use bindings::{Guest, Sample};
+use wasm_worker_sdk::LoadFunction;
+use wasm_worker_sdk::types::Sample;
 
-#[allow(unsafe_code, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code")]
-mod bindings {
-    wit_bindgen::generate!({ path: "../../guest-sdk/wit", world: "load-function", pub_export_macro: true });
-}
-
-/// Ten seconds: it is called twice a second.
-const REMEMBERED: usize = 20;
-const PRINT_EVERY: u32 = 10;
+/// Ten seconds of samples, at two a second.
+const SAMPLES_MAX: usize = 20;
+const LOG_EVERY: u32 = 10;
 
 #[derive(Default)]
-struct Tracker {
+struct PeakCpu {
     cpu: VecDeque<f64>,
     calls: u32,
 }
 
-thread_local! {
-    static TRACKER: RefCell<Tracker> = RefCell::default();
-}
-
-struct Load;
-
-impl Guest for Load {
-    fn load(sample: Sample) -> f64 {
-        TRACKER.with_borrow_mut(|tracker| tracker.load(&sample))
-    }
-}
-
-impl Tracker {
+impl LoadFunction for PeakCpu {
     fn load(&mut self, sample: &Sample) -> f64 {
-        if self.cpu.len() == REMEMBERED {
+        if self.cpu.len() == SAMPLES_MAX {
             self.cpu.pop_front();
         }
         self.cpu.push_back(sample.cpu);
-        if self.calls.is_multiple_of(PRINT_EVERY) {
+        if self.calls.is_multiple_of(LOG_EVERY) {
             let Sample { cpu, cores, fuel_rate, jobs, .. } = sample;
-            let line =
-                format!("{:.2} of {cores:.1} cores in use, {fuel_rate:.0} fuel a second, {jobs} jobs", cpu * cores);
-            write(Level::Info, &line, &[]);
+            log::info!("{:.2} of {cores:.1} cores in use, {fuel_rate:.0} fuel a second, {jobs} jobs", cpu * cores);
         }
         self.calls = self.calls.wrapping_add(1);
         self.cpu.iter().copied().fold(sample.memory, f64::max)
     }
 }
 
-#[allow(unsafe_code, reason = "generated code")]
-mod exported {
-    super::bindings::export!(Load with_types_in super::bindings);
-    use super::Load;
-}
+wasm_worker_sdk::load_function!(PeakCpu);

@@ -1,7 +1,7 @@
-//! Prewarm and compute: an 8 MiB table built once, looked up in every job, and the job's own bill at the end.
+//! Prewarm and compute usage: a table of 8 MiB is built once and read in every job, and each job logs what it used.
 //!
-//! `wasm-worker run examples/usage --job` starts from the snapshot; with `--prewarm pool` each job's instance builds the
-//! table itself, which its record shows under `prewarm`.
+//! `wasm-worker run examples/usage --job` starts the job from the snapshot. With `--prewarm pool` the instance of each
+//! job builds the table; its record shows the cost under `prewarm`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use wasm_worker_sdk::{Agent, JobContext, LlmUsage, Result, TtsUsage, random, tim
 const ENTRIES: u32 = 2 << 20;
 const LOOKUPS: usize = 50_000;
 
-/// The table is part of the snapshot, so it must hold nothing that differs between jobs.
+/// The table becomes part of the snapshot, so its content must be the same for all jobs.
 #[derive(Default)]
 struct Usage {
     table: Vec<u32>,
@@ -29,11 +29,11 @@ impl Agent for Usage {
             async move |reason| log_summary(&ctx, &reason)
         });
         let before = ctx.budget().fuel.used;
-        let [a, b, c, d] = random::bytes(4).try_into().map_err(|_| "the host gave no four bytes")?;
+        let [a, b, c, d] = random::bytes(4).try_into().map_err(|_| "the host did not return four bytes")?;
         let mut index = u32::from_le_bytes([a, b, c, d]);
         for _ in 0..LOOKUPS {
             let found = self.table.get((index % ENTRIES) as usize);
-            index = *found.ok_or("the table was not prewarmed")?;
+            index = *found.ok_or("the table is not prewarmed")?;
         }
         let spent = ctx.budget().fuel.used - before;
         log::info!("{LOOKUPS} lookups, the last found {index:08x}, took {spent} fuel");
@@ -60,7 +60,7 @@ fn log_summary(ctx: &JobContext, reason: &str) {
     }
 }
 
-/// The finalizer of MurmurHash3, which spreads each index over all 32 bits.
+/// Mixes all 32 bits of an index: the finalizer of MurmurHash3.
 fn mix(index: u32) -> u32 {
     let mut h = index ^ 0x9e37_79b9;
     h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-/// The moment of a room that a job is for, as LiveKit names it.
+/// The kind of a job: the event of a room that causes it, as LiveKit names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobKind {
@@ -48,7 +48,7 @@ pub enum ParticipantKind {
     Other,
 }
 
-/// Somebody in a room.
+/// A participant of a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Participant {
     /// The server's id of the participant.
@@ -65,14 +65,14 @@ pub struct Participant {
     pub kind: ParticipantKind,
 }
 
-/// What a dispatcher says about a job.
+/// The facts of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobInfo {
     /// The id of the job.
     pub id: String,
     /// The id of the dispatch that asked for the job; empty where there is none.
     pub dispatch_id: String,
-    /// The moment of the room that the job is for.
+    /// The kind of the job.
     pub kind: JobKind,
     /// The room.
     pub room: RoomInfo,
@@ -98,6 +98,7 @@ pub struct RoomAccess {
 }
 
 /// How an agent that accepts a job wants to appear in the room.
+/// The identity, name, metadata and attributes with which an agent wants to appear in the room of its job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acceptance {
     /// The identity; `agent-` and the job's id where there is none.

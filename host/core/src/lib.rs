@@ -14,7 +14,7 @@
 //! load      one measurement of a worker's load
 //! record    the record of a finished job
 //! event     every event that is published, as one enum
-//! observer  who receives the events
+//! observer  the receivers of events
 //! api       the JSON of `/api/v1`
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Who receives the events: the log, the metrics, and the sinks of JSON lines implement one trait.
+//! The receivers of events: the log, the metrics and the sinks of JSON lines implement one trait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::event::Event;
 
 /// A receiver of events.
 pub trait Observer: Send + Sync {
-    /// Take note of one event. The call must not wait: it runs on the path of the job that caused the event.
+    /// Receive one event. The call must not wait: it runs on the path of the job that caused the event.
     fn observe(&self, event: &Event);
 }
 

@@ -1,4 +1,4 @@
-//! The record of a finished job: its verdict, its bill, and what it did in its room.
+//! The record of a finished job: its verdict, its use, its activity in the room, and its last log lines.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl SentText {
     }
 }
 
-/// What an agent did in its room.
+/// The activity of an agent in its room.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct RoomRecord {
     /// The agent's own attributes at the end.

@@ -1,4 +1,4 @@
-//! Why an offer does not become a job.
+//! The reasons for which an offer does not become a job.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::verdict::Verdict;
 
-/// Why an offer was refused, by its stable name.
+/// The reason of a refusal, by its stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The agent's `decide` rejected the job.
@@ -101,7 +101,7 @@ impl Serialize for Reason {
     }
 }
 
-/// A job that does not run here.
+/// The refusal of an offer.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The stable reason.

@@ -1,10 +1,10 @@
-//! What one job used, as its record and its bill show it.
+//! The use of one job: time, fuel, memory, host calls, log lines and models.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What a run of `prewarm` cost, for a job whose instance ran it.
+/// The cost of a run of `prewarm`, for a job whose instance ran it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PrewarmCost {
     /// Fuel units.
@@ -53,7 +53,7 @@ pub struct HostCalls {
     pub poll: Calls,
 }
 
-/// What one model used, as the agent reported it.
+/// The use of one model, as the agent reported it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ModelSums {
     /// `llm`, `stt`, `tts`, or another kind that the agent names.
@@ -66,7 +66,7 @@ pub struct ModelSums {
     pub counters: BTreeMap<String, f64>,
 }
 
-/// The bill of one job. Times are in microseconds.
+/// The use of one job. Times are in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct UsageRecord {
@@ -81,7 +81,7 @@ pub struct UsageRecord {
     pub wall_us: u64,
     /// CPU time of the job, by the thread's clock.
     pub cpu_us: u64,
-    /// Wall time that the job spent on a thread. The rest of `wall_us` it waited, or was queued.
+    /// Wall time that the job spent on a thread. During the rest of `wall_us` the job waited or was queued.
     pub run_us: u64,
     /// Time that the job waited in host calls.
     pub wait_us: u64,

@@ -1,4 +1,4 @@
-//! API keys: whose tokens are taken, and the tokens that jobs get.
+//! API keys: the verification of access tokens, and the tokens of jobs.
 
 use std::time::Duration;
 
@@ -6,23 +6,24 @@ use livekit_protocol as proto;
 use livekit_token::{AccessToken, Claims, TokenVerifier, VideoGrants};
 
 use crate::settings::KeyPairs;
-use wasm_worker_protocol::dispatcher_session::Introduction;
+use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
 
-/// LiveKit's key and secret for development, which everybody knows.
+/// LiveKit's API key and secret for development. They are public.
 pub const DEVELOPMENT_PAIR: (&str, &str) = ("devkey", "secret");
 
-/// As LiveKit's server has it for the token of a job.
+/// The lifetime of a job's token, as in LiveKit's server.
 const JOB_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
-/// As LiveKit's server sets it in a job's token.
+/// The attribute with the agent's name in a job's token, as in LiveKit's server.
 const AGENT_NAME_ATTRIBUTE: &str = "lk.agent_name";
 
-/// Keys and their secrets.
+/// The API keys and their secrets.
 pub(crate) struct Keys(KeyPairs);
 
-/// Whoever calls, as its token says.
+/// The caller of a request, by its token.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    pub(crate) key: String,
+    /// The API key that signed the token.
+    pub(crate) api_key: String,
     pub(crate) grants: VideoGrants,
 }
 
@@ -31,6 +32,7 @@ impl Keys {
         Self(pairs.clone())
     }
 
+    /// Whether the development key is among them.
     pub(crate) fn is_development(&self) -> bool {
         self.0.contains_key(DEVELOPMENT_PAIR.0)
     }
@@ -39,24 +41,24 @@ impl Keys {
         self.0.keys()
     }
 
-    /// Whose token it is. HS256, not expired, of a key that is known.
+    /// The caller with this token. The token must be signed by one of the keys with HS256, and not be expired.
     pub(crate) fn verify(&self, token: &str) -> Result<Caller, String> {
         let unverified = Claims::from_unverified(token).map_err(|error| format!("invalid token: {error}"))?;
         let secret = self.0.get(&unverified.iss).ok_or_else(|| "invalid API key".to_owned())?;
         let claims = TokenVerifier::with_api_key(&unverified.iss, &secret.0).verify(token);
         let claims = claims.map_err(|error| format!("invalid token: {error}"))?;
-        Ok(Caller { key: claims.iss, grants: claims.video })
+        Ok(Caller { api_key: claims.iss, grants: claims.video })
     }
 
-    /// The token with which a job's agent joins its room, as LiveKit's server makes it.
+    /// The token with which the agent of a job joins its room, as LiveKit's server creates it.
     pub(crate) fn job_token(
         &self,
-        key: &str,
-        worker: &Introduction,
+        api_key: &str,
+        worker: &WorkerRegistration,
         job: &proto::Job,
         answer: &proto::AvailabilityResponse,
     ) -> Result<String, String> {
-        let secret = self.0.get(key).ok_or("its key is gone")?;
+        let secret = self.0.get(api_key).ok_or("the API key of the worker is not configured")?;
         let allowed = &worker.permissions;
         let grants = VideoGrants {
             room_join: true,
@@ -70,8 +72,8 @@ impl Keys {
             ..Default::default()
         };
         let mut attributes = answer.participant_attributes.clone();
-        attributes.insert(AGENT_NAME_ATTRIBUTE.into(), worker.kind.agent.clone());
-        let token = AccessToken::with_api_key(key, &secret.0)
+        attributes.insert(AGENT_NAME_ATTRIBUTE.into(), worker.dispatch_key.agent.clone());
+        let token = AccessToken::with_api_key(api_key, &secret.0)
             .with_ttl(JOB_TOKEN_TTL)
             .with_identity(&answer.participant_identity)
             .with_name(&answer.participant_name)
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_tokens_of_known_keys_that_have_not_expired_are_taken() {
+    fn token_must_be_signed_by_a_known_key_and_not_be_expired() {
         let keys =
             Keys::new(&[("a", "one"), ("b", "two")].map(|(key, secret)| (key.into(), Secret(secret.into()))).into());
         let token = |key: &str, secret: &str| {
@@ -98,19 +100,19 @@ mod tests {
             AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap()
         };
         let caller = keys.verify(&token("b", "two")).unwrap();
-        assert_eq!((caller.key.as_str(), caller.grants.agent), ("b", true));
+        assert_eq!((caller.api_key.as_str(), caller.grants.agent), ("b", true));
         for bad in [token("b", "one"), token("c", "two"), "x".into(), String::new(), "a.b.c".into()] {
             assert!(keys.verify(&bad).is_err(), "{bad}");
         }
-        // {"alg":"none"}, and claims of key a.
+        // A token with `{"alg":"none"}` that names key a.
         let unsigned = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJhIiwiZXhwIjo5OTk5OTk5OTk5LCJuYmYiOjB9.";
         assert!(keys.verify(unsigned).is_err());
-        // Signed with the secret of key a: one that is valid until 2286, one that was until 2001, one without an end.
+        // Tokens of key a: valid until 2286, valid until 2001, and without an expiry.
         let until_2286 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjk5OTk5OTk5OTksInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.QJPdqvu1AgRJIE9KkB8gzKctKPpCHdlHboKR4EJELc0";
         assert!(keys.verify(until_2286).unwrap().grants.agent);
         let until_2001 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjEwMDAwMDAwMDAsInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.L8HI8Bpa2sXJOE39h5jTFKiuer3Zy_0JCWfAxZtvH7A";
         assert!(keys.verify(until_2001).unwrap_err().contains("invalid token"));
-        let for_ever = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJ2aWRlbyI6eyJhZ2VudCI6dHJ1ZX19.osQ-d3cE-sin_EL8x61uVCUTANCgSTanjNhG2ayTGVI";
-        assert!(keys.verify(for_ever).is_err());
+        let without_expiry = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJ2aWRlbyI6eyJhZ2VudCI6dHJ1ZX19.osQ-d3cE-sin_EL8x61uVCUTANCgSTanjNhG2ayTGVI";
+        assert!(keys.verify(without_expiry).is_err());
     }
 }

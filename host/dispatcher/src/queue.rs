@@ -1,6 +1,6 @@
-//! Dispatches that wait for a worker, by priority, then age. Pure.
+//! The queue of one agent: its dispatches without a worker, by priority, then age. Pure.
 //!
-//! One that every worker has refused rests for a while, so that it does not keep the others waiting.
+//! A dispatch that every worker has refused is paused for a while, so that it does not block the others.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-/// Where a dispatch stands: a higher priority first, then the older one.
+/// The rank of a dispatch: a higher priority comes first, then the older dispatch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     priority: Reverse<i32>,
     created_ns: i64,
+    /// The id of the dispatch.
     pub(crate) dispatch: Arc<str>,
 }
 
@@ -22,60 +23,62 @@ impl Rank {
     }
 }
 
-/// The queue of one kind of worker.
+/// The dispatches of one agent that wait.
 #[derive(Default)]
 pub(crate) struct Queue {
     ready: BTreeSet<Rank>,
-    resting: BTreeSet<(Instant, Rank)>,
+    paused: BTreeSet<(Instant, Rank)>,
 }
 
 impl Queue {
+    /// Add a dispatch.
     pub(crate) fn push(&mut self, rank: Rank) {
         self.ready.insert(rank);
     }
 
-    pub(crate) fn rest(&mut self, rank: Rank, until: Instant) {
-        self.resting.insert((until, rank));
+    /// Add a dispatch that is not offered before `until`.
+    pub(crate) fn pause(&mut self, rank: Rank, until: Instant) {
+        self.paused.insert((until, rank));
     }
 
-    /// Take the first that may be offered now.
+    /// Remove and return the first dispatch that is not paused.
     pub(crate) fn pop(&mut self) -> Option<Rank> {
         self.ready.pop_first()
     }
 
-    /// Take one out, wherever it is.
+    /// Remove a dispatch, paused or not.
     pub(crate) fn remove(&mut self, rank: &Rank) {
         if !self.ready.remove(rank) {
-            self.resting.retain(|(_, other)| other != rank);
+            self.paused.retain(|(_, other)| other != rank);
         }
     }
 
-    /// Those that have rested enough are ready.
-    pub(crate) fn wake(&mut self, now: Instant) {
-        while self.resting.first().is_some_and(|(until, _)| *until <= now) {
-            self.ready.extend(self.resting.pop_first().map(|(_, rank)| rank));
+    /// End the pauses that are over.
+    pub(crate) fn resume_due(&mut self, now: Instant) {
+        while self.paused.first().is_some_and(|(until, _)| *until <= now) {
+            self.ready.extend(self.paused.pop_first().map(|(_, rank)| rank));
         }
     }
 
-    /// All are ready: something has changed for the better.
-    pub(crate) fn wake_all(&mut self) {
-        self.ready.extend(std::mem::take(&mut self.resting).into_iter().map(|(_, rank)| rank));
+    /// End all pauses, because a worker may accept now.
+    pub(crate) fn resume_all(&mut self) {
+        self.ready.extend(std::mem::take(&mut self.paused).into_iter().map(|(_, rank)| rank));
     }
 
-    /// When the next one has rested enough.
+    /// The time at which the next pause is over.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.resting.first().map(|(until, _)| *until)
+        self.paused.first().map(|(until, _)| *until)
     }
 
-    /// All that wait, in their order.
+    /// All dispatches, by rank.
     pub(crate) fn in_order(&self) -> Vec<&Rank> {
-        let mut all: Vec<&Rank> = self.ready.iter().chain(self.resting.iter().map(|(_, rank)| rank)).collect();
+        let mut all: Vec<&Rank> = self.ready.iter().chain(self.paused.iter().map(|(_, rank)| rank)).collect();
         all.sort_unstable();
         all
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.resting.is_empty()
+        self.ready.is_empty() && self.paused.is_empty()
     }
 }
 
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn priority_then_age() {
+    fn queue_is_ordered_by_priority_then_age() {
         let mut queue = Queue::default();
         for (priority, created) in [(0, 2), (5, 9), (0, 1), (-1, 0)] {
             queue.push(rank(priority, created));
@@ -100,19 +103,19 @@ mod tests {
     }
 
     #[test]
-    fn one_that_rests_is_in_nobody_s_way_and_comes_back_at_its_place() {
+    fn paused_dispatch_blocks_no_other_and_keeps_its_rank() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.rest(rank(0, 1), now + Duration::from_secs(1));
+        queue.pause(rank(0, 1), now + Duration::from_secs(1));
         queue.push(rank(0, 2));
         assert_eq!(queue.in_order(), [&rank(0, 1), &rank(0, 2)]);
         assert_eq!(queue.wake_at(), Some(now + Duration::from_secs(1)));
         assert_eq!(queue.pop(), Some(rank(0, 2)));
-        queue.wake(now);
+        queue.resume_due(now);
         assert_eq!(queue.pop(), None);
-        queue.wake(now + Duration::from_secs(1));
+        queue.resume_due(now + Duration::from_secs(1));
         assert_eq!(queue.pop(), Some(rank(0, 1)));
-        queue.rest(rank(0, 1), now);
+        queue.pause(rank(0, 1), now);
         queue.remove(&rank(0, 1));
         assert!(queue.is_empty());
     }

@@ -1,8 +1,8 @@
-//! Rooms, as far as there are any without media: names that dispatches belong to. Pure.
+//! The rooms of a dispatcher: names that dispatches belong to. Pure.
 //!
-//! A room is there from its creation, by a client or a dispatch, until nothing of it is open for its `empty_timeout`.
+//! A room exists from its creation, by a client or with a dispatch, until it had no open dispatch for its `empty_timeout`.
 //!
-//! Bounds: [`ROOMS_MAX`] rooms, [`METADATA_BYTES_MAX`] of their metadata.
+//! Bounds: [`ROOMS_MAX`] rooms, with [`METADATA_BYTES_MAX`] of metadata together.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -10,21 +10,24 @@ use std::time::Duration;
 use livekit_protocol as proto;
 use tokio::time::Instant;
 
+/// Most rooms.
 pub(crate) const ROOMS_MAX: usize = 100_000;
-/// Of all rooms together.
+/// Most metadata of all rooms together, in bytes.
 pub(crate) const METADATA_BYTES_MAX: usize = 64 << 20;
-/// As LiveKit's server has it, in seconds.
+/// The default time without a dispatch after which a room is removed, in seconds, as in LiveKit's server.
 pub(crate) const EMPTY_TIMEOUT: u32 = 300;
+/// The default departure timeout, in seconds, as in LiveKit's server. Without participants it has no effect.
 pub(crate) const DEPARTURE_TIMEOUT: u32 = 20;
 
-/// One room, as it is remembered.
+/// A room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) name: String,
     pub(crate) sid: String,
     pub(crate) metadata: String,
-    /// In seconds, as the two after it.
+    /// Seconds without a dispatch after which the room is removed.
     pub(crate) empty_timeout: u32,
+    /// The departure timeout that clients set, in seconds.
     pub(crate) departure_timeout: u32,
     pub(crate) max_participants: u32,
     pub(crate) created_ns: i64,
@@ -46,97 +49,100 @@ impl Room {
     }
 }
 
-struct Held {
+/// A room with its use.
+struct RoomEntry {
     room: Room,
-    /// Dispatches that are not over.
+    /// The number of its open dispatches.
     open: usize,
-    /// When it goes, if nothing is opened.
-    closes: Option<Instant>,
+    /// The time of the removal, while no dispatch is open.
+    expires: Option<Instant>,
 }
 
 /// All rooms.
 #[derive(Default)]
 pub(crate) struct Rooms {
-    by_name: HashMap<String, Held>,
-    closing: BTreeSet<(Instant, String)>,
+    by_name: HashMap<String, RoomEntry>,
+    expiring: BTreeSet<(Instant, String)>,
     metadata_bytes: usize,
 }
 
 impl Rooms {
     pub(crate) fn get(&self, name: &str) -> Option<&Room> {
-        self.by_name.get(name).map(|held| &held.room)
+        self.by_name.get(name).map(|entry| &entry.room)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Room> {
-        self.by_name.values().map(|held| &held.room)
+        self.by_name.values().map(|entry| &entry.room)
     }
 
-    /// Whether there is a place for one more, with so much metadata.
-    pub(crate) fn has_place(&self, metadata: &str) -> bool {
+    /// Whether one more room with this metadata is within the bounds.
+    pub(crate) fn has_capacity(&self, metadata: &str) -> bool {
         self.by_name.len() < ROOMS_MAX && self.metadata_bytes + metadata.len() <= METADATA_BYTES_MAX
     }
 
+    /// Add a room without open dispatches.
     pub(crate) fn insert(&mut self, now: Instant, room: Room) {
         let name = room.name.clone();
         self.metadata_bytes += room.metadata.len();
-        self.by_name.insert(name.clone(), Held { room, open: 0, closes: None });
-        self.close_later(now, &name);
+        self.by_name.insert(name.clone(), RoomEntry { room, open: 0, expires: None });
+        self.schedule_removal(now, &name);
     }
 
-    /// A dispatch of it is open.
-    pub(crate) fn opened(&mut self, room: &proto::Room) {
+    /// Count a dispatch that was opened in the room.
+    pub(crate) fn dispatch_opened(&mut self, room: &proto::Room) {
         let name = &room.name;
-        if let Some(held) = self.by_name.get_mut(name).filter(|held| held.room.sid == room.sid) {
-            held.open += 1;
-            if let Some(closes) = held.closes.take() {
-                self.closing.remove(&(closes, name.clone()));
+        if let Some(entry) = self.by_name.get_mut(name).filter(|entry| entry.room.sid == room.sid) {
+            entry.open += 1;
+            if let Some(expires) = entry.expires.take() {
+                self.expiring.remove(&(expires, name.clone()));
             }
         }
     }
 
-    /// A dispatch of it is over.
-    pub(crate) fn closed(&mut self, now: Instant, room: &proto::Room) {
+    /// Count a dispatch of the room that ended.
+    pub(crate) fn dispatch_ended(&mut self, now: Instant, room: &proto::Room) {
         let name = &room.name;
-        // Its room may be gone, and another one have its name.
-        if let Some(held) = self.by_name.get_mut(name).filter(|held| held.room.sid == room.sid) {
-            held.open = held.open.saturating_sub(1);
-            if held.open == 0 {
-                self.close_later(now, name);
+        // The room may have been deleted, and another room may have its name.
+        if let Some(entry) = self.by_name.get_mut(name).filter(|entry| entry.room.sid == room.sid) {
+            entry.open = entry.open.saturating_sub(1);
+            if entry.open == 0 {
+                self.schedule_removal(now, name);
             }
         }
     }
 
     pub(crate) fn set_metadata(&mut self, name: &str, metadata: String) -> Option<Room> {
-        let held = self.by_name.get_mut(name)?;
-        self.metadata_bytes = self.metadata_bytes - held.room.metadata.len() + metadata.len();
-        held.room.metadata = metadata;
-        Some(held.room.clone())
+        let entry = self.by_name.get_mut(name)?;
+        self.metadata_bytes = self.metadata_bytes - entry.room.metadata.len() + metadata.len();
+        entry.room.metadata = metadata;
+        Some(entry.room.clone())
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Room> {
-        let held = self.by_name.remove(name)?;
-        self.metadata_bytes -= held.room.metadata.len();
-        if let Some(closes) = held.closes {
-            self.closing.remove(&(closes, name.to_owned()));
+        let entry = self.by_name.remove(name)?;
+        self.metadata_bytes -= entry.room.metadata.len();
+        if let Some(expires) = entry.expires {
+            self.expiring.remove(&(expires, name.to_owned()));
         }
-        Some(held.room)
+        Some(entry.room)
     }
 
-    /// The next room whose time is over, if it is.
-    pub(crate) fn expired(&mut self, now: Instant) -> Option<Room> {
-        let name = self.closing.first().filter(|(closes, _)| *closes <= now).map(|(_, name)| name.clone())?;
+    /// Remove and return the next expired room.
+    pub(crate) fn remove_expired(&mut self, now: Instant) -> Option<Room> {
+        let name = self.expiring.first().filter(|(expires, _)| *expires <= now).map(|(_, name)| name.clone())?;
         self.remove(&name)
     }
 
+    /// The time at which the next room expires.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.closing.first().map(|(closes, _)| *closes)
+        self.expiring.first().map(|(expires, _)| *expires)
     }
 
-    fn close_later(&mut self, now: Instant, name: &str) {
-        if let Some(held) = self.by_name.get_mut(name) {
-            let closes = now + Duration::from_secs(held.room.empty_timeout.into());
-            held.closes = Some(closes);
-            self.closing.insert((closes, name.to_owned()));
+    fn schedule_removal(&mut self, now: Instant, name: &str) {
+        if let Some(entry) = self.by_name.get_mut(name) {
+            let expires = now + Duration::from_secs(entry.room.empty_timeout.into());
+            entry.expires = Some(expires);
+            self.expiring.insert((expires, name.to_owned()));
         }
     }
 }
@@ -158,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn a_room_goes_when_nothing_of_it_was_open_for_its_timeout() {
+    fn room_expires_after_its_timeout_without_a_dispatch() {
         let now = Instant::now();
         let timeout = Duration::from_secs(300);
         let mut rooms = Rooms::default();
         rooms.insert(now, room("a"));
-        rooms.opened(&room("a").to_proto());
-        assert_eq!((rooms.wake_at(), rooms.expired(now + timeout * 2)), (None, None));
-        rooms.closed(now + timeout, &room("a").to_proto());
-        assert_eq!(rooms.expired(now + timeout), None);
-        assert_eq!(rooms.expired(now + timeout * 2), Some(room("a")));
+        rooms.dispatch_opened(&room("a").to_proto());
+        assert_eq!((rooms.wake_at(), rooms.remove_expired(now + timeout * 2)), (None, None));
+        rooms.dispatch_ended(now + timeout, &room("a").to_proto());
+        assert_eq!(rooms.remove_expired(now + timeout), None);
+        assert_eq!(rooms.remove_expired(now + timeout * 2), Some(room("a")));
         assert_eq!(rooms.get("a"), None);
         assert_eq!((room("a").to_proto().creation_time, room("a").to_proto().creation_time_ms), (1, 1_500));
     }

@@ -1,4 +1,4 @@
-//! What a dispatcher is started with.
+//! The settings of a dispatcher.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

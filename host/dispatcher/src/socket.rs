@@ -1,6 +1,7 @@
-//! The connection of one worker: frames in, frames out. [`Session`] decides what they mean.
+//! The WebSocket of one worker. A [`Session`] interprets its frames.
 //!
-//! Bounds: [`FRAME_BYTES_MAX`] a frame, [`SEND_WITHIN`] for one to be taken, [`MAILBOX`] messages wait for the worker.
+//! Bounds: a frame has at most [`FRAME_BYTES_MAX`], a send takes at most [`SEND_WITHIN`], and [`OUTBOUND_MAX`] messages wait
+//! for the worker.
 
 use std::time::Duration;
 
@@ -8,60 +9,67 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use livekit_protocol as proto;
-use proto::server_message::Message as ToWorker;
+use proto::server_message::Message as ServerMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
-use super::order::Order;
-use super::owner::MAILBOX;
-use super::pool::Id;
-use wasm_worker_protocol::dispatcher_session::{Due, Encoded, Encoding, Heard, Session};
+use crate::api_state::STOPPING;
+use crate::command::Command;
+use crate::limits::OUTBOUND_MAX;
+use crate::scheduler::Id;
+use wasm_worker_protocol::dispatcher_session::{Due, Encoded, Encoding, Received, Session};
 
-/// As LiveKit's server has it.
+/// Largest frame, in bytes, as in LiveKit's server.
 const FRAME_BYTES_MAX: usize = 2 << 20;
+/// Time limit for sending.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
-/// Frames sent before they are flushed.
-const AT_ONCE: usize = 64;
+/// Most messages that are sent before a flush.
+const FLUSH_AFTER: usize = 64;
+/// The reason for closing the connection of a worker that does not read.
+const SLOW_READER: &str = "the worker does not read its messages";
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// A worker's connection, and who it turned out to be.
+/// The connection of a worker.
 struct Connection {
     socket: Socket,
     session: Session,
-    key: String,
-    orders: mpsc::Sender<Order>,
-    mailbox: mpsc::Sender<ToWorker>,
+    /// The API key that signed the worker's token.
+    api_key: String,
+    commands: mpsc::Sender<Command>,
+    /// The sender of the worker's outbound queue, for the coordinator.
+    outbound: mpsc::Sender<ServerMessage>,
+    /// The id of the worker, once it has registered.
     worker: Option<Id>,
 }
 
-/// Serve a worker, whose token is of this key, until its connection is gone.
-pub(crate) async fn serve(upgraded: Upgraded, key: String, orders: mpsc::Sender<Order>) {
+/// Serve a worker until its connection ends.
+pub(crate) async fn serve(upgraded: Upgraded, api_key: String, commands: mpsc::Sender<Command>) {
     let config =
         WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let (mailbox, mail) = mpsc::channel(MAILBOX);
+    let (outbound, queue) = mpsc::channel(OUTBOUND_MAX);
     let session = Session::new(Instant::now());
-    let mut connection = Connection { socket, session, key, orders, mailbox, worker: None };
-    let why = connection.run(mail).await;
-    let Connection { worker, orders, .. } = connection;
+    let mut connection = Connection { socket, session, api_key, commands, outbound, worker: None };
+    let why = connection.run(queue).await;
+    let Connection { worker, commands, .. } = connection;
     match worker {
-        Some(worker) => drop(orders.send(Order::Gone { worker, why }).await),
+        Some(worker) => drop(commands.send(Command::WorkerLeft { worker, why }).await),
         None => tracing::debug!(target: "dispatcher", why, "a connection ended before its worker registered"),
     }
 }
 
 impl Connection {
-    /// Until it is over; returns why.
-    async fn run(&mut self, mut mail: mpsc::Receiver<ToWorker>) -> String {
-        let mut letters = Vec::with_capacity(AT_ONCE);
+    /// Serve until the connection ends, and return the reason.
+    async fn run(&mut self, mut queue: mpsc::Receiver<ServerMessage>) -> String {
+        let mut messages = Vec::with_capacity(FLUSH_AFTER);
         loop {
             let wake = self.session.wake_at();
             tokio::select! {
-                // A worker that floods is not to keep its own messages from it.
+                // Deadlines and outbound messages come first, so that a flood of frames does not delay them.
                 biased;
                 () = sleep_until(wake) => match self.session.due(Instant::now()) {
                     Some(Due::Ping) => {
@@ -72,71 +80,71 @@ impl Connection {
                     Some(Due::Close(why)) => return why,
                     None => {}
                 },
-                count = mail.recv_many(&mut letters, AT_ONCE) => {
+                count = queue.recv_many(&mut messages, FLUSH_AFTER) => {
                     if count == 0 {
-                        return "it took no messages".into();
+                        return SLOW_READER.into();
                     }
-                    if let Err(why) = self.deliver(&mut letters).await {
+                    if let Err(why) = self.send_all(&mut messages).await {
                         return why;
                     }
                 }
-                frame = self.socket.next() => match self.hear(frame).await {
-                    // The owner may have taken its time over it.
-                    Ok(()) => self.session.heard(Instant::now()),
+                frame = self.socket.next() => match self.receive(frame).await {
+                    // The command may have waited for the coordinator; that time is not silence of the worker.
+                    Ok(()) => self.session.note_alive(Instant::now()),
                     Err(why) => return why,
                 },
             }
-            // The owner has let go of it.
-            if self.worker.is_some() && mail.sender_strong_count() < 2 {
-                return "it took no messages".into();
+            // The coordinator has dropped its sender.
+            if self.worker.is_some() && queue.sender_strong_count() < 2 {
+                return SLOW_READER.into();
             }
         }
     }
 
-    async fn hear(&mut self, frame: Option<Result<Message, Error>>) -> Result<(), String> {
-        let heard = match frame {
+    async fn receive(&mut self, frame: Option<Result<Message, Error>>) -> Result<(), String> {
+        let now = Instant::now();
+        let received = match frame {
             None => return Err("the connection ended".into()),
             Some(Err(error)) => return Err(error.to_string()),
             Some(Ok(Message::Close(frame))) => {
-                return Err(frame.map_or("it closed".into(), |frame| format!("it closed: {}", frame.reason)));
+                let reason = frame.map(|frame| format!(": {}", frame.reason)).unwrap_or_default();
+                return Err(format!("the worker closed the connection{reason}"));
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                self.session.heard(Instant::now());
-                return Ok(());
-            }
-            Some(Ok(Message::Binary(bytes))) => self.session.frame(Instant::now(), Encoding::Binary, &bytes)?,
-            Some(Ok(Message::Text(text))) => self.session.frame(Instant::now(), Encoding::Json, text.as_bytes())?,
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return Ok(()),
+            Some(Ok(Message::Binary(bytes))) => self.session.receive(now, Encoding::Binary, &bytes)?,
+            Some(Ok(Message::Text(text))) => self.session.receive(now, Encoding::Json, text.as_bytes())?,
         };
-        self.pass_on(heard).await
+        self.forward(received).await
     }
 
-    async fn pass_on(&mut self, heard: Heard) -> Result<(), String> {
-        let order = match (heard, self.worker.clone()) {
-            (Heard::Nothing, _) => return Ok(()),
-            (Heard::Register(introduction), _) => {
+    /// Give the meaning of a frame to the coordinator.
+    async fn forward(&mut self, received: Received) -> Result<(), String> {
+        let command = match (received, self.worker.clone()) {
+            (Received::Nothing, _) => return Ok(()),
+            (Received::Register(registration), _) => {
                 let (reply, id) = oneshot::channel();
-                let (key, mailbox) = (self.key.clone(), self.mailbox.clone());
-                self.order(Order::Register { introduction, key, mailbox, reply }).await?;
-                self.worker = Some(id.await.map_err(|_| stopped())?);
+                let (api_key, outbound) = (self.api_key.clone(), self.outbound.clone());
+                self.command(Command::Register { registration, api_key, outbound, reply }).await?;
+                self.worker = Some(id.await.map_err(|_| STOPPING)?);
                 return Ok(());
             }
-            (Heard::Ping { timestamp }, _) => Order::Ping { timestamp, mailbox: self.mailbox.clone() },
-            (Heard::Said(said), Some(worker)) => Order::Said { worker, said },
-            (Heard::Simulate(job), Some(worker)) => Order::Simulate { worker, job },
-            // The session lets nobody speak before it has registered.
-            (Heard::Said(_) | Heard::Simulate(_), None) => return Ok(()),
+            (Received::Ping { timestamp }, _) => Command::Ping { timestamp, outbound: self.outbound.clone() },
+            (Received::Message(message), Some(worker)) => Command::Message { worker, message },
+            (Received::Simulate(job), Some(worker)) => Command::Simulate { worker, job },
+            // The session refuses messages before the registration.
+            (Received::Message(_) | Received::Simulate(_), None) => return Ok(()),
         };
-        self.order(order).await
+        self.command(command).await
     }
 
-    async fn order(&mut self, order: Order) -> Result<(), String> {
-        self.orders.send(order).await.map_err(|_| stopped())
+    async fn command(&mut self, command: Command) -> Result<(), String> {
+        self.commands.send(command).await.map_err(|_| STOPPING.into())
     }
 
-    async fn deliver(&mut self, letters: &mut Vec<ToWorker>) -> Result<(), String> {
+    async fn send_all(&mut self, messages: &mut Vec<ServerMessage>) -> Result<(), String> {
         let sending = async {
-            for letter in letters.drain(..) {
-                let frame = match self.session.encode(letter) {
+            for message in messages.drain(..) {
+                let frame = match self.session.encode(message) {
                     Encoded::Binary(bytes) => Message::Binary(bytes.into()),
                     Encoded::Json(text) => Message::Text(text.into()),
                 };
@@ -144,20 +152,17 @@ impl Connection {
             }
             self.socket.flush().await
         };
-        match timeout(SEND_WITHIN, sending).await {
-            Ok(sent) => sent.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("it took nothing for {SEND_WITHIN:?}")),
-        }
+        sent(timeout(SEND_WITHIN, sending).await)
     }
 
     async fn send(&mut self, frame: Message) -> Result<(), String> {
-        match timeout(SEND_WITHIN, self.socket.send(frame)).await {
-            Ok(sent) => sent.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("it took nothing for {SEND_WITHIN:?}")),
-        }
+        sent(timeout(SEND_WITHIN, self.socket.send(frame)).await)
     }
 }
 
-fn stopped() -> String {
-    "the dispatcher is being stopped".into()
+fn sent<E>(result: Result<Result<(), Error>, E>) -> Result<(), String> {
+    match result {
+        Ok(sent) => sent.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the worker accepted no data for {SEND_WITHIN:?}")),
+    }
 }

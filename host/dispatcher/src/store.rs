@@ -1,18 +1,19 @@
-//! What is remembered of dispatches, jobs, workers and rooms: SQLite in a file, written by one thread, read by others.
+//! The durable record of dispatches, jobs, workers and rooms: a file of SQLite with one writing thread and one reader.
 //!
-//! Whatever waits to be written goes into one transaction, so a burst costs one flush to the disk. [`Store::written`] says up to
-//! which write all is safe. With `store-sync` at `commit` that means on the disk; at `checkpoint` it means in the hands of the
-//! system: a killed process loses nothing, a machine that loses power may lose the last seconds.
+//! All operations that wait go into one transaction, so a burst costs one flush to the disk. [`Store::written`] tells which batches
+//! are durable. With `store-sync` at `commit` they are on the disk. With `checkpoint` the operating system has them: a process that
+//! is killed loses nothing, a machine that loses power may lose the last seconds.
 //!
-//! When the disk takes nothing (it is full, say), writes wait and are tried again; nothing is confirmed meanwhile.
+//! While the disk cannot write, for example because it is full, operations wait and are retried. Nothing is confirmed meanwhile.
 //!
-//! Bounds: [`QUEUE`] batches wait, [`BATCH_MAX`] writes a transaction, [`Settings::bytes_max`] the file, and what has ended is
-//! kept for [`Settings::retention`] and while there is room.
+//! Bounds: [`QUEUE`] batches wait, a transaction has about [`BATCH_MAX`] operations, and the file has at most
+//! [`Settings::bytes_max`]. Ended dispatches are kept for [`Settings::retention`], and no longer than the file's bound allows.
 
 mod read;
-mod schema;
 mod sweep;
 mod write;
+
+mod schema;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,24 +25,25 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 
-use super::pool::{Open, Write};
-use super::rooms::Room;
+use crate::rooms::Room;
+use crate::scheduler::{Change, RecoveredDispatch};
 use crate::settings::StoreSync;
 pub(crate) use read::{DispatchRow, Filter};
 
-/// Batches that wait for the writer; whoever has more waits.
+/// Most batches that wait for the writer. The coordinator waits while the queue is full.
 const QUEUE: usize = 1_024;
-/// Writes of one transaction.
+/// The number of operations from which a transaction takes no further batch.
 const BATCH_MAX: usize = 4_096;
-/// Between attempts when the disk takes nothing.
+/// The pause before a failed write is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Pages of the write-ahead log that are moved into the file at once.
+/// The length of the write-ahead log at which SQLite moves it into the file, in pages.
 const CHECKPOINT_PAGES: u32 = 4_000;
-/// What is kept of the write-ahead log's file once it is moved.
+/// The size to which the file of the write-ahead log is truncated, in bytes.
 const LOG_BYTES_MAX: u32 = 64 << 20;
+/// Time between two deletions of old dispatches.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// Where the store is, and what bounds it.
+/// The settings of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) path: PathBuf,
@@ -50,91 +52,117 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
 }
 
-/// The store cannot be used.
+/// The store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store `{}` cannot be opened", path.display())]
-    Open { path: PathBuf, source: io::Error },
+    /// The file or its lock cannot be opened.
+    #[error("cannot open the store `{}`", path.display())]
+    Open {
+        /// The file of the store.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another dispatcher has the store.
     #[error("the store `{}` is in use by another dispatcher", path.display())]
-    InUse { path: PathBuf },
+    InUse {
+        /// The file of the store.
+        path: PathBuf,
+    },
+    /// The schema is newer than this version.
     #[error("the store `{}` was written by a newer version of wasm-worker", path.display())]
-    Newer { path: PathBuf },
-    #[error("the store `{}` cannot be used", path.display())]
-    Sqlite { path: PathBuf, source: rusqlite::Error },
-    #[error("the store `{}` is damaged, or no store: {why}", path.display())]
-    Damaged { path: PathBuf, why: String },
-    #[error("the writer of the store cannot start")]
+    Newer {
+        /// The file of the store.
+        path: PathBuf,
+    },
+    /// SQLite fails.
+    #[error("cannot use the store `{}`", path.display())]
+    Sqlite {
+        /// The file of the store.
+        path: PathBuf,
+        /// The cause.
+        source: rusqlite::Error,
+    },
+    /// The file is not a store, or it is damaged.
+    #[error("the file `{}` is damaged, or not a store: {why}", path.display())]
+    Damaged {
+        /// The file of the store.
+        path: PathBuf,
+        /// The cause.
+        why: String,
+    },
+    /// The thread of the writer cannot start.
+    #[error("cannot start the writer of the store")]
     Thread(#[source] io::Error),
 }
 
 impl StoreError {
+    /// Advice for the operator.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::InUse { .. } => {
-                Some("join that dispatcher with --url, or give this one a store of its own with --store")
-            }
+            Self::InUse { .. } => Some("connect to that dispatcher with --url, or choose another file with --store"),
             Self::Newer { .. } => Some("run that version, or choose another file with --store"),
             Self::Open { .. } | Self::Sqlite { .. } => Some("choose another file with --store"),
-            Self::Damaged { .. } => Some("move it away, or choose another file with --store"),
+            Self::Damaged { .. } => Some("move the file away, or choose another one with --store"),
             Self::Thread(_) => None,
         }
     }
 }
 
-/// One thing to write.
+/// One operation of the store.
 #[derive(Clone, Debug)]
-pub(crate) enum Entry {
-    Pool(Write),
+pub(crate) enum StoreOp {
+    /// Record a change of the scheduler.
+    Change(Change),
+    /// Create or replace a room.
     Room(Room),
-    RoomGone {
-        name: String,
-        at_ns: i64,
-    },
-    /// A dispatch is not listed any more.
-    Deleted {
-        dispatch: Arc<str>,
-        at_ns: i64,
-    },
+    /// Delete a room, and remove its dispatches from the lists of LiveKit's API.
+    RoomDeleted { name: String, at_ns: i64 },
+    /// Remove a dispatch from the lists of LiveKit's API.
+    Deleted { dispatch: Arc<str>, at_ns: i64 },
 }
 
-/// What the writer has come to.
+/// The progress of the writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// Batches that are safe.
+    /// The number of durable batches.
     pub(crate) batches: u64,
-    /// Why it cannot go on, at the moment.
+    /// Why the writer cannot write at present.
     pub(crate) stuck: Option<Arc<str>>,
-    /// Whether there is room for nothing new.
+    /// Whether the file has no space for new dispatches.
     pub(crate) full: bool,
 }
 
 /// The open store.
 pub(crate) struct Store {
     settings: Settings,
-    sender: mpsc::Sender<Vec<Entry>>,
-    /// Batches that were handed over.
-    handed: u64,
+    sender: mpsc::Sender<Vec<StoreOp>>,
+    /// The number of batches that the writer received.
+    batches: u64,
     written: watch::Receiver<Written>,
     reader: Reader,
     writer: std::thread::JoinHandle<()>,
 }
 
-/// What was not over when the last dispatcher ended.
-pub(crate) struct Left {
-    pub(crate) open: Vec<Open>,
+/// The state that the last dispatcher left.
+pub(crate) struct Recovered {
+    /// The open dispatches, the oldest first.
+    pub(crate) dispatches: Vec<RecoveredDispatch>,
     pub(crate) rooms: Vec<Room>,
 }
 
 impl Store {
-    /// Open it, make it what this version wants, and read what was left.
-    pub(crate) fn open(settings: Settings, wall_ns: i64) -> Result<(Self, Left), StoreError> {
+    /// Open the store, migrate it to the schema of this version, and read the open dispatches.
+    pub(crate) fn open(settings: Settings, wall_ns: i64) -> Result<(Self, Recovered), StoreError> {
         let lock = lock(&settings.path)?;
         let mut connection = connect(&settings)?;
         schema::migrate(&mut connection, &settings.path)?;
         let failed = |source| StoreError::Sqlite { path: settings.path.clone(), source };
-        write::workers_gone(&connection, wall_ns).map_err(failed)?;
-        let left =
-            Left { open: read::open(&connection).map_err(failed)?, rooms: read::rooms(&connection).map_err(failed)? };
+        write::mark_workers_left(&connection, wall_ns).map_err(failed)?;
+        let recovered = Recovered {
+            dispatches: read::open_dispatches(&connection).map_err(failed)?,
+            rooms: read::rooms(&connection).map_err(failed)?,
+        };
         let reader = Reader::open(&settings.path).map_err(failed)?;
         let (sender, batches) = mpsc::channel(QUEUE);
         let (report, written) = watch::channel(Written::default());
@@ -143,17 +171,18 @@ impl Store {
             .name("store".into())
             .spawn(move || writer.run(batches))
             .map_err(StoreError::Thread)?;
-        Ok((Self { settings, sender, handed: 0, written, reader, writer }, left))
+        Ok((Self { settings, sender, batches: 0, written, reader, writer }, recovered))
     }
 
-    /// Hand over a batch; it is safe once [`Written::batches`] has this number. Waits while the writer is far behind. None
-    /// when there is no writer any more, which is a bug of ours.
-    pub(crate) async fn write(&mut self, batch: Vec<Entry>) -> Option<u64> {
+    /// Give a batch to the writer, and return its number. The batch is durable once [`Written::batches`] has reached the number.
+    /// Waits while the queue is full. Returns `None` when the writer has ended, which is a bug.
+    pub(crate) async fn write(&mut self, batch: Vec<StoreOp>) -> Option<u64> {
         self.sender.send(batch).await.ok()?;
-        self.handed += 1;
-        Some(self.handed)
+        self.batches += 1;
+        Some(self.batches)
     }
 
+    /// The progress of the writer.
     pub(crate) fn written(&self) -> watch::Receiver<Written> {
         self.written.clone()
     }
@@ -166,7 +195,7 @@ impl Store {
         &self.settings.path
     }
 
-    /// Write what is left, and close.
+    /// Write the batches that wait, and close the store.
     pub(crate) async fn close(self) {
         drop(self.sender);
         let writer = self.writer;
@@ -174,16 +203,16 @@ impl Store {
     }
 }
 
-/// Reads what was written, beside the writer.
+/// A reader of durable state, beside the writer.
 #[derive(Clone)]
 pub(crate) struct Reader(Arc<Mutex<Connection>>);
 
-/// Reading failed.
+/// The store cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
-    #[error("the store cannot be read")]
+    #[error("cannot read the store")]
     Sqlite(#[from] rusqlite::Error),
-    #[error("reading the store failed: {0}")]
+    #[error("cannot read the store: {0}")]
     Panic(String),
 }
 
@@ -206,7 +235,7 @@ impl Reader {
     }
 }
 
-/// One dispatcher has it at a time.
+/// Lock the store for this process.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
@@ -236,7 +265,7 @@ fn connect(settings: &Settings) -> Result<Connection, StoreError> {
         StoreSync::Checkpoint => "NORMAL",
     };
     let prepare = || {
-        // Freed pages are given back by the sweep. It has to be said before the first table is made.
+        // The sweep returns freed pages to the file system. The pragma has effect before the first table exists only.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", synchronous)?;
@@ -250,7 +279,7 @@ fn connect(settings: &Settings) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// SQLite counts in pages.
+/// A size in pages of SQLite.
 fn pages_max(bytes: usize, page_bytes: u32) -> u32 {
     u32::try_from(bytes / (page_bytes as usize).max(1)).unwrap_or(u32::MAX)
 }

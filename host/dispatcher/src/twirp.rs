@@ -1,4 +1,4 @@
-//! Twirp, as LiveKit's clients speak it: protobuf or JSON in and out, and errors as JSON.
+//! The encodings and errors of LiveKit's services: Twirp, with protobuf or JSON bodies and with errors in JSON.
 
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -12,7 +12,7 @@ use serde_json::json;
 const PROTOBUF: &str = "application/protobuf";
 const JSON: &str = "application/json";
 
-/// How a call is written.
+/// The encoding of a call and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Protobuf,
@@ -20,18 +20,19 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// From the header; what follows a semicolon does not matter.
+    /// The encoding that the headers name. Parameters after a semicolon have no effect.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, TwirpError> {
         let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match given.split(';').next().unwrap_or_default().trim() {
             PROTOBUF => Ok(Self::Protobuf),
             JSON => Ok(Self::Json),
             other => {
-                Err(TwirpError::bad_route(format!("unexpected Content-Type: `{other}`, want {PROTOBUF} or {JSON}")))
+                Err(TwirpError::bad_route(format!("unexpected content type `{other}`, want `{PROTOBUF}` or `{JSON}`")))
             }
         }
     }
 
+    /// The message in a body.
     pub(crate) fn read<T: Message + Default + DeserializeOwned>(self, body: &Bytes) -> Result<T, TwirpError> {
         let malformed = |why: String| TwirpError::new(Code::Malformed, format!("the request cannot be read: {why}"));
         match self {
@@ -40,6 +41,7 @@ impl Content {
         }
     }
 
+    /// The response with a message.
     pub(crate) fn write<T: Message + Serialize>(self, answer: &T) -> Response {
         match self {
             Self::Protobuf => ([(CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response(),
@@ -51,7 +53,7 @@ impl Content {
     }
 }
 
-/// The codes of Twirp that are used here, with the status of each.
+/// The error codes of Twirp that the dispatcher uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidArgument,
@@ -82,7 +84,8 @@ impl Code {
         }
     }
 
-    const fn status(self) -> StatusCode {
+    /// The HTTP status of the code.
+    pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::InvalidArgument | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
@@ -96,12 +99,12 @@ impl Code {
     }
 }
 
-/// What went wrong with a call.
+/// The error of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TwirpError {
     pub(crate) code: Code,
     pub(crate) message: String,
-    /// When to try again, in seconds.
+    /// Seconds after which the client may try again.
     retry_after: Option<u32>,
 }
 
@@ -110,19 +113,22 @@ impl TwirpError {
         Self { code, message: message.into(), retry_after: None }
     }
 
+    /// The error for an unknown path or content type.
     pub(crate) fn bad_route(message: impl Into<String>) -> Self {
         Self::new(Code::BadRoute, message)
     }
 
+    /// The error for an argument that is not valid.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
-    /// As LiveKit's server says it of any grant that is missing.
-    pub(crate) fn denied() -> Self {
-        Self::new(Code::Unauthenticated, "permissions denied")
+    /// The error for a request that is not allowed.
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self::new(Code::Unauthenticated, message)
     }
 
+    /// The same error, with the seconds after which the client may try again.
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self

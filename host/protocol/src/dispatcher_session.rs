@@ -1,8 +1,9 @@
-//! The dispatcher's side of the conversation with one worker: registration, liveness, and what its frames mean. Pure: no
-//! socket, and `now` is an argument. The scheduler decides what is offered to whom.
+//! The dispatcher's side of a connection with one worker: registration, liveness, and the meaning of its frames.
 //!
-//! Bounds: a worker registers within [`REGISTER_WITHIN`], is pinged every [`PING_EVERY`], and given up after [`SILENCE_MAX`]
-//! without a sign of life, which LiveKit's server does not do.
+//! Pure: the session has no socket, and `now` is an argument. The scheduler decides which worker is offered which job.
+//!
+//! Bounds: a worker registers within [`REGISTER_WITHIN`]. The session pings it every [`PING_EVERY`], and closes the connection
+//! after [`SILENCE_MAX`] without a frame; LiveKit's server has no such limit.
 
 use std::time::Duration;
 
@@ -14,50 +15,63 @@ use tokio::time::Instant;
 use crate::registration::check_deployment;
 use crate::report::{self, JobEnd, Report};
 
-/// As LiveKit's server has it.
+/// Time limit for a registration, as in LiveKit's server.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+/// Time between two pings.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// Longest time without a frame from the worker.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Longest name or id that a worker may send, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-/// Jobs that one worker may say it still has.
-const MIGRATED_MAX: usize = 20_000;
+/// Most jobs that one worker may report after a reconnect.
+const MIGRATED_JOBS_MAX: usize = 20_000;
 
-/// How frames are written; LiveKit's server answers in the way it was last spoken to.
+/// The encoding of a frame. Like LiveKit's server, the session answers in the encoding of the last frame that it received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
+    /// Protobuf in a binary frame.
     Binary,
+    /// JSON in a text frame.
     Json,
 }
 
-/// What a frame comes to.
+/// The meaning of a received frame.
 #[derive(Debug)]
-pub enum Heard {
-    Register(Box<Introduction>),
-    Said(Said),
-    /// Answered once everything that was said before is on disk: so an answer is a receipt.
+pub enum Received {
+    /// The registration of the worker.
+    Register(Box<WorkerRegistration>),
+    /// A message of the registered worker.
+    Message(WorkerMessage),
+    /// A ping. Its answer is a receipt: it is sent once everything that the worker sent before is durable.
     Ping {
+        /// The worker's timestamp, which the answer repeats.
         timestamp: i64,
     },
-    /// A job that the worker wants to be given.
+    /// The worker asks for a job, to try its agent.
     Simulate(Box<proto::SimulateJobRequest>),
+    /// A frame without consequence.
     Nothing,
 }
 
-/// How a worker introduces itself.
+/// What a worker sends about itself when it registers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Introduction {
-    pub kind: Kind,
+pub struct WorkerRegistration {
+    /// The dispatches that the worker takes.
+    pub dispatch_key: DispatchKey,
+    /// The id of the worker's process; empty where the worker sends none.
     pub instance: String,
+    /// The version of the worker's SDK.
     pub version: String,
+    /// The permissions of the agent in its room.
     pub permissions: proto::ParticipantPermission,
 }
 
-/// The key in which a worker and a dispatch must agree: agent name, job type and deployment.
+/// The matching key of workers and dispatches: agent name, job type and deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind {
+pub struct DispatchKey {
     /// The name of the agent.
     pub agent: String,
-    /// LiveKit's `JobType`.
+    /// The number of LiveKit's `JobType`.
     pub job_type: i32,
     /// The name of the deployment.
     pub deployment: String,
@@ -65,7 +79,7 @@ pub struct Kind {
 
 /// A message of a registered worker.
 #[derive(Debug)]
-pub enum Said {
+pub enum WorkerMessage {
     /// The answer to an offer.
     Answer(proto::AvailabilityResponse),
     /// The state of the worker.
@@ -94,7 +108,7 @@ pub enum Said {
     },
 }
 
-/// Whether a worker takes more jobs, by its own account.
+/// Whether a worker takes more jobs, by its own report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// The worker takes jobs.
@@ -105,10 +119,12 @@ pub enum Readiness {
     Draining,
 }
 
-/// What is due.
+/// An action that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
+    /// Ping the worker.
     Ping,
+    /// Close the connection, for this reason.
     Close(String),
 }
 
@@ -117,50 +133,56 @@ enum Phase {
     Registered,
 }
 
-/// The state of the conversation.
+/// The state of a connection.
 pub struct Session {
     phase: Phase,
+    /// The encoding of the last frame.
     encoding: Encoding,
-    heard: Instant,
+    /// The time of the last sign of life.
+    last_received: Instant,
     ping_due: Instant,
 }
 
 impl Session {
+    /// The session of a connection that was accepted at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             phase: Phase::Registering { until: now + REGISTER_WITHIN },
             encoding: Encoding::Binary,
-            heard: now,
+            last_received: now,
             ping_due: now + PING_EVERY,
         }
     }
 
-    /// A sign of life.
-    pub fn heard(&mut self, now: Instant) {
-        self.heard = now;
+    /// Note a sign of life.
+    pub fn note_alive(&mut self, now: Instant) {
+        self.last_received = now;
     }
 
-    /// What a frame says; an error closes the connection, as with LiveKit's server.
-    pub fn frame(&mut self, now: Instant, encoding: Encoding, bytes: &[u8]) -> Result<Heard, String> {
-        self.heard = now;
+    /// The meaning of a frame.
+    ///
+    /// # Errors
+    /// When the frame is not allowed or cannot be read. The caller closes the connection, as LiveKit's server does.
+    pub fn receive(&mut self, now: Instant, encoding: Encoding, bytes: &[u8]) -> Result<Received, String> {
+        self.last_received = now;
         self.encoding = encoding;
-        let (message, more) = decode(encoding, bytes)?;
+        let (message, report) = decode(encoding, bytes)?;
         match (&self.phase, message) {
-            (_, None) => Err("a frame is empty, or says something unknown".into()),
-            (_, Some(FromWorker::Ping(ping))) => Ok(Heard::Ping { timestamp: ping.timestamp }),
-            (Phase::Registering { .. }, Some(FromWorker::Register(register))) => {
-                let introduction = introduce(register)?;
+            (_, None) => Err("received a frame that is empty or of an unknown type".into()),
+            (_, Some(FromWorker::Ping(ping))) => Ok(Received::Ping { timestamp: ping.timestamp }),
+            (Phase::Registering { .. }, Some(FromWorker::Register(request))) => {
+                let registration = worker_registration(request)?;
                 self.phase = Phase::Registered;
-                Ok(Heard::Register(Box::new(introduction)))
+                Ok(Received::Register(Box::new(registration)))
             }
-            (Phase::Registering { .. }, Some(_)) => Err("want a registration first".into()),
-            (Phase::Registered, Some(FromWorker::Register(_))) => Err("a second registration".into()),
-            (Phase::Registered, Some(FromWorker::SimulateJob(job))) => Ok(Heard::Simulate(Box::new(job))),
-            (Phase::Registered, Some(message)) => Ok(said(message, more)),
+            (Phase::Registering { .. }, Some(_)) => Err("received a message before the registration".into()),
+            (Phase::Registered, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
+            (Phase::Registered, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
+            (Phase::Registered, Some(message)) => Ok(worker_message(message, report)),
         }
     }
 
-    /// A message, as the worker wants to read it.
+    /// The frame for a message, in the encoding that the worker uses.
     pub fn encode(&self, message: proto::server_message::Message) -> Encoded {
         let message = proto::ServerMessage { message: Some(message) };
         match self.encoding {
@@ -169,22 +191,23 @@ impl Session {
         }
     }
 
-    /// When [`Self::due`] has something.
+    /// The time at which [`Self::due`] returns an action.
     pub fn wake_at(&self) -> Instant {
         match self.phase {
             Phase::Registering { until } => until,
-            Phase::Registered => self.ping_due.min(self.heard + SILENCE_MAX),
+            Phase::Registered => self.ping_due.min(self.last_received + SILENCE_MAX),
         }
     }
 
+    /// The action that is due, where there is one.
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         match self.phase {
             Phase::Registering { until } if until <= now => {
-                Some(Due::Close(format!("it did not register within {REGISTER_WITHIN:?}")))
+                Some(Due::Close(format!("the worker did not register within {REGISTER_WITHIN:?}")))
             }
             Phase::Registering { .. } => None,
-            Phase::Registered if self.heard + SILENCE_MAX <= now => {
-                Some(Due::Close(format!("it was silent for {SILENCE_MAX:?}")))
+            Phase::Registered if self.last_received + SILENCE_MAX <= now => {
+                Some(Due::Close(format!("the worker sent nothing for {SILENCE_MAX:?}")))
             }
             Phase::Registered if self.ping_due <= now => {
                 self.ping_due = now + PING_EVERY;
@@ -195,63 +218,67 @@ impl Session {
     }
 }
 
-/// One frame to send.
+/// A frame to send.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Encoded {
+    /// A binary frame.
     Binary(Vec<u8>),
+    /// A text frame.
     Json(String),
 }
 
-/// The message, and the report in it with the fields that LiveKit's own message does not have.
+/// The message, and its report with the fields that LiveKit's own message lacks.
 fn decode(encoding: Encoding, bytes: &[u8]) -> Result<(Option<FromWorker>, Option<Report>), String> {
     match encoding {
         Encoding::Binary => {
-            let message =
-                proto::WorkerMessage::decode(bytes).map_err(|error| format!("a frame is no message: {error}"))?;
-            let more =
+            let message = proto::WorkerMessage::decode(bytes)
+                .map_err(|error| format!("received a frame that is not protobuf: {error}"))?;
+            let report =
                 matches!(message.message, Some(FromWorker::UpdateJob(_))).then(|| report::decode(bytes)).flatten();
-            Ok((message.message, more))
+            Ok((message.message, report))
         }
         Encoding::Json => {
-            let message: proto::WorkerMessage =
-                serde_json::from_slice(bytes).map_err(|error| format!("a frame is no message: {error}"))?;
+            let message: proto::WorkerMessage = serde_json::from_slice(bytes)
+                .map_err(|error| format!("received a frame that is not a JSON message: {error}"))?;
             Ok((message.message, None))
         }
     }
 }
 
-fn introduce(register: proto::RegisterWorkerRequest) -> Result<Introduction, String> {
-    let job_type = proto::JobType::try_from(register.r#type).map_err(|_| format!("no job type {}", register.r#type))?;
-    check_deployment(&register.deployment).map_err(|why| format!("its deployment is not usable: {why}"))?;
-    let texts = [("name", &register.agent_name), ("instance", &register.instance_id), ("version", &register.version)];
-    if let Some((what, _)) = texts.iter().find(|(_, text)| text.len() > NAME_BYTES_MAX) {
-        return Err(format!("its {what} has more than {NAME_BYTES_MAX} bytes"));
+fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRegistration, String> {
+    let job_type =
+        proto::JobType::try_from(request.r#type).map_err(|_| format!("unknown job type {}", request.r#type))?;
+    check_deployment(&request.deployment).map_err(|why| format!("invalid deployment name: {why}"))?;
+    let texts = [("name", &request.agent_name), ("instance", &request.instance_id), ("version", &request.version)];
+    if let Some((field, _)) = texts.iter().find(|(_, text)| text.len() > NAME_BYTES_MAX) {
+        return Err(format!("the {field} of the worker has more than {NAME_BYTES_MAX} bytes"));
     }
-    let kind = Kind { agent: register.agent_name, job_type: job_type as i32, deployment: register.deployment };
-    // As LiveKit's server has it for a worker that asks for nothing.
-    let all = || proto::ParticipantPermission {
+    let dispatch_key =
+        DispatchKey { agent: request.agent_name, job_type: job_type as i32, deployment: request.deployment };
+    // The default of LiveKit's server.
+    let default_permissions = || proto::ParticipantPermission {
         can_subscribe: true,
         can_publish: true,
         can_publish_data: true,
         can_update_metadata: true,
         ..Default::default()
     };
-    Ok(Introduction {
-        kind,
-        instance: register.instance_id,
-        version: register.version,
-        permissions: register.allowed_permissions.unwrap_or_else(all),
+    Ok(WorkerRegistration {
+        dispatch_key,
+        instance: request.instance_id,
+        version: request.version,
+        permissions: request.allowed_permissions.unwrap_or_else(default_permissions),
     })
 }
 
-fn said(message: FromWorker, more: Option<Report>) -> Heard {
+fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
     match message {
         FromWorker::Availability(mut answer) => {
-            // One that is longer is none; the job gets one of its own.
+            // An identity that is too long counts as none; the scheduler then derives one from the job.
             if answer.participant_identity.len() > NAME_BYTES_MAX {
                 answer.participant_identity.clear();
             }
-            Heard::Said(Said::Answer(answer))
+            Received::Message(WorkerMessage::Answer(answer))
         }
         FromWorker::UpdateWorker(status) => {
             let full = status.status == Some(proto::WorkerStatus::WsFull as i32);
@@ -260,96 +287,30 @@ fn said(message: FromWorker, more: Option<Report>) -> Heard {
                 (false, true) => Readiness::Full,
                 (false, false) => Readiness::Available,
             };
-            Heard::Said(Said::Status { load: status.load, readiness })
+            Received::Message(WorkerMessage::Status { load: status.load, readiness })
         }
         FromWorker::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
-            reported(more.unwrap_or(Report { job_id, status, error, ..Report::default() }))
+            job_report(report.unwrap_or(Report { job_id, status, error, ..Report::default() }))
         }
         FromWorker::MigrateJob(migrate) => {
-            let sane = |job: &String| !job.is_empty() && job.len() <= NAME_BYTES_MAX;
-            Heard::Said(Said::Migrate { jobs: migrate.job_ids.into_iter().filter(sane).take(MIGRATED_MAX).collect() })
+            let valid = |job: &String| !job.is_empty() && job.len() <= NAME_BYTES_MAX;
+            let jobs = migrate.job_ids.into_iter().filter(valid).take(MIGRATED_JOBS_MAX).collect();
+            Received::Message(WorkerMessage::Migrate { jobs })
         }
-        // Handled before.
-        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Heard::Nothing,
+        // `Session::receive` handles them.
+        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Received::Nothing,
     }
 }
 
-fn reported(report: Report) -> Heard {
+fn job_report(report: Report) -> Received {
     let job = report.job_id.clone();
     let running = report.status == proto::JobStatus::JsRunning as i32;
     match report.end() {
-        Some(end) => Heard::Said(Said::Ended { job, end }),
-        None if running => Heard::Said(Said::Running { job }),
-        None => Heard::Nothing,
+        Some(end) => Received::Message(WorkerMessage::Ended { job, end }),
+        None if running => Received::Message(WorkerMessage::Running { job }),
+        None => Received::Nothing,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(message: FromWorker) -> Vec<u8> {
-        proto::WorkerMessage { message: Some(message) }.encode_to_vec()
-    }
-
-    fn register(deployment: &str) -> Vec<u8> {
-        frame(FromWorker::Register(proto::RegisterWorkerRequest {
-            agent_name: "a".into(),
-            deployment: deployment.into(),
-            ..Default::default()
-        }))
-    }
-
-    #[test]
-    fn a_worker_registers_first_once_and_in_time() {
-        let now = Instant::now();
-        let status = frame(FromWorker::UpdateWorker(proto::UpdateWorkerStatus::default()));
-        let mut session = Session::new(now);
-        assert!(session.frame(now, Encoding::Binary, &status).is_err());
-        let mut session = Session::new(now);
-        let ping = frame(FromWorker::Ping(proto::WorkerPing { timestamp: 7 }));
-        assert!(matches!(session.frame(now, Encoding::Binary, &ping), Ok(Heard::Ping { timestamp: 7 })));
-        assert!(session.frame(now, Encoding::Binary, &register("a_b")).is_err());
-        assert!(matches!(session.frame(now, Encoding::Binary, &register("eu")), Ok(Heard::Register(_))));
-        assert!(session.frame(now, Encoding::Binary, &register("eu")).is_err());
-        let mut silent = Session::new(now);
-        assert!(matches!(silent.due(now + REGISTER_WITHIN), Some(Due::Close(_))));
-    }
-
-    #[test]
-    fn a_silent_worker_is_pinged_then_given_up() {
-        let now = Instant::now();
-        let mut session = Session::new(now);
-        session.frame(now, Encoding::Binary, &register("")).unwrap();
-        assert_eq!(session.due(now), None);
-        assert_eq!(session.due(now + PING_EVERY), Some(Due::Ping));
-        session.heard(now + PING_EVERY);
-        assert_eq!(session.due(now + SILENCE_MAX), Some(Due::Ping));
-        assert!(matches!(session.due(now + PING_EVERY + SILENCE_MAX), Some(Due::Close(_))));
-    }
-
-    #[test]
-    fn garbage_closes_and_json_is_answered_in_json() {
-        let now = Instant::now();
-        let mut session = Session::new(now);
-        for bad in [&b"\xff\xff"[..], b"", b"{}"] {
-            assert!(session.frame(now, Encoding::Binary, bad).is_err());
-        }
-        let text = br#"{"register": {"agentName": "a", "type": "JT_ROOM", "unknown": 1}}"#;
-        assert!(matches!(session.frame(now, Encoding::Json, text), Ok(Heard::Register(_))));
-        let pong = proto::server_message::Message::Pong(proto::WorkerPong { last_timestamp: 1, timestamp: 2 });
-        let Encoded::Json(text) = session.encode(pong) else { panic!("not JSON") };
-        assert_eq!(text, r#"{"pong":{"lastTimestamp":"1","timestamp":"2"}}"#);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn whatever_comes_is_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64), json: bool) {
-            let now = Instant::now();
-            let mut session = Session::new(now);
-            session.frame(now, Encoding::Binary, &register("")).unwrap();
-            let encoding = if json { Encoding::Json } else { Encoding::Binary };
-            drop(session.frame(now, encoding, &bytes));
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,10 @@
 //! LiveKit's agent protocol, both sides, without I/O: no socket, no clock, no agent. `now` is an argument.
 //!
 //! ```text
-//! registration        how a worker introduces itself
-//! wire                between LiveKit's messages and plain data
+//! registration        what a worker registers with a server
+//! wire                conversion between LiveKit's messages and plain data
 //! report              the report of a job's state, with the verdict for servers that read it
-//! reconnect           when a worker tries to connect again
+//! reconnect           the pauses before a worker connects again
 //! worker_session      the worker's side of a connection
 //! dispatcher_session  the dispatcher's side of a connection
 //! ```

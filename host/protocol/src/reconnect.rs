@@ -1,6 +1,7 @@
-//! When a worker tries to connect again after it lost its server.
+//! The pauses before a worker connects again after it lost its server.
 //!
-//! Bound: the pause doubles from [`PAUSE_FIRST`] up to [`PAUSE_LONGEST`]; after `failures_max` failures in a row the worker gives up.
+//! Bounds: the pause doubles from [`PAUSE_FIRST`] up to [`PAUSE_LONGEST`]. After `failures_max` failures in a row the worker
+//! gives up.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 /// it at once is not healthy.
 const HEALTHY_AFTER: Duration = PAUSE_LONGEST;
 
-/// Attempts that failed in a row.
+/// The reconnect policy of one worker, with its failures in a row.
 #[derive(Debug)]
 pub struct Reconnect {
     backoff: Backoff,
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_bound_and_end() {
+    fn pauses_double_up_to_the_bound_until_the_worker_gives_up() {
         let mut reconnect = Reconnect::new(16);
         let pauses: Vec<Duration> = std::iter::from_fn(|| reconnect.failed(Duration::from_secs(1), 1.0)).collect();
         assert_eq!(pauses.len(), 16);

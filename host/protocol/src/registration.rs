@@ -1,4 +1,4 @@
-//! How a worker introduces itself to a server.
+//! The registration of a worker with a server: what the worker is, and what its agent may do.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,17 +1,17 @@
 //! The report of a job's state: LiveKit's message with two more fields, which the embedded dispatcher reads and other servers
 //! skip as unknown. The numbers of the fields are far from any that LiveKit uses.
 //!
-//! Bounds: [`DETAIL_BYTES_MAX`] and [`USAGE_BYTES_MAX`] for what a worker says of an end.
+//! Bounds: a report keeps [`DETAIL_BYTES_MAX`] of a verdict's detail and [`USAGE_BYTES_MAX`] of a usage record.
 
 use livekit_protocol as proto;
 use prost::Message;
 use wasm_worker_core::verdict::{Class, Code, Verdict};
 
-/// Longest detail that is kept of the end of a job, in bytes.
+/// Longest detail of a verdict that is kept, in bytes.
 pub const DETAIL_BYTES_MAX: usize = 4 << 10;
-/// Longest usage record that is kept of a job, in bytes.
+/// Longest usage record that is kept, in bytes.
 pub const USAGE_BYTES_MAX: usize = 16 << 10;
-/// Longest verdict that is read, in bytes: its detail, and [`wasm_worker_core::verdict::FRAMES_MAX`] frames, all escaped.
+/// Longest verdict in JSON that is read, in bytes: the detail and [`wasm_worker_core::verdict::FRAMES_MAX`] frames, all escaped.
 const VERDICT_BYTES_MAX: usize = 128 << 10;
 
 /// How a job ended, and what it used.
@@ -24,7 +24,7 @@ pub struct JobEnd {
 }
 
 impl JobEnd {
-    /// The end of a job that no worker reported.
+    /// The end of a job without a usage record.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { verdict: Verdict::new(code, detail), usage: None }
     }
@@ -50,7 +50,7 @@ pub struct Report {
     pub verdict: String,
 }
 
-/// LiveKit's `WorkerMessage`, as far as reports go.
+/// LiveKit's `WorkerMessage` with its report only.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Envelope {
     #[prost(message, optional, tag = "4")]
@@ -107,8 +107,8 @@ impl Report {
     }
 }
 
-/// The verdict on a job that failed, from its error alone. Other workers do not write `code: detail`; then the whole error is the
-/// detail.
+/// The verdict on a job that failed, from its error alone. Workers of LiveKit's SDKs do not write `code: detail`; their whole
+/// error is the detail.
 fn failed(error: &str) -> Verdict {
     let split = error.split_once(": ").and_then(|(code, detail)| Some((Code::named(code)?, detail)));
     match split {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn livekit_reads_its_own_message() {
+    fn report_is_a_message_of_livekit() {
         let report = Report::ended("j".into(), trapped());
         let read = proto::WorkerMessage::decode(&*report.frame()).unwrap().message;
         let want = proto::UpdateJobStatus { job_id: "j".into(), status: 3, error: "trapped: panicked".into() };
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_arrives_as_it_was_sent() {
+    fn verdict_survives_the_wire() {
         let report = Report::ended("j".into(), trapped());
         assert_eq!(decode(&report.frame()).unwrap().end(), Some(trapped()));
         assert_eq!(Report::running("j").end(), None);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_another_worker_is_the_detail() {
+    fn error_of_a_livekit_worker_becomes_the_detail() {
         let end = |error: &str| {
             let status = proto::JobStatus::JsFailed as i32;
             Report { job_id: "j".into(), status, error: error.into(), ..Report::default() }.end().unwrap().verdict
@@ -173,7 +173,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_report_is_read_within_its_bounds(status in -1..9, error in ".{0,40}", usage in ".{0,40}", verdict in ".{0,40}|\\{.{0,40}\\}") {
+        fn any_report_is_read_within_bounds(status in -1..9, error in ".{0,40}", usage in ".{0,40}", verdict in ".{0,40}|\\{.{0,40}\\}") {
             let report = Report { job_id: "j".into(), status, error, usage, verdict };
             if let Some(end) = report.end() {
                 proptest::prop_assert!(end.verdict.detail.len() <= DETAIL_BYTES_MAX);

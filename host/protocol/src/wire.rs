@@ -1,4 +1,5 @@
-//! Between LiveKit's messages and plain data. An enum value that this version does not know becomes the most general one.
+//! Conversion between LiveKit's messages and plain data. An enum value that this version does not know becomes the most general
+//! one.
 
 use livekit_protocol as proto;
 
@@ -7,7 +8,7 @@ use wasm_worker_core::job::{JobInfo, JobKind, Participant, ParticipantKind, Room
 /// The job attribute with the number of the attempt, from the second one on. LiveKit's protocol has no field for it.
 pub const ATTEMPT_ATTRIBUTE: &str = "wasm-worker.attempt";
 
-/// LiveKit's `JobType` for a kind of job.
+/// The number of LiveKit's `JobType` for a kind of job.
 pub fn job_type(kind: JobKind) -> i32 {
     match kind {
         JobKind::Room => proto::JobType::JtRoom as i32,
@@ -16,20 +17,25 @@ pub fn job_type(kind: JobKind) -> i32 {
     }
 }
 
+/// The kind of job for the number of LiveKit's `JobType`.
+pub fn job_kind(job_type: i32) -> JobKind {
+    match proto::JobType::try_from(job_type) {
+        Ok(proto::JobType::JtPublisher) => JobKind::Publisher,
+        Ok(proto::JobType::JtParticipant) => JobKind::Participant,
+        Ok(proto::JobType::JtRoom) | Err(_) => JobKind::Room,
+    }
+}
+
 /// The facts of a job in LiveKit's message.
 pub fn job_info(job: &proto::Job) -> JobInfo {
     let room = job.room.clone().unwrap_or_default();
     let mut attributes: Vec<(String, String)> = job.attributes.clone().into_iter().collect();
-    // The embedded dispatcher writes it there.
+    // The embedded dispatcher passes the attempt as an attribute.
     let attempt = attributes.extract_if(.., |(name, _)| name == ATTEMPT_ATTRIBUTE).next();
     JobInfo {
         id: job.id.clone(),
         dispatch_id: job.dispatch_id.clone(),
-        kind: match proto::JobType::try_from(job.r#type) {
-            Ok(proto::JobType::JtPublisher) => JobKind::Publisher,
-            Ok(proto::JobType::JtParticipant) => JobKind::Participant,
-            Ok(proto::JobType::JtRoom) | Err(_) => JobKind::Room,
-        },
+        kind: job_kind(job.r#type),
         room: RoomInfo { sid: room.sid, name: room.name, metadata: room.metadata },
         participant: job.participant.as_ref().map(participant),
         metadata: job.metadata.clone(),

@@ -6,9 +6,10 @@
 //! settings    what an agent may use, and how it is prewarmed
 //! runtimes    guests run on one runtime, timers and files on the other
 //! engine      sole maker of wasmtime's Config, Engine and Linker; the epoch ticker; the time slices of guests
-//! hostcalls   one file for each interface that a guest may import, and the state behind them
-//! job         the life of a job: offer, instance, limits, run, supervisor, teardown
-//! agent       one loaded agent: source, compiler, cache, prewarm, instances
+//! guest       the host's side of one instance: bindings, state, meter, log, inbox queue, kill
+//! hostcalls   the interfaces that a guest may import, one file for each
+//! job         the life of a job: offer, instance, limits, run, supervisor, teardown, handles
+//! agent       the loading of agents: source, compiler, cache, prewarm, warm instances
 //! ```
 //!
 //! Invariant: imports point up this list. `job` never imports what gives it jobs; it returns a verdict.
@@ -21,7 +22,8 @@
 //! - *template*: what the instances of one agent are made from; *instance*: the store and the memory of one job.
 //! - *stop*: a request that a job may answer within its shutdown grace; *kill*: the end of a job by force.
 //! - *crash*: a call into the guest that did not return; *verdict*: how the job ended, as data.
-//! - *epoch*: 10 ms of the engine's clock; *fuel*: about one unit for each WebAssembly instruction.
+//! - *epoch*: 10 ms of the engine's clock; *fuel*: about one unit for each WebAssembly instruction; *time slice*: the time for
+//!   which a guest keeps its core before others run.
 //! - *prewarm*: code that runs once before all jobs; *snapshot*: the memory that it leaves.
 
 pub mod settings;
@@ -30,10 +32,12 @@ pub mod runtimes;
 
 pub mod engine;
 
+pub(crate) mod guest;
+
 pub(crate) mod hostcalls;
 
 pub mod job;
 
 pub mod agent;
 
-pub use hostcalls::control::StopBy;
+pub use guest::control::StopBy;

@@ -1,18 +1,18 @@
 //! The two runtimes: guests on one, everything else on the other.
 //!
-//! A guest may keep its thread busy; timers, signals and files must not wait for it. So guests have as many threads as there
-//! are cores, and the control runtime has its own, which the operating system schedules beside them.
+//! A guest may keep its thread busy, and timers, signals and files must not wait for it. So guests have as many threads as there
+//! are cores, and the control runtime has threads of its own, which the operating system schedules beside them.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Enough for timers and files beside spinning guests.
+/// Threads for timers and files beside guests that are busy.
 const CONTROL_THREADS: usize = 2;
-/// Guests that were woken by a timer wait for at most this many turns of others.
+/// A guest that a timer woke waits for at most this many time slices of other guests.
 const GLOBAL_QUEUE_INTERVAL: u32 = 4;
-/// Guests are stopped by then; what is left is dropped.
+/// Time for guests and tasks to end before they are dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Both runtimes.
@@ -25,7 +25,7 @@ impl Runtimes {
     /// Start both.
     ///
     /// # Errors
-    /// When the system gives no threads.
+    /// When the system refuses a thread.
     pub fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         let control =
@@ -44,17 +44,17 @@ impl Runtimes {
         self.control.block_on(future)
     }
 
-    /// Where timers fire.
+    /// The runtime of timers, files and signals.
     pub fn control(&self) -> &Handle {
         self.control.handle()
     }
 
-    /// Where guests run.
+    /// The runtime of guests.
     pub fn guests(&self) -> &Handle {
         self.guests.handle()
     }
 
-    /// End both. A guest that still runs is dropped at its next yield.
+    /// Stop both. A guest that still runs is dropped at its next yield.
     pub fn shut_down(self) {
         self.guests.shutdown_timeout(SHUTDOWN_TIMEOUT);
         self.control.shutdown_timeout(SHUTDOWN_TIMEOUT);

@@ -21,7 +21,7 @@ use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, source};
 use wasm_worker_sandbox::engine::Engine;
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::job::offer::Offer;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 /// The numbers of jobs at once, one row each.

@@ -33,8 +33,9 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, source};
-use wasm_worker_sandbox::engine::{self, Engine, EngineSettings, MAPPINGS_MOST};
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::engine::mappings::{MAPPINGS_MAX, instances_that_fit};
+use wasm_worker_sandbox::engine::{Engine, EngineSettings};
+use wasm_worker_sandbox::job::offer::Offer;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 const ROUNDS: usize = 3;
@@ -97,7 +98,7 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
     let source = source::read(&agent)?;
     let runtimes = Runtimes::start()?;
     let measured = runtimes.block_on(async {
-        let instances = engine::instances_that_fit(MAPPINGS_MOST);
+        let instances = instances_that_fit(MAPPINGS_MAX);
         let engine = Engine::new(
             EngineSettings { slots: instances, ..config.engine_settings(1) },
             runtimes.guests().clone(),
@@ -136,7 +137,7 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
 
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let memory = args.memory.map_or(here_memory, |size| size.as_u64() as f64);
-    let instances = engine::instances_that_fit(agent.facts().memory_mappings);
+    let instances = instances_that_fit(agent.facts().memory_mappings);
     let asked = Machine { cores: config.cores.unwrap_or(here_cores), memory_bytes: memory, instances };
     print(&format!("\nat a load of at most {threshold}:\n{HEADER}"))?;
     for cores in SIZES {

@@ -13,7 +13,7 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::job::offer::Offer;
 
 /// Parse the duration of a measurement.
 pub(super) fn time(text: &str) -> Result<Duration, String> {

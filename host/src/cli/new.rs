@@ -1,4 +1,7 @@
-//! `wasm-worker new`: a crate that builds and runs as it is.
+//! `wasm-worker new`: creates the crate of an agent, which builds and runs as it is.
+//!
+//! The program contains the source of the guest SDK and writes it into the new crate. The crate therefore needs no
+//! checkout of wasm-worker, and its directory can be moved to another machine.
 
 use std::fs;
 use std::io;
@@ -10,10 +13,10 @@ use super::{Exit, Failure, say};
 
 #[derive(Args)]
 pub(crate) struct NewArgs {
-    /// Name of the crate, and of the directory that is made for it
+    /// Name of the crate and of its directory
     #[arg(value_name = "NAME")]
     name: String,
-    /// Directory of the guest SDK to depend on [default: this repository's, where it is there, else the published crate]
+    /// Directory of the guest SDK to depend on [default: a copy of the SDK in the new crate]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -25,119 +28,127 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Failure> {
     if dir.exists() {
         return Err(Failure::usage(format!("`{name}` exists already")).with_hint("choose another name, or remove it"));
     }
-    let sdk = sdk_dependency(args.sdk.as_deref())?;
-    write_crate(dir, name, &sdk)?;
-    say(&format!("made `{name}`, which depends on `{sdk}`; now `wasm-worker run {name} --job`"));
+    let sdk = args.sdk.as_deref().map(sdk_directory).transpose()?;
+    let created = write_crate(dir, name, sdk.as_deref());
+    created.map_err(|error| Failure::usage(format!("`{name}` cannot be created: {error}")))?;
+    match sdk {
+        Some(sdk) => say(&format!("created `{name}`, which depends on the SDK in `{}`", sdk.display())),
+        None => say(&format!("created `{name}`, with a copy of the SDK in `{name}/{SDK_DIR}`")),
+    }
+    say(&format!("now `wasm-worker run {name} --job`"));
     Ok(Exit::Ok)
 }
 
-/// Names that cargo refuses, or that would shadow a library: Rust's keywords, its own crates, and what the crate uses.
-const TAKEN: &[&str] = &[
-    "abstract",
-    "alloc",
-    "as",
-    "async",
-    "await",
-    "become",
-    "box",
-    "break",
-    "const",
-    "continue",
-    "core",
-    "crate",
-    "do",
-    "dyn",
-    "else",
-    "enum",
-    "extern",
-    "false",
-    "final",
-    "fn",
-    "for",
-    "gen",
-    "if",
-    "impl",
-    "in",
-    "let",
-    "log",
-    "loop",
-    "macro",
-    "match",
-    "mod",
-    "move",
-    "mut",
-    "override",
-    "priv",
-    "proc-macro",
-    "proc_macro",
-    "pub",
-    "ref",
-    "return",
-    "self",
-    "static",
-    "std",
-    "struct",
-    "super",
-    "test",
-    "trait",
-    "true",
-    "try",
-    "type",
-    "typeof",
-    "unsafe",
-    "unsized",
-    "use",
-    "virtual",
-    "wasm-worker-sdk",
-    "wasm_worker_sdk",
-    "where",
-    "while",
-    "yield",
-];
+/// Names that cargo refuses, that are keywords of Rust, or that hide a library which the new crate uses.
+const RESERVED: &str = "abstract alloc as async await become box break const continue core crate do dyn else enum \
+    extern false final fn for gen if impl in let log loop macro match mod move mut override priv proc-macro proc_macro \
+    pub ref return self static std struct super test trait true try type typeof unsafe unsized use virtual \
+    wasm-worker-sdk wasm_worker_sdk where while yield";
 
 fn check_name(name: &str) -> Result<(), Failure> {
-    let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+    let well_formed = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-    if fits && !TAKEN.contains(&name) {
+    if well_formed && !RESERVED.split(' ').any(|reserved| reserved == name) {
         return Ok(());
     }
     let why = format!("`{name}` cannot be the name of an agent crate");
     Err(Failure::usage(why).with_hint("want lower-case letters, digits, `-` and `_`, a letter first: `my-agent`"))
 }
 
-/// The line that names the SDK in the new crate's manifest.
-fn sdk_dependency(given: Option<&Path>) -> Result<String, Failure> {
-    let of_this_repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk");
-    let dir = given.map_or(of_this_repository, Path::to_owned);
+fn sdk_directory(dir: &Path) -> Result<PathBuf, Failure> {
     match dir.canonicalize() {
-        Ok(dir) if dir.join("wit/agent.wit").is_file() => {
-            // A TOML literal string, which has no escapes.
-            Ok(format!("wasm-worker-sdk = {{ path = '{}' }}", dir.display()))
-        }
-        _ if given.is_none() => Ok(format!("wasm-worker-sdk = \"{}\"", env!("CARGO_PKG_VERSION"))),
+        Ok(dir) if dir.join("wit/agent.wit").is_file() => Ok(dir),
         _ => Err(Failure::usage(format!("`{}` is not the directory of the guest SDK", dir.display()))
-            .with_hint("it is `guest-sdk` in the repository of wasm-worker, with `wit/agent.wit` in it")),
+            .with_hint("the SDK is `guest-sdk` in the repository of wasm-worker; it contains `wit/agent.wit`")),
     }
 }
 
-/// The whole directory or none: it gets its name when all is written.
-fn write_crate(dir: &Path, name: &str, sdk: &str) -> Result<(), Failure> {
-    let write = || -> io::Result<()> {
-        let parent = match dir.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let draft = tempfile::Builder::new().prefix(".new-agent").tempdir_in(parent)?;
-        fs::create_dir(draft.path().join("src"))?;
-        fs::write(draft.path().join("Cargo.toml"), manifest(name, sdk))?;
-        fs::write(draft.path().join(".gitignore"), "/target\n")?;
-        fs::write(draft.path().join("src/lib.rs"), library(name))?;
-        fs::rename(draft.keep(), dir)
-    };
-    write().map_err(|error| Failure::usage(format!("`{name}` cannot be made: {error}")))
+/// Directory of the SDK's copy inside the new crate.
+const SDK_DIR: &str = "wasm-worker-sdk";
+
+macro_rules! sdk_files {
+    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../../../guest-sdk/", $path)))),*] };
 }
 
-fn manifest(name: &str, sdk: &str) -> String {
+/// Every file of the SDK but its manifest, by its path.
+const SDK_FILES: &[(&str, &str)] = sdk_files![
+    "src/agent.rs",
+    "src/bindings.rs",
+    "src/context.rs",
+    "src/executor.rs",
+    "src/exports.rs",
+    "src/inbox.rs",
+    "src/lib.rs",
+    "src/load.rs",
+    "src/load_bindings.rs",
+    "src/logging.rs",
+    "src/random.rs",
+    "src/runtime.rs",
+    "src/select.rs",
+    "src/session.rs",
+    "src/stack.rs",
+    "src/time.rs",
+    "src/usage.rs",
+    "wit/agent.wit",
+    "wit/deps/io.wit",
+    "wit/load.wit",
+];
+
+/// The SDK's manifest, with the values that it inherits from the workspace in the repository.
+const SDK_MANIFEST: &str = concat!(
+    r#"[package]
+name = "wasm-worker-sdk"
+description = "Write an AI agent as a WebAssembly component for wasm-worker"
+version = ""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""
+edition = "2024"
+rust-version = ""#,
+    env!("CARGO_PKG_RUST_VERSION"),
+    r#""
+license = ""#,
+    env!("CARGO_PKG_LICENSE"),
+    r#""
+repository = ""#,
+    env!("CARGO_PKG_REPOSITORY"),
+    r#""
+
+[dependencies]
+log = "0.4.35"
+"#
+);
+
+/// The new crate's only dependency from a registry, as `Cargo.lock` names it.
+const LOCKED_LOG: &str = r#"[[package]]
+name = "log"
+version = "0.4.35"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+checksum = "5d15f86d12da44cd8d4ec3c73984537eb7f4cadcb9776a575a0a8a05ca11005c"
+"#;
+
+/// Writes the crate to a temporary directory first, so that a failure leaves nothing behind.
+fn write_crate(dir: &Path, name: &str, sdk: Option<&Path>) -> io::Result<()> {
+    let draft = tempfile::Builder::new().prefix(".new-agent").tempdir_in(".")?;
+    let write = |path: &str, text: &str| {
+        let path = draft.path().join(path);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, text)
+    };
+    write("Cargo.toml", &manifest(name, sdk))?;
+    write("Cargo.lock", &lock_file(name))?;
+    write(".gitignore", "/target\n")?;
+    write("src/lib.rs", &library(name))?;
+    if sdk.is_none() {
+        write(&format!("{SDK_DIR}/Cargo.toml"), SDK_MANIFEST)?;
+        for (path, text) in SDK_FILES {
+            write(&format!("{SDK_DIR}/{path}"), text)?;
+        }
+    }
+    fs::rename(draft.keep(), dir)
+}
+
+fn manifest(name: &str, sdk: Option<&Path>) -> String {
+    let sdk = sdk.unwrap_or(Path::new(SDK_DIR)).display().to_string().replace('\\', r"\\").replace('"', "\\\"");
     format!(
         r#"[package]
 name = "{name}"
@@ -149,30 +160,49 @@ crate-type = ["cdylib"]
 
 [dependencies]
 log = "0.4"
-{sdk}
+wasm-worker-sdk = {{ path = "{sdk}" }}
 
-# A workspace of its own, wherever the directory lies.
+# The crate is a workspace of its own, also inside the directory of another one.
 [workspace]
+exclude = ["{SDK_DIR}"]
 "#
     )
 }
 
+/// The versions with which wasm-worker is tested. Cargo wants the packages in the order of their names.
+fn lock_file(name: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let agent = format!(
+        r#"[[package]]
+name = "{name}"
+version = "0.1.0"
+dependencies = [
+ "log",
+ "wasm-worker-sdk",
+]
+"#
+    );
+    let sdk = format!(
+        r#"[[package]]
+name = "wasm-worker-sdk"
+version = "{version}"
+dependencies = [
+ "log",
+]
+"#
+    );
+    let mut packages = [("log", LOCKED_LOG), (name, &agent), ("wasm-worker-sdk", &sdk)];
+    packages.sort_unstable();
+    let packages = packages.map(|(_, text)| text).join("\n");
+    let head =
+        "# This file is automatically @generated by Cargo.\n# It is not intended for manual editing.\nversion = 4";
+    format!("{head}\n\n{packages}")
+}
+
 fn library(name: &str) -> String {
-    let agent: String = name
-        .split(['-', '_'])
-        .map(|word| {
-            let mut letters = word.chars();
-            letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-        })
-        .collect();
-    // A name of its own, which is none of those that the crate imports.
-    let agent = match agent.strip_suffix("Agent") {
-        Some("") => "MyAgent".to_owned(),
-        Some(_) => agent,
-        None => format!("{agent}Agent"),
-    };
+    let agent = type_name(name);
     format!(
-        r#"//! An agent for wasm-worker: what it does is in `entrypoint`.
+        r#"//! An agent for wasm-worker. `entrypoint` runs once in each job.
 
 use std::time::Duration;
 
@@ -195,4 +225,18 @@ impl Agent for {agent} {{
 wasm_worker_sdk::agent!({agent});
 "#
     )
+}
+
+/// The crate's name in camel case, ending in `Agent`, so that it differs from every name that the crate imports.
+fn type_name(name: &str) -> String {
+    let words = name.split(['-', '_']).map(|word| {
+        let mut letters = word.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    });
+    let agent: String = words.collect();
+    match agent.strip_suffix("Agent") {
+        Some("") => "MyAgent".to_owned(),
+        Some(_) => agent,
+        None => format!("{agent}Agent"),
+    }
 }

@@ -17,8 +17,9 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_protocol::wire::job_info;
 use wasm_worker_sandbox::StopBy;
-use wasm_worker_sandbox::agent::{Accepted, Agent, JobHandle};
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::job::launch::{Accepted, JobHandle};
+use wasm_worker_sandbox::job::offer::Offer;
 
 use super::admission::{AdmissionControl, Fullness, Permit};
 use super::drain::DrainStage;

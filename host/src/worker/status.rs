@@ -13,7 +13,7 @@ use wasm_worker_core::api::worker::{
 };
 use wasm_worker_core::job::JobInfo;
 use wasm_worker_core::record::JobRecord;
-use wasm_worker_sandbox::agent::JobHandle;
+use wasm_worker_sandbox::job::launch::JobHandle;
 
 use super::health::HealthState;
 

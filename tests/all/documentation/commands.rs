@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::pages::{Page, all};
-use crate::harness::{cache_dir, target_dir};
+use crate::support::harness::{cache_dir, target_dir};
 
 /// One shown command line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use wasm_worker::config::{Group, SETTINGS, Setting};
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::Code;
 
-use crate::harness::{root, wasm_worker};
+use crate::support::harness::{root, wasm_worker};
 
 /// Tests run side by side, and several tables are in one file.
 static WRITING: Mutex<()> = Mutex::new(());

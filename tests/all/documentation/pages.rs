@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::root;
+use crate::support::harness::root;
 
 /// Where pages are; every Markdown file of these directories is one.
 const DIRS: [&str; 5] = ["", "host/docs", "guest-sdk/docs", "tests", "tests/bench"];

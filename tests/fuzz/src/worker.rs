@@ -32,13 +32,13 @@ const LIMITS: &[(&str, &str)] = &[
     ("idle", "0"),
 ];
 /// All of the above, and a machine that is busy with something else.
-const WALL_MAX: Duration = Duration::from_secs(20);
+const WALL_MAX: Duration = Duration::from_secs(120);
 
 /// Whatever an agent does, and whatever is kept for the next.
 const RESIDENT_BYTES_MAX: usize = 2 << 30;
 const PAGE_BYTES: usize = 4 << 10;
 const LOOK_EVERY: Duration = Duration::from_micros(100);
-const LOOKS_MAX: usize = 100_000;
+const LOOKS_MAX: usize = 1_000_000;
 
 /// An engine and what goes with it.
 pub struct Worker {

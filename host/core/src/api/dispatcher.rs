@@ -39,7 +39,7 @@ impl DispatchState {
 /// Why a dispatch waits, and where it stands in its queue.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Waiting {
-    /// The position in the queue, from 1; 0 where the dispatch is not queued.
+    /// The position in the queue, from 1; 0 while a worker has an offer.
     pub position: usize,
     /// The length of the queue of the same agent.
     pub of: usize,
@@ -89,7 +89,7 @@ pub struct Dispatch {
     pub stopping: bool,
     /// Why the dispatch waits, while it does.
     pub waiting: Option<Waiting>,
-    /// The attempts that were assigned, in order; absent in lists.
+    /// The attempts that were assigned, in order; absent in lists, and where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
 }

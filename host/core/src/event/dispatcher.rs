@@ -101,6 +101,7 @@ pub enum DispatcherEvent {
 }
 
 impl DispatcherEvent {
+    /// The stable name.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "dispatch.created",

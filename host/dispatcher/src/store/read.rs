@@ -1,87 +1,79 @@
-//! What is asked of the store.
+//! The queries of the store. Columns are read by name.
 
 use std::collections::BTreeMap;
 
 use livekit_protocol as proto;
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
-use serde::Serialize;
-use wasm_worker_core::verdict::{Code, Verdict};
 
 use super::{ReadError, Reader};
-use crate::pool::{Dispatch, Id, Kind, Open};
 use crate::rooms::Room;
+use crate::scheduler::{Dispatch as OpenDispatch, Id, RecoveredDispatch};
+use wasm_worker_core::api::dispatcher::{Attempt, Dispatch, DispatchState};
+use wasm_worker_core::usage::UsageRecord;
+use wasm_worker_core::verdict::{Code, Verdict};
+use wasm_worker_protocol::dispatcher_session::DispatchKey;
 
-/// One dispatch, with its present attempt.
-#[derive(Clone, Debug, Serialize)]
+/// A dispatch with its current attempt.
+#[derive(Clone, Debug)]
 pub(crate) struct DispatchRow {
-    pub(crate) dispatch: String,
-    pub(crate) job: String,
-    pub(crate) agent: String,
-    pub(crate) deployment: String,
-    pub(crate) room: String,
-    #[serde(skip)]
+    /// The dispatch as the API shows it, without waiting and attempts.
+    pub(crate) dispatch: Dispatch,
     pub(crate) room_sid: String,
-    pub(crate) metadata: String,
-    pub(crate) attributes: BTreeMap<String, String>,
-    #[serde(skip)]
+    /// The number of LiveKit's `JobRestartPolicy`.
     pub(crate) restart: i32,
-    pub(crate) priority: i32,
-    pub(crate) attempt: u32,
-    pub(crate) created_ns: i64,
-    pub(crate) assigned_ns: Option<i64>,
-    pub(crate) started_ns: Option<i64>,
-    pub(crate) ended_ns: Option<i64>,
-    pub(crate) worker: Option<String>,
-    #[serde(skip)]
+    /// The identity of the agent in the room.
     pub(crate) identity: Option<String>,
-    #[serde(flatten)]
-    pub(crate) verdict: Option<Verdict>,
-    /// Whether it is to stop.
-    pub(crate) stopping: bool,
-    #[serde(skip)]
-    pub(crate) deleted_ns: Option<i64>,
+    /// Whether the dispatch is removed from the lists of LiveKit's API.
+    pub(crate) deleted: bool,
 }
 
-/// One attempt.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct JobRow {
-    pub(crate) job: String,
-    pub(crate) attempt: u32,
-    pub(crate) worker: String,
-    pub(crate) assigned_ns: i64,
-    pub(crate) started_ns: Option<i64>,
-    pub(crate) ended_ns: Option<i64>,
-    #[serde(flatten)]
-    pub(crate) verdict: Option<Verdict>,
-    /// The worker's usage record.
-    pub(crate) usage: Option<serde_json::Value>,
+impl DispatchRow {
+    /// Whether the dispatch has no verdict yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.dispatch.state != DispatchState::Ended
+    }
 }
 
-/// Which dispatches are wanted; the newest first, and no more than so many.
+/// A selection of dispatches, the newest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
+    /// The room; all rooms for `None`.
     pub(crate) room: Option<String>,
-    /// Not those that were deleted.
-    pub(crate) listed: bool,
-    /// Only those that are not over, or only those that are.
+    /// Whether deleted dispatches are left out.
+    pub(crate) not_deleted: bool,
+    /// Only open dispatches, or only ended ones.
     pub(crate) open: Option<bool>,
+    /// Most dispatches.
     pub(crate) limit: usize,
 }
 
-const COLUMNS: &str = "d.id, d.job, d.agent, d.deployment, d.room, d.room_sid, d.metadata, d.attributes, d.restart, d.priority, \
-    d.attempt, d.created_ns, j.assigned_ns, j.started_ns, d.ended_ns, j.worker, j.identity, d.verdict, \
-    d.cancelled_ns IS NOT NULL AS stopping, d.deleted_ns FROM dispatches d LEFT JOIN jobs j ON j.id = d.job";
+/// The columns that [`dispatch_row`] and [`recovered_row`] share.
+const SHARED_COLUMNS: &str = "d.id, d.job, d.agent, d.deployment, d.room, d.room_sid, d.metadata, d.attributes, d.restart, \
+    d.priority, d.attempt, d.created_ns, d.cancelled_ns IS NOT NULL AS cancelled";
+/// The further columns of [`dispatch_row`].
+const DISPATCH_COLUMNS: &str = "j.assigned_ns, j.started_ns, d.ended_ns, j.worker, j.identity, d.verdict, \
+    d.deleted_ns IS NOT NULL AS deleted";
+/// The further columns of [`recovered_row`].
+const RECOVERED_COLUMNS: &str = "d.key, d.job_type, d.room_metadata, d.deadline_ns, j.instance";
+/// A dispatch with the job of its current attempt.
+const DISPATCHES: &str = "dispatches d LEFT JOIN jobs j ON j.id = d.job";
+/// The columns of [`attempt_row`].
+const ATTEMPT_COLUMNS: &str = "id, attempt, worker, assigned_ns, started_ns, ended_ns, verdict, usage";
+/// The columns of a room, in the order of [`super::write`].
+pub(super) const ROOM_COLUMNS: &str =
+    "name, sid, metadata, empty_timeout, departure_timeout, max_participants, created_ns";
 
 impl Reader {
     pub(crate) async fn dispatches(&self, filter: Filter) -> std::result::Result<Vec<DispatchRow>, ReadError> {
         self.read(move |c| {
-            let mut sql = format!("SELECT {COLUMNS} WHERE 1");
-            let mut values: Vec<rusqlite::types::Value> = Vec::new();
+            let mut sql = format!("SELECT {SHARED_COLUMNS}, {DISPATCH_COLUMNS} FROM {DISPATCHES} WHERE 1");
+            let mut values: Vec<Value> = Vec::new();
             if let Some(room) = filter.room {
                 sql.push_str(" AND d.room = ?");
                 values.push(room.into());
             }
-            if filter.listed {
+            if filter.not_deleted {
                 sql.push_str(" AND d.deleted_ns IS NULL");
             }
             match filter.open {
@@ -91,24 +83,25 @@ impl Reader {
             }
             sql.push_str(" ORDER BY d.created_ns DESC LIMIT ?");
             values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
-            c.prepare_cached(&sql)?.query_map(params_from_iter(values), row)?.collect()
+            c.prepare_cached(&sql)?.query_map(params_from_iter(values), dispatch_row)?.collect()
         })
         .await
     }
 
-    /// By its own id, or that of any of its jobs.
+    /// The dispatch with this id, or with a job of this id.
     pub(crate) async fn dispatch(&self, id: String) -> std::result::Result<Option<DispatchRow>, ReadError> {
         self.read(move |c| {
             let sql = format!(
-                "SELECT {COLUMNS} WHERE d.id = ?1 OR d.job = ?1 OR d.id = (SELECT dispatch FROM jobs WHERE id = ?1)"
+                "SELECT {SHARED_COLUMNS}, {DISPATCH_COLUMNS} FROM {DISPATCHES} \
+                 WHERE d.id = ?1 OR d.job = ?1 OR d.id = (SELECT dispatch FROM jobs WHERE id = ?1)"
             );
-            c.prepare_cached(&sql)?.query_row([id], row).optional()
+            c.prepare_cached(&sql)?.query_row([id], dispatch_row).optional()
         })
         .await
     }
 
-    /// Those of these jobs that are known.
-    pub(crate) async fn known(&self, jobs: Vec<String>) -> std::result::Result<Vec<String>, ReadError> {
+    /// The jobs among these that the store has.
+    pub(crate) async fn known_jobs(&self, jobs: Vec<String>) -> std::result::Result<Vec<String>, ReadError> {
         self.read(move |c| {
             let mut statement = c.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?;
             let mut known = Vec::new();
@@ -122,45 +115,60 @@ impl Reader {
         .await
     }
 
-    /// All attempts of a dispatch that were assigned, in order.
-    pub(crate) async fn attempts(&self, dispatch: String) -> std::result::Result<Vec<JobRow>, ReadError> {
+    /// The assigned attempts of a dispatch, in order.
+    pub(crate) async fn attempts(&self, dispatch: String) -> std::result::Result<Vec<Attempt>, ReadError> {
         self.read(move |c| {
-            let sql = "SELECT id, attempt, worker, assigned_ns, started_ns, ended_ns, verdict, usage FROM jobs WHERE dispatch = ?1 ORDER BY attempt";
-            c.prepare_cached(sql)?.query_map([dispatch], job)?.collect()
+            let sql = format!("SELECT {ATTEMPT_COLUMNS} FROM jobs WHERE dispatch = ?1 ORDER BY attempt");
+            c.prepare_cached(&sql)?.query_map([dispatch], attempt_row)?.collect()
         })
         .await
     }
 }
 
-fn row(row: &Row) -> Result<DispatchRow> {
-    let attributes: String = row.get("attributes")?;
-    Ok(DispatchRow {
+fn dispatch_row(row: &Row) -> Result<DispatchRow> {
+    let (assigned_ns, started_ns, ended_ns) = (row.get("assigned_ns")?, row.get("started_ns")?, row.get("ended_ns")?);
+    let dispatch = Dispatch {
+        state: state(assigned_ns, started_ns, ended_ns),
         dispatch: row.get("id")?,
         job: row.get("job")?,
         agent: row.get("agent")?,
         deployment: row.get("deployment")?,
         room: row.get("room")?,
-        room_sid: row.get("room_sid")?,
-        metadata: row.get("metadata")?,
-        attributes: serde_json::from_str(&attributes).unwrap_or_default(),
-        restart: row.get("restart")?,
+        metadata: Some(row.get("metadata")?),
+        attributes: Some(attributes(row)?),
         priority: row.get("priority")?,
         attempt: row.get("attempt")?,
         created_ns: row.get("created_ns")?,
-        assigned_ns: row.get("assigned_ns")?,
-        started_ns: row.get("started_ns")?,
-        ended_ns: row.get("ended_ns")?,
+        assigned_ns,
+        started_ns,
+        ended_ns,
         worker: row.get("worker")?,
-        identity: row.get("identity")?,
         verdict: verdict(row)?,
-        stopping: row.get("stopping")?,
-        deleted_ns: row.get("deleted_ns")?,
+        stopping: row.get("cancelled")?,
+        waiting: None,
+        attempts: Vec::new(),
+    };
+    Ok(DispatchRow {
+        dispatch,
+        room_sid: row.get("room_sid")?,
+        restart: row.get("restart")?,
+        identity: row.get("identity")?,
+        deleted: row.get("deleted")?,
     })
 }
 
-fn job(row: &Row) -> Result<JobRow> {
+fn state(assigned_ns: Option<i64>, started_ns: Option<i64>, ended_ns: Option<i64>) -> DispatchState {
+    match (assigned_ns, started_ns, ended_ns) {
+        (_, _, Some(_)) => DispatchState::Ended,
+        (_, Some(_), None) => DispatchState::Running,
+        (Some(_), None, None) => DispatchState::Assigned,
+        (None, None, None) => DispatchState::Pending,
+    }
+}
+
+fn attempt_row(row: &Row) -> Result<Attempt> {
     let usage: Option<String> = row.get("usage")?;
-    Ok(JobRow {
+    Ok(Attempt {
         job: row.get("id")?,
         attempt: row.get("attempt")?,
         worker: row.get("worker")?,
@@ -168,7 +176,7 @@ fn job(row: &Row) -> Result<JobRow> {
         started_ns: row.get("started_ns")?,
         ended_ns: row.get("ended_ns")?,
         verdict: verdict(row)?,
-        usage: usage.and_then(|usage| serde_json::from_str(&usage).ok()),
+        usage: usage.and_then(|usage| serde_json::from_str::<UsageRecord>(&usage).ok()),
     })
 }
 
@@ -179,41 +187,48 @@ fn verdict(row: &Row) -> Result<Option<Verdict>> {
     Ok(text.map(|text| serde_json::from_str(&text).unwrap_or_else(damaged)))
 }
 
-/// Everything that is not over.
-pub(super) fn open(c: &Connection) -> Result<Vec<Open>> {
-    let sql = "SELECT d.id, d.key, d.agent, d.job_type, d.deployment, d.room, d.room_sid, d.room_metadata, d.metadata, d.attributes, \
-               d.restart, d.priority, d.created_ns, d.deadline_ns, d.job, d.attempt, d.cancelled_ns IS NOT NULL AS cancelled, j.instance \
-               FROM dispatches d LEFT JOIN jobs j ON j.id = d.job WHERE d.ended_ns IS NULL ORDER BY d.created_ns";
-    let mut opens: Vec<Open> = c.prepare(sql)?.query_map([], open_row)?.collect::<Result<_>>()?;
-    let mut former = c.prepare("SELECT id FROM jobs WHERE dispatch = ?1 AND id <> ?2 ORDER BY attempt")?;
-    for open in &mut opens {
-        let ids = former.query_map(params![open.dispatch.id, open.job], |row| row.get::<_, Id>(0))?;
-        open.former = ids.collect::<Result<_>>()?;
-    }
-    Ok(opens)
+fn attributes(row: &Row) -> Result<BTreeMap<String, String>> {
+    let text: String = row.get("attributes")?;
+    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
-fn open_row(row: &Row) -> Result<Open> {
-    let attributes: String = row.get("attributes")?;
+/// All open dispatches, the oldest first.
+pub(super) fn open_dispatches(c: &Connection) -> Result<Vec<RecoveredDispatch>> {
+    let sql = format!(
+        "SELECT {SHARED_COLUMNS}, {RECOVERED_COLUMNS} FROM {DISPATCHES} WHERE d.ended_ns IS NULL ORDER BY d.created_ns"
+    );
+    let mut recovered: Vec<RecoveredDispatch> =
+        c.prepare(&sql)?.query_map([], recovered_row)?.collect::<Result<_>>()?;
+    let mut former = c.prepare("SELECT id FROM jobs WHERE dispatch = ?1 AND id <> ?2 ORDER BY attempt")?;
+    for open in &mut recovered {
+        let ids = former.query_map(params![open.dispatch.id, open.job], |row| row.get::<_, Id>("id"))?;
+        open.former = ids.collect::<Result<_>>()?;
+    }
+    Ok(recovered)
+}
+
+fn recovered_row(row: &Row) -> Result<RecoveredDispatch> {
     let room = proto::Room {
         name: row.get("room")?,
         sid: row.get("room_sid")?,
         metadata: row.get("room_metadata")?,
         ..Default::default()
     };
-    let dispatch = Dispatch {
+    let dispatch_key =
+        DispatchKey { agent: row.get("agent")?, job_type: row.get("job_type")?, deployment: row.get("deployment")? };
+    let dispatch = OpenDispatch {
         id: row.get("id")?,
-        key: row.get("key")?,
-        kind: Kind { agent: row.get("agent")?, job_type: row.get("job_type")?, deployment: row.get("deployment")? },
+        api_key: row.get("key")?,
+        dispatch_key,
         room,
         metadata: row.get("metadata")?,
-        attributes: serde_json::from_str(&attributes).unwrap_or_default(),
+        attributes: attributes(row)?,
         restart: proto::JobRestartPolicy::try_from(row.get::<_, i32>("restart")?).unwrap_or_default(),
         priority: row.get("priority")?,
         created_ns: row.get("created_ns")?,
         deadline_ns: row.get("deadline_ns")?,
     };
-    Ok(Open {
+    Ok(RecoveredDispatch {
         dispatch,
         job: row.get("job")?,
         attempt: row.get("attempt")?,
@@ -224,7 +239,6 @@ fn open_row(row: &Row) -> Result<Open> {
 }
 
 pub(super) fn rooms(c: &Connection) -> Result<Vec<Room>> {
-    let sql = "SELECT name, sid, metadata, empty_timeout, departure_timeout, max_participants, created_ns FROM rooms";
     let room = |row: &Row| {
         Ok(Room {
             name: row.get("name")?,
@@ -236,5 +250,5 @@ pub(super) fn rooms(c: &Connection) -> Result<Vec<Room>> {
             created_ns: row.get("created_ns")?,
         })
     };
-    c.prepare(sql)?.query_map([], room)?.collect()
+    c.prepare(&format!("SELECT {ROOM_COLUMNS} FROM rooms"))?.query_map([], room)?.collect()
 }

@@ -1,4 +1,4 @@
-//! The tables, and how older ones become these. A store of a newer version is refused, not changed.
+//! The tables, and the migrations from older versions. A store of a newer version is refused and not changed.
 
 use std::path::Path;
 
@@ -9,8 +9,9 @@ use wasm_worker_core::verdict::{Code, Verdict};
 use super::StoreError;
 use super::write::json;
 
-/// Times are Unix nanoseconds. A dispatch has a job for each attempt that was assigned; `job` is that of the present one.
-const V1: &str = "
+/// The first version. Times are Unix times in nanoseconds. `jobs` has a row for each assigned attempt; `dispatches.job` is the
+/// job of the current attempt.
+pub(super) const V1: &str = "
 CREATE TABLE rooms (
     name TEXT PRIMARY KEY,
     sid TEXT NOT NULL,
@@ -80,7 +81,7 @@ CREATE TABLE workers (
 CREATE INDEX workers_that_went ON workers (gone_ns);
 ";
 
-/// The whole verdict, as JSON, takes the place of its detail.
+/// The second version has the whole verdict as JSON in place of its detail.
 const V2: &str = "
 ALTER TABLE dispatches ADD COLUMN verdict TEXT;
 ALTER TABLE jobs ADD COLUMN verdict TEXT;
@@ -90,7 +91,7 @@ ALTER TABLE dispatches DROP COLUMN detail;
 ALTER TABLE jobs DROP COLUMN detail;
 ";
 
-/// Write the verdicts of what ended before version 2.
+/// Write the verdicts of rows that ended under version 1.
 fn fill_verdicts(transaction: &Transaction) -> HookResult {
     for table in ["dispatches", "jobs"] {
         let mut rows = transaction.prepare(&format!("SELECT id, code, detail FROM {table} WHERE code IS NOT NULL"))?;
@@ -109,6 +110,7 @@ fn fill_verdicts(transaction: &Transaction) -> HookResult {
     Ok(())
 }
 
+/// Bring the tables to the latest version.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let migrated = Migrations::new(vec![M::up(V1), M::up_with_hook(V2, fill_verdicts)]).to_latest(connection);
     migrated.map_err(|error| match error {

@@ -1,63 +1,63 @@
-//! What has ended is forgotten when it is old, and when the file comes near its bound.
+//! Deletes ended dispatches when they are old, and when the file comes near its bound.
 
-use jiff::Timestamp;
 use rusqlite::{Connection, Result};
 
 use super::Settings;
+use crate::clock::Moment;
 
-/// Dispatches forgotten in one go: the writer has other things to do.
-const AT_ONCE: usize = 500;
-/// Of the file's bound: above it the oldest are forgotten.
+/// Most rows that one statement deletes, so that writes wait only briefly.
+const DELETED_MAX: usize = 500;
+/// The share of the file's bound above which the oldest ended dispatches are deleted.
 const CROWDED_PERCENT: usize = 80;
-/// Of the same: above it nothing new is taken. The rest is for what becomes of what is there.
+/// The share of the file's bound above which no new dispatch is accepted. The rest is for changes of open dispatches.
 const FULL_PERCENT: usize = 90;
 
-/// Forget what is old, give freed pages back, and all of [`keep_within`].
+/// Delete what is older than the retention, return freed pages, and [`enforce_bound`].
 pub(super) fn sweep(connection: &Connection, settings: &Settings) -> Result<bool> {
-    let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let now = Moment::now().wall_ns;
     let kept = i64::try_from(settings.retention.as_nanos()).unwrap_or(i64::MAX);
     let before = now.saturating_sub(kept);
     let old = format!(
-        "DELETE FROM dispatches WHERE id IN (SELECT id FROM dispatches WHERE ended_ns < ?1 ORDER BY ended_ns LIMIT {AT_ONCE})"
+        "DELETE FROM dispatches WHERE id IN (SELECT id FROM dispatches WHERE ended_ns < ?1 ORDER BY ended_ns LIMIT {DELETED_MAX})"
     );
     connection.execute(&old, [before])?;
     connection.execute("DELETE FROM workers WHERE gone_ns < ?1", [before])?;
     connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
-    keep_within(connection, settings)
+    enforce_bound(connection, settings)
 }
 
-/// Forget the oldest of what has ended while the file is crowded; whether it is full of what is open.
-pub(super) fn keep_within(connection: &Connection, settings: &Settings) -> Result<bool> {
+/// Delete the oldest ended dispatches while the file is crowded. Returns whether open dispatches fill the file.
+pub(super) fn enforce_bound(connection: &Connection, settings: &Settings) -> Result<bool> {
     let percent = |percent: usize| settings.bytes_max / 100 * percent;
-    while bytes(connection)? > percent(CROWDED_PERCENT) {
-        if forget_oldest(connection)? == 0 {
+    while used_bytes(connection)? > percent(CROWDED_PERCENT) {
+        if delete_oldest(connection)? == 0 {
             break;
         }
     }
-    Ok(bytes(connection)? > percent(FULL_PERCENT))
+    Ok(used_bytes(connection)? > percent(FULL_PERCENT))
 }
 
-/// The disk, or the file's bound, takes nothing more.
-pub(super) fn make_room(connection: &Connection) -> Result<()> {
-    // On a full disk nothing can be deleted either, but the log may be given back.
-    let forgotten = forget_oldest(connection);
+/// Free space after a write failed.
+pub(super) fn free_space(connection: &Connection) -> Result<()> {
+    // A full disk refuses deletions as well, but truncating the log may free some space.
+    let deleted = delete_oldest(connection);
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-    forgotten.map(drop)
+    deleted.map(drop)
 }
 
-/// How many were forgotten.
-fn forget_oldest(connection: &Connection) -> Result<usize> {
+/// Delete the oldest ended dispatches and departed workers. Returns the number of rows.
+fn delete_oldest(connection: &Connection) -> Result<usize> {
     let oldest = format!(
-        "DELETE FROM dispatches WHERE id IN (SELECT id FROM dispatches WHERE ended_ns IS NOT NULL ORDER BY ended_ns LIMIT {AT_ONCE})"
+        "DELETE FROM dispatches WHERE id IN (SELECT id FROM dispatches WHERE ended_ns IS NOT NULL ORDER BY ended_ns LIMIT {DELETED_MAX})"
     );
     let workers = format!(
-        "DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE gone_ns IS NOT NULL ORDER BY gone_ns LIMIT {AT_ONCE})"
+        "DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE gone_ns IS NOT NULL ORDER BY gone_ns LIMIT {DELETED_MAX})"
     );
     Ok(connection.execute(&oldest, [])? + connection.execute(&workers, [])?)
 }
 
-/// In use, without what was freed.
-fn bytes(connection: &Connection) -> Result<usize> {
+/// The size of the file without its free pages.
+fn used_bytes(connection: &Connection) -> Result<usize> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
     Ok(pages as usize * pragma("page_size")? as usize)

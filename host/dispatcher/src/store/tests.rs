@@ -3,8 +3,12 @@ use std::collections::BTreeMap;
 use livekit_protocol as proto;
 
 use super::*;
-use crate::pool::{Dispatch, Id, JobEnd, Kind};
-use wasm_worker_core::verdict::Code;
+use crate::clock::Moment;
+use crate::scheduler::{Dispatch, Id};
+use wasm_worker_core::api::dispatcher::DispatchState;
+use wasm_worker_core::verdict::{Blame, Code, TrapKind, Verdict};
+use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::report::JobEnd;
 
 fn settings(path: &Path) -> Settings {
     Settings { path: path.to_owned(), sync: StoreSync::Commit, bytes_max: 8 << 20, retention: Duration::from_secs(60) }
@@ -13,8 +17,8 @@ fn settings(path: &Path) -> Settings {
 fn dispatch(id: &str, metadata: &str) -> Dispatch {
     Dispatch {
         id: id.into(),
-        key: "devkey".into(),
-        kind: Kind { agent: "a".into(), job_type: 0, deployment: String::new() },
+        api_key: "devkey".into(),
+        dispatch_key: DispatchKey { agent: "a".into(), job_type: 0, deployment: String::new() },
         room: proto::Room { name: "r".into(), sid: "RM_1".into(), ..Default::default() },
         metadata: metadata.into(),
         attributes: BTreeMap::from([("lang".into(), "en".into())]),
@@ -25,16 +29,16 @@ fn dispatch(id: &str, metadata: &str) -> Dispatch {
     }
 }
 
-fn created(id: &str) -> Entry {
+fn created(id: &str) -> StoreOp {
     created_with(id, "m")
 }
 
-fn created_with(id: &str, metadata: &str) -> Entry {
-    Entry::Pool(Write::Created { dispatch: Arc::new(dispatch(id, metadata)), job: format!("J-{id}").into() })
+fn created_with(id: &str, metadata: &str) -> StoreOp {
+    StoreOp::Change(Change::Created { dispatch: Arc::new(dispatch(id, metadata)), job: format!("J-{id}").into() })
 }
 
-fn assigned(id: &str) -> Entry {
-    Entry::Pool(Write::Assigned {
+fn assigned(id: &str) -> StoreOp {
+    StoreOp::Change(Change::Assigned {
         dispatch: id.into(),
         job: format!("J-{id}").into(),
         attempt: 1,
@@ -45,25 +49,25 @@ fn assigned(id: &str) -> Entry {
     })
 }
 
-fn ended(id: &str, code: Code) -> Vec<Entry> {
+fn ended(id: &str, code: Code) -> Vec<StoreOp> {
     let end = JobEnd { usage: Some("{\"fuel\":7}".into()), ..JobEnd::new(code, "d") };
     let job: Id = format!("J-{id}").into();
     vec![
-        Entry::Pool(Write::JobEnded { job, end: end.clone(), at_ns: 3 }),
-        Entry::Pool(Write::Ended { dispatch: id.into(), end, at_ns: 3 }),
+        StoreOp::Change(Change::JobEnded { job, end: end.clone(), at_ns: 3 }),
+        StoreOp::Change(Change::Ended { dispatch: id.into(), end, at_ns: 3 }),
     ]
 }
 
-async fn safe(store: &Store, batch: u64) {
+async fn durable(store: &Store, batch: u64) {
     store.written().wait_for(|written| written.batches >= batch).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_is_not_over_is_found_again() {
+async fn open_dispatches_are_recovered() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in/a/new/directory/store.db");
-    let (mut store, left) = Store::open(settings(&path), 0).unwrap();
-    assert!(left.open.is_empty() && left.rooms.is_empty());
+    let (mut store, recovered) = Store::open(settings(&path), 0).unwrap();
+    assert!(recovered.dispatches.is_empty() && recovered.rooms.is_empty());
     let room = Room {
         name: "r".into(),
         sid: "RM_1".into(),
@@ -74,7 +78,7 @@ async fn what_is_not_over_is_found_again() {
         created_ns: 8,
     };
     let mut batch = vec![
-        Entry::Room(room.clone()),
+        StoreOp::Room(room.clone()),
         created("waits"),
         created("runs"),
         assigned("runs"),
@@ -82,18 +86,18 @@ async fn what_is_not_over_is_found_again() {
         assigned("ended"),
     ];
     batch.extend(ended("ended", Code::Completed));
-    let handed = store.write(batch).await.unwrap();
-    safe(&store, handed).await;
-    // Whatever comes later, an end stays.
+    let batch_number = store.write(batch).await.unwrap();
+    durable(&store, batch_number).await;
+    // The first end stays.
     store.write(ended("ended", Code::Failed)).await;
     store.close().await;
 
-    let (store, left) = Store::open(settings(&path), 0).unwrap();
-    assert_eq!(left.rooms, [room]);
+    let (store, recovered) = Store::open(settings(&path), 0).unwrap();
+    assert_eq!(recovered.rooms, [room]);
     let open: Vec<(&str, Option<&str>)> =
-        left.open.iter().map(|open| (&*open.dispatch.id, open.instance.as_deref())).collect();
+        recovered.dispatches.iter().map(|open| (&*open.dispatch.id, open.instance.as_deref())).collect();
     assert_eq!(open, [("waits", None), ("runs", Some("i"))]);
-    let first = &left.open[0];
+    let first = &recovered.dispatches[0];
     assert_eq!(
         (first.dispatch.priority, first.dispatch.attributes["lang"].as_str(), &*first.job),
         (3, "en", "J-waits")
@@ -101,15 +105,73 @@ async fn what_is_not_over_is_found_again() {
     assert_eq!(first.dispatch.restart, proto::JobRestartPolicy::JrpNever);
     let reader = store.reader();
     let row = reader.dispatch("J-ended".into()).await.unwrap().unwrap();
-    assert_eq!((row.dispatch.as_str(), row.verdict.unwrap().code, row.ended_ns), ("ended", Code::Completed, Some(3)));
-    assert_eq!(reader.attempts("ended".into()).await.unwrap()[0].usage.as_ref().unwrap()["fuel"], 7);
+    assert_eq!(
+        (row.dispatch.dispatch.as_str(), row.dispatch.verdict.as_ref().unwrap().code, row.dispatch.ended_ns),
+        ("ended", Code::Completed, Some(3))
+    );
+    assert_eq!(reader.attempts("ended".into()).await.unwrap()[0].usage.as_ref().unwrap().fuel, 7);
     let filter = Filter { room: Some("r".into()), open: Some(true), limit: 10, ..Filter::default() };
     assert_eq!(reader.dispatches(filter).await.unwrap().len(), 2);
     store.close().await;
 }
 
+/// Times and texts of a store that version 1 of the schema wrote: an ended dispatch, and an open one.
+const V1_ROWS: &str = "
+INSERT INTO dispatches VALUES ('ended', 'devkey', 'a', 0, '', 'r', 'RM_1', '', 'm', '{}', 0, 0, 1, 9, 'J-ended', 1, NULL, 4,
+    'trapped', 'the agent panicked', NULL);
+INSERT INTO jobs VALUES ('J-ended', 'ended', 1, 'AW_1', 'i', 'agent', 2, 3, 4, 'trapped', 'the agent panicked', NULL);
+INSERT INTO dispatches VALUES ('open', 'devkey', 'a', 0, '', 'r', 'RM_1', '', 'm', '{}', 0, 0, 1, 9, 'J-open', 1, NULL, NULL,
+    NULL, NULL, NULL);
+";
+
 #[tokio::test]
-async fn a_store_that_cannot_be_used_is_refused_and_left_as_it_is() {
+async fn store_of_version_1_is_migrated_with_its_verdicts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::V1).unwrap();
+    old.execute_batch(V1_ROWS).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+
+    let (store, recovered) = Store::open(settings(&path), 0).unwrap();
+    assert_eq!(recovered.dispatches.iter().map(|open| &*open.dispatch.id).collect::<Vec<_>>(), ["open"]);
+    let reader = store.reader();
+    let verdict = Verdict::new(Code::Trapped, "the agent panicked");
+    let row = reader.dispatch("ended".into()).await.unwrap().unwrap();
+    assert_eq!((row.dispatch.state, row.dispatch.verdict.as_ref()), (DispatchState::Ended, Some(&verdict)));
+    assert_eq!(verdict.blame, Blame::Guest);
+    let attempts = reader.attempts("ended".into()).await.unwrap();
+    assert_eq!(attempts.iter().map(|attempt| attempt.verdict.as_ref()).collect::<Vec<_>>(), [Some(&verdict)]);
+    assert_eq!(reader.dispatch("open".into()).await.unwrap().unwrap().dispatch.verdict, None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn trapped_verdict_is_stored_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(settings(&dir.path().join("store.db")), 0).unwrap();
+    let verdict = Verdict {
+        trap: Some(TrapKind::DivideByZero),
+        kill_lag_us: Some(7),
+        backtrace: vec!["agent::divide".into(), "agent::main".into()],
+        ..Verdict::new(Code::Trapped, "wasm trap: integer divide by zero")
+    };
+    let end = JobEnd { verdict: verdict.clone(), usage: None };
+    let mut batch = vec![created("d"), assigned("d")];
+    batch.push(StoreOp::Change(Change::JobEnded { job: "J-d".into(), end: end.clone(), at_ns: 3 }));
+    batch.push(StoreOp::Change(Change::Ended { dispatch: "d".into(), end, at_ns: 3 }));
+    let batch_number = store.write(batch).await.unwrap();
+    durable(&store, batch_number).await;
+    let reader = store.reader();
+    let row = reader.dispatch("J-d".into()).await.unwrap().unwrap();
+    assert_eq!(row.dispatch.verdict.as_ref(), Some(&verdict));
+    assert_eq!(reader.attempts("d".into()).await.unwrap()[0].verdict.as_ref(), Some(&verdict));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn unusable_store_is_refused_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let (store, _) = Store::open(settings(&path), 0).unwrap();
@@ -127,50 +189,50 @@ async fn a_store_that_cannot_be_used_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_full_forgets_what_has_ended_and_keeps_what_is_open() {
+async fn full_store_deletes_ended_dispatches_and_keeps_open_ones() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let (mut store, _) = Store::open(settings(&path), 0).unwrap();
     let metadata = "x".repeat(100 << 10);
     store.write(vec![created_with("open", &metadata)]).await;
     let mut last = 0;
-    // Three times what it may hold.
+    // Three times the bound of the file.
     for n in 0..240 {
         let id = format!("{n}");
         let mut batch = vec![created_with(&id, &metadata)];
         batch.extend(ended(&id, Code::Completed));
         last = store.write(batch).await.unwrap();
     }
-    safe(&store, last).await;
+    durable(&store, last).await;
     let row = store.reader().dispatch("open".into()).await.unwrap();
-    assert!(row.is_some_and(|row| row.ended_ns.is_none()));
+    assert!(row.is_some_and(|row| row.is_open()));
     store.close().await;
     assert!(std::fs::metadata(&path).unwrap().len() <= 8 << 20);
 }
 
 #[tokio::test]
-async fn what_ended_longer_ago_than_the_retention_is_forgotten() {
+async fn dispatch_is_deleted_after_the_retention() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let (mut store, _) = Store::open(settings(&path), 0).unwrap();
     let mut batch = vec![created("open"), created("old"), created("new")];
     batch.extend(ended("old", Code::Completed));
-    let now = crate::owner::now().wall_ns;
+    let now = Moment::now().wall_ns;
     let end = JobEnd::new(Code::Completed, "");
-    batch.push(Entry::Pool(Write::Ended { dispatch: "new".into(), end, at_ns: now }));
-    let handed = store.write(batch).await.unwrap();
-    safe(&store, handed).await;
+    batch.push(StoreOp::Change(Change::Ended { dispatch: "new".into(), end, at_ns: now }));
+    let batch_number = store.write(batch).await.unwrap();
+    durable(&store, batch_number).await;
     store.close().await;
     let connection = connect(&settings(&path)).unwrap();
-    assert!(!sweep::sweep(&connection, &settings(&path)).unwrap(), "there is room");
+    assert!(!sweep::sweep(&connection, &settings(&path)).unwrap(), "the file is not full");
     let mut left = connection.prepare("SELECT id FROM dispatches ORDER BY id").unwrap();
     let left: Vec<String> = left.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(left, ["new", "open"]);
 }
 
 #[tokio::test]
-#[ignore = "a measurement: cargo test --lib the_store_alone -- --ignored --nocapture"]
-async fn the_store_alone() {
+#[ignore = "a measurement: cargo test --lib measure_the_store -- --ignored --nocapture"]
+async fn measure_the_store() {
     const DISPATCHES: u32 = 20_000;
     for (sync, at_once) in [StoreSync::Commit, StoreSync::Checkpoint]
         .into_iter()
@@ -181,13 +243,13 @@ async fn the_store_alone() {
         let (mut store, _) = Store::open(settings, 0).unwrap();
         let count = if at_once == 1 { DISPATCHES / 10 } else { DISPATCHES };
         let began = tokio::time::Instant::now();
-        let mut handed = 0;
+        let mut batch_number = 0;
         for n in 0..count {
-            handed = store.write(vec![created(&n.to_string())]).await.unwrap();
-            // No more than so many wait, as callers do.
-            safe(&store, handed.saturating_sub(at_once - 1)).await;
+            batch_number = store.write(vec![created(&n.to_string())]).await.unwrap();
+            // At most `at_once` batches wait, as with that many clients.
+            durable(&store, batch_number.saturating_sub(at_once - 1)).await;
         }
-        safe(&store, handed).await;
+        durable(&store, batch_number).await;
         let rate = f64::from(count) / began.elapsed().as_secs_f64();
         let sync = format!("{sync:?}").to_lowercase();
         println!("store-sync {sync:<10} {at_once:>5} at once: {rate:>7.0} dispatches a second");

@@ -4,219 +4,220 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, Params, Result, named_params, params};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+
+use super::read::ROOM_COLUMNS;
+use super::{BATCH_MAX, RETRY_AFTER, SWEEP_EVERY, Settings, StoreOp, Written, sweep};
+use crate::rooms::Room;
+use crate::scheduler::{Change, Dispatch, Id, RegisteredWorker};
 use wasm_worker_core::verdict::Verdict;
+use wasm_worker_protocol::report::JobEnd;
 
-use super::{BATCH_MAX, Entry, RETRY_AFTER, SWEEP_EVERY, Settings, Written, sweep};
-use crate::pool::{Dispatch, Id, Write};
-
+/// The writer of the store.
 pub(super) struct Writer {
     connection: Connection,
     settings: Settings,
-    report: watch::Sender<Written>,
-    swept: Instant,
-    /// Held as long as the store is.
+    progress: watch::Sender<Written>,
+    last_sweep: Instant,
+    /// The lock of the store, held until the writer ends.
     _lock: File,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, settings: Settings, report: watch::Sender<Written>, lock: File) -> Self {
-        Self { connection, settings, report, swept: Instant::now(), _lock: lock }
+    pub(super) fn new(
+        connection: Connection,
+        settings: Settings,
+        progress: watch::Sender<Written>,
+        lock: File,
+    ) -> Self {
+        Self { connection, settings, progress, last_sweep: Instant::now(), _lock: lock }
     }
 
-    /// Write until nobody has anything to write any more.
-    pub(super) fn run(&mut self, mut batches: mpsc::Receiver<Vec<Entry>>) {
-        while let Some(first) = batches.blocking_recv() {
-            let mut taken = vec![first];
-            let mut entries = taken.first().map_or(0, Vec::len);
-            while entries < BATCH_MAX
-                && let Ok(next) = batches.try_recv()
+    /// Write until the store is closed.
+    pub(super) fn run(&mut self, mut queue: mpsc::Receiver<Vec<StoreOp>>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut ops = first.len();
+            let mut batches = vec![first];
+            while ops < BATCH_MAX
+                && let Ok(next) = queue.try_recv()
             {
-                entries += next.len();
-                taken.push(next);
+                ops += next.len();
+                batches.push(next);
             }
-            // All at once, or where that fails each by itself.
-            let written = self.transact(&taken).is_ok() || taken.iter().all(|batch| self.insist(batch, &batches));
+            // One transaction, or one for each batch where that fails.
+            let written = self.transact(&batches).is_ok() || batches.iter().all(|batch| self.retry(batch, &queue));
             if !written {
                 return;
             }
-            let count = u64::try_from(taken.len()).unwrap_or(u64::MAX);
+            let count = u64::try_from(batches.len()).unwrap_or(u64::MAX);
             let full = self.sweep();
-            self.report.send_modify(|written| {
+            self.progress.send_modify(|written| {
                 written.batches += count;
                 (written.stuck, written.full) = (None, full);
             });
         }
     }
 
-    /// Try until the disk takes it. False when nobody waits for it any more, either.
-    fn insist(&mut self, batch: &Vec<Entry>, batches: &mpsc::Receiver<Vec<Entry>>) -> bool {
+    /// Try until the batch is written. Returns false when the dispatcher ends first.
+    fn retry(&mut self, batch: &Vec<StoreOp>, queue: &mpsc::Receiver<Vec<StoreOp>>) -> bool {
         while let Err(error) = self.transact(std::slice::from_ref(batch)) {
             let why: Arc<str> = error.to_string().into();
-            let known = self.report.borrow().stuck.as_ref() == Some(&why);
+            let known = self.progress.borrow().stuck.as_ref() == Some(&why);
             if !known {
                 let store = self.settings.path.display();
-                tracing::error!(target: "dispatcher", %store, %error, "the store takes nothing; tried again");
-                self.report.send_modify(|written| written.stuck = Some(why));
+                tracing::error!(target: "dispatcher", %store, %error, "the store cannot write; retrying");
+                self.progress.send_modify(|written| written.stuck = Some(why));
             }
-            if batches.is_closed() {
-                tracing::error!(target: "dispatcher", "the dispatcher ends, and the store has not taken everything");
+            if queue.is_closed() {
+                tracing::error!(target: "dispatcher", "the dispatcher ends with changes that the store could not write");
                 return false;
             }
-            // What has ended makes room for what is open.
-            sweep::make_room(&self.connection).ok();
+            if let Err(error) = sweep::free_space(&self.connection) {
+                tracing::debug!(target: "dispatcher", %error, "cannot free space in the store");
+            }
             pause(RETRY_AFTER);
         }
         true
     }
 
-    fn transact(&mut self, taken: &[Vec<Entry>]) -> Result<()> {
+    fn transact(&mut self, batches: &[Vec<StoreOp>]) -> Result<()> {
         let transaction = self.connection.transaction()?;
-        for entry in taken.iter().flatten() {
-            write(&transaction, entry)?;
+        for op in batches.iter().flatten() {
+            write(&transaction, op)?;
         }
         transaction.commit()
     }
 
-    /// Forget what may be forgotten, from time to time or when it has to be; whether there is no room left for more.
+    /// Delete old dispatches from time to time, and whenever the file is crowded. Returns whether open dispatches fill the file.
     fn sweep(&mut self) -> bool {
-        let swept = if self.swept.elapsed() < SWEEP_EVERY {
-            sweep::keep_within(&self.connection, &self.settings)
+        let swept = if self.last_sweep.elapsed() < SWEEP_EVERY {
+            sweep::enforce_bound(&self.connection, &self.settings)
         } else {
-            self.swept = Instant::now();
+            self.last_sweep = Instant::now();
             sweep::sweep(&self.connection, &self.settings)
         };
         swept.unwrap_or_else(|error| {
-            tracing::warn!(target: "dispatcher", %error, "the store could not be swept");
+            tracing::warn!(target: "dispatcher", %error, "cannot delete old dispatches from the store");
             false
         })
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a thread of its own, and nothing else to do")]
+#[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
 fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Workers of the dispatcher before this one are not connected to this one.
-pub(super) fn workers_gone(connection: &Connection, at_ns: i64) -> Result<()> {
+/// Note that the workers of the last dispatcher are not connected to this one.
+pub(super) fn mark_workers_left(connection: &Connection, at_ns: i64) -> Result<()> {
     connection.execute("UPDATE workers SET gone_ns = ?1 WHERE gone_ns IS NULL", [at_ns])?;
     Ok(())
 }
 
-fn write(c: &Connection, entry: &Entry) -> Result<()> {
-    match entry {
-        Entry::Pool(write) => write_pool(c, write),
-        Entry::Room(room) => {
-            let sql = "INSERT OR REPLACE INTO rooms VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let r = room;
-            run(
-                c,
-                sql,
-                params![
-                    r.name,
-                    r.sid,
-                    r.metadata,
-                    r.empty_timeout,
-                    r.departure_timeout,
-                    r.max_participants,
-                    r.created_ns
-                ],
-            )
-        }
-        Entry::RoomGone { name, at_ns } => {
+fn write(c: &Connection, op: &StoreOp) -> Result<()> {
+    match op {
+        StoreOp::Change(change) => write_change(c, change),
+        StoreOp::Room(room) => write_room(c, room),
+        StoreOp::RoomDeleted { name, at_ns } => {
             run(c, "DELETE FROM rooms WHERE name = ?1", params![name])?;
-            run(c, "UPDATE dispatches SET deleted_ns = ?2 WHERE room = ?1 AND deleted_ns IS NULL", params![name, at_ns])
+            let sql = "UPDATE dispatches SET deleted_ns = ?2 WHERE room = ?1 AND deleted_ns IS NULL";
+            run(c, sql, params![name, at_ns])
         }
-        Entry::Deleted { dispatch, at_ns } => run(
-            c,
-            "UPDATE dispatches SET deleted_ns = ?2 WHERE id = ?1 AND deleted_ns IS NULL",
-            params![dispatch, at_ns],
-        ),
+        StoreOp::Deleted { dispatch, at_ns } => {
+            let sql = "UPDATE dispatches SET deleted_ns = ?2 WHERE id = ?1 AND deleted_ns IS NULL";
+            run(c, sql, params![dispatch, at_ns])
+        }
     }
 }
 
-fn write_pool(c: &Connection, write: &Write) -> Result<()> {
-    match write {
-        Write::Created { dispatch, job } => created(c, dispatch, job),
-        Write::Assigned { dispatch, job, attempt, worker, instance, identity, at_ns } => run(
-            c,
-            "INSERT INTO jobs (id, dispatch, attempt, worker, instance, identity, assigned_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![job, dispatch, attempt, worker, instance, identity, at_ns],
-        ),
-        Write::Started { job, at_ns } => {
+fn write_room(c: &Connection, room: &Room) -> Result<()> {
+    let Room { name, sid, metadata, empty_timeout, departure_timeout, max_participants, created_ns } = room;
+    let sql = format!("INSERT OR REPLACE INTO rooms ({ROOM_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+    run(c, &sql, params![name, sid, metadata, empty_timeout, departure_timeout, max_participants, created_ns])
+}
+
+fn write_change(c: &Connection, change: &Change) -> Result<()> {
+    match change {
+        Change::Created { dispatch, job } => write_dispatch(c, dispatch, job),
+        Change::Assigned { dispatch, job, attempt, worker, instance, identity, at_ns } => {
+            let sql = "INSERT INTO jobs (id, dispatch, attempt, worker, instance, identity, assigned_ns) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            run(c, sql, params![job, dispatch, attempt, worker, instance, identity, at_ns])
+        }
+        Change::Started { job, at_ns } => {
             run(c, "UPDATE jobs SET started_ns = ?2 WHERE id = ?1 AND started_ns IS NULL", params![job, at_ns])
         }
-        Write::Adopted { job, worker, instance } => {
+        Change::Adopted { job, worker, instance } => {
             run(c, "UPDATE jobs SET worker = ?2, instance = ?3 WHERE id = ?1", params![job, worker, instance])
         }
-        // The first end of an attempt stays, but for one that was only taken for lost.
-        Write::JobEnded { job, end, at_ns } => run(
-            c,
-            "UPDATE jobs SET ended_ns = ?2, code = ?3, verdict = ?4, usage = ?5 WHERE id = ?1 AND (ended_ns IS NULL OR code = 'lost')",
-            params![job, at_ns, end.verdict.code.as_str(), json(&end.verdict), end.usage],
-        ),
-        Write::Again { dispatch, job, attempt } => {
+        Change::JobEnded { job, end: JobEnd { verdict, usage }, at_ns } => {
+            // The first end of an attempt stays; only `lost`, which is an assumption, is replaced.
+            let sql = "UPDATE jobs SET ended_ns = ?2, code = ?3, verdict = ?4, usage = ?5 \
+                       WHERE id = ?1 AND (ended_ns IS NULL OR code = 'lost')";
+            run(c, sql, params![job, at_ns, verdict.code.as_str(), json(verdict), usage])
+        }
+        Change::Retried { dispatch, job, attempt } => {
             run(c, "UPDATE dispatches SET job = ?2, attempt = ?3 WHERE id = ?1", params![dispatch, job, attempt])
         }
-        Write::Cancelled { dispatch, at_ns } => run(
-            c,
-            "UPDATE dispatches SET cancelled_ns = ?2 WHERE id = ?1 AND cancelled_ns IS NULL",
-            params![dispatch, at_ns],
-        ),
-        Write::Ended { dispatch, end, at_ns } => run(
-            c,
-            "UPDATE dispatches SET ended_ns = ?2, code = ?3, verdict = ?4 WHERE id = ?1 AND ended_ns IS NULL",
-            params![dispatch, at_ns, end.verdict.code.as_str(), json(&end.verdict)],
-        ),
-        Write::WorkerCame { id, registered, at_ns } => {
-            let (kind, key) = (&registered.kind, &registered.key);
-            let sql = "INSERT INTO workers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL)";
-            let (instance, version) = (&registered.instance, &registered.version);
-            run(c, sql, params![id, key, kind.agent, kind.job_type, kind.deployment, instance, version, at_ns])
+        Change::Cancelled { dispatch, at_ns } => {
+            let sql = "UPDATE dispatches SET cancelled_ns = ?2 WHERE id = ?1 AND cancelled_ns IS NULL";
+            run(c, sql, params![dispatch, at_ns])
         }
-        Write::WorkerGone { id, at_ns } => run(c, "UPDATE workers SET gone_ns = ?2 WHERE id = ?1", params![id, at_ns]),
+        Change::Ended { dispatch, end: JobEnd { verdict, .. }, at_ns } => {
+            let sql = "UPDATE dispatches SET ended_ns = ?2, code = ?3, verdict = ?4 WHERE id = ?1 AND ended_ns IS NULL";
+            run(c, sql, params![dispatch, at_ns, verdict.code.as_str(), json(verdict)])
+        }
+        Change::WorkerJoined { id, registered, at_ns } => {
+            let RegisteredWorker { dispatch_key, api_key, instance, version } = registered;
+            let sql = "INSERT INTO workers (id, key, agent, job_type, deployment, instance, version, came_ns) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            let (agent, job_type, deployment) = (&dispatch_key.agent, dispatch_key.job_type, &dispatch_key.deployment);
+            run(c, sql, params![id, api_key, agent, job_type, deployment, instance, version, at_ns])
+        }
+        Change::WorkerLeft { id, at_ns } => run(c, "UPDATE workers SET gone_ns = ?2 WHERE id = ?1", params![id, at_ns]),
     }
 }
 
-fn created(c: &Connection, dispatch: &Dispatch, job: &Id) -> Result<()> {
-    let Dispatch { id, key, kind, room, metadata, attributes, restart, priority, created_ns, deadline_ns } = dispatch;
+fn write_dispatch(c: &Connection, dispatch: &Dispatch, job: &Id) -> Result<()> {
+    let Dispatch { id, api_key, dispatch_key, room, metadata, attributes, restart, priority, created_ns, deadline_ns } =
+        dispatch;
+    let sql = "INSERT INTO dispatches (id, key, agent, job_type, deployment, room, room_sid, room_metadata, metadata, \
+               attributes, restart, priority, created_ns, deadline_ns, job, attempt) \
+               VALUES (:id, :key, :agent, :job_type, :deployment, :room, :room_sid, :room_metadata, :metadata, \
+               :attributes, :restart, :priority, :created_ns, :deadline_ns, :job, 1)";
+    // A map of texts is always valid JSON.
     let attributes = serde_json::to_string(attributes).unwrap_or_default();
-    let sql = "INSERT INTO dispatches (id, key, agent, job_type, deployment, room, room_sid, room_metadata, metadata, attributes, \
-               restart, priority, created_ns, deadline_ns, job, attempt) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 1)";
-    let restart = *restart as i32;
     run(
         c,
         sql,
-        params![
-            id,
-            key,
-            kind.agent,
-            kind.job_type,
-            kind.deployment,
-            room.name,
-            room.sid,
-            room.metadata,
-            metadata,
-            attributes,
-            restart,
-            priority,
-            created_ns,
-            deadline_ns,
-            job
-        ],
+        named_params! {
+            ":id": id,
+            ":key": api_key,
+            ":agent": dispatch_key.agent,
+            ":job_type": dispatch_key.job_type,
+            ":deployment": dispatch_key.deployment,
+            ":room": room.name,
+            ":room_sid": room.sid,
+            ":room_metadata": room.metadata,
+            ":metadata": metadata,
+            ":attributes": attributes,
+            ":restart": *restart as i32,
+            ":priority": priority,
+            ":created_ns": created_ns,
+            ":deadline_ns": deadline_ns,
+            ":job": job,
+        },
     )
 }
 
-/// A verdict as the store keeps it. It has only texts and numbers, which JSON can always hold.
+/// The JSON of a verdict. A verdict has only texts and numbers, which JSON can always hold.
 pub(super) fn json(verdict: &Verdict) -> String {
     serde_json::to_string(verdict).unwrap_or_default()
 }
 
-fn run(c: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<()> {
+fn run(c: &Connection, sql: &str, params: impl Params) -> Result<()> {
     c.prepare_cached(sql)?.execute(params)?;
     Ok(())
 }

@@ -1,9 +1,13 @@
 use std::collections::{BTreeSet, HashSet};
 
 use proptest::prelude::*;
-use wasm_worker_core::job::JobKind;
+use wasm_worker_core::job::{Acceptance, JobKind};
+use wasm_worker_core::refusal::Reason;
+use wasm_worker_core::verdict::Code;
 
+use super::jobs::refusal;
 use super::*;
+use crate::report::JobEnd;
 
 const ASSIGNMENT_WITHIN: Duration = Duration::from_secs(3);
 
@@ -63,7 +67,7 @@ fn reports(outputs: &[Output]) -> Vec<(String, i32)> {
 }
 
 #[test]
-fn the_first_message_is_the_reply_to_the_registration() {
+fn first_message_must_be_the_reply_to_the_registration() {
     let now = Instant::now();
     let mut session = session(now);
     let first = session.advance(now, Input::Connected);
@@ -73,25 +77,25 @@ fn the_first_message_is_the_reply_to_the_registration() {
     let may = register.allowed_permissions.as_ref().unwrap();
     assert!(may.can_subscribe && may.hidden && !may.can_publish && !may.can_publish_data && !may.can_update_metadata);
     let outputs = session.advance(now, offer("j"));
-    assert_eq!(outputs, [Output::Close { why: "want the reply to the registration first, got an offer".into() }]);
+    assert_eq!(outputs, [Output::Close { why: "want a reply to the registration first, got an offer".into() }]);
     let outputs = session.advance(now + REGISTER_WITHIN, Input::TimeUp);
     assert!(matches!(&outputs[..], [Output::Close { why }] if why.contains("10s")), "{outputs:?}");
 }
 
 #[test]
-fn an_offer_is_answered_in_time_whatever_the_agent_does() {
+fn offer_is_answered_in_time_whatever_the_agent_does() {
     let now = Instant::now();
     let mut session = up(now);
     assert!(matches!(&session.advance(now, offer("j"))[..], [Output::Offer(_)]));
     assert_eq!(session.wake_at(), Some(now + ANSWER_WITHIN));
     let late = session.advance(now + ANSWER_WITHIN, Input::TimeUp);
-    assert_eq!(late[0], refuse("j", false));
+    assert_eq!(late[0], refusal("j", false));
     let outputs = session.advance(now + ANSWER_WITHIN, accepted("j"));
-    assert_eq!(outputs, [Output::Withdraw { job: "j".into(), why: "it was accepted too late" }]);
+    assert_eq!(outputs, [Output::Withdraw { job: "j".into(), why: "the agent accepted too late" }]);
 }
 
 #[test]
-fn what_a_newer_server_says_is_passed_over() {
+fn unknown_message_of_a_newer_server_is_ignored() {
     let now = Instant::now();
     let mut session = up(now);
     let mut newer = proto::Job { id: "j".into(), r#type: 77, ..Default::default() };
@@ -99,11 +103,11 @@ fn what_a_newer_server_says_is_passed_over() {
     let newer = proto::AvailabilityRequest { job: Some(newer), resuming: false };
     assert!(matches!(&session.advance(now, frame(FromServer::Availability(newer)))[..], [Output::Offer(_)]));
     let empty = session.advance(now, Input::Frame(proto::ServerMessage { message: None }));
-    assert_eq!(empty, [Output::Odd("ignored: an empty or unknown message".into())]);
+    assert_eq!(empty, [Output::Odd("ignored an empty or unknown message".into())]);
 }
 
 #[test]
-fn an_assignment_gives_access_to_the_room() {
+fn assignment_gives_access_to_the_room() {
     let now = Instant::now();
     let mut session = up(now);
     session.advance(now, offer("j"));
@@ -115,20 +119,20 @@ fn an_assignment_gives_access_to_the_room() {
 }
 
 #[test]
-fn an_assignment_that_comes_too_late_is_reported_as_failed() {
+fn late_assignment_is_reported_as_failed() {
     let now = Instant::now();
     let mut session = up(now);
     session.advance(now, offer("j"));
     session.advance(now, accepted("j"));
     let later = now + ASSIGNMENT_WITHIN;
     let late = session.advance(later, Input::TimeUp);
-    assert!(late.contains(&Output::Withdraw { job: "j".into(), why: "its assignment did not come in time" }));
+    assert!(late.contains(&Output::Withdraw { job: "j".into(), why: "the assignment did not arrive in time" }));
     let outputs = session.advance(later, assignment("j"));
     assert_eq!(reports(&outputs), [("j".into(), proto::JobStatus::JsFailed as i32)]);
 }
 
 #[test]
-fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
+fn report_of_an_end_is_kept_until_the_server_confirms_it() {
     let now = Instant::now();
     let mut session = up(now);
     let end = |session: &mut Session, id: &str| {
@@ -140,7 +144,7 @@ fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
     };
     let outputs = end(&mut session, "a");
     assert!(matches!(&outputs[..], [Output::Report(_), Output::Send(ToServer::Ping(ping))] if ping.timestamp == 1));
-    // One ping at a time, and a report that could not be sent is there once.
+    // One ping is open at a time, and a report that was not delivered is kept once.
     let outputs = end(&mut session, "b");
     let [Output::Report(report)] = &outputs[..] else { panic!("{outputs:?}") };
     session.advance(now, Input::Disconnected);
@@ -150,9 +154,9 @@ fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
     assert_eq!(reports(&session.advance(now, register())).len(), 2);
     let pong = |last_timestamp| frame(FromServer::Pong(proto::WorkerPong { last_timestamp, timestamp: 0 }));
     assert!(!session.is_done());
-    session.advance(now, pong(session.sent));
+    session.advance(now, pong(session.ends_sent));
     assert!(session.is_done());
-    // A server that answers no ping does not fill the memory.
+    // A server that answers no pings does not fill the memory.
     for n in 0..JOBS_MAX + 10 {
         end(&mut session, &n.to_string());
     }
@@ -160,31 +164,31 @@ fn an_end_is_kept_until_the_server_has_read_it_and_no_longer() {
 }
 
 #[test]
-fn a_drain_is_announced_at_once_and_takes_no_more_offers() {
+fn drain_is_announced_at_once_and_refuses_offers() {
     let now = Instant::now();
     let mut session = up(now);
     let outputs = session.advance(now, Input::Drain);
     let [Output::Send(ToServer::UpdateWorker(status))] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((status.status, status.draining), (Some(proto::WorkerStatus::WsFull as i32), true));
-    let refused = Output::Refused { job: "j".into(), reason: Reason::Draining, why: "the worker is being stopped" };
-    assert_eq!(session.advance(now, offer("j")), [refuse("j", false), refused]);
+    let refused = Output::Refused { job: "j".into(), reason: Reason::Draining, why: "the worker is draining" };
+    assert_eq!(session.advance(now, offer("j")), [refusal("j", false), refused]);
     assert_eq!(session.jobs(), 0);
 }
 
 #[test]
-fn the_load_stays_below_what_the_server_takes_for_full_until_it_is() {
+fn scaled_load_reaches_the_limit_of_the_server_when_the_worker_is_full() {
     let now = Instant::now();
     let mut session = up(now);
-    let mut load = |part| told(&session.advance(now, Input::Load { part, load: 0.1 }));
-    assert_eq!(load(0.01), None, "too little to tell");
+    let mut load = |part| status(&session.advance(now, Input::Load { part, load: 0.1 }));
+    assert_eq!(load(0.01), None, "the change is too small to report");
     assert!(load(0.06).is_some());
     assert_eq!(load(0.5), Some((0.35, 0)));
     assert!(load(0.999).unwrap().0 < SERVER_FULL);
     assert_eq!(load(1.0), Some((SERVER_FULL, 1)));
 }
 
-/// Load and status.
-fn told(outputs: &[Output]) -> Option<(f32, i32)> {
+/// Load and state of a status message.
+fn status(outputs: &[Output]) -> Option<(f32, i32)> {
     match outputs {
         [Output::Send(ToServer::UpdateWorker(status))] => Some((status.load, status.status.unwrap())),
         [] => None,
@@ -193,12 +197,12 @@ fn told(outputs: &[Output]) -> Option<(f32, i32)> {
 }
 
 #[test]
-fn a_raw_load_is_told_as_it_is() {
+fn raw_load_is_reported_unchanged() {
     let now = Instant::now();
     let mut session = up(now);
     session.registration.report_load = ReportLoad::Raw;
-    assert_eq!(told(&session.advance(now, Input::Load { part: 0.8, load: 0.6 })), Some((0.6, 0)));
-    assert_eq!(told(&session.advance(now, Input::Load { part: 1.0, load: 0.75 })), Some((0.75, 1)));
+    assert_eq!(status(&session.advance(now, Input::Load { part: 0.8, load: 0.6 })), Some((0.6, 0)));
+    assert_eq!(status(&session.advance(now, Input::Load { part: 1.0, load: 0.75 })), Some((0.75, 1)));
 }
 
 #[derive(Clone, Debug)]
@@ -227,42 +231,42 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The other half of a session: what a worker holds, and what a server has heard.
+/// A model of both ends: the jobs that a worker holds, and the ends that a server has read.
 #[derive(Default)]
-struct Shell {
-    /// Answers that are still to come, one for each offer.
+struct Model {
+    /// Answers that the agent still owes, one for each offer.
     deciding: HashMap<String, u32>,
     held: HashSet<String>,
     running: HashSet<String>,
     ended: HashSet<String>,
-    heard: HashSet<String>,
-    /// The last ping, and what had been heard by then.
+    read: HashSet<String>,
+    /// The last ping, and the ends that the server had read by then.
     ping: Option<(i64, HashSet<String>)>,
     confirmed: HashSet<String>,
 }
 
-impl Shell {
+impl Model {
     fn decided(&mut self, job: &str) -> bool {
         let Some(left) = self.deciding.get_mut(job).filter(|left| **left > 0) else { return false };
         *left -= 1;
         true
     }
 
-    fn take(&mut self, outputs: Vec<Output>) -> Result<(), TestCaseError> {
+    fn apply(&mut self, outputs: Vec<Output>) -> Result<(), TestCaseError> {
         for output in outputs {
             match output {
                 Output::Offer(job) => *self.deciding.entry(job.id).or_default() += 1,
                 Output::Launch { job, .. } => {
-                    prop_assert!(self.held.remove(&job), "{} was launched and not held", job);
+                    prop_assert!(self.held.remove(&job), "{} was launched without being held", job);
                     prop_assert!(self.running.insert(job));
                 }
                 Output::Withdraw { job, .. } => drop(self.held.remove(&job)),
-                // Of an assignment that nobody waited for there is a report too.
+                // An unexpected assignment is reported too.
                 Output::Report(report) if report.is_end() && self.ended.contains(&report.job_id) => {
-                    prop_assert!(!self.confirmed.contains(&report.job_id), "{} was read already", report.job_id);
-                    self.heard.insert(report.job_id);
+                    prop_assert!(!self.confirmed.contains(&report.job_id), "{} was confirmed already", report.job_id);
+                    self.read.insert(report.job_id);
                 }
-                Output::Send(ToServer::Ping(ping)) => self.ping = Some((ping.timestamp, self.heard.clone())),
+                Output::Send(ToServer::Ping(ping)) => self.ping = Some((ping.timestamp, self.read.clone())),
                 _ => {}
             }
         }
@@ -272,9 +276,9 @@ impl Shell {
 
 proptest! {
     #[test]
-    fn each_accepted_job_is_launched_or_let_go_and_each_end_is_told_once(steps in proptest::collection::vec(step(), 0..80)) {
+    fn accepted_job_is_launched_or_withdrawn_and_its_end_is_reported_once(steps in proptest::collection::vec(step(), 0..80)) {
         let mut now = Instant::now();
-        let (mut session, mut shell) = (session(now), Shell::default());
+        let (mut session, mut model) = (session(now), Model::default());
         let mut generation = [0_u32; 4];
         for step in steps {
             let id = |n: usize| format!("{n}-{}", generation[n]);
@@ -283,32 +287,32 @@ proptest! {
                 Step::Register => register(),
                 Step::Disconnect => Input::Disconnected,
                 Step::Offer(n) => offer(&id(n)),
-                Step::Accept(n) if shell.decided(&id(n)) => {
+                Step::Accept(n) if model.decided(&id(n)) => {
                     if !session.is_deciding(&id(n)) {
                         continue;
                     }
-                    prop_assert!(shell.held.insert(id(n)));
+                    prop_assert!(model.held.insert(id(n)));
                     accepted(&id(n))
                 }
-                Step::Refuse(n) if shell.decided(&id(n)) => {
+                Step::Refuse(n) if model.decided(&id(n)) => {
                     Input::Answered { job: id(n), answer: Answer::Refused { terminate: false } }
                 }
                 Step::Assign(n) => assignment(&id(n)),
                 Step::Terminate(n) => frame(FromServer::Termination(proto::JobTermination { job_id: id(n) })),
-                Step::End(n) if shell.running.remove(&id(n)) => {
+                Step::End(n) if model.running.remove(&id(n)) => {
                     let job = id(n);
-                    shell.ended.insert(job.clone());
-                    // An id is not used twice.
+                    model.ended.insert(job.clone());
+                    // Ids are unique.
                     generation[n] += 1;
                     let end = JobEnd::new(Code::Completed, "");
                     Input::Ended { job, end: Box::new(end) }
                 }
                 Step::Pong => {
-                    // A ping of a former connection is not answered on this one, nor any before the registration.
+                    // A connection answers only its own pings, and none before the registration.
                     let up = matches!(session.link, Link::Up { .. });
-                    let due = shell.ping.take().filter(|(sent, _)| up && session.receipt_due == Some(*sent));
-                    let Some((timestamp, heard)) = due else { continue };
-                    shell.confirmed.extend(heard);
+                    let due = model.ping.take().filter(|(sent, _)| up && session.receipt_due == Some(*sent));
+                    let Some((timestamp, read)) = due else { continue };
+                    model.confirmed.extend(read);
                     frame(FromServer::Pong(proto::WorkerPong { last_timestamp: timestamp, timestamp: 0 }))
                 }
                 Step::Wait(millis) => {
@@ -318,13 +322,13 @@ proptest! {
                 Step::Drain => Input::Drain,
                 Step::Accept(_) | Step::Refuse(_) | Step::End(_) => continue,
             };
-            shell.take(session.advance(now, input))?;
+            model.apply(session.advance(now, input))?;
         }
-        shell.take(session.advance(now, Input::Disconnected))?;
-        prop_assert!(shell.held.is_empty(), "{:?} are held for nobody", shell.held);
-        shell.take(session.advance(now, Input::Connected))?;
-        shell.take(session.advance(now, register()))?;
-        prop_assert_eq!(session.jobs(), shell.running.len());
-        prop_assert_eq!(shell.ended, shell.heard);
+        model.apply(session.advance(now, Input::Disconnected))?;
+        prop_assert!(model.held.is_empty(), "{:?} are held without an offer", model.held);
+        model.apply(session.advance(now, Input::Connected))?;
+        model.apply(session.advance(now, register()))?;
+        prop_assert_eq!(session.jobs(), model.running.len());
+        prop_assert_eq!(model.ended, model.read);
     }
 }

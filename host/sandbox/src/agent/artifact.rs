@@ -1,9 +1,9 @@
-//! Compiled agents on disk. Loading one is running it as native code, so every file carries a MAC under a key that only
-//! this user can read; what does not verify is refused, removed and made anew.
+//! The cache of compiled agents on disk.
 //!
-//! A cache that cannot be used costs time, never a job: its failures are warnings.
+//! A cached agent runs as native code. So every file has a MAC under a key that only this user can read. A file whose MAC is
+//! wrong is refused, removed and made again. A failure of the cache is a warning and costs time, never a job.
 //!
-//! Bound: [`FILES_MAX`] files; the oldest go first.
+//! Bound: [`FILES_MAX`] files; the oldest are removed first.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,6 +17,7 @@ use super::Facts;
 use crate::engine::Engine;
 use crate::settings::PrewarmMode;
 
+/// Most compiled agents; each has a few megabytes.
 const FILES_MAX: usize = 64;
 const KEY_FILE: &str = "mac.key";
 const KEY_BYTES: usize = 32;
@@ -24,13 +25,13 @@ const MAC_BYTES: usize = blake3::OUT_LEN;
 const LENGTH_BYTES: usize = size_of::<u32>();
 const EXTENSION: &str = "agent";
 
-/// The cache directory cannot be used.
+/// The reason why the cache directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the cache directory `{}` cannot be used", dir.display())]
 pub struct CacheError {
-    /// As it was given.
+    /// The directory.
     pub dir: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -40,10 +41,10 @@ pub struct Cache {
     key: [u8; KEY_BYTES],
 }
 
-/// Names one artifact: what it was made from, and how.
+/// The key of one artifact: a hash of the component, the engine and the settings.
 pub struct Key(blake3::Hash);
 
-/// The key of a component under the present engine and settings.
+/// The key of a component under this engine and these settings.
 pub(super) fn key(engine: &Engine, component: &[u8], prewarm: PrewarmMode) -> Key {
     let mut hasher = blake3::Hasher::new();
     hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
@@ -54,34 +55,34 @@ pub(super) fn key(engine: &Engine, component: &[u8], prewarm: PrewarmMode) -> Ke
 }
 
 impl Cache {
-    /// Open the directory, making it and its key where they are missing.
+    /// Open the directory. The directory and its key are created when they are missing.
     ///
     /// # Errors
-    /// When the directory cannot be written, or its key is not a key.
+    /// When the directory cannot be written, others can write it, or its key has the wrong size.
     pub fn open(dir: &Path) -> Result<Self, CacheError> {
         let failed = |source| CacheError { dir: dir.to_owned(), source };
         make_private_dir(dir).map_err(failed)?;
         let key = read_or_make_key(dir).map_err(failed)?;
-        // Said now rather than after minutes of compiling.
+        // A write test now, rather than an error after minutes of compilation.
         tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// The artifact of this key, if it is there and was written by us.
+    /// The artifact of this key, if it exists and its MAC is right.
     pub(super) fn load(&self, engine: &Engine, key: &Key) -> Option<(Facts, Component)> {
         let path = self.path(key);
         let bytes = fs::read(&path).ok()?;
         let loaded = self.verify(key, &bytes).and_then(|body| read_body(engine, body));
         if let Err(why) = &loaded {
-            tracing::warn!(target: "host", file = %path.display(), why, "cached agent refused, making it anew");
+            tracing::warn!(target: "host", file = %path.display(), why, "cached agent refused, compiling it again");
             if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(target: "host", file = %path.display(), %error, "it cannot be removed");
+                tracing::warn!(target: "host", file = %path.display(), %error, "the refused file cannot be removed");
             }
         }
         loaded.ok()
     }
 
-    /// Keep an artifact: the whole file or none.
+    /// Write an artifact: the whole file or none.
     pub(super) fn store(&self, key: &Key, facts: &Facts, component: &Component) {
         if let Err(error) = self.try_store(key, facts, component) {
             tracing::warn!(target: "host", dir = %self.dir.display(), error, "the compiled agent is not cached");
@@ -107,14 +108,14 @@ impl Cache {
         write().map_err(|error| error.to_string())
     }
 
-    /// The body of a file whose MAC is ours.
+    /// The body of a file with the right MAC.
     fn verify<'a>(&self, key: &Key, bytes: &'a [u8]) -> Result<&'a [u8], String> {
-        let (mac, body) = bytes.split_first_chunk::<MAC_BYTES>().ok_or("it is cut short")?;
-        // Comparing `blake3::Hash` takes the same time wherever they differ.
-        if self.mac(key, body) == blake3::Hash::from_bytes(*mac) { Ok(body) } else { Err("its MAC is not ours".into()) }
+        let (mac, body) = bytes.split_first_chunk::<MAC_BYTES>().ok_or("it is truncated")?;
+        // The comparison of two `blake3::Hash` takes constant time.
+        if self.mac(key, body) == blake3::Hash::from_bytes(*mac) { Ok(body) } else { Err("its MAC is wrong".into()) }
     }
 
-    /// Over the name too, so that one file cannot stand in for another.
+    /// The MAC of a body. It covers the key too, so that one file cannot replace another.
     fn mac(&self, key: &Key, body: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(key.0.as_bytes());
@@ -143,11 +144,11 @@ impl Cache {
 fn read_body(engine: &Engine, body: &[u8]) -> Result<(Facts, Component), String> {
     let (length, rest) = body.split_first_chunk::<LENGTH_BYTES>().ok_or("it has no header")?;
     let length = u32::from_le_bytes(*length) as usize;
-    let (facts, code) = rest.split_at_checked(length).ok_or("its header is cut short")?;
+    let (facts, code) = rest.split_at_checked(length).ok_or("its header is truncated")?;
     let facts = serde_json::from_slice(facts).map_err(|error| error.to_string())?;
     #[expect(unsafe_code, reason = "the only way to load compiled code")]
     // SAFETY: `code` was serialized by this program: its MAC, under a key that only this user can read, has just been
-    // verified over these very bytes in memory. The engine itself checks that version and settings are its own.
+    // verified over these bytes in memory. The engine itself checks that version and settings are its own.
     let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
     Ok((facts, component.map_err(|error| error.to_string())?))
 }
@@ -156,12 +157,12 @@ fn make_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.mode(0o700);
     builder.recursive(true).create(dir)?;
-    // Whoever can write here can have us run their code.
+    // Everyone who can write here can have this process run their code.
     let owned = fs::symlink_metadata(dir.join("."))?;
     check_owner(&owned, 0o022, "it can be written by others")
 }
 
-/// Refuse what belongs to somebody else, or is open to others.
+/// Refuse a file or directory of another user, or with forbidden permissions.
 fn check_owner(of: &fs::Metadata, forbidden: u32, why: &str) -> io::Result<()> {
     let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned()));
     if of.uid() != rustix::process::geteuid().as_raw() {
@@ -173,7 +174,7 @@ fn check_owner(of: &fs::Metadata, forbidden: u32, why: &str) -> io::Result<()> {
 fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let path = dir.join(KEY_FILE);
     if !path.exists() {
-        // A temporary file is readable by its owner only, and whoever comes second keeps the first one's key.
+        // Only the owner can read a temporary file. Of two processes, the second one uses the key of the first.
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(&rand::random::<[u8; KEY_BYTES]>())?;
         match file.persist_noclobber(&path) {

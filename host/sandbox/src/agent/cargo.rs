@@ -1,4 +1,4 @@
-//! An agent's crate, compiled to a component by cargo, for the WebAssembly target that rustup adds where it is missing.
+//! The compilation of an agent's crate to a component by cargo. rustup adds the WebAssembly target when it is missing.
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use cargo_metadata::{CrateType, Message, MetadataCommand};
 /// The target whose output is a component.
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// Small code, with function names for backtraces: an agent is loaded from its snapshot far more often than it is compiled.
+/// The profile of agents: small code, with function names for backtraces. An agent is loaded far more often than compiled.
 const PROFILE: &[&str] = &[
     "profile.agent.inherits=\"release\"",
     "profile.agent.opt-level=\"s\"",
@@ -20,59 +20,59 @@ const PROFILE: &[&str] = &[
     "profile.agent.panic=\"abort\"",
 ];
 
-/// No component was built.
+/// The reason why cargo built no component.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Nothing there, or a file.
+    /// The path is no directory.
     #[error("`{}` is not a directory", dir.display())]
     NoDirectory {
-        /// As it was given.
+        /// The path.
         dir: PathBuf,
     },
-    /// A directory without a crate.
+    /// The directory has no crate.
     #[error("`{}` is not the directory of a crate: it has no `Cargo.toml`", dir.display())]
     NoCrate {
-        /// As it was given.
+        /// The path.
         dir: PathBuf,
     },
-    /// A `Cargo.toml` that cargo does not take.
+    /// cargo refuses the `Cargo.toml`.
     #[error("the crate in `{}` cannot be read: {why}", dir.display())]
     Unreadable {
-        /// As it was given.
+        /// The path.
         dir: PathBuf,
-        /// What cargo says.
+        /// The error of cargo.
         why: String,
     },
-    /// A tool is not there.
+    /// A tool cannot be started.
     #[error("`{tool}` cannot be started")]
     Tool {
-        /// Its name.
+        /// The name of the tool.
         tool: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The target could not be added.
+    /// rustup could not add the target.
     #[error("the target `{TARGET}` is missing, and `rustup target add {TARGET}` failed ({status})")]
     Target {
-        /// Of rustup, which has printed why.
+        /// The exit status of rustup, which has printed the reason.
         status: ExitStatus,
     },
-    /// The compiler has printed why.
+    /// The crate does not compile; the compiler has printed the reason.
     #[error("the crate in `{}` does not compile", dir.display())]
     Compile {
-        /// As it was given.
+        /// The path.
         dir: PathBuf,
     },
-    /// It compiles, but to no component.
+    /// The crate compiles, but has no library of type `cdylib`.
     #[error("the crate in `{}` builds no component: it has no library of type `cdylib`", dir.display())]
     NoComponent {
-        /// As it was given.
+        /// The path.
         dir: PathBuf,
     },
 }
 
 impl BuildError {
-    /// What to do about it.
+    /// Advice for the operator.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoDirectory { .. } | Self::NoCrate { .. } => {
@@ -86,10 +86,10 @@ impl BuildError {
     }
 }
 
-/// Compile the crate in `dir`; returns the path of the component. Cargo's progress and errors go to standard error.
+/// Compile the crate in `dir`, and return the path of the component. Cargo's progress and errors go to standard error.
 ///
 /// # Errors
-/// When there is no crate, no toolchain, or the crate does not compile to a component.
+/// When the directory has no crate, the toolchain is missing, or the crate does not compile to a component.
 pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     let mut cargo = component_build(dir)?;
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
@@ -102,10 +102,10 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     component.ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
 }
 
-/// The file name, without its extension, that the component of the crate in `dir` will have.
+/// The file name of the component of the crate in `dir`, without its extension.
 ///
 /// # Errors
-/// When there is no crate, or it builds no component.
+/// When the directory has no crate, or the crate has no library of type `cdylib`.
 pub(crate) fn component_name(dir: &Path) -> Result<String, BuildError> {
     let manifest = dir.join("Cargo.toml");
     if !manifest.is_file() {
@@ -119,10 +119,10 @@ pub(crate) fn component_name(dir: &Path) -> Result<String, BuildError> {
     library.map(|target| target.name.clone()).ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
 }
 
-/// `cargo build` for components of the crate in `dir`, once the target is there; what to build is the caller's to add.
+/// The command `cargo build` for components of the crate in `dir`, after the target was added. The caller adds what to build.
 ///
 /// # Errors
-/// When there is no crate, or the target cannot be added.
+/// When the directory has no crate, or the target cannot be added.
 pub fn component_build(dir: &Path) -> Result<Command, BuildError> {
     if !dir.is_dir() {
         return Err(BuildError::NoDirectory { dir: dir.to_owned() });
@@ -140,7 +140,7 @@ pub fn component_build(dir: &Path) -> Result<Command, BuildError> {
     Ok(cargo)
 }
 
-/// The component among the artifacts that cargo reports: the last one is the crate's own.
+/// The component among the artifacts that cargo reports: the last one is that of the crate.
 fn component_of(dir: &Path, cargo: &mut Child) -> Option<PathBuf> {
     let manifest = dir.join("Cargo.toml").canonicalize().ok();
     let messages = Message::parse_stream(BufReader::new(cargo.stdout.take()?));
@@ -156,8 +156,8 @@ fn component_of(dir: &Path, cargo: &mut Child) -> Option<PathBuf> {
     component.map(Into::into)
 }
 
-/// Have rustup add the target to the toolchain of that directory, where it is missing. Cargo alone does not, and neither
-/// does rustup where its automatic install is off.
+/// Have rustup add the target to the toolchain of the directory, when it is missing. Neither cargo nor a rustup without
+/// automatic installation adds it.
 fn add_target(dir: &Path) -> Result<(), BuildError> {
     let mut rustc = Command::new("rustc");
     rustc.current_dir(dir).args(["--print", "target-libdir", "--target", TARGET]).stderr(Stdio::inherit());
@@ -175,8 +175,8 @@ fn add_target(dir: &Path) -> Result<(), BuildError> {
     if status.success() { Ok(()) } else { Err(BuildError::Target { status }) }
 }
 
-/// Started by `cargo run` or `cargo test`, this process carries cargo's and rustup's own variables; the crate's directory
-/// decides which toolchain it is built with.
+/// Remove the variables of cargo and rustup, which `cargo run` and `cargo test` set, so that the crate's directory decides which
+/// toolchain builds it.
 fn in_the_crates_toolchain(command: &mut Command) -> &mut Command {
     for variable in ["RUSTUP_TOOLCHAIN", "CARGO"] {
         command.env_remove(variable);

@@ -1,7 +1,7 @@
-//! A load function that is a component: a guest like any other, and as little trusted.
+//! A load function that is a component. It is a guest, and not trusted.
 //!
-//! Bounds: [`CALL_WITHIN`] for a call, [`MEMORY_BYTES`] of memory, [`FUEL`] of fuel. A call that fails costs that instance, and
-//! the load is then the worker's own; after [`FAILURES_MAX`] failures in a row it is not asked again.
+//! Bounds: [`CALL_TIMEOUT`] for a call, [`MEMORY_BYTES`] of memory, [`FUEL`] of fuel. A failed call drops the instance, and the
+//! worker uses its own load. After [`FAILURES_MAX`] failures in a row the function is not called again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,23 +11,28 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasm_worker_core::load::Sample;
 use wasmtime::Store;
 
+use super::compile::Compiler;
 use super::source;
-use crate::engine::Engine;
-use crate::hostcalls::kill::Kill;
-use crate::hostcalls::load_bindings::{LoadFunction, LoadFunctionPre, Sample as WitSample};
-use crate::hostcalls::{self, HostState, Stage};
-use crate::job::admission::within;
+use crate::engine::{Engine, chain};
+use crate::guest::bindings::load_function::{LoadFunction, LoadFunctionPre, Sample as WitSample};
+use crate::guest::kill::Kill;
+use crate::guest::meter::exact;
+use crate::guest::{HostState, Stage};
+use crate::hostcalls;
 use crate::job::limits;
-use crate::job::run::{Crash, call};
+use crate::job::run::{Crash, call, within};
 use crate::settings::{AgentSettings, Limits};
 
-const CALL_WITHIN: Duration = Duration::from_millis(100);
+/// Time limit of one call: the worker reports its load every few seconds.
+const CALL_TIMEOUT: Duration = Duration::from_millis(100);
+/// Memory limit of the instance.
 const MEMORY_BYTES: usize = 16 << 20;
-/// Of one call.
+/// Fuel of one call.
 const FUEL: u64 = 100_000_000;
+/// Failures in a row after which the function is not called again.
 const FAILURES_MAX: u32 = 10;
 
-/// A load function, and what it remembers.
+/// A load function, and its instance, which keeps its memory from call to call.
 pub struct LoadComponent {
     engine: Engine,
     pre: LoadFunctionPre<HostState>,
@@ -37,7 +42,7 @@ pub struct LoadComponent {
     failures: u32,
 }
 
-/// In the order in which it is dropped.
+/// The fields are dropped in this order: the store before its slot.
 struct Instance {
     store: Store<HostState>,
     function: LoadFunction,
@@ -45,41 +50,41 @@ struct Instance {
 }
 
 impl LoadComponent {
-    /// Load it, and try it once.
+    /// Load the component, and call it once as a test.
     ///
     /// # Errors
-    /// When it is no such component, in words.
+    /// When the component is no load function, or its first call fails.
     pub async fn load_file(engine: &Engine, path: &Path, settings: &AgentSettings) -> Result<Self, String> {
         let path = path.to_owned();
         let read = tokio::task::spawn_blocking(move || source::read(&path)).await;
         let source = read.map_err(|panic| panic.to_string())?.map_err(|error| with_cause(&error))?;
-        let compiled = super::compile::Compiler::own().compile(engine, settings, Arc::new(source.bytes)).await;
+        let compiled = Compiler::own().compile(engine, settings, Arc::new(source.bytes)).await;
         let component = compiled.map_err(|error| error.to_string())?;
         if engine.slots_for(&component) != Some(1) {
             return Err("it has more memories or tables than one slot of the pool".into());
         }
         let linked = hostcalls::linker(engine).and_then(|linker| linker.instantiate_pre(&component));
-        let pre = linked.and_then(LoadFunctionPre::new).map_err(|error| super::load::chain(&error))?;
+        let pre = linked.and_then(LoadFunctionPre::new).map_err(|error| chain(&error))?;
         let limits = Arc::new(Limits {
             memory_bytes: MEMORY_BYTES,
             fuel: Some(FUEL),
-            init_timeout: CALL_WITHIN,
-            unresponsive_timeout: CALL_WITHIN,
-            unresponsive_warning: CALL_WITHIN,
+            init_timeout: CALL_TIMEOUT,
+            unresponsive_timeout: CALL_TIMEOUT,
+            unresponsive_warning: CALL_TIMEOUT,
             ..settings.limits.clone()
         });
         let name = source.name.into();
         let mut component = Self { engine: engine.clone(), pre, limits, name, instance: None, failures: 0 };
-        component.ask(Sample::default()).await.map_err(|crash| crash.verdict().detail)?;
+        component.call(Sample::default()).await.map_err(|crash| crash.verdict().detail)?;
         Ok(component)
     }
 
-    /// What it says; nothing when it fails.
+    /// The load by this function; `None` when the call fails.
     pub async fn load(&mut self, sample: Sample) -> Option<f64> {
         if self.failures >= FAILURES_MAX {
             return None;
         }
-        match self.ask(sample).await {
+        match self.call(sample).await {
             Ok(load) => {
                 self.failures = 0;
                 Some(load)
@@ -89,32 +94,32 @@ impl LoadComponent {
                 self.failures += 1;
                 let (name, why) = (&*self.name, crash.verdict().detail);
                 let gives_up = self.failures == FAILURES_MAX;
-                tracing::error!(target: "host", name, why, gives_up, "the load function failed; the load is the worker's own");
+                tracing::error!(target: "host", name, why, gives_up, "the load function failed, using the worker's own load");
                 None
             }
         }
     }
 
-    /// On the runtime of the guests.
-    async fn ask(&mut self, sample: Sample) -> Result<f64, Crash> {
+    /// Call the function, on the runtime of the guests.
+    async fn call(&mut self, sample: Sample) -> Result<f64, Crash> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
             None => self.instantiate().await?,
         };
         let engine = self.engine.clone();
-        let asked = self.engine.guests().spawn(async move {
-            // Whole, so that its store goes before its slot on every path.
+        let called = self.engine.guests().spawn(async move {
+            // The whole instance moves, so that its store is dropped before its slot on every path.
             let mut instance = instance;
             let control = instance.store.data().control.clone();
             control.clock.call_begins();
             limits::refuel(&mut instance.store).map_err(|error| Crash::Host(error.to_string()))?;
             let guest = call(&control, instance.function.call_load(&mut instance.store, wit(sample)));
-            let kill = Kill::InitTimeout { limit: CALL_WITHIN };
-            let load = within(&control, CALL_WITHIN, kill, &engine, guest).await;
+            let kill = Kill::InitTimeout { limit: CALL_TIMEOUT };
+            let load = within(&control, CALL_TIMEOUT, kill, &engine, guest).await;
             control.log().finish();
             Ok((load?, instance))
         });
-        let (load, instance) = asked.await.map_err(|panic| Crash::Host(panic.to_string()))??;
+        let (load, instance) = called.await.map_err(|panic| Crash::Host(panic.to_string()))??;
         self.instance = Some(instance);
         Ok(load)
     }
@@ -129,15 +134,15 @@ impl LoadComponent {
         let (pre, engine) = (self.pre.clone(), self.engine.clone());
         let made = self.engine.guests().spawn(async move {
             let guest = call(&control, pre.instantiate_async(&mut store));
-            let kill = Kill::InitTimeout { limit: CALL_WITHIN };
-            let function = within(&control, CALL_WITHIN, kill, &engine, guest).await?;
+            let kill = Kill::InitTimeout { limit: CALL_TIMEOUT };
+            let function = within(&control, CALL_TIMEOUT, kill, &engine, guest).await?;
             Ok(Instance { store, function, _slot: slot })
         });
         made.await.map_err(|panic| Crash::Host(panic.to_string()))?
     }
 }
 
-/// An error and what it came from.
+/// An error with its cause.
 fn with_cause(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
@@ -145,6 +150,6 @@ fn with_cause(error: &dyn std::error::Error) -> String {
 fn wit(sample: Sample) -> WitSample {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let Sample { cpu, cores, fuel, fuel_rate, memory, memory_bytes, jobs, jobs_max } = sample;
-    let memory_bytes = hostcalls::meter::exact(memory_bytes);
+    let memory_bytes = exact(memory_bytes);
     WitSample { cpu, cores, fuel, fuel_rate, memory, memory_bytes, jobs: count(jobs), jobs_max: count(jobs_max) }
 }

@@ -1,7 +1,7 @@
-//! Prewarm once, and keep the memory it leaves: a component whose data segments are that memory.
+//! Snapshots: `prewarm` runs once, and its memory becomes the data segments of a new component.
 //!
-//! `prewarm` runs under `init-timeout` and every limit of a job, with imports that give handles refused, because a snapshot
-//! keeps memory and globals only. The limits are lifted for what comes after it, which runs only our own accessors.
+//! `prewarm` runs under `init-timeout` and every limit of a job. Imports that give handles are refused, because a snapshot
+//! keeps memory and globals only. Reading the memory afterwards runs no code of the guest, so the limits are lifted for it.
 //!
 //! Bound: the snapshot is at most the memory limit in size.
 
@@ -18,44 +18,50 @@ use wasmtime::{Store, Trap};
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::AgentError;
-use super::load::{Loader, chain};
-use crate::engine::{MAPPINGS_LEAST, mappings_of};
-use crate::hostcalls::{HostState, Stage};
-use crate::job::admission::init_within;
+use super::toolchain::Toolchain;
+use crate::engine::chain;
+use crate::engine::mappings::{MAPPINGS_MIN, mappings_of};
+use crate::guest::{HostState, Stage};
 use crate::job::instance::{Instance, Template};
-use crate::job::run::{Crash, call};
+use crate::job::run::{Crash, call, panic_text};
 
 /// A component with its prewarmed memory.
 pub(super) struct Snapshot {
+    /// The component.
     pub(super) bytes: Vec<u8>,
+    /// What `prewarm` used.
     pub(super) cost: PrewarmCost,
-    /// Memory mappings that each instance of it takes.
+    /// Memory mappings of each instance.
     pub(super) mappings: u32,
 }
 
+/// The result of an attempt to take a snapshot.
 pub(super) enum Outcome {
+    /// The snapshot was taken.
     Taken(Snapshot),
-    /// Jobs have to run `prewarm` themselves, why, and whether that is so each time.
+    /// There is no snapshot, so each job needs an instance that ran `prewarm`.
     Impossible {
+        /// The reason.
         why: String,
+        /// Whether each attempt ends like this.
         always: bool,
     },
 }
 
 impl Outcome {
-    /// Because of what the component is or does.
+    /// The component allows no snapshot.
     fn never(why: String) -> Self {
         Self::Impossible { why, always: true }
     }
 
-    /// Because something of ours failed, this time.
+    /// The host failed this time.
     fn not_now(why: String) -> Self {
         Self::Impossible { why, always: false }
     }
 }
 
-/// Run `prewarm` in a component that lets its memory be read, and make a component of what it left.
-pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result<Outcome, AgentError> {
+/// Run `prewarm` in a copy of the component with accessors to its memory, and make a component with that memory.
+pub(super) async fn snapshot(tools: Toolchain<'_>, bytes: Arc<Vec<u8>>) -> Result<Outcome, AgentError> {
     let mut wizer = Wizer::new();
     wizer.keep_init_func(true);
     let instrumented =
@@ -65,18 +71,18 @@ pub(super) async fn snapshot(loader: &Loader<'_>, bytes: Arc<Vec<u8>>) -> Result
         Ok(Err(error)) => return Ok(Outcome::never(chain(&error))),
         Err(panic) => return Ok(Outcome::never(panicked(&*panic))),
     };
-    let component = loader.compile(Arc::new(instrumented)).await?;
-    loader.check_world(&component)?;
-    let template = Arc::new(loader.template(&component, None)?);
-    match loader.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
-        // Reading a large memory takes a while, and timers are on this runtime.
+    let component = tools.compile(Arc::new(instrumented)).await?;
+    tools.check_world(&component)?;
+    let template = Arc::new(tools.template(&component, None)?);
+    match tools.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
+        // Reading a large memory takes a while, and this runtime has the timers.
         Ok(warm) => Ok(block_in_place(|| Handle::current().block_on(take(&wizer, &context, warm)))),
         Err(Crash::NeedsHandle { import }) => {
             Ok(Outcome::never(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
         }
         Err(crash) => {
             let verdict = Box::new(crash.verdict());
-            Err(AgentError::Init { agent: loader.name.into(), verdict })
+            Err(AgentError::Init { agent: tools.name.into(), verdict })
         }
     }
 }
@@ -88,6 +94,7 @@ struct Warm {
     cost: PrewarmCost,
 }
 
+/// Run `prewarm` in a new instance.
 async fn run(template: &Template) -> Result<Warm, Crash> {
     let mut instance = template.empty(Stage::Snapshot).await?;
     let control = instance.control();
@@ -101,14 +108,14 @@ async fn run(template: &Template) -> Result<Warm, Crash> {
         returned.map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
         Ok(component)
     };
-    let outcome = init_within(&control, template, prewarm).await;
+    let outcome = template.init_within(&control, prewarm).await;
     control.log().finish();
     let component = outcome?;
     let cost = instance.cost_so_far(&template.limits)?;
     Ok(Warm { instance, component, cost })
 }
 
-/// Read the memory out. Nothing of the guest's own code runs here, so the limits would only be in the way.
+/// Read the memory. No code of the guest runs here, so the limits are lifted.
 async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outcome {
     let Warm { mut instance, component, cost } = warm;
     instance.store.set_hostcall_fuel(usize::MAX);
@@ -116,11 +123,11 @@ async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outc
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
         return Outcome::not_now(chain(&error));
     }
-    let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_LEAST, failed: None };
+    let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_MIN, failed: None };
     let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
     let Reader { failed, mappings, .. } = reader;
     match (failed, taken) {
-        // The accessors want a page of memory, and not every memory may have one more.
+        // The accessors need one more page of memory, which some memories do not allow.
         (Some(error), _) if error.is::<Trap>() => {
             Outcome::never(format!("its memory cannot be read: {}", chain(&error)))
         }
@@ -131,16 +138,16 @@ async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outc
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> String {
-    format!("the snapshot tool panicked: {}", crate::job::run::panic_text(panic))
+    format!("the snapshot tool panicked: {}", panic_text(panic))
 }
 
-/// Calls the accessors that the instrumentation added.
+/// Reads the memory through the accessors that the instrumentation added.
 struct Reader<'a> {
     store: &'a mut Store<HostState>,
     component: ComponentInstance,
-    /// Of the memories read so far.
+    /// Mappings for the memories that were read so far.
     mappings: u32,
-    /// The first failure; the trait has no way to return it.
+    /// The first failure, which the trait cannot return.
     failed: Option<wasmtime::Error>,
 }
 

@@ -1,45 +1,45 @@
-//! Where an agent comes from: a component, a component as text, or a crate that is compiled to one.
+//! The source of an agent: a component, a component as text, or a crate that compiles to a component.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cargo::{self, BuildError};
 
-/// A component's bytes, and the agent's name.
+/// The bytes of a component, and the name of the agent.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// File name without its extension, or the crate's name.
+    /// The name: the file name without its extension, or the name of the crate.
     pub name: String,
-    /// WebAssembly, in the binary format.
+    /// WebAssembly in the binary format.
     pub bytes: Vec<u8>,
 }
 
-/// No component can be had from there.
+/// The reason why a path gives no component.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Nothing there, or not readable.
+    /// The file does not exist or cannot be read.
     #[error("the agent `{}` cannot be read", path.display())]
     Read {
-        /// As it was given.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A `.wat` that is none.
+    /// The file ends in `.wat` and is no WebAssembly text.
     #[error("the agent `{}` is not WebAssembly text: {why}", path.display())]
     Text {
-        /// As it was given.
+        /// The path.
         path: PathBuf,
-        /// With the line and column.
+        /// The fault, with its line and column.
         why: String,
     },
-    /// A crate that does not compile.
+    /// The crate does not compile.
     #[error(transparent)]
     Build(#[from] BuildError),
 }
 
 impl SourceError {
-    /// What to do about it.
+    /// Advice for the operator.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => Some("an agent is a `.wasm` file, a `.wat` file or the directory of a crate".into()),
@@ -49,10 +49,10 @@ impl SourceError {
     }
 }
 
-/// Read a file, or compile a crate.
+/// Read the file, or compile the crate.
 ///
 /// # Errors
-/// When there is nothing to read, or the crate does not compile.
+/// When the file cannot be read, or the crate does not compile.
 pub fn read(path: &Path) -> Result<Source, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(failed)?.is_dir() {
@@ -71,10 +71,10 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
     Ok(Source { name: name_of(path), bytes })
 }
 
-/// What the agent of this path is called, without compiling it.
+/// The name of the agent at this path, without a compilation.
 ///
 /// # Errors
-/// When there is nothing to read, or the crate is none.
+/// When the file does not exist, or the directory has no crate.
 pub fn name(path: &Path) -> Result<String, SourceError> {
     let found = std::fs::metadata(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
     if found.is_dir() { Ok(name_of(Path::new(&cargo::component_name(path)?))) } else { Ok(name_of(path)) }

@@ -1,7 +1,7 @@
-//! The clock that running guests are looked at by: a thread that advances the epoch, and how late it was.
+//! A thread that advances the epoch, which interrupts running guests, and a report of how late its ticks were.
 //!
-//! While guests want more cores than there are it advances twenty times as often. A guest that spends its time in host calls uses
-//! little fuel, so only the clock ends its turns, and a core is not to be kept for an epoch while others wait.
+//! While at least as many guests want a core as there are cores, the epoch advances twenty times as often. A guest that spends
+//! its time in host calls uses little fuel, so only the epoch ends its time slices, and others wait for its core.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,22 +10,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::EPOCH;
-use super::turns::Turns;
+use super::timeslice::CoreDemand;
 
-const CROWDED: Duration = Duration::from_micros(500);
+/// Length of an epoch while cores are contended.
+const EPOCH_CONTENDED: Duration = Duration::from_micros(500);
 
-/// Lateness of the epoch thread since it started.
+/// Lateness of the epoch thread since its start.
 #[derive(Clone, Copy, Debug)]
 pub struct TickerReport {
-    /// Ticks so far.
+    /// Number of ticks.
     pub ticks: u64,
-    /// Ticks that came a whole epoch late or later.
+    /// Number of ticks that were late by an epoch or more.
     pub late: u64,
-    /// The worst lateness.
+    /// The largest lateness.
     pub worst: Duration,
 }
 
-/// Advances the epoch, from a thread of its own: a task would starve exactly when it is needed.
+/// Advances the epoch from a thread of its own. A task would starve exactly when it is needed.
 pub(super) struct Ticker {
     shared: Arc<TickerShared>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -40,7 +41,7 @@ struct TickerShared {
 }
 
 impl Ticker {
-    pub(super) fn start(engine: &wasmtime::Engine, turns: Arc<Turns>) -> std::io::Result<Self> {
+    pub(super) fn start(engine: &wasmtime::Engine, demand: Arc<CoreDemand>) -> std::io::Result<Self> {
         let shared = Arc::new(TickerShared::default());
         let (engine, counters) = (engine.weak(), shared.clone());
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
@@ -54,8 +55,8 @@ impl Ticker {
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
                 counters.count(now - due);
-                // Ticks that were missed are not made up for: two at once would not stop anyone sooner.
-                let next = if turns.are_short() { CROWDED } else { EPOCH };
+                // Missed ticks are skipped: two at once would stop no guest sooner.
+                let next = if demand.is_contended() { EPOCH_CONTENDED } else { EPOCH };
                 due = if due + next > now { due + next } else { now + next };
             }
         })?;

@@ -1,4 +1,4 @@
-//! `wasi:clocks`: the time of day, a monotonic clock from the instance's start, and timers.
+//! `wasi:clocks`: the time of day, a monotonic clock that begins with the instance, and timers.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,33 +9,45 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::HostState;
-use super::calls::Interface;
+use super::{Interface, Own};
+use crate::guest::HostState;
 
-/// A guest that waits for longer than this waits for ever, as far as one job is concerned.
+/// The interfaces of this file.
+pub(super) const INTERFACES: &[Interface] = &[
+    Interface {
+        name: "wasi:clocks/monotonic-clock",
+        add_to_linker: |linker| monotonic_clock::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:clocks/wall-clock",
+        add_to_linker: |linker| wall_clock::add_to_linker::<_, Own>(linker, |state| state),
+    },
+];
+
+/// Longest timer. For one job, a longer wait is a wait for ever.
 const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 impl wall_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        self.meter.count(Interface::Clock, 0);
+        self.meter.calls.clock.add(0);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        self.meter.count(Interface::Clock, 0);
+        self.meter.calls.clock.add(0);
         Ok(wall_clock::Datetime { seconds: 0, nanoseconds: 1 })
     }
 }
 
 impl monotonic_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<monotonic_clock::Instant> {
-        self.meter.count(Interface::Clock, 0);
+        self.meter.calls.clock.add(0);
         Ok(u64::try_from(self.monotonic().as_nanos())?)
     }
 
     fn resolution(&mut self) -> wasmtime::Result<monotonic_clock::Duration> {
-        self.meter.count(Interface::Clock, 0);
+        self.meter.calls.clock.add(0);
         Ok(1)
     }
 
@@ -55,8 +67,8 @@ impl HostState {
     }
 
     fn timer(&mut self, after: Duration) -> wasmtime::Result<Resource<DynPollable>> {
-        self.meter.count(Interface::Clock, 0);
-        self.give_handle("wasi:clocks/monotonic-clock")?;
+        self.meter.calls.clock.add(0);
+        self.check_handle_allowed("wasi:clocks/monotonic-clock")?;
         let timer = if after.is_zero() {
             Timer::Now
         } else {

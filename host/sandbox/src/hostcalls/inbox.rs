@@ -8,17 +8,23 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::HostState;
-use super::bindings::wasm_worker::agent::inbox::{Event, Host, HostReceiver, ShutdownRequest};
-use super::calls::Interface;
-use super::control::Control;
+use super::{Interface, Own};
+use crate::guest::HostState;
+use crate::guest::bindings::Receiver;
+use crate::guest::bindings::wasm_worker::agent::inbox::{self, Event, Host, HostReceiver, ShutdownRequest};
+use crate::guest::control::Control;
 
-/// A handle on the job's one inbox.
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Receiver(Arc<Control>);
+/// The interfaces of this file.
+pub(super) const INTERFACES: &[Interface] = &[Interface {
+    name: "wasm-worker:agent/inbox",
+    add_to_linker: |linker| inbox::add_to_linker::<_, Own>(linker, |state| state),
+}];
+
+/// Ready while an event waits.
+struct EventReady(Arc<Control>);
 
 #[async_trait]
-impl Pollable for Receiver {
+impl Pollable for EventReady {
     async fn ready(&mut self) {
         self.0.inbox.wait_for_event().await;
     }
@@ -36,9 +42,9 @@ impl Pollable for ShutdownAsked {
 
 impl Host for HostState {
     fn open(&mut self) -> wasmtime::Result<Resource<Receiver>> {
-        self.meter.count(Interface::Inbox, 0);
-        self.give_handle("wasm-worker:agent/inbox.open")?;
-        Ok(self.table.push(Receiver(self.control.clone()))?)
+        self.meter.calls.inbox.add(0);
+        self.check_handle_allowed("wasm-worker:agent/inbox.open")?;
+        Ok(self.table.push(Receiver)?)
     }
 }
 
@@ -49,22 +55,23 @@ impl HostReceiver for HostState {
             self.wait(|state| Box::pin(wait_for_event(&state.control, until))).await?;
         }
         let popped = self.control.inbox.pop();
-        self.meter.count(Interface::Inbox, popped.as_ref().map_or(0, |(_, bytes)| *bytes));
+        self.meter.calls.inbox.add(popped.as_ref().map_or(0, |(_, bytes)| *bytes));
         Ok(popped.map(|(event, _)| event))
     }
 
-    fn subscribe(&mut self, receiver: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {
-        self.meter.count(Interface::Inbox, 0);
-        subscribe(&mut self.table, receiver)
+    fn subscribe(&mut self, _: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {
+        self.meter.calls.inbox.add(0);
+        let ready = self.table.push(EventReady(self.control.clone()))?;
+        subscribe(&mut self.table, ready)
     }
 
     fn shutdown_requested(&mut self, _: Resource<Receiver>) -> wasmtime::Result<Option<ShutdownRequest>> {
-        self.meter.count(Interface::Inbox, 0);
+        self.meter.calls.inbox.add(0);
         Ok(self.control.inbox.stop_asked())
     }
 
     fn subscribe_shutdown(&mut self, _: Resource<Receiver>) -> wasmtime::Result<Resource<DynPollable>> {
-        self.meter.count(Interface::Inbox, 0);
+        self.meter.calls.inbox.add(0);
         let asked = self.table.push(ShutdownAsked(self.control.clone()))?;
         subscribe(&mut self.table, asked)
     }

@@ -1,35 +1,46 @@
-//! `wasi:random`: numbers that no other job gets.
+//! `wasi:random`: random numbers, from a generator of the job's own.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
-use super::HostState;
-use super::calls::Interface;
+use super::{Interface, Own};
+use crate::guest::HostState;
 
-/// One generator a job, seeded from the operating system when first asked.
-#[derive(Default)]
-pub(crate) struct Random(Option<StdRng>);
-
-impl Random {
-    fn generator(&mut self) -> &mut StdRng {
-        self.0.get_or_insert_with(|| StdRng::from_rng(&mut rand::rng()))
-    }
-}
+/// The interfaces of this file.
+pub(super) const INTERFACES: &[Interface] = &[
+    Interface {
+        name: "wasi:random/insecure",
+        add_to_linker: |linker| insecure::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:random/insecure-seed",
+        add_to_linker: |linker| insecure_seed::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:random/random",
+        add_to_linker: |linker| random::add_to_linker::<_, Own>(linker, |state| state),
+    },
+];
 
 impl HostState {
+    /// The job's generator, seeded from the operating system at the first call.
+    fn generator(&mut self) -> &mut StdRng {
+        self.random.get_or_insert_with(|| StdRng::from_rng(&mut rand::rng()))
+    }
+
     fn random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         let len = usize::try_from(len)?;
         self.meter.within_call("bytes of randomness in one call", len)?;
-        self.meter.count(Interface::Random, len);
+        self.meter.calls.random.add(len);
         let mut bytes = vec![0; len];
-        self.random.generator().fill_bytes(&mut bytes);
+        self.generator().fill_bytes(&mut bytes);
         Ok(bytes)
     }
 
     fn random_u64(&mut self) -> u64 {
-        self.meter.count(Interface::Random, size_of::<u64>());
-        self.random.generator().next_u64()
+        self.meter.calls.random.add(size_of::<u64>());
+        self.generator().next_u64()
     }
 }
 

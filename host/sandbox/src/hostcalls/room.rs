@@ -1,4 +1,4 @@
-//! `wasm-worker:agent/room`, without a room: what the agent does there is kept in the job's record.
+//! `wasm-worker:agent/room`, without a room: the job's record keeps what the agent does there.
 
 use std::sync::Arc;
 
@@ -8,30 +8,36 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::HostState;
-use super::bindings::wasm_worker::agent::room::{AgentState, Host, RoomError, SendOptions};
-use super::calls::Interface;
-use super::contract::{Attributes, Participant};
-use super::control::Control;
-use super::kill::Kill;
+use super::{Interface, Own};
+use crate::guest::HostState;
+use crate::guest::bindings::wasm_worker::agent::room::{self, AgentState, Host, RoomError, SendOptions};
+use crate::guest::contract::{Attributes, Participant};
+use crate::guest::control::Control;
+use crate::guest::kill::Kill;
+
+/// The interfaces of this file.
+pub(super) const INTERFACES: &[Interface] = &[Interface {
+    name: "wasm-worker:agent/room",
+    add_to_linker: |linker| room::add_to_linker::<_, Own>(linker, |state| state),
+}];
 
 /// Attribute under which front ends look for an agent's state.
 const AGENT_STATE: &str = "lk.agent.state";
 
-/// Texts of one job that its record keeps.
+/// Most texts of one job that its record keeps.
 const TEXTS_MAX: usize = 1_000;
 
 impl Host for HostState {
     fn participants(&mut self) -> wasmtime::Result<Vec<Participant>> {
-        self.meter.count(Interface::Room, 0);
+        self.meter.calls.room.add(0);
         let (participants, version) = self.control.inbox.participants();
         self.participants_seen = version;
         Ok(participants)
     }
 
     fn subscribe_participants(&mut self) -> wasmtime::Result<Resource<DynPollable>> {
-        self.meter.count(Interface::Room, 0);
-        self.give_handle("wasm-worker:agent/room.subscribe-participants")?;
+        self.meter.calls.room.add(0);
+        self.check_handle_allowed("wasm-worker:agent/room.subscribe-participants")?;
         let changed = ParticipantsChanged { control: self.control.clone(), seen: self.participants_seen };
         let changed = self.table.push(changed)?;
         subscribe(&mut self.table, changed)
@@ -46,7 +52,7 @@ impl Host for HostState {
         let SendOptions { destinations, attributes } = options;
         let attributes = attributes.into_iter().collect();
         let sent = SentText { topic, text, destinations, attributes };
-        self.meter.count(Interface::Room, sent.topic.len() + sent.text.len());
+        self.meter.calls.room.add(sent.topic.len() + sent.text.len());
         if self.room.texts.len() == TEXTS_MAX {
             self.room.texts_not_kept += 1;
             return Ok(Ok(()));
@@ -57,7 +63,7 @@ impl Host for HostState {
     }
 
     fn set_attributes(&mut self, attributes: Attributes) -> wasmtime::Result<Result<(), RoomError>> {
-        self.meter.count(Interface::Room, pairs_bytes(&attributes));
+        self.meter.calls.room.add(pairs_bytes(&attributes));
         for (name, value) in attributes {
             self.put_attribute(name, value)?;
         }
@@ -65,7 +71,7 @@ impl Host for HostState {
     }
 
     fn set_agent_state(&mut self, state: AgentState) -> wasmtime::Result<Result<(), RoomError>> {
-        self.meter.count(Interface::Room, 0);
+        self.meter.calls.room.add(0);
         let state = match state {
             AgentState::Initializing => "initializing",
             AgentState::Idle => "idle",
@@ -79,7 +85,7 @@ impl Host for HostState {
 }
 
 impl HostState {
-    /// Set or remove one attribute, and charge what it takes in place of what it took.
+    /// Set or remove one attribute, release the memory of its old value, and charge that of the new one.
     fn put_attribute(&mut self, name: String, value: String) -> Result<(), Kill> {
         if let Some((name, value)) = self.room.attributes.remove_entry(&name) {
             self.meter.release(pair_bytes(&name, &value));
@@ -92,7 +98,7 @@ impl HostState {
     }
 }
 
-/// Ready when the participants have changed since they were last asked for.
+/// Ready when the participants have changed since the guest saw them last.
 struct ParticipantsChanged {
     control: Arc<Control>,
     seen: u64,

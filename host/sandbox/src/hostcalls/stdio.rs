@@ -1,7 +1,6 @@
 //! `wasi:cli`: standard streams as log lines, an empty environment, and exit.
 //!
-//! What a guest prints costs it what logging costs: lines over the rate are dropped and counted, and printing is no sign
-//! of life.
+//! Printed lines count as log lines: those over the rate are dropped and counted. Printing is no wait of the job.
 
 use std::sync::Arc;
 
@@ -16,18 +15,56 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
 
-use super::calls::Interface;
-use super::control::Control;
-use super::log::Printed;
-use super::{Exit, HostState};
+use super::{Interface, Own};
+use crate::guest::control::Control;
+use crate::guest::job_log::Printed;
+use crate::guest::{Exit, HostState};
 
-/// What a stream accepts in one write.
+/// The interfaces of this file.
+pub(super) const INTERFACES: &[Interface] = &[
+    Interface {
+        name: "wasi:cli/environment",
+        add_to_linker: |linker| environment::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface { name: "wasi:cli/exit", add_to_linker: |linker| exit::add_to_linker::<_, Own>(linker, |state| state) },
+    Interface {
+        name: "wasi:cli/stderr",
+        add_to_linker: |linker| stderr::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface { name: "wasi:cli/stdin", add_to_linker: |linker| stdin::add_to_linker::<_, Own>(linker, |state| state) },
+    Interface {
+        name: "wasi:cli/stdout",
+        add_to_linker: |linker| stdout::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:cli/terminal-input",
+        add_to_linker: |linker| terminal_input::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:cli/terminal-output",
+        add_to_linker: |linker| terminal_output::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:cli/terminal-stderr",
+        add_to_linker: |linker| terminal_stderr::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:cli/terminal-stdin",
+        add_to_linker: |linker| terminal_stdin::add_to_linker::<_, Own>(linker, |state| state),
+    },
+    Interface {
+        name: "wasi:cli/terminal-stdout",
+        add_to_linker: |linker| terminal_stdout::add_to_linker::<_, Own>(linker, |state| state),
+    },
+];
+
+/// Most bytes that a stream accepts in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 impl stdin::Host for HostState {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        self.meter.count(Interface::Stdio, 0);
-        self.give_handle("wasi:cli/stdin")?;
+        self.meter.calls.stdio.add(0);
+        self.check_handle_allowed("wasi:cli/stdin")?;
         let stream: DynInputStream = Box::new(Empty);
         Ok(self.table.push(stream)?)
     }
@@ -35,27 +72,27 @@ impl stdin::Host for HostState {
 
 impl stdout::Host for HostState {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.give_handle("wasi:cli/stdout")?;
+        self.check_handle_allowed("wasi:cli/stdout")?;
         self.output(Printed::Stdout)
     }
 }
 
 impl stderr::Host for HostState {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.give_handle("wasi:cli/stderr")?;
+        self.check_handle_allowed("wasi:cli/stderr")?;
         self.output(Printed::Stderr)
     }
 }
 
 impl HostState {
     fn output(&mut self, to: Printed) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.meter.count(Interface::Stdio, 0);
+        self.meter.calls.stdio.add(0);
         let stream: DynOutputStream = Box::new(Lines { to, control: self.control.clone() });
         Ok(self.table.push(stream)?)
     }
 }
 
-/// Nothing to read.
+/// A standard input without bytes.
 struct Empty;
 
 #[async_trait]
@@ -70,7 +107,7 @@ impl InputStream for Empty {
     }
 }
 
-/// Whatever is written becomes lines of the job's log.
+/// An output whose lines go to the job's log.
 struct Lines {
     to: Printed,
     control: Arc<Control>,
@@ -102,17 +139,17 @@ impl OutputStream for Lines {
 
 impl environment::Host for HostState {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        self.meter.count(Interface::Stdio, 0);
+        self.meter.calls.stdio.add(0);
         Ok(Vec::new())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        self.meter.count(Interface::Stdio, 0);
+        self.meter.calls.stdio.add(0);
         Ok(Vec::new())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
-        self.meter.count(Interface::Stdio, 0);
+        self.meter.calls.stdio.add(0);
         Ok(None)
     }
 }
@@ -123,12 +160,12 @@ impl exit::Host for HostState {
     }
 
     fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
-        self.meter.count(Interface::Stdio, 0);
+        self.meter.calls.stdio.add(0);
         Err(Exit(status).into())
     }
 }
 
-// No stream here is a terminal, so the terminal resources never exist.
+// No stream is a terminal, so the terminal resources never exist.
 
 impl terminal_input::Host for HostState {}
 impl terminal_output::Host for HostState {}

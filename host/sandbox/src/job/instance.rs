@@ -1,6 +1,6 @@
-//! From a template to one job's own store and instance.
+//! The template of an agent, and the store and instance that each job gets from it.
 //!
-//! Bounds: whoever makes an instance holds a slot of the engine's pool, and the instance keeps it.
+//! Bounds: each instance holds the permit for its slots of the engine's pool, and an agent keeps at most `idle` warm instances.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,43 +10,50 @@ use wasm_worker_core::usage::{HostCalls, PrewarmCost, micros};
 use wasmtime::Store;
 
 use super::limits;
-use super::run::{Crash, call};
+use super::run::{Crash, call, within};
 use crate::engine::Engine;
-use crate::hostcalls::bindings::{self, AgentPre};
-use crate::hostcalls::control::Control;
-use crate::hostcalls::meter::fuel_used;
-use crate::hostcalls::{HostState, Stage};
+use crate::guest::bindings::{self, AgentPre};
+use crate::guest::control::Control;
+use crate::guest::kill::Kill;
+use crate::guest::meter::fuel_used;
+use crate::guest::{HostState, Stage};
 use crate::settings::Limits;
 
-/// What the instances of one agent are made from.
+/// The origin of all instances of one agent.
 pub(crate) struct Template {
+    /// The engine that the instances run on.
     pub(crate) engine: Engine,
+    /// The name of the agent.
     pub(crate) agent: Arc<str>,
+    /// The component with its imports resolved.
     pub(crate) pre: AgentPre<HostState>,
+    /// The limits of each job.
     pub(crate) limits: Arc<Limits>,
-    /// Slots of the engine's pool that one instance takes.
+    /// Slots of the engine's pool for one instance.
     pub(crate) slots: u32,
-    /// Where there is no snapshot: instances that have run `prewarm` already, as far as there are any.
-    pub(crate) shelf: Option<Shelf>,
+    /// For an agent without a snapshot: the instances that have run `prewarm` already.
+    pub(crate) warm: Option<WarmInstances>,
 }
 
 /// Prewarmed instances that wait for a job.
-pub(crate) struct Shelf {
-    /// None once its agent is gone, or another version has taken its place: jobs that still run keep the template.
+pub(crate) struct WarmInstances {
+    /// `None` once the agent is gone or replaced, while jobs that still run keep the template.
     ready: Mutex<Option<VecDeque<Instance>>>,
-    /// How many to keep.
+    /// Number of instances to keep.
     pub(crate) target: usize,
-    /// One was taken.
+    /// Wakes the refill after an instance was taken.
     pub(crate) taken: Notify,
-    /// One was put there.
+    /// Wakes a job after an instance was added.
     put: Notify,
 }
 
-impl Shelf {
+impl WarmInstances {
+    /// No instances yet; the refill adds `target`.
     pub(crate) fn new(target: usize) -> Self {
         Self { ready: Mutex::new(Some(VecDeque::new())), target, taken: Notify::new(), put: Notify::new() }
     }
 
+    /// Add an instance. After [`Self::close`] it is dropped.
     pub(crate) fn put(&self, instance: Instance) {
         if let Some(ready) = self.lock().as_mut() {
             ready.push_back(instance);
@@ -54,7 +61,7 @@ impl Shelf {
         self.put.notify_one();
     }
 
-    /// Let go of all of them, and of those that are still to come.
+    /// Drop all instances, and those that are added later.
     pub(crate) fn close(&self) {
         drop(self.lock().take());
     }
@@ -65,7 +72,7 @@ impl Shelf {
         instance
     }
 
-    /// Wait for one to be there.
+    /// Take an instance, or wait for one.
     async fn acquire(&self) -> Instance {
         loop {
             if let Some(instance) = self.take() {
@@ -75,6 +82,7 @@ impl Shelf {
         }
     }
 
+    /// The number of instances to add.
     pub(crate) fn missing(&self) -> usize {
         self.lock().as_ref().map_or(0, |ready| self.target.saturating_sub(ready.len()))
     }
@@ -84,30 +92,32 @@ impl Shelf {
     }
 }
 
-/// A store, and in it the agent once it is instantiated.
+/// A store, and the agent in it once it is instantiated.
 pub(crate) struct Instance {
-    // Dropped in this order: the store goes before the slot it takes.
+    // Dropped in this order: the store before its slots.
+    /// The store, which has the host's side of the instance.
     pub(crate) store: Store<HostState>,
+    /// The exports of the agent, once it is instantiated.
     pub(crate) agent: Option<bindings::Agent>,
-    /// Set once `prewarm` has run in this very instance.
+    /// Set once `prewarm` has run in this instance.
     pub(crate) prewarmed: Option<PrewarmCost>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Template {
-    /// A prewarmed instance from the shelf, or an empty one, whichever can be had first.
+    /// A warm instance or an empty one, whichever is available first.
     pub(crate) async fn acquire(&self) -> Result<Instance, Crash> {
-        match &self.shelf {
+        match &self.warm {
             None => self.empty(Stage::Live).await,
-            Some(shelf) => tokio::select! {
+            Some(warm) => tokio::select! {
                 biased;
-                instance = shelf.acquire() => Ok(instance),
+                instance = warm.acquire() => Ok(instance),
                 instance = self.empty(Stage::Live) => instance,
             },
         }
     }
 
-    /// An instance without its agent yet. Waits for its slot.
+    /// An instance without its agent yet. Waits for its slots.
     pub(crate) async fn empty(&self, stage: Stage) -> Result<Instance, Crash> {
         let slot = self.engine.acquire_slot(self.slots).await.map_err(|error| Crash::Host(error.to_string()))?;
         let state = HostState::new(&self.engine, &self.limits, &self.agent, stage);
@@ -116,23 +126,36 @@ impl Template {
         Ok(Instance { store, agent: None, prewarmed: None, _slot: slot })
     }
 
-    /// The same outside of a job, where nobody else bounds the wait for room.
+    /// The same outside of a job, with `init-timeout` for the wait.
     pub(crate) async fn empty_within_init(&self) -> Result<Instance, Crash> {
         let limit = self.limits.init_timeout;
         let made = {
             let _timers = self.engine.timers().enter();
             tokio::time::timeout(limit, self.empty(Stage::Live))
         };
-        made.await.unwrap_or_else(|_| Err(Crash::Host(format!("no room for an instance within {limit:?}"))))
+        made.await.unwrap_or_else(|_| Err(Crash::Host(format!("no slot was free within {limit:?}"))))
+    }
+}
+
+impl Template {
+    /// Create or prewarm an instance outside of a job, within `init-timeout`.
+    pub(crate) async fn init_within<T>(
+        &self,
+        control: &Arc<Control>,
+        guest: impl Future<Output = Result<T, Crash>>,
+    ) -> Result<T, Crash> {
+        let limit = self.limits.init_timeout;
+        within(control, limit, Kill::InitTimeout { limit }, &self.engine, guest).await
     }
 }
 
 impl Instance {
+    /// The state that is shared with others.
     pub(crate) fn control(&self) -> Arc<Control> {
         self.store.data().control.clone()
     }
 
-    /// Instantiate the agent, if that is not done. Runs its start functions.
+    /// Instantiate the agent, unless that is done. This runs its start functions.
     pub(crate) async fn instantiate(&mut self, template: &Template) -> Result<(), Crash> {
         if self.agent.is_none() {
             let control = self.control();
@@ -141,13 +164,14 @@ impl Instance {
         Ok(())
     }
 
-    /// Run `prewarm` where its outcome is not in the snapshot, and has not been run in this instance.
+    /// Run `prewarm`, unless a snapshot has its state or it has run in this instance.
     pub(crate) async fn prewarm(&mut self, template: &Template) -> Result<(), Crash> {
-        if template.shelf.is_none() || self.prewarmed.is_some() {
+        if template.warm.is_none() || self.prewarmed.is_some() {
             return Ok(());
         }
         let control = self.control();
-        let agent = self.agent.as_ref().ok_or_else(|| Crash::Host("prewarm before the instance".into()))?;
+        let agent =
+            self.agent.as_ref().ok_or_else(|| Crash::Host("`prewarm` was called before the instance exists".into()))?;
         let returned = call(&control, agent.call_prewarm(&mut self.store)).await;
         control.log().finish();
         returned?.map_err(|error| Crash::InitFailed(format!("prewarm failed: {error}")))?;
@@ -155,13 +179,13 @@ impl Instance {
         Ok(())
     }
 
-    /// What has run in this instance so far took this much.
+    /// The cost of everything that has run in this instance.
     pub(crate) fn cost_so_far(&self, limits: &Limits) -> Result<PrewarmCost, Crash> {
         let left = self.store.get_fuel().map_err(|error| Crash::Host(error.to_string()))?;
         Ok(PrewarmCost { fuel: fuel_used(limits, left), cpu_us: micros(self.control().clock.cpu()) })
     }
 
-    /// Put what has run in it so far into the sums of the engine.
+    /// Add the cost so far to the sums of the engine.
     pub(crate) fn settle(&mut self) {
         let left = self.store.get_fuel().unwrap_or(0);
         let state = self.store.data_mut();
@@ -169,16 +193,16 @@ impl Instance {
         state.meter.spend(used, state.control.clock.cpu());
     }
 
-    /// Give it its whole fuel again: what came before is not part of what comes next.
+    /// Give the instance its whole fuel again, before its next call.
     pub(crate) fn refuel(&mut self) -> Result<(), Crash> {
         self.settle();
         self.store.data_mut().meter.refueled();
         limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))
     }
 
-    /// Start its bill afresh, at the launch.
-    pub(crate) fn reset_bill(&mut self) -> Result<(), Crash> {
-        // What came before is in the sums, and its job began to count from zero.
+    /// Count all use from zero, at the launch.
+    pub(crate) fn reset_use(&mut self) -> Result<(), Crash> {
+        // Earlier use is in the sums of the engine already.
         limits::refuel(&mut self.store).map_err(|error| Crash::Host(error.to_string()))?;
         let state = self.store.data_mut();
         state.meter.calls = HostCalls::default();

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::engine::FUEL_SLICE;
-use crate::hostcalls::HostState;
-use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
-use crate::hostcalls::kill::{Kill, Warning};
-use crate::hostcalls::meter::fuel_used;
+use crate::engine::FUEL_YIELD_INTERVAL;
+use crate::guest::HostState;
+use crate::guest::bindings::wasm_worker::agent::inbox::BudgetKind;
+use crate::guest::kill::{Kill, Warning};
+use crate::guest::meter::fuel_used;
 use crate::settings::Limits;
 
-/// Put every limit on a new store. Without this a guest would trap at its first instruction: fuel and the epoch deadline
+/// Set every limit on a new store. Without limits a guest traps at its first instruction, because fuel and the epoch deadline
 /// start at zero.
 pub(crate) fn arm(store: &mut Store<HostState>) -> wasmtime::Result<()> {
     let (hostcall_bytes, handles) = {
@@ -26,21 +26,21 @@ pub(crate) fn arm(store: &mut Store<HostState>) -> wasmtime::Result<()> {
     refuel(store)
 }
 
-/// Give a store its whole fuel budget, and have it stop after each slice, where its turn may end.
+/// Give a store its whole fuel, and have the guest yield after each fuel interval, where its time slice may end.
 pub(crate) fn refuel(store: &mut Store<HostState>) -> wasmtime::Result<()> {
     let fuel = store.data().meter.limits().fuel.unwrap_or(u64::MAX);
     store.set_fuel(fuel)?;
-    store.fuel_async_yield_interval(Some(FUEL_SLICE))
+    store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))
 }
 
-/// Runs in the guest's thread, once in each epoch in which it runs. An error ends the guest there.
+/// Check the limits, on the guest's thread, once in each epoch in which the guest runs. An error ends the guest there.
 fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     let fuel_left = ctx.get_fuel()?;
     let state = ctx.data_mut();
     let used = fuel_used(state.meter.limits(), fuel_left);
     state.meter.spend(used, state.control.clock.cpu_in_poll());
     state.control.check_kill()?;
-    // Before the launch `init-timeout` alone decides.
+    // Before the launch only `init-timeout` limits the run time.
     if state.meter.launched.is_some() {
         let ran = state.control.clock.since_wait();
         match judge(ran, state.meter.limits()) {
@@ -56,9 +56,9 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
     if let Some(limit) = state.meter.limits().fuel {
         state.meter.watch(BudgetKind::Fuel, used, limit);
     }
-    // A guest that spends its time in host calls uses little fuel, so its slices of fuel alone would be too long. When it
-    // resumes, it comes here again at once: it may have been killed meanwhile, and its next epoch is a while off.
-    let by_fuel = state.control.clock.poll_so_far() < state.control.turns.by_fuel();
+    // A guest that spends its time in host calls uses little fuel, so that fuel alone would end its time slice too late. After
+    // this yield the guest is checked again at once: it may have been killed meanwhile, and its next epoch may be far.
+    let by_fuel = state.control.clock.poll_so_far() < state.control.core_demand.slice_by_fuel_max();
     Ok(if by_fuel { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(0) })
 }
 
@@ -69,7 +69,7 @@ enum Judgement {
     Unresponsive { limit: Duration },
 }
 
-/// What to make of a guest that ran for so long without waiting.
+/// The judgement on a guest that ran for this long without waiting.
 fn judge(ran: Duration, limits: &Limits) -> Judgement {
     if ran >= limits.unresponsive_timeout {
         Judgement::Unresponsive { limit: limits.unresponsive_timeout }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_is_warned_of_and_then_killed() {
+    fn guest_is_warned_about_and_then_killed() {
         let limits = Limits::default();
         assert_eq!(judge(Duration::from_millis(499), &limits), Judgement::Fine);
         assert_eq!(judge(Duration::from_millis(500), &limits), Judgement::Slow);

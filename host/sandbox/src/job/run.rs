@@ -1,4 +1,6 @@
-//! One call into a guest: metered at each poll, and its result sorted by type.
+//! One call into a guest: metered at each poll, its result sorted by type, and outside of a job under a time limit.
+//!
+//! Bound: a guest that does not notice a kill is dropped after [`KILL_GRACE`].
 
 use std::any::Any;
 use std::future::Future;
@@ -6,39 +8,44 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use wasmtime::component::ResourceTableError;
 use wasmtime::error::OutOfMemory;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
-use crate::engine::turns::Demand;
-use crate::hostcalls::control::Control;
-use crate::hostcalls::kill::Kill;
-use crate::hostcalls::{Exit, HandleInSnapshot};
+use crate::engine::Engine;
+use crate::engine::timeslice::GuestDemand;
+use crate::guest::control::Control;
+use crate::guest::kill::Kill;
+use crate::guest::{Exit, HandleInSnapshot};
 use wasm_worker_core::verdict::{Code, FRAMES_MAX, TrapKind, Verdict, frame_name};
 
-/// A call that did not return.
+/// Time for a guest to notice a kill: at its next epoch if it runs, at once if it waits.
+pub(crate) const KILL_GRACE: Duration = Duration::from_millis(100);
+
+/// The reason why a call into a guest did not return.
 #[derive(Clone, Debug)]
 pub(crate) enum Crash {
     /// The guest trapped, or broke the contract.
     Trap { kind: TrapKind, detail: String, backtrace: Vec<String> },
-    /// The host ended it.
+    /// The host killed the guest.
     Killed { kill: Kill, backtrace: Vec<String> },
-    /// It used up its fuel.
+    /// The guest used up its fuel.
     OutOfFuel { backtrace: Vec<String> },
-    /// It called `exit`.
+    /// The guest called `exit`.
     Exit(u8),
-    /// Its `prewarm`, before a snapshot, asked for a handle.
+    /// `prewarm` before a snapshot asked for a handle.
     NeedsHandle { import: &'static str },
-    /// Its `prewarm` returned an error, or no instance could be made of it.
+    /// `prewarm` returned an error, or the instance could not be created.
     InitFailed(String),
-    /// A bug or failure of ours.
+    /// A bug of wasm-worker or a failure of the machine.
     Host(String),
 }
 
 impl Crash {
-    /// The verdict on an agent that fails before it has a job: in its prewarm, or in `decide`.
+    /// The verdict on an agent that fails outside of a job: in `prewarm` or in `decide`.
     pub(crate) fn verdict(self) -> Verdict {
         match self {
             Self::Trap { kind, detail, backtrace } => {
@@ -57,9 +64,9 @@ impl Crash {
         }
     }
 
-    /// With what the guest said before it trapped.
-    fn with_words(self, words: Option<String>) -> Self {
-        match (self, words) {
+    /// Replace the detail of a trap by the panic message that the guest reported.
+    fn with_panic_message(self, message: Option<String>) -> Self {
+        match (self, message) {
             (Self::Trap { kind, backtrace, .. }, Some(detail)) => Self::Trap { kind, detail, backtrace },
             (crash, _) => crash,
         }
@@ -72,22 +79,51 @@ pub(crate) async fn call<R>(
     future: impl Future<Output = wasmtime::Result<R>>,
 ) -> Result<R, Crash> {
     control.check_kill().map_err(|kill| Crash::Killed { kill, backtrace: Vec::new() })?;
-    // A guest could use up the budget that tokio gives a task with timers that are due, and then no timer round it would
-    // ever be looked at. Epochs and slices of fuel bound its polls instead.
+    // A guest with expired timers could use up the budget that tokio gives a task, and then no timer around the guest would
+    // be polled. Epochs and fuel intervals bound the guest's polls instead.
     let guest = tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind());
-    let demand = Demand::new(control.turns.clone());
+    let demand = GuestDemand::new(control.core_demand.clone());
     let metered = Metered { control: control.clone(), demand, future: Box::pin(guest) };
     match metered.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(sort(&error).with_words(control.take_last_words())),
+        Ok(Err(error)) => Err(sort(&error).with_panic_message(control.take_panic_message())),
         Err(panic) => Err(Crash::Host(format!("a host call panicked: {}", panic_text(&*panic)))),
     }
 }
 
-/// Charges each turn to the job's clock, and lets one be of several slices.
+/// Run a guest outside of a job, and kill the guest after `limit`.
+pub(crate) async fn within<T>(
+    control: &Arc<Control>,
+    limit: Duration,
+    kill: Kill,
+    engine: &Engine,
+    guest: impl Future<Output = Result<T, Crash>>,
+) -> Result<T, Crash> {
+    let (soft, hard) = {
+        let _timers = engine.timers().enter();
+        (tokio::time::sleep(limit), tokio::time::sleep(limit + KILL_GRACE))
+    };
+    let mut guest = std::pin::pin!(guest);
+    tokio::select! {
+        biased;
+        result = &mut guest => return result,
+        () = soft => {
+            control.kill(kill.clone());
+            engine.end_epoch();
+        }
+    }
+    let killed = tokio::select! {
+        biased;
+        result = &mut guest => result.err(),
+        () = hard => None,
+    };
+    Err(killed.unwrap_or(Crash::Killed { kill, backtrace: Vec::new() }))
+}
+
+/// Polls a guest for one time slice, which spans many fuel intervals, and counts it on the job's clock.
 struct Metered<F> {
     control: Arc<Control>,
-    demand: Demand,
+    demand: GuestDemand,
     future: Pin<Box<F>>,
 }
 
@@ -96,7 +132,7 @@ impl<F: Future> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { control, demand, future } = &mut *self;
-        let began = demand.begin();
+        let began = demand.begin_slice();
         control.clock.poll_begins();
         let polled = loop {
             let polled = future.as_mut().poll(cx);
@@ -104,8 +140,8 @@ impl<F: Future> Future for Metered<F> {
                 demand.rest();
                 break polled;
             }
-            // The end of a slice.
-            if demand.is_over(began) {
+            // The end of a fuel interval.
+            if demand.is_slice_over(began) {
                 break polled;
             }
         };
@@ -114,7 +150,7 @@ impl<F: Future> Future for Metered<F> {
     }
 }
 
-/// What an error of wasmtime's means for a job.
+/// The meaning of an error of wasmtime for a job.
 pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
     let backtrace = backtrace(error);
     if let Some(kill) = error.downcast_ref::<Kill>() {
@@ -126,7 +162,7 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
     if let Some(HandleInSnapshot { import }) = error.downcast_ref::<HandleInSnapshot>() {
         return Crash::NeedsHandle { import };
     }
-    if let Some(kill) = flooded(error) {
+    if let Some(kill) = exceeded_bound(error) {
         return Crash::Killed { kill, backtrace };
     }
     if is_host_failure(error) {
@@ -135,7 +171,7 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Crash::OutOfFuel { backtrace },
         Some(trap) => Crash::Trap { kind: trap_kind(*trap), detail: trap.to_string(), backtrace },
-        // What is left is raised by the canonical ABI: a bad pointer, text that is not UTF-8, a handle that is none.
+        // Other errors come from the canonical ABI: a bad pointer, text that is not UTF-8, an unknown handle.
         None => {
             let detail = error.root_cause().to_string();
             Crash::Trap { kind: TrapKind::BrokenContract, detail, backtrace }
@@ -143,9 +179,9 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
     }
 }
 
-/// Past a bound that wasmtime itself keeps. Two of its three errors are private types, so they are known by their text;
-/// the tests in `tests/all/hostile.rs` would notice if that changed.
-fn flooded(error: &wasmtime::Error) -> Option<Kill> {
+/// The kill for a guest that exceeded a bound of wasmtime. Two of the three errors are private types, so their text is matched;
+/// the tests of hostile guests notice a change of the text.
+fn exceeded_bound(error: &wasmtime::Error) -> Option<Kill> {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Some(Kill::TooMany { what: "open handles" });
     }
@@ -159,7 +195,7 @@ fn flooded(error: &wasmtime::Error) -> Option<Kill> {
     None
 }
 
-/// No room in the pool, no memory, no mapping: not the guest's doing.
+/// Whether the host failed: no slot in the pool, no memory, no mapping.
 fn is_host_failure(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>() || error.is::<OutOfMemory>() || error.is::<std::io::Error>()
 }
@@ -177,12 +213,12 @@ fn trap_kind(trap: Trap) -> TrapKind {
         Trap::BadConversionToInteger => TrapKind::BadConversionToInteger,
         Trap::UnreachableCodeReached => TrapKind::Unreachable,
         Trap::AllocationTooLarge => TrapKind::AllocationTooLarge,
-        // The enum is not exhaustive; what is left comes from proposals that are off, or from the canonical ABI.
+        // The enum is not exhaustive; other traps come from proposals that are off, or from the canonical ABI.
         _ => TrapKind::BrokenContract,
     }
 }
 
-/// Function names, innermost first. Functions without a name are the shims round a component's imports.
+/// The names of the guest's functions, innermost first. Functions without a name are the shims around a component's imports.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
@@ -193,6 +229,7 @@ fn readable(name: &str) -> String {
     frame_name(&format!("{:#}", rustc_demangle::demangle(name)))
 }
 
+/// The text of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")

@@ -1,5 +1,5 @@
-//! Events that a job's description brings along, played into its inbox while it runs. This is how an agent is tried out,
-//! and tested, without a room.
+//! The events of a job's description, which arrive in the job's inbox while it runs. They take the place of a room in trials
+//! and tests.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,95 +11,101 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use wasm_worker_core::job::{Participant, ParticipantKind};
 
-use crate::hostcalls::bindings::wasm_worker::agent::inbox::{AttributeChange, DataMessage, Event, TextMessage};
-use crate::hostcalls::control::{Control, StopBy};
-use crate::hostcalls::meter::exact;
+use crate::guest::bindings::wasm_worker::agent::inbox::{AttributeChange, DataMessage, Event, TextMessage};
+use crate::guest::control::{Control, StopBy};
+use crate::guest::meter::exact;
 
 /// One event and its time.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scripted {
-    /// Milliseconds after the event before it; for the first, after the launch.
+    /// Milliseconds after the previous event; for the first one, after the launch.
     #[serde(default)]
     pub after_ms: u32,
-    /// What happens.
+    /// The event.
     pub event: ScriptedEvent,
 }
 
-/// What can happen to a job from outside.
+/// An event from outside of a job.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ScriptedEvent {
-    /// Somebody writes.
+    /// A participant sends a text.
     Text {
-        /// Identity of the sender.
+        /// The identity of the sender.
         sender: String,
-        /// `lk.chat` when absent.
+        /// The topic; `lk.chat` when absent.
         #[serde(default = "chat_topic")]
         topic: String,
-        /// The words.
+        /// The text.
         text: String,
     },
-    /// Somebody sends data.
+    /// A participant sends data.
     Data {
-        /// Identity of the sender.
+        /// The identity of the sender.
         sender: String,
-        /// Whatever the receivers know it by.
+        /// The topic.
         #[serde(default)]
         topic: String,
         /// The data, as text.
         payload: String,
     },
-    /// Somebody enters the room.
+    /// A participant joins the room.
     ParticipantJoined(Person),
-    /// Somebody leaves the room.
+    /// A participant leaves the room.
     ParticipantLeft(Person),
-    /// Attributes of somebody change.
+    /// Attributes of a participant change.
     AttributesChanged {
-        /// Whose.
+        /// The identity of the participant.
         identity: String,
-        /// Which; an empty value removes one.
+        /// The new values; an empty value removes an attribute.
         changed: BTreeMap<String, String>,
     },
-    /// The dispatcher ends the job.
+    /// The dispatcher asks the job to stop.
     Terminate {
-        /// As it is told to the agent.
+        /// The reason that the agent receives.
         reason: String,
     },
     /// An operator kills the job.
     Kill {},
 }
 
-/// Somebody in the room, as a job's description names them.
+/// A participant in a job's description.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
-    /// Unique in the room.
+    /// The identity, unique in the room.
     pub identity: String,
-    /// What users see.
+    /// The name that users see.
     #[serde(default)]
     pub name: String,
-    /// Whatever they brought along.
+    /// The metadata.
     #[serde(default)]
     pub metadata: String,
-    /// Whatever they brought along.
+    /// The attributes.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
-    /// How they came into the room.
+    /// The kind of the participant.
     #[serde(default)]
     pub kind: PersonKind,
 }
 
-/// How somebody came into the room.
+/// The kind of a participant: how it joined the room.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PersonKind {
+    /// A user.
     #[default]
     Standard,
+    /// An incoming stream.
     Ingress,
+    /// A recording or an outgoing stream.
     Egress,
+    /// A telephone call.
     Sip,
+    /// An agent.
     Agent,
+    /// A connector to another service.
     Connector,
 }
 
@@ -121,7 +127,7 @@ fn chat_topic() -> String {
     "lk.chat".into()
 }
 
-/// Run a guest, and meanwhile let the script happen to it.
+/// Run a guest, and meanwhile send it the events of the script.
 pub(crate) async fn play_during<T>(script: &[Scripted], control: &Arc<Control>, guest: impl Future<Output = T>) -> T {
     if script.is_empty() {
         return guest.await;
@@ -137,13 +143,14 @@ pub(crate) async fn play_during<T>(script: &[Scripted], control: &Arc<Control>, 
         tokio::select! {
             biased;
             result = &mut guest => return result,
-            () = sleep => happen(control, event.clone()),
+            () = sleep => inject(control, event.clone()),
         }
     }
     guest.await
 }
 
-fn happen(control: &Control, event: ScriptedEvent) {
+/// Send one event to the job.
+fn inject(control: &Control, event: ScriptedEvent) {
     control.inbox.push(match event {
         ScriptedEvent::Text { sender, topic, text } => Event::Text(TextMessage {
             id: String::new(),

@@ -1,4 +1,4 @@
-//! A job as JSON describes it, and the offers to make of it.
+//! The description of a job in JSON, for `run --job`, and the offers that follow from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,42 +8,43 @@ use rand::distr::Alphanumeric;
 use serde::Deserialize;
 use wasm_worker_core::job::{JobInfo, JobKind, RoomInfo};
 
-use super::admission::Offer;
+use super::offer::Offer;
 use super::script::{Person, Scripted};
 
+/// Random characters of a job id, as in LiveKit's ids.
 const ID_CHARS: usize = 12;
 
-/// A job's description. Everything may be left out.
+/// The description of a job. Every field is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobSpec {
-    /// Name of the room; `local` when absent.
+    /// The name of the room; `local` when absent.
     pub room: Option<String>,
-    /// Metadata of the room.
+    /// The metadata of the room.
     pub room_metadata: String,
-    /// Metadata of the job, often JSON.
+    /// The metadata of the job, often JSON.
     pub metadata: String,
-    /// Attributes of the job.
+    /// The attributes of the job.
     pub attributes: BTreeMap<String, String>,
-    /// The dispatch that asks for it.
+    /// The id of the dispatch.
     pub dispatch_id: String,
-    /// 1 for the first attempt, which is the default.
+    /// The number of the attempt, from 1; 1 when absent.
     pub attempt: Option<u32>,
     /// The participant that the job is for.
     pub participant: Option<Person>,
-    /// Everyone who is in the room already.
+    /// The participants of the room.
     pub participants: Vec<Person>,
-    /// Events that come in once it runs.
+    /// Events that arrive after the launch.
     pub inbox: Vec<Scripted>,
 }
 
-/// A text that describes no job.
+/// The reason why a text describes no job.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// A derived deserializer would take the fields from an array too.
+    /// The text is not an object. A derived deserializer would accept an array too.
     #[error("want a JSON object")]
     NoObject,
-    /// With the line and the column.
+    /// The JSON is wrong; the message has the line and the column.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
 }
@@ -61,14 +62,14 @@ impl JobSpec {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// The offers to make of it; each job gets an id of its own.
+    /// A source of offers for this description; each offer has an id of its own.
     pub fn into_offers(self, agent: &str) -> impl Fn() -> Offer + use<> {
         let Self { room, room_metadata, metadata, attributes, dispatch_id, attempt, participant, participants, inbox } =
             self;
         let info = JobInfo {
             id: String::new(),
             dispatch_id,
-            // LiveKit's own rule: a job has a participant where its kind has one.
+            // LiveKit's own rule: a job for a participant has that participant.
             kind: if participant.is_some() { JobKind::Participant } else { JobKind::Room },
             room: RoomInfo {
                 sid: String::new(),
@@ -91,7 +92,7 @@ impl JobSpec {
     }
 }
 
-/// In LiveKit's form.
+/// A job id in LiveKit's form.
 fn job_id() -> String {
     let id = rand::rng().sample_iter(Alphanumeric).take(ID_CHARS).map(char::from);
     "AJ_".chars().chain(id).collect()
@@ -105,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_text_there_is_a_job_or_an_error(text in ".{0,200}", at in 0..300_usize, with in any::<char>()) {
+        fn any_text_is_a_job_or_an_error(text in ".{0,200}", at in 0..300_usize, with in any::<char>()) {
             drop(JobSpec::parse(&text));
             // One character of a good description is another.
             let good = r#"{"room": "r", "attempt": 2, "participant": {"identity": "ann"}, "attributes": {"a": "b"},

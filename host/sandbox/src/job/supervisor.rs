@@ -1,4 +1,4 @@
-//! The shell round [`Life`]: runs the guest's calls, hears the news and the clock, and does what the life says.
+//! The shell around [`Life`]: runs the calls into the guest, receives control events and timers, and carries out the outputs.
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
@@ -12,30 +12,30 @@ use tokio::time::Instant;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::usage::micros;
 
-use super::admission::Admitted;
 use super::instance::{Instance, Template};
+use super::life::Life;
+use super::offer::Admitted;
 use super::run::{Crash, call, panic_text};
 use super::script::{Scripted, play_during};
-use super::teardown::Ended;
-use super::{Input, Life, Notice, Output};
+use super::step::{Input, Notice, Output};
+use super::teardown::{self, Ended};
 use crate::engine::Engine;
-use crate::hostcalls::bindings::wasm_worker::agent::inbox::BudgetKind;
-use crate::hostcalls::control::{Control, News};
-use crate::hostcalls::meter;
+use crate::guest::bindings::wasm_worker::agent::inbox::BudgetKind;
+use crate::guest::control::{Control, ControlEvent};
+use crate::guest::meter;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::verdict::{Code, Verdict};
 
-/// Run one job, admitted or assigned just now, to its end. A panic of the supervisor's own is the end of this job and of nothing else.
-pub(crate) async fn supervise(admitted: Admitted, created: Instant, events: Arc<Events>) -> JobRecord {
+/// Run one job to its end. A panic of the supervisor ends this job and nothing else.
+pub(super) async fn supervise(admitted: Admitted, created: Instant, events: Arc<Events>) -> JobRecord {
     let Admitted { offer, acceptance, template, mut instance } = admitted;
-    let (life, first) = Life::begin(template.limits.clone(), created);
+    let (life, first) = Life::begin(offer.info.id.clone(), template.limits.clone(), created);
     let mut supervisor = Supervisor {
         life,
         control: instance.control(),
         events,
         agent: offer.info.agent_name.clone(),
-        job: offer.info.id.clone(),
         room: offer.info.room.name.clone(),
         attempt: offer.info.attempt,
         engine: template.engine.clone(),
@@ -54,12 +54,14 @@ pub(crate) async fn supervise(admitted: Admitted, created: Instant, events: Arc<
     };
     let start_us = supervisor.life.launched().map(|at| micros(at - created));
     let ended = Ended { info: offer.info, acceptance, instance, verdict, created, start_us };
-    super::teardown::close(ended, &supervisor.events)
+    teardown::close(ended, &supervisor.events)
 }
 
-/// What happens to a job beside its guest.
+/// Something that happens while the guest runs.
 enum Other {
-    News,
+    /// Control events are there.
+    Control,
+    /// The time of the life's next wake-up has come.
     Time,
 }
 
@@ -68,12 +70,11 @@ struct Supervisor {
     control: Arc<Control>,
     events: Arc<Events>,
     agent: String,
-    job: String,
     room: String,
     attempt: u32,
-    /// For the runtime on which this job's deadlines fire, and the end of the epoch in which it is killed.
+    /// Has the runtime of timers, and ends the epoch after a kill.
     engine: Engine,
-    /// Set when the life wants `shutdown` called.
+    /// Set when the life asks for a call to `shutdown`.
     shutdown_reason: Option<String>,
     /// Set once, when the life has closed.
     verdict: Option<Verdict>,
@@ -84,11 +85,11 @@ impl Supervisor {
     async fn live(&mut self, instance: &mut Instance, template: &Template, script: &[Scripted]) -> Option<()> {
         self.step(instance.instantiate(template), |()| Input::InstanceMade).await?;
         self.step(instance.prewarm(template), |()| Input::StateReady).await?;
-        if let Err(crash) = instance.reset_bill() {
-            self.feed(Input::Crashed(crash));
+        if let Err(crash) = instance.reset_use() {
+            self.handle_input(Input::Crashed(crash));
             return None;
         }
-        self.feed(Input::Launched);
+        self.handle_input(Input::Launched);
         instance.store.data_mut().meter.launched = self.life.launched();
 
         let control = self.control.clone();
@@ -106,28 +107,28 @@ impl Supervisor {
         Some(())
     }
 
-    /// Run one call into the guest, and meanwhile whatever else the job needs. `None` once the life has closed.
+    /// Run one call into the guest, and handle control events and timers meanwhile. `None` once the life has closed.
     async fn step<T>(
         &mut self,
         guest: impl Future<Output = Result<T, Crash>>,
         returned: impl FnOnce(T) -> Input,
     ) -> Option<()> {
         let mut guest = pin!(guest);
-        let mut had_its_turn = false;
+        let mut guest_ran = false;
         let result = loop {
             let control = self.control.clone();
             let wake = self.wake();
             let mut other = pin!(async {
-                // A kill or a stop that was asked for before the deadline came first.
+                // Control events first: a kill or a stop before the deadline decides the verdict.
                 tokio::select! {
                     biased;
-                    () = control.news() => Other::News,
+                    () = control.wait_for_events() => Other::Control,
                     () = wake => Other::Time,
                 }
             });
             let happened = poll_fn(|cx| {
-                // A run that has finished beats a deadline that has passed.
-                if !std::mem::take(&mut had_its_turn)
+                // A finished run beats a late deadline.
+                if !std::mem::take(&mut guest_ran)
                     && let Poll::Ready(result) = guest.as_mut().poll(cx)
                 {
                     return Poll::Ready(Ok(result));
@@ -136,31 +137,32 @@ impl Supervisor {
             });
             match happened.await {
                 Ok(result) => break result,
-                Err(Other::News) => self.take_news(),
-                Err(Other::Time) => self.feed(Input::TimeUp),
+                Err(Other::Control) => self.take_events(),
+                Err(Other::Time) => self.handle_input(Input::TimeUp),
             }
             if self.verdict.is_some() {
                 return None;
             }
-            // With many that run, a second turn for each that is warned would hold up the next kill. One that is to die goes on.
-            had_its_turn = control.check_kill().is_ok();
+            // While many guests run, a second time slice for each guest with a warning would delay the next kill. A guest that
+            // is to be killed runs on, to notice it.
+            guest_ran = control.check_kill().is_ok();
         };
-        // A warning that the guest caused on its last stretch comes before its end.
-        self.take_news();
+        // A warning from the last time slice comes before the end.
+        self.take_events();
         let input = match result {
             Ok(value) => returned(value),
             Err(crash) => Input::Crashed(crash),
         };
-        self.feed(input);
+        self.handle_input(input);
         self.verdict.is_none().then_some(())
     }
 
-    fn take_news(&mut self) {
-        for news in self.control.take_news() {
-            self.feed(match news {
-                News::Stop { by, reason } => Input::StopAsked { by, reason },
-                News::Kill => Input::KillAsked,
-                News::Warning(warning) => Input::Warned(warning),
+    fn take_events(&mut self) {
+        for event in self.control.take_events() {
+            self.handle_input(match event {
+                ControlEvent::Stop { by, reason } => Input::StopAsked { by, reason },
+                ControlEvent::Kill => Input::KillAsked,
+                ControlEvent::Warning(warning) => Input::Warned(warning),
             });
         }
     }
@@ -176,7 +178,8 @@ impl Supervisor {
         }
     }
 
-    fn feed(&mut self, input: Input) {
+    /// Have the life handle an input, and carry out its outputs.
+    fn handle_input(&mut self, input: Input) {
         let outputs = self.life.advance(Instant::now(), input);
         self.perform(outputs);
     }
@@ -203,7 +206,7 @@ impl Supervisor {
     }
 
     fn event_of(&self, notice: Notice) -> Event {
-        let (agent, job) = (self.agent.clone(), self.job.clone());
+        let (agent, job) = (self.agent.clone(), self.life.job().to_owned());
         match notice {
             Notice::Created => Event::JobCreated { agent, job, room: self.room.clone(), attempt: self.attempt },
             Notice::Started => Event::JobStarted { agent, job },

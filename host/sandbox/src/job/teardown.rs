@@ -1,4 +1,4 @@
-//! The end of a job: its record is read off, and everything it held is given back, on every path.
+//! The end of a job: its record is made, and everything that it held is released, on every path.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,15 +17,20 @@ use wasm_worker_core::verdict::{Code, Verdict};
 
 /// A job that has its verdict and still holds its instance.
 pub(super) struct Ended {
+    /// The facts of the job.
     pub(super) info: JobInfo,
+    /// The agent's acceptance.
     pub(super) acceptance: Acceptance,
     pub(super) instance: Instance,
+    /// How the job ended.
     pub(super) verdict: Verdict,
+    /// The time of the admission.
     pub(super) created: Instant,
+    /// The time from the admission to the launch, if there was one.
     pub(super) start_us: Option<u64>,
 }
 
-/// Take a job apart. The instance, and with it the slot, is gone before the end is published.
+/// Release what a job held, and make its record. The instance and its slots are released before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
     let Ended { info, acceptance, mut instance, verdict, created, start_us } = ended;
     let (log, log_not_kept) = {
@@ -41,7 +46,9 @@ pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
     usage.prewarm = instance.prewarmed.unwrap_or_default();
     let verdict = match catch_unwind(AssertUnwindSafe(|| drop(instance))) {
         Ok(()) => verdict,
-        Err(panic) => Verdict::new(Code::HostFault, format!("taking the job apart panicked: {}", panic_text(&*panic))),
+        Err(panic) => {
+            Verdict::new(Code::HostFault, format!("the teardown of the job panicked: {}", panic_text(&*panic)))
+        }
     };
     usage.start_us = start_us;
     usage.wall_us = micros(created.elapsed());

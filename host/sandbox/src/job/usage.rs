@@ -1,11 +1,11 @@
-//! Reads the bill of a job off its instance.
+//! Reads what a job used from its instance.
 
 use wasm_worker_core::usage::{PrewarmCost, UsageRecord, micros};
 
-use crate::hostcalls::HostState;
-use crate::hostcalls::meter::fuel_used;
+use crate::guest::HostState;
+use crate::guest::meter::fuel_used;
 
-/// The bill of an instance that does not run any more. The caller fills in `wall_us` and `start_us`.
+/// The use of an instance that no longer runs. The caller sets `wall_us`, `start_us` and `prewarm`.
 pub(super) fn read(state: &mut HostState, fuel_left: u64) -> UsageRecord {
     let fuel = fuel_used(state.meter.limits(), fuel_left);
     state.meter.spend(fuel, state.control.clock.cpu());
@@ -26,6 +26,6 @@ pub(super) fn read(state: &mut HostState, fuel_left: u64) -> UsageRecord {
         log_lines: log.lines,
         log_dropped: log.dropped,
         inbox_dropped: state.control.inbox.dropped(),
-        models: state.usage.sums(),
+        models: state.usage.sums().to_vec(),
     }
 }

@@ -26,7 +26,7 @@ use wasm_worker_core::refusal::Reason;
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::engine::Engine;
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::job::offer::Offer;
 
 /// A worker without a server.
 pub(super) struct Verification<'a, O> {

@@ -1,0 +1,68 @@
+//! The texts of `wasm-worker explain` about each end code.
+
+use super::Code;
+
+impl Code {
+    /// The meaning of the end, for `wasm-worker explain`.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Completed => "the agent's entrypoint returned without an error",
+            Self::Failed => "the agent's entrypoint returned an error; the detail is that error's text",
+            Self::Trapped => {
+                "the agent crashed with a WebAssembly trap: a panic, an index out of bounds, a recursion that is too deep"
+            }
+            Self::Unresponsive => "the agent ran for `unresponsive-timeout` without waiting for anything",
+            Self::InitTimeout => "creating the instance or running `prewarm` took longer than `init-timeout`",
+            Self::InitFailed => "creating the instance or running `prewarm` failed",
+            Self::OutOfFuel => "the agent used up `fuel-limit`",
+            Self::Deadline => "the job ran longer than `max-duration`",
+            Self::MemoryLimit => "the job's memories, tables and host-side buffers together passed `memory-limit`",
+            Self::HostcallLimit => "the agent passed a limit on host calls: bytes in one call, or open handles",
+            Self::ShutdownTimeout => "the job was asked to stop and did not finish within `shutdown-grace`",
+            Self::Terminated => "the dispatcher asked the job to stop, and it finished within the grace",
+            Self::Drained => "the worker drained, and the job finished within the grace",
+            Self::Killed => "an operator killed the job",
+            Self::Lost => "the worker process of the job died, or lost its link to the dispatcher for good",
+            Self::HostFault => "wasm-worker or the machine failed; the agent is not responsible",
+            Self::Rejected => "the agent rejected the job for good; no other worker is asked",
+            Self::Cancelled => "the dispatch was deleted before it ran",
+            Self::Expired => "the dispatch waited for a worker until its deadline",
+            Self::Unserved => "no worker took the dispatch at once, and the queue is off",
+        }
+    }
+
+    /// Advice for the reader, for `wasm-worker explain`.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Completed | Self::Terminated | Self::Drained => "nothing to do",
+            Self::Failed => "read the detail; it comes from the agent",
+            Self::Trapped => {
+                "read the backtrace, innermost frame first; the detail has the message and the place of a Rust panic"
+            }
+            Self::Unresponsive => {
+                "add an `.await` to long computations (`time::sleep` of zero is enough), or raise --unresponsive-timeout"
+            }
+            Self::InitTimeout => "do less in `prewarm`, or raise --init-timeout",
+            Self::InitFailed => "read the detail; it is the error from `prewarm` or from the start function",
+            Self::OutOfFuel => "compare with the `fuel` of a completed job, and set --fuel-limit above that",
+            Self::Deadline => "end the job sooner, or raise --max-duration",
+            Self::MemoryLimit => {
+                "compare with the `memory_peak_bytes` of a completed job, and set --memory-limit above that"
+            }
+            Self::HostcallLimit => {
+                "send less in one call and drop unused handles, or raise --hostcall-limit or --handle-limit"
+            }
+            Self::ShutdownTimeout => {
+                "wait for `shutdown_requested` in the entrypoint, shorten the shutdown callbacks, or raise --shutdown-grace"
+            }
+            Self::Killed | Self::Lost => "dispatch the job again",
+            Self::HostFault => "dispatch the job again, and report the bug with the log",
+            Self::Rejected => "read the detail; it is the reason that the agent's `decide` gave",
+            Self::Cancelled => "nothing to do",
+            Self::Expired => {
+                "read the detail; it is the reason for the wait. Start workers for that agent (`wasm-worker workers` lists them), or raise --queue-deadline"
+            }
+            Self::Unserved => "start a worker for that agent, or turn the queue on with --queue on",
+        }
+    }
+}

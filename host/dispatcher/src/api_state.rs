@@ -1,0 +1,157 @@
+//! What the HTTP handlers share: the way to the coordinator, the reader of the store, the keys, and the limits of requests.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::command::Command;
+use crate::keys::{Caller, Keys};
+use crate::limits::{WAITS_MAX, WORKERS_MAX};
+use crate::rooms::Room;
+use crate::scheduler::Id;
+use crate::settings::DispatcherSettings;
+use crate::store::{ReadError, Reader};
+use crate::twirp::{Code, TwirpError};
+use wasm_worker_core::api::dispatcher::Waiting;
+
+/// Time limit for an answer of the coordinator, which waits for the disk.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The error of a request during a shutdown.
+pub(crate) const STOPPING: &str = "the dispatcher is shutting down";
+
+/// Writes the text of the metrics, given the number of dispatches that wait and of those that a worker has.
+pub type MetricsText = Arc<dyn Fn(usize, usize) -> String + Send + Sync>;
+
+/// The content type of metrics: OpenMetrics.
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The extractor by which a handler gets the state.
+pub(crate) type SharedState = State<Arc<ApiState>>;
+
+/// The state of the HTTP handlers.
+pub(crate) struct ApiState {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) reader: Reader,
+    pub(crate) keys: Arc<Keys>,
+    /// The ids of dispatches that changed.
+    pub(crate) changes: broadcast::Sender<Id>,
+    /// A permit for each connected worker.
+    pub(crate) worker_slots: Arc<Semaphore>,
+    /// A permit for each request that waits for a change.
+    pub(crate) wait_slots: Semaphore,
+    /// The rate limit of each API key; empty without a limit.
+    rates: HashMap<String, DefaultDirectRateLimiter>,
+    pub(crate) queue_deadline: Duration,
+    metadata_bytes_max: usize,
+    metrics: MetricsText,
+}
+
+impl ApiState {
+    pub(crate) fn new(
+        settings: &DispatcherSettings,
+        keys: Arc<Keys>,
+        reader: Reader,
+        commands: mpsc::Sender<Command>,
+        changes: broadcast::Sender<Id>,
+        metrics: MetricsText,
+    ) -> Self {
+        Self {
+            commands,
+            reader,
+            rates: rates(&keys, settings.rate),
+            keys,
+            changes,
+            worker_slots: Arc::new(Semaphore::new(WORKERS_MAX)),
+            wait_slots: Semaphore::new(WAITS_MAX),
+            queue_deadline: settings.queue_deadline,
+            metadata_bytes_max: settings.metadata_bytes_max,
+            metrics,
+        }
+    }
+
+    /// Send a command to the coordinator, and wait for its answer.
+    pub(crate) async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, TwirpError> {
+        let stopping = || TwirpError::new(Code::Unavailable, STOPPING);
+        let asking = async {
+            self.commands.send(command).await.map_err(|_| stopping())?;
+            answer.await.map_err(|_| stopping())
+        };
+        timeout(ANSWER_WITHIN, asking).await.unwrap_or_else(|_| {
+            Err(TwirpError::new(Code::Unavailable, format!("the dispatcher did not answer within {ANSWER_WITHIN:?}")))
+        })
+    }
+
+    /// The positions and reasons of those dispatches that wait.
+    pub(crate) async fn waiting(&self, dispatches: Vec<String>) -> Result<HashMap<String, Waiting>, TwirpError> {
+        let (reply, waiting) = oneshot::channel();
+        self.ask(Command::Waiting { dispatches, reply }, waiting).await
+    }
+
+    /// The rooms with these names; all rooms for no names.
+    pub(crate) async fn rooms(&self, names: Vec<String>) -> Result<Vec<Room>, TwirpError> {
+        let (reply, rooms) = oneshot::channel();
+        self.ask(Command::Rooms { names, reply }, rooms).await
+    }
+
+    /// The room with this name, or LiveKit's error.
+    pub(crate) async fn room(&self, name: &str) -> Result<Room, TwirpError> {
+        self.rooms(vec![name.to_owned()]).await?.pop().ok_or_else(no_such_room)
+    }
+
+    /// Count a new dispatch against the rate limit of its API key.
+    pub(crate) fn check_rate(&self, caller: &Caller) -> Result<(), TwirpError> {
+        match self.rates.get(&caller.api_key).map(RateLimiter::check) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(_)) => {
+                let message = "the API key exceeds its dispatches a second (`dispatch-rate`)";
+                Err(TwirpError::new(Code::ResourceExhausted, message).retry_after(1))
+            }
+        }
+    }
+
+    /// Check the size of the metadata of a dispatch or a room.
+    pub(crate) fn check_metadata(&self, metadata: &str) -> Result<(), TwirpError> {
+        let (bytes, max) = (metadata.len(), self.metadata_bytes_max);
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(TwirpError::invalid(format!(
+            "the metadata has {bytes} bytes, at most {max} are allowed (`metadata-limit`)"
+        )))
+    }
+
+    /// The answer to a request for the metrics.
+    pub(crate) async fn metrics(&self) -> Response {
+        let (reply, counts) = oneshot::channel();
+        match self.ask(Command::Counts { reply }, counts).await {
+            Ok((waiting, running)) => {
+                ([(CONTENT_TYPE, METRICS_TYPE)], (self.metrics)(waiting, running)).into_response()
+            }
+            Err(error) => error.into_response(),
+        }
+    }
+}
+
+/// The error for a room that does not exist, as in LiveKit's server.
+pub(crate) fn no_such_room() -> TwirpError {
+    TwirpError::new(Code::NotFound, "requested room does not exist")
+}
+
+impl From<ReadError> for TwirpError {
+    fn from(error: ReadError) -> Self {
+        Self::new(Code::Internal, error.to_string())
+    }
+}
+
+fn rates(keys: &Keys, rate: Option<NonZeroU32>) -> HashMap<String, DefaultDirectRateLimiter> {
+    let Some(rate) = rate else { return HashMap::new() };
+    keys.names().map(|key| (key.clone(), RateLimiter::direct(Quota::per_second(rate)))).collect()
+}

@@ -1,0 +1,103 @@
+//! The requests to the coordinator, and why it refuses one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use livekit_protocol as proto;
+use proto::server_message::Message as ServerMessage;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::rooms::{ROOMS_MAX, Room};
+use crate::scheduler::{Id, SchedulerFull};
+use wasm_worker_core::api::dispatcher::{PoolWorker, Waiting};
+use wasm_worker_protocol::dispatcher_session::{WorkerMessage, WorkerRegistration};
+
+/// A request for a dispatch. The coordinator adds id, room and time.
+#[derive(Clone, Debug)]
+pub(crate) struct DispatchRequest {
+    /// The id, derived from the client's request id so that a repeated request is the same dispatch; `None` for a new id.
+    pub(crate) id: Option<String>,
+    pub(crate) api_key: String,
+    pub(crate) agent: String,
+    pub(crate) deployment: String,
+    pub(crate) room: String,
+    pub(crate) metadata: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) restart: proto::JobRestartPolicy,
+    pub(crate) priority: i32,
+    pub(crate) deadline_ns: i64,
+}
+
+/// An accepted dispatch.
+#[derive(Clone, Debug)]
+pub(crate) struct Created {
+    pub(crate) dispatch: String,
+    pub(crate) created_ns: i64,
+}
+
+/// The coordinator refused a command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The scheduler has no capacity for another dispatch.
+    #[error("{0}")]
+    Full(SchedulerFull),
+    /// The bound of the rooms is reached.
+    #[error("the maximum of {ROOMS_MAX} rooms, or of their metadata, is reached")]
+    TooManyRooms,
+    /// Open dispatches fill the store up to its bound.
+    #[error("the store has reached `store-limit` with open dispatches")]
+    StoreFull,
+    /// The store cannot write.
+    #[error("the store cannot write: {0}")]
+    StoreStuck(Arc<str>),
+}
+
+/// A request to the coordinator.
+pub(crate) enum Command {
+    /// Create a dispatch.
+    Create { request: Box<DispatchRequest>, reply: oneshot::Sender<Result<Created, CommandError>> },
+    /// Cancel a dispatch, and remove it from the lists of LiveKit's API.
+    Delete { dispatch: String, reply: oneshot::Sender<()> },
+    /// Cancel a dispatch. The reply is whether it was open.
+    Cancel { dispatch: String, reply: oneshot::Sender<bool> },
+    /// Get the positions and reasons of waiting dispatches.
+    Waiting { dispatches: Vec<String>, reply: oneshot::Sender<HashMap<String, Waiting>> },
+    /// Get the connected workers.
+    Workers { reply: oneshot::Sender<Vec<PoolWorker>> },
+    /// Get the number of dispatches that wait, and of those that a worker has.
+    Counts { reply: oneshot::Sender<(usize, usize)> },
+    /// Get rooms by name; all rooms for no names.
+    Rooms { names: Vec<String>, reply: oneshot::Sender<Vec<Room>> },
+    /// Create a room with its first dispatches. The reply is the existing room where there is one.
+    CreateRoom {
+        room: Box<Room>,
+        requests: Vec<DispatchRequest>,
+        api_key: String,
+        reply: oneshot::Sender<Result<Room, CommandError>>,
+    },
+    /// Set the metadata of a room.
+    SetMetadata { room: String, metadata: String, reply: oneshot::Sender<Result<Option<Room>, CommandError>> },
+    /// Delete a room and cancel its dispatches. The reply is whether the room existed.
+    DeleteRoom { name: String, reply: oneshot::Sender<bool> },
+    /// Register a worker. The reply is its id.
+    Register {
+        registration: Box<WorkerRegistration>,
+        api_key: String,
+        outbound: mpsc::Sender<ServerMessage>,
+        reply: oneshot::Sender<Id>,
+    },
+    /// Handle a message of a worker.
+    Message { worker: Id, message: WorkerMessage },
+    /// Answer a ping once everything before it is durable.
+    Ping { timestamp: i64, outbound: mpsc::Sender<ServerMessage> },
+    /// Create a job that a worker asked for.
+    Simulate { worker: Id, job: Box<proto::SimulateJobRequest> },
+    /// Remove a worker whose connection ended.
+    WorkerLeft { worker: Id, why: String },
+    /// Remove the workers of a process that ended.
+    ProcessDied { instance: String },
+    /// Stop jobs that a worker still runs although their dispatches have ended.
+    StopJobs { worker: Id, jobs: Vec<String> },
+    /// Store what is left, and end.
+    Stop,
+}

@@ -1,0 +1,271 @@
+//! The single task that owns the scheduler. It stores every change before it tells anyone about it.
+//!
+//! Bounds: [`COMMANDS_MAX`](crate::limits::COMMANDS_MAX) commands wait, and their senders wait while the queue is full.
+//! [`OUTBOUND_MAX`](crate::limits::OUTBOUND_MAX) messages wait for a worker; a worker whose queue is full is disconnected. The ids
+//! of the last [`RECENT_ENDS_MAX`] ended dispatches are kept, so that a repeated request finds its dispatch.
+
+mod commands;
+mod dispatches;
+mod notifications;
+mod rooms;
+mod workers;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use livekit_protocol as proto;
+use proto::server_message::Message as ServerMessage;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock::Moment;
+use crate::command::Command;
+use crate::keys::Keys;
+use crate::rooms::Rooms;
+use crate::scheduler::{Id, Output, Scheduler, ToWorker};
+use crate::store::{Reader, Recovered, Store, StoreOp, Written};
+use wasm_worker_core::event::{DispatcherEvent, Event};
+use wasm_worker_core::observer::Events;
+use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
+
+/// Most ended dispatches whose ids are kept.
+const RECENT_ENDS_MAX: usize = 10_000;
+/// Most actions that wait for the store before pings are no longer answered.
+const DEFERRED_MAX: usize = 100_000;
+/// Longest time from an assignment to its message. Workers release the job after 7.5 s without it.
+const ASSIGN_WITHIN: Duration = Duration::from_secs(5);
+
+/// An action that waits until everything before it is durable.
+enum Deferred {
+    /// Send a message to a worker.
+    Send {
+        worker: Id,
+        message: ToWorker,
+        /// When the scheduler decided to send it.
+        since: Instant,
+    },
+    /// Answer a command.
+    Reply(Box<dyn FnOnce() + Send>),
+    /// Answer a ping.
+    Pong { outbound: mpsc::Sender<ServerMessage>, timestamp: i64 },
+    /// Publish an event.
+    Event(Box<DispatcherEvent>),
+    /// Wake the requests that wait for a change of this dispatch.
+    Changed(Id),
+}
+
+/// The connection of a registered worker.
+struct WorkerConnection {
+    /// The queue of messages to the worker. Its connection ends when this sender is dropped.
+    outbound: mpsc::Sender<ServerMessage>,
+    registration: WorkerRegistration,
+    api_key: String,
+}
+
+/// The coordinator of a dispatcher.
+pub(crate) struct Coordinator {
+    scheduler: Scheduler,
+    rooms: Rooms,
+    store: Store,
+    keys: Arc<Keys>,
+    events: Arc<Events>,
+    commands: mpsc::Receiver<Command>,
+    /// For commands that follow from a look-up in the store. Weak, so that the queue closes with the other senders.
+    sender: mpsc::WeakSender<Command>,
+    reader: Reader,
+    connections: HashMap<Id, WorkerConnection>,
+    /// Each action with the number of the batch that must be durable first.
+    deferred: VecDeque<(u64, Deferred)>,
+    /// The number of batches that were given to the store.
+    batches_given: u64,
+    /// The progress of the store.
+    written: Written,
+    /// Whether the writer of the store has ended, which is a bug.
+    store_failed: bool,
+    changes: broadcast::Sender<Id>,
+    recent_ends: HashSet<Id>,
+    /// The same ids, the oldest first.
+    recent_ends_in_order: VecDeque<Id>,
+    /// How long a dispatch without a deadline waits for a worker.
+    queue_deadline: Duration,
+}
+
+/// The parts of a coordinator.
+pub(crate) struct CoordinatorParts {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) store: Store,
+    pub(crate) recovered: Recovered,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) sender: mpsc::WeakSender<Command>,
+    pub(crate) changes: broadcast::Sender<Id>,
+    pub(crate) queue_deadline: Duration,
+}
+
+impl Coordinator {
+    pub(crate) fn new(parts: CoordinatorParts) -> Self {
+        let CoordinatorParts {
+            mut scheduler,
+            store,
+            recovered,
+            keys,
+            events,
+            commands,
+            sender,
+            changes,
+            queue_deadline,
+        } = parts;
+        let now = Moment::now();
+        let mut rooms = Rooms::default();
+        recovered.rooms.into_iter().for_each(|room| rooms.insert(now.at, room));
+        recovered.dispatches.iter().for_each(|recovered| rooms.dispatch_opened(&recovered.dispatch.room));
+        scheduler.recover(now, recovered.dispatches);
+        Self {
+            scheduler,
+            rooms,
+            reader: store.reader(),
+            store,
+            keys,
+            events,
+            commands,
+            sender,
+            connections: HashMap::new(),
+            deferred: VecDeque::new(),
+            batches_given: 0,
+            written: Written::default(),
+            store_failed: false,
+            changes,
+            recent_ends: HashSet::new(),
+            recent_ends_in_order: VecDeque::new(),
+            queue_deadline,
+        }
+    }
+
+    /// Serve until [`Command::Stop`], then close the store.
+    pub(crate) async fn serve(mut self) {
+        let mut written = self.store.written();
+        self.flush(Vec::new()).await;
+        while !self.store_failed {
+            let wake = self.scheduler.wake_at().into_iter().chain(self.rooms.wake_at()).min();
+            let wake = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Durable changes are released before new commands are accepted, and a flood of commands delays no deadline.
+                biased;
+                Ok(()) = written.changed() => {
+                    let now_written = written.borrow_and_update().clone();
+                    self.on_written(now_written).await;
+                }
+                () = wake => self.on_timer().await,
+                command = self.commands.recv() => match command {
+                    Some(Command::Stop) | None => break,
+                    Some(command) => self.handle_command(command).await,
+                },
+            }
+        }
+        self.store.close().await;
+    }
+
+    /// Release the actions that waited for the store.
+    async fn on_written(&mut self, written: Written) {
+        let (was_stuck, is_stuck) = (self.written.stuck.is_some(), written.stuck.is_some());
+        if was_stuck != is_stuck {
+            self.scheduler.suspend(Moment::now(), is_stuck);
+            self.publish(match &written.stuck {
+                Some(why) => DispatcherEvent::StoreStuck { why: why.to_string() },
+                None => DispatcherEvent::StoreRecovered,
+            });
+        }
+        self.written = written;
+        while self.deferred.front().is_some_and(|(batch, _)| *batch <= self.written.batches) {
+            if let Some((_, deferred)) = self.deferred.pop_front() {
+                self.release(deferred);
+            }
+        }
+        self.flush(Vec::new()).await;
+    }
+
+    /// Answer a command once everything before the answer is durable.
+    fn reply_durably<T: Send + 'static>(&mut self, reply: oneshot::Sender<T>, answer: T) {
+        // The caller may have given up.
+        self.defer(Deferred::Reply(Box::new(move || drop(reply.send(answer)))));
+    }
+
+    /// Do this once everything before it is durable.
+    fn defer(&mut self, deferred: Deferred) {
+        if self.batches_given <= self.written.batches {
+            self.release(deferred);
+        } else {
+            self.deferred.push_back((self.batches_given, deferred));
+        }
+    }
+
+    fn release(&mut self, deferred: Deferred) {
+        match deferred {
+            Deferred::Send { message: ToWorker::Assign { job, .. }, since, .. } if since.elapsed() > ASSIGN_WITHIN => {
+                self.scheduler.assignment_undelivered(Moment::now(), &job.id);
+            }
+            Deferred::Send { worker, message, .. } => self.send(&worker, message),
+            Deferred::Reply(answer) => answer(),
+            Deferred::Pong { outbound, timestamp } => {
+                let pong =
+                    proto::WorkerPong { last_timestamp: timestamp, timestamp: Timestamp::now().as_millisecond() };
+                // A worker whose queue is full receives no pong.
+                drop(outbound.try_send(ServerMessage::Pong(pong)));
+            }
+            Deferred::Event(event) => self.publish(*event),
+            // An error means that no request waits.
+            Deferred::Changed(dispatch) => drop(self.changes.send(dispatch)),
+        }
+    }
+
+    async fn on_timer(&mut self) {
+        let now = Moment::now();
+        self.scheduler.on_timer(now);
+        let mut ops = Vec::new();
+        while let Some(room) = self.rooms.remove_expired(now.at) {
+            ops.push(StoreOp::RoomDeleted { name: room.name, at_ns: now.wall_ns });
+        }
+        self.flush(ops).await;
+    }
+
+    /// Give these operations and the changes of the scheduler to the store, then act on the scheduler's other outputs.
+    async fn flush(&mut self, ops: Vec<StoreOp>) {
+        let (mut batch, mut rest) = (ops, Vec::new());
+        for output in self.scheduler.take_outputs() {
+            match output {
+                Output::Store(change) => batch.push(StoreOp::Change(change)),
+                other => rest.push(other),
+            }
+        }
+        if !batch.is_empty() {
+            match self.store.write(batch).await {
+                Some(batches) => self.batches_given = batches,
+                None => self.store_failed = true,
+            }
+        }
+        for output in rest {
+            match output {
+                Output::Send { worker, message, durable: true } => {
+                    self.defer(Deferred::Send { worker, message, since: Instant::now() });
+                }
+                Output::Send { worker, message, durable: false } => self.send(&worker, message),
+                Output::Notify(notification) => self.notify(notification),
+                Output::UnknownJobs { worker, jobs } => self.look_up_jobs(worker, jobs),
+                // The batch has it.
+                Output::Store(_) => {}
+            }
+        }
+    }
+
+    fn publish(&self, event: DispatcherEvent) {
+        self.events.publish(&Event::Dispatcher(event));
+    }
+}

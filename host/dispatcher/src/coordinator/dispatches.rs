@@ -1,0 +1,105 @@
+//! The creation of dispatches, with their rooms.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol as proto;
+
+use super::Coordinator;
+use crate::clock::Moment;
+use crate::command::{CommandError, Created, DispatchRequest};
+use crate::limits::NAME_BYTES_MAX;
+use crate::rooms::Room;
+use crate::scheduler::{Dispatch, Id, SchedulerFull};
+use crate::store::StoreOp;
+use wasm_worker_protocol::dispatcher_session::DispatchKey;
+
+/// The room of a simulated job that names none.
+const SIMULATED_ROOM: &str = "simulated";
+
+impl Coordinator {
+    /// Create a dispatch, and its room where there is none. The store needs the returned operations before those of the scheduler.
+    pub(super) fn create_dispatch(
+        &mut self,
+        request: DispatchRequest,
+    ) -> Result<(Created, Vec<StoreOp>), CommandError> {
+        let now = Moment::now();
+        if let Some(id) = &request.id
+            && (self.scheduler.is_open(id) || self.recent_ends.contains(id.as_str()))
+        {
+            return Ok((Created { dispatch: id.clone(), created_ns: now.wall_ns }, Vec::new()));
+        }
+        self.check_store()?;
+        let mut ops = Vec::new();
+        let new_room = self.rooms.get(&request.room).is_none();
+        if new_room {
+            let room = self.default_room(&request.room, now);
+            self.add_room(now, room, &mut ops)?;
+        }
+        let room = self.rooms.get(&request.room).map(Room::to_proto).unwrap_or_default();
+        let id: Id = request.id.map_or_else(|| self.scheduler.new_id("AD_"), Id::from);
+        let api_key: Id = request.api_key.as_str().into();
+        let job_type = proto::JobType::JtRoom as i32;
+        let dispatch = Dispatch {
+            id: id.clone(),
+            api_key: api_key.clone(),
+            dispatch_key: DispatchKey { agent: request.agent, job_type, deployment: request.deployment },
+            room,
+            metadata: request.metadata,
+            attributes: request.attributes,
+            restart: request.restart,
+            priority: request.priority,
+            created_ns: now.wall_ns,
+            deadline_ns: request.deadline_ns,
+        };
+        if let Err(full) = self.schedule(now, dispatch) {
+            if new_room {
+                self.rooms.remove(&request.room);
+            }
+            return Err(CommandError::Full(full));
+        }
+        if new_room {
+            self.dispatch_to_unnamed_workers(now, &request.room, &api_key);
+        }
+        Ok((Created { dispatch: id.to_string(), created_ns: now.wall_ns }, ops))
+    }
+
+    /// Give a dispatch to the scheduler. Its room stays while the dispatch is open.
+    pub(super) fn schedule(&mut self, now: Moment, dispatch: Dispatch) -> Result<(), SchedulerFull> {
+        let room = dispatch.room.clone();
+        self.rooms.dispatch_opened(&room);
+        let created = self.scheduler.create(now, dispatch);
+        created.map(drop).inspect_err(|_| self.rooms.dispatch_ended(now.at, &room))
+    }
+
+    /// Whether the store accepts something new.
+    pub(super) fn check_store(&self) -> Result<(), CommandError> {
+        match &self.written.stuck {
+            Some(why) => Err(CommandError::StoreStuck(why.clone())),
+            None if self.written.full => Err(CommandError::StoreFull),
+            None => Ok(()),
+        }
+    }
+
+    /// Create a dispatch to the agent of the worker that asked for it, in the room that the worker names.
+    pub(super) async fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
+        let Some(connection) = self.connections.get(worker) else { return };
+        let key = connection.registration.dispatch_key.clone();
+        let room = job.room.map(|room| room.name).filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
+        let request = DispatchRequest {
+            id: None,
+            api_key: connection.api_key.clone(),
+            agent: key.agent,
+            deployment: key.deployment,
+            room: room.unwrap_or_else(|| SIMULATED_ROOM.into()),
+            metadata: String::new(),
+            attributes: BTreeMap::new(),
+            restart: proto::JobRestartPolicy::JrpNever,
+            priority: 0,
+            deadline_ns: Moment::now().wall_ns_after(self.queue_deadline),
+        };
+        match self.create_dispatch(request) {
+            Ok((_, ops)) => self.flush(ops).await,
+            Err(error) => tracing::warn!(target: "dispatcher", %worker, %error, "cannot create a simulated job"),
+        }
+    }
+}

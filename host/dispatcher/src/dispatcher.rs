@@ -1,0 +1,199 @@
+//! The life of a dispatcher: start, serve, stop.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::api_state::{ApiState, MetricsText};
+use crate::clock::Moment;
+use crate::command::Command;
+use crate::connections::{self, reachable};
+use crate::coordinator::{Coordinator, CoordinatorParts};
+use crate::http;
+use crate::keys::Keys;
+use crate::limits::{CHANGES_MAX, COMMANDS_MAX};
+use crate::scheduler::{Bounds, Scheduler};
+use crate::settings::{DispatcherSettings, KeyPairs};
+use crate::store::{self, Recovered, Store, StoreError};
+use wasm_worker_core::observer::Events;
+
+/// Time limit for storing the last changes.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// The dispatcher cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatcherError {
+    /// The address cannot be bound.
+    #[error("cannot listen on `{address}`")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The development key is used on an address that others can reach.
+    #[error("the development key is for loopback only, because its secret is public; `{address}` is not loopback")]
+    DevelopmentKey {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DispatcherError {
+    /// Advice for the operator.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bind { .. } => Some("choose another address with --listen".into()),
+            Self::DevelopmentKey { .. } => Some("set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_KEYS".into()),
+            Self::Store(error) => error.hint().map(str::to_owned),
+        }
+    }
+
+    /// Whether another process has the address.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
+    }
+}
+
+/// A dispatcher that serves.
+pub struct Dispatcher {
+    address: SocketAddr,
+    commands: mpsc::Sender<Command>,
+    coordinator: JoinHandle<()>,
+    http: JoinHandle<Infallible>,
+}
+
+impl Dispatcher {
+    /// Bind the address, open the store, and serve.
+    ///
+    /// # Errors
+    /// When the address or the store cannot be used, or the development key would be used on a public address.
+    pub async fn start(
+        settings: &DispatcherSettings,
+        pairs: &KeyPairs,
+        events: Arc<Events>,
+        metrics: MetricsText,
+        control: &Handle,
+    ) -> Result<Self, DispatcherError> {
+        let keys = Arc::new(Keys::new(pairs));
+        let address = settings.listen;
+        if keys.is_development() && !address.ip().is_loopback() {
+            return Err(DispatcherError::DevelopmentKey { address });
+        }
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
+        let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;
+        let (store, recovered) = Store::open(store_settings(settings), Moment::now().wall_ns)?;
+        let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
+        tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
+        let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics);
+        let commands = state.commands.clone();
+        let http = control.spawn(connections::serve(listener, http::router(state)));
+        Ok(Self { address, commands, coordinator: control.spawn(coordinator.serve()), http })
+    }
+
+    /// The URL at which workers and clients of this machine reach the dispatcher.
+    pub fn url(&self) -> String {
+        format!("ws://{}", reachable(self.address))
+    }
+
+    /// A handle to report worker processes that died, so that their jobs do not wait for them.
+    pub fn deaths(&self) -> Deaths {
+        Deaths(self.commands.clone())
+    }
+
+    /// Wait until the dispatcher ends by itself, which is a bug.
+    pub async fn over(&mut self) {
+        drop((&mut self.coordinator).await);
+    }
+
+    /// Store the last changes, and end. The next dispatcher takes the open dispatches over.
+    pub async fn stop(mut self) {
+        let stopping = async {
+            drop(self.commands.send(Command::Stop).await);
+            (&mut self.coordinator).await
+        };
+        match timeout(STOP_WITHIN, stopping).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => {
+                tracing::error!(target: "dispatcher", %panic, "the dispatcher ended by a panic, which is a bug");
+            }
+            Err(_) => {
+                let message = "the store did not write the last changes in time; unconfirmed changes are lost";
+                tracing::error!(target: "dispatcher", message);
+                self.coordinator.abort();
+            }
+        }
+        self.http.abort();
+    }
+}
+
+/// A handle to report worker processes that died.
+#[derive(Clone)]
+pub struct Deaths(mpsc::Sender<Command>);
+
+impl Deaths {
+    /// Report the death of a process, by its instance id. This never waits: a dispatcher whose command queue is full notices
+    /// the lost connections of the process later.
+    pub fn tell(&self, instance: String) {
+        drop(self.0.try_send(Command::ProcessDied { instance }));
+    }
+}
+
+/// The state of the handlers and the coordinator, connected with each other.
+fn assemble(
+    settings: &DispatcherSettings,
+    keys: Arc<Keys>,
+    (store, recovered): (Store, Recovered),
+    events: Arc<Events>,
+    metrics: MetricsText,
+) -> (Arc<ApiState>, Coordinator) {
+    let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let (changes, _) = broadcast::channel(CHANGES_MAX);
+    let state = ApiState::new(settings, keys.clone(), store.reader(), commands.clone(), changes.clone(), metrics);
+    let coordinator = Coordinator::new(CoordinatorParts {
+        scheduler: Scheduler::new(bounds(settings), rand::random()),
+        store,
+        recovered,
+        keys,
+        events,
+        commands: received,
+        sender: commands.downgrade(),
+        changes,
+        queue_deadline: settings.queue_deadline,
+    });
+    (Arc::new(state), coordinator)
+}
+
+fn bounds(settings: &DispatcherSettings) -> Bounds {
+    Bounds {
+        queue: settings.queue,
+        queue_limit: settings.queue_limit,
+        // The store has the open dispatches too, and needs space for their ends.
+        memory_bytes: settings.queue_memory_bytes.min(settings.store_bytes_max / 2),
+        attempts_max: settings.attempts_max,
+        lost_after: settings.lost_after,
+    }
+}
+
+fn store_settings(settings: &DispatcherSettings) -> store::Settings {
+    store::Settings {
+        path: settings.store.clone(),
+        sync: settings.store_sync,
+        bytes_max: settings.store_bytes_max,
+        retention: settings.retention,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use livekit_protocol as proto;
+use livekit_token::{AccessToken, VideoGrants};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::keys::DEVELOPMENT_PAIR;
+use crate::scheduler::{Change, Dispatch};
+use crate::settings::StoreSync;
+use crate::store::StoreOp;
+use wasm_worker_core::secret::Secret;
+use wasm_worker_core::verdict::{Code, TrapKind, Verdict};
+use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::report::JobEnd;
+
+fn settings(dir: &Path) -> DispatcherSettings {
+    DispatcherSettings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        keys: None,
+        store: dir.join("store.db"),
+        store_sync: StoreSync::Checkpoint,
+        store_bytes_max: 8 << 20,
+        retention: Duration::from_secs(60),
+        queue: true,
+        queue_limit: 10,
+        queue_memory_bytes: 1 << 20,
+        queue_deadline: Duration::from_secs(60),
+        attempts_max: 3,
+        lost_after: Duration::from_secs(10),
+        rate: None,
+        metadata_bytes_max: 1 << 10,
+    }
+}
+
+/// The routes of a dispatcher with the store in this directory, after these operations.
+async fn routes(dir: &Path, ops: Vec<StoreOp>) -> Router {
+    let settings = settings(dir);
+    let (mut store, _) = Store::open(store_settings(&settings), 0).unwrap();
+    store.write(ops).await;
+    store.close().await;
+    let (key, secret) = DEVELOPMENT_PAIR;
+    let keys = Arc::new(Keys::new(&KeyPairs::from([(key.into(), Secret(secret.into()))])));
+    let opened = Store::open(store_settings(&settings), 0).unwrap();
+    let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
+    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics);
+    Handle::current().spawn(coordinator.serve());
+    http::router(state)
+}
+
+/// The answer to a request whose token has all grants.
+async fn request(router: &Router, method: &str, path: &str) -> (StatusCode, Value) {
+    let (key, secret) = DEVELOPMENT_PAIR;
+    let grants = VideoGrants { room_list: true, room_create: true, ..Default::default() };
+    let token = AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap();
+    let request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {token}"));
+    answer(router, request.body(Body::empty()).unwrap()).await
+}
+
+async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
+    let response = TowerToHyperService::new(router.clone()).call(request).await.unwrap();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+fn created(id: &str) -> StoreOp {
+    let dispatch = Dispatch {
+        id: id.into(),
+        api_key: DEVELOPMENT_PAIR.0.into(),
+        dispatch_key: DispatchKey { agent: "a".into(), job_type: 0, deployment: String::new() },
+        room: proto::Room { name: "r".into(), ..Default::default() },
+        metadata: "m".into(),
+        attributes: BTreeMap::from([("lang".into(), "en".into())]),
+        restart: proto::JobRestartPolicy::JrpNever,
+        priority: 0,
+        created_ns: 1,
+        deadline_ns: Moment::now().wall_ns_after(Duration::from_secs(60)),
+    };
+    StoreOp::Change(Change::Created { dispatch: Arc::new(dispatch), job: format!("J-{id}").into() })
+}
+
+/// A dispatch `d` whose job trapped.
+fn trapped() -> (Verdict, Vec<StoreOp>) {
+    let verdict = Verdict {
+        trap: Some(TrapKind::DivideByZero),
+        kill_lag_us: Some(7),
+        backtrace: vec!["agent::divide".into(), "agent::main".into()],
+        ..Verdict::new(Code::Trapped, "wasm trap: integer divide by zero")
+    };
+    let end = JobEnd { verdict: verdict.clone(), usage: Some(r#"{"fuel":7}"#.into()) };
+    let assigned = Change::Assigned {
+        dispatch: "d".into(),
+        job: "J-d".into(),
+        attempt: 1,
+        worker: "AW_1".into(),
+        instance: "i".into(),
+        identity: "agent".into(),
+        at_ns: 2,
+    };
+    let job_ended = Change::JobEnded { job: "J-d".into(), end: end.clone(), at_ns: 3 };
+    let ended = Change::Ended { dispatch: "d".into(), end, at_ns: 3 };
+    let changes = [assigned, job_ended, ended].map(StoreOp::Change);
+    (verdict, std::iter::once(created("d")).chain(changes).collect())
+}
+
+#[tokio::test]
+async fn trapped_verdict_is_shown_with_its_backtrace_at_both_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let (verdict, ops) = trapped();
+    let router = routes(dir.path(), ops).await;
+    for path in ["/jobs/d", "/jobs/J-d", "/api/v1/jobs/d"] {
+        let (status, job) = request(&router, "GET", path).await;
+        assert_eq!(status, StatusCode::OK, "{job}");
+        assert_eq!(
+            (&job["state"], &job["metadata"], &job["attributes"]["lang"]),
+            (&json!("ended"), &json!("m"), &json!("en"))
+        );
+        for shown in [&job, &job["attempts"][0]] {
+            assert_eq!(serde_json::from_value::<Verdict>(shown.clone()).unwrap(), verdict, "{shown}");
+            assert_eq!(shown["backtrace"][0], "agent::divide");
+        }
+        assert_eq!(job["attempts"][0]["usage"]["fuel"], 7);
+    }
+}
+
+#[tokio::test]
+async fn list_has_no_metadata_and_an_open_dispatch_has_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut ops) = trapped();
+    ops.push(created("open"));
+    let router = routes(dir.path(), ops).await;
+    let (_, list) = request(&router, "GET", "/api/v1/jobs?limit=10").await;
+    let jobs = list["jobs"].as_array().unwrap();
+    assert_eq!(jobs.len(), 2, "{list}");
+    for job in jobs {
+        assert!(["metadata", "attributes", "attempts"].iter().all(|field| job.get(field).is_none()), "{job}");
+    }
+    let (_, list) = request(&router, "GET", "/jobs?state=open").await;
+    let waiting = json!({ "position": 1, "of": 1, "why": "no worker of agent `a` is connected" });
+    assert_eq!((&list["jobs"][0]["dispatch"], &list["jobs"][0]["waiting"]), (&json!("open"), &waiting));
+    assert_eq!(
+        request(&router, "POST", "/jobs/J-open/cancel").await,
+        (StatusCode::ACCEPTED, json!({ "dispatch": "open" }))
+    );
+    let (_, job) = request(&router, "GET", "/jobs/open?after=pending&wait_ms=10000").await;
+    assert_eq!((&job["state"], &job["code"]), (&json!("ended"), &json!("cancelled")));
+    assert_eq!(request(&router, "GET", "/workers").await, (StatusCode::OK, json!({ "workers": [] })));
+}
+
+#[tokio::test]
+async fn every_error_of_the_json_api_is_a_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, ops) = trapped();
+    let router = routes(dir.path(), ops).await;
+    for (method, path, status, part) in [
+        ("GET", "/api/v1/jobs/x", StatusCode::NOT_FOUND, "no dispatch or job has the id `x`"),
+        ("GET", "/api/v1/jobs?state=other", StatusCode::BAD_REQUEST, "`open` or `ended`"),
+        ("GET", "/api/v1/jobs/d?after=other", StatusCode::BAD_REQUEST, "`pending`"),
+        ("POST", "/api/v1/jobs/d/cancel", StatusCode::CONFLICT, "`d` has ended"),
+    ] {
+        let (found, problem) = request(&router, method, path).await;
+        assert_eq!(found, status, "{method} {path}: {problem}");
+        assert!(problem["error"].as_str().unwrap().contains(part), "{method} {path}: {problem}");
+    }
+    for (token, part) in [(None, "permissions denied"), (Some("Bearer x"), "invalid token")] {
+        let request = Request::builder().uri("/api/v1/workers");
+        let request = token.into_iter().fold(request, |request, token| request.header("Authorization", token));
+        let (status, problem) = answer(&router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert!(problem["error"].as_str().unwrap().contains(part), "{problem}");
+    }
+}

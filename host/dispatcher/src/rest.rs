@@ -1,0 +1,192 @@
+//! The JSON API that `wasm-worker jobs`, `job`, `workers` and `cancel` use: `/api/v1`, and the same handlers at the older paths.
+//!
+//! Reading needs a token that may list rooms, cancelling one that may create rooms. Every error is a [`Problem`].
+//!
+//! Bounds: a list has [`LISTED_MAX`] dispatches, and a request waits for a change for at most [`WAIT_MAX`].
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::api_state::{ApiState, STOPPING, SharedState};
+use crate::auth::{Denied, allow_create, allow_list, caller_of};
+use crate::command::Command;
+use crate::scheduler::Id;
+use crate::store::{DispatchRow, Filter, ReadError};
+use crate::twirp::TwirpError;
+use wasm_worker_core::api::Problem;
+use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch, DispatchList, DispatchState, PoolWorkerList};
+
+/// The length of a list for which the request gives no limit.
+const LISTED_DEFAULT: usize = 100;
+/// Most dispatches of a list.
+const LISTED_MAX: usize = 10_000;
+/// Longest wait of one request.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The query of a list.
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    room: Option<String>,
+    state: Option<ListState>,
+    limit: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ListState {
+    Open,
+    Ended,
+}
+
+/// The query for one dispatch. With `after` the answer waits up to `wait_ms` for another state than this one.
+#[derive(Deserialize)]
+pub(crate) struct WaitQuery {
+    after: Option<DispatchState>,
+    wait_ms: Option<u64>,
+}
+
+/// The error of a request.
+pub(crate) struct RestError {
+    status: StatusCode,
+    error: String,
+}
+
+impl RestError {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into() }
+    }
+
+    fn unknown(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("no dispatch or job has the id `{id}`"))
+    }
+}
+
+impl IntoResponse for RestError {
+    fn into_response(self) -> Response {
+        (self.status, Json(Problem { error: self.error })).into_response()
+    }
+}
+
+impl From<Denied> for RestError {
+    fn from(denied: Denied) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, denied.text())
+    }
+}
+
+impl From<ReadError> for RestError {
+    fn from(error: ReadError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl From<TwirpError> for RestError {
+    fn from(error: TwirpError) -> Self {
+        Self::new(error.code.status(), error.message)
+    }
+}
+
+impl From<QueryRejection> for RestError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
+/// List dispatches, without metadata, attributes and attempts.
+pub(crate) async fn list(
+    State(state): SharedState,
+    headers: HeaderMap,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<DispatchList>, RestError> {
+    allow_list(&caller_of(&state, &headers, None)?)?;
+    let Query(query) = query?;
+    let limit = query.limit.unwrap_or(LISTED_DEFAULT).min(LISTED_MAX);
+    let open = query.state.map(|state| state == ListState::Open);
+    let rows = state.reader.dispatches(Filter { room: query.room, not_deleted: false, open, limit }).await?;
+    let open = rows.iter().filter(|row| row.is_open()).map(|row| row.dispatch.dispatch.clone()).collect();
+    let mut waiting = state.waiting(open).await?;
+    let brief = |row: DispatchRow| {
+        let waiting = waiting.remove(&row.dispatch.dispatch);
+        Dispatch { metadata: None, attributes: None, waiting, ..row.dispatch }
+    };
+    Ok(Json(DispatchList { jobs: rows.into_iter().map(brief).collect() }))
+}
+
+/// Show one dispatch with its attempts, by its id or the id of one of its jobs.
+pub(crate) async fn show(
+    State(state): SharedState,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    query: Result<Query<WaitQuery>, QueryRejection>,
+) -> Result<Response, RestError> {
+    allow_list(&caller_of(&state, &headers, None)?)?;
+    let Query(WaitQuery { after, wait_ms }) = query?;
+    let wait = Duration::from_millis(wait_ms.unwrap_or(0)).min(WAIT_MAX);
+    let slot = if wait.is_zero() { None } else { state.wait_slots.try_acquire().ok() };
+    let too_many = !wait.is_zero() && slot.is_none();
+    let until = Instant::now() + if too_many { Duration::ZERO } else { wait };
+    // Subscribe before the first look, so that no change is missed.
+    let mut changes = state.changes.subscribe();
+    let dispatch = loop {
+        let row = state.reader.dispatch(id.clone()).await?.ok_or_else(|| RestError::unknown(&id))?;
+        let changed = after.is_none_or(|after| after != row.dispatch.state) || !row.is_open();
+        if changed || Instant::now() >= until {
+            break row.dispatch;
+        }
+        wait_for_change(&mut changes, &row.dispatch.dispatch, until).await?;
+    };
+    let waiting = state.waiting(vec![dispatch.dispatch.clone()]).await?.remove(&dispatch.dispatch);
+    let attempts = state.reader.attempts(dispatch.dispatch.clone()).await?;
+    // A caller that may not wait asks again; its connection is needed for others.
+    let close = too_many.then_some([(CONNECTION, "close")]);
+    Ok((close, Json(Dispatch { waiting, attempts, ..dispatch })).into_response())
+}
+
+/// Wait until a dispatch may have changed, or until the time is up.
+async fn wait_for_change(changes: &mut Receiver<Id>, dispatch: &str, until: Instant) -> Result<(), RestError> {
+    loop {
+        match timeout_at(until, changes.recv()).await {
+            Ok(Ok(changed)) if *changed != *dispatch => {}
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => return Ok(()),
+            Ok(Err(RecvError::Closed)) => return Err(RestError::new(StatusCode::SERVICE_UNAVAILABLE, STOPPING)),
+        }
+    }
+}
+
+/// Cancel a dispatch.
+pub(crate) async fn cancel(
+    State(state): SharedState,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Cancelled>), RestError> {
+    allow_create(&caller_of(&state, &headers, None)?)?;
+    let row = state.reader.dispatch(id.clone()).await?.ok_or_else(|| RestError::unknown(&id))?;
+    let dispatch = row.dispatch.dispatch;
+    if cancel_dispatch(&state, dispatch.clone()).await? {
+        return Ok((StatusCode::ACCEPTED, Json(Cancelled { dispatch })));
+    }
+    Err(RestError::new(StatusCode::CONFLICT, format!("`{id}` has ended")))
+}
+
+async fn cancel_dispatch(state: &ApiState, dispatch: String) -> Result<bool, TwirpError> {
+    let (reply, open) = oneshot::channel();
+    state.ask(Command::Cancel { dispatch, reply }, open).await
+}
+
+/// List the connected workers.
+pub(crate) async fn workers(State(state): SharedState, headers: HeaderMap) -> Result<Json<PoolWorkerList>, RestError> {
+    allow_list(&caller_of(&state, &headers, None)?)?;
+    let (reply, workers) = oneshot::channel();
+    let workers = state.ask(Command::Workers { reply }, workers).await?;
+    Ok(Json(PoolWorkerList { workers }))
+}

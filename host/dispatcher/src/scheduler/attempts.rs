@@ -1,0 +1,133 @@
+//! The ends of attempts and dispatches: a lost attempt is followed by another one, until the policy or a bound forbids it.
+
+use std::collections::HashSet;
+
+use livekit_protocol as proto;
+
+use super::{Change, FormerAttempt, Id, Notification, OpenDispatch, Output, Phase, Scheduler};
+use crate::clock::Moment;
+use wasm_worker_core::verdict::Code;
+use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::report::JobEnd;
+
+impl Scheduler {
+    /// End the current attempt as lost, and begin the next one where the dispatch allows it.
+    pub(super) fn attempt_lost(&mut self, now: Moment, id: &Id, why: String) {
+        let Some(open) = self.open.get(id) else { return };
+        let end = JobEnd::new(Code::Lost, why.clone());
+        self.outputs.push(Output::Store(Change::JobEnded { job: open.job.clone(), end, at_ns: now.wall_ns }));
+        let (attempt, max) = (open.attempt, self.bounds.attempts_max);
+        let never = open.dispatch.restart == proto::JobRestartPolicy::JrpNever;
+        if open.cancelled {
+            let detail = format!("the dispatch was cancelled, and {why}");
+            return self.end_dispatch(now, id, JobEnd::new(Code::Cancelled, detail));
+        }
+        if never {
+            let detail = format!("{why}; the restart policy is `JRP_NEVER`");
+            return self.end_dispatch(now, id, JobEnd::new(Code::Lost, detail));
+        }
+        if attempt >= max {
+            let detail = format!("{why}; quarantined: the workers of {attempt} of {max} attempts were lost");
+            return self.end_dispatch(now, id, JobEnd::new(Code::Lost, detail));
+        }
+        self.begin_next_attempt(now, id, why);
+    }
+
+    fn begin_next_attempt(&mut self, now: Moment, id: &Id, why: String) {
+        let job = self.new_id("AJ_");
+        let Some(open) = self.open.get_mut(id) else { return };
+        if let Phase::Assigned { worker, .. } = &open.phase
+            && let Some(worker) = self.workers.get_mut(worker)
+        {
+            worker.job_gone();
+        }
+        let former = std::mem::replace(&mut open.job, job.clone());
+        open.former.push(FormerAttempt { job: former, stopped: false });
+        open.attempt += 1;
+        open.waits_until_ns = open.dispatch.waits_until_ns(now);
+        open.rounds.succeed();
+        open.refused_by = HashSet::new();
+        let (dispatch, attempt) = (open.dispatch.clone(), open.attempt);
+        let key = dispatch.dispatch_key.clone();
+        self.dispatch_of.insert(job.clone(), id.clone());
+        self.outputs.push(Output::Store(Change::Retried { dispatch: id.clone(), job: job.clone(), attempt }));
+        self.outputs.push(Output::Notify(Notification::Retried { dispatch, job, attempt, why }));
+        self.enqueue(now, id);
+        self.offer_waiting(now, &key);
+    }
+
+    /// End the attempt of a job whose assignment was stored too late to be sent.
+    pub(crate) fn assignment_undelivered(&mut self, now: Moment, job: &str) {
+        if let Some(id) = self.dispatch_of.get(job).cloned()
+            && self.open.get(&id).is_some_and(|open| *open.job == *job)
+        {
+            self.attempt_lost(now, &id, "the assignment could not be stored in time".into());
+        }
+    }
+
+    /// End a job whose worker left without any report about it. It may have completed, so it is not run again.
+    pub(super) fn end_never_reported(&mut self, now: Moment, id: &Id) {
+        let detail = "the worker disconnected without any report of the job, which may have completed";
+        self.end_attempt_and_dispatch(now, id, JobEnd::new(Code::Lost, detail));
+    }
+
+    /// End the attempts that wait for a process to return: those of one key, or all.
+    pub(super) fn lose_orphans(&mut self, now: Moment, instance: &str, key: Option<&DispatchKey>, why: &str) {
+        if instance.is_empty() {
+            return;
+        }
+        let lost = |open: &OpenDispatch| match &open.phase {
+            Phase::Orphaned { instance: other, .. } => {
+                other == instance && key.is_none_or(|key| *key == open.dispatch.dispatch_key)
+            }
+            Phase::Waiting | Phase::Offered { .. } | Phase::Assigned { .. } => false,
+        };
+        let mut ids: Vec<Id> = self.open.iter().filter(|(_, open)| lost(open)).map(|(id, _)| id.clone()).collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.attempt_lost(now, &id, why.to_owned());
+        }
+    }
+
+    /// End the current attempt and its dispatch.
+    pub(super) fn end_attempt_and_dispatch(&mut self, now: Moment, id: &Id, end: JobEnd) {
+        let Some(open) = self.open.get(id) else { return };
+        let job = open.job.clone();
+        self.outputs.push(Output::Store(Change::JobEnded { job, end: end.clone(), at_ns: now.wall_ns }));
+        self.end_dispatch(now, id, end);
+    }
+
+    /// End a dispatch. This is the one place where a dispatch leaves the scheduler.
+    pub(super) fn end_dispatch(&mut self, now: Moment, id: &Id, end: JobEnd) {
+        let Some(open) = self.open.remove(id) else { return };
+        self.bytes -= open.dispatch.bytes();
+        if let Some(due) = open.timer {
+            self.timers.remove(&(due, id.clone()));
+        }
+        match &open.phase {
+            Phase::Waiting => {
+                self.count_dequeued(&open.dispatch.api_key);
+                if let Some(queue) = self.agent_queues.get_mut(&open.dispatch.dispatch_key) {
+                    queue.queue.remove(&open.dispatch.rank());
+                }
+            }
+            Phase::Offered { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.offer_gone();
+                }
+            }
+            Phase::Assigned { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.job_gone();
+                }
+            }
+            Phase::Orphaned { .. } => {}
+        }
+        for job in open.jobs() {
+            self.dispatch_of.remove(job);
+        }
+        let OpenDispatch { dispatch, job, attempt: attempts, .. } = open;
+        self.outputs.push(Output::Store(Change::Ended { dispatch: id.clone(), end: end.clone(), at_ns: now.wall_ns }));
+        self.outputs.push(Output::Notify(Notification::Ended { dispatch, job, attempts, end }));
+    }
+}

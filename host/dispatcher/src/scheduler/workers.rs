@@ -1,0 +1,209 @@
+//! The connected workers: their registration, their state, and the loss of their connections.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Change, Id, Notification, OFFERS_MAX, Output, Phase, REPORT_WITHIN, Scheduler, WORKER_PAUSES};
+use crate::assign::Candidate;
+use crate::clock::Moment;
+use wasm_worker_core::api::dispatcher::{PoolWorker, PoolWorkerState};
+use wasm_worker_core::backoff::Backoff;
+use wasm_worker_protocol::dispatcher_session::{DispatchKey, Readiness};
+use wasm_worker_protocol::wire::job_kind;
+
+/// What is known of a worker from its registration.
+#[derive(Clone, Debug)]
+pub(crate) struct RegisteredWorker {
+    pub(crate) dispatch_key: DispatchKey,
+    /// The API key of its token, which signs the tokens of its jobs.
+    pub(crate) api_key: Id,
+    /// The id of its process, by which it is recognised after a reconnect; empty for workers that send none.
+    pub(crate) instance: String,
+    /// The version of its SDK.
+    pub(crate) version: String,
+}
+
+/// A connected worker.
+pub(super) struct Worker {
+    pub(super) registered: RegisteredWorker,
+    since_ns: i64,
+    pub(super) load: f32,
+    pub(super) readiness: Readiness,
+    /// Unanswered offers.
+    pub(super) offers: usize,
+    /// Most unanswered offers at once: one more after each acceptance, half as many after a refusal. A worker with little capacity
+    /// thus has few offers, and the queue keeps its order.
+    window: usize,
+    /// Jobs that it has.
+    pub(super) jobs: usize,
+    /// Counts the refusals in a row.
+    refusals: Backoff,
+    pub(super) paused_until: Option<Instant>,
+    /// Whether it has sent a status message. From then on it is known which of its former jobs it still has.
+    pub(super) status_received: bool,
+}
+
+impl Worker {
+    pub(super) fn may_be_asked(&self, now: Instant) -> bool {
+        let paused = self.paused_until.is_some_and(|until| until > now);
+        self.readiness == Readiness::Available && !paused && self.offers < self.window
+    }
+
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate { load: self.load, offers: self.offers }
+    }
+
+    /// Pause the worker after a refusal, for at least `pause_min`.
+    pub(super) fn offer_refused(&mut self, now: Instant, pause_min: Duration) {
+        self.offer_gone();
+        self.window = (self.window / 2).max(1);
+        self.paused_until = Some(now + pause_min.max(self.refusals.fail()));
+    }
+
+    pub(super) fn offer_accepted(&mut self) {
+        self.offer_gone();
+        self.window = (self.window + 1).min(OFFERS_MAX);
+        self.jobs += 1;
+        self.end_pause();
+    }
+
+    pub(super) fn end_pause(&mut self) {
+        self.refusals.succeed();
+        self.paused_until = None;
+    }
+
+    /// Count an offer that is answered or withdrawn.
+    pub(super) fn offer_gone(&mut self) {
+        self.offers = self.offers.saturating_sub(1);
+    }
+
+    /// Count a job that ended or that another worker has.
+    pub(super) fn job_gone(&mut self) {
+        self.jobs = self.jobs.saturating_sub(1);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.readiness != Readiness::Available
+    }
+
+    fn state(&self, now: Instant) -> PoolWorkerState {
+        match self {
+            Self { readiness: Readiness::Draining, .. } => PoolWorkerState::Draining,
+            Self { readiness: Readiness::Full, .. } => PoolWorkerState::Full,
+            Self { paused_until: Some(until), .. } if *until > now => PoolWorkerState::Paused,
+            Self { .. } => PoolWorkerState::Available,
+        }
+    }
+}
+
+impl Scheduler {
+    /// Register a worker. It receives offers once the caller has called [`Self::registration_confirmed`].
+    pub(crate) fn register(&mut self, now: Moment, registered: RegisteredWorker) -> Id {
+        self.replace_former_connection(now, &registered);
+        let id = self.new_id("AW_");
+        let (dispatch_key, version) = (registered.dispatch_key.clone(), registered.version.clone());
+        let queue = self.agent_queues.entry(dispatch_key.clone()).or_default();
+        queue.workers.push(id.clone());
+        queue.queue.resume_all();
+        let worker = Worker {
+            registered: registered.clone(),
+            since_ns: now.wall_ns,
+            // Like LiveKit's server, assume that the worker is idle until it reports its load.
+            load: 0.0,
+            readiness: Readiness::Available,
+            offers: 0,
+            window: 1,
+            jobs: 0,
+            refusals: WORKER_PAUSES,
+            paused_until: None,
+            status_received: false,
+        };
+        self.workers.insert(id.clone(), worker);
+        self.outputs.push(Output::Store(Change::WorkerJoined { id: id.clone(), registered, at_ns: now.wall_ns }));
+        self.outputs.push(Output::Notify(Notification::WorkerJoined { worker: id.clone(), dispatch_key, version }));
+        id
+    }
+
+    /// A process that registers again has lost its former connection, even if that is not noticed yet.
+    fn replace_former_connection(&mut self, now: Moment, registered: &RegisteredWorker) {
+        let same = |worker: &Worker| {
+            worker.registered.instance == registered.instance
+                && worker.registered.dispatch_key == registered.dispatch_key
+        };
+        let former = self.workers.iter().find(|(_, worker)| !registered.instance.is_empty() && same(worker));
+        if let Some(former) = former.map(|(id, _)| id.clone()) {
+            self.worker_left(now, &former, "the worker registered again".into());
+        }
+    }
+
+    /// Offer jobs to a worker, which now knows that it is registered.
+    pub(crate) fn registration_confirmed(&mut self, now: Moment, worker: &str) {
+        if let Some(worker) = self.workers.get(worker) {
+            let key = worker.registered.dispatch_key.clone();
+            self.offer_waiting(now, &key);
+        }
+    }
+
+    /// Remove a worker whose connection ended. Its jobs wait for its return, its offers go to other workers.
+    pub(crate) fn worker_left(&mut self, now: Moment, id: &str, why: String) {
+        let Some((id, Worker { registered, .. })) = self.workers.remove_entry(id) else { return };
+        let dispatch_key = registered.dispatch_key;
+        if let Some(queue) = self.agent_queues.get_mut(&dispatch_key) {
+            queue.workers.retain(|worker| *worker != id);
+        }
+        let mut dispatches: Vec<Id> =
+            self.open.iter().filter(|(_, open)| open.worker() == Some(&id)).map(|(id, _)| id.clone()).collect();
+        dispatches.sort_unstable();
+        let mut jobs = 0;
+        for dispatch in dispatches {
+            let Some(open) = self.open.get(&dispatch) else { continue };
+            let Phase::Assigned { since, reported, .. } = open.phase else {
+                self.enqueue(now, &dispatch);
+                continue;
+            };
+            jobs += 1;
+            // A worker with an instance id reports its jobs when it returns.
+            if !reported && since + REPORT_WITHIN <= now.at && registered.instance.is_empty() {
+                self.end_never_reported(now, &dispatch);
+            } else {
+                let until = now.at + self.bounds.lost_after;
+                self.set_phase(now, &dispatch, Phase::Orphaned { instance: registered.instance.clone(), until });
+            }
+        }
+        self.outputs.push(Output::Store(Change::WorkerLeft { id: id.clone(), at_ns: now.wall_ns }));
+        let left = Notification::WorkerLeft { worker: id, dispatch_key: dispatch_key.clone(), why, jobs };
+        self.outputs.push(Output::Notify(left));
+        self.offer_waiting(now, &dispatch_key);
+    }
+
+    /// Remove the workers of a process that is known to have ended. Their jobs do not wait for it.
+    pub(crate) fn process_died(&mut self, now: Moment, instance: &str) {
+        let of_process = self.workers.iter().filter(|(_, worker)| worker.registered.instance == instance);
+        let workers: Vec<Id> = of_process.map(|(id, _)| id.clone()).collect();
+        for worker in workers {
+            self.worker_left(now, &worker, "the worker process died".into());
+        }
+        self.lose_orphans(now, instance, None, "the worker process died");
+    }
+
+    /// All connected workers, by id.
+    pub(crate) fn workers(&self, now: Moment) -> Vec<PoolWorker> {
+        let view = |(id, worker): (&Id, &Worker)| {
+            let RegisteredWorker { dispatch_key, version, .. } = &worker.registered;
+            PoolWorker {
+                worker: id.to_string(),
+                agent: dispatch_key.agent.clone(),
+                job_type: job_kind(dispatch_key.job_type),
+                deployment: dispatch_key.deployment.clone(),
+                version: version.clone(),
+                state: worker.state(now.at),
+                load: worker.load,
+                jobs: worker.jobs,
+                offers: worker.offers,
+                since_ns: worker.since_ns,
+            }
+        };
+        self.workers.iter().map(view).collect()
+    }
+}

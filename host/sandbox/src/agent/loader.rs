@@ -1,0 +1,190 @@
+//! The loading of an agent: check its bytes, prewarm, compile, and create one instance as a proof.
+
+use std::sync::Arc;
+
+use tokio::task::block_in_place;
+use wasmparser::{ElementItems, ElementKind, Parser, Payload};
+use wasmtime::component::Component;
+
+use super::artifact::{self, Cache};
+use super::prewarm;
+use super::refill::Refill;
+use super::source::Source;
+use super::toolchain::Toolchain;
+use super::{Agent, AgentError, Facts, PrewarmKind};
+use crate::engine::mappings::MAPPINGS_MAX;
+use crate::job::instance::WarmInstances;
+use crate::settings::PrewarmMode;
+
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+
+/// Most elements in passive segments, which no toolchain makes. Each element takes 16 bytes in each of up to 64 core instances.
+pub(super) const PASSIVE_ELEMENTS_MAX: usize = 20_000;
+
+/// The loading of one agent.
+pub(super) struct Loader<'a> {
+    /// The steps that need no cache.
+    pub(super) tools: Toolchain<'a>,
+    /// Where compiled agents are kept.
+    pub(super) cache: Option<&'a Cache>,
+}
+
+/// A component that is ready for its template.
+struct Ready {
+    component: Component,
+    facts: Facts,
+    /// Whether another load would give the same result, so that the result can be cached.
+    cacheable: bool,
+}
+
+impl Loader<'_> {
+    /// Load the agent from the cache or from its bytes. Also tells whether it came from the cache.
+    pub(super) async fn load(&self, source: Source) -> Result<(Agent, bool), AgentError> {
+        self.check_header(&source.bytes)?;
+        // A large agent takes a while, and this runtime has the timers.
+        let (key, found) = block_in_place(|| {
+            let key = artifact::key(self.tools.engine, &source.bytes, self.tools.settings.prewarm);
+            let found = self.cache.and_then(|cache| cache.load(self.tools.engine, &key));
+            (key, found)
+        });
+        let cached = found.is_some();
+        let ready = match found {
+            Some((facts, component)) => Ready { component, facts, cacheable: false },
+            None => {
+                self.check_elements(&source.bytes)?;
+                self.make(source.bytes).await?
+            }
+        };
+        let cacheable = ready.cacheable;
+        let agent = self.assemble(ready).await?;
+        if let Some(cache) = self.cache.filter(|_| cacheable) {
+            block_in_place(|| cache.store(&key, &agent.facts, agent.template.pre.instance_pre().component()));
+        }
+        Ok((agent, cached))
+    }
+
+    /// Prewarm, check and compile.
+    async fn make(&self, bytes: Vec<u8>) -> Result<Ready, AgentError> {
+        let mut facts = Facts {
+            imports: Vec::new(),
+            exports: Vec::new(),
+            component_bytes: bytes.len(),
+            snapshot_bytes: 0,
+            compiled_bytes: 0,
+            memory_start_bytes: 0,
+            memory_mappings: MAPPINGS_MAX,
+            prewarm: PrewarmKind::Pool,
+            prewarm_why: None,
+            prewarm_fuel: 0,
+            prewarm_cpu_us: 0,
+        };
+        let bytes = Arc::new(bytes);
+        let mut cacheable = true;
+        match self.tools.settings.prewarm {
+            PrewarmMode::Pool => facts.prewarm_why = Some("the setting `prewarm` is `pool`".into()),
+            PrewarmMode::Snapshot => match prewarm::snapshot(self.tools, bytes.clone()).await? {
+                prewarm::Outcome::Taken(snapshot) => {
+                    facts.prewarm = PrewarmKind::Snapshot;
+                    facts.snapshot_bytes = snapshot.bytes.len();
+                    facts.prewarm_fuel = snapshot.cost.fuel;
+                    facts.prewarm_cpu_us = snapshot.cost.cpu_us;
+                    facts.memory_mappings = snapshot.mappings;
+                    let component = self.tools.compile(Arc::new(snapshot.bytes)).await?;
+                    return Ok(self.describe(component, facts, cacheable));
+                }
+                prewarm::Outcome::Impossible { why, always } => {
+                    facts.prewarm_why = Some(why);
+                    cacheable = always;
+                }
+            },
+        }
+        let component = self.tools.compile(bytes).await?;
+        self.tools.check_world(&component)?;
+        // The warning comes after the check: an agent that cannot run needs no warning about its prewarm.
+        if let (PrewarmMode::Snapshot, Some(why)) = (self.tools.settings.prewarm, &facts.prewarm_why) {
+            tracing::warn!(target: "host", agent = self.tools.name, why, "no snapshot, each job runs prewarm");
+        }
+        Ok(self.describe(component, facts, cacheable))
+    }
+
+    /// Complete the facts of a compiled component.
+    fn describe(&self, component: Component, mut facts: Facts, cacheable: bool) -> Ready {
+        let engine = self.tools.engine.wasmtime();
+        let ty = component.component_type();
+        facts.imports = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
+        facts.exports = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
+        let range = component.image_range();
+        facts.compiled_bytes = (range.end as usize).saturating_sub(range.start as usize);
+        let needs = component.resources_required();
+        let pages = needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
+        facts.memory_start_bytes = pages * WASM_PAGE_BYTES;
+        Ready { component, facts, cacheable }
+    }
+
+    /// Make the template, and create one instance as a proof that the agent works.
+    async fn assemble(&self, ready: Ready) -> Result<Agent, AgentError> {
+        let Ready { component, mut facts, .. } = ready;
+        let fits = self.tools.engine.check_mappings(facts.memory_mappings);
+        fits.map_err(|source| AgentError::Mappings { agent: self.tools.name.into(), source })?;
+        let warm = match facts.prewarm {
+            PrewarmKind::Snapshot => None,
+            PrewarmKind::Pool => Some(WarmInstances::new(self.tools.settings.idle)),
+        };
+        let template = Arc::new(self.tools.template(&component, warm)?);
+        let proof = template.clone();
+        let proven = self.tools.on_guest_runtime(async move {
+            let mut instance = proof.empty_within_init().await?;
+            let control = instance.control();
+            let create = async {
+                instance.instantiate(&proof).await?;
+                instance.prewarm(&proof).await
+            };
+            proof.init_within(&control, create).await?;
+            let cost = instance.prewarmed;
+            if let Some(warm) = proof.warm.as_ref().filter(|warm| warm.target > 0) {
+                warm.put(instance);
+            }
+            Ok(cost)
+        });
+        if let Some(cost) = proven.await? {
+            (facts.prewarm_fuel, facts.prewarm_cpu_us) = (cost.fuel, cost.cpu_us);
+        }
+        let refill = template.warm.is_some().then(|| Refill::start(&template));
+        Ok(Agent { facts, template, _refill: refill })
+    }
+
+    fn check_header(&self, bytes: &[u8]) -> Result<(), AgentError> {
+        const MAGIC: &[u8] = b"\0asm";
+        const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
+        let why = match (bytes.get(..4), bytes.get(4..8)) {
+            (Some(MAGIC), Some(CORE_MODULE)) => "it is a core module; want a component",
+            (Some(MAGIC), Some(_)) => return Ok(()),
+            (Some(MAGIC), None) => "it ends within its first 8 bytes",
+            _ => "it does not begin with `\\0asm`",
+        };
+        Err(AgentError::NotComponent { agent: self.tools.name.into(), why: why.into() })
+    }
+
+    /// Check the passive segments. Each instance has its own copy of them, in memory that no limiter counts.
+    fn check_elements(&self, bytes: &[u8]) -> Result<(), AgentError> {
+        match passive_elements(bytes) {
+            count if count > PASSIVE_ELEMENTS_MAX => Err(AgentError::Elements { agent: self.tools.name.into(), count }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The number of elements in all passive segments of a component's modules. The compiler refuses what cannot be read here.
+fn passive_elements(bytes: &[u8]) -> usize {
+    let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
+    let segments = payloads.filter_map(|payload| match payload {
+        Payload::ElementSection(section) => Some(section.into_iter().map_while(Result::ok)),
+        _ => None,
+    });
+    let passive = segments.flatten().filter(|segment| matches!(segment.kind, ElementKind::Passive));
+    let counts = passive.map(|segment| match segment.items {
+        ElementItems::Functions(functions) => functions.count() as usize,
+        ElementItems::Expressions(_, expressions) => expressions.count() as usize,
+    });
+    counts.fold(0, usize::saturating_add)
+}

@@ -1,0 +1,110 @@
+//! The steps that loading an agent and taking a snapshot share: compile, check the world, make a template, run a guest.
+
+use std::sync::Arc;
+
+use wasmtime::component::Component;
+
+use super::AgentError;
+use super::compile::{CompileError, Compiler};
+use crate::engine::{Engine, chain};
+use crate::guest::bindings::AgentPre;
+use crate::hostcalls;
+use crate::job::instance::{Template, WarmInstances};
+use crate::job::run::Crash;
+use crate::settings::AgentSettings;
+
+/// Functions that an agent must export.
+const EXPORTS: [&str; 4] = ["prewarm", "decide", "entrypoint", "shutdown"];
+
+/// What the steps of loading one agent need.
+#[derive(Clone, Copy)]
+pub(super) struct Toolchain<'a> {
+    /// The engine that the agent runs on.
+    pub(super) engine: &'a Engine,
+    /// The name of the agent.
+    pub(super) name: &'a str,
+    /// The settings of the agent.
+    pub(super) settings: &'a AgentSettings,
+    /// Compiles in another process; without it compilation is in this process, and unbounded.
+    pub(super) compiler: Option<&'a Compiler>,
+}
+
+impl Toolchain<'_> {
+    /// Compile in another process, or on a thread that no task waits for.
+    pub(super) async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Component, AgentError> {
+        if let Some(compiler) = self.compiler {
+            let compiled = compiler.compile(self.engine, self.settings, bytes).await;
+            return compiled.map_err(|error| self.compile_error(error));
+        }
+        let engine = self.engine.wasmtime().clone();
+        let compiled = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await;
+        compiled
+            .map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?
+            .map_err(|error| AgentError::Invalid { agent: self.name.into(), why: chain(&error) })
+    }
+
+    /// Check all imports, and then all exports.
+    pub(super) fn check_world(&self, component: &Component) -> Result<(), AgentError> {
+        let engine = self.engine.wasmtime();
+        let ty = component.component_type();
+        let imports = ty.imports(engine).map(|(name, _)| name.to_owned());
+        let imports: Vec<String> = imports.filter(|name| !hostcalls::may_import(name)).collect();
+        if !imports.is_empty() {
+            return Err(AgentError::Imports { agent: self.name.into(), imports });
+        }
+        let missing: Vec<String> = EXPORTS
+            .iter()
+            .filter(|export| !ty.exports(engine).any(|(name, _)| name == **export))
+            .map(|export| format!("`{export}`"))
+            .collect();
+        if !missing.is_empty() {
+            let why = format!("it exports no {}", missing.join(", no "));
+            return Err(AgentError::World { agent: self.name.into(), why });
+        }
+        Ok(())
+    }
+
+    /// The template of a component's instances.
+    pub(super) fn template(&self, component: &Component, warm: Option<WarmInstances>) -> Result<Template, AgentError> {
+        let slots =
+            self.engine.slots_for(component).ok_or_else(|| AgentError::TooManyMemories { agent: self.name.into() })?;
+        let linker = hostcalls::linker(self.engine).map_err(|error| self.host_error(&error))?;
+        let pre = linker.instantiate_pre(component).map_err(|error| self.world_error(&error))?;
+        Ok(Template {
+            engine: self.engine.clone(),
+            agent: self.name.into(),
+            pre: AgentPre::new(pre).map_err(|error| self.world_error(&error))?,
+            limits: Arc::new(self.settings.limits.clone()),
+            slots,
+            warm,
+        })
+    }
+
+    /// Run a guest on the runtime of the guests.
+    pub(super) async fn on_guest_runtime<T: Send + 'static>(
+        &self,
+        guest: impl Future<Output = Result<T, Crash>> + Send + 'static,
+    ) -> Result<T, AgentError> {
+        let joined = self.engine.guests().spawn(guest).await;
+        joined
+            .map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?
+            .map_err(|crash| AgentError::Init { agent: self.name.into(), verdict: Box::new(crash.verdict()) })
+    }
+
+    fn compile_error(&self, error: CompileError) -> AgentError {
+        let (agent, why) = (self.name.into(), error.to_string());
+        match error {
+            CompileError::Invalid(why) => AgentError::Invalid { agent, why },
+            CompileError::Slow { .. } | CompileError::Killed { .. } => AgentError::TooMuch { agent, why },
+            CompileError::Host(_) => AgentError::Host { agent, why },
+        }
+    }
+
+    fn host_error(&self, error: &wasmtime::Error) -> AgentError {
+        AgentError::Host { agent: self.name.into(), why: chain(error) }
+    }
+
+    fn world_error(&self, error: &wasmtime::Error) -> AgentError {
+        AgentError::World { agent: self.name.into(), why: chain(error) }
+    }
+}

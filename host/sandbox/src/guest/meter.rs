@@ -1,0 +1,238 @@
+//! What one job has used so far: memory, host calls and their bytes. The meter counts memory and enforces its limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::ResourceLimiter;
+
+use super::bindings::wasm_worker::agent::inbox::{BudgetKind, LimitWarning};
+use wasm_worker_core::usage::HostCalls;
+
+use super::control::Control;
+use super::kill::{Kill, Warning};
+use crate::engine::Spending;
+use crate::settings::Limits;
+
+/// Share of a budget whose use causes a warning, in percent.
+const WARNING_PERCENT: usize = 80;
+/// Memory of one table element: a pointer, as wasmtime documents for its limiter.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// The meter of one instance.
+pub(crate) struct Meter {
+    limits: Arc<Limits>,
+    /// Receives the warnings.
+    control: Arc<Control>,
+    /// Linear memories.
+    memory_bytes: usize,
+    /// Tables.
+    table_bytes: usize,
+    /// Memory that host calls keep for this job.
+    host_bytes: usize,
+    /// The largest sum so far.
+    peak_bytes: usize,
+    /// Bytes of the last growth, which are subtracted again if the growth fails.
+    growing: usize,
+    /// Budgets with a warning already.
+    warned: Vec<BudgetKind>,
+    /// Host calls and their bytes; each host call counts itself.
+    pub(crate) calls: HostCalls,
+    /// The time of the call to the entrypoint.
+    pub(crate) launched: Option<Instant>,
+    /// The sums of the engine.
+    spending: Arc<Spending>,
+    /// Fuel and nanoseconds of CPU that are in those sums already.
+    spent: (u64, u64),
+}
+
+impl Meter {
+    /// A meter that shows zero.
+    pub(crate) fn new(limits: Arc<Limits>, control: Arc<Control>, spending: Arc<Spending>) -> Self {
+        Self {
+            limits,
+            control,
+            memory_bytes: 0,
+            table_bytes: 0,
+            host_bytes: 0,
+            peak_bytes: 0,
+            growing: 0,
+            warned: Vec::new(),
+            calls: HostCalls::default(),
+            launched: None,
+            spending,
+            spent: (0, 0),
+        }
+    }
+
+    /// Add what was used since the last call to the sums of the engine. A counter that was reset counts from zero.
+    pub(crate) fn spend(&mut self, fuel: u64, cpu: Duration) {
+        let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let since = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now);
+        self.spending.add(since(fuel, self.spent.0), since(cpu, self.spent.1));
+        self.spent = (fuel, cpu);
+    }
+
+    /// The fuel counts from zero again.
+    pub(crate) fn refueled(&mut self) {
+        self.spent.0 = 0;
+    }
+
+    /// Remove the memory limit, once no code of the guest runs any more.
+    pub(crate) fn lift_memory_limit(&mut self) {
+        self.limits = Arc::new(Limits { memory_bytes: usize::MAX, ..Limits::clone(&self.limits) });
+    }
+
+    /// The limits of the job.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Count from zero again: what came before is no part of the job. Memories and tables stay counted.
+    pub(crate) fn reset(&mut self) {
+        self.spent = (0, 0);
+        self.host_bytes = 0;
+        self.peak_bytes = 0;
+        self.warned.clear();
+        self.calls = HostCalls::default();
+    }
+
+    /// Memory of the job now, in bytes.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.memory_bytes + self.table_bytes + self.host_bytes + self.control.inbox.bytes()
+    }
+
+    /// The largest memory of the job so far, in bytes.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        self.peak_bytes.max(self.used_bytes())
+    }
+
+    /// Charge memory that the host is about to keep for this job.
+    pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Kill> {
+        self.admit(bytes)?;
+        self.host_bytes += bytes;
+        Ok(())
+    }
+
+    /// Subtract memory that the host no longer keeps for this job.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.host_bytes = self.host_bytes.saturating_sub(bytes);
+    }
+
+    /// Fail when one argument is larger than `hostcall-limit`.
+    pub(crate) fn within_call(&self, what: &'static str, bytes: usize) -> Result<(), Kill> {
+        let limit = self.limits.hostcall_bytes;
+        if bytes > limit { Err(Kill::Hostcall { what, wanted: bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Warn once when `used` has reached its share of `limit`.
+    pub(crate) fn watch(&mut self, budget: BudgetKind, used: u64, limit: u64) {
+        let passed = u128::from(used) * 100 >= u128::from(limit) * WARNING_PERCENT as u128;
+        if passed && !self.warned.contains(&budget) {
+            self.warned.push(budget);
+            self.control.warn(budget_warning(budget, used, limit));
+        }
+    }
+
+    /// Check that the job may have `more` bytes.
+    fn admit(&mut self, more: usize) -> Result<(), Kill> {
+        let (wanted, limit) = (self.used_bytes().saturating_add(more), self.limits.memory_bytes);
+        if wanted > limit {
+            return Err(Kill::Memory { wanted, limit });
+        }
+        self.peak_bytes = self.peak_bytes.max(wanted);
+        self.watch(BudgetKind::Memory, wanted as u64, limit as u64);
+        Ok(())
+    }
+}
+
+/// The warning about a budget.
+pub(crate) fn budget_warning(budget: BudgetKind, used: u64, limit: u64) -> Warning {
+    Warning::Budget(LimitWarning { budget, used: exact(used), limit: exact(limit) })
+}
+
+/// The used fuel when `left` is left. A job without a fuel limit starts with `u64::MAX`.
+pub(crate) fn fuel_used(limits: &Limits, left: u64) -> u64 {
+    limits.fuel.unwrap_or(u64::MAX).saturating_sub(left)
+}
+
+/// Counters cross the contract as `f64`, exact to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "no counter of one job comes near 2^53")]
+pub(crate) fn exact(count: u64) -> f64 {
+    count as f64
+}
+
+/// Checks the memories and tables of the whole job against one limit. Exceeding the limit ends the job. A growth that fails for
+/// another reason is subtracted again.
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        self.admit(more)?;
+        self.memory_bytes += more;
+        self.growing = more;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory_bytes -= std::mem::take(&mut self.growing);
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES);
+        self.admit(more)?;
+        self.table_bytes += more;
+        self.growing = more;
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.table_bytes -= std::mem::take(&mut self.growing);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::guest::control::ControlEvent;
+    use crate::guest::inbox_queue::InboxQueue;
+    use crate::guest::job_log::JobLog;
+
+    #[tokio::test]
+    async fn memory_is_one_budget_for_memories_tables_and_host() {
+        let limits = Arc::new(Limits { memory_bytes: 1_000, ..Limits::default() });
+        let inbox = InboxQueue::new(4, 500, tokio::runtime::Handle::current());
+        let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
+        let mut meter = Meter::new(limits, control.clone(), Arc::default());
+        assert!(meter.memory_growing(0, 500, None).unwrap());
+        assert!(meter.table_growing(0, 25, None).unwrap());
+        assert_eq!(meter.used_bytes(), 700);
+        assert!(control.take_events().is_empty());
+        meter.charge(150).unwrap();
+        assert!(matches!(control.take_events().as_slice(), [ControlEvent::Warning(Warning::Budget(_))]));
+        assert!(control.inbox.bytes() > 0 && control.inbox.pop().is_some(), "the guest is told, at its own cost");
+        assert_eq!(meter.charge(200), Err(Kill::Memory { wanted: 1_050, limit: 1_000 }));
+        meter.release(150);
+        assert!(meter.memory_growing(500, 800, None).unwrap());
+        meter.memory_grow_failed(wasmtime::Error::msg("no room in the pool")).unwrap();
+        assert_eq!(meter.used_bytes(), 700);
+        assert_eq!(meter.peak_bytes(), 1_000);
+        assert!(control.take_events().is_empty(), "the warning is given once");
+    }
+
+    #[tokio::test]
+    async fn use_before_a_job_does_not_reduce_its_own() {
+        let inbox = InboxQueue::new(4, 500, tokio::runtime::Handle::current());
+        let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
+        let engine = Arc::new(Spending::default());
+        let mut meter = Meter::new(Arc::new(Limits::default()), control, engine.clone());
+        meter.spend(100, Duration::ZERO);
+        meter.reset();
+        meter.spend(150, Duration::ZERO);
+        meter.spend(170, Duration::ZERO);
+        assert_eq!(engine.fuel.load(Ordering::Relaxed), 270);
+    }
+}

@@ -1,0 +1,134 @@
+//! An offer to an agent, and the handles of its job: [`Accepted`], [`Running`], [`JobHandle`].
+//!
+//! The job itself runs in one task on the runtime of the guests, whether or not anybody holds a handle.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use wasm_worker_core::event::Event;
+use wasm_worker_core::job::Acceptance;
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::record::{JobRecord, LogLine};
+use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::usage::micros;
+
+use super::instance::Template;
+use super::offer::{Offer, admit};
+use super::run::Crash;
+use super::supervisor::supervise;
+use crate::guest::control::{Control, StopBy};
+
+/// A job that the agent accepted. Dropping it releases the job's slot.
+pub struct Accepted {
+    /// How the agent wants to appear in the room.
+    pub acceptance: Acceptance,
+    launch: oneshot::Sender<Instant>,
+    running: Running,
+}
+
+impl Accepted {
+    /// Run the job, whether or not anybody waits for its end.
+    pub fn launch(self) -> Running {
+        // Without the runtime of the guests the end of the job reports the loss.
+        self.launch.send(Instant::now()).ok();
+        self.running
+    }
+}
+
+/// A job that runs.
+pub struct Running {
+    control: Arc<Control>,
+    closed: oneshot::Receiver<JobRecord>,
+}
+
+impl Running {
+    /// A handle that stops the job while another task waits for its end.
+    pub fn handle(&self) -> JobHandle {
+        JobHandle(self.control.clone())
+    }
+
+    /// Wait for the end of the job. `None` when the runtime of the guests is gone.
+    pub async fn closed(self) -> Option<JobRecord> {
+        self.closed.await.ok()
+    }
+}
+
+/// A handle of one job.
+#[derive(Clone)]
+pub struct JobHandle(Arc<Control>);
+
+impl JobHandle {
+    /// Ask the job to stop within its shutdown grace. The first request counts.
+    pub fn stop(&self, by: StopBy, reason: &str) {
+        self.0.ask_to_stop(by, reason);
+    }
+
+    /// The use so far: CPU time, and time spent in finished waits, in microseconds.
+    pub fn used(&self) -> (u64, u64) {
+        (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
+    }
+
+    /// The kept log lines of the job whose number is `after` or higher, the oldest first, and the number of older lines that
+    /// are no longer kept. Once the job has ended its lines are in its record, and no longer here.
+    pub fn log_lines(&self, after: u64) -> (Vec<LogLine>, u64) {
+        self.0.log().kept.read(after)
+    }
+
+    /// End the job by force.
+    pub fn kill(&self) {
+        self.0.kill_by_operator();
+    }
+}
+
+/// Offer a job, and run it as soon as the agent accepts it.
+pub(crate) async fn run(template: &Arc<Template>, offer: Offer, events: &Arc<Events>) -> Result<Running, Refusal> {
+    let (_, running) = ask(template, offer, events, None).await?;
+    Ok(running)
+}
+
+/// Offer a job. An accepted job holds its slot until it is launched or dropped.
+pub(crate) async fn decide(template: &Arc<Template>, offer: Offer, events: &Arc<Events>) -> Result<Accepted, Refusal> {
+    let (launch, launched) = oneshot::channel();
+    let (acceptance, running) = ask(template, offer, events, Some(launched)).await?;
+    Ok(Accepted { acceptance, launch, running })
+}
+
+/// Start the task of a job: ask the agent, wait for the launch if there is one, and supervise. Without a launch to wait for the
+/// job runs at once, so that it is not queued a second time.
+async fn ask(
+    template: &Arc<Template>,
+    offer: Offer,
+    events: &Arc<Events>,
+    launch: Option<oneshot::Receiver<Instant>>,
+) -> Result<(Acceptance, Running), Refusal> {
+    let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
+    let (admitted, answer) = oneshot::channel();
+    let (closed, end) = oneshot::channel();
+    let (for_admission, for_supervisor) = (template.clone(), events.clone());
+    template.engine.guests().spawn(async move {
+        let job = match admit(for_admission, offer).await {
+            Err(refusal) => return drop(admitted.send(Err(refusal))),
+            Ok(job) => job,
+        };
+        // The receiver is gone when the offer was given up, and counted as refused. Such a job must not run.
+        if admitted.send(Ok((job.acceptance.clone(), job.instance.control()))).is_err() {
+            return;
+        }
+        let launched = match launch {
+            None => Some(Instant::now()),
+            Some(launch) => launch.await.ok(),
+        };
+        if let Some(launched) = launched {
+            drop(closed.send(supervise(job, launched, for_supervisor).await));
+        }
+    });
+    let lost = || Refusal::decide_failed(Crash::Host("the task of the offer ended".into()).verdict());
+    match answer.await.unwrap_or_else(|_| Err(lost())) {
+        Ok((acceptance, control)) => Ok((acceptance, Running { control, closed: end })),
+        Err(refusal) => {
+            events.publish(&Event::offer_refused(agent, job, &refusal));
+            Err(refusal)
+        }
+    }
+}

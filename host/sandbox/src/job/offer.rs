@@ -1,0 +1,103 @@
+//! The decision of an agent about an offer: [`Offer`] → [`Admitted`], which holds the job's instance and so its slot.
+//!
+//! Bound: an agent that does not decide within [`DECIDE_TIMEOUT`] has refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::instance::{Instance, Template};
+use super::run::{Crash, call, within};
+use super::script::Scripted;
+use crate::guest::contract::{self, Decision, Rejection};
+use crate::guest::kill::Kill;
+use wasm_worker_core::job::{Acceptance, JobInfo, Participant};
+use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::text::clip;
+
+/// Longest wait for a slot, and longest decision. The server wants an answer within 2 s.
+const DECIDE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// Longest identity and longest name of a participant, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A job as it is offered.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The facts of the job.
+    pub info: JobInfo,
+    /// The participants of the room.
+    pub participants: Vec<Participant>,
+    /// Events that arrive after the launch.
+    pub script: Arc<[Scripted]>,
+}
+
+/// A job that the agent accepted.
+pub(crate) struct Admitted {
+    /// The offer, whose participants the instance has now.
+    pub(crate) offer: Offer,
+    /// How the agent wants to appear in the room.
+    pub(crate) acceptance: Acceptance,
+    /// The template of the instance.
+    pub(crate) template: Arc<Template>,
+    /// The instance that the job runs in.
+    pub(crate) instance: Instance,
+}
+
+/// Ask the agent whether it accepts a job. The answer takes at most [`DECIDE_TIMEOUT`] for a slot and as much again for the
+/// decision. An agent without a snapshot and without a warm instance has `init-timeout` for its prewarm in addition.
+pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admitted, Refusal> {
+    let slot = {
+        let _timers = template.engine.timers().enter();
+        tokio::time::timeout(DECIDE_TIMEOUT, template.acquire())
+    };
+    let full = |_| Refusal::new(Reason::Full, format!("no slot was free within {DECIDE_TIMEOUT:?}"));
+    let mut instance = slot.await.map_err(full)?.map_err(refused)?;
+    instance.control().log().begin(&offer.info.id);
+    let info: contract::JobInfo = offer.info.clone().into();
+    let decision = decide(&template, &mut instance, &info).await;
+    instance.control().log().finish();
+    instance.settle();
+    let acceptance = match decision.map_err(refused)? {
+        Decision::Accept(acceptance) => Acceptance::from(acceptance),
+        Decision::Reject(Rejection { reason, terminate }) => {
+            return Err(Refusal { terminate, ..Refusal::new(Reason::Rejected, clip(&reason)) });
+        }
+    };
+    if let Some(why) = unusable(&acceptance) {
+        return Err(Refusal::new(Reason::DecideFailed, why));
+    }
+    let mut offer = offer;
+    let participants = std::mem::take(&mut offer.participants).into_iter().map(Into::into).collect();
+    let assigned = instance.store.data_mut().assign(info, participants);
+    assigned.map_err(|kill| refused(Crash::Killed { kill, backtrace: Vec::new() }))?;
+    Ok(Admitted { offer, acceptance, template, instance })
+}
+
+/// The reason why the server would not take this acceptance. A worker also keeps the identity of each ended job.
+fn unusable(acceptance: &Acceptance) -> Option<String> {
+    let Acceptance { identity, name, .. } = acceptance;
+    let names = [("an identity", identity.as_deref().unwrap_or_default()), ("a name", name)];
+    let (what, long) = names.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX)?;
+    Some(format!("the agent wants {what} of {} bytes; at most {NAME_BYTES_MAX} are allowed", long.len()))
+}
+
+async fn decide(template: &Template, instance: &mut Instance, info: &contract::JobInfo) -> Result<Decision, Crash> {
+    let control = instance.control();
+    let prepare = template.warm.is_some() && instance.prewarmed.is_none();
+    let limit = if prepare { DECIDE_TIMEOUT + template.limits.init_timeout } else { DECIDE_TIMEOUT };
+    let call_decide = async {
+        instance.instantiate(template).await?;
+        instance.prewarm(template).await?;
+        instance.refuel()?;
+        let agent = instance
+            .agent
+            .as_ref()
+            .ok_or_else(|| Crash::Host("`decide` was called before the instance exists".into()))?;
+        call(&control, agent.call_decide(&mut instance.store, info)).await
+    };
+    within(&control, limit, Kill::DecideTimeout { limit }, &template.engine, call_decide).await
+}
+
+fn refused(crash: Crash) -> Refusal {
+    Refusal::decide_failed(crash.verdict())
+}

@@ -1,0 +1,322 @@
+//! Runs `wasm-worker`, and builds its guests.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use wasm_worker_fuzz::core_guest;
+use wasm_worker_sandbox::agent::cargo;
+
+/// Longest wait for an event. It does not measure anything: it only ends a test that would wait for ever, on the slowest
+/// machine too.
+const PATIENCE: Duration = Duration::from_secs(120);
+const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// The component of a guest in `tests/guests`, or that directory's `.wat`. All are built at the first call.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let dir = root().join("tests/guests");
+        let status = cargo::component_build(&dir).unwrap().arg("--examples").status().unwrap();
+        assert!(status.success(), "the guests do not compile");
+        target_dir().join(cargo::TARGET).join("agent/examples")
+    });
+    let (whole, core) = (format!("tests/guests/{name}.wat"), format!("tests/guests/core/{name}.wat"));
+    match (root().join(whole), root().join(core)) {
+        (whole, _) if whole.is_file() => whole,
+        (_, core) if core.is_file() => core_component(name, &std::fs::read_to_string(core).unwrap()),
+        _ => built.join(format!("{name}.wasm")),
+    }
+}
+
+/// A component made of the lines of a core module, in a file that is there until the tests are run again.
+pub(crate) fn core_component(name: &str, lines: &str) -> PathBuf {
+    let dir = target_dir().join("core-guests");
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = tempfile::NamedTempFile::new_in(&dir).unwrap();
+    std::fs::write(&file, core_guest::component(lines)).unwrap();
+    let path = dir.join(format!("{name}.wasm"));
+    file.persist(&path).unwrap();
+    path
+}
+
+/// A path as an argument.
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The binary lies in `<target>/<profile>`.
+pub(crate) fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_wasm-worker")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A cache that all tests of one run share, so that each guest is compiled once.
+pub(crate) fn cache_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| target_dir().join("test-agent-cache"))
+}
+
+/// What a test printed that is ignored otherwise, so that what it does to its process is done to no other test.
+pub(crate) fn in_a_process_of_its_own(test: &str) -> String {
+    let mut own = Command::new(std::env::current_exe().unwrap());
+    let output = own.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    // A name that is none is a run of no test, and that succeeds.
+    assert!(stdout.contains("1 passed"), "there is no test `{test}`");
+    stdout
+}
+
+/// One call of the program, to be finished.
+pub(crate) struct Call {
+    command: Command,
+    stdin: String,
+}
+
+/// `wasm-worker` with these arguments. The user's own settings do not reach it.
+pub(crate) fn wasm_worker<'a>(args: impl IntoIterator<Item = &'a str>) -> Call {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-worker"));
+    for (name, _) in std::env::vars_os() {
+        if ["WASM_WORKER_", "LIVEKIT_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command.env("WASM_WORKER_CACHE_DIR", cache_dir()).args(args);
+    Call { command, stdin: String::new() }
+}
+
+/// `wasm-worker run GUEST --job` with more arguments.
+pub(crate) fn run_guest<'a>(name: &str, args: impl IntoIterator<Item = &'a str>) -> Call {
+    let guest = guest(name);
+    wasm_worker(["run", guest.to_str().unwrap(), "--job"]).args(args)
+}
+
+impl Call {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// No file may become longer than 8 KiB, as on a disk that is full.
+    pub(crate) fn on_a_full_disk(mut self) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.args(["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        self.command = limited;
+        self
+    }
+
+    pub(crate) fn stdin(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.stdin);
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Started {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let reader = read_along(child.stderr.take().unwrap(), said.clone());
+        child.stdin.take().unwrap().write_all(self.stdin.as_bytes()).unwrap();
+        Started { child, said, reader }
+    }
+
+    /// Run to the end.
+    pub(crate) fn done(self) -> Done {
+        self.start().done()
+    }
+}
+
+/// A call that runs.
+pub(crate) struct Started {
+    child: Child,
+    /// Standard error so far.
+    said: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+/// Collect a stream while the process runs, so that a test can wait for a line, and the process never waits for a reader.
+fn read_along(mut stream: ChildStderr, said: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 8 << 10];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            said.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
+        }
+    })
+}
+
+/// Where a worker answers HTTP, and with which token.
+pub(crate) struct Door {
+    pub(crate) url: String,
+    pub(crate) token: String,
+}
+
+impl Door {
+    /// Of the process of this id, once it has announced itself in this cache.
+    pub(crate) fn of(cache: &Path, pid: u32) -> Self {
+        let file = cache.join(format!("workers/{pid}.json"));
+        let text = eventually("it announces itself", || std::fs::read_to_string(&file).ok());
+        let door: Value = serde_json::from_str(&text).unwrap();
+        let part = |name: &str| door[name].as_str().unwrap().to_owned();
+        Self { url: part("url"), token: part("token") }
+    }
+
+    /// Status and body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, &self.token)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> (u16, String) {
+        self.ask("POST", path, &self.token)
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str) -> (u16, String) {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = request.header("Authorization", format!("Bearer {token}")).body(()).unwrap();
+        let mut response = agent.run(request).unwrap();
+        (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+    }
+}
+
+/// Ask again until there is an answer.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not come to this: {what}");
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+impl Started {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kill it, and wait until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Standard error so far.
+    pub(crate) fn said(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Wait until this text is in standard error.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        eventually(&format!("it says `{text}`"), || self.said().contains(text).then_some(()));
+    }
+
+    /// Its standard output, to be read while it runs.
+    pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
+    /// Stop reading its standard output.
+    pub(crate) fn hang_up(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
+    pub(crate) fn done(self) -> Done {
+        let output = self.child.wait_with_output().unwrap();
+        self.reader.join().unwrap();
+        let stderr = std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner));
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Done {
+            exit: output.status.code().expect("ended by a signal"),
+            stdout: text(output.stdout),
+            stderr: text(stderr),
+        }
+    }
+}
+
+/// A call that has ended.
+pub(crate) struct Done {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// Every line of standard output, which is JSON.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The one record.
+    #[track_caller]
+    pub(crate) fn record(&self) -> Value {
+        let mut lines = self.lines();
+        assert_eq!(lines.len(), 1, "want one record:\n{}\n{}", self.stdout, self.stderr);
+        lines.remove(0)
+    }
+
+    /// The code of the one record's verdict.
+    #[track_caller]
+    pub(crate) fn code(&self) -> String {
+        let record = self.record();
+        record["verdict"]["code"].as_str().unwrap_or_else(|| panic!("no verdict in {record}")).to_owned()
+    }
+
+    /// The texts that the one job sent, by topic.
+    #[track_caller]
+    pub(crate) fn texts(&self) -> BTreeMap<String, Vec<String>> {
+        let mut texts = BTreeMap::<String, Vec<String>>::new();
+        for sent in self.record()["activity"]["texts"].as_array().unwrap() {
+            let part = |name: &str| sent[name].as_str().unwrap().to_owned();
+            texts.entry(part("topic")).or_default().push(part("text"));
+        }
+        texts
+    }
+
+    /// Exit status and a part of standard error.
+    #[track_caller]
+    pub(crate) fn fails_with(&self, exit: i32, parts: &[&str]) {
+        assert_eq!(self.exit, exit, "{}{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is missing in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
+    }
+}

@@ -1,0 +1,52 @@
+//! Agents that change while the worker serves: a new version of the file, and SIGHUP.
+
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+
+use crate::support::harness::{guest, path};
+use crate::support::scripted_server::{Server, behind, holds, run, stopped};
+
+#[test]
+fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("agent.wasm");
+        let become_agent = |from: PathBuf| {
+            // A file is not changed while it is read: the new one takes its place whole.
+            let new = dir.path().join("new");
+            std::fs::copy(from, &new).unwrap();
+            std::fs::rename(new, &agent).unwrap();
+        };
+        become_agent(guest("obedient"));
+        let server = Server::bind().await;
+        let events = tempfile::NamedTempFile::new().unwrap();
+        let worker =
+            behind(&server.url(), &[path(&agent)]).args(["--http", "off", "--events", path(events.path())]).start();
+        let said = async |event: &str, times: usize| holds(events.path(), &format!("\"{event}\""), times).await;
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+
+        become_agent(guest("panic"));
+        said("agent.reloaded", 1).await;
+        peer.begin("AJ_2").await;
+        let (job, _, error) = peer.report().await;
+        assert!(job == "AJ_2" && error.starts_with("trapped: "), "{job} {error}");
+
+        become_agent(guest("prewarm_error"));
+        said("agent.failed", 1).await;
+        peer.begin("AJ_3").await;
+        assert!(peer.report().await.2.starts_with("trapped: "), "the version before goes on");
+
+        // The file is as before; told to, the worker reads it all the same.
+        worker.signal(Signal::HUP);
+        said("agent.failed", 2).await;
+        become_agent(guest("obedient"));
+        said("agent.reloaded", 2).await;
+        peer.begin("AJ_4").await;
+        peer.terminated("AJ_4").await;
+        peer.terminated("AJ_1").await;
+        let done = stopped(worker, peer).await;
+        assert!(done.stderr.contains("the new version cannot be loaded"), "{}", done.stderr);
+    });
+}
