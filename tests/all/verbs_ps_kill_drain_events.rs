@@ -1,11 +1,13 @@
-//! `wasm-worker ps`, `kill`, `drain` and `events` reach the workers of this user on this machine.
+//! `wasm-worker ps`, `kill`, `drain`, `events` and `logs` reach the workers of this user on this machine.
 
 use std::io::{BufRead, BufReader};
 
+use livekit_protocol as proto;
+use proto::server_message::Message as FromServer;
 use serde_json::Value;
 
 use crate::support::harness::{Door, guest, wasm_worker};
-use crate::support::scripted_server::{Server, behind, blocking, ended, run};
+use crate::support::scripted_server::{Server, behind, blocking, ended, run, stopped};
 
 /// The worker answers HTTP at a free port.
 const HTTP: [&str; 2] = ["--http", "127.0.0.1:0"];

@@ -54,7 +54,7 @@ fn described(description: &Value, server: &str) -> BTreeSet<Operation> {
     operations
 }
 
-fn served<S>(table: &[Route<S>]) -> BTreeSet<Operation> {
+fn served<S: Clone + Send + Sync + 'static>(table: &[Route<S>]) -> BTreeSet<Operation> {
     table.iter().flat_map(|route| route.paths().into_iter().map(|path| (path, route.method, route.access))).collect()
 }
 
