@@ -87,7 +87,7 @@ fn logs_shows_the_lines_of_a_job_while_it_runs_and_after_its_end() {
         let server = Server::bind().await;
         let worker = behind(&server.url(), &[guest("ignore_stop").to_str().unwrap()])
             .args(HTTP)
-            .args(["--cache-dir", &dir, "--shutdown-grace", "60s"])
+            .args(["--cache-dir", &dir, "--shutdown-grace", "10m"])
             .start();
         let mut peer = server.registered().await;
         let (pid, at) = (worker.pid(), cache.path().to_owned());
