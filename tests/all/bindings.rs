@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::root;
+use crate::support::harness::root;
 
 #[test]
 fn committed_bindings_are_those_of_the_contract() {

@@ -13,7 +13,7 @@ use crate::support::harness::Started;
 /// Callers at once.
 const CALLERS: usize = 4;
 const WORKERS: usize = 3;
-/// Of workers, and of the dispatcher.
+/// Number of kills of workers, and of the dispatcher.
 const KILLS_MIN: u32 = 3;
 /// For all to end after the last kill.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -112,7 +112,7 @@ fn all(dispatcher: &Dispatcher) -> Vec<Value> {
     answer.body["jobs"].as_array().unwrap().clone()
 }
 
-/// Of all attempts of all dispatches, one has ended well.
+/// Exactly one attempt of each dispatch ended well.
 fn completed_once(dispatcher: &Dispatcher) {
     let store = rusqlite::Connection::open(dispatcher.store()).unwrap();
     let sql = "SELECT count(*) FROM (SELECT dispatch FROM jobs WHERE code = 'completed' GROUP BY dispatch HAVING count(*) <> 1)";

@@ -59,8 +59,8 @@ fn first_run_without_a_server_dispatches_and_a_second_run_joins_its_pool() {
     assert!(jobs.lines().next().unwrap().split_whitespace().eq(columns), "{jobs}");
     for list in [&["jobs", "--json"], &["workers", "--json"]] {
         let lines = verb(list).stdout;
-        let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(parsed.len(), 2, "{lines}");
+        let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows.len(), 2, "{lines}");
     }
     verb(&["job", "AD_nobody"]).fails_with(2, &["no dispatch or job has the id `AD_nobody`"]);
 

@@ -163,7 +163,7 @@ fn every_hostile_guest_gets_its_verdict() {
             wrong.push(format!("{}: exit {} after {took:?} with {verdict}", row.guest, done.exit));
         }
     }
-    for row in bad_components::corpus() {
+    for row in hostile_components::corpus() {
         let began = Instant::now();
         let run = ["run", row.file.to_str().unwrap(), "--job", "--log-level", "off"];
         let done = wasm_worker(run).args(row.flags.iter().copied()).done();

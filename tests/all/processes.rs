@@ -126,9 +126,10 @@ fn supervisor_shows_and_controls_its_processes() {
             tokio::task::spawn_blocking(ask).await.unwrap()
         };
         until(async || get("/ready").await.0 == 200).await;
-        let head = format!("supervisor {}: 2 of 2 processes run, the server has ", worker.pid());
         let ps = verb("ps").await.stdout;
-        assert!(ps.contains(&head) && ps.matches("agent obedient: available").count() == 2, "{ps}");
+        let supervisor = ps.lines().find(|line| line.starts_with(&format!("{} ", worker.pid()))).unwrap();
+        assert!(supervisor.contains("  supervisor: 2 of 2 processes run, "), "{ps}");
+        assert_eq!(ps.matches("  obedient  available, ").count(), 2, "{ps}");
 
         // A process that is killed is missed, with its job, where somebody looks: a job that the supervisor has heard of.
         one.begin("AJ_1").await;

@@ -70,7 +70,7 @@ fn toml(path: &Path) -> toml::Table {
 }
 
 #[test]
-fn the_program_carries_the_whole_sdk() {
+fn program_carries_the_whole_sdk() {
     let dir = tempfile::tempdir().unwrap();
     wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
     let (created, sdk) = (dir.path().join("my-agent"), root().join("guest-sdk"));
@@ -91,7 +91,7 @@ fn the_program_carries_the_whole_sdk() {
 }
 
 #[test]
-fn a_new_crate_has_the_versions_of_the_repository() {
+fn new_crate_has_the_versions_of_the_repository() {
     let dir = tempfile::tempdir().unwrap();
     wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
     let created = dir.path().join("my-agent");

@@ -1,11 +1,13 @@
-//! `wasm-worker ps`, `kill`, `drain` and `events` reach the workers of this user on this machine.
+//! `wasm-worker ps`, `kill`, `drain`, `events` and `logs` reach the workers of this user on this machine.
 
 use std::io::{BufRead, BufReader};
 
+use livekit_protocol as proto;
+use proto::server_message::Message as FromServer;
 use serde_json::Value;
 
 use crate::support::harness::{Door, guest, wasm_worker};
-use crate::support::scripted_server::{Server, behind, blocking, ended, run};
+use crate::support::scripted_server::{Server, behind, blocking, ended, run, stopped};
 
 /// The worker answers HTTP at a free port.
 const HTTP: [&str; 2] = ["--http", "127.0.0.1:0"];
@@ -85,7 +87,7 @@ fn logs_shows_the_lines_of_a_job_while_it_runs_and_after_its_end() {
         let server = Server::bind().await;
         let worker = behind(&server.url(), &[guest("ignore_stop").to_str().unwrap()])
             .args(HTTP)
-            .args(["--cache-dir", &dir, "--shutdown-grace", "60s"])
+            .args(["--cache-dir", &dir, "--shutdown-grace", "10m"])
             .start();
         let mut peer = server.registered().await;
         let (pid, at) = (worker.pid(), cache.path().to_owned());

@@ -28,7 +28,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use workers::{Behaviour, Subject, Worker};
 
 const RATE_FOR: Duration = Duration::from_secs(10);
-/// Of each, the first seconds do not count: the load is an average.
+/// The first seconds of each rate do not count: the load is an average.
 const SETTLE: Duration = Duration::from_secs(3);
 const RATES: [u32; 5] = [200, 400, 800, 1_600, 3_200];
 const ROUNDS: usize = 5;

@@ -1,4 +1,5 @@
-//! What the HTTP handlers share: the way to the coordinator, the reader of the store, the keys, and the limits of requests.
+//! The shared state of the HTTP handlers: the command queue of the coordinator, the reader of the store, the API keys, and the
+//! limits of requests.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;

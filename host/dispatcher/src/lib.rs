@@ -19,7 +19,7 @@
 //! store             the durable record, in SQLite
 //! command           the requests to the coordinator
 //! coordinator       the one task that owns the scheduler, and stores every change before it tells anyone
-//! api_state         what the HTTP handlers share
+//! api_state         the shared state of the HTTP handlers
 //! auth              tokens and grants of requests
 //! checks            checks of the texts in requests
 //! socket            the WebSocket of a worker

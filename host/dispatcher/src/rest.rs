@@ -12,7 +12,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
@@ -52,8 +53,18 @@ enum ListState {
 /// The query for one dispatch. With `after` the answer waits up to `wait_ms` for another state than this one.
 #[derive(Deserialize)]
 pub(crate) struct WaitQuery {
+    #[serde(default, deserialize_with = "state_or_empty")]
     after: Option<DispatchState>,
     wait_ms: Option<u64>,
+}
+
+/// The state that a query names. Clients that know no state yet send an empty value.
+fn state_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DispatchState>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    DispatchState::deserialize(name.into_deserializer()).map(Some)
 }
 
 /// The error of a request.

@@ -53,7 +53,7 @@ pub enum Received {
     Nothing,
 }
 
-/// What a worker sends about itself when it registers.
+/// The registration of a worker, as a dispatcher reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerRegistration {
     /// The dispatches that the worker takes.

@@ -1,7 +1,7 @@
 //! LiveKit's agent protocol, both sides, without I/O: no socket, no clock, no agent. `now` is an argument.
 //!
 //! ```text
-//! registration        what a worker registers with a server
+//! registration        the registration of a worker with a server
 //! wire                conversion between LiveKit's messages and plain data
 //! report              the report of a job's state, with the verdict for servers that read it
 //! reconnect           the pauses before a worker connects again

@@ -33,7 +33,7 @@ pub enum ReportLoad {
     Raw,
 }
 
-/// What a worker registers.
+/// The registration of one agent with a server.
 #[derive(Clone, Debug)]
 pub struct Registration {
     /// The name of the agent.

@@ -26,9 +26,10 @@ use wasm_worker_core::text::plural;
 use wasm_worker_core::verdict::Verdict;
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::compile::Compiler;
-use wasm_worker_sandbox::agent::{Agent, AgentError, JobHandle, source};
+use wasm_worker_sandbox::agent::{Agent, AgentError, source};
 use wasm_worker_sandbox::engine::Engine;
-use wasm_worker_sandbox::job::admission::Offer;
+use wasm_worker_sandbox::job::launch::JobHandle;
+use wasm_worker_sandbox::job::offer::Offer;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 /// Run these jobs, and print a line of JSON for each outcome.

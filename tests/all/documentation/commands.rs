@@ -76,11 +76,16 @@ fn statements(lines: &[&str]) -> Vec<String> {
 
 fn command(line: &str, to_type: bool) -> Option<Shown> {
     let words = words(line)?;
-    let cargo = ["cargo", "run", "--"];
-    let at = words.iter().position(|word| word == "wasm-worker").map(|at| at + 1);
-    let at = at.or_else(|| words.windows(3).position(|three| three == cargo).map(|at| at + 3))?;
-    let args: Vec<String> = words[at..].iter().take_while(|word| *word != "|").cloned().collect();
-    (!args.is_empty()).then(|| Shown { line: line.to_owned(), args, to_type })
+    let args = words.split(|word| word == "|").find_map(|simple| {
+        // Variables may stand before the program.
+        let program = simple.iter().position(|word| !word.contains('='))?;
+        match &simple[program..] {
+            [program, args @ ..] if program == "wasm-worker" => Some(args),
+            [cargo, run, rest, args @ ..] if [cargo, run, rest] == ["cargo", "run", "--"] => Some(args),
+            _ => None,
+        }
+    })?;
+    (!args.is_empty()).then(|| Shown { line: line.to_owned(), args: args.to_vec(), to_type })
 }
 
 /// As a shell takes a line apart, without its comment; nothing while a quote is open.

@@ -138,7 +138,7 @@ fn metrics(scraped: &str) -> BTreeMap<String, Metric> {
     metrics.collect()
 }
 
-/// Of what follows a sample's name: `{a="1",b="2"} 3`.
+/// The labels in the text after the name of a sample: `{a="1",b="2"} 3`.
 fn labels(rest: &str) -> Option<Vec<String>> {
     if rest.starts_with(' ') {
         return Some(Vec::new());

@@ -178,7 +178,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Of the process of this id, once it has announced itself in this cache.
+    /// The HTTP endpoint of the process with this id, once the process announced itself in this cache directory.
     pub(crate) fn of(cache: &Path, pid: u32) -> Self {
         let file = cache.join(format!("workers/{pid}.json"));
         let text = eventually("it announces itself", || std::fs::read_to_string(&file).ok());

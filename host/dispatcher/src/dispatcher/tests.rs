@@ -115,7 +115,7 @@ async fn trapped_verdict_is_shown_with_its_backtrace_at_both_paths() {
     let dir = tempfile::tempdir().unwrap();
     let (verdict, ops) = trapped();
     let router = routes(dir.path(), ops).await;
-    for path in ["/jobs/d", "/jobs/J-d", "/api/v1/jobs/d"] {
+    for path in ["/jobs/d", "/jobs/J-d?after=&wait_ms=5", "/api/v1/jobs/d"] {
         let (status, job) = request(&router, "GET", path).await;
         assert_eq!(status, StatusCode::OK, "{job}");
         assert_eq!(

@@ -12,7 +12,7 @@ use wasm_worker_core::backoff::Backoff;
 use wasm_worker_protocol::dispatcher_session::{DispatchKey, Readiness};
 use wasm_worker_protocol::wire::job_kind;
 
-/// What is known of a worker from its registration.
+/// The facts of a worker from its registration.
 #[derive(Clone, Debug)]
 pub(crate) struct RegisteredWorker {
     pub(crate) dispatch_key: DispatchKey,
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     /// Counts the refusals in a row.
     refusals: Backoff,
     pub(super) paused_until: Option<Instant>,
-    /// Whether it has sent a status message. From then on it is known which of its former jobs it still has.
+    /// Whether it has sent a status message. A returned worker lists the jobs that it still has before that.
     pub(super) status_received: bool,
 }
 
