@@ -70,7 +70,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Fault {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut texts = Texts::default();
         event.record(&mut texts);
-        reach(&texts.message);
+        // The cause of a change of phase stands in brackets behind it.
+        reach(texts.message.split(" (").next().unwrap_or_default());
     }
 }
 
