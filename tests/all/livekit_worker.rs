@@ -252,7 +252,7 @@ fn busy_machine_makes_the_worker_full() {
         let answer = peer.answer().await;
         assert!(!answer.available && !answer.terminate, "{answer:?}");
         let done = stopped(worker, peer).await;
-        for part in ["reason=\"load\"", "past `load-threshold`", "worker.load"] {
+        for part in ["reason=\"load\"", "exceeds `load-threshold`", "worker.load"] {
             assert!(done.stderr.contains(part), "`{part}` is missing in:\n{}", done.stderr);
         }
     });
