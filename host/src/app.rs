@@ -89,7 +89,7 @@ pub struct Served {
     pub gave_up: Option<String>,
 }
 
-/// What the phases `serve` and `close` need of the phase `start`.
+/// The parts that the phases `serve` and `close` need.
 struct Parts {
     agents: Vec<NamedAgent>,
     loader: AgentLoader,
@@ -99,7 +99,7 @@ struct Parts {
     upstream: Upstream,
     sender: mpsc::Sender<ControlSignal>,
     signals: mpsc::Receiver<ControlSignal>,
-    /// The file by which this user's commands find the process; its removal is the drop of this value.
+    /// Announces the process to this user's commands until it is dropped.
     _announcement: Option<Announcement>,
 }
 

@@ -45,5 +45,5 @@ fn agents_with_equal_names_are_refused() {
     behind("ws://127.0.0.1:9", &[path(&one), path(&same)])
         .args(["--job"])
         .done()
-        .fails_with(2, &["there is one agent"]);
+        .fails_with(2, &["`--job` takes exactly one agent"]);
 }

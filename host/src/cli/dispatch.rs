@@ -35,7 +35,7 @@ pub(crate) struct DispatchArgs {
     /// Deployment of the agent
     #[arg(long, value_name = "NAME", default_value = "", env = "LIVEKIT_AGENT_DEPLOYMENT", hide_env_values = true)]
     deployment: String,
-    /// Position in the queue: higher goes first, and 0 is the default
+    /// Priority in the queue; higher goes first
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: i32,
     /// Time limit for the wait for a worker [default: the dispatcher's `queue-deadline`]

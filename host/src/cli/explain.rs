@@ -38,7 +38,7 @@ fn explain(code: Code) -> String {
         "{code}: {}\n  blame: {}\n  retry: {}\n  advice: {}\n  exit status: {}",
         code.meaning(),
         verdict::blame(code.blame()),
-        verdict::retry(code.retry()),
+        if code.retry() { "may help" } else { "not known to help" },
         code.advice(),
         Exit::from(code.class()) as u8,
     )

@@ -87,16 +87,18 @@ fn text(dispatch: &Dispatch) -> String {
 
 fn attempt_lines(attempt: &Attempt) -> impl Iterator<Item = String> {
     let Attempt { job, attempt, worker, verdict, usage, .. } = attempt;
-    let end = verdict.as_ref().map(|verdict| format!(": {}", verdict::headline(verdict))).unwrap_or_default();
+    let detail = |text: &str| if text.is_empty() { String::new() } else { format!(": {text}") };
+    let end = verdict.as_ref().map(|verdict| format!(": {}{}", verdict.code, detail(&verdict.detail)));
+    let end = end.unwrap_or_default();
     let line = format!("  attempt  {attempt}, job {job}, worker {worker}{end}");
     std::iter::once(line).chain(usage.as_ref().map(usage_line))
 }
 
 fn usage_line(usage: &UsageRecord) -> String {
     let micros = Duration::from_micros;
-    let start = usage.start_us.map(|start| format!(", {:?} to the entrypoint", micros(start))).unwrap_or_default();
+    let start = usage.start_us.map(|start| format!(", {:?} to its entrypoint", micros(start))).unwrap_or_default();
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let memory = usage.memory_peak_bytes as f64 / f64::from(1 << 20);
     let (wall, cpu) = (micros(usage.wall_us), micros(usage.cpu_us));
-    format!("  usage    {wall:.1?} in all, {cpu:.1?} of CPU{start}, {} fuel, {memory:.1} MiB at the peak", usage.fuel)
+    format!("  usage    {wall:.1?} in all, {cpu:.1?} of CPU{start}, {} fuel, {memory:.1} MiB at most", usage.fuel)
 }

@@ -20,7 +20,7 @@ pub(crate) struct RunArgs {
     /// `.wasm` files, `.wat` files, or directories of agent crates; exactly one with `--job`
     #[arg(value_name = "AGENT", required = true)]
     agents: Vec<PathBuf>,
-    /// Run one job without a server, print its record, and exit
+    /// Run one job, or `--count` jobs, without a server; print the records, and exit
     #[arg(long)]
     job: bool,
     /// Number of jobs

@@ -25,17 +25,13 @@ pub(super) const fn blame(blame: Blame) -> &'static str {
     }
 }
 
-/// Whether a retry may help.
-pub(super) const fn retry(retry: bool) -> &'static str {
-    if retry { "may help" } else { "is not known to help" }
-}
-
 /// For an end that is not as intended: blame and retry, the kind of a trap, the kill lag, and the backtrace, innermost frame
 /// first.
 pub(super) fn details(verdict: &Verdict) -> Vec<String> {
     let mut lines = Vec::new();
     if verdict.code.class() != Class::Ok {
-        lines.push(format!("  blame    {}; a retry {}", blame(verdict.blame), retry(verdict.retry)));
+        let retry = if verdict.retry { "may help" } else { "is not known to help" };
+        lines.push(format!("  blame    {}; a retry {retry}", blame(verdict.blame)));
     }
     lines.extend(verdict.trap.map(|trap| format!("  trap     {}", trap.as_str())));
     let lag = verdict.kill_lag_us.map(Duration::from_micros);
