@@ -67,7 +67,7 @@ fn unwritable_cache_costs_a_warning_and_no_job() {
     std::fs::write(&file, "in the way").unwrap();
     let done = run(&file.join("cache"));
     assert!(!cached(&done));
-    assert!(done.stderr.contains("agents are compiled each time (set --cache-dir)"), "{}", done.stderr);
+    assert!(done.stderr.contains("agents are compiled at each start (set --cache-dir)"), "{}", done.stderr);
 
     let broken = dir.path().join("broken");
     std::fs::create_dir(&broken).unwrap();

@@ -35,5 +35,5 @@ fn unmeasurable_agent_or_time_is_an_error() {
     bench("minimal", &["--time", "1h"]).fails_with(2, &["want 10ms to 10m, such as 3s"]);
     // More idle instances than there are slots, not a sum that overflows.
     bench("minimal", &["--time", "50ms", "--idle", "4294967295"])
-        .fails_with(2, &["4294967295 instances at once are more"]);
+        .fails_with(2, &["4294967295 instances at once exceed"]);
 }
