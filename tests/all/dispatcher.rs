@@ -424,7 +424,7 @@ fn waiting_callers_beyond_the_bound_are_answered_at_once() {
         assert!(text.starts_with("HTTP/1.1 200") && text.to_lowercase().contains("connection: close"), "{text}");
         assert!(text.contains(r#""state":"pending""#), "{text}");
     }
-    let _worker = dispatcher.worker(&["brief"], &[]);
+    let worker = dispatcher.worker(&["brief"], &[]);
     dispatcher.ended(&id);
     for mut stream in waiting {
         let mut some = [0; 12];
@@ -433,4 +433,5 @@ fn waiting_callers_beyond_the_bound_are_answered_at_once() {
         stream.read_exact(&mut some).unwrap();
         assert_eq!(&some, b"HTTP/1.1 200");
     }
+    worker.kill();
 }
