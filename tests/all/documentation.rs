@@ -41,16 +41,10 @@ fn ends_page_is_current() {
 
 #[test]
 fn operations_page_lists_every_event() {
-    let mut sources = vec![root().join("host")];
     let mut events = Vec::new();
-    while let Some(path) = sources.pop() {
-        if path.is_dir() {
-            sources.extend(std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(path).unwrap();
-            let names = text.split("#[serde(rename = \"").skip(1).filter_map(|rest| rest.split('"').next());
-            events.extend(names.filter(|name| name.contains('.')).map(str::to_owned));
-        }
+    for text in host_sources() {
+        let names = text.split("#[serde(rename = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        events.extend(names.filter(|name| name.contains('.')).map(str::to_owned));
     }
     events.sort();
     let page = pages::page("host/docs/operations.md");
@@ -269,32 +263,78 @@ fn skeleton(line: &str) -> String {
 }
 
 #[test]
+fn named_tests_exist() {
+    let (tests, sources) = (tests(root().join("tests/all")), host_sources());
+    let mut filters = 0;
+    for page in pages::all() {
+        let at = page.path.display();
+        for line in page.blocks().iter().flat_map(|block| &block.lines) {
+            // `cargo test [FLAGS] FILTER [-- FLAGS FILTERS]`
+            let Some((_, rest)) = line.split_once("cargo test ") else { continue };
+            let words = rest.split('#').next().unwrap().split_whitespace();
+            for filter in words.filter(|word| !word.starts_with('-') && *word != "all") {
+                filters += 1;
+                let unit_test = || sources.iter().any(|text| text.contains(&format!("fn {filter}")));
+                let found = tests.iter().any(|test| test.name.contains(filter)) || unit_test();
+                assert!(found, "{at}: no test has `{filter}` in its name");
+            }
+        }
+        let spans = page.spans().into_iter().filter_map(|span| span.split_once("::").map(|(file, _)| (file, span)));
+        for (_, span) in spans.filter(|(file, _)| root().join(format!("tests/all/{file}.rs")).is_file()) {
+            assert!(tests.iter().any(|test| test.name == span), "{at}: `{span}` is no test");
+        }
+    }
+    assert!(filters > 4, "{filters} filters");
+}
+
+#[test]
 fn every_promise_names_a_test_and_every_test_has_a_promise() {
     let spec = std::fs::read_to_string(root().join("tests/SPEC.md")).unwrap();
     let rows = spec.lines().filter(|line| line.starts_with("| ") && line.ends_with("` |"));
     let named: Vec<&str> = rows.map(|row| row.trim_end_matches("` |").rsplit('`').next().unwrap()).collect();
     assert!(named.len() > 30, "{named:?}");
 
-    let mut tests = Vec::new();
-    for file in std::fs::read_dir(root().join("tests/all")).unwrap() {
-        let path = file.unwrap().path();
-        if path.is_dir() {
-            continue;
-        }
-        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(&path).unwrap();
-        // A test is the function right after the attribute, unless another test runs it.
-        let mut after = text.split("#[test]\n");
-        after.next();
-        for test in after.filter(|test| !test.starts_with("#[ignore")) {
-            let function = test.lines().find_map(|line| line.strip_prefix("fn ")).unwrap();
-            let name = function.split('(').next().unwrap();
-            tests.push(format!("{module}::{name}"));
-        }
-    }
+    let tests = tests(root().join("tests/all"));
+    let tests: Vec<&str> = tests.iter().filter(|test| !test.ignored).map(|test| test.name.as_str()).collect();
     for name in &named {
-        assert!(tests.iter().any(|test| test == name), "tests/SPEC.md names `{name}`, which is no test");
+        assert!(tests.contains(name), "tests/SPEC.md names `{name}`, which is no test");
     }
-    let missing: Vec<&String> = tests.iter().filter(|test| !named.contains(&test.as_str())).collect();
+    let missing: Vec<&&str> = tests.iter().filter(|test| !named.contains(test)).collect();
     assert!(missing.is_empty(), "tests/SPEC.md has no promise for {missing:#?}");
+}
+
+/// The Rust files of the program and its crates.
+fn host_sources() -> Vec<String> {
+    let (mut paths, mut sources) = (vec![root().join("host")], Vec::new());
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+    sources
+}
+
+/// A test of a file.
+struct Test {
+    /// `file::function`
+    name: String,
+    /// Whether it runs only when it is asked for, or when another test runs it.
+    ignored: bool,
+}
+
+/// The tests of the files in a directory. A test is the function after the attribute.
+fn tests(dir: PathBuf) -> Vec<Test> {
+    let mut tests = Vec::new();
+    for path in std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+        let file = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for test in text.split("#[test]\n").skip(1) {
+            let function = test.lines().find_map(|line| line.strip_prefix("fn ")).unwrap();
+            let name = format!("{file}::{}", function.split('(').next().unwrap());
+            tests.push(Test { name, ignored: test.starts_with("#[ignore") });
+        }
+    }
+    tests
 }

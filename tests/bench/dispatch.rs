@@ -1,7 +1,7 @@
 //! What a dispatch costs, with the queue on disk: `cargo bench --bench dispatch`, one minute. A worker with its own dispatcher
 //! is called over HTTP as LiveKit's clients call, and its events say when an agent's entrypoint was called.
 //!
-//! The store alone is measured by `cargo test --lib the_store_alone -- --ignored --nocapture`.
+//! The store alone is measured by `cargo test --lib measure_the_store -- --ignored --nocapture`.
 //!
 //! Bounds: [`WITHIN`] for all of a burst.
 #![allow(
