@@ -54,6 +54,7 @@ use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::AgentError;
 use wasm_worker_sandbox::agent::source::SourceError;
 use wasm_worker_sandbox::engine::EngineError;
+use wasm_worker_sandbox::runtimes::RuntimesError;
 
 use crate::app::AppError;
 use crate::config::ConfigError;
@@ -126,7 +127,7 @@ Exit status:
   12  a limit ended a job       13  a job did not start (init-timeout, init-failed)
   14  a job was killed, or did not stop in time
   15  a dispatch did not become a job (rejected, cancelled, expired, unserved)
- 130  a signal cut jobs short";
+ 130  a signal ended the command before its time, and jobs were killed or not started";
 
 /// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,11 +210,20 @@ impl From<AgentError> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let exit = match &error {
-            EngineError::TooManySlots { .. } | EngineError::TooManyMappings { .. } => Exit::Usage,
-            EngineError::Wasmtime(_) | EngineError::Ticker(_) => Exit::Host,
+            EngineError::TooManySlots { .. }
+            | EngineError::TooManyMappings { .. }
+            | EngineError::TooManyAddresses { .. } => Exit::Usage,
+            EngineError::MachineCode(_) | EngineError::Wasmtime(_) | EngineError::Ticker(_) => Exit::Host,
         };
         let hint = error.hint();
         Self { exit, error: error.into(), hint }
+    }
+}
+
+impl From<RuntimesError> for Failure {
+    fn from(error: RuntimesError) -> Self {
+        let hint = error.hint();
+        Self { exit: Exit::Host, error: error.into(), hint }
     }
 }
 
@@ -230,7 +240,7 @@ impl From<AppError> for Failure {
             AppError::Agent(error) => return error.into(),
             AppError::Engine(error) => return error.into(),
             AppError::Source(_) | AppError::LoadFunction { .. } => Exit::Agent,
-            AppError::DispatcherEnded | AppError::System(_) | AppError::Bug(_) => Exit::Host,
+            AppError::Runtimes(_) | AppError::DispatcherEnded | AppError::System(_) | AppError::Bug(_) => Exit::Host,
             AppError::Config(_)
             | AppError::NoAgent
             | AppError::SameName { .. }
