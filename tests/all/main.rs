@@ -12,6 +12,7 @@ mod agent_health;
 mod agents_of_one_worker;
 mod bindings;
 mod chaos_dispatch;
+mod child_processes;
 mod dispatcher;
 mod documentation;
 mod drain;

@@ -21,7 +21,8 @@ use wasm_worker_sandbox::settings::Limits;
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
+    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate. cargo builds a directory, and runs its build scripts
+    /// and macros: the code of a crate must be trusted
     #[arg(value_name = "AGENT")]
     agent: PathBuf,
     /// Print JSON
