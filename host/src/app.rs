@@ -30,6 +30,7 @@
 mod error;
 
 pub mod client;
+mod reaper;
 pub(crate) mod process;
 mod upstream;
 
@@ -85,6 +86,8 @@ pub struct Worker {
 pub struct Served {
     /// The number of jobs that the drain asked to stop, or killed.
     pub cut_short: usize,
+    /// The number of those jobs that did not end when they were asked to, and were killed.
+    pub killed: usize,
     /// Why the server was given up; absent where the worker was told to end.
     pub gave_up: Option<String>,
 }
@@ -247,7 +250,7 @@ impl Parts {
         }
         tokio::task::block_in_place(|| lines.close());
         let WorkerOutcome { cut_short, gave_up } = served?;
-        Ok(Served { cut_short, gave_up })
+        Ok(Served { cut_short: cut_short.jobs, killed: cut_short.killed, gave_up })
     }
 }
 

@@ -8,6 +8,8 @@ use wasm_worker_dispatcher::Dispatcher;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::error::AppError;
+use super::process::survive_large_files;
+use super::reaper::reap_orphans;
 use super::upstream::{key_pairs, metrics_text};
 use crate::config::Config;
 use crate::observers::metrics::Metrics;
@@ -31,6 +33,8 @@ async fn serve(
     control: &Handle,
 ) -> Result<(), AppError> {
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    survive_large_files()?;
+    reap_orphans();
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
     let events = publisher(&lines, Some(&metrics));

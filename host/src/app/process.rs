@@ -9,6 +9,7 @@ use wasm_worker_core::secret::Secret;
 use wasm_worker_dispatcher::reachable;
 
 use super::error::AppError;
+use super::reaper::reap_orphans;
 use crate::config::{Config, EventTarget, HttpBind};
 use crate::discovery::{self, Announcement, LocalWorker, Role};
 use crate::http;
@@ -45,6 +46,13 @@ impl Supervised {
     }
 }
 
+/// Have a write beyond the limit on the size of files (`ulimit -f`) fail with an error. By default it ends the process.
+pub(crate) fn survive_large_files() -> std::io::Result<()> {
+    // The handler stays, and does nothing.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+    Ok(())
+}
+
 /// Forward SIGINT and SIGTERM, which mean the same, SIGHUP, and SIGUSR1, by which a supervisor drains: it ends no job, however
 /// often it comes and whatever came before.
 pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>) -> Result<(), AppError> {
@@ -52,6 +60,8 @@ pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>) -> Result<()
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
     let mut drains = signal(SignalKind::user_defined1())?;
+    survive_large_files()?;
+    reap_orphans();
     tokio::runtime::Handle::current().spawn(async move {
         loop {
             let signal = tokio::select! {

@@ -17,6 +17,7 @@ use super::job_spec::JobFlags;
 use super::summary::{Summary, describe};
 use super::{Exit, Failure, logging, print_json, say};
 use crate::app::open_cache;
+use crate::app::process::survive_large_files;
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::observer::Events;
@@ -49,6 +50,7 @@ pub(super) fn run(
     let source = source::read(agent)?;
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
+        survive_large_files()?;
         let runner = Runner::start(&runtimes, source, config, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
         runner.run(count, concurrency, offers).await

@@ -23,7 +23,7 @@ use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
 use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
 use super::control_signal::ControlSignal;
-use super::drain::{Drain, DrainStage};
+use super::drain::{CutShort, Drain, DrainStage};
 use super::jobs::{JobEvent, Jobs};
 use super::link::{Link, LinkEvent, Server};
 use super::reload::{LoadedAgent, ReloadableAgent};
@@ -33,8 +33,7 @@ use crate::config::Config;
 /// The outcome of a worker, or of one of its agents.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerOutcome {
-    /// Jobs that were asked to stop, or killed.
-    pub(crate) cut_short: usize,
+    pub(crate) cut_short: CutShort,
     /// The reason why the server was given up, if it was.
     pub(crate) gave_up: Option<String>,
 }
@@ -130,7 +129,7 @@ impl AgentWorker {
         let cut_short = self.drain.cut_short();
         self.link.close().await;
         let agent = self.agent.name().clone();
-        self.context.events.publish(&Event::WorkerDrained { agent, cut_short });
+        self.context.events.publish(&Event::WorkerDrained { agent, cut_short: cut_short.jobs });
         WorkerOutcome { cut_short, gave_up: self.gave_up }
     }
 
@@ -217,6 +216,7 @@ impl AgentWorker {
                 self.jobs.ended(&job, record.as_ref());
                 if let Some(record) = &record {
                     self.agent.record(record.verdict.code);
+                    self.drain.job_ended(record.verdict.code);
                 }
                 let end = job_end(record.as_deref());
                 self.handle_input(Input::Ended { job, end }).await;
