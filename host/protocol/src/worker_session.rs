@@ -37,6 +37,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Most jobs in any state, and most reports that wait for a connection or a receipt.
 const JOBS_MAX: usize = 20_000;
+/// Most jobs of one message after a reconnect, so that it fits into a frame whatever their ids are.
+const MIGRATED_AT_ONCE_MAX: usize = 2_000;
 /// Most ended jobs that are remembered, so that a second assignment is ignored.
 const RECENT_ENDS_MAX: usize = 1_024;
 /// The load from which LiveKit's server gives a worker no more jobs (`agents.target_load`).
@@ -233,7 +235,7 @@ impl Session {
         let mut job_ids: Vec<String> =
             self.jobs.iter().filter(|(_, phase)| matches!(phase, Phase::Running)).map(|(id, _)| id.clone()).collect();
         job_ids.sort_unstable();
-        if !job_ids.is_empty() {
+        for job_ids in job_ids.chunks(MIGRATED_AT_ONCE_MAX).map(<[String]>::to_vec) {
             outputs.push(Output::Send(ToServer::MigrateJob(proto::MigrateJobRequest { job_ids })));
         }
         for report in std::mem::take(&mut self.undelivered) {

@@ -12,6 +12,7 @@ use wasm_worker_core::secret::Secret;
 use wasm_worker_core::verdict::Code;
 
 use super::{ANSWER_WITHIN, Answer, JOBS_MAX, Link, Output, Phase, RECENT_ENDS_MAX, Session};
+use crate::frame::JOB_ID_BYTES_MAX;
 use crate::report::{JobEnd, Report};
 
 impl Session {
@@ -19,6 +20,9 @@ impl Session {
         let Some(job) = request.job.filter(|job| !job.id.is_empty()) else {
             return vec![Output::Odd("ignored an offer without a job".into())];
         };
+        if job.id.len() > JOB_ID_BYTES_MAX {
+            return vec![Output::Odd(format!("ignored an offer of a job whose id has {} bytes", job.id.len()))];
+        }
         if self.jobs.contains_key(&job.id) {
             return vec![Output::Odd(format!("ignored a second offer of job {}", job.id))];
         }
@@ -55,6 +59,9 @@ impl Session {
     pub(super) fn on_assignment(&mut self, assignment: proto::JobAssignment) -> Vec<Output> {
         let proto::JobAssignment { job, url, token } = assignment;
         let job = job.unwrap_or_default().id;
+        if job.len() > JOB_ID_BYTES_MAX {
+            return vec![Output::Odd(format!("ignored an assignment of a job whose id has {} bytes", job.len()))];
+        }
         match self.jobs.get_mut(&job) {
             Some(phase @ Phase::Accepted { .. }) => {
                 *phase = Phase::Running;
