@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use wasm_worker_core::duration::parse as duration;
 use wasm_worker_core::job::JobKind;
-use wasm_worker_dispatcher::settings::StoreSync;
+use wasm_worker_dispatcher::settings::{METADATA_BYTES_MAX, StoreSync};
 use wasm_worker_protocol::registration::{ReportLoad, check_deployment};
 use wasm_worker_sandbox::settings::PrewarmMode;
 
@@ -448,8 +448,14 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::Dispatcher),
-    setting!("metadata-limit", "512KiB", "SIZE", "Size limit of the metadata of a dispatch or a room", |c, v| {
-        size(v).map(|s| c.dispatcher.metadata_bytes_max = s)
+    setting!("metadata-limit", "512KiB", "SIZE", "Size limit of the metadata of a dispatch or a room, at most 1MiB", |c, v| {
+        // A job has to fit into a frame, with its token.
+        let bytes = size(v)?;
+        if bytes > METADATA_BYTES_MAX {
+            return Err("want at most 1MiB".into());
+        }
+        c.dispatcher.metadata_bytes_max = bytes;
+        Ok(())
     })
     .of(Group::Dispatcher),
     setting!(
