@@ -91,7 +91,7 @@ pub(super) fn announce(
 ) -> Result<Option<Announcement>, AppError> {
     let url = format!("http://{}", reachable(listener.local_addr()?));
     tracing::info!(target: "host", url, "http.listening");
-    let worker = LocalWorker { pid: std::process::id(), url, token: token.0.clone(), role };
+    let worker = LocalWorker::this_process(url, token, role);
     Ok(discovery::announce(&config.cache_dir, &worker)
         .map_err(|error| {
             let dir = config.cache_dir.display();
