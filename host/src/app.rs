@@ -63,7 +63,7 @@ use crate::worker::status::WorkerStatus;
 use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
-use process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
+use process::{SIGNALS_MAX, announce, bind, control_token, forward_signals, reopen_at_hangup};
 use upstream::{Upstream, metrics_text};
 
 pub(crate) use agents::open_cache;
@@ -178,6 +178,9 @@ impl Parts {
 
         let metrics = Arc::new(Metrics::new());
         let lines = EventLines::open_all(&config)?;
+        if handled == Signals::Handle {
+            reopen_at_hangup(lines.clone())?;
+        }
         let events = publisher_with(&lines, Some(&metrics), observers);
         let page = metrics_text(&metrics, &lines);
         let upstream = Upstream::find(&config, events.clone(), page, runtimes.control()).await?;

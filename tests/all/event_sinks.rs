@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -64,6 +65,31 @@ fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
         }
     });
     (url, received)
+}
+
+#[test]
+fn event_file_is_private_and_opened_again_at_sighup() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, moved) = (dir.path().join("events"), dir.path().join("events.1"));
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()])
+            .args(["--http", "off", "--events", events.to_str().unwrap()])
+            .start();
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        holds(&events, "AJ_1", 1).await;
+        assert_eq!(std::fs::metadata(&events).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::rename(&events, &moved).unwrap();
+        worker.signal(Signal::HUP);
+        until(async || events.exists()).await;
+        peer.report().await;
+        peer.begin("AJ_2").await;
+        peer.report().await;
+        holds(&events, "AJ_2", 1).await;
+        assert!(!std::fs::read_to_string(&moved).unwrap().contains("AJ_2"));
+        stopped(worker, peer).await;
+    });
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A process that is only a dispatcher: `wasm-worker serve`.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -8,6 +9,7 @@ use wasm_worker_dispatcher::Dispatcher;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::error::AppError;
+use super::process::reopen_at_hangup;
 use super::upstream::{key_pairs, metrics_text};
 use crate::config::Config;
 use crate::observers::metrics::Metrics;
@@ -33,6 +35,9 @@ async fn serve(
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
+    reopen_at_hangup(lines.clone())?;
+    // Without a terminal, SIGHUP does no more than that.
+    let (mut hangups, terminal) = (signal(SignalKind::hangup())?, std::io::stdin().is_terminal());
     let events = publisher(&lines, Some(&metrics));
     let page = metrics_text(&metrics, &lines);
     let mut dispatcher = Dispatcher::start(&config.dispatcher, &key_pairs(config), events, page, control).await?;
@@ -40,6 +45,7 @@ async fn serve(
     let served = tokio::select! {
         _ = interrupts.recv() => Ok(()),
         _ = terminations.recv() => Ok(()),
+        _ = hangups.recv(), if terminal => Ok(()),
         () = dispatcher.over() => Err(AppError::DispatcherEnded),
     };
     if served.is_ok() {

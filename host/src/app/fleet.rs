@@ -9,7 +9,7 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::agents;
 use super::error::AppError;
-use super::process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
+use super::process::{SIGNALS_MAX, announce, bind, control_token, forward_signals, reopen_at_hangup};
 use super::upstream::{Upstream, metrics_text};
 use crate::config::Config;
 use crate::discovery::Role;
@@ -39,6 +39,7 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
 
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
+    reopen_at_hangup(lines.clone())?;
     let events = publisher(&lines, Some(&metrics));
     let page = metrics_text(&metrics, &lines);
     let Upstream { url, key, secret, dispatcher } =

@@ -1,6 +1,8 @@
 //! What every serving process does at its start: signals, the HTTP address, the announcement to this user's commands; and what
 //! makes a process one of a supervisor's.
 
+use std::sync::Arc;
+
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +14,7 @@ use super::error::AppError;
 use crate::config::{Config, EventTarget, HttpBind};
 use crate::discovery::{self, Announcement, LocalWorker, Role};
 use crate::http;
+use crate::observers::EventLines;
 use crate::worker::control_signal::ControlSignal;
 
 /// Signals and requests that wait for a busy worker.
@@ -63,6 +66,17 @@ pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>) -> Result<()
             if signals.send(signal).await.is_err() {
                 return;
             }
+        }
+    });
+    Ok(())
+}
+
+/// Open the event file again at each SIGHUP, as programs that rotate files expect.
+pub(super) fn reopen_at_hangup(lines: Arc<EventLines>) -> Result<(), AppError> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::runtime::Handle::current().spawn(async move {
+        while hangups.recv().await.is_some() {
+            lines.reopen();
         }
     });
     Ok(())
