@@ -119,23 +119,42 @@ impl Call {
     }
 
     /// No file may become longer than 8 KiB, as on a disk that is full.
-    pub(crate) fn on_a_full_disk(mut self) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.args(["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""]);
-        limited.arg(self.command.get_program()).args(self.command.get_args());
-        for (name, value) in self.command.get_envs() {
-            match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
-            };
-        }
-        self.command = limited;
-        self
+    pub(crate) fn on_a_full_disk(self) -> Self {
+        self.wrapped("/bin/sh", &["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""])
     }
 
     pub(crate) fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
         self
+    }
+
+    /// The process has no controlling terminal, so a hang-up is a request to reload.
+    pub(crate) fn without_a_terminal(self) -> Self {
+        self.wrapped("/usr/bin/setsid", &[])
+    }
+
+    /// The process ignores hang-ups at its start, as under `nohup`.
+    pub(crate) fn under_nohup(self) -> Self {
+        self.wrapped("/bin/sh", &["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+    }
+
+    /// The same call by a program that takes a command after its own arguments.
+    fn wrapped(mut self, program: &str, args: &[&str]) -> Self {
+        let mut wrapped = Command::new(program);
+        wrapped.args(args).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(name, value),
+                None => wrapped.env_remove(name),
+            };
+        }
+        self.command = wrapped;
+        self
+    }
+
+    /// The command itself, for a test that gives it streams of its own.
+    pub(crate) fn command(self) -> Command {
+        self.command
     }
 
     pub(crate) fn start(mut self) -> Started {
