@@ -66,6 +66,17 @@ impl EngineSettings {
             stack_bytes: agents.map(|agent| agent.limits.stack_bytes).max().unwrap_or(0),
         }
     }
+
+    /// Check that this machine has the addresses and the memory mappings for the slots.
+    ///
+    /// # Errors
+    /// When there are too many slots.
+    pub fn check(&self) -> Result<(), EngineError> {
+        if self.slots > SLOTS_MAX {
+            return Err(EngineError::TooManySlots { asked: self.slots });
+        }
+        mappings::check(self.slots, MAPPINGS_MIN)
+    }
 }
 
 /// The reason why the engine cannot start on this machine.
@@ -186,10 +197,7 @@ impl Engine {
     /// # Errors
     /// When the pool does not fit this machine's address space, or the ticker thread cannot start.
     pub fn new(settings: EngineSettings, guests: Handle, timers: Handle) -> Result<Self, EngineError> {
-        if settings.slots > SLOTS_MAX {
-            return Err(EngineError::TooManySlots { asked: settings.slots });
-        }
-        mappings::check(settings.slots, MAPPINGS_MIN)?;
+        settings.check()?;
         addresses::check(settings.slots, machine::address_limit())?;
         machine::try_machine_code().map_err(EngineError::MachineCode)?;
         let wasmtime = config::new_engine(settings).map_err(EngineError::Wasmtime)?;

@@ -229,7 +229,7 @@ impl AgentWorker {
         match event {
             LinkEvent::Connected => self.session.advance(now, Input::Connected),
             LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(frame)),
-            LinkEvent::Heartbeat => self.session.advance(now, Input::Heard),
+            LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
             LinkEvent::Lost { why, retry } => {
                 let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
                 self.link_lost(why, retry_ms)
@@ -300,7 +300,7 @@ impl AgentWorker {
             Output::Refused { job, reason, why } => self.jobs.publish_refusal(job, &Refusal::new(reason, why)),
             Output::Stop { job } => self.jobs.stop(&job),
             Output::Registered { worker, server } => self.registered(worker, server),
-            Output::Odd(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
+            Output::Warn(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ impl AgentWorker {
             self.jobs.publish_fullness(fullness);
         }
         #[expect(clippy::cast_possible_truncation, reason = "shares for the server")]
-        let load = Input::Load { part: fullness.part as f32, load: fullness.load as f32 };
+        let load = Input::Load { utilisation: fullness.part as f32, load: fullness.load as f32 };
         self.session.advance(Instant::now(), load)
     }
 }

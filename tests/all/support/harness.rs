@@ -151,6 +151,22 @@ impl Call {
         self
     }
 
+    /// The process has no controlling terminal, so a hang-up is a request to reload.
+    pub(crate) fn without_a_terminal(self) -> Self {
+        self.by(&["/usr/bin/setsid"])
+    }
+
+    /// The process ignores hang-ups at its start, as under `nohup`.
+    pub(crate) fn under_nohup(self) -> Self {
+        self.after("trap '' HUP")
+    }
+
+    /// The same call by a program that takes a command after its own arguments.
+    /// The command itself, for a test that gives it streams of its own.
+    pub(crate) fn command(self) -> Command {
+        self.command
+    }
+
     pub(crate) fn start(mut self) -> Started {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
