@@ -55,6 +55,8 @@ pub(crate) struct ApiState {
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
+    /// The port that the dispatcher listens on.
+    pub(crate) port: u16,
 }
 
 impl ApiState {
@@ -65,6 +67,7 @@ impl ApiState {
         (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
         metrics: MetricsText,
+        port: u16,
     ) -> Self {
         Self {
             commands,
@@ -78,6 +81,7 @@ impl ApiState {
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
             metrics,
+            port,
         }
     }
 

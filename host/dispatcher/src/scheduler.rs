@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::clock::Moment;
 use crate::queue::Queue;
 pub(crate) use messages::{Bounds, Change, Dispatch, Id, Notification, Output, SchedulerFull, ToWorker};
-pub use recovered::EMBEDDED;
+pub use recovered::EMBEDDED_PREFIX;
 pub(crate) use recovered::RecoveredDispatch;
 use wasm_worker_core::backoff::Backoff;
 use wasm_worker_core::verdict::Code;

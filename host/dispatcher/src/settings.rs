@@ -7,14 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wasm_worker_core::secret::Secret;
-use wasm_worker_protocol::frame::JOB_BYTES_MAX;
 
 /// API keys and their secrets.
 pub type KeyPairs = BTreeMap<String, Secret>;
-
-/// The largest limit of metadata. A job has the metadata of its dispatch and of its room, and has to fit into a frame.
-pub const METADATA_BYTES_MAX: usize = 1 << 20;
-const _: () = assert!(METADATA_BYTES_MAX + (128 << 10) < JOB_BYTES_MAX, "metadata and attributes fit into a job");
 
 /// When the store is flushed to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,6 @@ pub const FRAME_BYTES_MAX: usize = 2 << 20;
 /// Largest frame that a worker reads, in bytes. LiveKit's server does not measure what it sends: with its other limits, a job and
 /// its token may have a little more than two megabytes.
 pub const SERVER_FRAME_BYTES_MAX: usize = 4 << 20;
-/// Longest id of a job, in bytes.
-pub const JOB_ID_BYTES_MAX: usize = 256;
 
 /// Most bytes that a text takes in a token for each of its own: six in JSON, and then four for three in base64.
 const TOKEN_GROWTH: usize = 8;

@@ -259,8 +259,8 @@ impl Client {
     fn refused(&self, status: u16, body: &[u8]) -> ClientError {
         let text = String::from_utf8_lossy(body);
         let why = match serde_json::from_slice(body) {
-            Ok(RefusalBody::Problem(Problem { error })) => error,
-            Ok(RefusalBody::Twirp { code, msg }) => format!("{code}: {msg}"),
+            Ok(RefusalBody::Problem(Problem { error })) => clip(&error),
+            Ok(RefusalBody::Twirp { code, msg }) => clip(&format!("{code}: {msg}")),
             Err(_) => format!("{status}: {}", clip(text.trim())),
         };
         ClientError::Refused { url: self.url.clone(), status, why }

@@ -12,6 +12,7 @@ use super::{Exit, Failure, logging, print};
 use crate::app::open_cache;
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
+use wasm_worker_core::text::escaped_json;
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, Facts, source};
 use wasm_worker_sandbox::engine::Engine;
@@ -21,7 +22,8 @@ use wasm_worker_sandbox::settings::Limits;
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
+    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate. cargo builds a directory, and runs its build scripts
+    /// and macros: the code of a crate must be trusted
     #[arg(value_name = "AGENT")]
     agent: PathBuf,
     /// Print JSON
@@ -66,7 +68,8 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
         let report =
             Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.agent.limits) };
         let text = if args.json {
-            serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?
+            let json = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
+            json.lines().map(|line| escaped_json(line.to_owned())).collect::<Vec<_>>().join("\n")
         } else {
             text(&report)
         };

@@ -65,7 +65,9 @@ impl Audience {
 
 /// One worker that can be asked.
 pub(crate) struct Remote {
+    /// The process id, or the URL.
     pub(crate) name: String,
+    pub(crate) pid: Option<u32>,
     url: String,
     token: String,
 }
@@ -108,7 +110,7 @@ impl RemoteFlags {
         let config = self.settings.load()?;
         if let Some(url) = self.worker {
             let token = config.http_token.map(|token| token.0).unwrap_or_default();
-            return Ok(vec![Remote { name: url.clone(), url: url.trim_end_matches('/').to_owned(), token }]);
+            return Ok(vec![Remote { name: url.clone(), pid: None, url: url.trim_end_matches('/').to_owned(), token }]);
         }
         let found = discovery::find_all(&config.cache_dir);
         if found.is_empty() {
@@ -119,6 +121,7 @@ impl RemoteFlags {
         let those = found.iter().filter(|worker| audience.has(worker, &found));
         let remote = |worker: &LocalWorker| Remote {
             name: worker.pid.to_string(),
+            pid: Some(worker.pid),
             url: worker.url.clone(),
             token: worker.token.clone(),
         };
@@ -179,7 +182,7 @@ impl Remote {
             return failure.with_hint("set --http-token (WASM_WORKER_HTTP_TOKEN) to that of the worker");
         }
         let why = match serde_json::from_str(body) {
-            Ok(Problem { error }) => error,
+            Ok(Problem { error }) => clip(&error),
             Err(_) => format!("{status} {}", clip(body.trim())).trim_end().to_owned(),
         };
         let exit = if status >= 500 { Exit::Host } else { Exit::Usage };

@@ -4,6 +4,7 @@
 //! [`SERVER_FRAME_BYTES_MAX`] for that of a received one, [`CLOSE_WITHIN`] for the close handshake. A message that is too long is
 //! not sent. One that was received ends the connection, which does not count as a failure of the server.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// The lifetime that LiveKit's own workers ask for.
 const TOKEN_TTL: Duration = Duration::from_secs(6 * 60 * 60);
+/// The lifetime of a token for a server on this machine. Another user's program may have taken the port of one that ended.
+const LOOPBACK_TOKEN_TTL: Duration = Duration::from_secs(60);
 
 /// The address of a server, and the API key for it.
 #[derive(Clone)]
@@ -66,6 +69,12 @@ impl Server {
         Ok(Self { uri, key, secret })
     }
 
+    fn token_ttl(&self) -> Duration {
+        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if loopback { LOOPBACK_TOKEN_TTL } else { TOKEN_TTL }
+    }
+
     /// The request of a connection. Each one has a new token, because the last one may have expired.
     fn request(&self) -> Result<ClientRequestBuilder, String> {
         let grants = VideoGrants {
@@ -75,7 +84,7 @@ impl Server {
             can_publish_data: Some(true),
             ..Default::default()
         };
-        let token = AccessToken::with_api_key(&self.key, &self.secret).with_ttl(TOKEN_TTL).with_grants(grants);
+        let token = AccessToken::with_api_key(&self.key, &self.secret).with_ttl(self.token_ttl()).with_grants(grants);
         let token = token.to_jwt().map_err(|error| error.to_string())?;
         Ok(ClientRequestBuilder::new(self.uri.clone()).with_header("Authorization", format!("Bearer {token}")))
     }

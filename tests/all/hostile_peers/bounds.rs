@@ -35,7 +35,7 @@ pub(crate) const ROWS: &[Row] = &[
         &["unserved: the job is too long", "brief: completed"],
     ),
     row(
-        "a dispatch with 900 KiB of metadata in a room with as much",
+        "a dispatch with 768 KiB of metadata in a room with as much",
         long_dispatch_and_room,
         &["invalid_argument", "a job has at most"],
     ),
@@ -131,8 +131,8 @@ fn long_dispatch_in_the_store(_: &mut Case) -> String {
 }
 
 fn long_dispatch_and_room(case: &mut Case) -> String {
-    let dispatcher = case.dispatcher(&["--metadata-limit", "1MiB"]);
-    let metadata = "x".repeat(900 << 10);
+    let dispatcher = case.dispatcher(&["--metadata-limit", "768KiB"]);
+    let metadata = "x".repeat(768 << 10);
     let room = json!({ "name": "r", "metadata": metadata });
     assert_eq!(dispatcher.twirp("RoomService/CreateRoom", "r", &room).status, 200);
     let request = json!({ "room": "r", "agent_name": "brief", "metadata": metadata });
