@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Bytes;
 use tokio::runtime::Handle;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::secret::Secret;
@@ -14,11 +16,13 @@ use wasm_worker_dispatcher::{DEVELOPMENT_PAIR, Dispatcher, EMBEDDED, MetricsText
 use super::error::AppError;
 use crate::config::Config;
 use crate::discovery::make_token;
+use crate::network::http_client::HttpClient;
 use crate::observers::EventLines;
 use crate::observers::metrics::Metrics;
 use crate::worker::link::Server;
 
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
+const PROBE_BYTES_MAX: usize = 64 << 10;
 
 /// The server, and how this process authenticates with it.
 pub(super) struct Upstream {
@@ -96,11 +100,10 @@ pub(super) fn key_pairs(config: &Config) -> KeyPairs {
 
 /// Whether a dispatcher of wasm-worker answers at this address.
 async fn is_ours(address: SocketAddr) -> bool {
-    let url = format!("http://{}/", reachable(address));
-    let asking = tokio::task::spawn_blocking(move || {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PROBE_WITHIN)).build().new_agent();
-        let answer = agent.get(url).call().ok()?;
-        Some(answer.headers().get("server")? == SERVER_NAME)
-    });
-    asking.await.is_ok_and(|ours| ours == Some(true))
+    let client = HttpClient::new(PROBE_WITHIN, PROBE_BYTES_MAX);
+    let Ok(request) = Request::get(format!("http://{}/", reachable(address))).body(Bytes::new()) else { return false };
+    let answer = client.call(request).await;
+    answer.is_ok_and(|answer| {
+        answer.status.is_success() && answer.headers.get("server").is_some_and(|server| server == SERVER_NAME)
+    })
 }
