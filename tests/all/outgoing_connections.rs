@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::support::dispatcher::Dispatcher;
 use crate::support::harness::{Call, Door, Started, eventually, guest, wasm_worker};
-use crate::support::network::{Ca, DeadAddress, Proxy, address_of, answering, resolver};
+use crate::support::network::{Ca, DeadAddress, Proxy, address_of, answering, named, resolver};
 
 /// `me` and `word`, as a proxy reads them.
 const PASSWORD: &str = "Basic bWU6d29yZA==";
@@ -54,7 +54,7 @@ fn port_of(address: SocketAddr) -> String {
 fn worker_behind_a_proxy_with_a_private_ca_reaches_a_name_whose_first_address_is_dead() {
     let dir = tempfile::tempdir().unwrap();
     let (library, ca, dispatcher) = (resolver(&dir), Ca::new(), Dispatcher::start(&[]));
-    let tls = ca.tls("livekit.test", address_of(&dispatcher.url));
+    let tls = ca.tls("livekit.test", named("livekit.test", address_of(&dispatcher.url)));
     let authority = format!("livekit.test:{}", port_of(tls));
     let proxy = Proxy::start(&[(authority.clone(), tls)], Some(PASSWORD));
     let _dead = [DeadAddress::beside(tls), DeadAddress::beside(proxy.address)];
@@ -88,13 +88,17 @@ fn worker_behind_a_proxy_with_a_private_ca_reaches_a_name_whose_first_address_is
 #[test]
 fn every_connection_takes_the_proxy_and_none_to_this_machine() {
     let dispatcher = Dispatcher::start(&[]);
-    let (address, cache) = (address_of(&dispatcher.url), tempfile::tempdir().unwrap());
+    let (address, cache) = (named("livekit.test", address_of(&dispatcher.url)), tempfile::tempdir().unwrap());
     let hook = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let flags = ["--http", "127.0.0.1:0", "--cache-dir", cache.path().to_str().unwrap(), "--http-token", "t"];
     let local = worker(&dispatcher.url, &flags, &[("ALL_PROXY", "http://127.0.0.1:9")]);
     let door = Door::of(cache.path(), local.pid());
 
-    let ways = [("livekit.test:80", address), ("hook.test:80", hook), ("worker.test:80", address_of(&door.url))];
+    let ways = [
+        ("livekit.test:80", address),
+        ("hook.test:80", hook),
+        ("worker.test:80", named("worker.test", address_of(&door.url))),
+    ];
     let proxy = Proxy::start(&ways.map(|(name, way)| (name.to_owned(), way)), Some(PASSWORD));
     let way = format!("me:word@{}", proxy.address);
     let through = [("ALL_PROXY", way.as_str())];

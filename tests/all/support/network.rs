@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -100,6 +100,40 @@ impl Ca {
             }
         })
     }
+}
+
+/// The same server under a name: a server on loopback may answer to `localhost` only, so requests for the name are sent to it as
+/// requests for `localhost`.
+pub(crate) fn named(name: &'static str, server: SocketAddr) -> SocketAddr {
+    listen(move |stream| async move {
+        let Ok(server) = TcpStream::connect(server).await else { return };
+        let ((mut caller, mut back), (mut answers, mut requests)) = (stream.into_split(), server.into_split());
+        let forwards = async {
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = caller.read(&mut bytes).await {
+                if requests.write_all(&renamed(&bytes[..count], name)).await.is_err() {
+                    break;
+                }
+            }
+            requests.shutdown().await.ok();
+        };
+        let backwards = async {
+            copy(&mut answers, &mut back).await.ok();
+            back.shutdown().await.ok();
+        };
+        tokio::join!(forwards, backwards);
+    })
+}
+
+fn renamed(mut bytes: &[u8], name: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    while let Some(at) = bytes.windows(name.len()).position(|part| part == name.as_bytes()) {
+        out.extend_from_slice(&bytes[..at]);
+        out.extend_from_slice(b"localhost");
+        bytes = &bytes[at + name.len()..];
+    }
+    out.extend_from_slice(bytes);
+    out
 }
 
 /// A server on loopback that answers every connection with this.
