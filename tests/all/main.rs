@@ -34,6 +34,7 @@ mod limits;
 mod livekit_real_server;
 mod livekit_worker;
 mod load_function;
+mod outgoing_connections;
 mod prewarm;
 mod processes;
 mod sdk_session;
