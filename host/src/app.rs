@@ -31,6 +31,7 @@ mod error;
 
 pub mod client;
 pub(crate) mod process;
+mod service;
 mod upstream;
 
 mod agents;
@@ -55,6 +56,7 @@ use crate::http::worker::{HttpState, router};
 use crate::load::RustLoadFunction;
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher_with};
+use crate::service_manager::ServiceManager;
 use crate::worker;
 use crate::worker::admission::AdmissionControl;
 use crate::worker::agent_worker::{WorkerContext, WorkerOutcome};
@@ -64,6 +66,7 @@ use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
 use process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
+use service::follow_worker;
 use upstream::{Upstream, metrics_text};
 
 pub(crate) use agents::open_cache;
@@ -99,6 +102,8 @@ struct Parts {
     upstream: Upstream,
     sender: mpsc::Sender<ControlSignal>,
     signals: mpsc::Receiver<ControlSignal>,
+    /// None where nobody waits for the process, or another process answers for it.
+    manager: Option<ServiceManager>,
     /// Announces the process to this user's commands until it is dropped.
     _announcement: Option<Announcement>,
 }
@@ -169,8 +174,10 @@ impl Parts {
     async fn start(runtimes: &Runtimes, agents: Vec<NamedAgent>, builder: WorkerBuilder) -> Result<Self, AppError> {
         let WorkerBuilder { config, observers, load_function, compiler, signals: handled, supervised, .. } = builder;
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
+        let mut manager = None;
         if handled == Signals::Handle {
             forward_signals(sender.clone())?;
+            manager = supervised.is_none().then(ServiceManager::find).flatten();
         }
         let listener = bind(config.http).await?;
         let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
@@ -191,8 +198,18 @@ impl Parts {
         let server = upstream.server()?;
         let config = Arc::new(config);
         let loader = AgentLoader { engine, config, compiler, server, instance, context: context.clone() };
-        let parts =
-            Self { agents, loader, load_function, lines, context, upstream, sender, signals, _announcement: None };
+        let parts = Self {
+            agents,
+            loader,
+            load_function,
+            lines,
+            context,
+            upstream,
+            sender,
+            signals,
+            manager,
+            _announcement: None,
+        };
         match listener {
             None => Ok(parts),
             Some(listener) => parts.answer_http(listener, metrics, role),
@@ -227,8 +244,11 @@ impl Parts {
             upstream,
             sender: _sender,
             mut signals,
+            manager,
             _announcement,
         } = self;
+        let dispatcher = upstream.dispatcher.as_ref();
+        let _follower = manager.map(|manager| follow_worker(manager, &context, &loader.engine, dispatcher));
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
         let loaded = tokio::select! {
             loaded = load => loaded.map(Some),

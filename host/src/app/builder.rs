@@ -112,7 +112,8 @@ impl WorkerBuilder {
     }
 
     /// Handle signals as the program `wasm-worker` does: SIGINT and SIGTERM drain, and a second one kills the jobs that still
-    /// run; SIGHUP reloads the agents; SIGUSR1 drains. Without this, the signals are left to the embedding program.
+    /// run; SIGHUP reloads the agents; SIGUSR1 drains. The worker also answers the service manager that `NOTIFY_SOCKET` names.
+    /// Without this, both are left to the embedding program.
     #[must_use]
     pub fn handle_signals(mut self) -> Self {
         self.signals = Signals::Handle;

@@ -119,9 +119,14 @@ impl Call {
     }
 
     /// No file may become longer than 8 KiB, as on a disk that is full.
-    pub(crate) fn on_a_full_disk(mut self) -> Self {
+    pub(crate) fn on_a_full_disk(self) -> Self {
+        self.after("ulimit -f 16; trap '' XFSZ")
+    }
+
+    /// A shell runs this first, and then becomes the program.
+    pub(crate) fn after(mut self, commands: &str) -> Self {
         let mut limited = Command::new("/bin/sh");
-        limited.args(["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""]);
+        limited.args(["-c", &format!("{commands}; exec \"$0\" \"$@\"")]);
         limited.arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
