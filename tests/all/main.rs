@@ -23,6 +23,7 @@ mod faults_inside_the_host;
 mod fuzz;
 mod hostile_components;
 mod hostile_guests;
+mod hostile_peers;
 mod http_api;
 mod interop;
 mod invalid_input;
