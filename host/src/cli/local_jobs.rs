@@ -49,14 +49,16 @@ pub(super) fn run(
     let log = logging::start(config, default);
     let spec = flags.into_spec()?;
     let source = source::read(agent)?;
+    let lines = EventLines::open_all(config)?;
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
         survive_large_files()?;
-        let runner = Runner::start(&runtimes, source, config, concurrency).await?;
+        let runner = Runner::start(&runtimes, source, config, &lines, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
         runner.run(count, concurrency, offers).await
     });
     runtimes.shut_down();
+    lines.close();
     // The log is written before the summary.
     drop(log);
     let report = made?;
@@ -126,11 +128,12 @@ impl Runner {
         runtimes: &Runtimes,
         source: source::Source,
         config: &Config,
+        lines: &Arc<EventLines>,
         concurrency: u32,
     ) -> Result<Self, Failure> {
         let settings = config.engine_settings(concurrency);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = publisher(&EventLines::open(&config.events)?, None);
+        let events = publisher(lines, None);
         let cache = open_cache(config);
         let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {
