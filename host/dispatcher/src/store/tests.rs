@@ -10,6 +10,9 @@ use wasm_worker_core::verdict::{Blame, Code, TrapKind, Verdict};
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
 use wasm_worker_protocol::report::JobEnd;
 
+mod faults;
+mod readers;
+
 fn settings(path: &Path) -> Settings {
     Settings { path: path.to_owned(), sync: StoreSync::Commit, bytes_max: 8 << 20, retention: Duration::from_secs(60) }
 }
@@ -254,155 +257,6 @@ async fn dispatch_is_deleted_after_the_retention_wherever_the_wall_clock_jumps()
     }
     (5..=8).for_each(|day| drop(left_by_a_sweep(&settings, now + day * DAY_NS)));
     assert_eq!(left_by_a_sweep(&settings, now + 9 * DAY_NS), ["open"]);
-}
-
-fn mode(path: &Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-#[tokio::test]
-async fn files_of_the_store_are_private() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("new/store.db");
-    for round in ["new", "of an older version"] {
-        let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-        let batch_number = store.write(vec![created(round)]).unwrap();
-        durable(&store, batch_number).await;
-        assert_eq!(mode(path.parent().unwrap()), 0o700);
-        for file in ["store.db", "store.db-wal", "store.db-shm", "store.db.lock"] {
-            assert_eq!(mode(&path.with_file_name(file)), 0o600, "{round}: {file}");
-        }
-        store.close().await;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    }
-}
-
-#[tokio::test]
-async fn change_is_not_confirmed_after_the_file_was_deleted_or_replaced() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    for (name, what) in [("store.db", "deleted"), ("store.db", "replaced"), ("store.db-wal", "deleted")] {
-        let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-        let (file, away) = (dir.path().join(name), dir.path().join("away"));
-        std::fs::rename(&file, &away).unwrap();
-        if what == "replaced" {
-            std::fs::copy(&away, &file).unwrap();
-        }
-        let batch_number = store.write(vec![created(&format!("{name}-{what}"))]).unwrap();
-        let mut written = store.written();
-        let stuck = written.wait_for(|written| written.stuck.is_some()).await.unwrap().clone();
-        let why = stuck.stuck.unwrap();
-        assert!(why.contains(name) && why.contains(what) && stuck.batches < batch_number, "{why}");
-        std::fs::rename(&away, &file).unwrap();
-        durable(&store, batch_number).await;
-        assert_eq!(written.borrow().stuck, None);
-        store.close().await;
-    }
-    assert_eq!(Store::open(settings(&path), 0).unwrap().1.dispatches.len(), 3);
-}
-
-#[tokio::test]
-async fn second_dispatcher_is_refused_without_the_lock_file_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    let (store, _) = Store::open(settings(&path), 0).unwrap();
-    std::fs::remove_file(dir.path().join("store.db.lock")).unwrap();
-    assert!(matches!(Store::open(settings(&path), 0), Err(StoreError::InUse { .. })));
-    store.close().await;
-    assert!(Store::open(settings(&path), 0).is_ok());
-}
-
-#[tokio::test]
-async fn full_queue_makes_no_caller_wait() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-    let away = dir.path().join("away");
-    std::fs::rename(&path, &away).unwrap();
-    let batch_numbers: Vec<u64> = (0..3_000).map(|n| store.write(vec![created(&n.to_string())]).unwrap()).collect();
-    assert!(store.is_congested() && batch_numbers.is_sorted());
-    assert!(store.reader().dispatch("0".into()).await.unwrap().is_none());
-    std::fs::rename(&away, &path).unwrap();
-    let mut written = store.written();
-    while store.is_congested() {
-        written.changed().await.unwrap();
-        store.send_waiting().unwrap();
-    }
-    durable(&store, *batch_numbers.last().unwrap()).await;
-    assert!(store.reader().dispatch("2999".into()).await.unwrap().is_some());
-    store.close().await;
-}
-
-#[tokio::test]
-async fn list_is_bounded_in_bytes_and_a_brief_one_reads_no_metadata() {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { bytes_max: 64 << 20, ..settings(&dir.path().join("store.db")) };
-    let (mut store, _) = Store::open(settings, 0).unwrap();
-    let metadata = "x".repeat(1 << 20);
-    let mut batch_number = 0;
-    for n in 0..20 {
-        batch_number = store.write(vec![created_with(&n.to_string(), &metadata)]).unwrap();
-    }
-    durable(&store, batch_number).await;
-    let reader = store.reader();
-    let list = |part| reader.dispatches(Filter { limit: 100, part, ..Filter::default() });
-    let whole = list(Part::Whole).await.unwrap();
-    assert_eq!((whole.len(), whole[0].dispatch.metadata.as_ref().map(String::len)), (15, Some(1 << 20)));
-    let brief = list(Part::Brief).await.unwrap();
-    assert_eq!(brief.len(), 20);
-    assert!(brief.iter().all(|row| row.dispatch.metadata.is_none() && row.dispatch.attributes.is_none()));
-    store.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn constant_readers_do_not_make_the_log_grow() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-    let readers: Vec<_> = (0..4)
-        .map(|n| {
-            let reader = store.reader();
-            tokio::runtime::Handle::current().spawn(async move {
-                loop {
-                    match n % 2 {
-                        0 => drop(reader.dispatches(Filter { limit: 1_000, ..Filter::default() }).await.unwrap()),
-                        _ => drop(reader.dispatch("1".into()).await.unwrap()),
-                    }
-                }
-            })
-        })
-        .collect();
-    let log = dir.path().join("store.db-wal");
-    let (mut largest, mut batch_number) = (0, 0);
-    for n in 0..400 {
-        let id = n.to_string();
-        let mut batch = vec![created_with(&id, &"x".repeat(100 << 10))];
-        batch.extend(ended(&id, Code::Completed));
-        batch_number = store.write(batch).unwrap();
-        durable(&store, batch_number.saturating_sub(8)).await;
-        let bytes = std::fs::metadata(&log).unwrap().len() + std::fs::metadata(&path).unwrap().len();
-        largest = largest.max(bytes);
-    }
-    durable(&store, batch_number).await;
-    readers.iter().for_each(tokio::task::JoinHandle::abort);
-    // A transaction may be half as long as the log.
-    assert!(largest <= (8 << 20) + (1 << 20), "{largest}");
-    store.close().await;
-}
-
-#[tokio::test]
-async fn list_that_finds_no_place_is_refused_and_look_ups_go_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(settings(&dir.path().join("store.db")), 0).unwrap();
-    let reader = store.reader();
-    let list = || reader.dispatches(Filter { limit: 1, ..Filter::default() });
-    let lists = futures_util::future::join_all((0..100).map(|_| list())).await;
-    assert!(lists.iter().any(Result::is_ok));
-    assert!(lists.iter().any(|list| matches!(list, Err(ReadError::Busy))));
-    assert!(reader.dispatch("x".into()).await.unwrap().is_none());
-    store.close().await;
 }
 
 #[tokio::test]
