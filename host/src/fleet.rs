@@ -25,7 +25,7 @@ use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::usage::UsageRecord;
 use wasm_worker_core::verdict::{Code, Verdict};
-use wasm_worker_dispatcher::Deaths;
+use wasm_worker_dispatcher::DeathNotifier;
 use wasm_worker_sandbox::machine::own_program;
 
 use crate::discovery::make_token;
@@ -73,7 +73,7 @@ pub(crate) struct Fleet {
     /// The server of the processes, as environment variables.
     server_variables: Vec<(&'static str, String)>,
     /// The embedded dispatcher, which learns of deaths at once.
-    deaths: Option<Deaths>,
+    deaths: Option<DeathNotifier>,
 }
 
 /// The phase of a supervisor.
@@ -97,7 +97,7 @@ impl Fleet {
         (events, lines): (Arc<Events>, Arc<EventLines>),
         control: Handle,
         server_variables: Vec<(&'static str, String)>,
-        deaths: Option<Deaths>,
+        deaths: Option<DeathNotifier>,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let slots = (0..processes).map(|_| ProcessSlot::new(Instant::now())).collect();
@@ -225,7 +225,7 @@ impl Fleet {
     fn on_exit(&mut self, index: usize, status: std::io::Result<ExitStatus>) {
         let instance = self.slots.get_mut(index).and_then(|slot| slot.exited(Instant::now()));
         if let (Some(deaths), Some(instance)) = (&self.deaths, instance) {
-            deaths.tell(instance);
+            deaths.notify(instance);
         }
         let (why, exit) = match status {
             Ok(status) => match (status.signal(), status.code()) {

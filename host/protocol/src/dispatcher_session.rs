@@ -11,6 +11,7 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use proto::worker_message::Message as FromWorker;
 use tokio::time::Instant;
+use wasm_worker_core::text::clip;
 
 use crate::registration::check_deployment;
 use crate::report::{self, JobEnd, Report};
@@ -23,7 +24,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest name or id that a worker may send, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-/// Most jobs that one worker may report after a reconnect.
+/// Most jobs that one registration may report after a reconnect: as many as a worker may have. Further ones are ignored.
 const MIGRATED_JOBS_MAX: usize = 20_000;
 
 /// The encoding of a frame. Like LiveKit's server, the session answers in the encoding of the last frame that it received.
@@ -129,8 +130,13 @@ pub enum Due {
 }
 
 enum Phase {
-    Registering { until: Instant },
-    Registered,
+    Registering {
+        until: Instant,
+    },
+    Registered {
+        /// The jobs that the worker may still report after its reconnect.
+        migrations_left: usize,
+    },
 }
 
 /// The state of a connection.
@@ -167,18 +173,21 @@ impl Session {
         self.last_received = now;
         self.encoding = encoding;
         let (message, report) = decode(encoding, bytes)?;
-        match (&self.phase, message) {
+        match (&mut self.phase, message) {
             (_, None) => Err("received a frame that is empty or of an unknown type".into()),
             (_, Some(FromWorker::Ping(ping))) => Ok(Received::Ping { timestamp: ping.timestamp }),
             (Phase::Registering { .. }, Some(FromWorker::Register(request))) => {
                 let registration = worker_registration(request)?;
-                self.phase = Phase::Registered;
+                self.phase = Phase::Registered { migrations_left: MIGRATED_JOBS_MAX };
                 Ok(Received::Register(Box::new(registration)))
             }
             (Phase::Registering { .. }, Some(_)) => Err("received a message before the registration".into()),
-            (Phase::Registered, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
-            (Phase::Registered, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
-            (Phase::Registered, Some(message)) => Ok(worker_message(message, report)),
+            (Phase::Registered { .. }, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
+            (Phase::Registered { .. }, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
+            (Phase::Registered { migrations_left }, Some(FromWorker::MigrateJob(migrate))) => {
+                Ok(migrated(migrate, migrations_left))
+            }
+            (Phase::Registered { .. }, Some(message)) => Ok(worker_message(message, report)),
         }
     }
 
@@ -195,7 +204,7 @@ impl Session {
     pub fn wake_at(&self) -> Instant {
         match self.phase {
             Phase::Registering { until } => until,
-            Phase::Registered => self.ping_due.min(self.last_received + SILENCE_MAX),
+            Phase::Registered { .. } => self.ping_due.min(self.last_received + SILENCE_MAX),
         }
     }
 
@@ -206,14 +215,14 @@ impl Session {
                 Some(Due::Close(format!("the worker did not register within {REGISTER_WITHIN:?}")))
             }
             Phase::Registering { .. } => None,
-            Phase::Registered if self.last_received + SILENCE_MAX <= now => {
+            Phase::Registered { .. } if self.last_received + SILENCE_MAX <= now => {
                 Some(Due::Close(format!("the worker sent nothing for {SILENCE_MAX:?}")))
             }
-            Phase::Registered if self.ping_due <= now => {
+            Phase::Registered { .. } if self.ping_due <= now => {
                 self.ping_due = now + PING_EVERY;
                 Some(Due::Ping)
             }
-            Phase::Registered => None,
+            Phase::Registered { .. } => None,
         }
     }
 }
@@ -227,19 +236,29 @@ pub enum Encoded {
     Json(String),
 }
 
+impl Encoded {
+    /// The length of the frame, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Binary(bytes) => bytes.len(),
+            Self::Json(text) => text.len(),
+        }
+    }
+}
+
 /// The message, and its report with the fields that LiveKit's own message lacks.
 fn decode(encoding: Encoding, bytes: &[u8]) -> Result<(Option<FromWorker>, Option<Report>), String> {
     match encoding {
         Encoding::Binary => {
             let message = proto::WorkerMessage::decode(bytes)
-                .map_err(|error| format!("received a frame that is not protobuf: {error}"))?;
+                .map_err(|error| clip(&format!("received a frame that is not protobuf: {error}")))?;
             let report =
                 matches!(message.message, Some(FromWorker::UpdateJob(_))).then(|| report::decode(bytes)).flatten();
             Ok((message.message, report))
         }
         Encoding::Json => {
             let message: proto::WorkerMessage = serde_json::from_slice(bytes)
-                .map_err(|error| format!("received a frame that is not a JSON message: {error}"))?;
+                .map_err(|error| clip(&format!("received a frame that is not a JSON message: {error}")))?;
             Ok((message.message, None))
         }
     }
@@ -253,6 +272,10 @@ fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRe
     if let Some((field, _)) = texts.iter().find(|(_, text)| text.len() > NAME_BYTES_MAX) {
         return Err(format!("the {field} of the worker has more than {NAME_BYTES_MAX} bytes"));
     }
+    // No dispatch can have such a name either.
+    if request.agent_name.contains(char::is_control) {
+        return Err("the name of the worker has control characters".into());
+    }
     let dispatch_key =
         DispatchKey { agent: request.agent_name, job_type: job_type as i32, deployment: request.deployment };
     // The default of LiveKit's server.
@@ -265,8 +288,8 @@ fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRe
     };
     Ok(WorkerRegistration {
         dispatch_key,
-        instance: request.instance_id,
-        version: request.version,
+        instance: clip(&request.instance_id),
+        version: clip(&request.version),
         permissions: request.allowed_permissions.unwrap_or_else(default_permissions),
     })
 }
@@ -274,8 +297,8 @@ fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRe
 fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
     match message {
         FromWorker::Availability(mut answer) => {
-            // An identity that is too long counts as none; the scheduler then derives one from the job.
-            if answer.participant_identity.len() > NAME_BYTES_MAX {
+            // An identity that is no name counts as none; the scheduler then derives one from the job.
+            if !is_name(&answer.participant_identity) {
                 answer.participant_identity.clear();
             }
             Received::Message(WorkerMessage::Answer(answer))
@@ -292,14 +315,24 @@ fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
         FromWorker::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
             job_report(report.unwrap_or(Report { job_id, status, error, ..Report::default() }))
         }
-        FromWorker::MigrateJob(migrate) => {
-            let valid = |job: &String| !job.is_empty() && job.len() <= NAME_BYTES_MAX;
-            let jobs = migrate.job_ids.into_iter().filter(valid).take(MIGRATED_JOBS_MAX).collect();
-            Received::Message(WorkerMessage::Migrate { jobs })
-        }
         // `Session::receive` handles them.
-        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Received::Nothing,
+        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) | FromWorker::MigrateJob(_) => {
+            Received::Nothing
+        }
     }
+}
+
+/// The jobs of a migration, as many as are left of [`MIGRATED_JOBS_MAX`].
+fn migrated(migrate: proto::MigrateJobRequest, left: &mut usize) -> Received {
+    let valid = |job: &String| !job.is_empty() && is_name(job);
+    let jobs: Vec<String> = migrate.job_ids.into_iter().filter(valid).take(*left).collect();
+    *left -= jobs.len();
+    if jobs.is_empty() { Received::Nothing } else { Received::Message(WorkerMessage::Migrate { jobs }) }
+}
+
+/// Whether a text of a worker can be a name or an id.
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control)
 }
 
 fn job_report(report: Report) -> Received {

@@ -66,6 +66,17 @@ impl EngineSettings {
             stack_bytes: agents.map(|agent| agent.limits.stack_bytes).max().unwrap_or(0),
         }
     }
+
+    /// Check that this machine has the addresses and the memory mappings for the slots.
+    ///
+    /// # Errors
+    /// When there are too many slots.
+    pub fn check(&self) -> Result<(), EngineError> {
+        if self.slots > SLOTS_MAX {
+            return Err(EngineError::TooManySlots { asked: self.slots });
+        }
+        mappings::check(self.slots, MAPPINGS_MIN)
+    }
 }
 
 /// The reason why the engine cannot start on this machine.
@@ -186,10 +197,7 @@ impl Engine {
     /// # Errors
     /// When the pool does not fit this machine's address space, or the ticker thread cannot start.
     pub fn new(settings: EngineSettings, guests: Handle, timers: Handle) -> Result<Self, EngineError> {
-        if settings.slots > SLOTS_MAX {
-            return Err(EngineError::TooManySlots { asked: settings.slots });
-        }
-        mappings::check(settings.slots, MAPPINGS_MIN)?;
+        settings.check()?;
         addresses::check(settings.slots, machine::address_limit())?;
         machine::try_machine_code().map_err(EngineError::MachineCode)?;
         let wasmtime = config::new_engine(settings).map_err(EngineError::Wasmtime)?;
@@ -276,6 +284,23 @@ impl Engine {
     /// The lateness of the ticker.
     pub fn ticker(&self) -> TickerReport {
         self.0.ticker.report()
+    }
+
+    /// Whether guests can run: their runtime runs a task, and the epoch advances. Completes late or never where they cannot.
+    pub async fn is_alive(&self) -> bool {
+        let ticks = self.ticker().ticks;
+        let ran = self.0.guests.spawn(tokio::time::sleep(EPOCH * 5)).await;
+        ran.is_ok() && self.ticker().ticks > ticks
+    }
+
+    /// Compile the smallest function and load its machine code.
+    ///
+    /// # Errors
+    /// When the system does not allow a process to write machine code and to run it, with the reason.
+    pub fn load_machine_code(&self) -> Result<(), String> {
+        // `(module (func))`
+        let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
+        wasmtime::Module::from_binary(&self.0.wasmtime, module).map(drop).map_err(|error| chain(&error))
     }
 
     /// The number of slots for one instance of this component; `None` when the whole pool is too small.

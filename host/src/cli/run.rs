@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 use wasm_worker_core::text::plural;
 
 use super::job_spec::JobFlags;
-use super::settings::SettingFlags;
+use super::settings::{SettingFlags, log_unknown_variables};
 use super::{Exit, Failure, local_jobs, logging, say};
 use crate::app::process::Supervised;
 use crate::app::{Served, Worker, fleet};
@@ -54,6 +54,9 @@ pub(crate) fn run(args: RunArgs, load: Option<RustLoadFunction>) -> Result<Exit,
         return Err(failure.with_hint("a worker gets its jobs from a dispatcher: see `wasm-worker dispatch`"));
     }
     let log = logging::start(&config, LevelFilter::INFO);
+    if args.supervised.is_none() {
+        log_unknown_variables();
+    }
     let supervised = args.supervised.map(|index| Supervised { index, instance: args.instance });
     let served = match supervised {
         None if config.workers > 1 => supervise(&args.agents, &config),

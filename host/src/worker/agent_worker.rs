@@ -136,7 +136,8 @@ impl AgentWorker {
     fn is_over(&mut self) -> bool {
         let jobs = self.session.jobs() + self.jobs.running_count();
         let reports_read = self.session.is_done() || self.gave_up.is_some();
-        self.drain.is_over(Instant::now(), jobs, reports_read)
+        let now = Instant::now();
+        self.entry.begin_round(now, self.drain.is_over(now, jobs, reports_read))
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -229,7 +230,7 @@ impl AgentWorker {
         match event {
             LinkEvent::Connected => self.session.advance(now, Input::Connected),
             LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(frame)),
-            LinkEvent::Heartbeat => self.session.advance(now, Input::Heard),
+            LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
             LinkEvent::Lost { why, retry } => {
                 let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
                 self.link_lost(why, retry_ms)
@@ -300,7 +301,7 @@ impl AgentWorker {
             Output::Refused { job, reason, why } => self.jobs.publish_refusal(job, &Refusal::new(reason, why)),
             Output::Stop { job } => self.jobs.stop(&job),
             Output::Registered { worker, server } => self.registered(worker, server),
-            Output::Odd(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
+            Output::Warn(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
         }
         Ok(())
     }
@@ -334,7 +335,7 @@ impl AgentWorker {
             self.jobs.publish_fullness(fullness);
         }
         #[expect(clippy::cast_possible_truncation, reason = "shares for the server")]
-        let load = Input::Load { part: fullness.part as f32, load: fullness.load as f32 };
+        let load = Input::Load { utilisation: fullness.part as f32, load: fullness.load as f32 };
         self.session.advance(Instant::now(), load)
     }
 }

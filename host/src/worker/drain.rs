@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::duration::LONGEST;
 use wasm_worker_core::verdict::Code;
 
 use crate::config::DrainPolicy;
@@ -61,7 +62,7 @@ struct DrainProgress {
 
 impl Drain {
     pub(super) fn new(policy: DrainPolicy, timeout: Duration) -> Self {
-        Self { policy, timeout, progress: None }
+        Self { policy, timeout: timeout.min(LONGEST), progress: None }
     }
 
     pub(super) fn has_begun(&self) -> bool {

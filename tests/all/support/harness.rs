@@ -108,6 +108,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(args);
         self
@@ -149,6 +154,22 @@ impl Call {
     pub(crate) fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
         self
+    }
+
+    /// The process has no controlling terminal, so a hang-up is a request to reload.
+    pub(crate) fn without_a_terminal(self) -> Self {
+        self.by(&["/usr/bin/setsid"])
+    }
+
+    /// The process ignores hang-ups at its start, as under `nohup`.
+    pub(crate) fn under_nohup(self) -> Self {
+        self.after("trap '' HUP")
+    }
+
+    /// The same call by a program that takes a command after its own arguments.
+    /// The command itself, for a test that gives it streams of its own.
+    pub(crate) fn command(self) -> Command {
+        self.command
     }
 
     pub(crate) fn start(mut self) -> Started {
@@ -193,9 +214,7 @@ pub(crate) struct Door {
 impl Door {
     /// The HTTP endpoint of the process with this id, once the process announced itself in this cache directory.
     pub(crate) fn of(cache: &Path, pid: u32) -> Self {
-        let file = cache.join(format!("workers/{pid}.json"));
-        let text = eventually("it announces itself", || std::fs::read_to_string(&file).ok());
-        let door: Value = serde_json::from_str(&text).unwrap();
+        let door = eventually("it announces itself", || announcements(cache).find(|door| door["pid"] == pid));
         let part = |name: &str| door[name].as_str().unwrap().to_owned();
         Self { url: part("url"), token: part("token") }
     }
@@ -216,6 +235,13 @@ impl Door {
         let mut response = agent.run(request).unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     }
+}
+
+/// What the workers that announced themselves in this cache directory have written.
+fn announcements(cache: &Path) -> impl Iterator<Item = Value> {
+    let files = std::fs::read_dir(cache.join("workers")).into_iter().flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    texts.filter_map(|text| serde_json::from_str(&text).ok())
 }
 
 /// Ask again until there is an answer.

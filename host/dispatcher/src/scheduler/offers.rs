@@ -83,7 +83,7 @@ impl Scheduler {
             worker.offers += 1;
         }
         let until = now.at + ANSWER_WITHIN;
-        self.set_phase(now, &rank.dispatch, Phase::Offered { worker: worker.clone(), until });
+        self.set_phase(&rank.dispatch, Phase::Offered { worker: worker.clone(), until });
         let message = ToWorker::Offer { job: Box::new(job), resuming };
         self.outputs.push(Output::Send { worker, message, durable: false });
     }
@@ -96,7 +96,7 @@ impl Scheduler {
         let Some(open) = self.open.get_mut(id) else { return };
         open.refused_by.insert(worker.clone());
         let key = open.dispatch.dispatch_key.clone();
-        self.enqueue(now, id);
+        self.enqueue(id);
         self.offer_waiting(now, &key);
     }
 }

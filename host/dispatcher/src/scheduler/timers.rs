@@ -1,7 +1,5 @@
 //! Timeouts: of dispatches that wait, of offers, of lost workers, and the ends of pauses.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{ANSWER_WITHIN, Id, Phase, Scheduler};
@@ -42,8 +40,7 @@ impl Scheduler {
         let Some(open) = self.open.get(id) else { return };
         match &open.phase {
             Phase::Waiting => {
-                let waited_ns = now.wall_ns.saturating_sub(open.dispatch.created_ns);
-                let waited = Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0));
+                let waited = now.at.saturating_duration_since(open.since);
                 let why = self.wait_reason(now, open);
                 let detail = format!("no worker took the dispatch within {waited:.1?}: {why}");
                 self.end_dispatch(now, id, JobEnd::new(Code::Expired, detail));

@@ -159,7 +159,7 @@ impl Scheduler {
         for dispatch in dispatches {
             let Some(open) = self.open.get(&dispatch) else { continue };
             let Phase::Assigned { since, reported, .. } = open.phase else {
-                self.enqueue(now, &dispatch);
+                self.enqueue(&dispatch);
                 continue;
             };
             jobs += 1;
@@ -168,7 +168,7 @@ impl Scheduler {
                 self.end_never_reported(now, &dispatch);
             } else {
                 let until = now.at + self.bounds.lost_after;
-                self.set_phase(now, &dispatch, Phase::Orphaned { instance: registered.instance.clone(), until });
+                self.set_phase(&dispatch, Phase::Orphaned { instance: registered.instance.clone(), until });
             }
         }
         self.outputs.push(Output::Store(Change::WorkerLeft { id: id.clone(), at_ns: now.wall_ns }));

@@ -9,18 +9,25 @@ use tokio::time::Instant;
 use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::secret::Secret;
+use wasm_worker_core::text::{acts_on_terminal, clip};
 use wasm_worker_core::verdict::Code;
 
-use super::{ANSWER_WITHIN, Answer, JOBS_MAX, Link, Output, Phase, RECENT_ENDS_MAX, Session};
+use super::{ANSWER_WITHIN, Answer, JOB_ID_BYTES_MAX, JOBS_MAX, Link, Output, Phase, RECENT_ENDS_MAX, Session};
 use crate::report::{JobEnd, Report};
 
 impl Session {
     pub(super) fn on_offer(&mut self, now: Instant, request: proto::AvailabilityRequest) -> Vec<Output> {
         let Some(job) = request.job.filter(|job| !job.id.is_empty()) else {
-            return vec![Output::Odd("ignored an offer without a job".into())];
+            return vec![Output::Warn("ignored an offer without a job".into())];
         };
+        // Ids stand in logs, events and paths.
+        if job.id.len() > JOB_ID_BYTES_MAX || job.id.contains(acts_on_terminal) {
+            return vec![Output::Warn(
+                "ignored an offer of a job whose id is too long, or has control characters".into(),
+            )];
+        }
         if self.jobs.contains_key(&job.id) {
-            return vec![Output::Odd(format!("ignored a second offer of job {}", job.id))];
+            return vec![Output::Warn(format!("ignored a second offer of job {}", job.id))];
         }
         if self.draining {
             return refuse_unasked(job.id, Reason::Draining, "the worker is draining");
@@ -55,6 +62,9 @@ impl Session {
     pub(super) fn on_assignment(&mut self, assignment: proto::JobAssignment) -> Vec<Output> {
         let proto::JobAssignment { job, url, token } = assignment;
         let job = job.unwrap_or_default().id;
+        if job.len() > JOB_ID_BYTES_MAX {
+            return vec![Output::Warn(format!("ignored an assignment of a job whose id has {} bytes", job.len()))];
+        }
         match self.jobs.get_mut(&job) {
             Some(phase @ Phase::Accepted { .. }) => {
                 *phase = Phase::Running;
@@ -62,16 +72,16 @@ impl Session {
                 let access = RoomAccess { url: url.filter(|url| !url.is_empty()), token: Secret(token) };
                 vec![Output::Launch { job, access }, Output::Report(running)]
             }
-            Some(Phase::Running) => vec![Output::Odd(format!("ignored a second assignment of job {job}"))],
+            Some(Phase::Running) => vec![Output::Warn(format!("ignored a second assignment of job {job}"))],
             None if self.recent_ends.contains(&job) => {
-                vec![Output::Odd(format!("ignored an assignment of job {job}, which has ended"))]
+                vec![Output::Warn(format!("ignored an assignment of job {job}, which has ended"))]
             }
             // The server counts the job as running from here on; the report corrects that.
             Some(Phase::Deciding { .. }) | None => {
                 let error = "the worker did not wait for this assignment";
-                let odd = Output::Odd(format!("{error}: job {job}"));
+                let warning = Output::Warn(clip(&format!("{error}: job {job}")));
                 let report = Report::ended(job, JobEnd::new(Code::Lost, error));
-                vec![odd, Output::Report(self.for_this_server(report))]
+                vec![warning, Output::Report(self.for_this_server(report))]
             }
         }
     }
@@ -103,7 +113,7 @@ impl Session {
         self.undelivered.push_back(report);
         let excess = self.undelivered.len().saturating_sub(JOBS_MAX);
         let dropped = self.undelivered.drain(..excess);
-        dropped.map(|report| Output::Odd(format!("dropped the report of job {}", report.job_id))).collect()
+        dropped.map(|report| Output::Warn(format!("dropped the report of job {}", report.job_id))).collect()
     }
 
     /// Send the report of an end, and ask for its receipt.

@@ -81,7 +81,7 @@ impl Toolchain<'_> {
             engine: self.engine.clone(),
             agent: self.name.into(),
             pre: AgentPre::new(pre).map_err(|error| self.world_error(&error))?,
-            limits: Arc::new(self.settings.limits.clone()),
+            limits: Arc::new(self.settings.limits.clone().with_bounded_times()),
             slots,
             instance_bytes: usize::try_from(instance_bytes).unwrap_or(usize::MAX),
             warm,
