@@ -15,6 +15,9 @@ mod write;
 
 mod schema;
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};

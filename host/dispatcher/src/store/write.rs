@@ -116,7 +116,7 @@ pub(super) fn mark_workers_left(connection: &Connection, at_ns: i64) -> Result<(
     Ok(())
 }
 
-fn write(c: &Connection, op: &StoreOp) -> Result<()> {
+pub(super) fn write(c: &Connection, op: &StoreOp) -> Result<()> {
     match op {
         StoreOp::Change(change) => write_change(c, change),
         StoreOp::Room(room) => write_room(c, room),
