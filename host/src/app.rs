@@ -30,7 +30,9 @@
 mod error;
 
 pub mod client;
+mod reaper;
 pub(crate) mod process;
+pub(crate) mod proof;
 mod upstream;
 
 mod agents;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use wasm_worker_core::duration::LONGEST;
 use wasm_worker_dispatcher::connections;
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::runtimes::Runtimes;
@@ -63,7 +66,7 @@ use crate::worker::status::WorkerStatus;
 use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
-use process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
+use process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
 use upstream::{Upstream, metrics_text};
 
 pub(crate) use agents::open_cache;
@@ -85,6 +88,8 @@ pub struct Worker {
 pub struct Served {
     /// The number of jobs that the drain asked to stop, or killed.
     pub cut_short: usize,
+    /// The number of those jobs that did not end when they were asked to, and were killed.
+    pub killed: usize,
     /// Why the server was given up; absent where the worker was told to end.
     pub gave_up: Option<String>,
 }
@@ -99,6 +104,8 @@ struct Parts {
     upstream: Upstream,
     sender: mpsc::Sender<ControlSignal>,
     signals: mpsc::Receiver<ControlSignal>,
+    /// Who handles the signals of the process.
+    handled: Signals,
     /// Announces the process to this user's commands until it is dropped.
     _announcement: Option<Announcement>,
 }
@@ -170,7 +177,8 @@ impl Parts {
         let WorkerBuilder { config, observers, load_function, compiler, signals: handled, supervised, .. } = builder;
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
         if handled == Signals::Handle {
-            forward_signals(sender.clone())?;
+            let hang_up = if supervised.is_some() { HangUp::Reload } else { HangUp::of_this_process() };
+            forward_signals(sender.clone(), hang_up)?;
         }
         let listener = bind(config.http).await?;
         let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
@@ -191,8 +199,18 @@ impl Parts {
         let server = upstream.server()?;
         let config = Arc::new(config);
         let loader = AgentLoader { engine, config, compiler, server, instance, context: context.clone() };
-        let parts =
-            Self { agents, loader, load_function, lines, context, upstream, sender, signals, _announcement: None };
+        let parts = Self {
+            agents,
+            loader,
+            load_function,
+            lines,
+            context,
+            upstream,
+            sender,
+            signals,
+            handled,
+            _announcement: None,
+        };
         match listener {
             None => Ok(parts),
             Some(listener) => parts.answer_http(listener, metrics, role),
@@ -227,6 +245,7 @@ impl Parts {
             upstream,
             sender: _sender,
             mut signals,
+            handled,
             _announcement,
         } = self;
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
@@ -236,7 +255,8 @@ impl Parts {
         };
         let served = match loaded {
             Ok(Some((monitor, agents))) => {
-                let worker = worker::Worker::new(agents, context, monitor, loader.config.load_log);
+                let load_log = loader.config.load_log.map(|every| every.min(LONGEST));
+                let worker = worker::Worker::new(agents, context, monitor, load_log);
                 Ok(worker.serve(signals).await)
             }
             Ok(None) => Ok(WorkerOutcome::default()),
@@ -246,8 +266,11 @@ impl Parts {
             dispatcher.stop().await;
         }
         tokio::task::block_in_place(|| lines.close());
+        if handled == Signals::Handle {
+            end_at_next_signal();
+        }
         let WorkerOutcome { cut_short, gave_up } = served?;
-        Ok(Served { cut_short, gave_up })
+        Ok(Served { cut_short: cut_short.jobs, killed: cut_short.killed, gave_up })
     }
 }
 

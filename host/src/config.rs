@@ -5,9 +5,11 @@
 mod fault;
 mod parse;
 
+mod setting;
 mod settings;
 
 mod load;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,7 +27,9 @@ use wasm_worker_sandbox::settings::AgentSettings;
 pub use fault::{ConfigError, Fault};
 pub use load::Override;
 pub(crate) use parse::url;
-pub use settings::{Group, SETTINGS, Setting};
+pub use setting::{Group, Setting};
+pub use settings::SETTINGS;
+pub(crate) use variables::{CONFIG_VARIABLE, UnknownVariable, unknown_variables};
 
 /// The file for events, with one JSON object on each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +217,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
         };
         for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
-            let set = (setting.set)(&mut config, setting.default);
+            let set = setting.apply(&mut config, setting.default);
             debug_assert_eq!(set, Ok(()), "{}", setting.key);
         }
         config
@@ -309,13 +313,65 @@ mod tests {
             "`10` is not usable: want a time above zero with its unit",
             "`prewarm`",
             "want a text or a number, got boolean",
-            "`stack-limit` (all sources together): want 16KiB to 64MiB",
+            "`stack-limit` (flag): `1GiB` is not usable: want at most 64MiB",
         ] {
             assert!(error.contains(part), "{part} is missing in:\n{error}");
         }
     }
 
+    #[test]
+    fn every_setting_has_a_largest_value() {
+        for setting in SETTINGS {
+            let refused = |value: &str| match Config::load(None, vec![set(setting.key, value)]) {
+                Ok(_) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if setting.is_text() {
+                let bytes = parse::size(setting.largest).unwrap();
+                let why = refused(&"x".repeat(bytes + 1)).unwrap_or_default();
+                assert!(why.contains("want a text of at most"), "{}: {why}", setting.key);
+                continue;
+            }
+            assert_eq!(refused(setting.largest), None, "{}", setting.key);
+            let (number, unit) = setting.largest.split_at(setting.largest.trim_end_matches(char::is_alphabetic).len());
+            for more in [format!("{}{unit}", number.parse::<u64>().unwrap() + 1), format!("9{number}{unit}")] {
+                let why = refused(&more).unwrap_or_default();
+                assert!(why.contains(&format!("want at most {}", setting.largest)), "{} = {more}: {why}", setting.key);
+            }
+        }
+    }
+
+    /// Every time of the settings.
+    fn times(config: &Config) -> Vec<Duration> {
+        let (limits, dispatcher) = (&config.agent.limits, &config.dispatcher);
+        let optional = [limits.max_duration, config.load_log].into_iter().flatten();
+        let times = [
+            limits.init_timeout,
+            limits.unresponsive_warning,
+            limits.unresponsive_timeout,
+            limits.shutdown_grace,
+            config.agent.compile.timeout,
+            config.drain_timeout,
+            config.livekit.assignment_timeout,
+            dispatcher.retention,
+            dispatcher.queue_deadline,
+            dispatcher.lost_after,
+        ];
+        times.into_iter().chain(optional).collect()
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_accepted_time_can_be_added_to_a_clock(row in 0..SETTINGS.len(), number in "[1-9][0-9]{0,19}", unit in "ms|s|m|h|d|w") {
+            let setting = &SETTINGS[row];
+            if setting.value == "TIME" && let Ok(config) = Config::load(None, vec![set(setting.key, &format!("{number}{unit}"))]) {
+                for time in times(&config) {
+                    proptest::prop_assert!(tokio::time::Instant::now().checked_add(time).is_some());
+                    proptest::prop_assert!(time <= wasm_worker_core::duration::LONGEST);
+                }
+            }
+        }
+
         #[test]
         fn any_value_is_accepted_or_refused(row in 0..SETTINGS.len(), value in "[0-9]{0,25}[a-zA-Z .:-]{0,4}|.{0,30}") {
             let key = SETTINGS[row].key;

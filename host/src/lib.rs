@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! config      defaults, file, environment and flags → one checked Config, all faults at once
+//! network     outgoing connections: proxies, trusted certificates, addresses, HTTP requests
 //! observers   the receivers of events: log, metrics, sinks of JSON lines
 //! load        CPU, fuel and memory of the machine, and the prediction of what a job will use
 //! worker      start → serve → drain → stop of the agents of one process
@@ -37,6 +38,9 @@
 //! - *queue*: the dispatches that no worker has.
 
 pub mod config;
+
+mod network;
+
 pub mod observers;
 
 pub mod load;

@@ -5,6 +5,8 @@ use std::env::var_os;
 pub(crate) mod harness;
 pub(crate) mod scripted_server;
 pub(crate) mod dispatcher;
+pub(crate) mod hook;
+pub(crate) mod network;
 
 /// Set where the machine has everything that the tests need, as `.ci/run` does: a skipped test fails there.
 const COMPLETE: &str = "WASM_WORKER_TESTS_COMPLETE";

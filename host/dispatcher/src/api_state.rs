@@ -53,6 +53,8 @@ pub(crate) struct ApiState {
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
+    /// The port that the dispatcher listens on.
+    pub(crate) port: u16,
 }
 
 impl ApiState {
@@ -63,6 +65,7 @@ impl ApiState {
         commands: mpsc::Sender<Command>,
         changes: broadcast::Sender<Id>,
         metrics: MetricsText,
+        port: u16,
     ) -> Self {
         Self {
             commands,
@@ -75,6 +78,7 @@ impl ApiState {
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
             metrics,
+            port,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::limits::{CHANGES_MAX, COMMANDS_MAX};
 use crate::scheduler::{Bounds, Scheduler};
 use crate::settings::{DispatcherSettings, KeyPairs};
 use crate::store::{self, Recovered, Store, StoreError};
+use wasm_worker_core::duration::LONGEST;
 use wasm_worker_core::observer::Events;
 
 /// Time limit for storing the last changes.
@@ -96,7 +97,7 @@ impl Dispatcher {
         let (store, recovered) = Store::open(store_settings(settings), Moment::now().wall_ns)?;
         let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
         tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
-        let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics);
+        let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics, address.port());
         let commands = state.commands.clone();
         let http = control.spawn(connections::serve(listener, http::router(state)));
         Ok(Self { address, commands, coordinator: control.spawn(coordinator.serve()), http })
@@ -108,8 +109,8 @@ impl Dispatcher {
     }
 
     /// A handle to report worker processes that died, so that their jobs do not wait for them.
-    pub fn deaths(&self) -> Deaths {
-        Deaths(self.commands.clone())
+    pub fn death_notifier(&self) -> DeathNotifier {
+        DeathNotifier(self.commands.clone())
     }
 
     /// Wait until the dispatcher ends by itself, which is a bug.
@@ -140,12 +141,12 @@ impl Dispatcher {
 
 /// A handle to report worker processes that died.
 #[derive(Clone)]
-pub struct Deaths(mpsc::Sender<Command>);
+pub struct DeathNotifier(mpsc::Sender<Command>);
 
-impl Deaths {
+impl DeathNotifier {
     /// Report the death of a process, by its instance id. This never waits: a dispatcher whose command queue is full notices
     /// the lost connections of the process later.
-    pub fn tell(&self, instance: String) {
+    pub fn notify(&self, instance: String) {
         drop(self.0.try_send(Command::ProcessDied { instance }));
     }
 }
@@ -157,10 +158,12 @@ fn assemble(
     (store, recovered): (Store, Recovered),
     events: Arc<Events>,
     metrics: MetricsText,
+    port: u16,
 ) -> (Arc<ApiState>, Coordinator) {
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
-    let state = ApiState::new(settings, keys.clone(), store.reader(), commands.clone(), changes.clone(), metrics);
+    let reader = store.reader();
+    let state = ApiState::new(settings, keys.clone(), reader, commands.clone(), changes.clone(), metrics, port);
     let coordinator = Coordinator::new(CoordinatorParts {
         scheduler: Scheduler::new(bounds(settings), rand::random()),
         store,
@@ -182,7 +185,7 @@ fn bounds(settings: &DispatcherSettings) -> Bounds {
         // The store has the open dispatches too, and needs space for their ends.
         memory_bytes: settings.queue_memory_bytes.min(settings.store_bytes_max / 2),
         attempts_max: settings.attempts_max,
-        lost_after: settings.lost_after,
+        lost_after: settings.lost_after.min(LONGEST),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -26,8 +26,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::api_state::{ApiState, SharedState};
 use crate::auth::caller_of;
 use crate::keys::Caller;
+use crate::proof::PROOF_HEADER;
 use crate::twirp::{Code, Content, TwirpError};
-use crate::{dispatch_service, rest, room_service, socket};
+use crate::{dispatch_service, proof, rest, room_service, socket};
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 10 << 20;
@@ -53,7 +54,7 @@ const fn post(path: &'static str, handler: fn(MethodFilter) -> MethodRouter<Arc<
 
 /// Every route. The paths without `/api/v1` are the older names of the same handlers.
 pub(crate) const ROUTES: [Route; 12] = [
-    get("/", |method| on(method, || async { "OK" })),
+    get("/", |method| on(method, root)),
     get("/agent", |method| on(method, agent)),
     post("/twirp/{service}/{method}", |method| on(method, twirp)),
     get("/metrics", |method| on(method, metrics)),
@@ -86,6 +87,14 @@ async fn add_server_header(mut response: Response) -> Response {
 #[derive(Deserialize)]
 struct TokenQuery {
     access_token: Option<String>,
+}
+
+/// Answer that the dispatcher serves, and the question of a process that wants to know whose it is.
+async fn root(State(state): SharedState, headers: HeaderMap) -> Response {
+    let question = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let answer = question.and_then(|token| proof::answer(&state.keys, state.port, token));
+    let answer = answer.and_then(|answer| HeaderValue::try_from(answer).ok());
+    (answer.map(|answer| [(PROOF_HEADER, answer)]), "OK").into_response()
 }
 
 /// Upgrade the connection of a worker to a WebSocket.

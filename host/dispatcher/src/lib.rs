@@ -11,6 +11,7 @@
 //! settings          the settings of a dispatcher
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! keys              API keys: verification of tokens, and the tokens of jobs
+//! proof             the proof that a dispatcher has the secret of an API key
 //! twirp             the encodings and errors of LiveKit's services
 //! queue             the order of the dispatches that wait (pure)
 //! assign            the choice of a worker (pure)
@@ -41,6 +42,8 @@ pub mod settings;
 pub mod connections;
 
 mod keys;
+
+mod proof;
 
 mod twirp;
 
@@ -82,8 +85,9 @@ mod simulation;
 pub use api_state::{METRICS_TYPE, MetricsText};
 pub use checks::{DEADLINE, PRIORITY};
 pub use connections::reachable;
-pub use dispatcher::{Deaths, Dispatcher, DispatcherError};
+pub use dispatcher::{DeathNotifier, Dispatcher, DispatcherError};
 pub use http::SERVER_NAME;
 pub use keys::DEVELOPMENT_PAIR;
-pub use scheduler::EMBEDDED;
+pub use proof::{PROOF_HEADER, Question};
+pub use scheduler::EMBEDDED_PREFIX;
 pub use store::StoreError;

@@ -29,7 +29,7 @@ use crate::clock::Moment;
 use crate::queue::Queue;
 use groups::Group;
 pub(crate) use messages::{Bounds, Change, Dispatch, Id, Notification, Output, SchedulerFull, ToWorker};
-pub use recovered::EMBEDDED;
+pub use recovered::EMBEDDED_PREFIX;
 pub(crate) use recovered::RecoveredDispatch;
 use wasm_worker_core::backoff::Backoff;
 use wasm_worker_core::verdict::Code;

@@ -11,6 +11,7 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use proto::worker_message::Message as FromWorker;
 use tokio::time::Instant;
+use wasm_worker_core::text::clip;
 
 use crate::registration::check_deployment;
 use crate::report::{self, JobEnd, Report};
@@ -232,14 +233,14 @@ fn decode(encoding: Encoding, bytes: &[u8]) -> Result<(Option<FromWorker>, Optio
     match encoding {
         Encoding::Binary => {
             let message = proto::WorkerMessage::decode(bytes)
-                .map_err(|error| format!("received a frame that is not protobuf: {error}"))?;
+                .map_err(|error| clip(&format!("received a frame that is not protobuf: {error}")))?;
             let report =
                 matches!(message.message, Some(FromWorker::UpdateJob(_))).then(|| report::decode(bytes)).flatten();
             Ok((message.message, report))
         }
         Encoding::Json => {
             let message: proto::WorkerMessage = serde_json::from_slice(bytes)
-                .map_err(|error| format!("received a frame that is not a JSON message: {error}"))?;
+                .map_err(|error| clip(&format!("received a frame that is not a JSON message: {error}")))?;
             Ok((message.message, None))
         }
     }
@@ -253,6 +254,10 @@ fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRe
     if let Some((field, _)) = texts.iter().find(|(_, text)| text.len() > NAME_BYTES_MAX) {
         return Err(format!("the {field} of the worker has more than {NAME_BYTES_MAX} bytes"));
     }
+    // No dispatch can have such a name either.
+    if request.agent_name.contains(char::is_control) {
+        return Err("the name of the worker has control characters".into());
+    }
     let dispatch_key =
         DispatchKey { agent: request.agent_name, job_type: job_type as i32, deployment: request.deployment };
     // The default of LiveKit's server.
@@ -265,8 +270,8 @@ fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRe
     };
     Ok(WorkerRegistration {
         dispatch_key,
-        instance: request.instance_id,
-        version: request.version,
+        instance: clip(&request.instance_id),
+        version: clip(&request.version),
         permissions: request.allowed_permissions.unwrap_or_else(default_permissions),
     })
 }
@@ -274,8 +279,8 @@ fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRe
 fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
     match message {
         FromWorker::Availability(mut answer) => {
-            // An identity that is too long counts as none; the scheduler then derives one from the job.
-            if answer.participant_identity.len() > NAME_BYTES_MAX {
+            // An identity that is no name counts as none; the scheduler then derives one from the job.
+            if !is_name(&answer.participant_identity) {
                 answer.participant_identity.clear();
             }
             Received::Message(WorkerMessage::Answer(answer))
@@ -293,13 +298,18 @@ fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
             job_report(report.unwrap_or(Report { job_id, status, error, ..Report::default() }))
         }
         FromWorker::MigrateJob(migrate) => {
-            let valid = |job: &String| !job.is_empty() && job.len() <= NAME_BYTES_MAX;
+            let valid = |job: &String| !job.is_empty() && is_name(job);
             let jobs = migrate.job_ids.into_iter().filter(valid).take(MIGRATED_JOBS_MAX).collect();
             Received::Message(WorkerMessage::Migrate { jobs })
         }
         // `Session::receive` handles them.
         FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Received::Nothing,
     }
+}
+
+/// Whether a text of a worker can be a name or an id.
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control)
 }
 
 fn job_report(report: Report) -> Received {

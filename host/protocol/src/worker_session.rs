@@ -18,6 +18,7 @@ use livekit_protocol as proto;
 use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
+use wasm_worker_core::text::clip;
 
 use crate::registration::{Permission, Registration, ReportLoad};
 use crate::report::Report;
@@ -38,6 +39,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Most jobs in any state, and most reports that wait for a connection or a receipt.
 const JOBS_MAX: usize = 20_000;
+/// Longest id of a job that a server may send, in bytes.
+const JOB_ID_BYTES_MAX: usize = 256;
 /// Most ended jobs that are remembered, so that a second assignment is ignored.
 const RECENT_ENDS_MAX: usize = 1_024;
 /// The load from which LiveKit's server gives a worker no more jobs (`agents.target_load`).
@@ -160,7 +163,7 @@ impl Session {
     pub fn advance(&mut self, now: Instant, input: Input) -> Vec<Output> {
         match input {
             Input::Connected => self.on_connected(now),
-            Input::Heard => {
+            Input::Heartbeat => {
                 self.last_received = now;
                 Vec::new()
             }
@@ -171,8 +174,8 @@ impl Session {
             Input::Disconnected => self.on_disconnected(),
             Input::Answered { job, answer } => self.on_answer(now, job, answer),
             Input::Ended { job, end } => self.on_end(job, *end),
-            Input::Load { part, load } => {
-                self.utilisation = part;
+            Input::Load { utilisation, load } => {
+                self.utilisation = utilisation;
                 self.load = load;
                 self.status_if_due(now).into_iter().collect()
             }
@@ -223,15 +226,15 @@ impl Session {
             (Link::Up { .. }, Some(FromServer::Termination(termination))) => self.on_termination(termination.job_id),
             (Link::Up { .. }, Some(FromServer::Pong(pong))) => self.on_pong(pong.last_timestamp),
             // A newer server may send messages that this version does not know.
-            (Link::Up { .. }, other) => vec![Output::Odd(format!("ignored {}", name_of(&other)))],
+            (Link::Up { .. }, other) => vec![Output::Warn(format!("ignored {}", name_of(&other)))],
         }
     }
 
     fn on_registered(&mut self, now: Instant, response: proto::RegisterWorkerResponse) -> Vec<Output> {
         let info = response.server_info.unwrap_or_default();
         self.link = Link::Up { embedded: info.node_id == EMBEDDED_NODE_ID };
-        let server = info.version;
-        let mut outputs = vec![Output::Registered { worker: response.worker_id, server }];
+        let (worker, server) = (clip(&response.worker_id), clip(&info.version));
+        let mut outputs = vec![Output::Registered { worker, server }];
         let mut job_ids: Vec<String> =
             self.jobs.iter().filter(|(_, phase)| **phase == Phase::Running).map(|(id, _)| id.to_string()).collect();
         job_ids.sort_unstable();

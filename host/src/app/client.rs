@@ -6,21 +6,25 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hyper::body::Bytes;
+use hyper::http::request::Builder;
+use hyper::{Request, StatusCode};
 use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
 use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::dispatcher::Dispatch;
 use wasm_worker_core::text::clip;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY, SERVER_NAME};
 
 use crate::discovery::make_token;
+use crate::network::fault::ConnectionError;
+use crate::network::http_client::{Answer, HttpClient};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
-const ANSWER_BYTES_MAX: u64 = 256 << 20;
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 const TRIES: usize = 3;
 const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
 /// The root of the API of wasm-worker's dispatcher.
@@ -32,7 +36,7 @@ pub struct Client {
     url: String,
     key: String,
     secret: String,
-    agent: ureq::Agent,
+    http: HttpClient,
 }
 
 /// A call failed.
@@ -133,9 +137,8 @@ impl Client {
     /// A client of the server at this URL (`ws`, `wss`, `http` or `https`), which signs its tokens with this API key.
     pub fn new(url: &str, key: String, secret: String) -> Self {
         let url = url.replacen("ws", "http", usize::from(url.starts_with("ws")));
-        let agent =
-            ureq::Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).http_status_as_error(false).build();
-        Self { url: url.trim_end_matches('/').to_owned(), key, secret, agent: agent.new_agent() }
+        let http = HttpClient::new(ANSWER_WITHIN, ANSWER_BYTES_MAX);
+        Self { url: url.trim_end_matches('/').to_owned(), key, secret, http }
     }
 
     /// Dispatch an agent, and return the id of the dispatch.
@@ -189,57 +192,57 @@ impl Client {
         request: &Q,
     ) -> Result<A, ClientError> {
         let url = format!("{}/twirp/livekit.{method}", self.url);
-        let (body, id) = (request.encode_to_vec(), make_token());
+        let (body, id) = (Bytes::from(request.encode_to_vec()), make_token());
         let mut tries = 1;
-        let mut response = loop {
-            let request = self.agent.post(&url).header("Authorization", self.bearer(grants.clone())?);
+        let answer = loop {
+            let request = Request::post(&url).header("Authorization", self.bearer(grants.clone())?);
             let request = request.header("Content-Type", "application/protobuf").header("X-Livekit-Request-Id", &id);
-            match request.send(&body[..]) {
-                Ok(response) => break response,
-                Err(error) if tries == TRIES => return Err(self.unreachable(&error)),
+            match self.send(request, body.clone()) {
+                Ok(answer) => break answer,
+                Err(error) if tries == TRIES => return Err(error),
                 Err(_) => tries += 1,
             }
         };
-        let (status, bytes) = self.read(&mut response)?;
-        if status != 200 {
-            return Err(self.refused(status, &bytes));
+        if answer.status != StatusCode::OK {
+            return Err(self.refused(&answer));
         }
-        A::decode(&*bytes).map_err(|error| self.other_version(&error.to_string()))
+        A::decode(answer.body).map_err(|error| self.other_version(&error.to_string()))
     }
 
     /// Read from the API of wasm-worker's dispatcher.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let grants = VideoGrants { room_list: true, ..Default::default() };
-        let request = self.agent.get(format!("{}{API}{path}", self.url)).header("Authorization", self.bearer(grants)?);
-        self.answer(request.call())
+        self.ask(Request::get(format!("{}{API}{path}", self.url)), grants)
     }
 
     /// Change something by the API of wasm-worker's dispatcher.
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let grants = VideoGrants { room_create: true, ..Default::default() };
-        let request = self.agent.post(format!("{}{API}{path}", self.url)).header("Authorization", self.bearer(grants)?);
-        self.answer(request.send_empty())
+        self.ask(Request::post(format!("{}{API}{path}", self.url)), grants)
     }
 
-    fn answer<T: DeserializeOwned>(
-        &self,
-        response: Result<Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T, ClientError> {
-        let mut response = response.map_err(|error| self.unreachable(&error))?;
-        let ours = response.headers().get("server").is_some_and(|server| server == SERVER_NAME);
-        let (status, bytes) = self.read(&mut response)?;
-        if !ours {
+    fn ask<T: DeserializeOwned>(&self, request: Builder, grants: VideoGrants) -> Result<T, ClientError> {
+        let answer = self.send(request.header("Authorization", self.bearer(grants)?), Bytes::new())?;
+        if answer.redirect().is_some() {
+            return Err(self.refused(&answer));
+        }
+        if answer.headers.get("server").is_none_or(|server| server != SERVER_NAME) {
             return Err(ClientError::OtherServer { url: self.url.clone() });
         }
-        if !(200..300).contains(&status) {
-            return Err(self.refused(status, &bytes));
+        if !answer.status.is_success() {
+            return Err(self.refused(&answer));
         }
-        serde_json::from_slice(&bytes).map_err(|error| self.other_version(&error.to_string()))
+        serde_json::from_slice(&answer.body).map_err(|error| self.other_version(&error.to_string()))
     }
 
-    fn read(&self, response: &mut Response<ureq::Body>) -> Result<(u16, Vec<u8>), ClientError> {
-        let bytes = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-        Ok((response.status().as_u16(), bytes.map_err(|error| self.unreachable(&error))?))
+    fn send(&self, request: Builder, body: Bytes) -> Result<Answer, ClientError> {
+        let unreachable =
+            |error: ConnectionError| ClientError::Unreachable { url: self.url.clone(), why: error.to_string() };
+        if self.url.contains(['?', '#']) {
+            return Err(unreachable(ConnectionError::Url));
+        }
+        let request = request.body(body).map_err(|_| unreachable(ConnectionError::Url))?;
+        self.http.call_and_wait(request).map_err(unreachable)
     }
 
     fn bearer(&self, grants: VideoGrants) -> Result<String, ClientError> {
@@ -248,20 +251,19 @@ impl Client {
         Ok(format!("Bearer {token}"))
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> ClientError {
-        ClientError::Unreachable { url: self.url.clone(), why: error.to_string() }
-    }
-
     fn other_version(&self, why: &str) -> ClientError {
         ClientError::OtherVersion { url: self.url.clone(), why: why.to_owned() }
     }
 
-    fn refused(&self, status: u16, body: &[u8]) -> ClientError {
-        let text = String::from_utf8_lossy(body);
-        let why = match serde_json::from_slice(body) {
-            Ok(RefusalBody::Problem(Problem { error })) => error,
-            Ok(RefusalBody::Twirp { code, msg }) => format!("{code}: {msg}"),
-            Err(_) => format!("{status}: {}", clip(text.trim())),
+    fn refused(&self, answer: &Answer) -> ClientError {
+        let status = answer.status.as_u16();
+        let text = String::from_utf8_lossy(&answer.body);
+        let why = match (serde_json::from_slice(&answer.body), answer.redirect()) {
+            (_, Some(place)) => format!("{status}: it redirects to `{place}`; use the URL that this leads to"),
+            (Ok(RefusalBody::Problem(Problem { error })), None) => clip(&error),
+            (Ok(RefusalBody::Twirp { code, msg }), None) => clip(&format!("{code}: {msg}")),
+            (Err(_), None) if status == 404 => "404: it has no LiveKit API; want the URL of a LiveKit server".into(),
+            (Err(_), None) => format!("{status}: {}", clip(text.trim())),
         };
         ClientError::Refused { url: self.url.clone(), status, why }
     }

@@ -8,12 +8,14 @@ use wasm_worker_dispatcher::Dispatcher;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::error::AppError;
+use super::process::{end_at_next_signal, handle_signals, survive_large_files};
+use super::reaper::reap_orphans;
 use super::upstream::{key_pairs, metrics_text};
 use crate::config::Config;
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
 
-/// Dispatch until SIGINT or SIGTERM. `listening` gets the URL, which a caller cannot know where the system chose the port.
+/// Dispatch until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once. `listening` gets the URL, which a caller cannot know where the system chose the port.
 ///
 /// # Errors
 /// When the dispatcher cannot start or `listening` fails.
@@ -30,7 +32,11 @@ async fn serve(
     listening: impl FnOnce(&str) -> std::io::Result<()>,
     control: &Handle,
 ) -> Result<(), AppError> {
+    handle_signals()?;
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangups = signal(SignalKind::hangup())?;
+    survive_large_files()?;
+    reap_orphans();
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
     let events = publisher(&lines, Some(&metrics));
@@ -40,8 +46,10 @@ async fn serve(
     let served = tokio::select! {
         _ = interrupts.recv() => Ok(()),
         _ = terminations.recv() => Ok(()),
+        _ = hangups.recv() => Ok(()),
         () = dispatcher.over() => Err(AppError::DispatcherEnded),
     };
+    end_at_next_signal();
     if served.is_ok() {
         dispatcher.stop().await;
     }

@@ -9,7 +9,7 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::agents;
 use super::error::AppError;
-use super::process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
+use super::process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
 use super::upstream::{Upstream, metrics_text};
 use crate::config::Config;
 use crate::discovery::Role;
@@ -34,7 +34,7 @@ pub(crate) fn run(paths: &[PathBuf], config: &Config) -> Result<FleetOutcome, Ap
 
 async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, AppError> {
     let (sender, signals) = mpsc::channel(SIGNALS_MAX);
-    forward_signals(sender.clone())?;
+    forward_signals(sender.clone(), HangUp::of_this_process())?;
     let listener = bind(config.http).await?;
 
     let metrics = Arc::new(Metrics::new());
@@ -46,7 +46,7 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
 
     // Secrets go through the environment of a process, where other users do not see them.
     let variables = vec![("LIVEKIT_URL", url), ("LIVEKIT_API_KEY", key), ("LIVEKIT_API_SECRET", secret)];
-    let deaths = dispatcher.as_ref().map(Dispatcher::deaths);
+    let deaths = dispatcher.as_ref().map(Dispatcher::death_notifier);
     let fleet = Fleet::new(config.workers, (events, lines.clone()), runtimes.control().clone(), variables, deaths);
     let _announcement = match listener {
         None => None,
@@ -66,5 +66,6 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
         dispatcher.stop().await;
     }
     tokio::task::block_in_place(|| lines.close());
+    end_at_next_signal();
     Ok(served)
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Observer;
+use wasm_worker_core::text::escaped_json;
 
 use super::command::CommandLines;
 use super::lines::Lines;
@@ -123,7 +124,7 @@ impl Observer for EventLines {
             return;
         }
         match serde_json::to_string(&EventLine { at: Timestamp::now(), event }) {
-            Ok(line) => self.relay(line.into()),
+            Ok(line) => self.relay(escaped_json(line).into()),
             Err(error) => tracing::error!(target: "host", %error, "the event cannot be serialised"),
         }
     }

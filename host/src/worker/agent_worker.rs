@@ -21,7 +21,7 @@ use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
 use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
 use super::control_signal::ControlSignal;
-use super::drain::{Drain, DrainStage};
+use super::drain::{CutShort, Drain, DrainStage};
 use super::jobs::Jobs;
 use super::link::{Link, LinkEvent, Server};
 use super::offers::JobEvent;
@@ -32,8 +32,7 @@ use crate::config::Config;
 /// The outcome of a worker, or of one of its agents.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerOutcome {
-    /// Jobs that were asked to stop, or killed.
-    pub(crate) cut_short: usize,
+    pub(crate) cut_short: CutShort,
     /// The reason why the server was given up, if it was.
     pub(crate) gave_up: Option<String>,
 }
@@ -133,7 +132,7 @@ impl AgentWorker {
         let cut_short = self.drain.cut_short();
         self.link.close().await;
         let agent = self.agent.name().clone();
-        self.context.events.publish(&Event::WorkerDrained { agent, cut_short });
+        self.context.events.publish(&Event::WorkerDrained { agent, cut_short: cut_short.jobs });
         WorkerOutcome { cut_short, gave_up: self.gave_up }
     }
 
@@ -220,6 +219,7 @@ impl AgentWorker {
                 let end = self.jobs.ended(&job, record.as_ref());
                 if let Some(record) = record {
                     self.agent.record(record.verdict.code);
+                    self.drain.job_ended(record.verdict.code);
                 }
                 self.handle_input(Input::Ended { job, end }).await;
             }
@@ -231,7 +231,7 @@ impl AgentWorker {
         match event {
             LinkEvent::Connected => self.session.advance(now, Input::Connected),
             LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(frame)),
-            LinkEvent::Heartbeat => self.session.advance(now, Input::Heard),
+            LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
             LinkEvent::Lost { why, retry } => {
                 let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
                 self.link_lost(why, retry_ms)
@@ -317,7 +317,7 @@ impl AgentWorker {
             Output::Refused { job, reason, why } => self.jobs.publish_refusal(job, &Refusal::new(reason, why)),
             Output::Stop { job } => self.jobs.stop(&job),
             Output::Registered { worker, server } => self.registered(worker, server),
-            Output::Odd(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
+            Output::Warn(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
         }
         Ok(Vec::new())
     }
@@ -342,7 +342,7 @@ impl AgentWorker {
             self.jobs.publish_fullness(fullness);
         }
         #[expect(clippy::cast_possible_truncation, reason = "shares for the server")]
-        let load = Input::Load { part: fullness.part as f32, load: fullness.load as f32 };
+        let load = Input::Load { utilisation: fullness.part as f32, load: fullness.load as f32 };
         self.session.advance(Instant::now(), load)
     }
 }

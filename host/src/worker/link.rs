@@ -3,6 +3,7 @@
 //! Bounds: [`CONNECT_WITHIN`] for an attempt, [`SEND_WITHIN`] for the write of a frame, [`FRAME_BYTES_MAX`] for its size,
 //! [`CLOSE_WITHIN`] for the close handshake.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,18 +11,20 @@ use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
-use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri, header::LOCATION};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, protocol::CloseFrame};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use wasm_worker_core::text::clip;
 use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
+
+use crate::network::connect::{self, Stream};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ const FLUSH_AFTER: usize = 64;
 const FRAME_BYTES_MAX: usize = 2 << 20;
 /// The lifetime that LiveKit's own workers ask for.
 const TOKEN_TTL: Duration = Duration::from_secs(6 * 60 * 60);
+/// The lifetime of a token for a server on this machine. Another user's program may have taken the port of one that ended.
+const LOOPBACK_TOKEN_TTL: Duration = Duration::from_secs(60);
 
 /// The address of a server, and the API key for it.
 #[derive(Clone)]
@@ -65,7 +70,17 @@ impl Server {
         if uri.host().is_none_or(str::is_empty) {
             return Err(failed("the host is missing"));
         }
+        if uri.query().is_some() || rest.contains('#') {
+            return Err(failed("want a URL without `?` and `#`"));
+        }
+        connect::server_of(&uri).map_err(|error| failed(&error.to_string()))?;
         Ok(Self { uri, key, secret })
+    }
+
+    fn token_ttl(&self) -> Duration {
+        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if loopback { LOOPBACK_TOKEN_TTL } else { TOKEN_TTL }
     }
 
     /// The request of a connection. Each one has a new token, because the last one may have expired.
@@ -77,13 +92,13 @@ impl Server {
             can_publish_data: Some(true),
             ..Default::default()
         };
-        let token = AccessToken::with_api_key(&self.key, &self.secret).with_ttl(TOKEN_TTL).with_grants(grants);
+        let token = AccessToken::with_api_key(&self.key, &self.secret).with_ttl(self.token_ttl()).with_grants(grants);
         let token = token.to_jwt().map_err(|error| error.to_string())?;
         Ok(ClientRequestBuilder::new(self.uri.clone()).with_header("Authorization", format!("Bearer {token}")))
     }
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Stream>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, ConnectError>> + Send>>;
 
 /// A failed attempt to connect.
@@ -270,24 +285,59 @@ impl Link {
 }
 
 async fn connect(server: Server) -> Result<Socket, ConnectError> {
+    match timeout(CONNECT_WITHIN, open(&server)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(ConnectError { why, unauthorized })) => {
+            Err(ConnectError { why: format!("{}: {why}", server.uri), unauthorized })
+        }
+        Err(_) => Err(ConnectError {
+            why: format!("{}: no connection within {CONNECT_WITHIN:?}; check the host and the port", server.uri),
+            unauthorized: false,
+        }),
+    }
+}
+
+async fn open(server: &Server) -> Result<Socket, ConnectError> {
     let failed = |why: String| ConnectError { why, unauthorized: false };
     let request = server.request().map_err(failed)?;
+    let stream = connect::connect(&server.uri, CONNECT_WITHIN).await.map_err(|error| failed(error.to_string()))?;
     let config =
         WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
-    let connecting = connect_async_with_config(request, Some(config), true);
-    match timeout(CONNECT_WITHIN, connecting).await {
-        Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(tungstenite::Error::Http(response))) if response.status() == StatusCode::UNAUTHORIZED => {
-            Err(ConnectError {
-                why: format!("the server refused the key or its secret: {}", body_of(&response)),
-                unauthorized: true,
-            })
+    match client_async_with_config(request, stream, Some(config)).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(error) => Err(handshake_error(error)),
+    }
+}
+
+/// Why a server that can be reached opens no WebSocket.
+fn handshake_error(error: tungstenite::Error) -> ConnectError {
+    use tungstenite::Error;
+    let unauthorized = matches!(&error, Error::Http(answer) if answer.status() == StatusCode::UNAUTHORIZED);
+    let why = match error {
+        Error::Http(answer) => refusal(&answer),
+        Error::Protocol(ProtocolError::HandshakeIncomplete | ProtocolError::HttparseError(_)) | Error::Io(_) => {
+            "the server does not answer with HTTP; if the port expects TLS, use a URL with `wss://`".into()
         }
-        Ok(Err(tungstenite::Error::Http(response))) => {
-            Err(failed(format!("the server answered {}: {}", response.status(), body_of(&response))))
+        Error::Protocol(error) => format!("the server opens no WebSocket: {error}; {WANTED}"),
+        error => error.to_string(),
+    };
+    ConnectError { why, unauthorized }
+}
+
+const WANTED: &str = "want the URL of a LiveKit server, or of `wasm-worker serve`";
+
+/// A server's answer that is no WebSocket, in one line.
+fn refusal(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> String {
+    let (status, body) = (answer.status(), body_of(answer));
+    let location = answer.headers().get(LOCATION).map(|place| clip(&String::from_utf8_lossy(place.as_bytes())));
+    match (status, location) {
+        (StatusCode::UNAUTHORIZED, _) => format!("the server refused the key or its secret: {body}"),
+        (status, Some(place)) if status.is_redirection() => {
+            format!("the server answered {status} and redirects to `{place}`; want the URL that it leads to")
         }
-        Ok(Err(error)) => Err(failed(format!("{}: {error}", server.uri))),
-        Err(_) => Err(failed(format!("{}: no connection within {CONNECT_WITHIN:?}", server.uri))),
+        (StatusCode::NOT_FOUND, _) => format!("the server answered {status}: nothing is at this path; {WANTED}"),
+        (status, _) if status.is_server_error() => format!("the server answered {status}: {body}"),
+        (status, _) => format!("the server answered {status} and opens no WebSocket; {WANTED}: {body}"),
     }
 }
 
@@ -306,7 +356,9 @@ mod tests {
         assert_eq!(uri("http://localhost:7880").unwrap(), "ws://localhost:7880/agent");
         assert_eq!(uri("wss://a.livekit.cloud/").unwrap(), "wss://a.livekit.cloud/agent");
         assert_eq!(uri("https://host/path").unwrap(), "wss://host/path/agent");
-        for bad in ["localhost:7880", "ftp://x", "ws://", "ws:///x", "ws://a b"] {
+        for bad in
+            ["localhost:7880", "ftp://x", "ws://", "ws:///x", "ws://a b", "ws://a:99999", "ws://a/?x=1", "ws://a/#x"]
+        {
             assert!(uri(bad).unwrap_err().to_string().contains(bad), "{bad}");
         }
     }

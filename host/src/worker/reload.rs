@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Events;
+use wasm_worker_core::text::with_causes;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_sandbox::agent::Agent;
 
@@ -138,12 +139,12 @@ impl ReloadableAgent {
                 }
             }
             Err(error) if self.agent.is_some() => {
-                let error = error.to_string();
+                let error = with_causes(&error);
                 tracing::error!(target: "host", agent, error, "the new version cannot be loaded; the old version stays");
             }
             Err(error) => {
                 self.health.load_failed(Instant::now());
-                self.publish_unavailable(error.to_string());
+                self.publish_unavailable(with_causes(&error));
             }
         }
         if self.requests == ReloadRequests::Again {

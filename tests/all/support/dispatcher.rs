@@ -48,6 +48,15 @@ impl Dispatcher {
         self.dir.path().join("store.db")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().pid()
+    }
+
+    /// Its standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.process.as_ref().unwrap().said()
+    }
+
     /// End it as nobody expects.
     pub(crate) fn kill(&mut self) {
         self.process.take().unwrap().kill();

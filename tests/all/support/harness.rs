@@ -108,6 +108,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(args);
         self
@@ -119,23 +124,52 @@ impl Call {
     }
 
     /// No file may become longer than 8 KiB, as on a disk that is full.
-    pub(crate) fn on_a_full_disk(mut self) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.args(["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""]);
-        limited.arg(self.command.get_program()).args(self.command.get_args());
+    pub(crate) fn on_a_full_disk(self) -> Self {
+        self.after("ulimit -f 16")
+    }
+
+    /// Run these commands of a shell first, in the same process.
+    pub(crate) fn after(self, commands: &str) -> Self {
+        let commands = format!("{commands}; exec \"$0\" \"$@\"");
+        self.by(&["/bin/sh", "-c", &commands])
+    }
+
+    /// Run by another program, which gets the program and its arguments as its last arguments.
+    pub(crate) fn by(mut self, program: &[&str]) -> Self {
+        let mut other = Command::new(program[0]);
+        other.args(&program[1..]).arg(self.command.get_program()).args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
+                Some(value) => other.env(name, value),
+                None => other.env_remove(name),
             };
         }
-        self.command = limited;
+        if let Some(dir) = self.command.get_current_dir() {
+            other.current_dir(dir);
+        }
+        self.command = other;
         self
     }
 
     pub(crate) fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
         self
+    }
+
+    /// The process has no controlling terminal, so a hang-up is a request to reload.
+    pub(crate) fn without_a_terminal(self) -> Self {
+        self.by(&["/usr/bin/setsid"])
+    }
+
+    /// The process ignores hang-ups at its start, as under `nohup`.
+    pub(crate) fn under_nohup(self) -> Self {
+        self.after("trap '' HUP")
+    }
+
+    /// The same call by a program that takes a command after its own arguments.
+    /// The command itself, for a test that gives it streams of its own.
+    pub(crate) fn command(self) -> Command {
+        self.command
     }
 
     pub(crate) fn start(mut self) -> Started {

@@ -84,7 +84,9 @@ impl Coordinator {
     pub(super) async fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
         let Some(connection) = self.connections.get(worker) else { return };
         let key = connection.registration.dispatch_key.clone();
-        let room = job.room.map(|room| room.name).filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
+        let is_name =
+            |name: &String| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control);
+        let room = job.room.map(|room| room.name).filter(is_name);
         let request = DispatchRequest {
             id: None,
             api_key: connection.api_key.clone(),

@@ -21,7 +21,7 @@ pub(crate) struct RecoveredDispatch {
 }
 
 /// The prefix of the instance id of a worker inside the dispatcher's process. Such a worker ends with the dispatcher.
-pub const EMBEDDED: &str = "embedded-";
+pub const EMBEDDED_PREFIX: &str = "embedded-";
 
 impl Scheduler {
     /// Take dispatches over: those without a worker wait for one, the others wait for their worker to return.
@@ -48,7 +48,7 @@ impl Scheduler {
                 self.enqueue(now, &id);
                 continue;
             };
-            let died = instance.starts_with(EMBEDDED);
+            let died = instance.starts_with(EMBEDDED_PREFIX);
             self.set_phase(now, &id, Phase::Orphaned { instance, until });
             if died {
                 self.attempt_lost(now, &id, "the worker ran in the dispatcher's process, which ended".into());

@@ -267,7 +267,7 @@ impl Process {
                 cx.log(|| format!("{} closes its connection: {why}", self.instance()));
                 return self.lose_link(cx);
             }
-            Output::Stop { .. } | Output::Refused { .. } | Output::Odd(_) => {}
+            Output::Stop { .. } | Output::Refused { .. } | Output::Warn(_) => {}
         }
         Vec::new()
     }

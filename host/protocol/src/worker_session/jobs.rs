@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::secret::Secret;
+use wasm_worker_core::text::{acts_on_terminal, clip};
 use wasm_worker_core::verdict::Code;
 
-use super::{ANSWER_WITHIN, Answer, JOBS_MAX, Link, Output, Phase, RECENT_ENDS_MAX, Session};
+use super::{ANSWER_WITHIN, Answer, JOB_ID_BYTES_MAX, JOBS_MAX, Link, Output, Phase, RECENT_ENDS_MAX, Session};
 use crate::report::{JobEnd, Report};
 
 impl Session {
@@ -38,10 +39,16 @@ impl Session {
 
     pub(super) fn on_offer(&mut self, now: Instant, request: proto::AvailabilityRequest) -> Vec<Output> {
         let Some(job) = request.job.filter(|job| !job.id.is_empty()) else {
-            return vec![Output::Odd("ignored an offer without a job".into())];
+            return vec![Output::Warn("ignored an offer without a job".into())];
         };
+        // Ids stand in logs, events and paths.
+        if job.id.len() > JOB_ID_BYTES_MAX || job.id.contains(acts_on_terminal) {
+            return vec![Output::Warn(
+                "ignored an offer of a job whose id is too long, or has control characters".into(),
+            )];
+        }
         if self.phase(&job.id).is_some() {
-            return vec![Output::Odd(format!("ignored a second offer of job {}", job.id))];
+            return vec![Output::Warn(format!("ignored a second offer of job {}", job.id))];
         }
         if self.draining {
             return refuse_unasked(job.id, Reason::Draining, "the worker is draining");
@@ -84,16 +91,20 @@ impl Session {
                 let access = RoomAccess { url: url.filter(|url| !url.is_empty()), token: Secret(token) };
                 vec![Output::Launch { job, access }, Output::Report(running)]
             }
-            Some(Phase::Running) => vec![Output::Odd(format!("ignored a second assignment of job {job}"))],
+            Some(Phase::Running) => vec![Output::Warn(format!("ignored a second assignment of job {job}"))],
             None if self.recent_ends.contains(&job) => {
-                vec![Output::Odd(format!("ignored an assignment of job {job}, which has ended"))]
+                vec![Output::Warn(format!("ignored an assignment of job {job}, which has ended"))]
+            }
+            // Such a job was never offered. The report of it would be kept.
+            None if job.len() > JOB_ID_BYTES_MAX => {
+                vec![Output::Warn("ignored an assignment of a job whose id is too long".into())]
             }
             // The server counts the job as running from here on; the report corrects that.
             Some(Phase::Deciding { .. }) | None => {
                 let error = "the worker did not wait for this assignment";
-                let odd = Output::Odd(format!("{error}: job {job}"));
+                let warning = Output::Warn(clip(&format!("{error}: job {job}")));
                 let report = Report::ended(job, JobEnd::new(Code::Lost, error));
-                std::iter::once(odd).chain(self.send_end(report)).collect()
+                std::iter::once(warning).chain(self.send_end(report)).collect()
             }
         }
     }
@@ -125,7 +136,7 @@ impl Session {
         self.undelivered.push_back(report);
         let excess = self.undelivered.len().saturating_sub(JOBS_MAX);
         let dropped = self.undelivered.drain(..excess);
-        dropped.map(|report| Output::Odd(format!("dropped the report of job {}", report.job_id))).collect()
+        dropped.map(|report| Output::Warn(format!("dropped the report of job {}", report.job_id))).collect()
     }
 
     /// Send the report of an end, and ask for its receipt.

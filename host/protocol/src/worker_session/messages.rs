@@ -17,7 +17,7 @@ pub enum Input {
     /// A message of the server.
     Frame(proto::ServerMessage),
     /// A sign of life of the server that carries no message.
-    Heard,
+    Heartbeat,
     /// The socket is closed.
     Disconnected,
     /// The agent decided about an offer.
@@ -37,7 +37,7 @@ pub enum Input {
     /// A new measurement of the load.
     Load {
         /// The utilisation relative to the threshold; 1 is full.
-        part: f32,
+        utilisation: f32,
         /// The load, 0 to 1.
         load: f32,
     },
@@ -111,6 +111,6 @@ pub enum Output {
         /// The cause.
         why: String,
     },
-    /// Log a message of the server that the session ignored.
-    Odd(String),
+    /// Log a warning: the session ignored a message of the server, or dropped a report.
+    Warn(String),
 }

@@ -103,7 +103,7 @@ fn unknown_message_of_a_newer_server_is_ignored() {
     let newer = proto::AvailabilityRequest { job: Some(newer), resuming: false };
     assert!(matches!(&session.advance(now, frame(FromServer::Availability(newer)))[..], [Output::Offer(_)]));
     let empty = session.advance(now, Input::Frame(proto::ServerMessage { message: None }));
-    assert_eq!(empty, [Output::Odd("ignored an empty or unknown message".into())]);
+    assert_eq!(empty, [Output::Warn("ignored an empty or unknown message".into())]);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn drain_is_announced_at_once_and_refuses_offers() {
 fn scaled_load_reaches_the_limit_of_the_server_when_the_worker_is_full() {
     let now = Instant::now();
     let mut session = up(now);
-    let mut load = |part| status(&session.advance(now, Input::Load { part, load: 0.1 }));
+    let mut load = |part| status(&session.advance(now, Input::Load { utilisation: part, load: 0.1 }));
     assert_eq!(load(0.01), None, "the change is too small to report");
     assert!(load(0.06).is_some());
     assert_eq!(load(0.5), Some((0.35, 0)));
@@ -230,8 +230,8 @@ fn raw_load_is_reported_unchanged() {
     let now = Instant::now();
     let mut session = up(now);
     session.registration.report_load = ReportLoad::Raw;
-    assert_eq!(status(&session.advance(now, Input::Load { part: 0.8, load: 0.6 })), Some((0.6, 0)));
-    assert_eq!(status(&session.advance(now, Input::Load { part: 1.0, load: 0.75 })), Some((0.75, 1)));
+    assert_eq!(status(&session.advance(now, Input::Load { utilisation: 0.8, load: 0.6 })), Some((0.6, 0)));
+    assert_eq!(status(&session.advance(now, Input::Load { utilisation: 1.0, load: 0.75 })), Some((0.75, 1)));
 }
 
 #[derive(Clone, Debug)]
