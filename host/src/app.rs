@@ -33,6 +33,7 @@ pub mod client;
 mod reaper;
 pub(crate) mod process;
 pub(crate) mod proof;
+mod service;
 mod upstream;
 
 mod agents;
@@ -58,6 +59,7 @@ use crate::http::worker::{HttpState, router};
 use crate::load::RustLoadFunction;
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher_with};
+use crate::service_manager::ServiceManager;
 use crate::worker;
 use crate::worker::admission::AdmissionControl;
 use crate::worker::agent_worker::{WorkerContext, WorkerOutcome};
@@ -67,6 +69,7 @@ use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
 use process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
+use service::follow_worker;
 use upstream::{Upstream, metrics_text};
 
 pub(crate) use agents::open_cache;
@@ -106,6 +109,8 @@ struct Parts {
     signals: mpsc::Receiver<ControlSignal>,
     /// Who handles the signals of the process.
     handled: Signals,
+    /// None where nobody waits for the process, or another process answers for it.
+    manager: Option<ServiceManager>,
     /// Announces the process to this user's commands until it is dropped.
     _announcement: Option<Announcement>,
 }
@@ -176,9 +181,11 @@ impl Parts {
     async fn start(runtimes: &Runtimes, agents: Vec<NamedAgent>, builder: WorkerBuilder) -> Result<Self, AppError> {
         let WorkerBuilder { config, observers, load_function, compiler, signals: handled, supervised, .. } = builder;
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
+        let mut manager = None;
         if handled == Signals::Handle {
             let hang_up = if supervised.is_some() { HangUp::Reload } else { HangUp::of_this_process() };
             forward_signals(sender.clone(), hang_up)?;
+            manager = supervised.is_none().then(ServiceManager::find).flatten();
         }
         let listener = bind(config.http).await?;
         let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
@@ -209,6 +216,7 @@ impl Parts {
             sender,
             signals,
             handled,
+            manager,
             _announcement: None,
         };
         match listener {
@@ -246,8 +254,11 @@ impl Parts {
             sender: _sender,
             mut signals,
             handled,
+            manager,
             _announcement,
         } = self;
+        let dispatcher = upstream.dispatcher.as_ref();
+        let _follower = manager.map(|manager| follow_worker(manager, &context, &loader.engine, dispatcher));
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
         let loaded = tokio::select! {
             loaded = load => loaded.map(Some),

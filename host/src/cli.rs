@@ -14,7 +14,6 @@ mod load_generator;
 
 mod client;
 mod remote;
-
 mod local_jobs;
 mod run;
 mod serve;
@@ -35,20 +34,22 @@ mod events;
 mod bench;
 mod capacity;
 mod inspect;
-
 mod build;
 mod new;
 mod compile;
 
 mod config;
+mod doctor;
 mod explain;
+mod completions;
+mod man;
 
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::verdict::Class;
@@ -111,11 +112,17 @@ enum Verb {
     Events(Box<events::EventsArgs>),
     /// Check settings
     Config(config::ConfigArgs),
+    /// Check what a worker needs of this machine and of its server; print the line to change
+    Doctor(Box<doctor::DoctorArgs>),
     /// Compile the component on standard input; the program calls this itself
     #[command(hide = true)]
     Compile(compile::CompileArgs),
     /// Explain end codes and reasons of refusals, with advice
     Explain(explain::ExplainArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands to a directory
+    Man(man::ManArgs),
 }
 
 const EXIT_HELP: &str = "\
@@ -318,8 +325,11 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Drain(args) => drain::run(*args),
         Verb::Events(args) => events::run(*args),
         Verb::Config(args) => config::run(args),
+        Verb::Doctor(args) => doctor::run(*args),
         Verb::Compile(args) => Ok(compile::run(&args)),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Completions(args) => completions::run(&args, &Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
     };
     let exit = match done {
         Ok(exit) => exit,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -113,6 +113,11 @@ impl Dispatcher {
         DeathNotifier(self.commands.clone())
     }
 
+    /// A handle that asks whether the dispatcher is alive.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.commands.clone())
+    }
+
     /// Wait until the dispatcher ends by itself, which is a bug.
     pub async fn over(&mut self) {
         drop((&mut self.coordinator).await);
@@ -148,6 +153,18 @@ impl DeathNotifier {
     /// the lost connections of the process later.
     pub fn notify(&self, instance: String) {
         drop(self.0.try_send(Command::ProcessDied { instance }));
+    }
+}
+
+/// A handle that asks whether the dispatcher is alive.
+#[derive(Clone)]
+pub struct Pulse(mpsc::Sender<Command>);
+
+impl Pulse {
+    /// Ask the coordinator a question. Returns whether it answers, or waits for as long as it does not.
+    pub async fn beats(&self) -> bool {
+        let (reply, counts) = oneshot::channel();
+        self.0.send(Command::Counts { reply }).await.is_ok() && counts.await.is_ok()
     }
 }
 

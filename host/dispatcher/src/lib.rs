@@ -85,7 +85,7 @@ mod simulation;
 pub use api_state::{METRICS_TYPE, MetricsText};
 pub use checks::{DEADLINE, PRIORITY};
 pub use connections::reachable;
-pub use dispatcher::{DeathNotifier, Dispatcher, DispatcherError};
+pub use dispatcher::{DeathNotifier, Dispatcher, DispatcherError, Pulse};
 pub use http::SERVER_NAME;
 pub use keys::DEVELOPMENT_PAIR;
 pub use proof::{PROOF_HEADER, Question};

@@ -30,6 +30,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
 /// The root of the API of wasm-worker's dispatcher.
 const API: &str = "/api/v1";
 const ROOM_CHARS: usize = 8;
+/// A room that a probe asks for.
+const PROBED_ROOM: &str = "wasm-worker-doctor";
 
 /// A client of one server.
 pub struct Client {
@@ -133,6 +135,17 @@ pub enum OnLoss {
     End,
 }
 
+/// The answer to a call whose result does not matter.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The reason that the server gave, where it refused.
+    pub(crate) why: String,
+    /// The server's time, in seconds since 1970.
+    pub(crate) date_seconds: Option<i64>,
+}
+
 impl Client {
     /// A client of the server at this URL (`ws`, `wss`, `http` or `https`), which signs its tokens with this API key.
     pub fn new(url: &str, key: String, secret: String) -> Self {
@@ -182,6 +195,24 @@ impl Client {
             attributes,
         };
         self.twirp("AgentDispatchService/CreateDispatch", grants, &request)
+    }
+
+    /// Call the server once, to learn whether it answers, accepts the key, and has the same time.
+    pub(crate) fn probe(&self, within: Duration) -> Result<Probe, ClientError> {
+        let grants = VideoGrants { room_list: true, ..Default::default() };
+        // The answer is short: no room has this name.
+        let request = proto::ListRoomsRequest { names: vec![PROBED_ROOM.into()] };
+        let call = self.agent.post(format!("{}/twirp/livekit.RoomService/ListRooms", self.url));
+        let call = call.header("Authorization", self.bearer(grants)?).header("Content-Type", "application/protobuf");
+        let call = call.config().timeout_global(Some(within)).build();
+        let mut response = call.send(&request.encode_to_vec()[..]).map_err(|error| self.unreachable(&error))?;
+        let date = response.headers().get("date").and_then(|date| date.to_str().ok()).and_then(date_seconds);
+        let (status, bytes) = self.read(&mut response)?;
+        let why = match self.refused(status, &bytes) {
+            ClientError::Refused { why, .. } => why,
+            other => other.to_string(),
+        };
+        Ok(Probe { status, why, date_seconds: date })
     }
 
     /// Call a method of LiveKit's API.
@@ -275,6 +306,11 @@ impl Client {
 enum RefusalBody {
     Problem(Problem),
     Twirp { code: String, msg: String },
+}
+
+/// The time in the header `Date`.
+fn date_seconds(date: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(date).ok().map(|date| date.timestamp().as_second())
 }
 
 /// Any text as a part of a path or of a query.

@@ -1,6 +1,7 @@
 //! A process that is only a dispatcher: `wasm-worker serve`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,10 +11,12 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 use super::error::AppError;
 use super::process::{end_at_next_signal, handle_signals, survive_large_files};
 use super::reaper::reap_orphans;
+use super::service::follow_dispatcher;
 use super::upstream::{key_pairs, metrics_text};
 use crate::config::Config;
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
+use crate::service_manager::ServiceManager;
 
 /// Dispatch until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once. `listening` gets the URL, which a caller cannot know where the system chose the port.
 ///
@@ -43,6 +46,9 @@ async fn serve(
     let page = metrics_text(&metrics, &lines);
     let mut dispatcher = Dispatcher::start(&config.dispatcher, &key_pairs(config), events, page, control).await?;
     listening(&dispatcher.url())?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let _follower =
+        ServiceManager::find().map(|manager| follow_dispatcher(manager, &dispatcher, stopping.clone(), control));
     let served = tokio::select! {
         _ = interrupts.recv() => Ok(()),
         _ = terminations.recv() => Ok(()),
@@ -50,6 +56,7 @@ async fn serve(
         () = dispatcher.over() => Err(AppError::DispatcherEnded),
     };
     end_at_next_signal();
+    stopping.store(true, Ordering::Relaxed);
     if served.is_ok() {
         dispatcher.stop().await;
     }

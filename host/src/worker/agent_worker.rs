@@ -139,7 +139,8 @@ impl AgentWorker {
     fn is_over(&mut self) -> bool {
         let jobs = self.session.jobs() + self.jobs.running_count();
         let reports_read = self.session.is_done() || self.gave_up.is_some();
-        self.drain.is_over(Instant::now(), jobs, reports_read)
+        let now = Instant::now();
+        self.entry.begin_round(now, self.drain.is_over(now, jobs, reports_read))
     }
 
     fn wake_at(&self) -> Option<Instant> {

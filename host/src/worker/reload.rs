@@ -98,6 +98,7 @@ impl ReloadableAgent {
                 let (source, stamp) = (self.source.clone(), self.source.stamp());
                 let task = self.control.spawn(async move { source.load().await });
                 self.load = Some(LoadInProgress { task, stamp });
+                self.entry.begin_reload();
             }
         }
     }
@@ -119,6 +120,7 @@ impl ReloadableAgent {
         let Some(LoadInProgress { task, stamp }) = &mut self.load else { return std::future::pending().await };
         let (result, stamp) = (task.await, *stamp);
         self.load = None;
+        self.entry.end_reload();
         LoadedAgent { result: result.unwrap_or_else(|panic| Err(LoadError::Panic(panic.to_string()))), stamp }
     }
 
