@@ -68,7 +68,9 @@ use crate::worker::status::WorkerStatus;
 use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
-use process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
+use process::{
+    HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals, reopen_at_hangup,
+};
 use service::follow_worker;
 use upstream::{Upstream, metrics_text};
 
@@ -193,6 +195,9 @@ impl Parts {
 
         let metrics = Arc::new(Metrics::new());
         let lines = EventLines::open_all(&config)?;
+        if handled == Signals::Handle {
+            reopen_at_hangup(lines.clone())?;
+        }
         let events = publisher_with(&lines, Some(&metrics), observers);
         let page = metrics_text(&metrics, &lines);
         let upstream = Upstream::find(&config, events.clone(), page, runtimes.control()).await?;

@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +18,31 @@ use crate::support::scripted_server::{Server, behind, ended, holds, run, stopped
 
 /// Longest wait for a post. It only ends a test that would wait for ever.
 const POSTED_WITHIN: Duration = Duration::from_secs(120);
+
+#[test]
+fn event_file_is_private_and_opened_again_at_sighup() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, moved) = (dir.path().join("events"), dir.path().join("events.1"));
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()])
+            .args(["--http", "off", "--events", events.to_str().unwrap()])
+            .start();
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        holds(&events, "AJ_1", 1).await;
+        assert_eq!(std::fs::metadata(&events).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::rename(&events, &moved).unwrap();
+        worker.signal(Signal::HUP);
+        until(async || events.exists()).await;
+        peer.report().await;
+        peer.begin("AJ_2").await;
+        peer.report().await;
+        holds(&events, "AJ_2", 1).await;
+        assert!(!std::fs::read_to_string(&moved).unwrap().contains("AJ_2"));
+        stopped(worker, peer).await;
+    });
+}
 
 #[test]
 fn webhook_receives_every_event_with_livekit_s_signature() {

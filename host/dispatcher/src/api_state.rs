@@ -13,7 +13,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::command::Command;
+use crate::command::{Command, WorkerCommand};
 use crate::keys::{Caller, Keys};
 use crate::limits::{WAITS_MAX, WORKERS_MAX};
 use crate::rooms::Room;
@@ -40,6 +40,8 @@ pub(crate) type SharedState = State<Arc<ApiState>>;
 /// The state of the HTTP handlers.
 pub(crate) struct ApiState {
     pub(crate) commands: mpsc::Sender<Command>,
+    /// The queue of the commands of workers.
+    pub(crate) worker_commands: mpsc::Sender<WorkerCommand>,
     pub(crate) reader: Reader,
     pub(crate) keys: Arc<Keys>,
     /// The ids of dispatches that changed.
@@ -62,13 +64,14 @@ impl ApiState {
         settings: &DispatcherSettings,
         keys: Arc<Keys>,
         reader: Reader,
-        commands: mpsc::Sender<Command>,
+        (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
         metrics: MetricsText,
         port: u16,
     ) -> Self {
         Self {
             commands,
+            worker_commands,
             reader,
             rates: rates(&keys, settings.rate),
             keys,
@@ -152,7 +155,10 @@ pub(crate) fn no_such_room() -> TwirpError {
 
 impl From<ReadError> for TwirpError {
     fn from(error: ReadError) -> Self {
-        Self::new(Code::Internal, error.to_string())
+        match error {
+            ReadError::Busy => Self::new(Code::Unavailable, error.to_string()).retry_after(1),
+            ReadError::Sqlite(_) | ReadError::Panic(_) => Self::new(Code::Internal, error.to_string()),
+        }
     }
 }
 

@@ -18,8 +18,6 @@ use wasm_worker_core::verdict::{Class, Code as EndCode, Verdict};
 
 /// Most dispatches in a list; the newest ones.
 const LISTED_MAX: usize = 1_000;
-/// Most metadata in a list, in bytes.
-const LISTED_BYTES_MAX: usize = 16 << 20;
 /// The header by which a repeated request is recognised. The id of its dispatch is derived from it.
 const REQUEST_ID: &str = "x-livekit-request-id";
 
@@ -78,7 +76,8 @@ pub(crate) async fn delete(
     let row = find(state, &request.room, &request.dispatch_id).await?;
     let row = row.ok_or_else(|| TwirpError::new(Code::NotFound, "dispatch ID not found"))?;
     let (reply, done) = oneshot::channel();
-    state.ask(Command::Delete { dispatch: request.dispatch_id, reply }, done).await?;
+    let deleted = state.ask(Command::Delete { dispatch: request.dispatch_id, reply }, done).await?;
+    deleted.map_err(|error| command_error(&error))?;
     let mut deleted = agent_dispatches(state, vec![row]).await?.into_iter().next().unwrap_or_default();
     if let Some(state) = &mut deleted.state {
         state.deleted_at = Moment::now().wall_ns;
@@ -90,11 +89,6 @@ pub(crate) async fn delete(
 async fn newest(state: &ApiState, room: String) -> Result<Vec<DispatchRow>, TwirpError> {
     let filter = Filter { room: Some(room), not_deleted: true, limit: LISTED_MAX, ..Filter::default() };
     let mut rows = state.reader.dispatches(filter).await?;
-    let mut bytes = 0;
-    rows.retain(|row| {
-        bytes += row.dispatch.metadata.as_deref().unwrap_or_default().len();
-        bytes <= LISTED_BYTES_MAX
-    });
     rows.reverse();
     Ok(rows)
 }
@@ -144,7 +138,9 @@ fn dispatch_request(
 pub(crate) fn command_error(error: &CommandError) -> TwirpError {
     let (code, seconds) = match error {
         CommandError::Full(_) | CommandError::TooManyRooms | CommandError::StoreFull => (Code::ResourceExhausted, 1),
+        CommandError::StoreBusy => (Code::Unavailable, 1),
         CommandError::StoreStuck(_) => (Code::Unavailable, 5),
+        CommandError::TooLong(_) => return TwirpError::invalid(error.to_string()),
     };
     TwirpError::new(code, error.to_string()).retry_after(seconds)
 }

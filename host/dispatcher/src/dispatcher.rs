@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::api_state::{ApiState, MetricsText};
 use crate::clock::Moment;
-use crate::command::Command;
+use crate::command::{Command, WorkerCommand};
 use crate::connections::{self, reachable};
 use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::http;
@@ -70,6 +70,7 @@ impl DispatcherError {
 pub struct Dispatcher {
     address: SocketAddr,
     commands: mpsc::Sender<Command>,
+    worker_commands: mpsc::Sender<WorkerCommand>,
     coordinator: JoinHandle<()>,
     http: JoinHandle<Infallible>,
 }
@@ -98,9 +99,9 @@ impl Dispatcher {
         let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
         tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
         let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics, address.port());
-        let commands = state.commands.clone();
+        let (commands, worker_commands) = (state.commands.clone(), state.worker_commands.clone());
         let http = control.spawn(connections::serve(listener, http::router(state)));
-        Ok(Self { address, commands, coordinator: control.spawn(coordinator.serve()), http })
+        Ok(Self { address, commands, worker_commands, coordinator: control.spawn(coordinator.serve()), http })
     }
 
     /// The URL at which workers and clients of this machine reach the dispatcher.
@@ -110,7 +111,7 @@ impl Dispatcher {
 
     /// A handle to report worker processes that died, so that their jobs do not wait for them.
     pub fn death_notifier(&self) -> DeathNotifier {
-        DeathNotifier(self.commands.clone())
+        DeathNotifier(self.worker_commands.clone())
     }
 
     /// A handle that asks whether the dispatcher is alive.
@@ -146,13 +147,13 @@ impl Dispatcher {
 
 /// A handle to report worker processes that died.
 #[derive(Clone)]
-pub struct DeathNotifier(mpsc::Sender<Command>);
+pub struct DeathNotifier(mpsc::Sender<WorkerCommand>);
 
 impl DeathNotifier {
     /// Report the death of a process, by its instance id. This never waits: a dispatcher whose command queue is full notices
     /// the lost connections of the process later.
     pub fn notify(&self, instance: String) {
-        drop(self.0.try_send(Command::ProcessDied { instance }));
+        drop(self.0.try_send(WorkerCommand::ProcessDied { instance }));
     }
 }
 
@@ -178,9 +179,11 @@ fn assemble(
     port: u16,
 ) -> (Arc<ApiState>, Coordinator) {
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let (worker_commands, received_of_workers) = mpsc::channel(COMMANDS_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
-    let reader = store.reader();
-    let state = ApiState::new(settings, keys.clone(), reader, commands.clone(), changes.clone(), metrics, port);
+    let sender = worker_commands.downgrade();
+    let (senders, reader) = ((commands, worker_commands), store.reader());
+    let state = ApiState::new(settings, keys.clone(), reader, senders, changes.clone(), metrics, port);
     let coordinator = Coordinator::new(CoordinatorParts {
         scheduler: Scheduler::new(bounds(settings), rand::random()),
         store,
@@ -188,7 +191,8 @@ fn assemble(
         keys,
         events,
         commands: received,
-        sender: commands.downgrade(),
+        worker_commands: received_of_workers,
+        sender,
         changes,
         queue_deadline: settings.queue_deadline,
     });

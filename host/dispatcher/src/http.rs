@@ -114,7 +114,7 @@ async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut r
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return (StatusCode::UPGRADE_REQUIRED, "want HTTP/1.1").into_response();
     };
-    let commands = state.commands.clone();
+    let commands = state.worker_commands.clone();
     Handle::current().spawn(async move {
         match upgrade.await {
             Ok(upgraded) => socket::serve(upgraded, caller.api_key, commands).await,

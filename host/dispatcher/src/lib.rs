@@ -6,6 +6,7 @@
 //! The modules, lowest first:
 //!
 //! ```text
+//! private_files     files that only their user can read
 //! clock             the present moment, by both clocks
 //! limits            the bounds that several modules share
 //! settings          the settings of a dispatcher
@@ -32,6 +33,8 @@
 //! ```
 //!
 //! Invariant: imports point up this list.
+
+pub mod private_files;
 
 mod clock;
 

@@ -91,7 +91,8 @@ pub(crate) async fn delete(
 ) -> Result<proto::DeleteRoomResponse, TwirpError> {
     allow_create(caller)?;
     let (reply, existed) = oneshot::channel();
-    match state.ask(Command::DeleteRoom { name: request.room, reply }, existed).await? {
+    let existed = state.ask(Command::DeleteRoom { name: request.room, reply }, existed).await?;
+    match existed.map_err(|error| command_error(&error))? {
         true => Ok(proto::DeleteRoomResponse {}),
         false => Err(no_such_room()),
     }

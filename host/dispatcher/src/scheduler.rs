@@ -64,8 +64,10 @@ struct OpenDispatch {
     attempt: u32,
     former: Vec<FormerAttempt>,
     phase: Phase,
+    /// The time of its creation, or an estimate where an earlier dispatcher created it.
+    since: Instant,
     /// The end of the wait for a worker. A new attempt waits as long as the first one could.
-    waits_until_ns: i64,
+    waits_until: Instant,
     cancelled: bool,
     /// Counts the rounds in which every worker refused the dispatch.
     rounds: Backoff,
@@ -209,14 +211,15 @@ impl Scheduler {
             job: job.clone(),
             attempt: 1,
             former: Vec::new(),
-            waits_until_ns: dispatch.deadline_ns,
+            since: now.at,
+            waits_until: now.at + dispatch.patience(),
             phase: Phase::Waiting { paused_until: None },
             cancelled: false,
             rounds: ROUND_PAUSES,
             refused_by: HashSet::new(),
             timer: None,
         });
-        self.enqueue(now, &dispatch.id);
+        self.enqueue(&dispatch.id);
         self.offer_waiting(now, &dispatch.dispatch_key);
         Ok(job)
     }
@@ -232,7 +235,7 @@ impl Scheduler {
     }
 
     /// Change the phase of a dispatch, and set its timer. This is the one place where a phase changes.
-    fn set_phase(&mut self, now: Moment, id: &Id, phase: Phase) {
+    fn set_phase(&mut self, id: &Id, phase: Phase) {
         let Some(open) = self.open.get_mut(id) else { return };
         if let Some(former) = open.holder() {
             self.groups.remove(&(former, id.clone()));
@@ -241,8 +244,7 @@ impl Scheduler {
         self.groups.extend(open.holder().map(|holder| (holder, id.clone())));
         let due = match &open.phase {
             Phase::Waiting { paused_until } => {
-                let waits_until = now.instant_of(open.waits_until_ns);
-                Some(paused_until.map_or(waits_until, |until| until.min(waits_until)))
+                Some(paused_until.map_or(open.waits_until, |until| until.min(open.waits_until)))
             }
             Phase::Offered { until, .. } | Phase::Orphaned { until, .. } => Some(*until),
             // The end of a cancelled job that its worker never reported may never be reported either.
@@ -256,8 +258,8 @@ impl Scheduler {
     }
 
     /// Put a dispatch into the queue of its agent.
-    fn enqueue(&mut self, now: Moment, id: &Id) {
-        self.set_phase(now, id, Phase::Waiting { paused_until: None });
+    fn enqueue(&mut self, id: &Id) {
+        self.set_phase(id, Phase::Waiting { paused_until: None });
         let Some(open) = self.open.get(id) else { return };
         *self.waiting_of.entry(open.dispatch.api_key.clone()).or_default() += 1;
         self.agent_queues.entry(open.dispatch.dispatch_key.clone()).or_default().queue.push(open.dispatch.rank());
@@ -288,7 +290,7 @@ impl Scheduler {
                 self.outputs.push(Output::Send { worker: worker.clone(), message, durable: true });
                 // The same phase has another timer from now on.
                 let same = Phase::Assigned { worker: worker.clone(), since: *since, reported: *reported };
-                self.set_phase(now, &dispatch, same);
+                self.set_phase(&dispatch, same);
             }
             // The worker is asked when it returns.
             Phase::Orphaned { .. } => {}

@@ -24,7 +24,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest name or id that a worker may send, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-/// Most jobs that one worker may report after a reconnect.
+/// Most jobs that one registration may report after a reconnect: as many as a worker may have. Further ones are ignored.
 const MIGRATED_JOBS_MAX: usize = 20_000;
 
 /// The encoding of a frame. Like LiveKit's server, the session answers in the encoding of the last frame that it received.
@@ -130,8 +130,13 @@ pub enum Due {
 }
 
 enum Phase {
-    Registering { until: Instant },
-    Registered,
+    Registering {
+        until: Instant,
+    },
+    Registered {
+        /// The jobs that the worker may still report after its reconnect.
+        migrations_left: usize,
+    },
 }
 
 /// The state of a connection.
@@ -168,18 +173,21 @@ impl Session {
         self.last_received = now;
         self.encoding = encoding;
         let (message, report) = decode(encoding, bytes)?;
-        match (&self.phase, message) {
+        match (&mut self.phase, message) {
             (_, None) => Err("received a frame that is empty or of an unknown type".into()),
             (_, Some(FromWorker::Ping(ping))) => Ok(Received::Ping { timestamp: ping.timestamp }),
             (Phase::Registering { .. }, Some(FromWorker::Register(request))) => {
                 let registration = worker_registration(request)?;
-                self.phase = Phase::Registered;
+                self.phase = Phase::Registered { migrations_left: MIGRATED_JOBS_MAX };
                 Ok(Received::Register(Box::new(registration)))
             }
             (Phase::Registering { .. }, Some(_)) => Err("received a message before the registration".into()),
-            (Phase::Registered, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
-            (Phase::Registered, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
-            (Phase::Registered, Some(message)) => Ok(worker_message(message, report)),
+            (Phase::Registered { .. }, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
+            (Phase::Registered { .. }, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
+            (Phase::Registered { migrations_left }, Some(FromWorker::MigrateJob(migrate))) => {
+                Ok(migrated(migrate, migrations_left))
+            }
+            (Phase::Registered { .. }, Some(message)) => Ok(worker_message(message, report)),
         }
     }
 
@@ -196,7 +204,7 @@ impl Session {
     pub fn wake_at(&self) -> Instant {
         match self.phase {
             Phase::Registering { until } => until,
-            Phase::Registered => self.ping_due.min(self.last_received + SILENCE_MAX),
+            Phase::Registered { .. } => self.ping_due.min(self.last_received + SILENCE_MAX),
         }
     }
 
@@ -207,14 +215,14 @@ impl Session {
                 Some(Due::Close(format!("the worker did not register within {REGISTER_WITHIN:?}")))
             }
             Phase::Registering { .. } => None,
-            Phase::Registered if self.last_received + SILENCE_MAX <= now => {
+            Phase::Registered { .. } if self.last_received + SILENCE_MAX <= now => {
                 Some(Due::Close(format!("the worker sent nothing for {SILENCE_MAX:?}")))
             }
-            Phase::Registered if self.ping_due <= now => {
+            Phase::Registered { .. } if self.ping_due <= now => {
                 self.ping_due = now + PING_EVERY;
                 Some(Due::Ping)
             }
-            Phase::Registered => None,
+            Phase::Registered { .. } => None,
         }
     }
 }
@@ -226,6 +234,16 @@ pub enum Encoded {
     Binary(Vec<u8>),
     /// A text frame.
     Json(String),
+}
+
+impl Encoded {
+    /// The length of the frame, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Binary(bytes) => bytes.len(),
+            Self::Json(text) => text.len(),
+        }
+    }
 }
 
 /// The message, and its report with the fields that LiveKit's own message lacks.
@@ -297,14 +315,19 @@ fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
         FromWorker::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
             job_report(report.unwrap_or(Report { job_id, status, error, ..Report::default() }))
         }
-        FromWorker::MigrateJob(migrate) => {
-            let valid = |job: &String| !job.is_empty() && is_name(job);
-            let jobs = migrate.job_ids.into_iter().filter(valid).take(MIGRATED_JOBS_MAX).collect();
-            Received::Message(WorkerMessage::Migrate { jobs })
-        }
         // `Session::receive` handles them.
-        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Received::Nothing,
+        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) | FromWorker::MigrateJob(_) => {
+            Received::Nothing
+        }
     }
+}
+
+/// The jobs of a migration, as many as are left of [`MIGRATED_JOBS_MAX`].
+fn migrated(migrate: proto::MigrateJobRequest, left: &mut usize) -> Received {
+    let valid = |job: &String| !job.is_empty() && is_name(job);
+    let jobs: Vec<String> = migrate.job_ids.into_iter().filter(valid).take(*left).collect();
+    *left -= jobs.len();
+    if jobs.is_empty() { Received::Nothing } else { Received::Message(WorkerMessage::Migrate { jobs }) }
 }
 
 /// Whether a text of a worker can be a name or an id.

@@ -39,6 +39,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Most jobs in any state, and most reports that wait for a connection or a receipt.
 const JOBS_MAX: usize = 20_000;
+/// Most jobs of one message after a reconnect, so that it fits into a frame whatever their ids are.
+const MIGRATED_AT_ONCE_MAX: usize = 2_000;
 /// Longest id of a job that a server may send, in bytes.
 const JOB_ID_BYTES_MAX: usize = 256;
 /// Most ended jobs that are remembered, so that a second assignment is ignored.
@@ -238,7 +240,7 @@ impl Session {
         let mut job_ids: Vec<String> =
             self.jobs.iter().filter(|(_, phase)| **phase == Phase::Running).map(|(id, _)| id.to_string()).collect();
         job_ids.sort_unstable();
-        if !job_ids.is_empty() {
+        for job_ids in job_ids.chunks(MIGRATED_AT_ONCE_MAX).map(<[String]>::to_vec) {
             outputs.push(Output::Send(ToServer::MigrateJob(proto::MigrateJobRequest { job_ids })));
         }
         for report in std::mem::take(&mut self.undelivered) {

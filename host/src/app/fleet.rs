@@ -9,7 +9,9 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::agents;
 use super::error::AppError;
-use super::process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
+use super::process::{
+    HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals, reopen_at_hangup,
+};
 use super::service::follow_fleet;
 use super::upstream::{Upstream, metrics_text};
 use crate::config::Config;
@@ -41,6 +43,7 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
 
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
+    reopen_at_hangup(lines.clone())?;
     let events = publisher(&lines, Some(&metrics));
     let page = metrics_text(&metrics, &lines);
     let Upstream { url, key, secret, dispatcher } =

@@ -19,6 +19,7 @@ use super::reaper::reap_orphans;
 use crate::config::{Config, EventTarget, HttpBind};
 use crate::discovery::{self, Announcement, LocalWorker, Role};
 use crate::http;
+use crate::observers::EventLines;
 use crate::worker::control_signal::ControlSignal;
 
 /// Signals and requests that wait for a busy worker.
@@ -139,6 +140,17 @@ pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>, hang_up: Han
     Ok(())
 }
 
+/// Open the event file again at each SIGHUP, as programs that rotate files expect.
+pub(super) fn reopen_at_hangup(lines: Arc<EventLines>) -> Result<(), AppError> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::runtime::Handle::current().spawn(async move {
+        while hangups.recv().await.is_some() {
+            lines.reopen();
+        }
+    });
+    Ok(())
+}
+
 /// The bearer token of the endpoints that expose or change state.
 pub(super) fn control_token(config: &Config) -> Secret {
     config.http_token.clone().unwrap_or_else(|| Secret(discovery::make_token()))
@@ -163,7 +175,7 @@ pub(super) fn announce(
     let address = listener.local_addr()?;
     let url = format!("http://{}", reachable(address));
     tracing::info!(target: "host", %address, "http.listening");
-    let worker = LocalWorker { pid: std::process::id(), url, token: token.0.clone(), role };
+    let worker = LocalWorker::this_process(url, token, role);
     Ok(discovery::announce(&config.cache_dir, &worker)
         .map_err(|error| {
             let dir = config.cache_dir.display();

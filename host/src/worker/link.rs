@@ -1,7 +1,8 @@
 //! The WebSocket connection of a worker to its server. A lost connection is made again, until too many attempts in a row failed.
 //!
 //! Bounds: [`CONNECT_WITHIN`] for an attempt, [`SEND_WITHIN`] for the write of a frame, [`FRAME_BYTES_MAX`] for its size,
-//! [`CLOSE_WITHIN`] for the close handshake.
+//! [`SERVER_FRAME_BYTES_MAX`] for that of a received one, [`CLOSE_WITHIN`] for the close handshake. A message that is too long is
+//! not sent. One that was received ends the connection, which does not count as a failure of the server.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
+use rand::RngExt;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -21,6 +23,7 @@ use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, protoc
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use wasm_worker_core::text::clip;
+use wasm_worker_protocol::frame::{FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
 
@@ -31,8 +34,6 @@ const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Most messages that are sent before a flush.
 const FLUSH_AFTER: usize = 64;
-/// The limit of LiveKit's server.
-const FRAME_BYTES_MAX: usize = 2 << 20;
 /// The lifetime that LiveKit's own workers ask for.
 const TOKEN_TTL: Duration = Duration::from_secs(6 * 60 * 60);
 /// The lifetime of a token for a server on this machine. Another user's program may have taken the port of one that ended.
@@ -195,8 +196,13 @@ impl Link {
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return LinkEvent::Heartbeat,
                     Some(Ok(Message::Close(frame))) => {
+                        let too_long = frame.as_ref().is_some_and(|frame| frame.code == CloseCode::Size);
                         let why = frame.map(|frame| format!(": {} {}", frame.code, frame.reason)).unwrap_or_default();
-                        return self.lost(format!("the server closed the connection{why}"));
+                        let why = format!("the server closed the connection{why}");
+                        return if too_long { self.too_long(why) } else { self.lost(why) };
+                    }
+                    Some(Err(tungstenite::Error::Capacity(error))) => {
+                        return self.too_long(format!("the server sent a message that is too long: {error}"));
                     }
                     Some(Err(error)) => return self.lost(error.to_string()),
                     None => return self.lost("the connection ended".into()),
@@ -239,6 +245,12 @@ impl Link {
 
     async fn send_frame(&mut self, frame: Message) -> Result<(), LinkEvent> {
         let LinkState::Up(socket) = &mut self.state else { return Ok(()) };
+        let bytes = frame.len();
+        if bytes > FRAME_BYTES_MAX {
+            // The server would close the connection. This is a bug: what the worker sends is bounded.
+            tracing::error!(target: "host", bytes, "a message is too long for the server, and is not sent");
+            return Ok(());
+        }
         let fed = timeout(SEND_WITHIN, socket.feed(frame)).await;
         self.sent(fed)?;
         self.unflushed += 1;
@@ -253,9 +265,16 @@ impl Link {
         }
     }
 
+    /// Drop the connection because of the length of a message, and plan the next attempt.
+    fn too_long(&mut self, why: String) -> LinkEvent {
+        self.registered_at = None;
+        let retry = self.reconnect.too_long(rand::rng().random());
+        self.state = LinkState::Waiting { until: Instant::now() + retry };
+        LinkEvent::Lost { why, retry }
+    }
+
     /// Drop the connection, and plan the next attempt.
     pub(crate) fn lost(&mut self, why: String) -> LinkEvent {
-        use rand::RngExt;
         let held = self.registered_at.take().map_or(Duration::ZERO, |since| since.elapsed());
         match self.reconnect.failed(held, rand::rng().random()) {
             Some(retry) => {
@@ -301,8 +320,9 @@ async fn open(server: &Server) -> Result<Socket, ConnectError> {
     let failed = |why: String| ConnectError { why, unauthorized: false };
     let request = server.request().map_err(failed)?;
     let stream = connect::connect(&server.uri, CONNECT_WITHIN).await.map_err(|error| failed(error.to_string()))?;
-    let config =
-        WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(SERVER_FRAME_BYTES_MAX))
+        .max_frame_size(Some(SERVER_FRAME_BYTES_MAX));
     match client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _)) => Ok(socket),
         Err(error) => Err(handshake_error(error)),

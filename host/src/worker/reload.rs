@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_file_is_loaded_again_when_it_has_stopped_changing() {
-        let stamp = |bytes| Some(FileStamp { modified: None, bytes });
+        let stamp = |bytes| Some(FileStamp { bytes, ..FileStamp::default() });
         let mut watch = FileWatch::default();
         watch.loaded(stamp(1));
         assert!(!watch.check(stamp(1)), "no change");

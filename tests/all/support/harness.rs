@@ -214,9 +214,7 @@ pub(crate) struct Door {
 impl Door {
     /// The HTTP endpoint of the process with this id, once the process announced itself in this cache directory.
     pub(crate) fn of(cache: &Path, pid: u32) -> Self {
-        let file = cache.join(format!("workers/{pid}.json"));
-        let text = eventually("it announces itself", || std::fs::read_to_string(&file).ok());
-        let door: Value = serde_json::from_str(&text).unwrap();
+        let door = eventually("it announces itself", || announcements(cache).find(|door| door["pid"] == pid));
         let part = |name: &str| door[name].as_str().unwrap().to_owned();
         Self { url: part("url"), token: part("token") }
     }
@@ -237,6 +235,13 @@ impl Door {
         let mut response = agent.run(request).unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     }
+}
+
+/// What the workers that announced themselves in this cache directory have written.
+fn announcements(cache: &Path) -> impl Iterator<Item = Value> {
+    let files = std::fs::read_dir(cache.join("workers")).into_iter().flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    texts.filter_map(|text| serde_json::from_str(&text).ok())
 }
 
 /// Ask again until there is an answer.

@@ -12,6 +12,7 @@ use crate::rooms::Room;
 use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use crate::store::StoreOp;
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::frame::JOB_BYTES_MAX;
 
 /// The room of a simulated job that names none.
 const SIMULATED_ROOM: &str = "simulated";
@@ -51,11 +52,15 @@ impl Coordinator {
             created_ns: now.wall_ns,
             deadline_ns: request.deadline_ns,
         };
-        if let Err(full) = self.schedule(now, dispatch) {
+        let scheduled = match dispatch.bytes() {
+            bytes if bytes > JOB_BYTES_MAX => Err(CommandError::TooLong(bytes)),
+            _ => self.schedule(now, dispatch).map_err(CommandError::Full),
+        };
+        if let Err(error) = scheduled {
             if new_room {
                 self.rooms.remove(&request.room);
             }
-            return Err(CommandError::Full(full));
+            return Err(error);
         }
         if new_room {
             self.dispatch_to_unnamed_workers(now, &request.room, &api_key);
@@ -71,17 +76,40 @@ impl Coordinator {
         created.map(drop).inspect_err(|_| self.rooms.dispatch_ended(now.at, &room))
     }
 
+    /// Cancel a dispatch, and remove it from the lists of LiveKit's API.
+    pub(super) fn delete_dispatch(&mut self, dispatch: String) -> Result<(), CommandError> {
+        self.check_writable()?;
+        let now = Moment::now();
+        self.scheduler.cancel(now, &dispatch, "the dispatch was deleted");
+        self.flush(vec![StoreOp::Deleted { dispatch: dispatch.into(), at_ns: now.wall_ns }]);
+        Ok(())
+    }
+
+    /// Cancel a dispatch. Returns whether it was open.
+    pub(super) fn cancel_dispatch(&mut self, dispatch: &str) -> Result<bool, CommandError> {
+        self.check_writable()?;
+        let open = self.scheduler.cancel(Moment::now(), dispatch, "the dispatch was cancelled");
+        self.flush(Vec::new());
+        Ok(open)
+    }
+
     /// Whether the store accepts something new.
     pub(super) fn check_store(&self) -> Result<(), CommandError> {
+        self.check_writable()?;
+        if self.written.full { Err(CommandError::StoreFull) } else { Ok(()) }
+    }
+
+    /// Whether the store accepts a change.
+    pub(super) fn check_writable(&self) -> Result<(), CommandError> {
         match &self.written.stuck {
             Some(why) => Err(CommandError::StoreStuck(why.clone())),
-            None if self.written.full => Err(CommandError::StoreFull),
+            None if self.store.is_overloaded() => Err(CommandError::StoreBusy),
             None => Ok(()),
         }
     }
 
     /// Create a dispatch to the agent of the worker that asked for it, in the room that the worker names.
-    pub(super) async fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
+    pub(super) fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
         let Some(connection) = self.connections.get(worker) else { return };
         let key = connection.registration.dispatch_key.clone();
         let is_name =
@@ -100,7 +128,7 @@ impl Coordinator {
             deadline_ns: Moment::now().wall_ns_after(self.queue_deadline),
         };
         match self.create_dispatch(request) {
-            Ok((_, ops)) => self.flush(ops).await,
+            Ok((_, ops)) => self.flush(ops),
             Err(error) => tracing::warn!(target: "dispatcher", %worker, %error, "cannot create a simulated job"),
         }
     }

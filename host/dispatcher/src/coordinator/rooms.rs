@@ -67,7 +67,7 @@ impl Coordinator {
         rooms
     }
 
-    pub(super) async fn create_room(
+    pub(super) fn create_room(
         &mut self,
         mut room: Room,
         requests: Vec<DispatchRequest>,
@@ -86,30 +86,31 @@ impl Coordinator {
             self.dispatch_to_unnamed_workers(now, &room.name, &api_key.as_str().into());
         }
         let created = requests.into_iter().try_for_each(|request| self.create_dispatch(request).map(drop));
-        self.flush(ops).await;
+        self.flush(ops);
         created.map(|()| room)
     }
 
-    pub(super) async fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, CommandError> {
+    pub(super) fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, CommandError> {
         self.check_store()?;
         if !self.rooms.has_capacity(&metadata) {
             return Err(CommandError::TooManyRooms);
         }
         let Some(room) = self.rooms.set_metadata(name, metadata) else { return Ok(None) };
-        self.flush(vec![StoreOp::Room(room.clone())]).await;
+        self.flush(vec![StoreOp::Room(room.clone())]);
         Ok(Some(room))
     }
 
     /// Delete a room, and cancel its dispatches. Returns whether the room existed.
-    pub(super) async fn delete_room(&mut self, name: String) -> bool {
+    pub(super) fn delete_room(&mut self, name: String) -> Result<bool, CommandError> {
+        self.check_writable()?;
         if self.rooms.remove(&name).is_none() {
-            return false;
+            return Ok(false);
         }
         let now = Moment::now();
         for dispatch in self.scheduler.in_room(&name) {
             self.scheduler.cancel(now, &dispatch, "the room was deleted");
         }
-        self.flush(vec![StoreOp::RoomDeleted { name, at_ns: now.wall_ns }]).await;
-        true
+        self.flush(vec![StoreOp::RoomDeleted { name, at_ns: now.wall_ns }]);
+        Ok(true)
     }
 }

@@ -6,10 +6,11 @@ use livekit_protocol as proto;
 
 use super::groups::Group;
 use super::workers::Worker;
-use super::{Change, FormerAttempt, Id, Notification, OpenDispatch, Output, Phase, Scheduler, Timer};
+use super::{Change, FormerAttempt, Id, Notification, OpenDispatch, Output, Phase, Scheduler, Timer, ToWorker};
 use crate::clock::Moment;
-use wasm_worker_core::verdict::Code;
+use wasm_worker_core::verdict::{Code, Verdict};
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::frame::FRAME_BYTES_MAX;
 use wasm_worker_protocol::report::JobEnd;
 
 impl Scheduler {
@@ -42,7 +43,7 @@ impl Scheduler {
         let former = std::mem::replace(&mut open.job, job.clone());
         open.former.push(FormerAttempt { job: former, stopped: false });
         open.attempt += 1;
-        open.waits_until_ns = open.dispatch.waits_until_ns(now);
+        open.waits_until = now.at + open.dispatch.patience();
         open.rounds.succeed();
         open.refused_by = HashSet::new();
         let (dispatch, attempt) = (open.dispatch.clone(), open.attempt);
@@ -53,7 +54,7 @@ impl Scheduler {
         }
         self.outputs.push(Output::Store(Change::Retried { dispatch: id.clone(), job: job.clone(), attempt }));
         self.outputs.push(Output::Notify(Notification::Retried { dispatch, job, attempt, why }));
-        self.enqueue(now, id);
+        self.enqueue(id);
         self.offer_waiting(now, &key);
     }
 
@@ -64,6 +65,30 @@ impl Scheduler {
         {
             self.attempt_lost(now, &id, "the assignment could not be stored in time".into());
         }
+    }
+
+    /// End a dispatch whose offer or assignment to a worker is too long for a frame. Another worker could not take it either.
+    pub(crate) fn undeliverable(&mut self, now: Moment, worker: &str, job: &str, bytes: usize) {
+        let Some(id) = self.dispatch_of.get(job).cloned() else { return };
+        let Some(open) = self.open.get(&id) else { return };
+        if *open.job != *job || open.worker().is_none_or(|other| **other != *worker) {
+            return;
+        }
+        let key = open.dispatch.dispatch_key.clone();
+        let limit = format!("{bytes} bytes, and a frame to a worker has at most {FRAME_BYTES_MAX}");
+        if matches!(open.phase, Phase::Offered { .. }) {
+            let verdict = Verdict::new(Code::Unserved, format!("the job is too long: its offer has {limit}"));
+            // The same dispatch is as long the next time.
+            let verdict = Verdict { retry: false, ..verdict };
+            self.end_dispatch(now, &id, JobEnd { verdict, usage: None });
+        } else {
+            // The worker waits for the assignment.
+            let message = ToWorker::Terminate { job: job.into() };
+            self.outputs.push(Output::Send { worker: worker.into(), message, durable: true });
+            let detail = format!("the agent's acceptance is too long: the assignment has {limit}");
+            self.end_attempt_and_dispatch(now, &id, JobEnd::new(Code::Rejected, detail));
+        }
+        self.offer_waiting(now, &key);
     }
 
     /// End a job whose worker left without any report about it. It may have completed, so it is not run again.

@@ -69,7 +69,7 @@ impl Scheduler {
         let Some((worker, _)) = chosen else {
             let until = now.at + open.rounds.fail();
             open.refused_by.clear();
-            self.set_phase(now, &rank.dispatch, Phase::Waiting { paused_until: Some(until) });
+            self.set_phase(&rank.dispatch, Phase::Waiting { paused_until: Some(until) });
             if let Some(queue) = self.agent_queues.get_mut(key) {
                 queue.queue.pause(rank);
             }
@@ -81,7 +81,7 @@ impl Scheduler {
         self.count_dequeued(&api_key);
         self.change_worker(&worker, |worker| worker.offers += 1);
         let until = now.at + ANSWER_WITHIN;
-        self.set_phase(now, &rank.dispatch, Phase::Offered { worker: worker.clone(), until });
+        self.set_phase(&rank.dispatch, Phase::Offered { worker: worker.clone(), until });
         let message = ToWorker::Offer { job: Box::new(job), resuming };
         self.outputs.push(Output::Send { worker, message, durable: false });
     }
@@ -92,7 +92,7 @@ impl Scheduler {
         let Some(open) = self.open.get_mut(id) else { return };
         open.refused_by.insert(worker.clone());
         let key = open.dispatch.dispatch_key.clone();
-        self.enqueue(now, id);
+        self.enqueue(id);
         self.offer_waiting(now, &key);
     }
 }

@@ -42,8 +42,9 @@ impl Scheduler {
             answer.participant_identity = format!("agent-{}", open.job);
         }
         let (dispatch, job, attempt) = (open.dispatch.clone(), open.job.clone(), open.attempt);
+        let waited = now.at.saturating_duration_since(open.since);
         let wire_job = Box::new(open.wire_job(worker, now));
-        self.set_phase(now, &id, Phase::Assigned { worker: worker.clone(), since: now.at, reported: false });
+        self.set_phase(&id, Phase::Assigned { worker: worker.clone(), since: now.at, reported: false });
         self.change_worker(worker, Worker::offer_accepted);
         let Some(assigned) = self.workers.get(worker) else { return };
         self.outputs.push(Output::Store(Change::Assigned {
@@ -57,10 +58,9 @@ impl Scheduler {
         }));
         let message = ToWorker::Assign { job: wire_job, answer: Box::new(answer) };
         self.outputs.push(Output::Send { worker: worker.clone(), message, durable: true });
-        let waited_ns = now.wall_ns - dispatch.created_ns;
         let key = dispatch.dispatch_key.clone();
         let worker = worker.clone();
-        self.outputs.push(Output::Notify(Notification::Assigned { dispatch, job, worker, attempt, waited_ns }));
+        self.outputs.push(Output::Notify(Notification::Assigned { dispatch, job, worker, attempt, waited }));
         // The window of the worker has grown.
         self.offer_waiting(now, &key);
     }
@@ -175,7 +175,7 @@ impl Scheduler {
             Phase::Assigned { .. } | Phase::Waiting { .. } | Phase::Offered { .. } => return,
         };
         let (job, cancelled) = (open.job.clone(), open.cancelled);
-        self.set_phase(now, &dispatch, Phase::Assigned { worker: id.clone(), since: now.at, reported: true });
+        self.set_phase(&dispatch, Phase::Assigned { worker: id.clone(), since: now.at, reported: true });
         if let Some(former) = former_worker {
             self.change_worker(&former, Worker::job_gone);
         }

@@ -1,7 +1,6 @@
 //! Timeouts: of dispatches that wait, of offers, of lost workers, and the ends of pauses.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -43,15 +42,14 @@ impl Scheduler {
         match &open.phase {
             Phase::Waiting { paused_until: Some(until) } if *until <= now.at => {
                 let (rank, key) = (open.dispatch.rank(), open.dispatch.dispatch_key.clone());
-                self.set_phase(now, id, Phase::Waiting { paused_until: None });
+                self.set_phase(id, Phase::Waiting { paused_until: None });
                 if let Some(queue) = self.agent_queues.get_mut(&key) {
                     queue.queue.resume(&rank);
                 }
                 return Some(key);
             }
             Phase::Waiting { .. } => {
-                let waited_ns = now.wall_ns.saturating_sub(open.dispatch.created_ns);
-                let waited = Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0));
+                let waited = now.at.saturating_duration_since(open.since);
                 let why = self.wait_reason(now, open);
                 let detail = format!("no worker took the dispatch within {waited:.1?}: {why}");
                 self.end_dispatch(now, id, JobEnd::new(Code::Expired, detail));

@@ -157,7 +157,7 @@ impl Scheduler {
         for id in self.in_group(&Group::Process(instance.clone())) {
             if self.open.get(&id).is_some_and(|open| open.dispatch.dispatch_key == *dispatch_key) {
                 let until = now.at + self.bounds.lost_after;
-                self.set_phase(now, &id, Phase::Orphaned { instance: instance.clone(), until });
+                self.set_phase(&id, Phase::Orphaned { instance: instance.clone(), until });
             }
         }
     }
@@ -209,7 +209,7 @@ impl Scheduler {
         for dispatch in self.in_group(&Group::Worker(id.clone())) {
             let Some(open) = self.open.get(&dispatch) else { continue };
             let Phase::Assigned { since, reported, .. } = open.phase else {
-                self.enqueue(now, &dispatch);
+                self.enqueue(&dispatch);
                 continue;
             };
             jobs += 1;
@@ -218,7 +218,7 @@ impl Scheduler {
                 self.end_never_reported(now, &dispatch);
             } else {
                 let until = now.at + self.bounds.lost_after;
-                self.set_phase(now, &dispatch, Phase::Orphaned { instance: registered.instance.clone(), until });
+                self.set_phase(&dispatch, Phase::Orphaned { instance: registered.instance.clone(), until });
             }
         }
         self.outputs.push(Output::Store(Change::WorkerLeft { id: id.clone(), at_ns: now.wall_ns }));

@@ -20,13 +20,13 @@ impl MemoryStore {
     /// Write a batch, as the writer does.
     pub(crate) fn write(&mut self, batch: &[StoreOp]) {
         let transaction = self.0.transaction().unwrap();
-        batch.iter().for_each(|op| write::write(&transaction, op).unwrap());
+        batch.iter().for_each(|op| write::write(&transaction, op, 0).unwrap());
         transaction.commit().unwrap();
     }
 
     /// The open dispatches, as a starting dispatcher reads them.
     pub(crate) fn recover(&self, at_ns: i64) -> Vec<RecoveredDispatch> {
-        write::mark_workers_left(&self.0, at_ns).unwrap();
+        write::mark_workers_left(&self.0, at_ns, 0).unwrap();
         read::open_dispatches(&self.0).unwrap()
     }
 

@@ -84,6 +84,9 @@ impl Session {
     pub(super) fn on_assignment(&mut self, assignment: proto::JobAssignment) -> Vec<Output> {
         let proto::JobAssignment { job, url, token } = assignment;
         let job = job.unwrap_or_default().id;
+        if job.len() > JOB_ID_BYTES_MAX {
+            return vec![Output::Warn(format!("ignored an assignment of a job whose id has {} bytes", job.len()))];
+        }
         match self.phase(&job) {
             Some(Phase::Accepted { .. }) => {
                 self.set_phase(&job, Some(Phase::Running));
@@ -94,10 +97,6 @@ impl Session {
             Some(Phase::Running) => vec![Output::Warn(format!("ignored a second assignment of job {job}"))],
             None if self.recent_ends.contains(&job) => {
                 vec![Output::Warn(format!("ignored an assignment of job {job}, which has ended"))]
-            }
-            // Such a job was never offered. The report of it would be kept.
-            None if job.len() > JOB_ID_BYTES_MAX => {
-                vec![Output::Warn("ignored an assignment of a job whose id is too long".into())]
             }
             // The server counts the job as running from here on; the report corrects that.
             Some(Phase::Deciding { .. }) | None => {

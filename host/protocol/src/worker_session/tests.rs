@@ -9,6 +9,8 @@ use super::jobs::refusal;
 use super::*;
 use crate::report::JobEnd;
 
+mod bounds;
+
 const ASSIGNMENT_WITHIN: Duration = Duration::from_secs(3);
 
 fn session(now: Instant) -> Session {

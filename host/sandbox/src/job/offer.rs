@@ -78,8 +78,15 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
 fn unusable(acceptance: &Acceptance) -> Option<String> {
     let Acceptance { identity, name, .. } = acceptance;
     let names = [("an identity", identity.as_deref().unwrap_or_default()), ("a name", name)];
-    let (what, long) = names.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX)?;
-    Some(format!("the agent wants {what} of {} bytes; at most {NAME_BYTES_MAX} are allowed", long.len()))
+    if let Some((what, long)) = names.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX) {
+        return Some(format!("the agent wants {what} of {} bytes; at most {NAME_BYTES_MAX} are allowed", long.len()));
+    }
+    let (bytes, max) = (acceptance.bytes(), Acceptance::BYTES_MAX);
+    (bytes > max).then(|| {
+        format!(
+            "the agent wants identity, name, metadata and attributes of {bytes} bytes together; at most {max} are allowed"
+        )
+    })
 }
 
 /// Host memory that an acceptance takes for as long as the job runs.
