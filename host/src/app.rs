@@ -202,9 +202,9 @@ impl Parts {
         let page = metrics_text(&metrics, &lines);
         let upstream = Upstream::find(&config, events.clone(), page, runtimes.control()).await?;
 
-        let control = runtimes.control().clone();
+        let (control, guests) = (runtimes.control().clone(), runtimes.guests().clone());
         let (admission, status) = (AdmissionControl::new(&config), Arc::new(WorkerStatus::default()));
-        let context = WorkerContext { events, admission, status, control };
+        let context = WorkerContext { events, admission, status, control, guests };
         agents.iter().for_each(|agent| context.status.add_loading(agent.name()));
         let role = supervised.as_ref().map_or(Role::Worker, |process| process.role());
         let instance = supervised.map_or_else(|| upstream.instance(), |process| process.instance);

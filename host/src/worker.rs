@@ -16,6 +16,8 @@ pub(crate) mod admission;
 pub(crate) mod status;
 
 mod drain;
+mod offers;
+
 mod jobs;
 
 pub(crate) mod reload;

@@ -82,6 +82,9 @@ mod http;
 
 mod dispatcher;
 
+#[cfg(test)]
+mod simulation;
+
 pub use api_state::{METRICS_TYPE, MetricsText};
 pub use checks::{DEADLINE, PRIORITY};
 pub use connections::reachable;

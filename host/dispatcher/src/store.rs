@@ -21,6 +21,9 @@ mod write;
 
 mod schema;
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

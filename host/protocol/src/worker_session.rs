@@ -10,7 +10,8 @@
 mod jobs;
 mod messages;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -60,17 +61,29 @@ enum Link {
     },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Deciding { until: Instant },
     Accepted { until: Instant },
     Running,
 }
 
+impl Phase {
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Deciding { until } | Self::Accepted { until } => Some(until),
+            Self::Running => None,
+        }
+    }
+}
+
 /// The state of a worker's registration with one server, across its connections.
 pub struct Session {
     registration: Registration,
     link: Link,
-    jobs: HashMap<String, Phase>,
+    jobs: HashMap<Arc<str>, Phase>,
+    /// The ends of all phases that have one, the earliest first, so that no event looks at every job.
+    deadlines: BTreeSet<(Instant, Arc<str>)>,
     /// Ended jobs, the oldest first: an end is reported once, whatever the server sends afterwards.
     recent_ends: VecDeque<String>,
     /// Reports of ends that no connection has carried.
@@ -100,6 +113,7 @@ impl Session {
             registration,
             link: Link::Down,
             jobs: HashMap::new(),
+            deadlines: BTreeSet::new(),
             recent_ends: VecDeque::new(),
             undelivered: VecDeque::new(),
             unconfirmed: VecDeque::new(),
@@ -136,15 +150,6 @@ impl Session {
         sent.chain(&self.undelivered).map(|report| report.job_id.as_str())
     }
 
-    /// Keep a report that the connection did not carry.
-    pub fn not_delivered(&mut self, report: Report) {
-        // Its copy is among the unconfirmed ones until the connection is known to be lost, and among the undelivered ones then.
-        let mut kept = self.unconfirmed.iter().map(|(_, report)| report).chain(&self.undelivered);
-        if report.is_end() && !kept.any(|other| other.job_id == report.job_id) {
-            self.undelivered.push_back(report);
-        }
-    }
-
     /// The time at which [`Input::TimeUp`] is due.
     pub fn wake_at(&self) -> Option<Instant> {
         let link = match self.link {
@@ -152,10 +157,7 @@ impl Session {
             Link::Registering { until } => Some(until),
             Link::Up { .. } => Some(self.status_due.min(self.ping_due).min(self.last_received + SILENCE_MAX)),
         };
-        let jobs = self.jobs.values().filter_map(|phase| match phase {
-            Phase::Deciding { until } | Phase::Accepted { until } => Some(*until),
-            Phase::Running => None,
-        });
+        let jobs = self.deadlines.first().map(|(until, _)| *until);
         link.into_iter().chain(jobs).min()
     }
 
@@ -236,7 +238,7 @@ impl Session {
         let (worker, server) = (clip(&response.worker_id), clip(&info.version));
         let mut outputs = vec![Output::Registered { worker, server }];
         let mut job_ids: Vec<String> =
-            self.jobs.iter().filter(|(_, phase)| matches!(phase, Phase::Running)).map(|(id, _)| id.clone()).collect();
+            self.jobs.iter().filter(|(_, phase)| **phase == Phase::Running).map(|(id, _)| id.to_string()).collect();
         job_ids.sort_unstable();
         for job_ids in job_ids.chunks(MIGRATED_AT_ONCE_MAX).map(<[String]>::to_vec) {
             outputs.push(Output::Send(ToServer::MigrateJob(proto::MigrateJobRequest { job_ids })));
@@ -255,9 +257,13 @@ impl Session {
         let unread = std::mem::take(&mut self.unconfirmed).into_iter().map(|(_, report)| report);
         let never_sent = std::mem::take(&mut self.undelivered);
         self.undelivered = unread.chain(never_sent).collect();
-        let released = self.jobs.extract_if(|_, phase| !matches!(phase, Phase::Running));
+        let why = "the connection was lost before the assignment";
+        let released = std::mem::take(&mut self.deadlines).into_iter();
         released
-            .map(|(job, _)| Output::Withdraw { job, why: "the connection was lost before the assignment" })
+            .map(|(_, job)| {
+                self.jobs.remove(&job);
+                Output::Withdraw { job: job.to_string(), why }
+            })
             .collect()
     }
 

@@ -202,17 +202,17 @@ impl Client {
         let grants = VideoGrants { room_list: true, ..Default::default() };
         // The answer is short: no room has this name.
         let request = proto::ListRoomsRequest { names: vec![PROBED_ROOM.into()] };
-        let call = self.agent.post(format!("{}/twirp/livekit.RoomService/ListRooms", self.url));
-        let call = call.header("Authorization", self.bearer(grants)?).header("Content-Type", "application/protobuf");
-        let call = call.config().timeout_global(Some(within)).build();
-        let mut response = call.send(&request.encode_to_vec()[..]).map_err(|error| self.unreachable(&error))?;
-        let date = response.headers().get("date").and_then(|date| date.to_str().ok()).and_then(date_seconds);
-        let (status, bytes) = self.read(&mut response)?;
-        let why = match self.refused(status, &bytes) {
+        let url = format!("{}/twirp/livekit.RoomService/ListRooms", self.url);
+        let call = Request::post(url).header("Authorization", self.bearer(grants)?);
+        let call = call.header("Content-Type", "application/protobuf");
+        let http = HttpClient::new(within, ANSWER_BYTES_MAX);
+        let answer = self.send_by(&http, call, request.encode_to_vec().into())?;
+        let date = answer.headers.get("date").and_then(|date| date.to_str().ok()).and_then(date_seconds);
+        let why = match self.refused(&answer) {
             ClientError::Refused { why, .. } => why,
             other => other.to_string(),
         };
-        Ok(Probe { status, why, date_seconds: date })
+        Ok(Probe { status: answer.status.as_u16(), why, date_seconds: date })
     }
 
     /// Call a method of LiveKit's API.
@@ -267,13 +267,17 @@ impl Client {
     }
 
     fn send(&self, request: Builder, body: Bytes) -> Result<Answer, ClientError> {
+        self.send_by(&self.http, request, body)
+    }
+
+    fn send_by(&self, http: &HttpClient, request: Builder, body: Bytes) -> Result<Answer, ClientError> {
         let unreachable =
             |error: ConnectionError| ClientError::Unreachable { url: self.url.clone(), why: error.to_string() };
         if self.url.contains(['?', '#']) {
             return Err(unreachable(ConnectionError::Url));
         }
         let request = request.body(body).map_err(|_| unreachable(ConnectionError::Url))?;
-        self.http.call_and_wait(request).map_err(unreachable)
+        http.call_and_wait(request).map_err(unreachable)
     }
 
     fn bearer(&self, grants: VideoGrants) -> Result<String, ClientError> {

@@ -13,6 +13,7 @@ use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
 use rand::RngExt;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::{StatusCode, Uri, header::LOCATION};
@@ -31,6 +32,8 @@ use crate::network::connect::{self, Stream};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Most messages that are sent before a flush.
+const FLUSH_AFTER: usize = 64;
 /// The lifetime that LiveKit's own workers ask for.
 const TOKEN_TTL: Duration = Duration::from_secs(6 * 60 * 60);
 /// The lifetime of a token for a server on this machine. Another user's program may have taken the port of one that ended.
@@ -147,13 +150,15 @@ pub(crate) struct Link {
     was_registered: bool,
     /// The time of the current registration: a long one resets the count of failures.
     registered_at: Option<Instant>,
+    /// The number of messages that were sent and not flushed.
+    unflushed: usize,
 }
 
 impl Link {
     pub(crate) fn new(server: Server, retries_max: usize) -> Self {
         let state = LinkState::Waiting { until: Instant::now() };
         let reconnect = Reconnect::new(retries_max);
-        Self { server, state, reconnect, was_registered: false, registered_at: None }
+        Self { server, state, reconnect, was_registered: false, registered_at: None, unflushed: 0 }
     }
 
     /// Note a registration, and return whether there was one before.
@@ -212,18 +217,28 @@ impl Link {
         matches!(self.state, LinkState::Up(_))
     }
 
-    /// Send a message. A failure ends the connection.
+    /// Flush the messages that were sent. A failure ends the connection.
+    pub(crate) async fn flush(&mut self) -> Result<(), LinkEvent> {
+        let LinkState::Up(socket) = &mut self.state else { return Ok(()) };
+        if std::mem::take(&mut self.unflushed) == 0 {
+            return Ok(());
+        }
+        let flushed = timeout(SEND_WITHIN, socket.flush()).await;
+        self.sent(flushed)
+    }
+
+    /// Send a message, to be flushed. A failure ends the connection.
     pub(crate) async fn send(&mut self, message: proto::worker_message::Message) -> Result<(), LinkEvent> {
         let message = proto::WorkerMessage { message: Some(message) };
         self.send_frame(Message::Binary(message.encode_to_vec().into())).await
     }
 
-    /// Send a report. A failure ends the connection.
+    /// Send a report, to be flushed. A failure ends the connection.
     pub(crate) async fn report(&mut self, report: &Report) -> Result<(), LinkEvent> {
         self.send_frame(Message::Binary(report.frame().into())).await
     }
 
-    /// Send a ping.
+    /// Send a ping, to be flushed.
     pub(crate) async fn ping(&mut self) -> Result<(), LinkEvent> {
         self.send_frame(Message::Ping(tungstenite::Bytes::new())).await
     }
@@ -236,7 +251,14 @@ impl Link {
             tracing::error!(target: "host", bytes, "a message is too long for the server, and is not sent");
             return Ok(());
         }
-        match timeout(SEND_WITHIN, socket.send(frame)).await {
+        let fed = timeout(SEND_WITHIN, socket.feed(frame)).await;
+        self.sent(fed)?;
+        self.unflushed += 1;
+        if self.unflushed < FLUSH_AFTER { Ok(()) } else { self.flush().await }
+    }
+
+    fn sent(&mut self, sent: Result<Result<(), tungstenite::Error>, Elapsed>) -> Result<(), LinkEvent> {
+        match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lost(error.to_string())),
             Err(_) => Err(self.lost(format!("the server read nothing for {SEND_WITHIN:?}"))),

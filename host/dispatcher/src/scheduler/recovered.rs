@@ -40,7 +40,7 @@ impl Scheduler {
                 job,
                 attempt,
                 former: former.into_iter().map(|job| FormerAttempt { job, stopped: false }).collect(),
-                phase: Phase::Waiting,
+                phase: Phase::Waiting { paused_until: None },
                 cancelled,
                 rounds: ROUND_PAUSES,
                 refused_by: HashSet::new(),

@@ -226,6 +226,37 @@ fn dispatch_without_a_free_worker_ends_at_once_when_the_queue_is_off() {
 }
 
 #[test]
+fn cost_of_an_event_does_not_depend_on_the_number_of_dispatches() {
+    const WAITING: usize = 20_000;
+    let (mut scheduler, now) = start();
+    (scheduler.bounds.queue_limit, scheduler.bounds.memory_bytes) = (usize::MAX, usize::MAX);
+    // Each waits for another agent, in another room.
+    for n in 0..WAITING {
+        let mut waits = dispatch(&format!("waits{n}"), now);
+        waits.dispatch_key.agent = format!("agent{n}");
+        waits.room.name = format!("room{n}");
+        scheduler.create(now, waits).unwrap();
+    }
+    // A walk over all of them at each event is a billion steps, which takes minutes in the development build.
+    let began = Instant::now();
+    for n in 0..WAITING / 10 {
+        let (w, job) = running(&mut scheduler, now, "i");
+        scheduler.worker_left(now, &w, "cut".into());
+        let w = worker(&mut scheduler, now, "i");
+        scheduler.on_message(now, &w, WorkerMessage::Migrate { jobs: vec![job.to_string()] });
+        scheduler.on_message(now, &w, WorkerMessage::Status { load: 0.1, readiness: Readiness::Available });
+        scheduler.on_timer(now);
+        assert!(scheduler.wake_at().is_some());
+        scheduler.on_message(now, &w, ended(&job, Code::Completed));
+        scheduler.process_died(now, "i");
+        assert_eq!(scheduler.in_room(&format!("room{n}")).len(), 1);
+        scheduler.take_outputs();
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(scheduler.counts(), (WAITING, 0));
+}
+
+#[test]
 fn dispatch_waits_its_time_wherever_the_wall_clock_jumps() {
     for jump_ns in [-1_000_000_000_000_000, 1_000_000_000_000_000] {
         let (mut scheduler, now) = start();

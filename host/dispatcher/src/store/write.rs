@@ -185,7 +185,7 @@ pub(super) fn mark_workers_left(connection: &Connection, at_ns: i64, store_ns: i
 }
 
 /// Write an operation at `store_ns` of the store's own clock.
-fn write(c: &Connection, op: &StoreOp, store_ns: i64) -> rusqlite::Result<()> {
+pub(super) fn write(c: &Connection, op: &StoreOp, store_ns: i64) -> rusqlite::Result<()> {
     match op {
         StoreOp::Change(change) => write_change(c, change, store_ns),
         StoreOp::Room(room) => write_room(c, room),
