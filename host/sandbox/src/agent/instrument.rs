@@ -26,7 +26,7 @@ pub(super) struct Conversation {
 /// Who makes the snapshot.
 enum Partner {
     Process {
-        child: Child,
+        child: Box<Child>,
         stderr: ChildStderr,
     },
     /// A thread of this process, which has no program to compile with.
