@@ -9,6 +9,7 @@
 //! clock             the present moment, by both clocks
 //! limits            the bounds that several modules share
 //! settings          the settings of a dispatcher
+//! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! keys              API keys: verification of tokens, and the tokens of jobs
 //! twirp             the encodings and errors of LiveKit's services
@@ -37,6 +38,8 @@ mod clock;
 mod limits;
 
 pub mod settings;
+
+mod hosts;
 
 pub mod connections;
 
