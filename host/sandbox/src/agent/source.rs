@@ -58,7 +58,7 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
     if std::fs::metadata(path).map_err(failed)?.is_dir() {
         let built = cargo::build(path)?;
         let bytes = std::fs::read(&built).map_err(|source| SourceError::Read { path: built.clone(), source })?;
-        return Ok(Source { name: name_of(&built), bytes });
+        return Ok(Source { name: name(path)?, bytes });
     }
     let bytes = std::fs::read(path).map_err(failed)?;
     let is_text = path.extension().is_some_and(|extension| extension == "wat");
@@ -77,9 +77,10 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
 /// When the file does not exist, or the directory has no crate.
 pub fn name(path: &Path) -> Result<String, SourceError> {
     let found = std::fs::metadata(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
-    if found.is_dir() { Ok(name_of(Path::new(&cargo::component_name(path)?))) } else { Ok(name_of(path)) }
+    if found.is_dir() { Ok(cargo::component_name(path)?) } else { Ok(name_of(path)) }
 }
 
+/// The file name without its extension, unchanged: names of agents may have `_` and `-`.
 fn name_of(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().replace('_', "-"))
+    path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().into_owned())
 }
