@@ -10,7 +10,7 @@ mod notifications;
 mod rooms;
 mod workers;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Moment;
-use crate::command::Command;
+use crate::command::{Command, DispatchTarget};
 use crate::keys::Keys;
+use crate::rates::Rates;
 use crate::rooms::Rooms;
 use crate::scheduler::{Id, Output, Scheduler, ToWorker};
 use crate::store::{Reader, Recovered, Store, StoreOp, Written};
@@ -70,6 +71,7 @@ pub(crate) struct Coordinator {
     rooms: Rooms,
     store: Store,
     keys: Arc<Keys>,
+    rates: Arc<Rates>,
     events: Arc<Events>,
     commands: mpsc::Receiver<Command>,
     /// For commands that follow from a look-up in the store. Weak, so that the queue closes with the other senders.
@@ -85,8 +87,9 @@ pub(crate) struct Coordinator {
     /// Whether the writer of the store has ended, which is a bug.
     store_failed: bool,
     changes: broadcast::Sender<Id>,
-    recent_ends: HashSet<Id>,
-    /// The same ids, the oldest first.
+    /// The targets of dispatches that ended a moment ago.
+    recent_ends: HashMap<Id, DispatchTarget>,
+    /// Their ids, the oldest first.
     recent_ends_in_order: VecDeque<Id>,
     /// How long a dispatch without a deadline waits for a worker.
     queue_deadline: Duration,
@@ -98,6 +101,7 @@ pub(crate) struct CoordinatorParts {
     pub(crate) store: Store,
     pub(crate) recovered: Recovered,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) events: Arc<Events>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) sender: mpsc::WeakSender<Command>,
@@ -112,6 +116,7 @@ impl Coordinator {
             store,
             recovered,
             keys,
+            rates,
             events,
             commands,
             sender,
@@ -129,6 +134,7 @@ impl Coordinator {
             reader: store.reader(),
             store,
             keys,
+            rates,
             events,
             commands,
             sender,
@@ -138,7 +144,7 @@ impl Coordinator {
             written: Written::default(),
             store_failed: false,
             changes,
-            recent_ends: HashSet::new(),
+            recent_ends: HashMap::new(),
             recent_ends_in_order: VecDeque::new(),
             queue_deadline,
         }

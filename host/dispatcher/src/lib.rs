@@ -12,6 +12,9 @@
 //! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! keys              API keys: verification of tokens, and the tokens of jobs
+//! rates             the rate limit of each API key
+//! answers           the bounds of answers
+//! proto_json        the JSON of protobuf messages (pure)
 //! twirp             the encodings and errors of LiveKit's services
 //! queue             the order of the dispatches that wait (pure)
 //! assign            the choice of a worker (pure)
@@ -44,6 +47,12 @@ mod hosts;
 pub mod connections;
 
 mod keys;
+
+mod rates;
+
+mod answers;
+
+mod proto_json;
 
 mod twirp;
 

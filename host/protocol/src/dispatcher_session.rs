@@ -11,9 +11,11 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use proto::worker_message::Message as FromWorker;
 use tokio::time::Instant;
+use wasm_worker_core::load::Scarcity;
 
 use crate::registration::check_deployment;
 use crate::report::{self, JobEnd, Report};
+use crate::status;
 
 /// Time limit for a registration, as in LiveKit's server.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
@@ -88,6 +90,13 @@ pub enum WorkerMessage {
         load: f32,
         /// Whether the worker takes more jobs.
         readiness: Readiness,
+    },
+    /// The state of a full worker that reports the resource that makes it full.
+    Full {
+        /// The load, 0 to 1.
+        load: f32,
+        /// The resource.
+        scarce: Scarcity,
     },
     /// A job runs.
     Running {
@@ -178,6 +187,10 @@ impl Session {
             (Phase::Registering { .. }, Some(_)) => Err("received a message before the registration".into()),
             (Phase::Registered, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
             (Phase::Registered, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
+            (Phase::Registered, Some(FromWorker::UpdateWorker(status))) => {
+                let scarce = if encoding == Encoding::Binary { status::scarcity(bytes) } else { None };
+                Ok(Received::Message(status_message(status, scarce)))
+            }
             (Phase::Registered, Some(message)) => Ok(worker_message(message, report)),
         }
     }
@@ -280,15 +293,6 @@ fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
             }
             Received::Message(WorkerMessage::Answer(answer))
         }
-        FromWorker::UpdateWorker(status) => {
-            let full = status.status == Some(proto::WorkerStatus::WsFull as i32);
-            let readiness = match (status.draining, full) {
-                (true, _) => Readiness::Draining,
-                (false, true) => Readiness::Full,
-                (false, false) => Readiness::Available,
-            };
-            Received::Message(WorkerMessage::Status { load: status.load, readiness })
-        }
         FromWorker::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
             job_report(report.unwrap_or(Report { job_id, status, error, ..Report::default() }))
         }
@@ -298,7 +302,19 @@ fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
             Received::Message(WorkerMessage::Migrate { jobs })
         }
         // `Session::receive` handles them.
-        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Received::Nothing,
+        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) | FromWorker::UpdateWorker(_) => {
+            Received::Nothing
+        }
+    }
+}
+
+fn status_message(status: proto::UpdateWorkerStatus, scarce: Option<Scarcity>) -> WorkerMessage {
+    let (load, full) = (status.load, status.status == Some(proto::WorkerStatus::WsFull as i32));
+    match (status.draining, full, scarce) {
+        (true, ..) => WorkerMessage::Status { load, readiness: Readiness::Draining },
+        (false, true, Some(scarce)) => WorkerMessage::Full { load, scarce },
+        (false, true, None) => WorkerMessage::Status { load, readiness: Readiness::Full },
+        (false, false, _) => WorkerMessage::Status { load, readiness: Readiness::Available },
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use wasm_worker_core::api::Problem;
-use wasm_worker_core::api::dispatcher::Dispatch;
+use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch};
 use wasm_worker_core::text::clip;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY, SERVER_NAME};
 
@@ -26,6 +26,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
 /// The root of the API of wasm-worker's dispatcher.
 const API: &str = "/api/v1";
 const ROOM_CHARS: usize = 8;
+/// The HTTP status of a server that does not answer to the host name in the URL.
+const MISDIRECTED: u16 = 421;
 
 /// A client of one server.
 pub struct Client {
@@ -151,7 +153,19 @@ impl Client {
     /// # Errors
     /// When the server does not answer, does not know the id, or is not wasm-worker's dispatcher.
     pub fn job(&self, id: &str) -> Result<Dispatch, ClientError> {
-        self.get(&format!("/jobs/{}", escaped(id)))
+        let path = format!("/jobs/{}", escaped(id));
+        // The grant to list rooms shows the room. Metadata and attributes need the grant to administer that room.
+        let Dispatch { room, .. } = self.get(&path)?;
+        self.get_as(&path, VideoGrants { room_list: true, room_admin: true, room, ..Default::default() })
+    }
+
+    /// Stop a dispatch at wasm-worker's dispatcher, by its own id or that of one of its jobs.
+    pub(crate) fn cancel(&self, id: &str) -> Result<(), ClientError> {
+        let Dispatch { room, .. } = self.get(&format!("/jobs/{}", escaped(id)))?;
+        // A dispatcher of an older version wants the grant to create rooms.
+        let grants = VideoGrants { room_create: true, room_admin: true, room, ..Default::default() };
+        let Cancelled { .. } = self.post_as(&format!("/jobs/{}/cancel", escaped(id)), grants)?;
+        Ok(())
     }
 
     /// Dispatch an agent, and return the dispatch as LiveKit's API has it.
@@ -209,14 +223,16 @@ impl Client {
 
     /// Read from the API of wasm-worker's dispatcher.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let grants = VideoGrants { room_list: true, ..Default::default() };
+        self.get_as(path, VideoGrants { room_list: true, ..Default::default() })
+    }
+
+    fn get_as<T: DeserializeOwned>(&self, path: &str, grants: VideoGrants) -> Result<T, ClientError> {
         let request = self.agent.get(format!("{}{API}{path}", self.url)).header("Authorization", self.bearer(grants)?);
         self.answer(request.call())
     }
 
     /// Change something by the API of wasm-worker's dispatcher.
-    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let grants = VideoGrants { room_create: true, ..Default::default() };
+    fn post_as<T: DeserializeOwned>(&self, path: &str, grants: VideoGrants) -> Result<T, ClientError> {
         let request = self.agent.post(format!("{}{API}{path}", self.url)).header("Authorization", self.bearer(grants)?);
         self.answer(request.send_empty())
     }
@@ -228,7 +244,8 @@ impl Client {
         let mut response = response.map_err(|error| self.unreachable(&error))?;
         let ours = response.headers().get("server").is_some_and(|server| server == SERVER_NAME);
         let (status, bytes) = self.read(&mut response)?;
-        if !ours {
+        // A server that is reached by a wrong host name says so before any of its routes.
+        if !ours && status != MISDIRECTED {
             return Err(ClientError::OtherServer { url: self.url.clone() });
         }
         if !(200..300).contains(&status) {

@@ -91,7 +91,7 @@ fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
             std::thread::sleep(POLL_EVERY.saturating_sub(asked.elapsed()));
         }
         if dispatch.state == DispatchState::Ended {
-            show(&dispatch, json)?;
+            show(&client.job(&dispatch.dispatch)?, json)?;
             return Ok(exit_of(&dispatch));
         }
         let status = status(&dispatch);

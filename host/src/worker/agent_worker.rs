@@ -279,6 +279,7 @@ impl AgentWorker {
             Output::Send(message) if self.link.is_up() => return self.link.send(message).await,
             Output::Send(_) => {}
             Output::Report(report) => return self.send_report(report).await,
+            Output::Status(status) => return self.link.status(&status).await,
             Output::Ping => return self.link.ping().await,
             // A connection that is down already is not lost a second time.
             Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
@@ -329,6 +330,7 @@ impl AgentWorker {
         if self.agent.available().is_none() {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
         }
+        self.session.set_scarcity(Some(fullness.scarcity()));
         // The slots that are released in a drain take no new job.
         if !self.drain.has_begun() {
             self.jobs.publish_fullness(fullness);

@@ -21,6 +21,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use wasm_worker_core::text::clip;
 use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
+use wasm_worker_protocol::status::Status;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
@@ -200,6 +201,11 @@ impl Link {
     /// Send a report. A failure ends the connection.
     pub(crate) async fn report(&mut self, report: &Report) -> Result<(), LinkEvent> {
         self.send_frame(Message::Binary(report.frame().into())).await
+    }
+
+    /// Send the status of a full worker. A failure ends the connection.
+    pub(crate) async fn status(&mut self, status: &Status) -> Result<(), LinkEvent> {
+        self.send_frame(Message::Binary(status.frame().into())).await
     }
 
     /// Send a ping.

@@ -37,6 +37,7 @@ impl Scheduler {
                 dispatch: Arc::new(dispatch),
                 job,
                 attempt,
+                only_worker: None,
                 former: former.into_iter().map(|job| FormerAttempt { job, stopped: false }).collect(),
                 phase: Phase::Waiting,
                 cancelled,

@@ -7,6 +7,7 @@ use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
 
 use crate::report::{JobEnd, Report};
+use crate::status::Status;
 
 /// An input of a session.
 #[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
@@ -67,6 +68,8 @@ pub enum Output {
     Send(ToServer),
     /// Send the report of a job.
     Report(Report),
+    /// Send the status of a full worker to the embedded dispatcher.
+    Status(Status),
     /// Send a ping of the WebSocket.
     Ping,
     /// Ask the agent whether it accepts a job.
