@@ -1,5 +1,7 @@
 //! The command line: flags, help, output and exit status. Decisions about jobs are made elsewhere.
 
+mod terminal;
+
 mod settings;
 mod logging;
 
@@ -12,7 +14,6 @@ mod load_generator;
 
 mod client;
 mod remote;
-
 mod local_jobs;
 mod run;
 mod serve;
@@ -33,32 +34,35 @@ mod events;
 mod bench;
 mod capacity;
 mod inspect;
-
 mod build;
 mod new;
 mod compile;
 
 mod config;
+mod doctor;
 mod explain;
+mod completions;
+mod man;
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
-use serde::Serialize;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::verdict::Class;
 use wasm_worker_sandbox::agent::AgentError;
 use wasm_worker_sandbox::agent::source::SourceError;
 use wasm_worker_sandbox::engine::EngineError;
+use wasm_worker_sandbox::runtimes::RuntimesError;
 
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::load::RustLoadFunction;
 use crate::observers::EventsError;
+use terminal::{print, print_exactly, print_json, say};
 
 /// Run LiveKit agent jobs, each in its own WebAssembly instance.
 #[derive(Parser)]
@@ -108,11 +112,17 @@ enum Verb {
     Events(Box<events::EventsArgs>),
     /// Check settings
     Config(config::ConfigArgs),
+    /// Check what a worker needs of this machine and of its server; print the line to change
+    Doctor(Box<doctor::DoctorArgs>),
     /// Compile the component on standard input; the program calls this itself
     #[command(hide = true)]
     Compile(compile::CompileArgs),
-    /// Explain an end code or the reason of a refusal, with advice
+    /// Explain end codes and reasons of refusals, with advice
     Explain(explain::ExplainArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands to a directory
+    Man(man::ManArgs),
 }
 
 const EXIT_HELP: &str = "\
@@ -126,7 +136,7 @@ Exit status:
   12  a limit ended a job       13  a job did not start (init-timeout, init-failed)
   14  a job was killed, or did not stop in time
   15  a dispatch did not become a job (rejected, cancelled, expired, unserved)
- 130  a signal cut jobs short";
+ 130  a signal ended the command before its time, and jobs were killed or not started";
 
 /// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +184,11 @@ impl Failure {
         Self { exit: Exit::Usage, error: why.into().into(), hint: None }
     }
 
+    /// Whether nobody reads standard output any more, as in `wasm-worker jobs | head -1`.
+    fn is_closed_pipe(&self) -> bool {
+        self.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -209,11 +224,20 @@ impl From<AgentError> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let exit = match &error {
-            EngineError::TooManySlots { .. } | EngineError::TooManyMappings { .. } => Exit::Usage,
-            EngineError::Wasmtime(_) | EngineError::Ticker(_) => Exit::Host,
+            EngineError::TooManySlots { .. }
+            | EngineError::TooManyMappings { .. }
+            | EngineError::TooManyAddresses { .. } => Exit::Usage,
+            EngineError::MachineCode(_) | EngineError::Wasmtime(_) | EngineError::Ticker(_) => Exit::Host,
         };
         let hint = error.hint();
         Self { exit, error: error.into(), hint }
+    }
+}
+
+impl From<RuntimesError> for Failure {
+    fn from(error: RuntimesError) -> Self {
+        let hint = error.hint();
+        Self { exit: Exit::Host, error: error.into(), hint }
     }
 }
 
@@ -230,7 +254,7 @@ impl From<AppError> for Failure {
             AppError::Agent(error) => return error.into(),
             AppError::Engine(error) => return error.into(),
             AppError::Source(_) | AppError::LoadFunction { .. } => Exit::Agent,
-            AppError::DispatcherEnded | AppError::System(_) | AppError::Bug(_) => Exit::Host,
+            AppError::Runtimes(_) | AppError::DispatcherEnded | AppError::System(_) | AppError::Bug(_) => Exit::Host,
             AppError::Config(_)
             | AppError::NoAgent
             | AppError::SameName { .. }
@@ -274,9 +298,11 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let printed = error.print();
             let usage = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            return ExitCode::from(if printed.is_ok() { usage as u8 } else { Exit::Host as u8 });
+            return ExitCode::from(match error.print() {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Host as u8,
+                Ok(()) | Err(_) => usage as u8,
+            });
         }
     };
     let done = match cli.verb {
@@ -299,13 +325,21 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Drain(args) => drain::run(*args),
         Verb::Events(args) => events::run(*args),
         Verb::Config(args) => config::run(args),
+        Verb::Doctor(args) => doctor::run(*args),
         Verb::Compile(args) => Ok(compile::run(&args)),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Completions(args) => completions::run(&args, &Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
     };
-    let exit = done.unwrap_or_else(|failure| {
-        report(&failure);
-        failure.exit
-    });
+    let exit = match done {
+        Ok(exit) => exit,
+        // The reader has what it wants.
+        Err(failure) if failure.is_closed_pipe() => Exit::Ok,
+        Err(failure) => {
+            report(&failure);
+            failure.exit
+        }
+    };
     ExitCode::from(exit as u8)
 }
 
@@ -321,20 +355,4 @@ fn report(failure: &Failure) {
         text.push_str(&format!("\nhint: {hint}"));
     }
     say(&text);
-}
-
-/// Print a line for people. A failure to do so cannot be reported.
-pub(crate) fn say(text: &str) {
-    drop(writeln!(io::stderr(), "{text}"));
-}
-
-/// Print a line of data.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
-}
-
-/// Print a line of JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(io::Error::from)?;
-    Ok(print(&text)?)
 }

@@ -5,15 +5,18 @@
 mod fault;
 mod parse;
 
+mod setting;
 mod settings;
 
 mod load;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use tracing::level_filters::LevelFilter;
 use wasm_worker_core::job::JobKind;
 use wasm_worker_core::secret::Secret;
@@ -25,7 +28,9 @@ use wasm_worker_sandbox::settings::AgentSettings;
 pub use fault::{ConfigError, Fault};
 pub use load::Override;
 pub(crate) use parse::url;
-pub use settings::{Group, SETTINGS, Setting};
+pub use setting::{Group, Setting};
+pub use settings::SETTINGS;
+pub(crate) use variables::{CONFIG_VARIABLE, UnknownVariable, unknown_variables};
 
 /// The file for events, with one JSON object on each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +218,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
         };
         for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
-            let set = (setting.set)(&mut config, setting.default);
+            let set = setting.apply(&mut config, setting.default);
             debug_assert_eq!(set, Ok(()), "{}", setting.key);
         }
         config
@@ -229,11 +234,15 @@ fn default_store() -> PathBuf {
     user_dir("XDG_DATA_HOME", ".local/share").join("dispatcher.db")
 }
 
+/// A directory of this program for this user. The specification of these variables says that a relative path does not count.
 fn user_dir(variable: &str, in_home: &str) -> PathBuf {
-    let base = std::env::var_os(variable).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    base.or_else(|| std::env::home_dir().map(|home| home.join(in_home)))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("wasm-worker")
+    let absolute = |dir: &PathBuf| dir.is_absolute();
+    let base = std::env::var_os(variable).map(PathBuf::from).filter(absolute);
+    match base.or_else(|| std::env::home_dir().filter(absolute).map(|home| home.join(in_home))) {
+        Some(base) => base.join("wasm-worker"),
+        // All users share the directory for temporary files. Cache and store refuse a directory of another user there.
+        None => std::env::temp_dir().join(format!("wasm-worker-{}", geteuid().as_raw())),
+    }
 }
 
 #[cfg(test)]
@@ -300,22 +309,77 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("w.toml");
         std::fs::write(&file, "memory = 1\ninit-timeout = 10\nprewarm = true\n").unwrap();
-        let error = Config::load(Some(&file), vec![set("stack-limit", "1GiB")]).unwrap_err().to_string();
+        let error = Config::load(Some(&file), vec![set("stack-limit", "1GiB"), set("metadata-limit", "3MiB")])
+            .unwrap_err()
+            .to_string();
         for part in [
-            "4 faults",
+            "5 faults",
             "`memory` (",
             "no such setting",
             "`init-timeout`",
             "`10` is not usable: want a time above zero with its unit",
             "`prewarm`",
             "want a text or a number, got boolean",
-            "`stack-limit` (all sources together): want 16KiB to 64MiB",
+            "`stack-limit` (flag): `1GiB` is not usable: want at most 64MiB",
+            "`metadata-limit` (flag): `3MiB` is not usable: want at most 768KiB",
         ] {
             assert!(error.contains(part), "{part} is missing in:\n{error}");
         }
     }
 
+    #[test]
+    fn every_setting_has_a_largest_value() {
+        for setting in SETTINGS {
+            let refused = |value: &str| match Config::load(None, vec![set(setting.key, value)]) {
+                Ok(_) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if setting.is_text() {
+                let bytes = parse::size(setting.largest).unwrap();
+                let why = refused(&"x".repeat(bytes + 1)).unwrap_or_default();
+                assert!(why.contains("want a text of at most"), "{}: {why}", setting.key);
+                continue;
+            }
+            assert_eq!(refused(setting.largest), None, "{}", setting.key);
+            let (number, unit) = setting.largest.split_at(setting.largest.trim_end_matches(char::is_alphabetic).len());
+            for more in [format!("{}{unit}", number.parse::<u64>().unwrap() + 1), format!("9{number}{unit}")] {
+                let why = refused(&more).unwrap_or_default();
+                assert!(why.contains(&format!("want at most {}", setting.largest)), "{} = {more}: {why}", setting.key);
+            }
+        }
+    }
+
+    /// Every time of the settings.
+    fn times(config: &Config) -> Vec<Duration> {
+        let (limits, dispatcher) = (&config.agent.limits, &config.dispatcher);
+        let optional = [limits.max_duration, config.load_log].into_iter().flatten();
+        let times = [
+            limits.init_timeout,
+            limits.unresponsive_warning,
+            limits.unresponsive_timeout,
+            limits.shutdown_grace,
+            config.agent.compile.timeout,
+            config.drain_timeout,
+            config.livekit.assignment_timeout,
+            dispatcher.retention,
+            dispatcher.queue_deadline,
+            dispatcher.lost_after,
+        ];
+        times.into_iter().chain(optional).collect()
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_accepted_time_can_be_added_to_a_clock(row in 0..SETTINGS.len(), number in "[1-9][0-9]{0,19}", unit in "ms|s|m|h|d|w") {
+            let setting = &SETTINGS[row];
+            if setting.value == "TIME" && let Ok(config) = Config::load(None, vec![set(setting.key, &format!("{number}{unit}"))]) {
+                for time in times(&config) {
+                    proptest::prop_assert!(tokio::time::Instant::now().checked_add(time).is_some());
+                    proptest::prop_assert!(time <= wasm_worker_core::duration::LONGEST);
+                }
+            }
+        }
+
         #[test]
         fn any_value_is_accepted_or_refused(row in 0..SETTINGS.len(), value in "[0-9]{0,25}[a-zA-Z .:-]{0,4}|.{0,30}") {
             let key = SETTINGS[row].key;

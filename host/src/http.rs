@@ -35,7 +35,10 @@ pub(crate) async fn bind(to: HttpBind) -> io::Result<Option<TcpListener>> {
         HttpBind::Off => Ok(None),
         HttpBind::At(address) => TcpListener::bind(address).await.map(Some),
         HttpBind::Auto => match TcpListener::bind(loopback(PORT)).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind(loopback(0)).await.map(Some),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tracing::warn!(target: "host", "port {PORT} is taken; HTTP is served at a free port (`--http` sets the address)");
+                TcpListener::bind(loopback(0)).await.map(Some)
+            }
             bound => bound.map(Some),
         },
     }

@@ -48,7 +48,7 @@ fn first_run_without_a_server_dispatches_and_a_second_run_joins_its_pool() {
     assert!(job["detail"].as_str().unwrap().contains("no third word"), "{job}");
     let shown = verb(&["job", job["dispatch"].as_str().unwrap()]).stdout;
     for part in
-        ["✘ trapped: ", "\n  blame    agent; a retry is not known to help", "\n  trap     unreachable", "\n  in       "]
+        ["✘ trapped: ", "\n  blame    agent\n  retry    unlikely to help", "\n  trap     unreachable", "\n  in       "]
     {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }

@@ -35,7 +35,7 @@ fn invalid_agent_file_is_refused_with_its_reason() {
     module.fails_with(3, &["it is a core module; want a component", "hint: `wasm-worker build DIR`"]);
 
     let wat = run_file(dir.path(), "broken.wat", b"(component (core module (func))");
-    wat.fails_with(3, &["broken.wat` is not WebAssembly text", "expected"]);
+    wat.fails_with(3, &["agent `broken` is not WebAssembly text", "expected"]);
 
     let whole = std::fs::read(guest("randomness")).unwrap();
     for cut in [8, 100, whole.len() / 2, whole.len() - 1] {

@@ -46,7 +46,7 @@ impl Worker {
     async fn load(&self, name: &str, flags: &[&'static str]) -> Result<Agent, AgentError> {
         let overrides = flags.chunks(2).map(|flag| {
             let key = SETTINGS.iter().find(|setting| flag[0] == format!("--{}", setting.key)).unwrap().key;
-            Override { key, value: flag[1].to_owned(), source: "test".to_owned() }
+            Override { key, value: flag[1].into(), source: "test".to_owned() }
         });
         let config = Config::load(None, overrides.collect()).unwrap();
         let source = source::read(&guest(name)).unwrap();

@@ -112,7 +112,7 @@ fn supervisor_shows_and_controls_its_processes() {
         let (dir, events) = (path(cache.path()).to_owned(), tempfile::NamedTempFile::new().unwrap());
         let flags = ["--workers", "2", "--http", "127.0.0.1:0", "--cache-dir", &dir, "--events", path(events.path())];
         let agent = guest("obedient");
-        let worker = behind(&server.url(), &[path(&agent)]).args(flags).start();
+        let worker = behind(&server.url(), &[path(&agent)]).args(flags).without_a_terminal().start();
         let mut peers = server.two().await;
         let (mut one, mut other) = (peers.remove(0).1, peers.remove(0).1);
         let verb = async |verb: &'static str| {

@@ -21,8 +21,8 @@ fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
         become_agent(guest("obedient"));
         let server = Server::bind().await;
         let events = tempfile::NamedTempFile::new().unwrap();
-        let worker =
-            behind(&server.url(), &[path(&agent)]).args(["--http", "off", "--events", path(events.path())]).start();
+        let worker = behind(&server.url(), &[path(&agent)]).args(["--http", "off", "--events", path(events.path())]);
+        let worker = worker.without_a_terminal().start();
         let said = async |event: &str, times: usize| holds(events.path(), &format!("\"{event}\""), times).await;
         let mut peer = server.registered().await;
         peer.begin("AJ_1").await;

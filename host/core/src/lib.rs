@@ -3,7 +3,7 @@
 //! Nothing here waits, reads a clock, opens a file or names an engine. The modules, lowest first:
 //!
 //! ```text
-//! text      bounded one-line texts, and the memory that texts take
+//! text      bounded one-line texts that a terminal only shows, and the memory that texts take
 //! secret    texts that no output shows
 //! duration  durations as people write them
 //! backoff   pauses that double up to a bound

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::answers::Answers;
-use crate::command::{Command, CommandError};
+use crate::command::{Command, CommandError, WorkerCommand};
 use crate::connections::sockets_max;
 use crate::keys::{Caller, Keys};
 use crate::limits::{WAITS_MAX, WORKERS_MAX};
@@ -41,6 +41,8 @@ pub(crate) type SharedState = State<Arc<ApiState>>;
 /// The state of the HTTP handlers.
 pub(crate) struct ApiState {
     pub(crate) commands: mpsc::Sender<Command>,
+    /// The queue of the commands of workers.
+    pub(crate) worker_commands: mpsc::Sender<WorkerCommand>,
     pub(crate) reader: Reader,
     pub(crate) keys: Arc<Keys>,
     /// The ids of dispatches that changed.
@@ -55,6 +57,8 @@ pub(crate) struct ApiState {
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
+    /// The port that the dispatcher listens on.
+    pub(crate) port: u16,
 }
 
 impl ApiState {
@@ -62,12 +66,14 @@ impl ApiState {
         settings: &DispatcherSettings,
         (keys, rates): (Arc<Keys>, Arc<Rates>),
         reader: Reader,
-        commands: mpsc::Sender<Command>,
+        (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
         metrics: MetricsText,
+        port: u16,
     ) -> Self {
         Self {
             commands,
+            worker_commands,
             reader,
             answers: Answers::new(),
             rates,
@@ -78,6 +84,7 @@ impl ApiState {
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
             metrics,
+            port,
         }
     }
 
@@ -160,8 +167,9 @@ impl From<CommandError> for TwirpError {
             CommandError::Full(_) | CommandError::TooManyRooms | CommandError::StoreFull => {
                 refused(Code::ResourceExhausted).retry_after(1)
             }
+            CommandError::StoreBusy => refused(Code::Unavailable).retry_after(1),
             CommandError::StoreStuck(_) => refused(Code::Unavailable).retry_after(5),
-            CommandError::OtherRequest => refused(Code::InvalidArgument),
+            CommandError::OtherRequest | CommandError::TooLong(_) => refused(Code::InvalidArgument),
             CommandError::AnswerTooLong(_) => refused(Code::ResourceExhausted),
         }
     }
@@ -169,6 +177,9 @@ impl From<CommandError> for TwirpError {
 
 impl From<ReadError> for TwirpError {
     fn from(error: ReadError) -> Self {
-        Self::new(Code::Internal, error.to_string())
+        match error {
+            ReadError::Busy => Self::new(Code::Unavailable, error.to_string()).retry_after(1),
+            ReadError::Sqlite(_) | ReadError::Panic(_) => Self::new(Code::Internal, error.to_string()),
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::rooms::{ROOMS_MAX, Room, RoomRequest};
 use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use wasm_worker_core::api::dispatcher::{PoolWorker, Waiting};
 use wasm_worker_protocol::dispatcher_session::{DispatchKey, WorkerMessage, WorkerRegistration};
+use wasm_worker_protocol::frame::JOB_BYTES_MAX;
 
 /// A request for a dispatch. The coordinator adds id, room and time.
 #[derive(Clone, Debug)]
@@ -81,16 +82,24 @@ pub(crate) enum CommandError {
     /// The store cannot write.
     #[error("the store cannot write: {0}")]
     StoreStuck(Arc<str>),
+    /// Too many changes wait for the store.
+    #[error("too many changes wait for the store")]
+    StoreBusy,
+    /// The job of the dispatch would not fit into a frame.
+    #[error(
+        "the dispatch and its room have {0} bytes of metadata, attributes and names; a job has at most {JOB_BYTES_MAX}"
+    )]
+    TooLong(usize),
 }
 
-/// A request to the coordinator.
+/// A request of a caller to the coordinator.
 pub(crate) enum Command {
     /// Create a dispatch.
     Create { request: Box<DispatchRequest>, reply: oneshot::Sender<Result<Created, CommandError>> },
     /// Cancel a dispatch, and remove it from the lists of LiveKit's API.
-    Delete { dispatch: String, reply: oneshot::Sender<()> },
+    Delete { dispatch: String, reply: oneshot::Sender<Result<(), CommandError>> },
     /// Cancel a dispatch. The reply is whether it was open.
-    Cancel { dispatch: String, reply: oneshot::Sender<bool> },
+    Cancel { dispatch: String, reply: oneshot::Sender<Result<bool, CommandError>> },
     /// Get the positions and reasons of waiting dispatches.
     Waiting { dispatches: Vec<String>, reply: oneshot::Sender<HashMap<String, Waiting>> },
     /// Get the connected workers.
@@ -109,7 +118,13 @@ pub(crate) enum Command {
     /// Set the metadata of a room.
     SetMetadata { room: String, metadata: String, reply: oneshot::Sender<Result<Option<Room>, CommandError>> },
     /// Delete a room and cancel its dispatches. The reply is whether the room existed.
-    DeleteRoom { name: String, reply: oneshot::Sender<bool> },
+    DeleteRoom { name: String, reply: oneshot::Sender<Result<bool, CommandError>> },
+    /// Store what is left, and end.
+    Stop,
+}
+
+/// A request of a worker's connection to the coordinator.
+pub(crate) enum WorkerCommand {
     /// Register a worker. The reply is its id.
     Register {
         registration: Box<WorkerRegistration>,
@@ -119,6 +134,8 @@ pub(crate) enum Command {
     },
     /// Handle a message of a worker.
     Message { worker: Id, message: WorkerMessage },
+    /// End the dispatch of a job whose message to a worker is too long for a frame.
+    Undeliverable { worker: Id, job: String, bytes: usize },
     /// Answer a ping once everything before it is durable.
     Ping { timestamp: i64, outbound: mpsc::Sender<ServerMessage> },
     /// Create a job that a worker asked for.
@@ -127,8 +144,6 @@ pub(crate) enum Command {
     WorkerLeft { worker: Id, why: String },
     /// Remove the workers of a process that ended.
     ProcessDied { instance: String },
-    /// Stop jobs that a worker still runs although their dispatches have ended.
+    /// Stop jobs that a worker still runs although their dispatches have ended: the answer to a look-up.
     StopJobs { worker: Id, jobs: Vec<String> },
-    /// Store what is left, and end.
-    Stop,
 }

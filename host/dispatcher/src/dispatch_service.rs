@@ -91,7 +91,7 @@ pub(crate) async fn delete(
     let row = find(state, &request.room, &request.dispatch_id).await?;
     let row = row.ok_or_else(|| TwirpError::new(Code::NotFound, "dispatch ID not found"))?;
     let (reply, done) = oneshot::channel();
-    state.ask(Command::Delete { dispatch: request.dispatch_id, reply }, done).await?;
+    state.ask(Command::Delete { dispatch: request.dispatch_id, reply }, done).await??;
     let mut deleted = agent_dispatches(state, vec![row]).await?.into_iter().next().unwrap_or_default();
     if let Some(state) = &mut deleted.state {
         state.deleted_at = Moment::now().wall_ns;

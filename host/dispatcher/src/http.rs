@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -26,9 +26,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::api_state::{ApiState, SharedState};
 use crate::auth::{allow_agent, caller_of};
 use crate::keys::Caller;
+use crate::proof::PROOF_HEADER;
 use crate::rest::RestError;
 use crate::twirp::{Code, Content, TwirpError};
-use crate::{dispatch_service, rest, room_service, socket};
+use crate::{dispatch_service, proof, rest, room_service, socket};
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 10 << 20;
@@ -54,7 +55,7 @@ const fn post(path: &'static str, handler: fn(MethodFilter) -> MethodRouter<Arc<
 
 /// Every route. The paths without `/api/v1` are the older names of the same handlers.
 pub(crate) const ROUTES: [Route; 12] = [
-    get("/", |method| on(method, || async { "OK" })),
+    get("/", |method| on(method, root)),
     get("/agent", |method| on(method, agent)),
     post("/twirp/{service}/{method}", |method| on(method, twirp)),
     get("/metrics", |method| on(method, metrics)),
@@ -115,6 +116,14 @@ struct TokenQuery {
     access_token: Option<String>,
 }
 
+/// Answer that the dispatcher serves, and the question of a process that wants to know whose it is.
+async fn root(State(state): SharedState, headers: HeaderMap) -> Response {
+    let question = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let answer = question.and_then(|token| proof::answer(&state.keys, state.port, token));
+    let answer = answer.and_then(|answer| HeaderValue::try_from(answer).ok());
+    (answer.map(|answer| [(PROOF_HEADER, answer)]), "OK").into_response()
+}
+
 /// Upgrade the connection of a worker to a WebSocket.
 async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut request: Request) -> Response {
     let upgrade = request.headers().get(UPGRADE);
@@ -132,7 +141,7 @@ async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut r
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return (StatusCode::UPGRADE_REQUIRED, "want HTTP/1.1").into_response();
     };
-    let commands = state.commands.clone();
+    let commands = state.worker_commands.clone();
     Handle::current().spawn(async move {
         match upgrade.await {
             Ok(upgraded) => socket::serve(upgraded, caller.api_key, commands).await,

@@ -86,6 +86,10 @@ impl Keys {
         self.0.contains_key(DEVELOPMENT_PAIR.0)
     }
 
+    pub(crate) fn secret(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(|secret| secret.0.as_str())
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         self.0.keys()
     }

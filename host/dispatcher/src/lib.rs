@@ -6,12 +6,14 @@
 //! The modules, lowest first:
 //!
 //! ```text
+//! private_files     files that only their user can read
 //! clock             the present moment, by both clocks
 //! limits            the bounds that several modules share
 //! settings          the settings of a dispatcher
 //! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! keys              API keys: verification of tokens, and the tokens of jobs
+//! proof             the proof that a dispatcher has the secret of an API key
 //! rates             the rate limit of each API key
 //! answers           the bounds of answers
 //! proto_json        the JSON of protobuf messages (pure)
@@ -36,6 +38,8 @@
 //!
 //! Invariant: imports point up this list.
 
+pub mod private_files;
+
 mod clock;
 
 mod limits;
@@ -47,6 +51,8 @@ mod hosts;
 pub mod connections;
 
 mod keys;
+
+mod proof;
 
 mod rates;
 
@@ -88,11 +94,15 @@ mod http;
 
 mod dispatcher;
 
+#[cfg(test)]
+mod simulation;
+
 pub use api_state::{METRICS_TYPE, MetricsText};
 pub use checks::{DEADLINE, PRIORITY};
 pub use connections::reachable;
-pub use dispatcher::{Deaths, Dispatcher, DispatcherError};
+pub use dispatcher::{DeathNotifier, Dispatcher, DispatcherError, Pulse};
 pub use http::SERVER_NAME;
 pub use keys::DEVELOPMENT_PAIR;
-pub use scheduler::EMBEDDED;
+pub use proof::{PROOF_HEADER, Question};
+pub use scheduler::EMBEDDED_PREFIX;
 pub use store::StoreError;

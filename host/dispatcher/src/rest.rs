@@ -27,7 +27,7 @@ use crate::auth::{Denied, allow_list, caller_of, is_room_admin};
 use crate::command::Command;
 use crate::keys::Caller;
 use crate::scheduler::Id;
-use crate::store::{DispatchRow, Filter, ReadError};
+use crate::store::{DispatchRow, Filter, Part, ReadError};
 use crate::twirp::TwirpError;
 use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch, DispatchList, DispatchState, PoolWorkerList};
@@ -105,7 +105,11 @@ impl From<Denied> for RestError {
 
 impl From<ReadError> for RestError {
     fn from(error: ReadError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        let status = match error {
+            ReadError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            ReadError::Sqlite(_) | ReadError::Panic(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 
@@ -141,12 +145,13 @@ pub(crate) async fn list(
     let _turn = state.list_turn().await?;
     let limit = query.limit.unwrap_or(LISTED_DEFAULT).min(LISTED_MAX);
     let open = query.state.map(|state| state == ListState::Open);
-    let rows = state.reader.dispatches(Filter { room: query.room, not_deleted: false, open, limit }).await?;
+    let filter = Filter { room: query.room, open, limit, part: Part::Brief, ..Filter::default() };
+    let rows = state.reader.dispatches(filter).await?;
     let open = rows.iter().filter(|row| row.is_open()).map(|row| row.dispatch.dispatch.clone()).collect();
     let mut waiting = state.waiting(open).await?;
     let brief = |row: DispatchRow| {
         let waiting = waiting.remove(&row.dispatch.dispatch);
-        Dispatch { metadata: None, attributes: None, waiting, ..row.dispatch }
+        Dispatch { waiting, ..row.dispatch }
     };
     json(&DispatchList { jobs: rows.into_iter().map(brief).collect() })
 }
@@ -232,7 +237,7 @@ pub(crate) async fn cancel(
 
 async fn cancel_dispatch(state: &ApiState, dispatch: String) -> Result<bool, TwirpError> {
     let (reply, open) = oneshot::channel();
-    state.ask(Command::Cancel { dispatch, reply }, open).await
+    Ok(state.ask(Command::Cancel { dispatch, reply }, open).await??)
 }
 
 /// List the connected workers.

@@ -94,7 +94,7 @@ pub(crate) async fn delete(
 ) -> Result<proto::DeleteRoomResponse, TwirpError> {
     allow_create(caller)?;
     let (reply, existed) = oneshot::channel();
-    match state.ask(Command::DeleteRoom { name: request.room, reply }, existed).await? {
+    match state.ask(Command::DeleteRoom { name: request.room, reply }, existed).await?? {
         true => Ok(proto::DeleteRoomResponse {}),
         false => Err(no_such_room()),
     }

@@ -1,6 +1,7 @@
 //! LiveKit's agent protocol, both sides, without I/O: no socket, no clock, no agent. `now` is an argument.
 //!
 //! ```text
+//! frame               the sizes of frames and of the jobs that they carry
 //! registration        the registration of a worker with a server
 //! wire                conversion between LiveKit's messages and plain data
 //! report              the report of a job's state, with the verdict for servers that read it
@@ -12,6 +13,7 @@
 //!
 //! Invariant: imports point up this list.
 
+pub mod frame;
 pub mod registration;
 pub mod wire;
 

@@ -57,7 +57,7 @@ pub struct Registration {
 /// # Errors
 /// When the name is too long, or has a space, a control character or `_`. The text says what is wanted.
 pub fn check_deployment(name: &str) -> Result<(), String> {
-    if name.len() > DEPLOYMENT_BYTES_MAX || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'_') {
+    if name.len() > DEPLOYMENT_BYTES_MAX || name.contains(|c: char| c == ' ' || c == '_' || c.is_control()) {
         return Err(format!("want at most {DEPLOYMENT_BYTES_MAX} bytes, no space and no `_`"));
     }
     Ok(())

@@ -10,7 +10,8 @@
 mod jobs;
 mod messages;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -18,11 +19,13 @@ use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
 use wasm_worker_core::load::Scarcity;
+use wasm_worker_core::text::clip;
 
 use crate::registration::{Permission, Registration, ReportLoad};
 use crate::report::Report;
 use crate::status::Status;
 use crate::wire;
+use messages::name_of;
 pub use messages::{Answer, Input, Output};
 
 /// Time limit for a registration. The server closes the connection of a worker that does not register in time.
@@ -39,6 +42,10 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Most jobs in any state, and most reports that wait for a connection or a receipt.
 const JOBS_MAX: usize = 20_000;
+/// Most jobs of one message after a reconnect, so that it fits into a frame whatever their ids are.
+const MIGRATED_AT_ONCE_MAX: usize = 2_000;
+/// Longest id of a job that a server may send, in bytes.
+const JOB_ID_BYTES_MAX: usize = 256;
 /// Most ended jobs that are remembered, so that a second assignment is ignored.
 const RECENT_ENDS_MAX: usize = 1_024;
 /// The load from which LiveKit's server gives a worker no more jobs (`agents.target_load`).
@@ -57,17 +64,29 @@ enum Link {
     },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Deciding { until: Instant },
     Accepted { until: Instant },
     Running,
 }
 
+impl Phase {
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Deciding { until } | Self::Accepted { until } => Some(until),
+            Self::Running => None,
+        }
+    }
+}
+
 /// The state of a worker's registration with one server, across its connections.
 pub struct Session {
     registration: Registration,
     link: Link,
-    jobs: HashMap<String, Phase>,
+    jobs: HashMap<Arc<str>, Phase>,
+    /// The ends of all phases that have one, the earliest first, so that no event looks at every job.
+    deadlines: BTreeSet<(Instant, Arc<str>)>,
     /// Ended jobs, the oldest first: an end is reported once, whatever the server sends afterwards.
     recent_ends: VecDeque<String>,
     /// Reports of ends that no connection has carried.
@@ -99,6 +118,7 @@ impl Session {
             registration,
             link: Link::Down,
             jobs: HashMap::new(),
+            deadlines: BTreeSet::new(),
             recent_ends: VecDeque::new(),
             undelivered: VecDeque::new(),
             unconfirmed: VecDeque::new(),
@@ -141,15 +161,6 @@ impl Session {
         sent.chain(&self.undelivered).map(|report| report.job_id.as_str())
     }
 
-    /// Keep a report that the connection did not carry.
-    pub fn not_delivered(&mut self, report: Report) {
-        // Its copy is among the unconfirmed ones until the connection is known to be lost, and among the undelivered ones then.
-        let mut kept = self.unconfirmed.iter().map(|(_, report)| report).chain(&self.undelivered);
-        if report.is_end() && !kept.any(|other| other.job_id == report.job_id) {
-            self.undelivered.push_back(report);
-        }
-    }
-
     /// The time at which [`Input::TimeUp`] is due.
     pub fn wake_at(&self) -> Option<Instant> {
         let link = match self.link {
@@ -157,10 +168,7 @@ impl Session {
             Link::Registering { until } => Some(until),
             Link::Up { .. } => Some(self.status_due.min(self.ping_due).min(self.last_received + SILENCE_MAX)),
         };
-        let jobs = self.jobs.values().filter_map(|phase| match phase {
-            Phase::Deciding { until } | Phase::Accepted { until } => Some(*until),
-            Phase::Running => None,
-        });
+        let jobs = self.deadlines.first().map(|(until, _)| *until);
         link.into_iter().chain(jobs).min()
     }
 
@@ -168,7 +176,7 @@ impl Session {
     pub fn advance(&mut self, now: Instant, input: Input) -> Vec<Output> {
         match input {
             Input::Connected => self.on_connected(now),
-            Input::Heard => {
+            Input::Heartbeat => {
                 self.last_received = now;
                 Vec::new()
             }
@@ -179,8 +187,8 @@ impl Session {
             Input::Disconnected => self.on_disconnected(),
             Input::Answered { job, answer } => self.on_answer(now, job, answer),
             Input::Ended { job, end } => self.on_end(job, *end),
-            Input::Load { part, load } => {
-                self.utilisation = part;
+            Input::Load { utilisation, load } => {
+                self.utilisation = utilisation;
                 self.load = load;
                 self.status_if_due(now).into_iter().collect()
             }
@@ -231,19 +239,19 @@ impl Session {
             (Link::Up { .. }, Some(FromServer::Termination(termination))) => self.on_termination(termination.job_id),
             (Link::Up { .. }, Some(FromServer::Pong(pong))) => self.on_pong(pong.last_timestamp),
             // A newer server may send messages that this version does not know.
-            (Link::Up { .. }, other) => vec![Output::Odd(format!("ignored {}", name_of(&other)))],
+            (Link::Up { .. }, other) => vec![Output::Warn(format!("ignored {}", name_of(&other)))],
         }
     }
 
     fn on_registered(&mut self, now: Instant, response: proto::RegisterWorkerResponse) -> Vec<Output> {
         let info = response.server_info.unwrap_or_default();
         self.link = Link::Up { embedded: info.node_id == EMBEDDED_NODE_ID };
-        let server = info.version;
-        let mut outputs = vec![Output::Registered { worker: response.worker_id, server }];
+        let (worker, server) = (clip(&response.worker_id), clip(&info.version));
+        let mut outputs = vec![Output::Registered { worker, server }];
         let mut job_ids: Vec<String> =
-            self.jobs.iter().filter(|(_, phase)| matches!(phase, Phase::Running)).map(|(id, _)| id.clone()).collect();
+            self.jobs.iter().filter(|(_, phase)| **phase == Phase::Running).map(|(id, _)| id.to_string()).collect();
         job_ids.sort_unstable();
-        if !job_ids.is_empty() {
+        for job_ids in job_ids.chunks(MIGRATED_AT_ONCE_MAX).map(<[String]>::to_vec) {
             outputs.push(Output::Send(ToServer::MigrateJob(proto::MigrateJobRequest { job_ids })));
         }
         for report in std::mem::take(&mut self.undelivered) {
@@ -260,9 +268,13 @@ impl Session {
         let unread = std::mem::take(&mut self.unconfirmed).into_iter().map(|(_, report)| report);
         let never_sent = std::mem::take(&mut self.undelivered);
         self.undelivered = unread.chain(never_sent).collect();
-        let released = self.jobs.extract_if(|_, phase| !matches!(phase, Phase::Running));
+        let why = "the connection was lost before the assignment";
+        let released = std::mem::take(&mut self.deadlines).into_iter();
         released
-            .map(|(job, _)| Output::Withdraw { job, why: "the connection was lost before the assignment" })
+            .map(|(_, job)| {
+                self.jobs.remove(&job);
+                Output::Withdraw { job: job.to_string(), why }
+            })
             .collect()
     }
 
@@ -327,18 +339,6 @@ impl Session {
             }
             _ => Output::Send(ToServer::UpdateWorker(status)),
         }
-    }
-}
-
-fn name_of(message: &Option<FromServer>) -> &'static str {
-    match message {
-        None => "an empty or unknown message",
-        Some(FromServer::Register(_)) => "a reply to a registration",
-        Some(FromServer::Availability(_)) => "an offer",
-        Some(FromServer::Assignment(_)) => "an assignment",
-        Some(FromServer::Termination(_)) => "a termination",
-        Some(FromServer::Pong(_)) => "a pong",
-        Some(FromServer::GoAway(_)) => "a request to go away",
     }
 }
 

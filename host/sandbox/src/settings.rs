@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wasm_worker_core::duration::LONGEST;
+
 /// What one job may use, and for how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -47,6 +49,19 @@ impl Default for Limits {
             inbox_events: 1_024,
             log_lines_per_second: 1_000,
             shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// The same limits, with times that can be added to any moment. A program that embeds a worker may set longer ones.
+    #[must_use]
+    pub(crate) fn with_bounded_times(self) -> Self {
+        Self {
+            init_timeout: self.init_timeout.min(LONGEST),
+            max_duration: self.max_duration.map(|time| time.min(LONGEST)),
+            shutdown_grace: self.shutdown_grace.min(LONGEST),
+            ..self
         }
     }
 }

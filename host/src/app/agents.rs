@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use wasm_worker_core::duration::LONGEST;
 use wasm_worker_protocol::registration::Registration;
 use wasm_worker_sandbox::agent::artifact::{Cache, CacheError};
 use wasm_worker_sandbox::agent::compile::Compiler;
@@ -129,7 +130,7 @@ impl AgentLoader {
             job_kind: config.livekit.job_type,
             report_load: config.livekit.report_load,
             permissions: config.livekit.permissions.clone(),
-            assignment_within: config.livekit.assignment_timeout,
+            assignment_within: config.livekit.assignment_timeout.min(LONGEST),
             instance: instance.clone(),
         };
         let loaded = LoadedAgent { result, stamp };

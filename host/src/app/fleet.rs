@@ -9,7 +9,10 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::agents;
 use super::error::AppError;
-use super::process::{SIGNALS_MAX, announce, bind, control_token, forward_signals};
+use super::process::{
+    HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals, reopen_at_hangup,
+};
+use super::service::follow_fleet;
 use super::upstream::{Upstream, metrics_text};
 use crate::config::Config;
 use crate::discovery::Role;
@@ -18,6 +21,7 @@ use crate::http::control::ControlApi;
 use crate::http::fleet::{FleetHttpState, router};
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
+use crate::service_manager::ServiceManager;
 
 /// Supervise the processes that serve these agents, until all have ended.
 ///
@@ -34,11 +38,12 @@ pub(crate) fn run(paths: &[PathBuf], config: &Config) -> Result<FleetOutcome, Ap
 
 async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, AppError> {
     let (sender, signals) = mpsc::channel(SIGNALS_MAX);
-    forward_signals(sender.clone())?;
+    forward_signals(sender.clone(), HangUp::of_this_process())?;
     let listener = bind(config.http).await?;
 
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
+    reopen_at_hangup(lines.clone())?;
     let events = publisher(&lines, Some(&metrics));
     let page = metrics_text(&metrics, &lines);
     let Upstream { url, key, secret, dispatcher } =
@@ -46,8 +51,10 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
 
     // Secrets go through the environment of a process, where other users do not see them.
     let variables = vec![("LIVEKIT_URL", url), ("LIVEKIT_API_KEY", key), ("LIVEKIT_API_SECRET", secret)];
-    let deaths = dispatcher.as_ref().map(Dispatcher::deaths);
+    let deaths = dispatcher.as_ref().map(Dispatcher::death_notifier);
     let fleet = Fleet::new(config.workers, (events, lines.clone()), runtimes.control().clone(), variables, deaths);
+    let _follower = ServiceManager::find()
+        .map(|manager| follow_fleet(manager, fleet.status(), dispatcher.as_ref(), runtimes.control()));
     let _announcement = match listener {
         None => None,
         Some(listener) => {
@@ -66,5 +73,6 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
         dispatcher.stop().await;
     }
     tokio::task::block_in_place(|| lines.close());
+    end_at_next_signal();
     Ok(served)
 }

@@ -3,22 +3,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::secret::Secret;
 use wasm_worker_dispatcher::settings::KeyPairs;
-use wasm_worker_dispatcher::{DEVELOPMENT_PAIR, Dispatcher, EMBEDDED, MetricsText, SERVER_NAME, reachable};
+use wasm_worker_dispatcher::{DEVELOPMENT_PAIR, Dispatcher, EMBEDDED_PREFIX, MetricsText, reachable};
 
 use super::error::AppError;
-use crate::config::Config;
+use super::proof::{self, Listener};
+use crate::config::{Config, LiveKit};
 use crate::discovery::make_token;
 use crate::observers::EventLines;
 use crate::observers::metrics::Metrics;
 use crate::worker::link::Server;
-
-const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The server, and how this process authenticates with it.
 pub(super) struct Upstream {
@@ -41,18 +39,31 @@ impl Upstream {
         if let Some(url) = config.livekit.url.clone() {
             return Self::named(config, url);
         }
+        warn_of_missing_url(config);
         let pairs = key_pairs(config);
         let (key, secret) =
             pairs.first_key_value().map(|(key, secret)| (key.clone(), secret.0.clone())).unwrap_or_default();
         match Dispatcher::start(&config.dispatcher, &pairs, events, metrics, control).await {
             Ok(dispatcher) => Ok(Self { url: dispatcher.url(), key, secret, dispatcher: Some(dispatcher) }),
-            Err(error) if error.is_taken() && is_ours(config.dispatcher.listen).await => {
-                let url = format!("ws://{}", reachable(config.dispatcher.listen));
-                tracing::info!(target: "host", url, "another process runs a dispatcher; joining its pool");
-                Ok(Self { url, key, secret, dispatcher: None })
+            Err(error) if error.is_taken() => {
+                Self::join(config.dispatcher.listen, key, secret).await.ok_or_else(|| error.into())
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The dispatcher of another process that has the address, if it has the secret too.
+    async fn join(address: SocketAddr, key: String, secret: String) -> Option<Self> {
+        let pair = (key.clone(), secret.clone());
+        let asking = tokio::task::spawn_blocking(move || proof::ask(address, &pair.0, &pair.1));
+        if asking.await.ok()? != Listener::Trusted {
+            let why = "the program at the dispatcher's address does not prove that it has the secret of the API key; not joining it";
+            tracing::warn!(target: "host", %address, key, "{why}");
+            return None;
+        }
+        let url = format!("ws://{}", reachable(address));
+        tracing::info!(target: "host", url, "another process runs a dispatcher; joining its pool");
+        Some(Self { url, key, secret, dispatcher: None })
     }
 
     fn named(config: &Config, url: String) -> Result<Self, AppError> {
@@ -69,7 +80,7 @@ impl Upstream {
 
     /// A new name for this process at its dispatcher. The prefix says that the process has the dispatcher in it.
     pub(super) fn instance(&self) -> String {
-        let prefix = if self.dispatcher.is_some() { EMBEDDED } else { "" };
+        let prefix = if self.dispatcher.is_some() { EMBEDDED_PREFIX } else { "" };
         format!("{prefix}{}", make_token())
     }
 }
@@ -94,13 +105,16 @@ pub(super) fn key_pairs(config: &Config) -> KeyPairs {
     }
 }
 
-/// Whether a dispatcher of wasm-worker answers at this address.
-async fn is_ours(address: SocketAddr) -> bool {
-    let url = format!("http://{}/", reachable(address));
-    let asking = tokio::task::spawn_blocking(move || {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PROBE_WITHIN)).build().new_agent();
-        let answer = agent.get(url).call().ok()?;
-        Some(answer.headers().get("server")? == SERVER_NAME)
-    });
-    asking.await.is_ok_and(|ours| ours == Some(true))
+/// Warn of an API key without a URL: it is for a LiveKit server more often than for a dispatcher that only this machine reaches.
+fn warn_of_missing_url(config: &Config) {
+    let LiveKit { api_key: Some(_), api_secret: Some(_), .. } = &config.livekit else { return };
+    // Either is for others to dispatch here.
+    if config.dispatcher.keys.is_some() || !config.dispatcher.listen.ip().is_loopback() {
+        return;
+    }
+    let state = if config.set_by.iter().any(|set| set.key == "url") { "is empty" } else { "is not set" };
+    tracing::warn!(
+        target: "host",
+        "LIVEKIT_URL {state}: this worker serves an embedded dispatcher with the API key, and takes no jobs of a LiveKit server"
+    );
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 
-use super::{Exit, Failure, logging, print, say};
+use super::{Exit, Failure, logging, print_exactly, say};
 use crate::config::Config;
 use wasm_worker_sandbox::agent::cargo;
 use wasm_worker_sandbox::agent::source::SourceError;
@@ -23,6 +23,6 @@ pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Failure> {
     let component = cargo::build(&args.dir).map_err(SourceError::from)?;
     let bytes = std::fs::metadata(&component)?.len();
     say(&format!("built a component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));
-    print(&component.display().to_string())?;
+    print_exactly(&component.display().to_string())?;
     Ok(Exit::Ok)
 }

@@ -1,16 +1,19 @@
 //! The flags and settings by which `dispatch`, `jobs`, `job`, `workers` and `cancel` find their server: LiveKit's, or the
 //! dispatcher of this machine.
 
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use clap::Args;
 use wasm_worker_dispatcher::DEVELOPMENT_PAIR;
 
 use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
 use crate::app::client::{Client, ClientError};
+use crate::app::proof::{self, Listener};
 use crate::config::Config;
 
 /// The address of a dispatcher of this machine.
-const LOCAL_URL: &str = "http://127.0.0.1:7880";
+const LOCAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7880));
 
 /// The settings that name the server.
 pub(crate) struct ServerSettings;
@@ -32,8 +35,22 @@ impl ClientFlags {
         let config = self.settings.load()?;
         config.check_server()?;
         let (key, secret) = pair(&config)?;
-        Ok(Client::new(config.livekit.url.as_deref().unwrap_or(LOCAL_URL), key, secret))
+        match &config.livekit.url {
+            Some(url) => Ok(Client::new(url, key, secret)),
+            None => local(key, secret),
+        }
     }
+}
+
+/// The dispatcher of this machine. The secret of the development pair is public, so its tokens are shown to anybody.
+fn local(key: String, secret: String) -> Result<Client, Failure> {
+    let url = format!("http://{LOCAL}");
+    if (key.as_str(), secret.as_str()) != DEVELOPMENT_PAIR && proof::ask(LOCAL, &key, &secret) == Listener::Stranger {
+        let why = format!("the program at `{url}` does not prove that it has the secret of the API key `{key}`");
+        let hint = "if it is the server that you mean, name it: --url ws://127.0.0.1:7880 (LIVEKIT_URL)";
+        return Err(Failure::usage(why).with_hint(hint));
+    }
+    Ok(Client::new(&url, key, secret))
 }
 
 /// The API key and its secret; the development pair where neither is set.

@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tokio::time::Instant;
 use wasm_worker_core::api::dispatcher::{Dispatch, DispatchState};
+use wasm_worker_core::text::one_line;
 
 use super::client::ClientFlags;
 use super::job::{exit_of, show, status};
-use super::job_spec::attribute;
+use super::job_spec::{attribute, read_text};
 use super::{Exit, Failure, print, print_json, say};
-use crate::app::client::{Client, DispatchRequest, OnLoss};
+use crate::app::client::{Client, ClientError, DispatchRequest, OnLoss};
 
 /// The longest wait of one request. The reason of a wait changes without a change of the state.
 const WAIT_MS: u64 = 5_000;
+/// Longest time without an answer. A restart of a dispatcher takes seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// The shortest time between two requests with the same answer.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
@@ -26,14 +30,14 @@ pub(crate) struct DispatchArgs {
     /// Room of the job [default: a new one]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
-    /// Metadata of the job, often JSON
+    /// Metadata of the job, often JSON: a text, `@FILE`, or `-` for standard input; `@@` begins a text with `@`
     #[arg(long, value_name = "TEXT", default_value = "")]
     metadata: String,
     /// Attribute of the job; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
     attribute: Vec<(String, String)>,
     /// Deployment of the agent
-    #[arg(long, value_name = "NAME", default_value = "", env = "LIVEKIT_AGENT_DEPLOYMENT", hide_env_values = true)]
+    #[arg(long, value_name = "NAME", default_value = "", env = "LIVEKIT_AGENT_DEPLOYMENT", hide_env_values = true, value_parser = utf8())]
     deployment: String,
     /// Priority in the queue; higher goes first
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
@@ -44,7 +48,7 @@ pub(crate) struct DispatchArgs {
     /// Do not run the job again when its worker dies
     #[arg(long)]
     once: bool,
-    /// Wait for the verdict, and exit with the status of the job
+    /// Print the id on standard error, wait for the verdict, and exit with the status of the job
     #[arg(long)]
     wait: bool,
     /// Print JSON
@@ -54,11 +58,16 @@ pub(crate) struct DispatchArgs {
     client: ClientFlags,
 }
 
+/// A text, which clap then names with its flag where it is not UTF-8.
+fn utf8() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|text| text.into_string().map_err(|_| "the value is not UTF-8"))
+}
+
 pub(crate) fn run(args: DispatchArgs) -> Result<Exit, Failure> {
     let request = DispatchRequest {
         agent: args.agent,
         room: args.room,
-        metadata: args.metadata,
+        metadata: read_text(&args.metadata)?,
         attributes: args.attribute.into_iter().collect(),
         deployment: args.deployment,
         priority: args.priority,
@@ -67,38 +76,68 @@ pub(crate) fn run(args: DispatchArgs) -> Result<Exit, Failure> {
     };
     let client = args.client.client()?;
     let made = client.create_dispatch(request)?;
+    let made_line = one_line(&format!("{}  agent `{}`  room `{}`", made.id, made.agent_name, made.room)).into_owned();
     if args.wait {
+        // The id is known before the wait, whatever becomes of it.
+        say(&made_line);
         return wait(&client, &made.id, args.json);
     }
     if args.json {
         print_json(&made)?;
     } else {
-        print(&format!("{}  agent `{}`  room `{}`", made.id, made.agent_name, made.room))?;
+        print(&made_line)?;
     }
     Ok(Exit::Ok)
 }
 
-#[expect(clippy::disallowed_methods, reason = "nobody else waits for this thread")]
+/// Wait for the verdict. A dispatcher that restarts has the dispatch in its store, so an answer that fails is waited for.
 fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
     let mut known: Option<DispatchState> = None;
     let mut said = String::new();
+    let mut say_once = |text: String| {
+        if text != said {
+            say(&one_line(&text));
+            said = text;
+        }
+    };
+    let mut answered = Instant::now();
     loop {
         let asked = Instant::now();
         let after = known.map(|state| format!("&after={}", state.as_str())).unwrap_or_default();
-        let dispatch: Dispatch = client.get(&format!("/jobs/{dispatch}?wait_ms={WAIT_MS}{after}"))?;
-        // A dispatcher with too many waiting callers answers at once.
-        if known == Some(dispatch.state) {
-            std::thread::sleep(POLL_EVERY.saturating_sub(asked.elapsed()));
+        let answer: Result<Dispatch, ClientError> = client.get(&format!("/jobs/{dispatch}?wait_ms={WAIT_MS}{after}"));
+        match answer {
+            Ok(dispatch) if dispatch.state == DispatchState::Ended => {
+                show(&client.job(&dispatch.dispatch)?, json)?;
+                return Ok(exit_of(&dispatch));
+            }
+            Ok(dispatch) => {
+                say_once(status(&dispatch));
+                // A dispatcher with too many waiting callers answers at once.
+                if known == Some(dispatch.state) {
+                    pause(asked);
+                }
+                known = Some(dispatch.state);
+                answered = Instant::now();
+            }
+            Err(error) if may_restart(&error) && answered.elapsed() < SILENCE_MAX => {
+                say_once(format!("waiting for the dispatcher: {error}"));
+                pause(asked);
+            }
+            Err(error) => {
+                let hint = format!("`wasm-worker job {dispatch}` shows the dispatch once the dispatcher answers");
+                let failure = Failure::from(error);
+                return Err(if failure.exit == Exit::Host { failure.with_hint(hint) } else { failure });
+            }
         }
-        if dispatch.state == DispatchState::Ended {
-            show(&client.job(&dispatch.dispatch)?, json)?;
-            return Ok(exit_of(&dispatch));
-        }
-        let status = status(&dispatch);
-        if status != said {
-            say(&status);
-            said = status;
-        }
-        known = Some(dispatch.state);
     }
+}
+
+/// Whether a dispatcher that ends or starts gives such an answer.
+fn may_restart(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Refused { status: 500.., .. })
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody else waits for this thread")]
+fn pause(since: Instant) {
+    std::thread::sleep(POLL_EVERY.saturating_sub(since.elapsed()));
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use wasm_worker_core::api::worker::Draining;
+use wasm_worker_core::text::one_line;
 
 use super::remote::{Audience, RemoteFlags, each};
 use super::{Exit, Failure, print};
@@ -15,7 +16,7 @@ pub(crate) struct DrainArgs {
 pub(crate) fn run(args: DrainArgs) -> Result<Exit, Failure> {
     each(&args.remote.of(Audience::Supervisors)?, |worker| {
         let Draining { state } = worker.post("/drain")?.done()?;
-        Ok(print(&format!("{state} {}", worker.name))?)
+        Ok(print(&one_line(&format!("{state} {}", worker.name)))?)
     })?;
     Ok(Exit::Ok)
 }

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader};
 
 use clap::Args;
+use wasm_worker_core::text::escaped_json;
 
 use super::remote::{Audience, RemoteFlags};
-use super::{Exit, Failure, print, say};
+use super::{Exit, Failure, print_exactly, say};
 
 #[derive(Args)]
 pub(crate) struct EventsArgs {
@@ -31,7 +32,7 @@ fn follow(lines: impl BufRead) {
     for line in lines.lines().map_while(Result::ok) {
         match line.strip_prefix("data: ") {
             Some(count) if missed => say(&format!("{count} events were dropped because they came too fast")),
-            Some(event) if print(event).is_err() => return,
+            Some(event) if print_exactly(&escaped_json(event.to_owned())).is_err() => return,
             _ => {}
         }
         missed = line == "event: missed";

@@ -1,4 +1,4 @@
-//! `wasm-worker explain`: the meaning of an end code or of the reason of a refusal, with advice.
+//! `wasm-worker explain`: the meaning of end codes and of reasons of refusals, with advice.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -9,13 +9,13 @@ use wasm_worker_core::verdict::Code;
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
-    /// End code of a verdict, or reason of a refusal [default: all]
+    /// End codes of verdicts, or reasons of refusals [default: all]
     #[arg(value_name = "CODE", value_parser = PossibleValuesParser::new(names()))]
-    code: Option<String>,
+    codes: Vec<String>,
 }
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
-    let wanted = |name: &str| args.code.as_deref().is_none_or(|code| code == name);
+    let wanted = |name: &str| args.codes.is_empty() || args.codes.iter().any(|code| code == name);
     let ends = Code::ALL.into_iter().filter(|code| wanted(code.as_str())).map(explain);
     let refusals = Reason::ALL.into_iter().filter(|reason| wanted(reason.as_str())).map(explain_refusal);
     print(&ends.chain(refusals).collect::<Vec<_>>().join("\n\n"))?;
@@ -38,7 +38,7 @@ fn explain(code: Code) -> String {
         "{code}: {}\n  blame: {}\n  retry: {}\n  advice: {}\n  exit status: {}",
         code.meaning(),
         verdict::blame(code.blame()),
-        if code.retry() { "may help" } else { "not known to help" },
+        verdict::retry(code.retry()),
         code.advice(),
         Exit::from(code.class()) as u8,
     )

@@ -8,6 +8,7 @@ use wasm_worker_core::api::dispatcher::{Attempt, Dispatch, DispatchState, Waitin
 use wasm_worker_core::usage::UsageRecord;
 
 use super::client::ClientFlags;
+use super::terminal::paragraph;
 use super::{Exit, Failure, print, print_json, verdict};
 
 #[derive(Args)]
@@ -29,7 +30,7 @@ pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
 
 /// Print all of a dispatch.
 pub(super) fn show(dispatch: &Dispatch, json: bool) -> Result<(), Failure> {
-    if json { print_json(dispatch) } else { Ok(print(&text(dispatch))?) }
+    Ok(if json { print_json(dispatch)? } else { print(&text(dispatch))? })
 }
 
 /// The exit status for a dispatch that has ended.
@@ -82,7 +83,7 @@ fn text(dispatch: &Dispatch) -> String {
     let waited = assigned_ns.map(|assigned| format!(", assigned after {:.1?}", span(*created_ns, assigned)));
     let ran = started_ns.or(*assigned_ns).zip(*ended_ns).map(|(from, to)| format!(", ran {:.1?}", span(from, to)));
     lines.push(format!("  time     created {created:.3}{}{}", waited.unwrap_or_default(), ran.unwrap_or_default()));
-    lines.join("\n")
+    paragraph(&lines)
 }
 
 fn attempt_lines(attempt: &Attempt) -> impl Iterator<Item = String> {

@@ -8,8 +8,8 @@ use clap::Args;
 use super::Failure;
 use wasm_worker_sandbox::job::spec::JobSpec;
 
-/// The largest description. LiveKit's own limit for metadata is far below.
-const SPEC_BYTES_MAX: u64 = 4 << 20;
+/// The largest description, and the largest metadata. LiveKit's own limit for metadata is far below.
+const BYTES_MAX: u64 = 4 << 20;
 
 /// Flags that describe the job.
 #[derive(Args)]
@@ -17,7 +17,7 @@ pub(crate) struct JobFlags {
     /// Room of the job
     #[arg(long, value_name = "NAME", conflicts_with = "spec")]
     room: Option<String>,
-    /// Metadata of the job, often JSON
+    /// Metadata of the job, often JSON: a text, `@FILE`, or `-` for standard input; `@@` begins a text with `@`
     #[arg(long, value_name = "TEXT", conflicts_with = "spec")]
     metadata: Option<String>,
     /// Attribute of the job; may be repeated
@@ -47,7 +47,7 @@ impl JobFlags {
             Some(path) => read_spec(&path),
             None => Ok(JobSpec {
                 room,
-                metadata: metadata.unwrap_or_default(),
+                metadata: metadata.as_deref().map(read_text).transpose()?.unwrap_or_default(),
                 attributes: attribute.into_iter().collect(),
                 ..JobSpec::default()
             }),
@@ -55,23 +55,45 @@ impl JobFlags {
     }
 }
 
+/// The text of a flag: as it is written, the contents of a file (`@FILE`), or standard input (`-`). A text that begins with `@` is
+/// written with `@@`.
+pub(crate) fn read_text(written: &str) -> Result<String, Failure> {
+    let path = match written.strip_prefix('@') {
+        Some(text) if text.starts_with('@') => return Ok(text.to_owned()),
+        Some(path) => path,
+        None if written == "-" => written,
+        None => return Ok(written.to_owned()),
+    };
+    let why = match read_bounded(Path::new(path)) {
+        Ok(text) if text.len() as u64 <= BYTES_MAX => return Ok(text),
+        Ok(_) => format!("want at most {BYTES_MAX} bytes"),
+        Err(error) => error.to_string(),
+    };
+    let failure = Failure::usage(format!("the metadata in `{path}` cannot be read: {why}"));
+    Err(failure.with_hint("`@` before a name reads a file; `@@` begins a text with `@`"))
+}
+
+/// The contents of a file, or of standard input for `-`: at most one byte more than allowed.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    } else {
+        std::fs::File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
 fn read_spec(path: &Path) -> Result<JobSpec, Failure> {
     let shown = path.display();
-    let from_stdin = path == Path::new("-");
-    let mut text = String::new();
-    let read = if from_stdin {
-        std::io::stdin().take(SPEC_BYTES_MAX + 1).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(SPEC_BYTES_MAX + 1).read_to_string(&mut text))
-    };
-    let bytes =
-        read.map_err(|error| Failure::usage(format!("the job description `{shown}` cannot be read: {error}")))?;
+    let text = read_bounded(path)
+        .map_err(|error| Failure::usage(format!("the job description `{shown}` cannot be read: {error}")))?;
     let refuse = |why: String| {
         Failure::usage(format!("the job description `{shown}` is not valid: {why}"))
             .with_hint(r#"for example {"room": "support", "metadata": "", "attributes": {"lang": "en"}}"#)
     };
-    if bytes as u64 > SPEC_BYTES_MAX {
-        return Err(refuse(format!("want at most {SPEC_BYTES_MAX} bytes")));
+    if text.len() as u64 > BYTES_MAX {
+        return Err(refuse(format!("want at most {BYTES_MAX} bytes")));
     }
     JobSpec::parse(&text).map_err(|error| refuse(error.to_string()))
 }

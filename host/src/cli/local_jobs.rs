@@ -1,7 +1,7 @@
 //! `wasm-worker run --job`: jobs of one agent without a server, offered to the agent as a worker does.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,10 @@ use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
 use super::summary::{Summary, describe};
+use super::terminal::is_styled;
 use super::{Exit, Failure, logging, print_json, say};
 use crate::app::open_cache;
+use crate::app::process::{end_at_next_signal, handle_signals, survive_large_files};
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::observer::Events;
@@ -47,13 +49,16 @@ pub(super) fn run(
     let log = logging::start(config, default);
     let spec = flags.into_spec()?;
     let source = source::read(agent)?;
+    let lines = EventLines::open_all(config)?;
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
-        let runner = Runner::start(&runtimes, source, config, concurrency).await?;
+        survive_large_files()?;
+        let runner = Runner::start(&runtimes, source, config, &lines, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
         runner.run(count, concurrency, offers).await
     });
     runtimes.shut_down();
+    lines.close();
     // The log is written before the summary.
     drop(log);
     let report = made?;
@@ -123,11 +128,12 @@ impl Runner {
         runtimes: &Runtimes,
         source: source::Source,
         config: &Config,
+        lines: &Arc<EventLines>,
         concurrency: u32,
     ) -> Result<Self, Failure> {
         let settings = config.engine_settings(concurrency);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = publisher(&EventLines::open(&config.events)?, None);
+        let events = publisher(lines, None);
         let cache = open_cache(config);
         let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {
@@ -140,6 +146,7 @@ impl Runner {
     async fn run(&self, count: u32, concurrency: u32, offer: impl Fn() -> Offer) -> Result<Report, Failure> {
         let bar = progress_bar(count);
         let mut summary = Summary::begin();
+        handle_signals()?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         let mut terminations = signal(SignalKind::terminate())?;
         let jobs = futures_util::stream::iter(0..count).map(|_| self.one(&offer));
@@ -159,6 +166,7 @@ impl Runner {
                 }
             }
         }
+        end_at_next_signal();
         bar.finish_and_clear();
         Ok(self.report(count, &summary))
     }
@@ -186,22 +194,23 @@ impl Runner {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first signal asks the jobs to stop, and the second kills them.
+    /// The first signal asks the jobs to stop, the second kills them, and the third ends the process.
     fn interrupt(&self) {
         let handles = self.handles();
         if self.interrupted.swap(true, Ordering::Relaxed) {
-            say(&format!("killing {}", plural(handles.len(), "job")));
+            end_at_next_signal();
             handles.values().for_each(JobHandle::kill);
+            say(&format!("killing {}", plural(handles.len(), "job")));
         } else {
-            say(&format!("asking {} to stop; a second signal kills", plural(handles.len(), "job")));
             handles.values().for_each(|handle| handle.stop(StopBy::Drain, INTERRUPTED));
+            say(&format!("asking {} to stop; a second signal kills", plural(handles.len(), "job")));
         }
     }
 
     fn record(&self, outcome: &Outcome, summary: &mut Summary) -> Result<(), Failure> {
         match outcome {
             Outcome::Closed(closed) => {
-                print_json(&JobLine { record: "job", closed })?;
+                print_json(&JobLine { record: "job", closed }).map_err(unwritten)?;
                 summary.closed(closed);
             }
             Outcome::Refused { job, refusal } => {
@@ -215,7 +224,8 @@ impl Runner {
                     detail,
                     terminate: *terminate,
                     verdict: verdict.as_deref(),
-                })?;
+                })
+                .map_err(unwritten)?;
                 summary.refused(refusal);
             }
             Outcome::NotStarted => summary.not_started += 1,
@@ -243,11 +253,16 @@ impl Runner {
     }
 }
 
+/// A lost record is an error, also where nobody reads the records any more.
+fn unwritten(error: io::Error) -> Failure {
+    Failure { exit: Exit::Host, error: format!("the record of a job cannot be written: {error}").into(), hint: None }
+}
+
 const INTERRUPTED: &str = "interrupted";
 
-/// Shown for several jobs, when standard error is a terminal and the records go elsewhere.
+/// Shown for several jobs, when standard error is a terminal with escape codes and the records go elsewhere.
 fn progress_bar(count: u32) -> ProgressBar {
-    if count == 1 || !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
+    if count == 1 || !is_styled() || io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs, {eta} left");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use wasm_worker_core::api::worker::JobLog;
 use wasm_worker_core::record::{LogLevel, LogLine};
+use wasm_worker_core::text::one_line;
 
 use super::remote::{Answer, Audience, Remote, RemoteFlags, each, job_path};
 use super::{Exit, Failure, print, print_json, say};
@@ -101,7 +102,7 @@ impl Printer {
                 say(&format!("{} older lines are not kept", line.number - self.next));
             }
             self.next = line.number + 1;
-            if self.json { print_json(line)? } else { print(&text(line))? }
+            if self.json { print_json(line)? } else { print(&one_line(&text(line)))? }
         }
         Ok(())
     }

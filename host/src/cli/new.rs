@@ -48,11 +48,13 @@ const RESERVED: &str = "abstract alloc as async await become box break const con
 fn check_name(name: &str) -> Result<(), Failure> {
     let well_formed = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-    if well_formed && !RESERVED.split(' ').any(|reserved| reserved == name) {
-        return Ok(());
-    }
-    let why = format!("`{name}` cannot be the name of an agent crate");
-    Err(Failure::usage(why).with_hint("want lower-case letters, digits, `-` and `_`, a letter first: `my-agent`"))
+    let reserved = RESERVED.split(' ').any(|reserved| reserved == name);
+    let hint = match (well_formed, reserved) {
+        (true, false) => return Ok(()),
+        (true, true) => format!("Rust or the new crate uses this name; choose another, such as `{name}-agent`"),
+        (false, _) => "want lower-case letters, digits, `-` and `_`, a letter first: `my-agent`".into(),
+    };
+    Err(Failure::usage(format!("`{name}` cannot be the name of an agent crate")).with_hint(hint))
 }
 
 fn sdk_directory(dir: &Path) -> Result<PathBuf, Failure> {

@@ -25,6 +25,9 @@ pub(crate) struct PsArgs {
 struct Process<'a> {
     /// The process id, or the URL.
     at: &'a str,
+    /// The process id; absent for a worker that was named by its URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
     worker: Info,
     /// Absent for a supervisor.
     jobs: Option<JobList>,
@@ -61,7 +64,7 @@ fn ask(remote: &Remote) -> Result<Process<'_>, Failure> {
         Info::Worker(_) => Some(remote.get("/jobs")?.done()?),
         Info::Fleet(_) => None,
     };
-    Ok(Process { at: &remote.name, worker, jobs })
+    Ok(Process { at: &remote.name, pid: remote.pid, worker, jobs })
 }
 
 const WORKERS: [Column; 5] = [

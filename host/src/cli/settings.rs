@@ -1,12 +1,15 @@
 //! The settings of [`crate::config`] as flags and environment variables.
 
+use std::ffi::OsString;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::{Config, ConfigError, Override, SETTINGS, Setting};
+use crate::config::{
+    CONFIG_VARIABLE, Config, ConfigError, Group, Override, SETTINGS, Setting, UnknownVariable, unknown_variables,
+};
 
 const CONFIG: &str = "config";
 
@@ -36,6 +39,30 @@ fn chosen<C: Choice>() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|setting| C::has(setting.key))
 }
 
+/// A warning for each environment variable that looks like a setting and is none.
+pub(super) fn unknown_variable_warnings() -> impl Iterator<Item = String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    unknown_variables(names).into_iter().map(|UnknownVariable { name, meant }| {
+        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        format!("the environment variable `{name}` is no setting and has no effect{meant}")
+    })
+}
+
+/// Log these warnings.
+pub(super) fn log_unknown_variables() {
+    unknown_variable_warnings().for_each(|warning| tracing::warn!(target: "host", "{warning}"));
+}
+
+/// The settings of a dispatcher without agents.
+pub(crate) struct OfDispatcher;
+
+impl Choice for OfDispatcher {
+    fn has(key: &str) -> bool {
+        let of_dispatcher = |row: &&Setting| matches!(row.group, Group::Dispatcher | Group::Output);
+        matches!(key, "api-key" | "api-secret") || SETTINGS.iter().filter(of_dispatcher).any(|row| row.key == key)
+    }
+}
+
 impl<C> SettingFlags<C> {
     /// The checked configuration.
     pub(crate) fn load(self) -> Result<Config, ConfigError> {
@@ -47,7 +74,7 @@ impl<C: Choice> Args for SettingFlags<C> {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new(CONFIG)
             .long(CONFIG)
-            .env("WASM_WORKER_CONFIG")
+            .env(CONFIG_VARIABLE)
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .hide_env_values(true)
@@ -63,6 +90,7 @@ impl<C: Choice> Args for SettingFlags<C> {
                 .env(setting.env())
                 .hide_env_values(true)
                 .value_name(setting.value)
+                .value_parser(clap::value_parser!(OsString))
                 .help_heading(setting.group.title())
                 .help(help)
         });
@@ -77,7 +105,7 @@ impl<C: Choice> Args for SettingFlags<C> {
 impl<C: Choice> FromArgMatches for SettingFlags<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let overrides = chosen::<C>().filter_map(|setting| {
-            let value = matches.get_one::<String>(setting.key)?.clone();
+            let value = matches.get_one::<OsString>(setting.key)?.clone();
             let source = match matches.value_source(setting.key) {
                 Some(ValueSource::EnvVariable) => setting.env(),
                 _ => "command line".to_owned(),

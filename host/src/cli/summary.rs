@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio::time::Instant;
 
+use super::terminal::paragraph;
 use super::{Exit, verdict};
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
@@ -43,7 +44,7 @@ pub(crate) fn describe(closed: &JobRecord) -> String {
     if verdict.code.class() != Class::Ok {
         lines.push(format!("hint: {}", verdict.code.advice()));
     }
-    lines.join("\n")
+    paragraph(&lines)
 }
 
 /// The outcomes of many offers.
@@ -145,7 +146,7 @@ impl Summary {
                 ticker.ticks, ticker.late, ticker.worst
             ));
         }
-        lines.join("\n")
+        paragraph(&lines)
     }
 }
 

@@ -1,4 +1,7 @@
-//! Aligned tables for people: a line of headers, and columns as wide as their longest cell.
+//! Aligned tables for people: a line of headers, and columns as wide as their longest cell. A cell is one line that a terminal only
+//! shows, whatever its text.
+
+use wasm_worker_core::text::one_line;
 
 /// One column: its header, and the side on which its cells are aligned.
 #[derive(Clone, Copy)]
@@ -20,10 +23,15 @@ impl Column {
 /// A table of `N` columns. The last column is not padded, so a long text belongs there.
 pub(super) fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> String {
     let headers = columns.map(|column| column.header().to_owned());
-    let all = || std::iter::once(&headers).chain(rows);
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|text| cell(text))).collect();
+    let all = || std::iter::once(&headers).chain(&rows);
     let widths: Vec<usize> =
         (0..N).map(|at| all().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0)).collect();
     all().map(|row| line(&columns, &widths, row)).collect::<Vec<_>>().join("\n")
+}
+
+fn cell(text: &str) -> String {
+    one_line(text).replace('\t', " ")
 }
 
 fn line(columns: &[Column], widths: &[usize], row: &[String]) -> String {
@@ -64,6 +72,13 @@ mod tests {
         let rows = [["a".to_owned(), "1".into(), "ends here".into()], ["röm".into(), "1000".into(), String::new()]];
         let text = table([Column::Left("NAME"), Column::Right("N"), Column::Left("TEXT")], &rows);
         assert_eq!(text, "NAME     N  TEXT\na        1  ends here\nröm   1000");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_whatever_its_text() {
+        let rows = [["a\u{1b}[2Jb".to_owned(), "c\r\nd\te\u{9b}f\u{202e}".into()]];
+        let text = table([Column::Left("NAME"), Column::Left("TEXT")], &rows);
+        assert_eq!(text, "NAME    TEXT\na [2Jb  c  d e f");
     }
 
     #[test]

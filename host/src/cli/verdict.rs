@@ -25,19 +25,23 @@ pub(super) const fn blame(blame: Blame) -> &'static str {
     }
 }
 
+/// Whether a second run may end better.
+pub(super) const fn retry(may_help: bool) -> &'static str {
+    if may_help { "may help" } else { "unlikely to help" }
+}
+
 /// For an end that is not as intended: blame and retry, the kind of a trap, the kill lag, and the backtrace, innermost frame
 /// first.
 pub(super) fn details(verdict: &Verdict) -> Vec<String> {
     let mut lines = Vec::new();
     if verdict.code.class() != Class::Ok {
-        let retry = if verdict.retry { "may help" } else { "is not known to help" };
-        lines.push(format!("  blame    {}; a retry {retry}", blame(verdict.blame)));
+        lines.push(format!("  blame    {}", blame(verdict.blame)));
+        lines.push(format!("  retry    {}", retry(verdict.retry)));
     }
     lines.extend(verdict.trap.map(|trap| format!("  trap     {}", trap.as_str())));
     let lag = verdict.kill_lag_us.map(Duration::from_micros);
     lines.extend(lag.map(|lag| format!("  killed   {lag:?} after the limit was passed or the kill was requested")));
-    if !verdict.backtrace.is_empty() {
-        lines.push(format!("  in       {}", verdict.backtrace.join("\n           ")));
-    }
+    let label = |at: usize| if at == 0 { "  in       " } else { "           " };
+    lines.extend(verdict.backtrace.iter().enumerate().map(|(at, frame)| format!("{}{frame}", label(at))));
     lines
 }

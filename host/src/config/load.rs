@@ -3,10 +3,12 @@
 //! Later sources replace earlier ones. All faults are collected before the load fails.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::fault::{ConfigError, Fault};
-use super::settings::{Group, SETTINGS};
+use super::setting::Group;
+use super::settings::SETTINGS;
 use super::{Config, SetBy};
 
 /// The key of the agents' tables in the file.
@@ -16,8 +18,8 @@ const AGENTS: &str = "agents";
 pub struct Override {
     /// The key of the setting.
     pub key: &'static str,
-    /// The value as it was written.
-    pub value: String,
+    /// The value as it was written. A value that is not UTF-8 is a fault.
+    pub value: OsString,
     /// The variable or the command line, for messages.
     pub source: String,
 }
@@ -36,11 +38,17 @@ impl Config {
         for Override { key, value, source } in overrides {
             let livekit_variable = SETTINGS.iter().any(|setting| setting.variable == Some(&source));
             let mut server_faults = std::mem::take(&mut config.server_faults);
-            config.apply(key, &value, &source, if livekit_variable { &mut server_faults } else { &mut faults });
+            let own_faults = if livekit_variable { &mut server_faults } else { &mut faults };
+            let Some(value) = value.to_str() else {
+                own_faults.push(Fault { what: key.into(), source, why: "the value is not UTF-8".into() });
+                config.server_faults = server_faults;
+                continue;
+            };
+            config.apply(key, value, &source, own_faults);
             config.server_faults = server_faults;
             // A fault is reported once, and not for each agent.
             for agent in config.agents.values_mut() {
-                agent.apply(key, &value, &source, &mut Vec::new());
+                agent.apply(key, value, &source, &mut Vec::new());
             }
         }
         config.check(&mut faults);
@@ -133,7 +141,7 @@ impl Config {
             Some(setting) => {
                 let value_shown = setting.shown(value);
                 self.set_by.push(SetBy { key: key.into(), value: value_shown.clone(), source: source.into() });
-                (setting.set)(self, value).map_err(|why| format!("`{value_shown}` is not usable: {why}"))
+                setting.apply(self, value).map_err(|why| format!("`{value_shown}` is not usable: {why}"))
             }
             None => Err(format!("no such setting; the settings are {}", known_keys())),
         };
@@ -149,13 +157,12 @@ impl Config {
         let all = std::iter::once((None, self)).chain(self.agents.iter().map(|(name, agent)| (Some(name), agent)));
         for (name, config) in all {
             let what = name.map_or_else(|| "memory-limit".into(), |name| format!("{AGENTS}.{name}.memory-limit"));
-            if config.agent.limits.memory_bytes < 64 << 10 || config.agent.limits.memory_bytes > 4 << 30 {
-                refuse(&what, "want 64KiB to 4GiB: a WebAssembly page is 64KiB, a memory at most 4GiB".into());
+            if config.agent.limits.memory_bytes < 64 << 10 {
+                refuse(&what, "want 64KiB or more: a WebAssembly page is 64KiB".into());
             }
         }
-        let limits = &self.agent.limits;
-        if limits.stack_bytes < 16 << 10 || limits.stack_bytes > 64 << 20 {
-            refuse("stack-limit", "want 16KiB to 64MiB".into());
+        if self.agent.limits.stack_bytes < 16 << 10 {
+            refuse("stack-limit", "want 16KiB or more".into());
         }
         if self.dispatcher.store_bytes_max < 1 << 20 {
             refuse("store-limit", "want 1MiB or more".into());

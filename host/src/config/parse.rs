@@ -1,6 +1,7 @@
 //! Parsers for the values of settings. Each error says what is wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -53,12 +54,82 @@ pub(crate) fn some_secret(text: &str) -> Option<Secret> {
     Some(Secret(text.to_owned())).filter(|_| !text.is_empty())
 }
 
+/// An address to listen on: `IP:PORT`, `localhost:PORT`, or `:PORT` for all addresses of the machine.
+pub(crate) fn address(text: &str) -> Option<SocketAddr> {
+    let named = |host: &str| match host {
+        "" => Some(Ipv4Addr::UNSPECIFIED),
+        "localhost" => Some(Ipv4Addr::LOCALHOST),
+        _ => None,
+    };
+    let (host, port) = text.rsplit_once(':')?;
+    match named(host) {
+        Some(ip) => Some((ip, port.parse().ok()?).into()),
+        None => text.parse().ok(),
+    }
+}
+
+/// The URL of a LiveKit server or of a dispatcher.
+pub(crate) fn server_url(text: &str) -> Result<String, String> {
+    let url = url(text, &["ws", "wss", "http", "https"])?;
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    if let Some(at) = rest.find(['?', '#']) {
+        let (_, extra) = rest.split_at(at);
+        return Err(format!("want a URL without a query, remove `{extra}`"));
+    }
+    let path = rest.trim_end_matches('/').split_once('/').map(|(_, path)| path).unwrap_or_default();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    // Another path may be that of a proxy before the server.
+    if ["agent", "rtc", "twirp", "api"].contains(&last) {
+        return Err(format!("want the URL of the server, remove the path `/{last}`; the program adds its own"));
+    }
+    Ok(url)
+}
+
+/// A URL with one of these schemes and a host.
 pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    let invalid = |byte: u8| byte <= b' ' || byte == 0x7f;
-    let usable = schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/') && !rest.bytes().any(invalid);
     let wanted = || format!("want {}:// and a host", schemes.join("://, "));
-    if usable { Ok(text.to_owned()) } else { Err(wanted()) }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        let first = schemes.first().copied().unwrap_or_default();
+        return Err(format!("{}, such as {first}://{}", wanted(), text.trim_start_matches('/')));
+    };
+    if !schemes.contains(&scheme) {
+        return Err(format!("{}, not `{scheme}://`", wanted()));
+    }
+    if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err(format!("{} without spaces and control characters", wanted()));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(
+            "want a URL without a user or password: the API key and its secret are settings of their own".into()
+        );
+    }
+    check_authority(authority).map_err(|why| format!("{}: {why}", wanted()))?;
+    Ok(text.to_owned())
+}
+
+/// Check `HOST` or `HOST:PORT`.
+fn check_authority(authority: &str) -> Result<(), String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or("the address has no `]`")?;
+            host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').unwrap_or(after)) })
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is missing".into());
+    }
+    match port {
+        Some(port) if !port.parse::<u16>().is_ok_and(|number| number > 0) => {
+            Err(format!("the port `{port}` is not between 1 and 65535"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(crate) fn permissions(text: &str) -> Result<BTreeSet<Permission>, String> {
@@ -109,5 +180,48 @@ mod tests {
         for bad in ["", "a", "a:", ":b", "a: b, a: c"] {
             assert!(key_pairs(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn addresses_may_name_localhost_or_all_addresses() {
+        for (text, wanted) in [
+            ("127.0.0.1:8081", "127.0.0.1:8081"),
+            ("localhost:8081", "127.0.0.1:8081"),
+            (":8081", "0.0.0.0:8081"),
+            ("[::1]:8081", "[::1]:8081"),
+        ] {
+            assert_eq!(address(text), wanted.parse().ok(), "{text}");
+        }
+        for bad in ["", "8081", "localhost", "localhost:", ":99999", "example.com:80", "::1"] {
+            assert_eq!(address(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_with_what_to_change() {
+        for good in ["ws://localhost:7880", "wss://a.livekit.cloud/", "http://[::1]:7880", "https://proxy/livekit"] {
+            assert_eq!(server_url(good), Ok(good.to_owned()));
+        }
+        for (bad, part) in [
+            ("localhost:7880", "such as ws://localhost:7880"),
+            ("tcp://localhost", "not `tcp://`"),
+            ("ws://", "the host is missing"),
+            ("ws://:7880", "the host is missing"),
+            ("ws://localhost:99999", "the port `99999` is not between 1 and 65535"),
+            ("ws://localhost:0", "the port `0`"),
+            ("ws://localhost:", "the port ``"),
+            ("ws://localhost:7880?x=1", "remove `?x=1`"),
+            ("ws://localhost:7880/?x=1", "remove `?x=1`"),
+            ("ws://localhost:7880/agent", "remove the path `/agent`"),
+            ("wss://host/prefix/rtc/", "remove the path `/rtc`"),
+            ("ws://user:word@host", "without a user or password"),
+            ("ws://two words", "without spaces"),
+            ("ws://[::1", "no `]`"),
+            ("ws://[x]:1", "`x` is no IPv6 address"),
+        ] {
+            let why = server_url(bad).unwrap_err();
+            assert!(why.contains(part), "{bad}: {why}");
+        }
+        assert!(url("http://hooks/a?b=c", &["http"]).is_ok(), "a webhook may have a path and a query");
     }
 }

@@ -1,5 +1,5 @@
-//! The list of settings. The row of a setting gives its flag, its key in the config file, its environment variable, its default
-//! and its help text.
+//! The list of settings. The row of a setting gives its flag, its key in the config file, its environment variable, its default,
+//! its largest value and its help text.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -10,145 +10,47 @@ use wasm_worker_dispatcher::settings::StoreSync;
 use wasm_worker_protocol::registration::{ReportLoad, check_deployment};
 use wasm_worker_sandbox::settings::PrewarmMode;
 
-use super::parse::{cores, count, fuel, key_pairs, or_none, permissions, share, size, some_path, some_secret, url};
-use super::{Config, DrainPolicy, EventTarget, HttpBind, LogFormat, default_cache_dir, default_store};
-
-/// One setting.
-pub struct Setting {
-    /// The flag, and the key in the config file.
-    pub key: &'static str,
-    /// The environment variable, where LiveKit has one; otherwise the name follows from the key.
-    pub(super) variable: Option<&'static str>,
-    /// The default value, as it is written.
-    pub default: &'static str,
-    /// The placeholder of the value in the help text.
-    pub value: &'static str,
-    /// The help text.
-    pub help: &'static str,
-    /// The part of the program that the setting is for.
-    pub group: Group,
-    /// A second, shorter flag.
-    pub alias: Option<&'static str>,
-    /// Whether no output may show the value.
-    secret: bool,
-    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
-}
-
-/// The part of the program that a setting is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// One agent; the setting may be in the table of the agent.
-    Agent,
-    /// The worker process.
-    Worker,
-    /// The server, and the registration with it.
-    LiveKit,
-    /// The dispatcher, which is used without a server.
-    Dispatcher,
-    /// Events and the log.
-    Output,
-}
-
-impl Group {
-    /// The heading in the help text.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Agent => "An agent and its jobs",
-            Self::Worker => "The worker",
-            Self::LiveKit => "LiveKit",
-            Self::Dispatcher => "The dispatcher, which is used without a server",
-            Self::Output => "Output",
-        }
-    }
-}
-
-impl Setting {
-    /// The environment variable of this setting.
-    pub fn env(&self) -> String {
-        let own = || format!("WASM_WORKER_{}", self.key.replace('-', "_").to_uppercase());
-        self.variable.map_or_else(own, str::to_owned)
-    }
-
-    const fn of(mut self, group: Group) -> Self {
-        self.group = group;
-        self
-    }
-
-    const fn named(mut self, variable: &'static str) -> Self {
-        self.variable = Some(variable);
-        self
-    }
-
-    const fn also(mut self, alias: &'static str) -> Self {
-        self.alias = Some(alias);
-        self
-    }
-
-    const fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-
-    /// The value as outputs may show it.
-    pub(super) fn shown(&self, value: &str) -> String {
-        if self.secret { "(secret)".into() } else { value.into() }
-    }
-}
-
-macro_rules! setting {
-    ($key:literal, $default:literal, $value:literal, $help:literal, $set:expr) => {
-        Setting {
-            key: $key,
-            variable: None,
-            default: $default,
-            value: $value,
-            help: $help,
-            group: Group::Agent,
-            alias: None,
-            secret: false,
-            set: $set,
-        }
-    };
-}
-
-/// The most processes of one supervisor.
-const WORKERS_MAX: usize = 64;
+use super::parse::{
+    address, cores, count, fuel, key_pairs, or_none, permissions, server_url, share, size, some_path, some_secret, url,
+};
+use super::setting::{Group, Setting, setting};
+use super::{DrainPolicy, EventTarget, HttpBind, LogFormat, default_cache_dir, default_store};
 
 /// All settings.
 pub const SETTINGS: &[Setting] = &[
-    setting!("init-timeout", "10s", "TIME", "Time limit for prewarm and for the creation of an instance", |c, v| {
+    setting!("init-timeout", "10s", "TIME" <= "24h", "Time limit for prewarm and for the creation of an instance", |c, v| {
         duration(v).map(|d| c.agent.limits.init_timeout = d)
     }),
-    setting!("unresponsive-warning", "500ms", "TIME", "Run time without a wait before a warning", |c, v| {
+    setting!("unresponsive-warning", "500ms", "TIME" <= "24h", "Run time without a wait before a warning", |c, v| {
         duration(v).map(|d| c.agent.limits.unresponsive_warning = d)
     }),
-    setting!("unresponsive-timeout", "10s", "TIME", "Run time without a wait before the job is killed", |c, v| {
+    setting!("unresponsive-timeout", "10s", "TIME" <= "24h", "Run time without a wait before the job is killed", |c, v| {
         duration(v).map(|d| c.agent.limits.unresponsive_timeout = d)
     }),
-    setting!("max-duration", "none", "TIME", "Wall time limit of a job", |c, v| {
+    setting!("max-duration", "none", "TIME" <= "365d", "Wall time limit of a job", |c, v| {
         or_none(v, duration).map(|d| c.agent.limits.max_duration = d)
     }),
-    setting!("fuel-limit", "none", "FUEL", "Fuel limit of a job, about one unit for each instruction (10M, 2G)", |c, v| {
+    setting!("fuel-limit", "none", "FUEL" <= "1000000000G", "Fuel limit of a job, about one unit for each instruction (10M, 2G)", |c, v| {
         or_none(v, fuel).map(|f| c.agent.limits.fuel = f)
     }),
-    setting!("memory-limit", "128MiB", "SIZE", "Memory limit of a job: memories, tables and host-side buffers together", |c, v| {
+    setting!("memory-limit", "128MiB", "SIZE" <= "4GiB", "Memory limit of a job: memories, tables and host-side buffers together", |c, v| {
         size(v).map(|s| c.agent.limits.memory_bytes = s)
     }),
-    setting!("hostcall-limit", "1MiB", "SIZE", "Byte limit of one host call", |c, v| {
+    setting!("hostcall-limit", "1MiB", "SIZE" <= "1GiB", "Byte limit of one host call", |c, v| {
         size(v).map(|s| c.agent.limits.hostcall_bytes = s)
     }),
-    setting!("handle-limit", "1000", "COUNT", "Open handles that a job may have at once", |c, v| {
+    setting!("handle-limit", "1000", "COUNT" <= "1000000", "Open handles that a job may have at once", |c, v| {
         count(v).map(|n| c.agent.limits.handles = n)
     }),
-    setting!("inbox-limit", "1024", "COUNT", "Events that may wait in the inbox of a job", |c, v| {
+    setting!("inbox-limit", "1024", "COUNT" <= "1000000", "Events that may wait in the inbox of a job", |c, v| {
         count(v).map(|n| c.agent.limits.inbox_events = n)
     }),
-    setting!("log-rate", "1000", "COUNT", "Log lines a second of a job; further lines are dropped and counted", |c, v| {
+    setting!("log-rate", "1000", "COUNT" <= "1000000", "Log lines a second of a job; further lines are dropped and counted", |c, v| {
         count(v).and_then(|n| u32::try_from(n).map_err(|_| "more than 4294967295".into())).map(|n| {
             c.agent.limits.log_lines_per_second = n;
         })
     }),
-    setting!("shutdown-grace", "10s", "TIME", "Time from a stop request until the job is killed", |c, v| {
+    setting!("shutdown-grace", "10s", "TIME" <= "24h", "Time from a stop request until the job is killed", |c, v| {
         duration(v).map(|d| c.agent.limits.shutdown_grace = d)
     }),
     setting!("prewarm", "snapshot", "MODE", "Source of prewarmed state: `snapshot`, or `pool` for instances that ran prewarm", |c, v| {
@@ -159,7 +61,7 @@ pub const SETTINGS: &[Setting] = &[
         };
         Ok(())
     }),
-    setting!("idle", "2", "COUNT", "Prewarmed instances that are kept ready without a snapshot", |c, v| {
+    setting!("idle", "2", "COUNT" <= "1000", "Prewarmed instances that are kept ready without a snapshot", |c, v| {
         v.parse().map(|n| c.agent.idle = n).map_err(|_| "want a whole number, 0 or more".into())
     }),
     setting!(
@@ -176,17 +78,17 @@ pub const SETTINGS: &[Setting] = &[
     setting!(
         "failures-max",
         "10",
-        "COUNT",
+        "COUNT" <= "1000000",
         "Jobs in a row that end with the same crash before the agent pauses; `none` disables the check",
         |c, v| { or_none(v, count).map(|n| c.failures_max = n) }
     ),
-    setting!("stack-limit", "512KiB", "SIZE", "Stack limit of a job", |c, v| size(v).map(|s| c.agent.limits.stack_bytes = s))
+    setting!("stack-limit", "512KiB", "SIZE" <= "64MiB", "Stack limit of a job", |c, v| size(v).map(|s| c.agent.limits.stack_bytes = s))
         .of(Group::Worker),
-    setting!("compile-timeout", "2m", "TIME", "Time limit for the compilation of an agent", |c, v| {
+    setting!("compile-timeout", "2m", "TIME" <= "24h", "Time limit for the compilation of an agent", |c, v| {
         duration(v).map(|d| c.agent.compile.timeout = d)
     })
     .of(Group::Worker),
-    setting!("compile-memory", "2GiB", "SIZE", "Memory limit for the compilation of an agent", |c, v| {
+    setting!("compile-memory", "2GiB", "SIZE" <= "1TiB", "Memory limit for the compilation of an agent", |c, v| {
         size(v).map(|s| c.agent.compile.memory_bytes = s)
     })
     .of(Group::Worker),
@@ -195,20 +97,16 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::Worker),
-    setting!("max-jobs", "1000", "COUNT", "Jobs that a worker runs at once", |c, v| count(v).map(|n| c.max_jobs = n))
+    setting!("max-jobs", "1000", "COUNT" <= "20000", "Jobs that a worker runs at once", |c, v| count(v).map(|n| c.max_jobs = n))
         .of(Group::Worker),
-    setting!("workers", "1", "COUNT", "Worker processes; each registers with the server", |c, v| {
-        count(v)
-            .ok()
-            .filter(|n| *n <= WORKERS_MAX)
-            .map(|n| c.workers = n)
-            .ok_or_else(|| format!("want 1 to {WORKERS_MAX}"))
+    setting!("workers", "1", "COUNT" <= "64", "Worker processes; each registers with the server", |c, v| {
+        count(v).map(|n| c.workers = n)
     })
     .of(Group::Worker),
     setting!(
         "cores",
         "",
-        "CORES",
+        "CORES" <= "4096",
         "CPU cores to assume; fractions allowed [default: cores of the cgroup or the machine]",
         |c, v| {
             c.cores = if v.is_empty() { None } else { Some(cores(v)?) };
@@ -220,7 +118,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!(
         "load-threshold",
         "0.75",
-        "SHARE",
+        "SHARE" <= "1",
         "Load above which a worker refuses jobs, above 0 to 1; `none` disables the check",
         |c, v| or_none(v, share).map(|s| c.load_threshold = s)
     )
@@ -237,7 +135,7 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Worker),
-    setting!("load-log", "none", "TIME", "Interval at which a worker logs its load", |c, v| {
+    setting!("load-log", "none", "TIME" <= "24h", "Interval at which a worker logs its load", |c, v| {
         or_none(v, duration).map(|d| c.load_log = d)
     })
     .of(Group::Worker),
@@ -256,7 +154,7 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Worker),
-    setting!("drain-timeout", "1h", "TIME", "Time that a drain waits before it asks the jobs to stop", |c, v| {
+    setting!("drain-timeout", "1h", "TIME" <= "365d", "Time that a drain waits before it asks the jobs to stop", |c, v| {
         duration(v).map(|d| c.drain_timeout = d)
     })
     .of(Group::Worker),
@@ -269,12 +167,7 @@ pub const SETTINGS: &[Setting] = &[
             c.http = match v {
                 "auto" => HttpBind::Auto,
                 "off" => HttpBind::Off,
-                address => {
-                    let parsed = address.parse();
-                    HttpBind::At(
-                        parsed.map_err(|_| "want an address with a port, such as 127.0.0.1:8081, `off` or `auto`")?,
-                    )
-                }
+                text => HttpBind::At(address(text).ok_or("want an address with a port, such as 127.0.0.1:8081, localhost:8081 or :8081, `off` or `auto`")?),
             };
             Ok(())
         }
@@ -293,7 +186,7 @@ pub const SETTINGS: &[Setting] = &[
     .of(Group::Worker)
     .secret(),
     setting!("url", "", "URL", "URL of the server, such as ws://localhost:7880", |c, v| {
-        c.livekit.url = if v.is_empty() { None } else { Some(url(v, &["ws", "wss", "http", "https"])?) };
+        c.livekit.url = if v.is_empty() { None } else { Some(server_url(v)?) };
         Ok(())
     })
     .of(Group::LiveKit)
@@ -341,7 +234,7 @@ pub const SETTINGS: &[Setting] = &[
         |c, v| permissions(v).map(|set| c.livekit.permissions = set)
     )
     .of(Group::LiveKit),
-    setting!("assignment-timeout", "7500ms", "TIME", "Time limit for the assignment of an accepted job", |c, v| {
+    setting!("assignment-timeout", "7500ms", "TIME" <= "1h", "Time limit for the assignment of an accepted job", |c, v| {
         duration(v).map(|d| c.livekit.assignment_timeout = d)
     })
     .of(Group::LiveKit),
@@ -354,20 +247,20 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .of(Group::LiveKit),
-    setting!("max-retry", "16", "COUNT", "Connection attempts in a row that may fail before a worker gives up", |c, v| {
+    setting!("max-retry", "16", "COUNT" <= "1000000", "Connection attempts in a row that may fail before a worker gives up", |c, v| {
         count(v).map(|n| c.max_retry = n)
     })
     .of(Group::LiveKit),
     setting!("listen", "127.0.0.1:7880", "ADDRESS", "Address of the dispatcher", |c, v| {
-        let parsed = v.parse().map_err(|_| "want an address with a port, such as 127.0.0.1:7880")?;
-        c.dispatcher.listen = parsed;
+        let wanted = "want an address with a port, such as 127.0.0.1:7880, localhost:7880 or :7880";
+        c.dispatcher.listen = address(v).ok_or(wanted)?;
         Ok(())
     })
     .of(Group::Dispatcher),
     setting!(
         "keys",
         "",
-        "PAIRS",
+        "PAIRS" <= "64KiB",
         "API keys with their secrets, `key: secret, key: secret` [default: the API key; on loopback `devkey: secret`]",
         |c, v| {
             c.dispatcher.keys = if v.is_empty() { None } else { Some(key_pairs(v)?) };
@@ -397,11 +290,11 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Dispatcher),
-    setting!("store-limit", "1GiB", "SIZE", "Size limit of the store; the oldest finished dispatches are deleted first", |c, v| {
+    setting!("store-limit", "1GiB", "SIZE" <= "64TiB", "Size limit of the store; the oldest finished dispatches are deleted first", |c, v| {
         size(v).map(|s| c.dispatcher.store_bytes_max = s)
     })
     .of(Group::Dispatcher),
-    setting!("retention", "168h", "TIME", "Time that finished dispatches are kept", |c, v| {
+    setting!("retention", "168h", "TIME" <= "3650d", "Time that finished dispatches are kept", |c, v| {
         duration(v).map(|d| c.dispatcher.retention = d)
     })
     .of(Group::Dispatcher),
@@ -420,35 +313,35 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Dispatcher),
-    setting!("queue-limit", "10000", "COUNT", "Dispatches of one API key that may wait", |c, v| {
+    setting!("queue-limit", "10000", "COUNT" <= "1000000", "Dispatches of one API key that may wait", |c, v| {
         count(v).map(|n| c.dispatcher.queue_limit = n)
     })
     .of(Group::Dispatcher),
-    setting!("queue-memory", "256MiB", "SIZE", "Memory limit of all open dispatches, at most half of `store-limit`", |c, v| {
+    setting!("queue-memory", "256MiB", "SIZE" <= "1TiB", "Memory limit of all open dispatches, at most half of `store-limit`", |c, v| {
         size(v).map(|s| c.dispatcher.queue_memory_bytes = s)
     })
     .of(Group::Dispatcher),
-    setting!("queue-deadline", "1h", "TIME", "Time that a dispatch may wait for a worker", |c, v| {
+    setting!("queue-deadline", "1h", "TIME" <= "365d", "Time that a dispatch may wait for a worker", |c, v| {
         duration(v).map(|d| c.dispatcher.queue_deadline = d)
     })
     .of(Group::Dispatcher),
-    setting!("attempts-max", "3", "COUNT", "Attempts at a dispatch, when its workers are lost", |c, v| {
+    setting!("attempts-max", "3", "COUNT" <= "1000", "Attempts at a dispatch, when its workers are lost", |c, v| {
         let attempts = count(v)?.try_into().map_err(|_| "more than 4294967295".to_owned())?;
         c.dispatcher.attempts_max = attempts;
         Ok(())
     })
     .of(Group::Dispatcher),
-    setting!("lost-after", "30s", "TIME", "Time that a lost worker has to return before its jobs count as lost", |c, v| {
+    setting!("lost-after", "30s", "TIME" <= "24h", "Time that a lost worker has to return before its jobs count as lost", |c, v| {
         duration(v).map(|d| c.dispatcher.lost_after = d)
     })
     .of(Group::Dispatcher),
-    setting!("dispatch-rate", "none", "COUNT", "Dispatches a second of one API key", |c, v| {
+    setting!("dispatch-rate", "none", "COUNT" <= "1000000", "Dispatches a second of one API key", |c, v| {
         let rate = or_none(v, |v| count(v)?.try_into().map_err(|_| "more than 4294967295".to_owned()))?;
         c.dispatcher.rate = rate.and_then(NonZeroU32::new);
         Ok(())
     })
     .of(Group::Dispatcher),
-    setting!("metadata-limit", "512KiB", "SIZE", "Size limit of the metadata of a dispatch or a room", |c, v| {
+    setting!("metadata-limit", "512KiB", "SIZE" <= "768KiB", "Size limit of the metadata of a dispatch or a room", |c, v| {
         size(v).map(|s| c.dispatcher.metadata_bytes_max = s)
     })
     .of(Group::Dispatcher),
@@ -478,7 +371,7 @@ pub const SETTINGS: &[Setting] = &[
         }
     )
     .of(Group::Output),
-    setting!("event-command", "", "COMMAND", "Shell command that reads every event as a line of JSON on its standard input", |c, v| {
+    setting!("event-command", "", "COMMAND" <= "64KiB", "Shell command that reads every event as a line of JSON on its standard input", |c, v| {
         c.event_command = if v.is_empty() { None } else { Some(v.to_owned()) };
         Ok(())
     })

@@ -55,9 +55,10 @@ pub(crate) fn settings(group: Group) -> String {
             "" => said.to_owned(),
             default => format!("`{default}`"),
         };
-        vec![format!("`{}`", setting.key), default, format!("{help}{}", other_names(setting))]
+        let largest = if setting.is_text() { String::new() } else { format!("`{}`", setting.largest) };
+        vec![format!("`{}`", setting.key), default, largest, format!("{help}{}", other_names(setting))]
     });
-    table(&["setting", "default", "meaning"], rows)
+    table(&["setting", "default", "largest", "meaning"], rows)
 }
 
 /// Names that do not follow from the key.

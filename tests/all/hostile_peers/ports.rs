@@ -1,10 +1,11 @@
 //! Whoever reaches a port: silent and half-open connections, web pages, odd requests and odd tokens.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use livekit_token::VideoGrants;
+use livekit_token::{AccessToken, Claims, VideoGrants};
 use serde_json::json;
 
 use super::case::{ANSWER_BYTES_MAX, Case};
@@ -50,6 +51,11 @@ pub(crate) const ROWS: &[Row] = &[
         "the request id of another room",
         foreign_request_id,
         &["400 ", "the request id is that of a dispatch to another agent or room"],
+    ),
+    row(
+        "another program at the dispatcher's port, which says that it is one",
+        impostor,
+        &["exit 2", "questions without a grant", "does not prove that it has the secret", "cannot listen on"],
     ),
 ];
 
@@ -145,7 +151,7 @@ fn foreign_at_a_worker(case: &mut Case) -> String {
 fn odd_tokens(case: &mut Case) -> String {
     let dispatcher = case.dispatcher(&[]);
     let list = VideoGrants { room_list: true, ..Default::default() };
-    let unknown = livekit_token::AccessToken::with_api_key("nobody", "secret").with_grants(list.clone());
+    let unknown = AccessToken::with_api_key("nobody", "secret").with_grants(list.clone());
     let tokens = [token("wrong", list), unknown.to_jwt().unwrap(), token("secret", VideoGrants::default())];
     let asked =
         tokens.iter().map(|token| dispatcher.ask("GET", "/api/v1/workers", "", token, &[], "").body.to_string());
@@ -163,4 +169,38 @@ fn foreign_request_id(case: &mut Case) -> String {
     assert_eq!(create("room-1").status, 200);
     let answer = create("room-2");
     format!("{} {}", answer.status, answer.body)
+}
+
+/// It gives each question back as its answer.
+fn impostor(_: &mut Case) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let shown = Arc::<Mutex<Vec<String>>>::default();
+    let seen = shown.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 16 << 10];
+            let read = stream.read(&mut head).unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+            let token = head.lines().find_map(|line| line.to_lowercase().starts_with("authorization:").then_some(line));
+            let token = token.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned();
+            let answer = format!("Server: wasm-worker\r\nX-Wasm-Worker-Proof: {token}\r\nContent-Length: 2\r\n");
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\n{answer}Connection: close\r\n\r\nOK");
+            // A connection that says nothing shows nothing.
+            if !token.is_empty() {
+                seen.lock().unwrap().push(token);
+            }
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store.db");
+    let call =
+        wasm_worker(["run", path(&guest("brief")), "--listen", &address, "--http", "off", "--store", path(&store)]);
+    let done = call.env("LIVEKIT_API_KEY", "key").env("LIVEKIT_API_SECRET", "a secret of somebody").done();
+    let shown = shown.lock().unwrap();
+    let grants = shown.iter().map(|token| Claims::from_unverified(token).map(|claims| claims.video));
+    let harmless = grants.into_iter().all(|grants| grants.is_ok_and(|grants| grants == VideoGrants::default()));
+    let asked = if harmless && !shown.is_empty() { "questions without a grant" } else { "tokens of worth" };
+    format!("exit {}: {asked}: {}", done.exit, done.stderr)
 }

@@ -13,6 +13,7 @@ use crate::rooms::Room;
 use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use crate::store::StoreOp;
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::frame::JOB_BYTES_MAX;
 
 /// The room of a simulated job that names none.
 const SIMULATED_ROOM: &str = "simulated";
@@ -58,11 +59,15 @@ impl Coordinator {
             created_ns: now.wall_ns,
             deadline_ns: request.deadline_ns,
         };
-        if let Err(full) = self.schedule(now, dispatch, request.only_worker) {
+        let scheduled = match dispatch.bytes() {
+            bytes if bytes > JOB_BYTES_MAX => Err(CommandError::TooLong(bytes)),
+            _ => self.schedule(now, dispatch, request.only_worker).map_err(CommandError::Full),
+        };
+        if let Err(error) = scheduled {
             if new_room {
                 self.rooms.remove(&request.room);
             }
-            return Err(CommandError::Full(full));
+            return Err(error);
         }
         if new_room {
             self.dispatch_to_unnamed_workers(now, &request.room, &api_key);
@@ -86,11 +91,34 @@ impl Coordinator {
         created.map(drop).inspect_err(|_| self.rooms.dispatch_ended(now.at, &room))
     }
 
+    /// Cancel a dispatch, and remove it from the lists of LiveKit's API.
+    pub(super) fn delete_dispatch(&mut self, dispatch: String) -> Result<(), CommandError> {
+        self.check_writable()?;
+        let now = Moment::now();
+        self.scheduler.cancel(now, &dispatch, "the dispatch was deleted");
+        self.flush(vec![StoreOp::Deleted { dispatch: dispatch.into(), at_ns: now.wall_ns }]);
+        Ok(())
+    }
+
+    /// Cancel a dispatch. Returns whether it was open.
+    pub(super) fn cancel_dispatch(&mut self, dispatch: &str) -> Result<bool, CommandError> {
+        self.check_writable()?;
+        let open = self.scheduler.cancel(Moment::now(), dispatch, "the dispatch was cancelled");
+        self.flush(Vec::new());
+        Ok(open)
+    }
+
     /// Whether the store accepts something new.
     pub(super) fn check_store(&self) -> Result<(), CommandError> {
+        self.check_writable()?;
+        if self.written.full { Err(CommandError::StoreFull) } else { Ok(()) }
+    }
+
+    /// Whether the store accepts a change.
+    pub(super) fn check_writable(&self) -> Result<(), CommandError> {
         match &self.written.stuck {
             Some(why) => Err(CommandError::StoreStuck(why.clone())),
-            None if self.written.full => Err(CommandError::StoreFull),
+            None if self.store.is_overloaded() => Err(CommandError::StoreBusy),
             None => Ok(()),
         }
     }
@@ -103,13 +131,15 @@ impl Coordinator {
 
     /// Create a job for the worker that asked for it, in the room that the worker names. A worker has one such job at a time, and
     /// the rate of its API key counts it.
-    pub(super) async fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
+    pub(super) fn simulate(&mut self, worker: &Id, job: proto::SimulateJobRequest) {
         let Some(connection) = self.connections.get(worker) else { return };
         if self.scheduler.is_simulating(worker) || !self.rates.allows(&connection.api_key) {
             return tracing::debug!(target: "dispatcher", %worker, "a simulated job is refused: one at a time, within the rate");
         }
         let key = connection.registration.dispatch_key.clone();
-        let room = job.room.map(|room| room.name).filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
+        let is_name =
+            |name: &String| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control);
+        let room = job.room.map(|room| room.name).filter(is_name);
         let request = DispatchRequest {
             id: None,
             api_key: connection.api_key.clone(),
@@ -124,7 +154,7 @@ impl Coordinator {
             deadline_ns: Moment::now().wall_ns_after(SIMULATION_WITHIN),
         };
         match self.create_dispatch(request) {
-            Ok((_, ops)) => self.flush(ops).await,
+            Ok((_, ops)) => self.flush(ops),
             Err(error) => tracing::debug!(target: "dispatcher", %worker, %error, "cannot create a simulated job"),
         }
     }

@@ -48,13 +48,13 @@ fn event_of(notification: Notification) -> Option<DispatcherEvent> {
             agent: dispatch.dispatch_key.agent.clone(),
             room: dispatch.room.name.clone(),
         },
-        Notification::Assigned { dispatch, job, worker, attempt, waited_ns } => DispatcherEvent::Assigned {
+        Notification::Assigned { dispatch, job, worker, attempt, waited } => DispatcherEvent::Assigned {
             dispatch: dispatch.id.to_string(),
             job: job.to_string(),
             agent: dispatch.dispatch_key.agent.clone(),
             worker: worker.to_string(),
             attempt,
-            waited_us: u64::try_from(waited_ns / 1_000).unwrap_or(0),
+            waited_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
         },
         Notification::Retried { dispatch, job, attempt, why } => DispatcherEvent::Again {
             dispatch: dispatch.id.to_string(),

@@ -68,7 +68,7 @@ impl Coordinator {
 
     /// Create a room with its first dispatches. As in LiveKit's server, a request for an existing room changes the fields that it
     /// sets. An agent that has no open dispatch in the room is dispatched, so that a repeated request dispatches nothing twice.
-    pub(super) async fn create_room(
+    pub(super) fn create_room(
         &mut self,
         request: RoomRequest,
         mut requests: Vec<DispatchRequest>,
@@ -96,7 +96,7 @@ impl Coordinator {
             self.dispatch_to_unnamed_workers(now, &room.name, &api_key.as_str().into());
         }
         let created = requests.into_iter().try_for_each(|request| self.create_dispatch(request).map(drop));
-        self.flush(ops).await;
+        self.flush(ops);
         created.map(|()| room)
     }
 
@@ -109,25 +109,26 @@ impl Coordinator {
         Ok(())
     }
 
-    pub(super) async fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, CommandError> {
+    pub(super) fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, CommandError> {
         self.check_store()?;
         let Some(room) = self.rooms.get(name).cloned() else { return Ok(None) };
         let (room, mut ops) = (Room { metadata, ..room }, Vec::new());
         self.change_room(Moment::now(), room.clone(), &mut ops)?;
-        self.flush(ops).await;
+        self.flush(ops);
         Ok(Some(room))
     }
 
     /// Delete a room, and cancel its dispatches. Returns whether the room existed.
-    pub(super) async fn delete_room(&mut self, name: String) -> bool {
+    pub(super) fn delete_room(&mut self, name: String) -> Result<bool, CommandError> {
+        self.check_writable()?;
         if self.rooms.remove(&name).is_none() {
-            return false;
+            return Ok(false);
         }
         let now = Moment::now();
         for dispatch in self.scheduler.in_room(&name) {
             self.scheduler.cancel(now, &dispatch, "the room was deleted");
         }
-        self.flush(vec![StoreOp::RoomDeleted { name, at_ns: now.wall_ns }]).await;
-        true
+        self.flush(vec![StoreOp::RoomDeleted { name, at_ns: now.wall_ns }]);
+        Ok(true)
     }
 }

@@ -30,7 +30,7 @@ impl Scheduler {
         let waiting = |id: &String| {
             let open = self.open.get(id.as_str())?;
             let (position, of) = match &open.phase {
-                Phase::Waiting => positions.get(&open.dispatch.id).copied()?,
+                Phase::Waiting { .. } => positions.get(&open.dispatch.id).copied()?,
                 Phase::Offered { .. } => (0, 0),
                 Phase::Assigned { .. } | Phase::Orphaned { .. } => return None,
             };
@@ -56,12 +56,9 @@ impl Scheduler {
         let DispatchKey { agent, deployment, .. } = &open.dispatch.dispatch_key;
         let deployment = if deployment.is_empty() { String::new() } else { format!(", deployment `{deployment}`,") };
         let agent = format!("agent `{agent}`{deployment}");
-        let ids = self
-            .agent_queues
-            .get(&open.dispatch.dispatch_key)
-            .map(|queue| queue.workers.as_slice())
-            .unwrap_or_default();
-        let workers: Vec<_> = ids.iter().filter_map(|id| self.workers.get(id)).collect();
+        let queue = self.agent_queues.get(&open.dispatch.dispatch_key);
+        let ids = queue.into_iter().flat_map(|queue| &queue.workers);
+        let workers: Vec<_> = ids.filter_map(|id| self.workers.get(id)).collect();
         let full = workers.iter().filter(|worker| worker.is_full()).count();
         let (all, askable) = (workers.len(), workers.iter().filter(|worker| worker.may_be_asked(now.at)).count());
         match (all, full) {

@@ -1,6 +1,7 @@
 //! The inputs and outputs of a session, as data.
 
 use livekit_protocol as proto;
+use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 
 use wasm_worker_core::job::{Acceptance, RoomAccess};
@@ -18,7 +19,7 @@ pub enum Input {
     /// A message of the server.
     Frame(proto::ServerMessage),
     /// A sign of life of the server that carries no message.
-    Heard,
+    Heartbeat,
     /// The socket is closed.
     Disconnected,
     /// The agent decided about an offer.
@@ -38,7 +39,7 @@ pub enum Input {
     /// A new measurement of the load.
     Load {
         /// The utilisation relative to the threshold; 1 is full.
-        part: f32,
+        utilisation: f32,
         /// The load, 0 to 1.
         load: f32,
     },
@@ -114,6 +115,19 @@ pub enum Output {
         /// The cause.
         why: String,
     },
-    /// Log a message of the server that the session ignored.
-    Odd(String),
+    /// Log a warning: the session ignored a message of the server, or dropped a report.
+    Warn(String),
+}
+
+/// The name of a message of the server, in a warning.
+pub(super) fn name_of(message: &Option<FromServer>) -> &'static str {
+    match message {
+        None => "an empty or unknown message",
+        Some(FromServer::Register(_)) => "a reply to a registration",
+        Some(FromServer::Availability(_)) => "an offer",
+        Some(FromServer::Assignment(_)) => "an assignment",
+        Some(FromServer::Termination(_)) => "a termination",
+        Some(FromServer::Pong(_)) => "a pong",
+        Some(FromServer::GoAway(_)) => "a request to go away",
+    }
 }
