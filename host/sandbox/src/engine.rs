@@ -293,16 +293,6 @@ impl Engine {
         ran.is_ok() && self.ticker().ticks > ticks
     }
 
-    /// Compile the smallest function and load its machine code.
-    ///
-    /// # Errors
-    /// When the system does not allow a process to write machine code and to run it, with the reason.
-    pub fn load_machine_code(&self) -> Result<(), String> {
-        // `(module (func))`
-        let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
-        wasmtime::Module::from_binary(&self.0.wasmtime, module).map(drop).map_err(|error| chain(&error))
-    }
-
     /// The number of slots for one instance of this component; `None` when the whole pool is too small.
     pub(crate) fn slots_for(&self, component: &Component) -> Option<u32> {
         let needs = component.resources_required()?;

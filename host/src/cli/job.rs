@@ -30,7 +30,12 @@ pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
 
 /// Print all of a dispatch.
 pub(super) fn show(dispatch: &Dispatch, json: bool) -> Result<(), Failure> {
-    Ok(if json { print_json(dispatch)? } else { print(&text(dispatch))? })
+    if json {
+        print_json(dispatch)?;
+    } else {
+        print(&text(dispatch))?;
+    }
+    Ok(())
 }
 
 /// The exit status for a dispatch that has ended.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
+use wasm_worker_core::secret::{is_own, withhold};
 use wasm_worker_core::text::clip;
 use wasm_worker_sandbox::agent::cargo::TARGET;
 
@@ -39,7 +40,9 @@ impl Facts {
 
 /// The first line that a tool prints. rustup is asked to install nothing.
 async fn answer(tool: &str, args: &[&str]) -> Option<String> {
-    let mut command = Command::new(tool);
+    let mut command = std::process::Command::new(tool);
+    withhold(&mut command, is_own);
+    let mut command = Command::from(command);
     command.args(args).env("RUSTUP_AUTO_INSTALL", "0").stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(TOOL_WITHIN, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8_lossy(&output.stdout);

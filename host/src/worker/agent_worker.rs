@@ -231,7 +231,7 @@ impl AgentWorker {
         let now = Instant::now();
         match event {
             LinkEvent::Connected => self.session.advance(now, Input::Connected),
-            LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(frame)),
+            LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(*frame)),
             LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
             LinkEvent::Lost { why, retry } => {
                 let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));

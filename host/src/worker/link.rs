@@ -122,10 +122,9 @@ enum LinkState {
 }
 
 /// A change of the connection, or a message on it.
-#[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
 pub(crate) enum LinkEvent {
     Connected,
-    Frame(proto::ServerMessage),
+    Frame(Box<proto::ServerMessage>),
     /// The server sent a ping or a pong.
     Heartbeat,
     /// The connection is lost.
@@ -189,7 +188,7 @@ impl Link {
                 },
                 LinkState::Up(socket) => match socket.next().await {
                     Some(Ok(Message::Binary(bytes))) => match proto::ServerMessage::decode(bytes) {
-                        Ok(message) => return LinkEvent::Frame(message),
+                        Ok(message) => return LinkEvent::Frame(Box::new(message)),
                         Err(error) => return self.lost(format!("the server sent a malformed message: {error}")),
                     },
                     Some(Ok(Message::Text(_))) => {

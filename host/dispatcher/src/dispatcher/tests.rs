@@ -54,7 +54,7 @@ async fn serving(dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
     let keys = Arc::new(Keys::new(&KeyPairs::from([(key.into(), Secret(secret.into()))])));
     let opened = Store::open(store_settings(&settings), 0).unwrap();
     let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
-    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics);
+    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics, 0);
     Handle::current().spawn(coordinator.serve());
     state
 }

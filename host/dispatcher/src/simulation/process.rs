@@ -160,9 +160,9 @@ impl Process {
             Payload::Frame(bytes) => self.receive_frame(cx, connection, &bytes),
             Payload::Ping => {
                 cx.send(connection, Towards::Server, Payload::Pong);
-                self.handle(cx, Input::Heard);
+                self.handle(cx, Input::Heartbeat);
             }
-            Payload::Pong => self.handle(cx, Input::Heard),
+            Payload::Pong => self.handle(cx, Input::Heartbeat),
             Payload::Closed => {
                 let outputs = self.lose_link(cx);
                 self.execute(cx, outputs);
@@ -224,8 +224,8 @@ impl Process {
             while let Some(output) = pending.pop_front() {
                 pending.extend(self.execute_one(cx, output));
             }
-            let part = (SLOTS - self.free_slots) as f32 / SLOTS as f32;
-            pending.extend(self.session.advance(cx.clock.now().at, Input::Load { part, load: part / 2.0 }));
+            let utilisation = (SLOTS - self.free_slots) as f32 / SLOTS as f32;
+            pending.extend(self.session.advance(cx.clock.now().at, Input::Load { utilisation, load: utilisation / 2.0 }));
             if pending.is_empty() {
                 return;
             }

@@ -26,7 +26,7 @@ pub(super) struct Conversation {
 /// Who makes the snapshot.
 enum Partner {
     Process {
-        child: Child,
+        child: Box<Child>,
         stderr: ChildStderr,
     },
     /// A thread of this process, which has no program to compile with.
@@ -71,7 +71,7 @@ impl Conversation {
         let (Some(input), Some(output), Some(stderr)) = pipes else {
             return Err(CompileError::Host("a pipe is missing".into()));
         };
-        let partner = Partner::Process { child, stderr };
+        let partner = Partner::Process { child: Box::new(child), stderr };
         Ok(Self { input: Box::new(input), output: Box::new(output), partner, limits: settings.compile })
     }
 

@@ -145,8 +145,19 @@ impl Walk {
     }
 }
 
+/// How segments come into their memory or table.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Placement {
+    /// With the image that the engine maps.
+    #[default]
+    Mapped,
+    /// One by one, for each instance.
+    Copied,
+}
+
 /// One module.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "data and elements are copied independently of each other")]
 struct Module {
     /// Initial sizes, in bytes and in elements; none for an imported one.
     memories: Vec<Option<u64>>,
@@ -158,9 +169,9 @@ struct Module {
     /// Bytes of the offsets of data segments.
     offset_bytes: u64,
     /// One data segment that is copied makes all others copied.
-    data_is_copied: bool,
+    data: Placement,
     /// The same for the elements after one that is copied.
-    elements_are_copied: bool,
+    elements: Placement,
     sums: Sums,
 }
 
@@ -200,10 +211,10 @@ impl Module {
                 self.function_values += functions.count() as u64;
             }
             Payload::ElementSection(section) => {
-                section.into_iter().map_while(Result::ok).for_each(|segment| self.elements(&segment));
+                section.into_iter().map_while(Result::ok).for_each(|segment| self.element_segment(&segment));
             }
             Payload::DataSection(section) => {
-                section.into_iter().map_while(Result::ok).for_each(|data| self.data(&data))
+                section.into_iter().map_while(Result::ok).for_each(|data| self.data_segment(&data))
             }
             _ => {}
         }
@@ -218,7 +229,7 @@ impl Module {
         }
     }
 
-    fn elements(&mut self, segment: &wasmparser::Element<'_>) {
+    fn element_segment(&mut self, segment: &wasmparser::Element<'_>) {
         let (count, bytes, plain) = match &segment.items {
             ElementItems::Functions(items) => (items.count(), items.range().len(), true),
             ElementItems::Expressions(_, items) => (items.count(), items.range().len(), false),
@@ -232,26 +243,33 @@ impl Module {
             }
             ElementKind::Active { table_index, offset_expr } => {
                 let table = self.tables.get(table_index.unwrap_or(0) as usize);
-                self.elements_are_copied |= !plain || !fits(offset_expr, u64::from(count), table);
-                if self.elements_are_copied {
+                if !plain || !fits(offset_expr, u64::from(count), table) {
+                    self.elements = Placement::Copied;
+                }
+                if self.elements == Placement::Copied {
                     self.sums.steps += bytes as u64 + length(offset_expr);
                 }
             }
         }
     }
 
-    fn data(&mut self, segment: &wasmparser::Data<'_>) {
+    fn data_segment(&mut self, segment: &wasmparser::Data<'_>) {
         self.sums.bytes += SEGMENT_BYTES;
         if let DataKind::Active { memory_index, offset_expr } = &segment.kind {
             let bytes = segment.data.len() as u64;
-            self.data_is_copied |= !fits(offset_expr, bytes, self.memories.get(*memory_index as usize));
+            if !fits(offset_expr, bytes, self.memories.get(*memory_index as usize)) {
+                self.data = Placement::Copied;
+            }
             self.data_bytes += bytes;
             self.offset_bytes += length(offset_expr);
         }
     }
 
     fn sums(&self) -> Sums {
-        let (copied, offsets) = if self.data_is_copied { (self.data_bytes, self.offset_bytes) } else { (0, 0) };
+        let (copied, offsets) = match self.data {
+            Placement::Mapped => (0, 0),
+            Placement::Copied => (self.data_bytes, self.offset_bytes),
+        };
         let functions = self.function_values.min(self.functions) * FUNCTION_BYTES;
         Sums {
             bytes: self.sums.bytes + functions + MODULE_BYTES,
