@@ -29,7 +29,7 @@ pub(crate) fn corpus() -> Vec<Row> {
     let large = core_component("loops", &loops(200_000));
     vec![
         refused(guest("memories"), &["agent `memories` "]),
-        refused(guest("table_huge"), &["agent `table-huge` ", "10000000"]),
+        refused(guest("table_huge"), &["agent `table_huge` ", "10000000"]),
         // Each instance would have a copy of these outside of its memory.
         refused(
             core_component("elements", &format!("(func $f) (elem func {})", "$f ".repeat(30_000))),

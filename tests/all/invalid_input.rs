@@ -179,6 +179,6 @@ fn concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start() {
     // As many instances fit as take the least; of this one, whose memory is not from a snapshot, each takes more.
     let some = (limit / 5).to_string();
     let done = run_guest("prewarm_print", ["--count", &some, "--concurrency", &some]).done();
-    done.fails_with(2, &["agent `prewarm-print` needs too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
+    done.fails_with(2, &["agent `prewarm_print` needs too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
     assert_eq!(done.stdout, "");
 }

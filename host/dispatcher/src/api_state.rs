@@ -2,20 +2,21 @@
 //! limits of requests.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::command::{Command, WorkerCommand};
+use crate::answers::Answers;
+use crate::command::{Command, CommandError, WorkerCommand};
+use crate::connections::sockets_max;
 use crate::keys::{Caller, Keys};
 use crate::limits::{WAITS_MAX, WORKERS_MAX};
+use crate::rates::Rates;
 use crate::rooms::Room;
 use crate::scheduler::Id;
 use crate::settings::DispatcherSettings;
@@ -50,8 +51,9 @@ pub(crate) struct ApiState {
     pub(crate) worker_slots: Arc<Semaphore>,
     /// A permit for each request that waits for a change.
     pub(crate) wait_slots: Semaphore,
-    /// The rate limit of each API key; empty without a limit.
-    rates: HashMap<String, DefaultDirectRateLimiter>,
+    /// The memory of answers.
+    pub(crate) answers: Answers,
+    rates: Arc<Rates>,
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
@@ -62,7 +64,7 @@ pub(crate) struct ApiState {
 impl ApiState {
     pub(crate) fn new(
         settings: &DispatcherSettings,
-        keys: Arc<Keys>,
+        (keys, rates): (Arc<Keys>, Arc<Rates>),
         reader: Reader,
         (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
@@ -73,10 +75,11 @@ impl ApiState {
             commands,
             worker_commands,
             reader,
-            rates: rates(&keys, settings.rate),
+            answers: Answers::new(),
+            rates,
             keys,
             changes,
-            worker_slots: Arc::new(Semaphore::new(WORKERS_MAX)),
+            worker_slots: Arc::new(Semaphore::new(sockets_max(WORKERS_MAX))),
             wait_slots: Semaphore::new(WAITS_MAX),
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
@@ -106,7 +109,13 @@ impl ApiState {
     /// The rooms with these names; all rooms for no names.
     pub(crate) async fn rooms(&self, names: Vec<String>) -> Result<Vec<Room>, TwirpError> {
         let (reply, rooms) = oneshot::channel();
-        self.ask(Command::Rooms { names, reply }, rooms).await
+        Ok(self.ask(Command::Rooms { names, reply }, rooms).await??)
+    }
+
+    /// Wait for the turn to make a list.
+    pub(crate) async fn list_turn(&self) -> Result<SemaphorePermit<'_>, TwirpError> {
+        let turn = timeout(ANSWER_WITHIN, self.answers.list_turn()).await.ok().flatten();
+        turn.ok_or_else(|| TwirpError::new(Code::Unavailable, "other callers ask for long lists").retry_after(1))
     }
 
     /// The room with this name, or LiveKit's error.
@@ -116,13 +125,11 @@ impl ApiState {
 
     /// Count a new dispatch against the rate limit of its API key.
     pub(crate) fn check_rate(&self, caller: &Caller) -> Result<(), TwirpError> {
-        match self.rates.get(&caller.api_key).map(RateLimiter::check) {
-            None | Some(Ok(())) => Ok(()),
-            Some(Err(_)) => {
-                let message = "the API key exceeds its dispatches a second (`dispatch-rate`)";
-                Err(TwirpError::new(Code::ResourceExhausted, message).retry_after(1))
-            }
+        if self.rates.allows(&caller.api_key) {
+            return Ok(());
         }
+        let message = "the API key exceeds its dispatches a second (`dispatch-rate`)";
+        Err(TwirpError::new(Code::ResourceExhausted, message).retry_after(1))
     }
 
     /// Check the size of the metadata of a dispatch or a room.
@@ -153,6 +160,21 @@ pub(crate) fn no_such_room() -> TwirpError {
     TwirpError::new(Code::NotFound, "requested room does not exist")
 }
 
+impl From<CommandError> for TwirpError {
+    fn from(error: CommandError) -> Self {
+        let refused = |code| Self::new(code, error.to_string());
+        match &error {
+            CommandError::Full(_) | CommandError::TooManyRooms | CommandError::StoreFull => {
+                refused(Code::ResourceExhausted).retry_after(1)
+            }
+            CommandError::StoreBusy => refused(Code::Unavailable).retry_after(1),
+            CommandError::StoreStuck(_) => refused(Code::Unavailable).retry_after(5),
+            CommandError::OtherRequest | CommandError::TooLong(_) => refused(Code::InvalidArgument),
+            CommandError::AnswerTooLong(_) => refused(Code::ResourceExhausted),
+        }
+    }
+}
+
 impl From<ReadError> for TwirpError {
     fn from(error: ReadError) -> Self {
         match error {
@@ -160,9 +182,4 @@ impl From<ReadError> for TwirpError {
             ReadError::Sqlite(_) | ReadError::Panic(_) => Self::new(Code::Internal, error.to_string()),
         }
     }
-}
-
-fn rates(keys: &Keys, rate: Option<NonZeroU32>) -> HashMap<String, DefaultDirectRateLimiter> {
-    let Some(rate) = rate else { return HashMap::new() };
-    keys.names().map(|key| (key.clone(), RateLimiter::direct(Quota::per_second(rate)))).collect()
 }

@@ -7,10 +7,11 @@ use livekit_protocol as proto;
 use proto::server_message::Message as ServerMessage;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rooms::{ROOMS_MAX, Room};
-use crate::scheduler::{Id, SchedulerFull};
+use crate::answers::AnswerTooLong;
+use crate::rooms::{ROOMS_MAX, Room, RoomRequest};
+use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use wasm_worker_core::api::dispatcher::{PoolWorker, Waiting};
-use wasm_worker_protocol::dispatcher_session::{WorkerMessage, WorkerRegistration};
+use wasm_worker_protocol::dispatcher_session::{DispatchKey, WorkerMessage, WorkerRegistration};
 use wasm_worker_protocol::frame::JOB_BYTES_MAX;
 
 /// A request for a dispatch. The coordinator adds id, room and time.
@@ -24,9 +25,33 @@ pub(crate) struct DispatchRequest {
     pub(crate) room: String,
     pub(crate) metadata: String,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// The one worker that may have the job; `None` for every worker of the agent.
+    pub(crate) only_worker: Option<Id>,
     pub(crate) restart: proto::JobRestartPolicy,
     pub(crate) priority: i32,
     pub(crate) deadline_ns: i64,
+}
+
+/// What a dispatch is for: a repeated request has the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DispatchTarget {
+    pub(crate) agent: String,
+    pub(crate) deployment: String,
+    pub(crate) room: String,
+}
+
+impl DispatchTarget {
+    /// The target of a client's request.
+    pub(crate) fn of_request(request: &proto::CreateAgentDispatchRequest) -> Self {
+        let proto::CreateAgentDispatchRequest { agent_name, deployment, room, .. } = request;
+        Self { agent: agent_name.clone(), deployment: deployment.clone(), room: room.clone() }
+    }
+
+    /// The target of an accepted dispatch.
+    pub(crate) fn of_dispatch(dispatch: &Dispatch) -> Self {
+        let DispatchKey { agent, deployment, .. } = &dispatch.dispatch_key;
+        Self { agent: agent.clone(), deployment: deployment.clone(), room: dispatch.room.name.clone() }
+    }
 }
 
 /// An accepted dispatch.
@@ -48,6 +73,12 @@ pub(crate) enum CommandError {
     /// Open dispatches fill the store up to its bound.
     #[error("the store has reached `store-limit` with open dispatches")]
     StoreFull,
+    /// The request id is that of a dispatch to another agent or room.
+    #[error("the request id is that of a dispatch to another agent or room; a new request needs a new id")]
+    OtherRequest,
+    /// The answer would be too long.
+    #[error(transparent)]
+    AnswerTooLong(#[from] AnswerTooLong),
     /// The store cannot write.
     #[error("the store cannot write: {0}")]
     StoreStuck(Arc<str>),
@@ -76,10 +107,10 @@ pub(crate) enum Command {
     /// Get the number of dispatches that wait, and of those that a worker has.
     Counts { reply: oneshot::Sender<(usize, usize)> },
     /// Get rooms by name; all rooms for no names.
-    Rooms { names: Vec<String>, reply: oneshot::Sender<Vec<Room>> },
-    /// Create a room with its first dispatches. The reply is the existing room where there is one.
+    Rooms { names: Vec<String>, reply: oneshot::Sender<Result<Vec<Room>, CommandError>> },
+    /// Create a room with its first dispatches, or change the room where there is one.
     CreateRoom {
-        room: Box<Room>,
+        room: Box<RoomRequest>,
         requests: Vec<DispatchRequest>,
         api_key: String,
         reply: oneshot::Sender<Result<Room, CommandError>>,

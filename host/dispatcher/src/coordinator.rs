@@ -13,7 +13,7 @@ mod notifications;
 mod rooms;
 mod workers;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +24,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Moment;
-use crate::command::{Command, CommandError, WorkerCommand};
+use crate::command::{Command, CommandError, DispatchTarget, WorkerCommand};
 use crate::keys::Keys;
+use crate::rates::Rates;
 use crate::rooms::Rooms;
 use crate::scheduler::{Id, Output, Scheduler, ToWorker};
 use crate::store::{Recovered, Store, StoreOp, Written};
@@ -80,6 +81,7 @@ pub(crate) struct Coordinator {
     rooms: Rooms,
     store: Store,
     keys: Arc<Keys>,
+    rates: Arc<Rates>,
     events: Arc<Events>,
     commands: mpsc::Receiver<Command>,
     /// The commands of workers. They wait while the queue of the store is full.
@@ -95,8 +97,9 @@ pub(crate) struct Coordinator {
     /// Whether the writer of the store has ended, which is a bug.
     store_failed: bool,
     changes: broadcast::Sender<Id>,
-    recent_ends: HashSet<Id>,
-    /// The same ids, the oldest first.
+    /// The targets of dispatches that ended a moment ago.
+    recent_ends: HashMap<Id, DispatchTarget>,
+    /// Their ids, the oldest first.
     recent_ends_in_order: VecDeque<Id>,
     /// How long a dispatch without a deadline waits for a worker.
     queue_deadline: Duration,
@@ -108,6 +111,7 @@ pub(crate) struct CoordinatorParts {
     pub(crate) store: Store,
     pub(crate) recovered: Recovered,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) events: Arc<Events>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) worker_commands: mpsc::Receiver<WorkerCommand>,
@@ -124,6 +128,7 @@ impl Coordinator {
             store,
             recovered,
             keys,
+            rates,
             events,
             commands,
             worker_commands,
@@ -142,6 +147,7 @@ impl Coordinator {
             look_ups: LookUps::new(store.reader(), sender),
             store,
             keys,
+            rates,
             events,
             commands,
             worker_commands,
@@ -151,7 +157,7 @@ impl Coordinator {
             written: Written::default(),
             store_failed: false,
             changes,
-            recent_ends: HashSet::new(),
+            recent_ends: HashMap::new(),
             recent_ends_in_order: VecDeque::new(),
             queue_deadline,
         }

@@ -19,6 +19,7 @@ use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::http;
 use crate::keys::Keys;
 use crate::limits::{CHANGES_MAX, COMMANDS_MAX};
+use crate::rates::Rates;
 use crate::scheduler::{Bounds, Scheduler};
 use crate::settings::{DispatcherSettings, KeyPairs};
 use crate::store::{self, Recovered, Store, StoreError};
@@ -91,6 +92,13 @@ impl Dispatcher {
         let address = settings.listen;
         if keys.is_development() && !address.ip().is_loopback() {
             return Err(DispatcherError::DevelopmentKey { address });
+        }
+        if !address.ip().is_loopback() {
+            keys.weak().for_each(|key| {
+                let message =
+                    "the secret of an API key can be guessed, and others can reach the address; use 32 bytes or more";
+                tracing::warn!(target: "dispatcher", %address, key, message);
+            });
         }
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
@@ -181,14 +189,17 @@ fn assemble(
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (worker_commands, received_of_workers) = mpsc::channel(COMMANDS_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
+    let rates = Arc::new(Rates::new(&keys, settings.rate));
     let sender = worker_commands.downgrade();
     let (senders, reader) = ((commands, worker_commands), store.reader());
-    let state = ApiState::new(settings, keys.clone(), reader, senders, changes.clone(), metrics, port);
+    let shared = (keys.clone(), rates.clone());
+    let state = ApiState::new(settings, shared, reader, senders, changes.clone(), metrics, port);
     let coordinator = Coordinator::new(CoordinatorParts {
         scheduler: Scheduler::new(bounds(settings), rand::random()),
         store,
         recovered,
         keys,
+        rates,
         events,
         commands: received,
         worker_commands: received_of_workers,

@@ -10,9 +10,13 @@
 //! clock             the present moment, by both clocks
 //! limits            the bounds that several modules share
 //! settings          the settings of a dispatcher
+//! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! keys              API keys: verification of tokens, and the tokens of jobs
 //! proof             the proof that a dispatcher has the secret of an API key
+//! rates             the rate limit of each API key
+//! answers           the bounds of answers
+//! proto_json        the JSON of protobuf messages (pure)
 //! twirp             the encodings and errors of LiveKit's services
 //! queue             the order of the dispatches that wait (pure)
 //! assign            the choice of a worker (pure)
@@ -42,11 +46,19 @@ mod limits;
 
 pub mod settings;
 
+mod hosts;
+
 pub mod connections;
 
 mod keys;
 
 mod proof;
+
+mod rates;
+
+mod answers;
+
+mod proto_json;
 
 mod twirp;
 

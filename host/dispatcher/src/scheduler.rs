@@ -64,6 +64,8 @@ struct OpenDispatch {
     attempt: u32,
     former: Vec<FormerAttempt>,
     phase: Phase,
+    /// The one worker that may have the job; `None` for every worker of the agent.
+    only_worker: Option<Id>,
     /// The time of its creation, or an estimate where an earlier dispatcher created it.
     since: Instant,
     /// The end of the wait for a worker. A new attempt waits as long as the first one could.
@@ -183,8 +185,16 @@ impl Scheduler {
         id.into()
     }
 
-    pub(crate) fn is_open(&self, dispatch: &str) -> bool {
-        self.open.contains_key(dispatch)
+    /// An open dispatch.
+    pub(crate) fn dispatch(&self, dispatch: &str) -> Option<&Dispatch> {
+        self.open.get(dispatch).map(|open| &*open.dispatch)
+    }
+
+    /// Agent and deployment of each open dispatch of a room.
+    pub(crate) fn targets_in_room(&self, room: &str) -> HashSet<(&str, &str)> {
+        let in_room = self.in_room(room);
+        let keys = in_room.iter().filter_map(|id| Some(&self.open.get(id)?.dispatch.dispatch_key));
+        keys.map(|key| (key.agent.as_str(), key.deployment.as_str())).collect()
     }
 
     /// Whether a worker with this key is connected.
@@ -194,6 +204,15 @@ impl Scheduler {
 
     /// Accept a dispatch. The caller may be told once its changes are stored. Returns the first job.
     pub(crate) fn create(&mut self, now: Moment, dispatch: Dispatch) -> Result<Id, SchedulerFull> {
+        self.accept(now, dispatch, None)
+    }
+
+    /// Accept a dispatch that this worker asked for, and that no other worker may have. Returns the first job.
+    pub(crate) fn create_for(&mut self, now: Moment, dispatch: Dispatch, worker: Id) -> Result<Id, SchedulerFull> {
+        self.accept(now, dispatch, Some(worker))
+    }
+
+    fn accept(&mut self, now: Moment, dispatch: Dispatch, only_worker: Option<Id>) -> Result<Id, SchedulerFull> {
         let bytes = dispatch.bytes();
         let waiting = self.waiting_of.get(&dispatch.api_key).copied().unwrap_or(0);
         if self.bounds.queue && waiting >= self.bounds.queue_limit {
@@ -204,6 +223,9 @@ impl Scheduler {
         }
         let job = self.new_id("AJ_");
         let dispatch = Arc::new(dispatch);
+        if let Some(worker) = &only_worker {
+            self.change_worker(worker, |worker| worker.simulated = Some(dispatch.id.clone()));
+        }
         self.outputs.push(Output::Store(Change::Created { dispatch: dispatch.clone(), job: job.clone() }));
         self.outputs.push(Output::Notify(Notification::Created { dispatch: dispatch.clone(), job: job.clone() }));
         self.insert(OpenDispatch {
@@ -213,6 +235,7 @@ impl Scheduler {
             former: Vec::new(),
             since: now.at,
             waits_until: now.at + dispatch.patience(),
+            only_worker,
             phase: Phase::Waiting { paused_until: None },
             cancelled: false,
             rounds: ROUND_PAUSES,

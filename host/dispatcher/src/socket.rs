@@ -1,7 +1,9 @@
 //! The WebSocket of one worker. A [`Session`] interprets its frames.
 //!
 //! Bounds: a frame has at most [`FRAME_BYTES_MAX`] in both directions, a send takes at most [`SEND_WITHIN`], and
-//! [`OUTBOUND_MAX`] messages wait for the worker.
+//! [`OUTBOUND_MAX`] messages wait for the worker. The second half of a message arrives within [`MESSAGE_WITHIN`].
+
+mod half_message;
 
 use std::time::Duration;
 
@@ -20,9 +22,14 @@ use crate::api_state::STOPPING;
 use crate::command::WorkerCommand;
 use crate::limits::OUTBOUND_MAX;
 use crate::scheduler::Id;
+use half_message::Followed;
 use wasm_worker_protocol::dispatcher_session::{Due, Encoded, Encoding, Received, Session};
 use wasm_worker_protocol::frame::FRAME_BYTES_MAX;
 
+/// The read buffer of a connection, in bytes. Most frames of a worker are smaller, and most connections idle.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Time limit for the second half of a message.
+const MESSAGE_WITHIN: Duration = Duration::from_secs(30);
 /// Time limit for sending.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 /// Most messages that are sent before a flush.
@@ -30,7 +37,7 @@ const FLUSH_AFTER: usize = 64;
 /// The reason for closing the connection of a worker that does not read.
 const SLOW_READER: &str = "the worker does not read its messages";
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Followed<TokioIo<Upgraded>>>;
 
 /// The connection of a worker.
 struct Connection {
@@ -47,9 +54,12 @@ struct Connection {
 
 /// Serve a worker until its connection ends.
 pub(crate) async fn serve(upgraded: Upgraded, api_key: String, commands: mpsc::Sender<WorkerCommand>) {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX));
+    let stream = Followed::new(TokioIo::new(upgraded));
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let (outbound, queue) = mpsc::channel(OUTBOUND_MAX);
     let session = Session::new(Instant::now());
     let mut connection = Connection { socket, session, api_key, commands, outbound, worker: None };
@@ -64,9 +74,10 @@ pub(crate) async fn serve(upgraded: Upgraded, api_key: String, commands: mpsc::S
 impl Connection {
     /// Serve until the connection ends, and return the reason.
     async fn run(&mut self, mut queue: mpsc::Receiver<ServerMessage>) -> String {
-        let mut messages = Vec::with_capacity(FLUSH_AFTER);
+        let mut messages = Vec::new();
         loop {
             let wake = self.session.wake_at();
+            let half = self.socket.get_ref().half_since();
             tokio::select! {
                 // Deadlines and outbound messages come first, so that a flood of frames does not delay them.
                 biased;
@@ -92,6 +103,10 @@ impl Connection {
                     Ok(()) => self.session.note_alive(Instant::now()),
                     Err(why) => return why,
                 },
+                // The other half may have arrived by now, so the frames come first.
+                () = half_is_over(half) => {
+                    return format!("the worker sent half a message, and not the rest within {MESSAGE_WITHIN:?}");
+                }
             }
             // The coordinator has dropped its sender.
             if self.worker.is_some() && queue.sender_strong_count() < 2 {
@@ -170,6 +185,14 @@ impl Connection {
 
     async fn send(&mut self, frame: Message) -> Result<(), String> {
         sent(timeout(SEND_WITHIN, self.socket.send(frame)).await)
+    }
+}
+
+/// Wait until half a message has waited for too long.
+async fn half_is_over(half_since: Option<Instant>) {
+    match half_since {
+        Some(since) => sleep_until(since + MESSAGE_WITHIN).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,11 +18,14 @@ use livekit_protocol as proto;
 use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
+use wasm_worker_core::load::Scarcity;
 use wasm_worker_core::text::clip;
 
 use crate::registration::{Permission, Registration, ReportLoad};
 use crate::report::Report;
+use crate::status::Status;
 use crate::wire;
+use messages::name_of;
 pub use messages::{Answer, Input, Output};
 
 /// Time limit for a registration. The server closes the connection of a worker that does not register in time.
@@ -97,6 +100,8 @@ pub struct Session {
     /// The utilisation relative to the threshold; 1 is full.
     utilisation: f32,
     load: f32,
+    /// The resource that makes the worker full.
+    scarce: Option<Scarcity>,
     /// Utilisation and fullness of the last status message.
     reported: (f32, bool),
     /// The time of the next status message.
@@ -121,6 +126,7 @@ impl Session {
             receipt_due: None,
             utilisation: 0.0,
             load: 0.0,
+            scarce: None,
             reported: (0.0, false),
             status_due: now,
             last_received: now,
@@ -137,6 +143,11 @@ impl Session {
     /// Whether no job is left and the server has confirmed all ends.
     pub fn is_done(&self) -> bool {
         self.jobs.is_empty() && self.undelivered.is_empty() && self.unconfirmed.is_empty()
+    }
+
+    /// Set the resource that makes the worker full. The embedded dispatcher receives it with the status.
+    pub fn set_scarcity(&mut self, scarce: Option<Scarcity>) {
+        self.scarce = scarce;
     }
 
     /// Whether an offer of the job waits for the agent's answer. An answer to an older offer of the same job is as good.
@@ -315,25 +326,19 @@ impl Session {
         self.reported = (self.utilisation, self.is_full());
         self.status_due = now + STATUS_EVERY;
         let status = if self.is_full() { proto::WorkerStatus::WsFull } else { proto::WorkerStatus::WsAvailable };
-        Output::Send(ToServer::UpdateWorker(proto::UpdateWorkerStatus {
+        let status = proto::UpdateWorkerStatus {
             status: Some(status as i32),
             load: self.reported_load(),
             job_count: u32::try_from(self.jobs.len()).unwrap_or(u32::MAX),
             draining: self.draining,
             ..Default::default()
-        }))
-    }
-}
-
-fn name_of(message: &Option<FromServer>) -> &'static str {
-    match message {
-        None => "an empty or unknown message",
-        Some(FromServer::Register(_)) => "a reply to a registration",
-        Some(FromServer::Availability(_)) => "an offer",
-        Some(FromServer::Assignment(_)) => "an assignment",
-        Some(FromServer::Termination(_)) => "a termination",
-        Some(FromServer::Pong(_)) => "a pong",
-        Some(FromServer::GoAway(_)) => "a request to go away",
+        };
+        match (&self.link, &self.scarce) {
+            (Link::Up { embedded: true }, Some(scarce)) if self.is_full() && !self.draining => {
+                Output::Status(Status::full(&status, scarce))
+            }
+            _ => Output::Send(ToServer::UpdateWorker(status)),
+        }
     }
 }
 

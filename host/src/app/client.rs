@@ -15,7 +15,7 @@ use prost::Message;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wasm_worker_core::api::Problem;
-use wasm_worker_core::api::dispatcher::Dispatch;
+use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch};
 use wasm_worker_core::text::clip;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY, SERVER_NAME};
 
@@ -167,7 +167,21 @@ impl Client {
     /// # Errors
     /// When the server does not answer, does not know the id, or is not wasm-worker's dispatcher.
     pub fn job(&self, id: &str) -> Result<Dispatch, ClientError> {
-        self.get(&format!("/jobs/{}", escaped(id)))
+        let path = format!("/jobs/{}", escaped(id));
+        // The grant to list rooms shows the room. Metadata and attributes need the grant to administer that room.
+        let Dispatch { room, .. } = self.get(&path)?;
+        let grants = VideoGrants { room_list: true, room_admin: true, room, ..Default::default() };
+        self.ask(Request::get(format!("{}{API}{path}", self.url)), grants)
+    }
+
+    /// Stop a dispatch at wasm-worker's dispatcher, by its own id or that of one of its jobs.
+    pub(crate) fn cancel(&self, id: &str) -> Result<(), ClientError> {
+        let Dispatch { room, .. } = self.get(&format!("/jobs/{}", escaped(id)))?;
+        // A dispatcher of an older version wants the grant to create rooms.
+        let grants = VideoGrants { room_create: true, room_admin: true, room, ..Default::default() };
+        let url = format!("{}{API}/jobs/{}/cancel", self.url, escaped(id));
+        let Cancelled { .. } = self.ask(Request::post(url), grants)?;
+        Ok(())
     }
 
     /// Dispatch an agent, and return the dispatch as LiveKit's API has it.
@@ -242,19 +256,16 @@ impl Client {
 
     /// Read from the API of wasm-worker's dispatcher.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let grants = VideoGrants { room_list: true, ..Default::default() };
-        self.ask(Request::get(format!("{}{API}{path}", self.url)), grants)
-    }
-
-    /// Change something by the API of wasm-worker's dispatcher.
-    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let grants = VideoGrants { room_create: true, ..Default::default() };
-        self.ask(Request::post(format!("{}{API}{path}", self.url)), grants)
+        self.ask(
+            Request::get(format!("{}{API}{path}", self.url)),
+            VideoGrants { room_list: true, ..Default::default() },
+        )
     }
 
     fn ask<T: DeserializeOwned>(&self, request: Builder, grants: VideoGrants) -> Result<T, ClientError> {
         let answer = self.send(request.header("Authorization", self.bearer(grants)?), Bytes::new())?;
-        if answer.redirect().is_some() {
+        // A server that is reached by a wrong host name says so before any of its routes.
+        if answer.redirect().is_some() || answer.status == StatusCode::MISDIRECTED_REQUEST {
             return Err(self.refused(&answer));
         }
         if answer.headers.get("server").is_none_or(|server| server != SERVER_NAME) {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::Config;
 use crate::load::recent_jobs::{AdmittedId, Cost, RecentJobs};
 use crate::load::{Measurement, Threshold};
-use wasm_worker_core::load::{Resource, Sample};
+use wasm_worker_core::load::{Resource, Sample, Scarcity};
 use wasm_worker_core::refusal::{Reason, Refusal};
 
 /// The time that an offer waits for capacity. The agent has the rest of the 2 s within which an offer is answered.
@@ -55,6 +55,23 @@ pub(crate) struct Fullness {
     pub(crate) load: f64,
     /// The scarcest resource.
     pub(crate) scarce: Resource,
+    /// The number of jobs, and the most that the worker may have.
+    jobs: (usize, usize),
+    /// The load from which on the worker is full.
+    threshold: f64,
+}
+
+impl Fullness {
+    /// The scarcest resource with its figure and its limit.
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    pub(crate) fn scarcity(self) -> Scarcity {
+        let (jobs, jobs_max) = self.jobs;
+        let (used, limit) = match self.scarce {
+            Resource::Cpu | Resource::Fuel | Resource::Memory => (self.load, self.threshold),
+            Resource::Jobs | Resource::Agent => (jobs as f64, jobs_max as f64),
+        };
+        Scarcity { resource: self.scarce, used, limit }
+    }
 }
 
 /// The right to run one job. Dropping it releases the slot.
@@ -144,10 +161,11 @@ impl AdmissionControl {
         let mut state = self.state();
         let load = state.load();
         let part = state.threshold.part(load);
+        let jobs = (self.jobs(), self.jobs_max);
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let slots = self.jobs() as f64 / self.jobs_max as f64;
+        let slots = jobs.0 as f64 / jobs.1 as f64;
         let scarce = if slots >= part { Resource::Jobs } else { state.measured.sample.scarcest() };
-        Fullness { part: part.max(slots), load, scarce }
+        Fullness { part: part.max(slots), load, scarce, jobs, threshold: state.threshold.limit() }
     }
 
     /// The right to run a job, where there is capacity and no other offer waits for it.

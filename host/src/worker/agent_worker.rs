@@ -291,11 +291,11 @@ impl AgentWorker {
             Output::Send(message) if self.link.is_up() => self.link.send(message).await?,
             // The session keeps the report of an end until the server has confirmed it.
             Output::Report(report) if self.link.is_up() => self.link.report(&report).await?,
-            Output::Send(_) | Output::Report(_) => {}
+            Output::Status(status) if self.link.is_up() => self.link.status(&status).await?,
             Output::Ping => self.link.ping().await?,
             // A connection that is down already is not lost a second time.
             Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
-            Output::Close { .. } => {}
+            Output::Send(_) | Output::Report(_) | Output::Status(_) | Output::Close { .. } => {}
             Output::Offer(job) => {
                 if let Err(Refusal { terminate, .. }) = self.jobs.offer(self.agent.available().cloned(), &job) {
                     let answer = Answer::Refused { terminate };
@@ -338,6 +338,7 @@ impl AgentWorker {
         if self.agent.available().is_none() {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
         }
+        self.session.set_scarcity(Some(fullness.scarcity()));
         // The slots that are released in a drain take no new job.
         if !self.drain.has_begun() {
             self.jobs.publish_fullness(fullness);

@@ -26,6 +26,7 @@ use wasm_worker_core::text::clip;
 use wasm_worker_protocol::frame::{FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
+use wasm_worker_protocol::status::Status;
 
 use crate::network::connect::{self, Stream};
 
@@ -235,6 +236,11 @@ impl Link {
     /// Send a report, to be flushed. A failure ends the connection.
     pub(crate) async fn report(&mut self, report: &Report) -> Result<(), LinkEvent> {
         self.send_frame(Message::Binary(report.frame().into())).await
+    }
+
+    /// Send the status of a full worker, to be flushed. A failure ends the connection.
+    pub(crate) async fn status(&mut self, status: &Status) -> Result<(), LinkEvent> {
+        self.send_frame(Message::Binary(status.frame().into())).await
     }
 
     /// Send a ping, to be flushed.

@@ -9,7 +9,7 @@ use prost::Message as _;
 use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, WebSocket};
 
@@ -47,6 +47,20 @@ pub(crate) const ROWS: &[Row] = &[
         time_max: Duration::from_secs(120),
         ..row("8 callers that list 3,000 dispatches with metadata, again and again", lists, &["created within 2 s"])
     },
+    row("a room of 60 KiB, named 900 times", rooms_named_again, &["200: 1 rooms"]),
+    row("1,001 names of rooms", too_many_names, &["400 ", "at most 1000 are allowed"]),
+    Row {
+        // The rooms themselves, four lists that are made, and what waits to be sent.
+        memory_mib_max: 448,
+        ..row("24 callers at once ask for 24 MiB of rooms", all_rooms, &["429 ", "more than 16777216 bytes"])
+    },
+    row("a worker asks for 2,000 jobs to try its agent", simulations, &["simulated: 1"]),
+    Row {
+        memory_mib_max: 24,
+        descriptors_max: 520,
+        ..row("500 workers that idle", idle_workers, &["registered: 500"])
+    },
+    row("3,000 names of agents that nobody serves", agent_names, &["series: 1 of 3000"]),
 ];
 
 /// The connection of a worker that is written by hand.
@@ -178,4 +192,74 @@ fn lists(case: &mut Case) -> String {
         dispatcher.dispatch("r", "nobody", "");
         took(began, "created")
     }) + &format!("; all lists after {:?}", began.elapsed())
+}
+
+const LIST_ROOMS: &str = "RoomService/ListRooms";
+
+fn create_rooms(dispatcher: &Dispatcher, count: usize) {
+    for number in 0..count {
+        let room = json!({ "name": format!("room-{number}"), "metadata": "m".repeat(60_000) });
+        assert_eq!(dispatcher.twirp("RoomService/CreateRoom", "", &room).status, 200);
+    }
+}
+
+fn rooms_named_again(case: &mut Case) -> String {
+    let dispatcher = case.dispatcher(&[]);
+    create_rooms(dispatcher, 1);
+    let answer = dispatcher.twirp(LIST_ROOMS, "", &json!({ "names": vec!["room-0"; 900] }));
+    format!("{}: {} rooms", answer.status, answer.body["rooms"].as_array().map_or(0, Vec::len))
+}
+
+fn too_many_names(case: &mut Case) -> String {
+    let names: Vec<String> = (0..1_001).map(|number| number.to_string()).collect();
+    let answer = case.dispatcher(&[]).twirp(LIST_ROOMS, "", &json!({ "names": names }));
+    format!("{} {}", answer.status, answer.body)
+}
+
+fn all_rooms(case: &mut Case) -> String {
+    let dispatcher = case.dispatcher(&[]);
+    create_rooms(dispatcher, 420);
+    let some: Vec<String> = (0..150).map(|number| format!("room-{number}")).collect();
+    std::thread::scope(|scope| {
+        let ask = |names: Value| scope.spawn(move || dispatcher.twirp(LIST_ROOMS, "", &json!({ "names": names })));
+        let callers: Vec<_> = (0..24).map(|number| ask(if number == 0 { json!([]) } else { json!(some) })).collect();
+        let answers = callers.into_iter().map(|caller| caller.join().unwrap());
+        answers.map(|answer| format!("{} {}\n", answer.status, answer.body["msg"])).collect()
+    })
+}
+
+fn idle_workers(case: &mut Case) -> String {
+    let dispatcher = case.dispatcher(&[]);
+    let _held: Vec<Worker> = (0..500).map(|_| worker(dispatcher, "idle")).collect();
+    let idle = dispatcher.workers().iter().filter(|worker| worker["agent"] == "idle").count();
+    format!("registered: {idle}")
+}
+
+fn simulations(case: &mut Case) -> String {
+    let dispatcher = case.dispatcher(&[]);
+    let mut worker = worker(dispatcher, "self-made");
+    for _ in 0..2_000 {
+        let room = Some(proto::Room { name: "simulated".into(), ..Default::default() });
+        send(&mut worker, ToServer::SimulateJob(proto::SimulateJobRequest { room, ..Default::default() }));
+    }
+    // The worker's last frame is handled after all others.
+    let status = Some(proto::WorkerStatus::WsFull as i32);
+    send(&mut worker, ToServer::UpdateWorker(proto::UpdateWorkerStatus { status, load: 0.9, ..Default::default() }));
+    eventually("every frame is handled", || {
+        let is_full = |worker: &Value| worker["agent"] == "self-made" && worker["state"] == "full";
+        dispatcher.workers().iter().any(is_full).then_some(())
+    });
+    let path = "/api/v1/jobs?room=simulated&limit=10000";
+    let jobs = dispatcher.ask("GET", path, "", &everything("simulated"), &[], "").body;
+    format!("simulated: {}", jobs["jobs"].as_array().map_or(0, Vec::len))
+}
+
+fn agent_names(case: &mut Case) -> String {
+    let dispatcher = case.dispatcher(&[]);
+    (0..3_000).for_each(|number| drop(dispatcher.dispatch("r", &format!("stranger-{number}"), "")));
+    let metrics = dispatcher.ask("GET", "/metrics", "", "", &[], "").body;
+    let metrics = metrics.as_str().unwrap_or_default();
+    let other = "wasm_worker_dispatches_created_total{agent=\"(other)\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(other)).unwrap_or("0");
+    format!("series: {} of {count}", 1 + metrics.matches("stranger-").count())
 }

@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 use super::{Coordinator, Deferred, RECENT_ENDS_MAX};
-use crate::scheduler::{Id, Notification};
+use crate::command::DispatchTarget;
+use crate::scheduler::{Dispatch, Notification};
 use wasm_worker_core::event::DispatcherEvent;
 
 impl Coordinator {
@@ -15,7 +16,7 @@ impl Coordinator {
             Notification::Started { dispatch } => Some(dispatch.clone()),
             Notification::Ended { dispatch, .. } => {
                 self.rooms.dispatch_ended(Instant::now(), &dispatch.room);
-                self.remember_end(&dispatch.id);
+                self.remember_end(dispatch);
                 Some(dispatch.id.clone())
             }
             Notification::Created { .. } | Notification::WorkerJoined { .. } | Notification::WorkerLeft { .. } => None,
@@ -28,14 +29,14 @@ impl Coordinator {
         }
     }
 
-    fn remember_end(&mut self, dispatch: &Id) {
+    fn remember_end(&mut self, dispatch: &Dispatch) {
         if self.recent_ends_in_order.len() == RECENT_ENDS_MAX
             && let Some(oldest) = self.recent_ends_in_order.pop_front()
         {
             self.recent_ends.remove(&oldest);
         }
-        self.recent_ends.insert(dispatch.clone());
-        self.recent_ends_in_order.push_back(dispatch.clone());
+        self.recent_ends.insert(dispatch.id.clone(), DispatchTarget::of_dispatch(dispatch));
+        self.recent_ends_in_order.push_back(dispatch.id.clone());
     }
 }
 

@@ -62,7 +62,8 @@ async fn serving(dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
 /// The answer to a request whose token has all grants.
 async fn request(router: &Router, method: &str, path: &str) -> (StatusCode, Value) {
     let (key, secret) = DEVELOPMENT_PAIR;
-    let grants = VideoGrants { room_list: true, room_create: true, ..Default::default() };
+    let grants =
+        VideoGrants { room_list: true, room_create: true, room_admin: true, room: "r".into(), ..Default::default() };
     let token = AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap();
     let request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {token}"));
     answer(router, request.body(Body::empty()).unwrap()).await

@@ -63,7 +63,9 @@ impl Scheduler {
     /// Offer a dispatch to one of the candidates, or pause it when all of them refused it in this round.
     fn offer(&mut self, now: Moment, key: &DispatchKey, rank: Rank, candidates: &[(Id, Candidate)]) {
         let Some(open) = self.open.get_mut(&rank.dispatch) else { return };
-        let left: Vec<&(Id, Candidate)> = candidates.iter().filter(|(id, _)| !open.refused_by.contains(id)).collect();
+        let may_have =
+            |id: &Id| open.only_worker.as_ref().is_none_or(|only| only == id) && !open.refused_by.contains(id);
+        let left: Vec<&(Id, Candidate)> = candidates.iter().filter(|(id, _)| may_have(id)).collect();
         let weights: Vec<Candidate> = left.iter().map(|(_, candidate)| *candidate).collect();
         let chosen = choose(&weights, self.rng.random()).and_then(|position| left.get(position));
         let Some((worker, _)) = chosen else {

@@ -39,6 +39,7 @@ impl Scheduler {
                 dispatch: Arc::new(dispatch),
                 job,
                 attempt,
+                only_worker: None,
                 former: former.into_iter().map(|job| FormerAttempt { job, stopped: false }).collect(),
                 phase: Phase::Waiting { paused_until: None },
                 cancelled,

@@ -7,6 +7,7 @@ use livekit_protocol as proto;
 use super::workers::Worker;
 use super::{Change, Id, Notification, OpenDispatch, Output, Phase, Scheduler, Timer, ToWorker};
 use crate::clock::Moment;
+use wasm_worker_core::load::Scarcity;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::dispatcher_session::{Readiness, WorkerMessage};
 use wasm_worker_protocol::report::JobEnd;
@@ -16,7 +17,8 @@ impl Scheduler {
     pub(crate) fn on_message(&mut self, now: Moment, worker: &Id, message: WorkerMessage) {
         match message {
             WorkerMessage::Answer(answer) => self.on_answer(now, worker, answer),
-            WorkerMessage::Status { load, readiness } => self.on_status(now, worker, load, readiness),
+            WorkerMessage::Status { load, readiness } => self.on_status(now, worker, load, readiness, None),
+            WorkerMessage::Full { load, scarce } => self.on_status(now, worker, load, Readiness::Full, Some(scarce)),
             WorkerMessage::Running { job } => self.on_running(now, worker, &job),
             WorkerMessage::Ended { job, end } => self.on_job_ended(now, worker, &job, end),
             WorkerMessage::Migrate { jobs } => self.on_migrate(now, worker, jobs),
@@ -65,7 +67,7 @@ impl Scheduler {
         self.offer_waiting(now, &key);
     }
 
-    fn on_status(&mut self, now: Moment, id: &Id, load: f32, readiness: Readiness) {
+    fn on_status(&mut self, now: Moment, id: &Id, load: f32, readiness: Readiness, scarce: Option<Scarcity>) {
         let Some(worker) = self.workers.get(id) else { return };
         let load = if load.is_finite() { load.clamp(0.0, 1.0) } else { 1.0 };
         let has_more_capacity = (worker.is_full() && readiness == Readiness::Available) || load < worker.load;
@@ -73,6 +75,8 @@ impl Scheduler {
         let (key, instance) = (worker.registered.dispatch_key.clone(), worker.registered.instance.clone());
         self.change_worker(id, |worker| {
             (worker.load, worker.readiness, worker.status_received) = (load, readiness, true);
+            worker.scarce = scarce;
+            worker.full_since_ns = worker.is_full().then(|| worker.full_since_ns.unwrap_or(now.wall_ns));
             if has_more_capacity {
                 worker.end_pause();
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::groups::Group;
@@ -10,7 +11,10 @@ use crate::assign::Candidate;
 use crate::clock::Moment;
 use wasm_worker_core::api::dispatcher::{PoolWorker, PoolWorkerState};
 use wasm_worker_core::backoff::Backoff;
+use wasm_worker_core::load::Scarcity;
+use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::dispatcher_session::{DispatchKey, Readiness};
+use wasm_worker_protocol::report::JobEnd;
 use wasm_worker_protocol::wire::job_kind;
 
 /// The facts of a worker from its registration.
@@ -31,6 +35,10 @@ pub(super) struct Worker {
     since_ns: i64,
     pub(super) load: f32,
     pub(super) readiness: Readiness,
+    /// The resource that makes it full, where it reports that.
+    pub(super) scarce: Option<Scarcity>,
+    /// The time since which it takes no jobs.
+    pub(super) full_since_ns: Option<i64>,
     /// Unanswered offers.
     pub(super) offers: usize,
     /// Most unanswered offers at once: one more after each acceptance, half as many after a refusal. A worker with little capacity
@@ -38,6 +46,8 @@ pub(super) struct Worker {
     window: usize,
     /// Jobs that it has.
     pub(super) jobs: usize,
+    /// The last job that it asked for itself.
+    pub(super) simulated: Option<Id>,
     /// Counts the refusals in a row.
     refusals: Backoff,
     pub(super) paused_until: Option<Instant>,
@@ -93,6 +103,16 @@ impl Worker {
         self.readiness != Readiness::Available
     }
 
+    /// Why it takes no jobs, and since when.
+    pub(super) fn full_reason(&self) -> String {
+        let since = Timestamp::from_nanosecond(self.full_since_ns.unwrap_or_default().into()).unwrap_or_default();
+        match (self.readiness, &self.scarce) {
+            (Readiness::Draining, _) => format!("it drains, since {since:.0}"),
+            (_, Some(scarce)) => format!("{scarce}, since {since:.0}"),
+            (_, None) => format!("its load is {:.2}, since {since:.0}", self.load),
+        }
+    }
+
     fn state(&self, now: Instant) -> PoolWorkerState {
         match self {
             Self { readiness: Readiness::Draining, .. } => PoolWorkerState::Draining,
@@ -118,9 +138,12 @@ impl Scheduler {
             // Like LiveKit's server, assume that the worker is idle until it reports its load.
             load: 0.0,
             readiness: Readiness::Available,
+            scarce: None,
+            full_since_ns: None,
             offers: 0,
             window: 1,
             jobs: 0,
+            simulated: None,
             refusals: WORKER_PAUSES,
             paused_until: None,
             status_received: false,
@@ -192,7 +215,7 @@ impl Scheduler {
     /// Remove a worker whose connection ended. Its jobs wait for its return, its offers go to other workers.
     pub(crate) fn worker_left(&mut self, now: Moment, id: &str, why: String) {
         let Some((id, worker)) = self.workers.remove_entry(id) else { return };
-        let Worker { registered, paused_until, .. } = worker;
+        let Worker { registered, paused_until, simulated, .. } = worker;
         let dispatch_key = registered.dispatch_key;
         paused_until.map(|until| self.timers.remove(&(until, Timer::Worker(id.clone()))));
         if let Some(queue) = self.agent_queues.get_mut(&dispatch_key) {
@@ -221,10 +244,27 @@ impl Scheduler {
                 self.set_phase(&dispatch, Phase::Orphaned { instance: registered.instance.clone(), until });
             }
         }
+        if let Some(dispatch) = simulated {
+            self.end_simulation(now, &dispatch);
+        }
         self.outputs.push(Output::Store(Change::WorkerLeft { id: id.clone(), at_ns: now.wall_ns }));
         let left = Notification::WorkerLeft { worker: id, dispatch_key: dispatch_key.clone(), why, jobs };
         self.outputs.push(Output::Notify(left));
         self.offer_waiting(now, &dispatch_key);
+    }
+
+    /// End a job that waits for the worker that asked for it, because that worker has left.
+    fn end_simulation(&mut self, now: Moment, dispatch: &Id) {
+        if self.open.get(dispatch).is_some_and(|open| matches!(open.phase, Phase::Waiting { .. })) {
+            let end = JobEnd::new(Code::Cancelled, "the worker that asked for the job has left");
+            self.end_dispatch(now, dispatch, end);
+        }
+    }
+
+    /// Whether a job that this worker asked for is open.
+    pub(crate) fn is_simulating(&self, worker: &Id) -> bool {
+        let simulated = self.workers.get(worker).and_then(|worker| worker.simulated.as_ref());
+        simulated.is_some_and(|dispatch| self.open.contains_key(dispatch))
     }
 
     /// Remove the workers of a process that is known to have ended. Their jobs do not wait for it.
@@ -247,6 +287,8 @@ impl Scheduler {
                 version: version.clone(),
                 state: worker.state(now.at),
                 load: worker.load,
+                scarce: worker.scarce,
+                full_since_ns: worker.full_since_ns,
                 jobs: worker.jobs,
                 offers: worker.offers,
                 since_ns: worker.since_ns,

@@ -243,6 +243,7 @@ impl Process {
                 self.send(cx, proto::WorkerMessage { message: Some(message) }.encode_to_vec());
             }
             Output::Report(report) => self.send(cx, report.frame()),
+            Output::Status(status) => self.send(cx, status.frame()),
             Output::Ping => {
                 if let Some(connection) = self.connection() {
                     cx.send(connection, Towards::Server, Payload::Ping);

@@ -115,7 +115,7 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     component.ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
 }
 
-/// The file name of the component of the crate in `dir`, without its extension.
+/// The name of the component of the crate in `dir`.
 ///
 /// # Errors
 /// When the directory has no crate, or the crate has no library of type `cdylib`.
@@ -135,7 +135,15 @@ pub(crate) fn component_name(dir: &Path) -> Result<String, BuildError> {
     let manifest = manifest.canonicalize().ok();
     let own = metadata.packages.iter().find(|package| manifest.as_deref() == Some(package.manifest_path.as_std_path()));
     let library = own.and_then(|package| package.targets.iter().find(|t| t.crate_types.contains(&CrateType::CDyLib)));
-    library.map(|target| target.name.clone()).ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+    own.zip(library)
+        .map(|(package, target)| agent_name(&package.name.to_string(), &target.name))
+        .ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+}
+
+/// The name of the crate, where its library has that name: cargo writes `_` for `-` in the names of libraries.
+fn agent_name(package: &str, library: &str) -> String {
+    let named_alike = package.replace('-', "_") == library.replace('-', "_");
+    if named_alike { package.to_owned() } else { library.to_owned() }
 }
 
 /// The command `cargo build` for components of the crate in `dir`, after the target was added. The caller adds what to build.

@@ -67,7 +67,10 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
     let file = if is_crate { cargo::build(path)? } else { path.to_owned() };
     let bytes = file::read(&file, FILE_BYTES_MAX).map_err(|source| SourceError::Read { path: file.clone(), source })?;
     let is_text = file.extension().is_some_and(|extension| extension == "wat");
-    Ok(Source { name: name_of(&file), bytes, format: if is_text { Format::Text } else { Format::Binary } })
+    // A copy of a crate below another workspace compiles, and its manifest cannot be read.
+    let crate_name = if is_crate { cargo::component_name(path).ok() } else { None };
+    let name = crate_name.unwrap_or_else(|| name_of(&file));
+    Ok(Source { name, bytes, format: if is_text { Format::Text } else { Format::Binary } })
 }
 
 /// The name of the agent at this path, without a compilation.
@@ -76,9 +79,10 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
 /// When the file does not exist, or the directory has no crate.
 pub fn name(path: &Path) -> Result<String, SourceError> {
     let found = std::fs::metadata(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
-    if found.is_dir() { Ok(name_of(Path::new(&cargo::component_name(path)?))) } else { Ok(name_of(path)) }
+    if found.is_dir() { Ok(cargo::component_name(path)?) } else { Ok(name_of(path)) }
 }
 
+/// The file name without its extension, unchanged: names of agents may have `_` and `-`.
 fn name_of(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().replace('_', "-"))
+    path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().into_owned())
 }
