@@ -225,7 +225,8 @@ impl Process {
                 pending.extend(self.execute_one(cx, output));
             }
             let utilisation = (SLOTS - self.free_slots) as f32 / SLOTS as f32;
-            pending.extend(self.session.advance(cx.clock.now().at, Input::Load { utilisation, load: utilisation / 2.0 }));
+            pending
+                .extend(self.session.advance(cx.clock.now().at, Input::Load { utilisation, load: utilisation / 2.0 }));
             if pending.is_empty() {
                 return;
             }
