@@ -361,7 +361,6 @@ fn get(url: &str) -> Option<u16> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a report: `-- --nocapture` shows it")]
 fn container_runs_as_process_one_without_root_on_a_read_only_root() {
     let test = "container_runs_as_process_one_without_root_on_a_read_only_root";
     if !has_namespaces() {

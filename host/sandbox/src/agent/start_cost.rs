@@ -157,7 +157,6 @@ enum Placement {
 
 /// One module.
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "data and elements are copied independently of each other")]
 struct Module {
     /// Initial sizes, in bytes and in elements; none for an imported one.
     memories: Vec<Option<u64>>,
