@@ -30,8 +30,10 @@
 mod error;
 
 pub mod client;
+mod reaper;
 pub(crate) mod process;
 pub(crate) mod proof;
+mod service;
 mod upstream;
 
 mod agents;
@@ -57,6 +59,7 @@ use crate::http::worker::{HttpState, router};
 use crate::load::RustLoadFunction;
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher_with};
+use crate::service_manager::ServiceManager;
 use crate::worker;
 use crate::worker::admission::AdmissionControl;
 use crate::worker::agent_worker::{WorkerContext, WorkerOutcome};
@@ -65,7 +68,10 @@ use crate::worker::status::WorkerStatus;
 use agents::{AgentLoader, NamedAgent};
 use builder::Signals;
 use client::Client;
-use process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
+use process::{
+    HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals, reopen_at_hangup,
+};
+use service::follow_worker;
 use upstream::{Upstream, metrics_text};
 
 pub(crate) use agents::open_cache;
@@ -87,6 +93,8 @@ pub struct Worker {
 pub struct Served {
     /// The number of jobs that the drain asked to stop, or killed.
     pub cut_short: usize,
+    /// The number of those jobs that did not end when they were asked to, and were killed.
+    pub killed: usize,
     /// Why the server was given up; absent where the worker was told to end.
     pub gave_up: Option<String>,
 }
@@ -103,6 +111,8 @@ struct Parts {
     signals: mpsc::Receiver<ControlSignal>,
     /// Who handles the signals of the process.
     handled: Signals,
+    /// None where nobody waits for the process, or another process answers for it.
+    manager: Option<ServiceManager>,
     /// Announces the process to this user's commands until it is dropped.
     _announcement: Option<Announcement>,
 }
@@ -173,9 +183,11 @@ impl Parts {
     async fn start(runtimes: &Runtimes, agents: Vec<NamedAgent>, builder: WorkerBuilder) -> Result<Self, AppError> {
         let WorkerBuilder { config, observers, load_function, compiler, signals: handled, supervised, .. } = builder;
         let (sender, signals) = mpsc::channel(SIGNALS_MAX);
+        let mut manager = None;
         if handled == Signals::Handle {
             let hang_up = if supervised.is_some() { HangUp::Reload } else { HangUp::of_this_process() };
             forward_signals(sender.clone(), hang_up)?;
+            manager = supervised.is_none().then(ServiceManager::find).flatten();
         }
         let listener = bind(config.http).await?;
         let jobs = u32::try_from(config.max_jobs).unwrap_or(u32::MAX);
@@ -183,13 +195,16 @@ impl Parts {
 
         let metrics = Arc::new(Metrics::new());
         let lines = EventLines::open_all(&config)?;
+        if handled == Signals::Handle {
+            reopen_at_hangup(lines.clone())?;
+        }
         let events = publisher_with(&lines, Some(&metrics), observers);
         let page = metrics_text(&metrics, &lines);
         let upstream = Upstream::find(&config, events.clone(), page, runtimes.control()).await?;
 
-        let control = runtimes.control().clone();
+        let (control, guests) = (runtimes.control().clone(), runtimes.guests().clone());
         let (admission, status) = (AdmissionControl::new(&config), Arc::new(WorkerStatus::default()));
-        let context = WorkerContext { events, admission, status, control };
+        let context = WorkerContext { events, admission, status, control, guests };
         agents.iter().for_each(|agent| context.status.add_loading(agent.name()));
         let role = supervised.as_ref().map_or(Role::Worker, |process| process.role());
         let instance = supervised.map_or_else(|| upstream.instance(), |process| process.instance);
@@ -206,6 +221,7 @@ impl Parts {
             sender,
             signals,
             handled,
+            manager,
             _announcement: None,
         };
         match listener {
@@ -243,8 +259,11 @@ impl Parts {
             sender: _sender,
             mut signals,
             handled,
+            manager,
             _announcement,
         } = self;
+        let dispatcher = upstream.dispatcher.as_ref();
+        let _follower = manager.map(|manager| follow_worker(manager, &context, &loader.engine, dispatcher));
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
         let loaded = tokio::select! {
             loaded = load => loaded.map(Some),
@@ -267,7 +286,7 @@ impl Parts {
             end_at_next_signal();
         }
         let WorkerOutcome { cut_short, gave_up } = served?;
-        Ok(Served { cut_short, gave_up })
+        Ok(Served { cut_short: cut_short.jobs, killed: cut_short.killed, gave_up })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: flags, help, output and exit status. Decisions about jobs are made elsewhere.
 
+mod failure;
 mod terminal;
 
 mod settings;
@@ -14,7 +15,6 @@ mod load_generator;
 
 mod client;
 mod remote;
-
 mod local_jobs;
 mod run;
 mod serve;
@@ -35,31 +35,27 @@ mod events;
 mod bench;
 mod capacity;
 mod inspect;
-
 mod build;
 mod new;
 mod compile;
 
 mod config;
+mod doctor;
 mod explain;
+mod completions;
+mod man;
 
-use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::verdict::Class;
-use wasm_worker_sandbox::agent::AgentError;
-use wasm_worker_sandbox::agent::source::SourceError;
-use wasm_worker_sandbox::engine::EngineError;
 
-use crate::app::AppError;
-use crate::config::ConfigError;
 use crate::load::RustLoadFunction;
-use crate::observers::EventsError;
+use failure::Failure;
 use terminal::{print, print_exactly, print_json, say};
 
 /// Run LiveKit agent jobs, each in its own WebAssembly instance.
@@ -110,11 +106,17 @@ enum Verb {
     Events(Box<events::EventsArgs>),
     /// Check settings
     Config(config::ConfigArgs),
+    /// Check what a worker needs of this machine and of its server; print the line to change
+    Doctor(Box<doctor::DoctorArgs>),
     /// Compile the component on standard input; the program calls this itself
     #[command(hide = true)]
     Compile(compile::CompileArgs),
     /// Explain end codes and reasons of refusals, with advice
     Explain(explain::ExplainArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands to a directory
+    Man(man::ManArgs),
 }
 
 const EXIT_HELP: &str = "\
@@ -128,7 +130,7 @@ Exit status:
   12  a limit ended a job       13  a job did not start (init-timeout, init-failed)
   14  a job was killed, or did not stop in time
   15  a dispatch did not become a job (rejected, cancelled, expired, unserved)
- 130  a signal cut jobs short";
+ 130  a signal ended the command before its time, and jobs were killed or not started";
 
 /// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,101 +162,6 @@ impl From<Class> for Exit {
             Class::Host => Self::Host,
             Class::Undelivered => Self::Undelivered,
         }
-    }
-}
-
-/// Why a verb failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) exit: Exit,
-    pub(crate) error: Box<dyn Error>,
-    pub(crate) hint: Option<String>,
-}
-
-impl Failure {
-    pub(crate) fn usage(why: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, error: why.into().into(), hint: None }
-    }
-
-    /// Whether nobody reads standard output any more, as in `wasm-worker jobs | head -1`.
-    fn is_closed_pipe(&self) -> bool {
-        self.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    }
-
-    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self { exit: Exit::Usage, error: error.into(), hint: None }
-    }
-}
-
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
-        let hint = error.hint();
-        Self { exit: Exit::Agent, error: error.into(), hint }
-    }
-}
-
-impl From<AgentError> for Failure {
-    fn from(error: AgentError) -> Self {
-        let hint = error.hint();
-        let exit = match &error {
-            AgentError::Init { verdict, .. } => verdict.code.class().into(),
-            AgentError::Host { .. } => Exit::Host,
-            AgentError::Mappings { .. } => Exit::Usage,
-            _ => Exit::Agent,
-        };
-        Self { exit, error: error.into(), hint }
-    }
-}
-
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
-        let exit = match &error {
-            EngineError::TooManySlots { .. } | EngineError::TooManyMappings { .. } => Exit::Usage,
-            EngineError::Wasmtime(_) | EngineError::Ticker(_) => Exit::Host,
-        };
-        let hint = error.hint();
-        Self { exit, error: error.into(), hint }
-    }
-}
-
-impl From<EventsError> for Failure {
-    fn from(error: EventsError) -> Self {
-        Self { exit: Exit::Usage, error: error.into(), hint: None }
-    }
-}
-
-impl From<AppError> for Failure {
-    fn from(error: AppError) -> Self {
-        let hint = error.hint();
-        let exit = match error {
-            AppError::Agent(error) => return error.into(),
-            AppError::Engine(error) => return error.into(),
-            AppError::Source(_) | AppError::LoadFunction { .. } => Exit::Agent,
-            AppError::DispatcherEnded | AppError::System(_) | AppError::Bug(_) => Exit::Host,
-            AppError::Config(_)
-            | AppError::NoAgent
-            | AppError::SameName { .. }
-            | AppError::UnknownTable { .. }
-            | AppError::Events(_)
-            | AppError::Http { .. }
-            | AppError::MissingKey { .. }
-            | AppError::ServerUrl(_)
-            | AppError::Dispatcher(_) => Exit::Usage,
-        };
-        Self { exit, error: error.into(), hint }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self { exit: Exit::Host, error: error.into(), hint: None }
     }
 }
 
@@ -308,8 +215,11 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Drain(args) => drain::run(*args),
         Verb::Events(args) => events::run(*args),
         Verb::Config(args) => config::run(args),
+        Verb::Doctor(args) => doctor::run(*args),
         Verb::Compile(args) => Ok(compile::run(&args)),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Completions(args) => completions::run(&args, &Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
     };
     let exit = match done {
         Ok(exit) => exit,

@@ -16,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use tracing::level_filters::LevelFilter;
 use wasm_worker_core::job::JobKind;
 use wasm_worker_core::secret::Secret;
@@ -233,11 +234,15 @@ fn default_store() -> PathBuf {
     user_dir("XDG_DATA_HOME", ".local/share").join("dispatcher.db")
 }
 
+/// A directory of this program for this user. The specification of these variables says that a relative path does not count.
 fn user_dir(variable: &str, in_home: &str) -> PathBuf {
-    let base = std::env::var_os(variable).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    base.or_else(|| std::env::home_dir().map(|home| home.join(in_home)))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("wasm-worker")
+    let absolute = |dir: &PathBuf| dir.is_absolute();
+    let base = std::env::var_os(variable).map(PathBuf::from).filter(absolute);
+    match base.or_else(|| std::env::home_dir().filter(absolute).map(|home| home.join(in_home))) {
+        Some(base) => base.join("wasm-worker"),
+        // All users share the directory for temporary files. Cache and store refuse a directory of another user there.
+        None => std::env::temp_dir().join(format!("wasm-worker-{}", geteuid().as_raw())),
+    }
 }
 
 #[cfg(test)]
@@ -304,9 +309,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("w.toml");
         std::fs::write(&file, "memory = 1\ninit-timeout = 10\nprewarm = true\n").unwrap();
-        let error = Config::load(Some(&file), vec![set("stack-limit", "1GiB")]).unwrap_err().to_string();
+        let error = Config::load(Some(&file), vec![set("stack-limit", "1GiB"), set("metadata-limit", "3MiB")])
+            .unwrap_err()
+            .to_string();
         for part in [
-            "4 faults",
+            "5 faults",
             "`memory` (",
             "no such setting",
             "`init-timeout`",
@@ -314,6 +321,7 @@ mod tests {
             "`prewarm`",
             "want a text or a number, got boolean",
             "`stack-limit` (flag): `1GiB` is not usable: want at most 64MiB",
+            "`metadata-limit` (flag): `3MiB` is not usable: want at most 768KiB",
         ] {
             assert!(error.contains(part), "{part} is missing in:\n{error}");
         }

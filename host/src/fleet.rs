@@ -26,6 +26,7 @@ use wasm_worker_core::observer::Events;
 use wasm_worker_core::usage::UsageRecord;
 use wasm_worker_core::verdict::{Code, Verdict};
 use wasm_worker_dispatcher::DeathNotifier;
+use wasm_worker_sandbox::machine::own_program;
 
 use crate::discovery::make_token;
 use crate::observers::EventLines;
@@ -35,6 +36,8 @@ use status::{FleetStatus, ProcessCounts};
 
 /// The signal that makes a process drain.
 const DRAIN: Signal = Signal::USR1;
+/// Settings of the dispatcher and of the sinks, which a process has no use for, and which may contain secrets.
+const SUPERVISOR_VARIABLES: [&str; 3] = ["LIVEKIT_KEYS", "WASM_WORKER_EVENT_COMMAND", "WASM_WORKER_WEBHOOK"];
 /// Events of the processes that wait for the supervisor.
 const QUEUE: usize = 1_024;
 
@@ -178,12 +181,15 @@ impl Fleet {
     }
 
     fn start(&mut self, index: usize) -> std::io::Result<()> {
-        // The link leads to this program even when its file was replaced.
-        let mut command = std::process::Command::new("/proc/self/exe");
+        let mut command = std::process::Command::new(own_program());
         // The flags follow the verb: behind a `--` they would be names of agents.
         let mut args = std::env::args_os().skip(1);
         let instance = make_token();
         command.args(args.next()).arg(format!("--supervised={index}")).arg(format!("--instance={instance}")).args(args);
+        // The supervisor has the dispatcher and the sinks; their secrets are for it alone.
+        for variable in SUPERVISOR_VARIABLES {
+            command.env_remove(variable);
+        }
         command.envs(self.server_variables.iter().map(|(name, value)| (name, value)));
         // A terminal signals a whole process group. In groups of their own, the processes receive each signal once, from here.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);

@@ -16,13 +16,17 @@
 //!
 //! ```text
 //! config      defaults, file, environment and flags → one checked Config, all faults at once
+//! network     outgoing connections: proxies, trusted certificates, addresses, HTTP requests
 //! observers   the receivers of events: log, metrics, sinks of JSON lines
 //! load        CPU, fuel and memory of the machine, and the prediction of what a job will use
+//! service_manager
+//!             what systemd learns of the process: readiness, reloads, stop, status, watchdog
 //! worker      start → serve → drain → stop of the agents of one process
 //! discovery   the workers of this user on this machine
 //! fleet       several worker processes under one supervisor
 //! http        the HTTP endpoints of a worker and of a supervisor
 //! app         the composition root, and the builder for programs that embed a worker
+//! doctor      what a worker needs of its machine, and the line to change where it is missing
 //! cli         one file for each verb
 //! ```
 //!
@@ -37,9 +41,14 @@
 //! - *queue*: the dispatches that no worker has.
 
 pub mod config;
+
+mod network;
+
 pub mod observers;
 
 pub mod load;
+
+mod service_manager;
 
 mod worker;
 
@@ -50,5 +59,7 @@ mod fleet;
 mod http;
 
 pub mod app;
+
+mod doctor;
 
 pub mod cli;

@@ -109,6 +109,11 @@ impl Threshold {
         Self { threshold, exceeded: false }
     }
 
+    /// The load from which on the worker is full; 1 without a threshold.
+    pub(crate) fn limit(&self) -> f64 {
+        self.threshold.unwrap_or(1.0)
+    }
+
     /// Whether one more job is admitted.
     pub(crate) fn admits(&self, load: f64) -> bool {
         self.threshold.is_none_or(|threshold| load < threshold)

@@ -16,6 +16,8 @@ pub(crate) mod admission;
 pub(crate) mod status;
 
 mod drain;
+mod offers;
+
 mod jobs;
 
 pub(crate) mod reload;
@@ -95,7 +97,7 @@ impl WorkerOutcome {
     fn add(&mut self, ended: Result<Self, JoinError>) -> Option<ControlSignal> {
         let gave_up = match ended {
             Ok(Self { cut_short, gave_up }) => {
-                self.cut_short += cut_short;
+                self.cut_short.add(cut_short);
                 gave_up
             }
             Err(panic) => Some(format!("a bug in wasm-worker: {panic}")),

@@ -54,13 +54,13 @@ fn agent_with_a_failing_prewarm_gets_no_jobs_beside_a_healthy_agent() {
         let mut peers = server.two().await;
         let (name, mut bad) = peers.pop().unwrap();
         let (_, mut good) = peers.pop().unwrap();
-        assert_eq!(name, "prewarm-error");
+        assert_eq!(name, "prewarm_error");
         bad.status(true).await;
         bad.offer("AJ_1").await;
         assert!(!bad.answer().await.available);
         let pid = worker.pid();
         let ready = tokio::task::spawn_blocking(move || Door::of(cache_dir(), pid).get("/ready")).await.unwrap();
-        assert_eq!(ready, (503, r#"{"error":"agent `prewarm-error` is pausing"}"#.into()));
+        assert_eq!(ready, (503, r#"{"error":"agent `prewarm_error` is pausing"}"#.into()));
         good.begin("AJ_2").await;
         good.terminated("AJ_2").await;
         worker.signal(Signal::TERM);

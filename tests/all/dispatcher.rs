@@ -247,12 +247,17 @@ fn errors_of_the_api_have_livekit_s_codes_and_messages() {
     let of = |grants: VideoGrants| token("secret", grants);
     // A bad token is refused before anything else, and not in Twirp's form.
     assert_eq!(dispatcher.twirp_as(&token("other", VideoGrants::default()), CREATE, &[], &request).status, 401);
-    let denied = (401, "unauthenticated".into(), "permissions denied".into());
-    assert_eq!(refused(&everything("other"), CREATE, &request), denied);
-    assert_eq!(refused(&of(VideoGrants { room_admin: true, ..Default::default() }), CREATE, &request), denied);
-    assert_eq!(refused(&of(VideoGrants::default()), "RoomService/ListRooms", &json!({})), denied);
-    assert_eq!(refused(&of(VideoGrants::default()), "RoomService/CreateRoom", &json!({ "name": "r" })), denied);
-    assert_eq!(refused(&everything(""), CREATE, &json!({ "agent_name": "x" })).0, 401);
+    let denied = |token: &str, method: &str, request: &Value, part: &str| {
+        let (status, code, message) = refused(token, method, request);
+        assert_eq!((status, code.as_str()), (401, "unauthenticated"), "{message}");
+        assert!(message.starts_with("permissions denied") && message.contains(part), "{message}");
+    };
+    denied(&everything("other"), CREATE, &request, "no grant `roomAdmin` for this room");
+    denied(&of(VideoGrants { room_admin: true, ..Default::default() }), CREATE, &request, "`roomAdmin`");
+    denied(&of(VideoGrants::default()), "RoomService/ListRooms", &json!({}), "no grant `roomList`");
+    denied(&of(VideoGrants::default()), "RoomService/CreateRoom", &json!({ "name": "r" }), "no grant `roomCreate`");
+    let (_, code, message) = refused(&everything(""), CREATE, &json!({ "agent_name": "x" }));
+    assert_eq!((code.as_str(), message.as_str()), ("invalid_argument", "the name of the room is missing"));
     let invalid = |request: Value, part: &str| {
         let (status, code, message) = refused(&admin, CREATE, &request);
         assert_eq!((status, code.as_str()), (400, "invalid_argument"), "{message}");
@@ -275,6 +280,11 @@ fn errors_of_the_api_have_livekit_s_codes_and_messages() {
     assert_eq!(raw("application/protobuf", "\u{1}"), (400, "malformed".into()));
     assert_eq!(raw("text/plain", "{}"), (404, "bad_route".into()));
     assert_eq!(raw("application/json; charset=UTF-8", r#"{"room":"r","unknown":1}"#).0, 200);
+    assert_eq!(raw("Application/JSON", r#"{"room":"r","agentName":null,"restartPolicy":1.0}"#).0, 200);
+    let get = dispatcher.ask("GET", &format!("/twirp/livekit.{CREATE}"), "", &admin, &[], "");
+    assert_eq!((get.status, &get.body["code"]), (404, &"bad_route".into()), "as LiveKit's server answers");
+    let wrong = dispatcher.ask("POST", "/api/v1/workers", "", &admin, &[], "");
+    assert_eq!((wrong.status, wrong.body["error"].is_string()), (405, true), "{}", wrong.body);
     assert_eq!(refused(&admin, "AgentDispatchService/Nothing", &json!({})).1, "bad_route");
     assert_eq!(refused(&admin, "RoomService/SendData", &json!({})).1, "unimplemented");
     assert_eq!(refused(&everything("x"), LIST, &json!({ "room": "x" })).1, "not_found");
@@ -333,6 +343,11 @@ fn dispatcher_that_cannot_start_reports_the_reason() {
     serve(&["--listen", "127.0.0.1:0", "--store", store]).fails_with(2, &["is in use by another dispatcher", "hint: "]);
     serve(&["--listen", "0.0.0.0:0", "--store", other])
         .fails_with(2, &["development key is for loopback", "LIVEKIT_KEYS"]);
+    let weak = free.path().join("weak.db");
+    let weak =
+        wasm_worker(["serve", "--listen", "0.0.0.0:0", "--store", path(&weak)]).env("LIVEKIT_KEYS", "key: a").start();
+    eventually("it warns", || weak.said().contains("the secret of an API key can be guessed").then_some(()));
+    weak.kill();
     let taken = dispatcher.url.trim_start_matches("ws://").to_owned();
     serve(&["--listen", &taken, "--store", other]).fails_with(2, &["cannot listen on", "--listen"]);
     serve(&["--listen", "nowhere"]).fails_with(2, &["want an address with a port"]);
@@ -349,7 +364,104 @@ fn tokens_are_minted_for_clients_and_workers() {
     dispatcher.verb(["token"]).done().fails_with(2, &["the token would allow nothing"]);
     dispatcher.verb(["token", "--room", "r"]).done().fails_with(2, &["needs `--identity`"]);
     let wrong = dispatcher.verb(["jobs"]).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "wrong").done();
-    wrong.fails_with(2, &["invalid token", "hint: check LIVEKIT_API_KEY"]);
+    wrong
+        .fails_with(2, &["invalid token: it is not signed with the server's secret of the API key `devkey`", "hint: "]);
+    let unknown = dispatcher.verb(["jobs"]).env("LIVEKIT_API_KEY", "nobody").env("LIVEKIT_API_SECRET", "secret").done();
+    unknown.fails_with(2, &["the server has no API key `nobody`", "hint: check LIVEKIT_API_KEY"]);
+    dispatcher.verb(["dispatch", "x", "--room", ""]).done().fails_with(2, &["the name of the room is missing"]);
+}
+
+#[test]
+fn request_id_of_another_room_shows_nothing_of_its_dispatch() {
+    let dispatcher = Dispatcher::start(&[]);
+    let create = |room: &str, agent: &str| {
+        let request = json!({ "agent_name": agent, "room": room, "metadata": format!("of {room}") });
+        dispatcher.twirp_as(&everything(room), CREATE, &[("X-Livekit-Request-Id", "5f0c")], &request)
+    };
+    let first = create("room-1", "nobody").body["id"].as_str().unwrap().to_owned();
+    for (room, agent) in [("room-2", "nobody"), ("room-1", "other")] {
+        let refused = create(room, agent);
+        assert_eq!((refused.status, &refused.body["code"]), (400, &"invalid_argument".into()), "{}", refused.body);
+        assert!(!refused.body.to_string().contains("of room-1"), "{}", refused.body);
+    }
+    assert_eq!(dispatcher.verb(["cancel", &first]).done().exit, 0);
+    assert_eq!(create("room-2", "nobody").status, 400, "also when it is over");
+    assert_eq!(create("room-1", "nobody").body["id"], first);
+}
+
+#[test]
+fn grants_have_the_scope_that_livekit_s_server_gives_them() {
+    let dispatcher = Dispatcher::start(&[]);
+    let id = dispatcher.dispatch("room-1", "nobody", "private");
+    let as_caller = |method: &str, path: &str, grants: VideoGrants| {
+        dispatcher.ask(method, &format!("/api/v1/jobs{path}"), "", &token("secret", grants), &[], "")
+    };
+    let admin = |room: &str| VideoGrants { room_admin: true, room: room.into(), ..Default::default() };
+    let list = VideoGrants { room_list: true, ..Default::default() };
+    let create = VideoGrants { room_create: true, ..Default::default() };
+    let one = format!("/{id}");
+    let whole = as_caller("GET", &one, admin("room-1"));
+    assert_eq!((whole.status, &whole.body["metadata"]), (200, &"private".into()));
+    let brief = as_caller("GET", &one, list.clone());
+    assert_eq!((brief.status, &brief.body["room"], &brief.body["metadata"]), (200, &"room-1".into(), &Value::Null));
+    assert_eq!(as_caller("GET", &one, admin("room-2")).status, 404, "of another room");
+    assert_eq!(as_caller("GET", &one, create.clone()).status, 401);
+    assert_eq!(as_caller("GET", "?room=room-1", admin("room-1")).status, 200);
+    assert_eq!(as_caller("GET", "", admin("room-1")).status, 401);
+    let cancel = format!("/{id}/cancel");
+    for grants in [list, create, admin("")] {
+        let refused = as_caller("POST", &cancel, grants);
+        assert!([401, 404].contains(&refused.status), "{}", refused.body);
+    }
+    assert_eq!(as_caller("POST", &cancel, admin("room-2")).status, 404);
+    assert_eq!(as_caller("POST", &cancel, admin("room-1")).status, 202);
+}
+
+#[test]
+fn second_request_for_a_room_changes_it_and_dispatches_its_new_agents() {
+    let dispatcher = Dispatcher::start(&[]);
+    let create = |request: Value| {
+        let answer = dispatcher.twirp("RoomService/CreateRoom", "r", &request);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let agents = || {
+        let listed = dispatcher.twirp(LIST, "r", &json!({ "room": "r" })).body;
+        let dispatches = listed["agentDispatches"].as_array().cloned().unwrap_or_default();
+        dispatches.iter().map(|dispatch| dispatch["agentName"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = create(json!({ "name": "r", "metadata": "old", "agents": [{ "agentName": "a" }] }));
+    let second =
+        create(json!({ "name": "r", "emptyTimeout": 77, "agents": [{ "agentName": "a" }, { "agentName": "b" }] }));
+    assert_eq!(second["sid"], first["sid"]);
+    assert_eq!((&second["metadata"], &second["emptyTimeout"]), (&"old".into(), &77.into()));
+    assert_eq!(create(json!({ "name": "r", "metadata": "new" }))["metadata"], "new");
+    assert_eq!(agents(), ["a", "b"], "none is dispatched twice");
+    let listed = dispatcher.twirp("RoomService/ListRooms", "r", &json!({ "names": ["r", "r"] })).body;
+    assert_eq!(listed["rooms"].as_array().unwrap().len(), 1);
+    assert_eq!((&listed["rooms"][0]["metadata"], &listed["rooms"][0]["emptyTimeout"]), (&"new".into(), &77.into()));
+}
+
+#[test]
+fn waiting_dispatch_names_similar_agents_and_what_is_full() {
+    let dispatcher = Dispatcher::start(&[]);
+    let worker = dispatcher.worker(&["ignore_stop", "obedient"], &["--max-jobs", "1"]);
+    eventually("both register", || (dispatcher.workers().len() == 2).then_some(()));
+    let why = |id: &str| dispatcher.job(id)["waiting"]["why"].as_str().unwrap_or_default().to_owned();
+    let unknown = why(&dispatcher.dispatch("r", "ignore-stop", ""));
+    let told = "no worker of agent `ignore-stop` is connected (connected: `ignore_stop`, `obedient`); did you mean `ignore_stop`?";
+    assert_eq!(unknown, told);
+    let running = dispatcher.dispatch("r", "obedient", "");
+    dispatcher.in_state(&running, "running");
+    let waits = dispatcher.dispatch("r", "obedient", "");
+    eventually("the reason is known", || {
+        let why = why(&waits);
+        let parts = ["the only worker of agent `obedient` is full: jobs 1, `max-jobs` 1, since 20", "Z"];
+        parts.iter().all(|part| why.contains(part)).then_some(())
+    });
+    let row = dispatcher.verb(["workers"]).done().stdout;
+    assert!(row.contains("full (jobs 1, `max-jobs` 1)"), "{row}");
+    worker.kill();
 }
 
 /// Frames of a worker that is written by hand, in JSON; the first `wanted` answers, or fewer when the connection is closed.
@@ -402,7 +514,7 @@ fn waiting_callers_beyond_the_bound_are_answered_at_once() {
     let dispatcher = Dispatcher::start(&[]);
     let id = dispatcher.dispatch("r", "brief", "");
     let head = format!(
-        "GET /jobs/{id}?after=pending&wait_ms=60000 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n",
+        "GET /jobs/{id}?after=pending&wait_ms=60000 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
         everything("")
     );
     // Eight more than may wait.

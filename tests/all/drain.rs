@@ -50,9 +50,28 @@ fn drain_ends_at_its_timeout_or_at_a_second_signal() {
             assert_eq!(status, wanted, "{said}");
             assert!(said.starts_with(error.unwrap_or_default()), "{said}");
             let done = ended(worker, peer).await;
-            assert_eq!(done.exit, 130, "{}", done.stderr);
-            assert!(done.stderr.contains("1 job cut short"), "{}", done.stderr);
+            let (exit, told) =
+                if error.is_some() { (130, "1 job cut short, 1 killed") } else { (0, "1 job cut short, 0 killed") };
+            assert_eq!(done.exit, exit, "{}", done.stderr);
+            assert!(done.stderr.contains(told), "{}", done.stderr);
         }
+    });
+}
+
+#[test]
+fn drain_whose_jobs_do_not_stop_in_time_is_no_success() {
+    run(async {
+        let server = Server::bind().await;
+        let flags = ["--drain", "ask", "--shutdown-grace", "100ms", "--http", "off"];
+        let worker = server.worker("ignore_stop", &flags);
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        worker.signal(Signal::TERM);
+        peer.status(true).await;
+        assert!(peer.report().await.2.starts_with("shutdown-timeout: "));
+        let done = ended(worker, peer).await;
+        assert_eq!(done.exit, 130, "{}", done.stderr);
+        assert!(done.stderr.contains("1 job cut short, 1 killed"), "{}", done.stderr);
     });
 }
 
@@ -67,7 +86,7 @@ fn drain_with_policy_ask_stops_the_jobs_at_once() {
         peer.status(true).await;
         assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
         let done = ended(worker, peer).await;
-        assert_eq!(done.exit, 130, "{}", done.stderr);
+        assert_eq!(done.exit, 0, "{}", done.stderr);
         assert!(done.stderr.contains("code=drained"), "{}", done.stderr);
     });
 }
@@ -104,7 +123,7 @@ fn job_assigned_during_a_drain_is_stopped_with_the_others() {
         assert_eq!(peer.report().await.1, proto::JobStatus::JsRunning);
         assert_eq!(peer.report().await.1, proto::JobStatus::JsSuccess);
         let done = ended(worker, peer).await;
-        assert_eq!(done.exit, 130, "{}", done.stderr);
+        assert_eq!(done.exit, 0, "{}", done.stderr);
         assert!(done.stderr.contains("code=drained"), "{}", done.stderr);
     });
 }

@@ -1,7 +1,8 @@
 //! The sinks of events, a webhook and a command: they receive every event, and delay no job.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,59 +12,36 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::guest;
+use crate::support::harness::{guest, run_guest};
+use crate::support::hook::{header, hook, read_post};
 use crate::support::scripted_server::{Server, behind, ended, holds, run, stopped, until};
 
 /// Longest wait for a post. It only ends a test that would wait for ever.
 const POSTED_WITHIN: Duration = Duration::from_secs(120);
 
-/// A post: its headers in lower case, and its body.
-fn read_post(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
-    let mut head = String::new();
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line == "\r\n" {
-            break;
-        }
-        head.push_str(&line);
-    }
-    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some((head, String::from_utf8(body).unwrap()))
-}
-
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    let found = head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}: ")));
-    found.unwrap().split_once(": ").unwrap().1
-}
-
-/// Where events can be posted, and what is.
-fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
-    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", hook.local_addr().unwrap());
-    let (posts, received) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        // What is not taken at first is posted again.
-        let mut refuse = true;
-        for stream in hook.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            while let Some(post) = read_post(&mut stream) {
-                let status = if refuse { "500 Try Again" } else { "200 OK" };
-                stream
-                    .get_mut()
-                    .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
-                    .unwrap();
-                if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
-                    return;
-                }
-            }
-        }
+#[test]
+fn event_file_is_private_and_opened_again_at_sighup() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, moved) = (dir.path().join("events"), dir.path().join("events.1"));
+        let server = Server::bind().await;
+        let worker = behind(&server.url(), &[guest("minimal").to_str().unwrap()])
+            .args(["--http", "off", "--events", events.to_str().unwrap()])
+            .start();
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        holds(&events, "AJ_1", 1).await;
+        assert_eq!(std::fs::metadata(&events).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::rename(&events, &moved).unwrap();
+        worker.signal(Signal::HUP);
+        until(async || events.exists()).await;
+        peer.report().await;
+        peer.begin("AJ_2").await;
+        peer.report().await;
+        holds(&events, "AJ_2", 1).await;
+        assert!(!std::fs::read_to_string(&moved).unwrap().contains("AJ_2"));
+        stopped(worker, peer).await;
     });
-    (url, received)
 }
 
 #[test]
@@ -120,6 +98,85 @@ fn webhook_receives_the_end_of_a_dispatch() {
         let (_, body) = received.recv_timeout(POSTED_WITHIN).unwrap();
         let event: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((&event["event"], &event["dispatch"], &event["code"]), (&name.into(), &id.as_str().into(), &code));
+    }
+}
+
+/// The events of one job without a server, from the load of its agent on.
+const EVENTS_OF_A_JOB: [&str; 6] =
+    ["agent.loaded", "job.created", "job.started", "job.ready", "job.launched", "job.closed"];
+
+#[test]
+fn job_without_a_server_sends_its_events_to_webhook_and_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, (url, received)) = (dir.path().join("out"), hook());
+    // The command is slower than the job.
+    let command = format!("sleep 1; cat > {}", out.display());
+    let done = run_guest("minimal", ["--webhook", &url, "--event-command", &command])
+        .env("LIVEKIT_API_KEY", "devkey")
+        .env("LIVEKIT_API_SECRET", "secret")
+        .done();
+    assert_eq!((done.exit, done.code().as_str()), (0, "completed"), "{}", done.stderr);
+    // Nothing is left to be sent after the end.
+    let posted: Vec<Value> = received.try_iter().map(|(_, body)| serde_json::from_str(&body).unwrap()).collect();
+    let lines = std::fs::read_to_string(&out).unwrap();
+    let read: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for events in [posted, read] {
+        let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+        assert_eq!(names, EVENTS_OF_A_JOB);
+    }
+}
+
+/// A receiver that answers with one text, closes, and keeps the first line of each request.
+fn answers(answer: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let (lines, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in hook.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let Some((head, _)) = read_post(&mut stream) else { continue };
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            if lines.send(head.lines().next().unwrap().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, received)
+}
+
+#[test]
+fn webhook_counts_only_a_2xx_answer_as_delivered_and_follows_nothing() {
+    for (answer, failed) in [
+        ("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", None),
+        ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", None),
+        (
+            "HTTP/1.1 307 Moved\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            Some("answered 307 Temporary Redirect; set the URL to `/elsewhere`"),
+        ),
+        (
+            "HTTP/1.1 304 Not Modified\r\nconnection: close\r\n\r\n",
+            Some("answered 304 Not Modified; want a 2xx status"),
+        ),
+        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Some("/hook: ")),
+        ("HTTP/1.1 2000 OK\r\n\r\n", Some("sends no HTTP")),
+        ("200 OK", Some("/hook: ")),
+        ("", Some("ended the connection without an answer")),
+    ] {
+        let (url, received) = answers(answer);
+        let done = run_guest("minimal", ["--webhook", &url])
+            .env("LIVEKIT_API_KEY", "devkey")
+            .env("LIVEKIT_API_SECRET", "secret")
+            .done();
+        assert_eq!(done.code(), "completed");
+        let posts: Vec<String> = received.try_iter().collect();
+        assert!(posts.iter().all(|line| line == "POST /hook HTTP/1.1"), "{answer:?}: {posts:?}");
+        match failed {
+            None => {
+                assert_eq!(posts.len(), EVENTS_OF_A_JOB.len(), "{answer:?}");
+                assert!(!done.stderr.contains("events"), "{answer:?}: {}", done.stderr);
+            }
+            Some(why) => done.fails_with(0, &["events were lost", &url, why]),
+        }
     }
 }
 

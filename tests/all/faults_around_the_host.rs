@@ -77,6 +77,27 @@ fn connection_lost_at_any_step_is_restored_and_no_job_is_lost() {
 }
 
 #[test]
+fn message_that_is_too_long_is_no_reason_to_give_the_server_up() {
+    run(async {
+        let server = Server::bind().await;
+        let worker = server.worker("obedient", &["--http", "off", "--max-retry", "2"]);
+        for _ in 0..5 {
+            let mut peer = server.registered().await;
+            // The worker may close before all of it is written.
+            peer.0.send(Message::Binary(vec![0; 5 << 20].into())).await.ok();
+            while matches!(peer.0.next().await, Some(Ok(_))) {}
+        }
+        let mut peer = server.registered().await;
+        peer.begin("AJ_1").await;
+        peer.send(FromServer::Termination(proto::JobTermination { job_id: "AJ_1".into() })).await;
+        assert_eq!(peer.report().await.0, "AJ_1");
+        let done = stopped(worker, peer).await;
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        assert_eq!(done.stderr.matches("the server sent a message that is too long").count(), 5, "{}", done.stderr);
+    });
+}
+
+#[test]
 fn unanswered_registration_is_given_up_after_ten_seconds() {
     run(async {
         let server = Server::bind().await;

@@ -29,12 +29,36 @@ pub(crate) fn corpus() -> Vec<Row> {
     let large = core_component("loops", &loops(200_000));
     vec![
         refused(guest("memories"), &["agent `memories` "]),
-        refused(guest("table_huge"), &["agent `table-huge` ", "10000000"]),
+        refused(guest("table_huge"), &["agent `table_huge` ", "10000000"]),
         // Each instance would have a copy of these outside of its memory.
         refused(
             core_component("elements", &format!("(func $f) (elem func {})", "$f ".repeat(30_000))),
-            &["agent `elements` has 30000 elements in passive segments; at most 20000 are allowed"],
+            &["agent `elements` is not", "it has 30000 elements in passive segments; at most 20000 are allowed"],
         ),
+        // These are copied and evaluated at the start of each instance, which no fuel measures and no epoch interrupts.
+        refused(
+            core_component(
+                "copies",
+                &format!("(data (offset i32.const 1 i32.const 2 i32.add) \"{}\")", "x".repeat(9 << 20)),
+            ),
+            &[
+                "agent `copies` is not",
+                "each instance would copy ",
+                "bytes of data segments; at most 8388608 are allowed",
+            ],
+        ),
+        refused(
+            core_component("sums", &format!("(global i32 i32.const 0 {})", "i32.const 1 i32.add ".repeat(20_000))),
+            &["agent `sums` is not", "elements and bytes of constant expressions; at most 50000 are allowed"],
+        ),
+        // The structures of the instance are on the job's bill.
+        Row {
+            file: core_component("globals", &"(global i64 (i64.const 0))\n".repeat(10_000)),
+            flags: &["--memory-limit", "256KiB"],
+            code: Some("memory-limit"),
+            exit: 12,
+            says: &["at most 262144 are allowed"],
+        },
         // And these a heap that nobody counts.
         refused(core_component("heap", "(table 1 externref)"), &["agent `heap` ", "gc types are disallowed"]),
         refused(file("text.wasm", b"hello"), &["agent `text` ", "it does not begin with `\\0asm`"]),

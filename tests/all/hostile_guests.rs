@@ -277,6 +277,13 @@ fn failed_decide_refuses_the_offer() {
     assert_eq!((done.exit, record["refused"].as_str()), (4, Some("decide-failed")), "{record}");
     assert_eq!(record["detail"], "the agent wants an identity of 1000 bytes; at most 256 are allowed");
 
+    let done = run_guest("verbose", []).done();
+    let record = done.record();
+    assert_eq!((done.exit, record["refused"].as_str()), (4, Some("decide-failed")), "{record}");
+    let detail =
+        "the agent wants identity, name, metadata and attributes of 300000 bytes together; at most 65536 are allowed";
+    assert_eq!(record["detail"], detail);
+
     let done = run_guest("panic_decide", []).done();
     let record = done.record();
     assert!(record["detail"].as_str().unwrap().contains("cannot decide on AJ_"), "{record}");

@@ -71,6 +71,7 @@ impl Row {
 }
 
 /// Run the rows of a section, and fail with the faults of all of them.
+#[expect(clippy::print_stdout, reason = "a report: `-- --nocapture` shows it")]
 fn all(section: &str, rows: &[Row]) {
     let mut wrong = Vec::new();
     for row in rows {

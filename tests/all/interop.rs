@@ -15,7 +15,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::{eventually, root, target_dir};
+use crate::support::harness::{eventually, root, run_guest, target_dir};
+use crate::support::hook::{header, hook};
 use crate::support::skip;
 
 const API_KEY: &str = "devkey";
@@ -44,6 +45,15 @@ fn python_client() -> Option<Program> {
 fn node_client() -> Option<Program> {
     let dir = installed_node("clients")?;
     Some(Program { name: "node", words: ["node".into(), dir.join("dispatch.mjs").into()] })
+}
+
+/// LiveKit's receivers of webhooks, where their languages are there.
+fn receivers() -> Vec<Program> {
+    let python = installed_python("clients")
+        .map(|dir| Program { name: "python", words: [dir.join(PYTHON).into(), dir.join("webhook.py").into()] });
+    let node = installed_node("clients")
+        .map(|dir| Program { name: "node", words: ["node".into(), dir.join("webhook.mjs").into()] });
+    [python, node].into_iter().flatten().collect()
 }
 
 /// A worker of livekit-agents that has registered under this name.
@@ -298,6 +308,51 @@ fn foreign_clients_with_a_wrong_secret_are_refused() {
             assert_eq!(answer["error"]["status"], 401, "{} {words:?}: {answer}", client.name);
         }
     }
+}
+
+#[test]
+fn livekit_s_receivers_read_the_webhooks() {
+    let (url, received) = hook();
+    let flags = ["--webhook", Box::leak(url.into_boxed_str()), "--api-key", API_KEY, "--api-secret", API_SECRET];
+    let done = run_guest("minimal", [flags[0], flags[1]])
+        .env("LIVEKIT_API_KEY", API_KEY)
+        .env("LIVEKIT_API_SECRET", API_SECRET)
+        .done();
+    assert_eq!(done.code(), "completed");
+    let dispatcher = Dispatcher::start(&flags);
+    let dispatch = dispatcher.dispatch("lobby", "nobody", "");
+    assert_eq!(dispatcher.verb(["cancel", &dispatch]).done().exit, 0);
+    let mut posts = Vec::new();
+    while posts.last().is_none_or(|(_, body): &(String, String)| !body.contains("dispatch.ended")) {
+        posts.push(received.recv_timeout(SAYS_WITHIN).unwrap());
+    }
+
+    for receiver in receivers() {
+        for (head, body) in &posts {
+            let posted: Value = serde_json::from_str(body).unwrap();
+            let token = header(head, "authorization");
+            let read = receiver.call("", &[token, body]);
+            for (field, of_ours) in
+                [("event", &posted["event"]), ("id", &posted["id"]), ("createdAt", &posted["createdAt"])]
+            {
+                assert_eq!(&read[field], of_ours, "{}: {field} of {body}", receiver.name);
+            }
+            assert_eq!(read["job"], posted["job"]["id"], "{}: {body}", receiver.name);
+            assert_eq!(read["room"], posted["room"]["name"], "{}: {body}", receiver.name);
+            assert_eq!(read["agent"], posted["job"]["agentName"], "{}: {body}", receiver.name);
+        }
+        let (head, body) = posts.last().unwrap();
+        let token = header(head, "authorization");
+        for (secret, body) in [("wrong", body.clone()), (API_SECRET, body.replace("lobby", "yard"))] {
+            let refused = receiver.call_as(secret, "", &[token, &body]);
+            assert!(refused["error"].is_string(), "{} reads a forged post: {refused}", receiver.name);
+        }
+    }
+    let [created] = &posts.iter().filter(|(_, body)| body.contains("dispatch.created")).collect::<Vec<_>>()[..] else {
+        panic!("{posts:?}")
+    };
+    let created: Value = serde_json::from_str(&created.1).unwrap();
+    assert_eq!((&created["job"]["dispatchId"], &created["room"]["name"]), (&json!(dispatch), &json!("lobby")));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn invalid_agent_file_is_refused_with_its_reason() {
     module.fails_with(3, &["it is a core module; want a component", "hint: `wasm-worker build DIR`"]);
 
     let wat = run_file(dir.path(), "broken.wat", b"(component (core module (func))");
-    wat.fails_with(3, &["broken.wat` is not WebAssembly text", "expected"]);
+    wat.fails_with(3, &["agent `broken` is not WebAssembly text", "expected"]);
 
     let whole = std::fs::read(guest("randomness")).unwrap();
     for cut in [8, 100, whole.len() / 2, whole.len() - 1] {
@@ -179,6 +179,6 @@ fn concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start() {
     // As many instances fit as take the least; of this one, whose memory is not from a snapshot, each takes more.
     let some = (limit / 5).to_string();
     let done = run_guest("prewarm_print", ["--count", &some, "--concurrency", &some]).done();
-    done.fails_with(2, &["agent `prewarm-print` needs too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
+    done.fails_with(2, &["agent `prewarm_print` needs too many memory mappings", &told, "hint: `sysctl -w vm.max_map"]);
     assert_eq!(done.stdout, "");
 }

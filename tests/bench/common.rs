@@ -11,7 +11,7 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_fuzz::core_guest;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::agent::artifact::Cache;
-use wasm_worker_sandbox::agent::source::Source;
+use wasm_worker_sandbox::agent::source::{Format, Source};
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::spec::JobSpec;
 use wasm_worker_sandbox::runtimes::Runtimes;
@@ -40,7 +40,7 @@ impl Worker {
     }
 
     pub(crate) fn load(&self, component: &[u8], cache: Option<&Cache>) -> Agent {
-        let source = Source { name: "bench".into(), bytes: component.to_vec() };
+        let source = Source { name: "bench".into(), bytes: component.to_vec(), format: Format::Binary };
         let load = Agent::load(&self.engine, source, &self.config.agent, cache, None, &self.events);
         self.runtimes.block_on(load).unwrap()
     }

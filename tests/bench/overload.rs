@@ -1,16 +1,19 @@
-//! What a worker finishes when it is offered more than fits: `cargo bench --bench overload`, five minutes.
+//! What a worker finishes when it is offered more than fits, and what a short job costs beside jobs that wait:
+//! `cargo bench --bench overload`, seven minutes.
 //!
 //! A scripted server offers jobs of a millisecond or so of computing, at a rate that does not wait for answers, as a server of
 //! many rooms does; one in 250 loops until its deadline, and shows how late it ended, by the wall clock. The worker is at its
 //! defaults. Each rate is twice the one before it, and what is finished of each is the median of [`ROUNDS`], taken in turn: the
 //! machine is not the same from one to the next.
 //!
-//! Bounds: [`RATE_FOR`] for each rate of each round.
+//! Bounds: [`RATE_FOR`] for each rate of each round, and [`SHORT_JOBS`] for each number of waiting jobs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::print_stdout,
     dead_code,
     reason = "a bench that cannot run says why by panicking, its output is data, and another bench uses the rest of the modules"
@@ -30,11 +33,20 @@ use workers::{Behaviour, Subject, Worker};
 const RATE_FOR: Duration = Duration::from_secs(10);
 /// The first seconds of each rate do not count: the load is an average.
 const SETTLE: Duration = Duration::from_secs(3);
-const RATES: [u32; 5] = [200, 400, 800, 1_600, 3_200];
+/// Offers a second. The last rate is 64 times the first one, which fits.
+const RATES: [u32; 7] = [200, 400, 800, 1_600, 3_200, 6_400, 12_800];
+/// The server writes the offers of this time at once.
+const TICK: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 5;
 const LOOPING_ONE_IN: u64 = 250;
 /// Some hundred times what the others take alone.
 const DEADLINE: Duration = Duration::from_millis(500);
+/// Jobs that wait in the same worker.
+const WAITING: [usize; 4] = [0, 1_000, 4_000, 10_000];
+/// Short jobs for each number of waiting ones, one at a time.
+const SHORT_JOBS: usize = 3_000;
+/// Offers that are open while the waiting jobs begin.
+const OPEN_OFFERS: usize = 200;
 
 fn main() {
     // `cargo test --benches` only wants to know that it starts.
@@ -54,6 +66,57 @@ fn main() {
     for (offers, rate) in RATES.into_iter().zip(rates) {
         println!("{offers:>8} {}", rate.text(most));
     }
+    println!("\na short job beside jobs that wait in the same worker, {SHORT_JOBS} of them one at a time");
+    println!("{:>8} {:>16} {:>16} {:>16}", "waiting", "CPU a job", "offer to end p50", "p99");
+    for waiting in WAITING {
+        runtime.block_on(short_jobs(waiting));
+    }
+}
+
+/// Print the CPU time of the worker for one short job, and how long such a job takes, beside so many waiting ones.
+async fn short_jobs(waiting: usize) {
+    let flags = ["--max-jobs", "12000", "--load-threshold", "none", "--http", "off", "--log-level", "error"];
+    let mut worker = Worker::start(&Subject::ours(), Behaviour::Compute, &flags).await;
+    let mut begun = 0;
+    while begun < waiting {
+        let open = OPEN_OFFERS.min(waiting - begun);
+        begun += run_jobs(&mut worker, &vec!["wait"; open], JobStatus::JsRunning).await;
+    }
+    run_jobs(&mut worker, &["return"; 20], JobStatus::JsSuccess).await;
+    let before = worker.cpu();
+    let mut took = Vec::new();
+    while took.len() < SHORT_JOBS {
+        let began = Instant::now();
+        assert_eq!(run_jobs(&mut worker, &["return"], JobStatus::JsSuccess).await, 1, "the worker refused the job");
+        took.push(began.elapsed());
+    }
+    let cpu = (worker.cpu() - before) / u32::try_from(SHORT_JOBS).unwrap();
+    took.sort_unstable();
+    let [median, slow] = [50, 99].map(|percent| took[took.len() * percent / 100]);
+    println!("{waiting:>8} {cpu:>16.0?} {median:>16.0?} {slow:>16.0?}");
+    worker.stop().await;
+}
+
+/// Offer jobs, and wait until each is refused or has this status. Returns how many have it.
+async fn run_jobs(worker: &mut Worker, metadata: &[&str], status: JobStatus) -> usize {
+    let until = Instant::now() + RATE_FOR;
+    let mut jobs: std::collections::HashMap<_, _> =
+        worker.peer.offer_all(metadata).await.into_iter().map(|job| (job.id.clone(), job)).collect();
+    let (mut left, mut reached) = (metadata.len(), 0);
+    while left > 0 {
+        match worker.peer.hear(until).await.expect("the worker answers") {
+            ToServer::Availability(answer) if answer.available => {
+                worker.peer.assign(jobs.remove(&answer.job_id).unwrap()).await;
+            }
+            ToServer::Availability(_) => left -= 1,
+            ToServer::UpdateJob(report) if report.status == status as i32 => {
+                left -= 1;
+                reached += 1;
+            }
+            _ => {}
+        }
+    }
+    reached
 }
 
 /// What came of one rate in one round.
@@ -110,9 +173,9 @@ async fn offer(rate: u32) -> Row {
     let mut worker = Worker::start(&Subject::ours(), Behaviour::Compute, &flags).await;
     let began = Instant::now();
     let (counts_from, until) = (began + SETTLE, began + RATE_FOR);
-    let mut ticks = interval(Duration::from_secs(1) / rate);
-    // A driver that is late makes up for it: the rooms do not wait.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut ticks = interval(TICK);
+    // A late driver offers what it missed: the rooms do not wait.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut offered, mut finished, mut answered, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut jobs = std::collections::HashMap::new();
     while Instant::now() < until {
@@ -137,10 +200,12 @@ async fn offer(rate: u32) -> Row {
                 None => break,
             },
             _ = ticks.tick() => {
-                offered += 1;
-                let metadata = if offered.is_multiple_of(LOOPING_ONE_IN) { "loop" } else { "" };
-                let job = worker.peer.offer(metadata).await;
-                jobs.insert(job.id.clone(), job);
+                let due = (f64::from(rate) * began.elapsed().as_secs_f64()) as u64;
+                let looping = |number: u64| if number.is_multiple_of(LOOPING_ONE_IN) { "loop" } else { "" };
+                let metadata: Vec<&str> = (offered..due).map(looping).collect();
+                offered = offered.max(due);
+                let new = worker.peer.offer_all(&metadata).await;
+                jobs.extend(new.into_iter().map(|job| (job.id.clone(), job)));
             }
         }
     }

@@ -58,8 +58,13 @@ pub(crate) struct Peer {
 impl Peer {
     /// A connection that is gone shows when the worker is next heard: that ends the measurement.
     async fn send(&mut self, message: FromServer) {
+        self.feed(message).await;
+        drop(self.socket.flush().await);
+    }
+
+    async fn feed(&mut self, message: FromServer) {
         let message = proto::ServerMessage { message: Some(message) };
-        drop(self.socket.send(Message::Binary(message.encode_to_vec().into())).await);
+        drop(self.socket.feed(Message::Binary(message.encode_to_vec().into())).await);
     }
 
     /// What the worker says next; nothing when it has closed, or that moment has come.
@@ -80,11 +85,28 @@ impl Peer {
 
     /// Offer a job that is to do this; returns it.
     pub(crate) async fn offer(&mut self, metadata: &str) -> proto::Job {
+        let job = self.queue_offer(metadata).await;
+        drop(self.socket.flush().await);
+        job
+    }
+
+    /// Offer jobs that are to do this, in one write; returns them.
+    #[allow(dead_code, reason = "only the bench of overload offers many at once")]
+    pub(crate) async fn offer_all(&mut self, metadata: &[&str]) -> Vec<proto::Job> {
+        let mut jobs = Vec::new();
+        for metadata in metadata {
+            jobs.push(self.queue_offer(metadata).await);
+        }
+        drop(self.socket.flush().await);
+        jobs
+    }
+
+    async fn queue_offer(&mut self, metadata: &str) -> proto::Job {
         self.offered += 1;
         let room = proto::Room { sid: "RM_bench".into(), name: "lobby".into(), ..Default::default() };
         let id = format!("AJ_{}", self.offered);
         let job = proto::Job { id, room: Some(room), metadata: metadata.into(), ..Default::default() };
-        self.send(FromServer::Availability(proto::AvailabilityRequest { job: Some(job.clone()), resuming: false }))
+        self.feed(FromServer::Availability(proto::AvailabilityRequest { job: Some(job.clone()), resuming: false }))
             .await;
         job
     }

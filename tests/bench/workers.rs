@@ -184,6 +184,12 @@ impl Worker {
         self.process.tree().keys().map(|pid| private_kilobytes(*pid)).sum()
     }
 
+    /// The CPU time of the worker and all that it started.
+    #[allow(dead_code, reason = "only the bench of overload asks")]
+    pub(crate) fn cpu(&self) -> Duration {
+        self.process.tree().keys().map(|pid| cpu(*pid)).sum()
+    }
+
     /// Ask it to stop, and kill what is left.
     pub(crate) async fn stop(mut self) {
         self.process.known = self.process.tree();
@@ -268,6 +274,17 @@ fn stat(dir: &Path) -> Option<Stat> {
     // The name before may hold anything: what counts begins after its last bracket, with the third field.
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
     Some(Stat { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+}
+
+/// The CPU time of the threads of a process.
+#[allow(dead_code, reason = "only the bench of overload asks")]
+fn cpu(pid: u32) -> Duration {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
+    let nanos = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.flatten().filter_map(nanos).sum())
 }
 
 fn private_kilobytes(pid: u32) -> u64 {

@@ -1,4 +1,4 @@
-//! Computes for a millisecond or so, or, where its metadata says so, for ever.
+//! Computes for a millisecond or so, or, where its metadata says so, for ever, not at all, or waits.
 
 use wasm_worker_sdk::{Agent, JobContext, Result};
 
@@ -7,7 +7,15 @@ struct Mixed;
 
 impl Agent for Mixed {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
-        let rounds = if ctx.job().metadata == "loop" { u64::MAX } else { 1_000_000 };
+        let rounds = match ctx.job().metadata.as_str() {
+            "loop" => u64::MAX,
+            "return" => 0,
+            "wait" => {
+                ctx.shutdown_requested().await;
+                0
+            }
+            _ => 1_000_000,
+        };
         for n in 0..rounds {
             std::hint::black_box(n);
         }

@@ -97,7 +97,6 @@ pub struct RoomAccess {
     pub token: Secret,
 }
 
-/// How an agent that accepts a job wants to appear in the room.
 /// The identity, name, metadata and attributes with which an agent wants to appear in the room of its job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acceptance {
@@ -109,4 +108,17 @@ pub struct Acceptance {
     pub metadata: String,
     /// The attributes of the participant.
     pub attributes: Vec<(String, String)>,
+}
+
+impl Acceptance {
+    /// Most bytes of the texts of an acceptance. LiveKit's server allows as many bytes of attributes. The token of the job carries
+    /// these texts escaped, in up to eight times their bytes, so larger ones may not fit into the frame of an assignment.
+    pub const BYTES_MAX: usize = 64 << 10;
+
+    /// The bytes of identity, name, metadata and attributes together.
+    pub fn bytes(&self) -> usize {
+        let Self { identity, name, metadata, attributes } = self;
+        let attributes: usize = attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
+        identity.as_deref().unwrap_or_default().len() + name.len() + metadata.len() + attributes
+    }
 }

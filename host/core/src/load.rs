@@ -1,19 +1,26 @@
 //! One measurement of a worker's load.
 
-use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// A resource that can make a worker full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Resource {
     /// CPU time of the machine.
+    #[serde(rename = "CPU")]
     Cpu,
     /// Fuel of the guests.
+    #[serde(rename = "fuel")]
     Fuel,
     /// Memory of the machine.
+    #[serde(rename = "memory")]
     Memory,
     /// Slots for jobs (`max-jobs`).
+    #[serde(rename = "jobs")]
     Jobs,
     /// The agent, which is not available.
+    #[serde(rename = "agent")]
     Agent,
 }
 
@@ -30,9 +37,28 @@ impl Resource {
     }
 }
 
-impl Serialize for Resource {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+/// The resource that makes a worker full, with its figure and the limit of that.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Scarcity {
+    /// The resource.
+    pub resource: Resource,
+    /// The use: a load of 0 to 1, or a number of jobs.
+    pub used: f64,
+    /// The use from which on the worker is full: `load-threshold`, or `max-jobs`.
+    pub limit: f64,
+}
+
+impl fmt::Display for Scarcity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, used, limit } = self;
+        let name = resource.as_str();
+        match resource {
+            Resource::Cpu | Resource::Fuel | Resource::Memory => {
+                write!(f, "{name} {:.0} %, `load-threshold` {:.0} %", used * 100.0, limit * 100.0)
+            }
+            Resource::Jobs => write!(f, "{name} {used:.0}, `max-jobs` {limit:.0}"),
+            Resource::Agent => f.write_str("its agent is not available"),
+        }
     }
 }
 
@@ -85,5 +111,15 @@ mod tests {
         let sample = Sample { cpu: 0.1, fuel: 0.3, memory: 0.2, ..Sample::default() };
         assert_eq!((sample.largest(), sample.scarcest()), (0.3, Resource::Fuel));
         assert_eq!(Sample::default().scarcest(), Resource::Cpu);
+    }
+
+    #[test]
+    fn a_scarcity_names_resource_figure_and_limit() {
+        let scarce = |resource, used, limit| Scarcity { resource, used, limit }.to_string();
+        assert_eq!(scarce(Resource::Cpu, 0.99, 0.75), "CPU 99 %, `load-threshold` 75 %");
+        assert_eq!(scarce(Resource::Jobs, 10.0, 10.0), "jobs 10, `max-jobs` 10");
+        let json = serde_json::to_string(&Scarcity { resource: Resource::Cpu, used: 0.5, limit: 0.25 }).unwrap();
+        assert_eq!(json, r#"{"resource":"CPU","used":0.5,"limit":0.25}"#);
+        assert_eq!(serde_json::from_str::<Scarcity>(&json).unwrap().resource, Resource::Cpu);
     }
 }

@@ -2,20 +2,21 @@
 //! limits of requests.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::command::Command;
+use crate::answers::Answers;
+use crate::command::{Command, CommandError, WorkerCommand};
+use crate::connections::sockets_max;
 use crate::keys::{Caller, Keys};
 use crate::limits::{WAITS_MAX, WORKERS_MAX};
+use crate::rates::Rates;
 use crate::rooms::Room;
 use crate::scheduler::Id;
 use crate::settings::DispatcherSettings;
@@ -40,6 +41,8 @@ pub(crate) type SharedState = State<Arc<ApiState>>;
 /// The state of the HTTP handlers.
 pub(crate) struct ApiState {
     pub(crate) commands: mpsc::Sender<Command>,
+    /// The queue of the commands of workers.
+    pub(crate) worker_commands: mpsc::Sender<WorkerCommand>,
     pub(crate) reader: Reader,
     pub(crate) keys: Arc<Keys>,
     /// The ids of dispatches that changed.
@@ -48,8 +51,9 @@ pub(crate) struct ApiState {
     pub(crate) worker_slots: Arc<Semaphore>,
     /// A permit for each request that waits for a change.
     pub(crate) wait_slots: Semaphore,
-    /// The rate limit of each API key; empty without a limit.
-    rates: HashMap<String, DefaultDirectRateLimiter>,
+    /// The memory of answers.
+    pub(crate) answers: Answers,
+    rates: Arc<Rates>,
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
@@ -60,20 +64,22 @@ pub(crate) struct ApiState {
 impl ApiState {
     pub(crate) fn new(
         settings: &DispatcherSettings,
-        keys: Arc<Keys>,
+        (keys, rates): (Arc<Keys>, Arc<Rates>),
         reader: Reader,
-        commands: mpsc::Sender<Command>,
+        (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
         metrics: MetricsText,
         port: u16,
     ) -> Self {
         Self {
             commands,
+            worker_commands,
             reader,
-            rates: rates(&keys, settings.rate),
+            answers: Answers::new(),
+            rates,
             keys,
             changes,
-            worker_slots: Arc::new(Semaphore::new(WORKERS_MAX)),
+            worker_slots: Arc::new(Semaphore::new(sockets_max(WORKERS_MAX))),
             wait_slots: Semaphore::new(WAITS_MAX),
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
@@ -103,7 +109,13 @@ impl ApiState {
     /// The rooms with these names; all rooms for no names.
     pub(crate) async fn rooms(&self, names: Vec<String>) -> Result<Vec<Room>, TwirpError> {
         let (reply, rooms) = oneshot::channel();
-        self.ask(Command::Rooms { names, reply }, rooms).await
+        Ok(self.ask(Command::Rooms { names, reply }, rooms).await??)
+    }
+
+    /// Wait for the turn to make a list.
+    pub(crate) async fn list_turn(&self) -> Result<SemaphorePermit<'_>, TwirpError> {
+        let turn = timeout(ANSWER_WITHIN, self.answers.list_turn()).await.ok().flatten();
+        turn.ok_or_else(|| TwirpError::new(Code::Unavailable, "other callers ask for long lists").retry_after(1))
     }
 
     /// The room with this name, or LiveKit's error.
@@ -113,13 +125,11 @@ impl ApiState {
 
     /// Count a new dispatch against the rate limit of its API key.
     pub(crate) fn check_rate(&self, caller: &Caller) -> Result<(), TwirpError> {
-        match self.rates.get(&caller.api_key).map(RateLimiter::check) {
-            None | Some(Ok(())) => Ok(()),
-            Some(Err(_)) => {
-                let message = "the API key exceeds its dispatches a second (`dispatch-rate`)";
-                Err(TwirpError::new(Code::ResourceExhausted, message).retry_after(1))
-            }
+        if self.rates.allows(&caller.api_key) {
+            return Ok(());
         }
+        let message = "the API key exceeds its dispatches a second (`dispatch-rate`)";
+        Err(TwirpError::new(Code::ResourceExhausted, message).retry_after(1))
     }
 
     /// Check the size of the metadata of a dispatch or a room.
@@ -150,13 +160,26 @@ pub(crate) fn no_such_room() -> TwirpError {
     TwirpError::new(Code::NotFound, "requested room does not exist")
 }
 
-impl From<ReadError> for TwirpError {
-    fn from(error: ReadError) -> Self {
-        Self::new(Code::Internal, error.to_string())
+impl From<CommandError> for TwirpError {
+    fn from(error: CommandError) -> Self {
+        let refused = |code| Self::new(code, error.to_string());
+        match &error {
+            CommandError::Full(_) | CommandError::TooManyRooms | CommandError::StoreFull => {
+                refused(Code::ResourceExhausted).retry_after(1)
+            }
+            CommandError::StoreBusy => refused(Code::Unavailable).retry_after(1),
+            CommandError::StoreStuck(_) => refused(Code::Unavailable).retry_after(5),
+            CommandError::OtherRequest | CommandError::TooLong(_) => refused(Code::InvalidArgument),
+            CommandError::AnswerTooLong(_) => refused(Code::ResourceExhausted),
+        }
     }
 }
 
-fn rates(keys: &Keys, rate: Option<NonZeroU32>) -> HashMap<String, DefaultDirectRateLimiter> {
-    let Some(rate) = rate else { return HashMap::new() };
-    keys.names().map(|key| (key.clone(), RateLimiter::direct(Quota::per_second(rate)))).collect()
+impl From<ReadError> for TwirpError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Busy => Self::new(Code::Unavailable, error.to_string()).retry_after(1),
+            ReadError::Sqlite(_) | ReadError::Panic(_) => Self::new(Code::Internal, error.to_string()),
+        }
+    }
 }

@@ -21,12 +21,6 @@ impl Moment {
         Self { at: Instant::now(), wall_ns }
     }
 
-    /// The monotonic time of a Unix time; this moment for a time that has passed.
-    pub(crate) fn instant_of(self, wall_ns: i64) -> Instant {
-        let left = u64::try_from(wall_ns.saturating_sub(self.wall_ns)).unwrap_or(0);
-        self.at + Duration::from_nanos(left)
-    }
-
     /// The Unix time in nanoseconds after this delay.
     pub(crate) fn wall_ns_after(self, delay: Duration) -> i64 {
         self.wall_ns.saturating_add(i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX))

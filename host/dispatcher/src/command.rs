@@ -7,10 +7,12 @@ use livekit_protocol as proto;
 use proto::server_message::Message as ServerMessage;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rooms::{ROOMS_MAX, Room};
-use crate::scheduler::{Id, SchedulerFull};
+use crate::answers::AnswerTooLong;
+use crate::rooms::{ROOMS_MAX, Room, RoomRequest};
+use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use wasm_worker_core::api::dispatcher::{PoolWorker, Waiting};
-use wasm_worker_protocol::dispatcher_session::{WorkerMessage, WorkerRegistration};
+use wasm_worker_protocol::dispatcher_session::{DispatchKey, WorkerMessage, WorkerRegistration};
+use wasm_worker_protocol::frame::JOB_BYTES_MAX;
 
 /// A request for a dispatch. The coordinator adds id, room and time.
 #[derive(Clone, Debug)]
@@ -23,9 +25,33 @@ pub(crate) struct DispatchRequest {
     pub(crate) room: String,
     pub(crate) metadata: String,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// The one worker that may have the job; `None` for every worker of the agent.
+    pub(crate) only_worker: Option<Id>,
     pub(crate) restart: proto::JobRestartPolicy,
     pub(crate) priority: i32,
     pub(crate) deadline_ns: i64,
+}
+
+/// What a dispatch is for: a repeated request has the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DispatchTarget {
+    pub(crate) agent: String,
+    pub(crate) deployment: String,
+    pub(crate) room: String,
+}
+
+impl DispatchTarget {
+    /// The target of a client's request.
+    pub(crate) fn of_request(request: &proto::CreateAgentDispatchRequest) -> Self {
+        let proto::CreateAgentDispatchRequest { agent_name, deployment, room, .. } = request;
+        Self { agent: agent_name.clone(), deployment: deployment.clone(), room: room.clone() }
+    }
+
+    /// The target of an accepted dispatch.
+    pub(crate) fn of_dispatch(dispatch: &Dispatch) -> Self {
+        let DispatchKey { agent, deployment, .. } = &dispatch.dispatch_key;
+        Self { agent: agent.clone(), deployment: deployment.clone(), room: dispatch.room.name.clone() }
+    }
 }
 
 /// An accepted dispatch.
@@ -47,19 +73,33 @@ pub(crate) enum CommandError {
     /// Open dispatches fill the store up to its bound.
     #[error("the store has reached `store-limit` with open dispatches")]
     StoreFull,
+    /// The request id is that of a dispatch to another agent or room.
+    #[error("the request id is that of a dispatch to another agent or room; a new request needs a new id")]
+    OtherRequest,
+    /// The answer would be too long.
+    #[error(transparent)]
+    AnswerTooLong(#[from] AnswerTooLong),
     /// The store cannot write.
     #[error("the store cannot write: {0}")]
     StoreStuck(Arc<str>),
+    /// Too many changes wait for the store.
+    #[error("too many changes wait for the store")]
+    StoreBusy,
+    /// The job of the dispatch would not fit into a frame.
+    #[error(
+        "the dispatch and its room have {0} bytes of metadata, attributes and names; a job has at most {JOB_BYTES_MAX}"
+    )]
+    TooLong(usize),
 }
 
-/// A request to the coordinator.
+/// A request of a caller to the coordinator.
 pub(crate) enum Command {
     /// Create a dispatch.
     Create { request: Box<DispatchRequest>, reply: oneshot::Sender<Result<Created, CommandError>> },
     /// Cancel a dispatch, and remove it from the lists of LiveKit's API.
-    Delete { dispatch: String, reply: oneshot::Sender<()> },
+    Delete { dispatch: String, reply: oneshot::Sender<Result<(), CommandError>> },
     /// Cancel a dispatch. The reply is whether it was open.
-    Cancel { dispatch: String, reply: oneshot::Sender<bool> },
+    Cancel { dispatch: String, reply: oneshot::Sender<Result<bool, CommandError>> },
     /// Get the positions and reasons of waiting dispatches.
     Waiting { dispatches: Vec<String>, reply: oneshot::Sender<HashMap<String, Waiting>> },
     /// Get the connected workers.
@@ -67,10 +107,10 @@ pub(crate) enum Command {
     /// Get the number of dispatches that wait, and of those that a worker has.
     Counts { reply: oneshot::Sender<(usize, usize)> },
     /// Get rooms by name; all rooms for no names.
-    Rooms { names: Vec<String>, reply: oneshot::Sender<Vec<Room>> },
-    /// Create a room with its first dispatches. The reply is the existing room where there is one.
+    Rooms { names: Vec<String>, reply: oneshot::Sender<Result<Vec<Room>, CommandError>> },
+    /// Create a room with its first dispatches, or change the room where there is one.
     CreateRoom {
-        room: Box<Room>,
+        room: Box<RoomRequest>,
         requests: Vec<DispatchRequest>,
         api_key: String,
         reply: oneshot::Sender<Result<Room, CommandError>>,
@@ -78,7 +118,13 @@ pub(crate) enum Command {
     /// Set the metadata of a room.
     SetMetadata { room: String, metadata: String, reply: oneshot::Sender<Result<Option<Room>, CommandError>> },
     /// Delete a room and cancel its dispatches. The reply is whether the room existed.
-    DeleteRoom { name: String, reply: oneshot::Sender<bool> },
+    DeleteRoom { name: String, reply: oneshot::Sender<Result<bool, CommandError>> },
+    /// Store what is left, and end.
+    Stop,
+}
+
+/// A request of a worker's connection to the coordinator.
+pub(crate) enum WorkerCommand {
     /// Register a worker. The reply is its id.
     Register {
         registration: Box<WorkerRegistration>,
@@ -88,6 +134,8 @@ pub(crate) enum Command {
     },
     /// Handle a message of a worker.
     Message { worker: Id, message: WorkerMessage },
+    /// End the dispatch of a job whose message to a worker is too long for a frame.
+    Undeliverable { worker: Id, job: String, bytes: usize },
     /// Answer a ping once everything before it is durable.
     Ping { timestamp: i64, outbound: mpsc::Sender<ServerMessage> },
     /// Create a job that a worker asked for.
@@ -96,8 +144,6 @@ pub(crate) enum Command {
     WorkerLeft { worker: Id, why: String },
     /// Remove the workers of a process that ended.
     ProcessDied { instance: String },
-    /// Stop jobs that a worker still runs although their dispatches have ended.
+    /// Stop jobs that a worker still runs although their dispatches have ended: the answer to a look-up.
     StopJobs { worker: Id, jobs: Vec<String> },
-    /// Store what is left, and end.
-    Stop,
 }

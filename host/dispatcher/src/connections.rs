@@ -1,8 +1,13 @@
 //! Accepts TCP connections and serves HTTP on them, for workers and for the dispatcher.
 //!
-//! Bounds: [`CONNECTIONS_MAX`] connections are open, and further ones wait in the backlog. A connection is closed after
-//! [`SILENCE_MAX`] without the head of a request, or with a client that does not read. Upgraded connections are not counted.
+//! Bounds: at most [`CONNECTIONS_MAX`] connections are open, and at most a quarter of the files that the process may open, because a
+//! process has two listeners. When all places are taken, a new connection takes the place of the one that has been silent longest.
+//! The first head of a request arrives within [`FIRST_HEAD_WITHIN`], further ones within [`SILENCE_MAX`], and a head has at most
+//! [`HEAD_BYTES_MAX`]. A client that does not read is disconnected after [`SILENCE_MAX`]. Upgraded connections are not counted.
 //! Handlers bound their own body reads and waits.
+
+pub(crate) mod held;
+mod places;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,19 +15,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
+
+use crate::hosts::HostRule;
+use held::hold;
+use places::{Place, Places};
 
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
+/// Longest time from the begin of a connection to the end of its first head.
+const FIRST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Longest time that the server waits for a client.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The pause after a failed accept. The usual cause is that the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,23 +50,38 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Serve the router until the process ends.
-pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
-    raise_file_limit();
-    serve_at_most(CONNECTIONS_MAX, SILENCE_MAX, listener, router).await
+/// The bounds of a listener.
+#[derive(Clone, Copy)]
+struct Bounds {
+    places: usize,
+    first_head_within: Duration,
+    silence_max: Duration,
 }
 
-async fn serve_at_most(most: usize, silence_max: Duration, listener: TcpListener, router: Router) -> Infallible {
-    let slots = Arc::new(Semaphore::new(most));
+/// Serve the router until the process ends.
+pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
+    let places = CONNECTIONS_MAX.min(raise_file_limit() / 4).max(1);
+    if places < CONNECTIONS_MAX {
+        tracing::info!(target: "host", places, "the limit of open files bounds the number of connections");
+    }
+    serve_within(Bounds { places, first_head_within: FIRST_HEAD_WITHIN, silence_max: SILENCE_MAX }, listener, router)
+        .await
+}
+
+/// Most sockets of workers, of those that a caller wants: at most half of the files that the process may open.
+pub(crate) fn sockets_max(wanted: usize) -> usize {
+    wanted.min(raise_file_limit() / 2).max(1)
+}
+
+async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> Infallible {
+    // A listener without a known address gets the stricter rule, that of loopback.
+    let address = listener.local_addr().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let (places, host_rule) = (Places::new(bounds.places), HostRule::of(address));
     loop {
-        let slot = slots.clone().acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
-                Handle::current().spawn(async move {
-                    serve_connection(stream, silence_max, router).await;
-                    drop(slot);
-                });
+                let place = places.acquire().await;
+                Handle::current().spawn(serve_connection(stream, bounds, place, host_rule, router.clone()));
             }
             Err(error) => {
                 tracing::warn!(target: "host", %error, "cannot accept a connection");
@@ -60,37 +91,59 @@ async fn serve_at_most(most: usize, silence_max: Duration, listener: TcpListener
     }
 }
 
-async fn serve_connection(stream: TcpStream, silence_max: Duration, router: Router) {
+async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, host_rule: HostRule, router: Router) {
     // A small frame must not wait for the acknowledgement of the one before it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "host", %error, "cannot set TCP_NODELAY on a connection");
     }
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(silence_max));
+    stream.set_write_timeout(Some(bounds.silence_max));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(silence_max);
-    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
-    if let Err(error) = connection.with_upgrades().await {
-        tracing::debug!(target: "host", %error, "a connection ended with an error");
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.silence_max);
+    // The first bounds the memory, the second the head, of which the buffer may hold more than its bound.
+    http.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX);
+    let (router, asked) = (TowerToHyperService::new(router), place.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answering = asked.answering();
+        let answer = host_rule.check(request.uri(), request.headers()).map(|()| router.call(request));
+        async move {
+            let response = match answer {
+                Ok(answer) => answer.await?,
+                Err(foreign) => foreign.into_response(),
+            };
+            Ok::<_, Infallible>(response.map(|body| hold(body, answering)))
+        }
+    });
+    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service).with_upgrades();
+    tokio::select! {
+        // A request that has just arrived is answered.
+        biased;
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!(target: "host", %error, "a connection ended with an error");
+        },
+        () = place.released() => {}
+        () = place.without_request_for(bounds.first_head_within) => {
+            tracing::debug!(target: "host", "a connection sent no request in time");
+        }
     }
 }
 
-/// Raise the limit of open files to the maximum of this process: each connection is an open file.
-fn raise_file_limit() {
+/// Raise the limit of open files to the maximum of this process, because each connection is an open file. Returns the limit.
+fn raise_file_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-    {
-        tracing::debug!(target: "host", %error, "cannot raise the limit of open files");
-    }
+    let raised = current == maximum
+        || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+            .inspect_err(|error| tracing::debug!(target: "host", %error, "cannot raise the limit of open files"))
+            .is_ok();
+    let limit = if raised { maximum } else { current };
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::extract::Request;
     use axum::http::StatusCode;
     use axum::http::header::{CONNECTION, UPGRADE};
-    use axum::response::{IntoResponse, Response};
+    use axum::response::Response;
     use axum::routing::get;
     use hyper::upgrade::OnUpgrade;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -101,8 +154,17 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
     const SHORT: Duration = Duration::from_millis(200);
 
-    /// A server with one connection at a time.
+    /// A server with one place, which does not wait long.
     async fn serving() -> SocketAddr {
+        serving_within(Bounds { places: 1, first_head_within: LONG, silence_max: SHORT }).await
+    }
+
+    /// A server with this number of places, which waits long.
+    async fn patient(places: usize) -> SocketAddr {
+        serving_within(Bounds { places, first_head_within: LONG, silence_max: LONG }).await
+    }
+
+    async fn serving_within(bounds: Bounds) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slow = async || {
@@ -114,7 +176,7 @@ mod tests {
             .route("/slow", get(slow))
             .route("/large", get(|| async { vec![0_u8; 64 << 20] }))
             .route("/upgrade", get(upgrade));
-        Handle::current().spawn(serve_at_most(1, SHORT, listener, router));
+        Handle::current().spawn(serve_within(bounds, listener, router));
         address
     }
 
@@ -130,14 +192,15 @@ mod tests {
 
     async fn ask(address: SocketAddr, path: &str, rest: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{rest}").as_bytes()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{rest}").as_bytes()).await.unwrap();
         stream
     }
 
     /// Everything until the server closes the connection.
     async fn rest(stream: &mut TcpStream) -> String {
         let mut bytes = Vec::new();
-        timeout(LONG, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+        // A server that has read enough may reset the connection.
+        drop(timeout(LONG * 2, stream.read_to_end(&mut bytes)).await.unwrap());
         String::from_utf8(bytes).unwrap()
     }
 
@@ -148,20 +211,67 @@ mod tests {
 
     #[tokio::test]
     async fn silent_client_is_disconnected() {
-        let address = serving().await;
+        let address = serving_within(Bounds { places: 2, first_head_within: SHORT, silence_max: LONG }).await;
         let began = Instant::now();
-        let mut silent = ask(address, "/", "Half: a hea").await;
-        next_request_is_answered(address).await;
-        assert!(began.elapsed() >= SHORT, "the server accepted a second connection");
-        assert_eq!(rest(&mut silent).await, "");
+        let mut half = ask(address, "/", "Half: a hea").await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!((rest(&mut half).await.as_str(), rest(&mut silent).await.as_str()), ("", ""));
+        assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
     }
 
     #[tokio::test]
     async fn idle_client_is_disconnected() {
         let address = serving().await;
-        let mut idle = ask(address, "/", "\r\n").await;
+        assert!(rest(&mut ask(address, "/", "\r\n").await).await.ends_with("here"));
+    }
+
+    #[tokio::test]
+    async fn new_client_takes_the_place_of_the_one_silent_longest() {
+        let address = patient(2).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut second = ask(address, "/", "Half: a hea").await;
+        let began = Instant::now();
         next_request_is_answered(address).await;
-        assert!(rest(&mut idle).await.ends_with("here"));
+        assert!(began.elapsed() < LONG / 2, "the new client waited for {:?}", began.elapsed());
+        assert_eq!(rest(&mut first).await, "", "the oldest is gone");
+        second.write_all(b"d\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(&mut second).await.ends_with("here"), "the younger one stays");
+    }
+
+    #[tokio::test]
+    async fn client_that_is_being_answered_keeps_its_place() {
+        let address = patient(1).await;
+        let mut slow = ask(address, "/slow", "Connection: close\r\n\r\n").await;
+        tokio::time::sleep(SHORT / 4).await;
+        let began = Instant::now();
+        next_request_is_answered(address).await;
+        assert!(began.elapsed() >= SHORT, "the new client took a place that was in use");
+        assert!(rest(&mut slow).await.ends_with("late"));
+    }
+
+    #[tokio::test]
+    async fn head_of_a_request_is_bounded() {
+        let address = serving().await;
+        let mut large = ask(address, "/", &format!("X: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX))).await;
+        let refused = rest(&mut large).await;
+        assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+        let mut allowed = ask(address, "/", &format!("X: {}\r\nConnection: close\r\n\r\n", "x".repeat(50 << 10))).await;
+        assert!(rest(&mut allowed).await.ends_with("here"));
+    }
+
+    #[tokio::test]
+    async fn foreign_host_and_origin_are_refused_before_any_handler() {
+        let address = serving().await;
+        let refused = async |head: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream
+                .write_all(format!("GET /upgrade HTTP/1.1\r\n{head}Connection: close\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            rest(&mut stream).await
+        };
+        assert!(refused("Host: evil.example\r\n").await.starts_with("HTTP/1.1 421"));
+        assert!(refused("Host: localhost\r\nOrigin: http://evil.example\r\n").await.starts_with("HTTP/1.1 403"));
     }
 
     #[tokio::test]
@@ -192,8 +302,9 @@ mod tests {
 
     #[test]
     fn file_limit_is_raised_to_the_maximum() {
-        raise_file_limit();
+        let limit = raise_file_limit();
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         assert_eq!(current, maximum);
+        assert!(maximum.is_none_or(|maximum| maximum == limit as u64));
     }
 }

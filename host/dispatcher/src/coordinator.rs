@@ -1,16 +1,19 @@
 //! The single task that owns the scheduler. It stores every change before it tells anyone about it.
 //!
-//! Bounds: [`COMMANDS_MAX`](crate::limits::COMMANDS_MAX) commands wait, and their senders wait while the queue is full.
+//! Bounds: [`COMMANDS_MAX`](crate::limits::COMMANDS_MAX) commands of callers wait, and as many of workers; their senders wait while
+//! the queue is full. While the queue of the store is full, workers wait, and callers are still answered: what only reads has
+//! its answer, a change is refused once the store cannot write.
 //! [`OUTBOUND_MAX`](crate::limits::OUTBOUND_MAX) messages wait for a worker; a worker whose queue is full is disconnected. The ids
 //! of the last [`RECENT_ENDS_MAX`] ended dispatches are kept, so that a repeated request finds its dispatch.
 
 mod commands;
 mod dispatches;
+mod look_ups;
 mod notifications;
 mod rooms;
 mod workers;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +24,13 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Moment;
-use crate::command::Command;
+use crate::command::{Command, CommandError, DispatchTarget, WorkerCommand};
 use crate::keys::Keys;
+use crate::rates::Rates;
 use crate::rooms::Rooms;
 use crate::scheduler::{Id, Output, Scheduler, ToWorker};
-use crate::store::{Reader, Recovered, Store, StoreOp, Written};
+use crate::store::{Recovered, Store, StoreOp, Written};
+use look_ups::LookUps;
 use wasm_worker_core::event::{DispatcherEvent, Event};
 use wasm_worker_core::observer::Events;
 use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
@@ -56,6 +61,12 @@ enum Deferred {
     Changed(Id),
 }
 
+/// A command from either queue.
+enum AnyCommand {
+    Caller(Command),
+    Worker(WorkerCommand),
+}
+
 /// The connection of a registered worker.
 struct WorkerConnection {
     /// The queue of messages to the worker. Its connection ends when this sender is dropped.
@@ -70,11 +81,12 @@ pub(crate) struct Coordinator {
     rooms: Rooms,
     store: Store,
     keys: Arc<Keys>,
+    rates: Arc<Rates>,
     events: Arc<Events>,
     commands: mpsc::Receiver<Command>,
-    /// For commands that follow from a look-up in the store. Weak, so that the queue closes with the other senders.
-    sender: mpsc::WeakSender<Command>,
-    reader: Reader,
+    /// The commands of workers. They wait while the queue of the store is full.
+    worker_commands: mpsc::Receiver<WorkerCommand>,
+    look_ups: LookUps,
     connections: HashMap<Id, WorkerConnection>,
     /// Each action with the number of the batch that must be durable first.
     deferred: VecDeque<(u64, Deferred)>,
@@ -85,8 +97,9 @@ pub(crate) struct Coordinator {
     /// Whether the writer of the store has ended, which is a bug.
     store_failed: bool,
     changes: broadcast::Sender<Id>,
-    recent_ends: HashSet<Id>,
-    /// The same ids, the oldest first.
+    /// The targets of dispatches that ended a moment ago.
+    recent_ends: HashMap<Id, DispatchTarget>,
+    /// Their ids, the oldest first.
     recent_ends_in_order: VecDeque<Id>,
     /// How long a dispatch without a deadline waits for a worker.
     queue_deadline: Duration,
@@ -98,9 +111,12 @@ pub(crate) struct CoordinatorParts {
     pub(crate) store: Store,
     pub(crate) recovered: Recovered,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) events: Arc<Events>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) sender: mpsc::WeakSender<Command>,
+    pub(crate) worker_commands: mpsc::Receiver<WorkerCommand>,
+    /// For commands that follow from a look-up in the store. Weak, so that the queue closes with the other senders.
+    pub(crate) sender: mpsc::WeakSender<WorkerCommand>,
     pub(crate) changes: broadcast::Sender<Id>,
     pub(crate) queue_deadline: Duration,
 }
@@ -112,8 +128,10 @@ impl Coordinator {
             store,
             recovered,
             keys,
+            rates,
             events,
             commands,
+            worker_commands,
             sender,
             changes,
             queue_deadline,
@@ -126,19 +144,20 @@ impl Coordinator {
         Self {
             scheduler,
             rooms,
-            reader: store.reader(),
+            look_ups: LookUps::new(store.reader(), sender),
             store,
             keys,
+            rates,
             events,
             commands,
-            sender,
+            worker_commands,
             connections: HashMap::new(),
             deferred: VecDeque::new(),
             batches_given: 0,
             written: Written::default(),
             store_failed: false,
             changes,
-            recent_ends: HashSet::new(),
+            recent_ends: HashMap::new(),
             recent_ends_in_order: VecDeque::new(),
             queue_deadline,
         }
@@ -147,7 +166,7 @@ impl Coordinator {
     /// Serve until [`Command::Stop`], then close the store.
     pub(crate) async fn serve(mut self) {
         let mut written = self.store.written();
-        self.flush(Vec::new()).await;
+        self.flush(Vec::new());
         while !self.store_failed {
             let wake = self.scheduler.wake_at().into_iter().chain(self.rooms.wake_at()).min();
             let wake = async {
@@ -161,20 +180,30 @@ impl Coordinator {
                 biased;
                 Ok(()) = written.changed() => {
                     let now_written = written.borrow_and_update().clone();
-                    self.on_written(now_written).await;
+                    self.on_written(now_written);
                 }
-                () = wake => self.on_timer().await,
-                command = self.commands.recv() => match command {
-                    Some(Command::Stop) | None => break,
-                    Some(command) => self.handle_command(command).await,
+                () = wake => self.on_timer(),
+                command = self.next_command() => match command {
+                    None | Some(AnyCommand::Caller(Command::Stop)) => break,
+                    Some(AnyCommand::Caller(command)) => self.handle_command(command),
+                    Some(AnyCommand::Worker(command)) => self.handle_worker_command(command),
                 },
             }
         }
         self.store.close().await;
     }
 
+    /// The next command, of callers and workers in turn.
+    async fn next_command(&mut self) -> Option<AnyCommand> {
+        let congested = self.store.is_congested();
+        tokio::select! {
+            command = self.commands.recv() => command.map(AnyCommand::Caller),
+            Some(command) = self.worker_commands.recv(), if !congested => Some(AnyCommand::Worker(command)),
+        }
+    }
+
     /// Release the actions that waited for the store.
-    async fn on_written(&mut self, written: Written) {
+    fn on_written(&mut self, written: Written) {
         let (was_stuck, is_stuck) = (self.written.stuck.is_some(), written.stuck.is_some());
         if was_stuck != is_stuck {
             self.scheduler.suspend(Moment::now(), is_stuck);
@@ -189,13 +218,20 @@ impl Coordinator {
                 self.release(deferred);
             }
         }
-        self.flush(Vec::new()).await;
+        self.flush(Vec::new());
     }
 
-    /// Answer a command once everything before the answer is durable.
-    fn reply_durably<T: Send + 'static>(&mut self, reply: oneshot::Sender<T>, answer: T) {
+    /// Answer a command once everything before the answer is durable. A refusal waits for nothing.
+    fn reply_durably<T: Send + 'static>(
+        &mut self,
+        reply: oneshot::Sender<Result<T, CommandError>>,
+        answer: Result<T, CommandError>,
+    ) {
         // The caller may have given up.
-        self.defer(Deferred::Reply(Box::new(move || drop(reply.send(answer)))));
+        match answer {
+            Ok(_) => self.defer(Deferred::Reply(Box::new(move || drop(reply.send(answer))))),
+            Err(_) => drop(reply.send(answer)),
+        }
     }
 
     /// Do this once everything before it is durable.
@@ -226,18 +262,18 @@ impl Coordinator {
         }
     }
 
-    async fn on_timer(&mut self) {
+    fn on_timer(&mut self) {
         let now = Moment::now();
         self.scheduler.on_timer(now);
         let mut ops = Vec::new();
         while let Some(room) = self.rooms.remove_expired(now.at) {
             ops.push(StoreOp::RoomDeleted { name: room.name, at_ns: now.wall_ns });
         }
-        self.flush(ops).await;
+        self.flush(ops);
     }
 
     /// Give these operations and the changes of the scheduler to the store, then act on the scheduler's other outputs.
-    async fn flush(&mut self, ops: Vec<StoreOp>) {
+    fn flush(&mut self, ops: Vec<StoreOp>) {
         let (mut batch, mut rest) = (ops, Vec::new());
         for output in self.scheduler.take_outputs() {
             match output {
@@ -245,11 +281,10 @@ impl Coordinator {
                 other => rest.push(other),
             }
         }
-        if !batch.is_empty() {
-            match self.store.write(batch).await {
-                Some(batches) => self.batches_given = batches,
-                None => self.store_failed = true,
-            }
+        let given = if batch.is_empty() { self.store.send_waiting() } else { self.store.write(batch) };
+        match given {
+            Some(batches) => self.batches_given = batches,
+            None => self.store_failed = true,
         }
         for output in rest {
             match output {

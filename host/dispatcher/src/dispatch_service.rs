@@ -5,11 +5,12 @@ use livekit_protocol as proto;
 use proto::JobStatus;
 use tokio::sync::oneshot;
 
+use crate::answers::ANSWER_BYTES_MAX;
 use crate::api_state::ApiState;
 use crate::auth::allow_room_admin;
 use crate::checks::{check_attributes, check_deployment, check_names, deadline_ns, priority};
 use crate::clock::Moment;
-use crate::command::{Command, CommandError, DispatchRequest};
+use crate::command::{Command, CommandError, DispatchRequest, DispatchTarget};
 use crate::keys::Caller;
 use crate::store::{DispatchRow, Filter};
 use crate::twirp::{Code, TwirpError};
@@ -18,8 +19,8 @@ use wasm_worker_core::verdict::{Class, Code as EndCode, Verdict};
 
 /// Most dispatches in a list; the newest ones.
 const LISTED_MAX: usize = 1_000;
-/// Most metadata in a list, in bytes.
-const LISTED_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of a dispatch in a list beside its metadata and attributes.
+const LISTED_OVERHEAD_BYTES: usize = 2 << 10;
 /// The header by which a repeated request is recognised. The id of its dispatch is derived from it.
 const REQUEST_ID: &str = "x-livekit-request-id";
 
@@ -29,19 +30,23 @@ pub(crate) async fn create(
     headers: &HeaderMap,
     request: proto::CreateAgentDispatchRequest,
 ) -> Result<proto::AgentDispatch, TwirpError> {
-    allow_room_admin(caller, &request.room)?;
+    allow_room(caller, &request.room)?;
     state.check_rate(caller)?;
     let request_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| !id.is_empty());
     let id = request_id.map(|request_id| dispatch_id(&caller.api_key, request_id));
     if let Some(id) = &id
         && let Some(row) = state.reader.dispatch(id.clone()).await?
     {
+        let Dispatch { agent, deployment, room, .. } = &row.dispatch;
+        let target = DispatchTarget { agent: agent.clone(), deployment: deployment.clone(), room: room.clone() };
+        if target != DispatchTarget::of_request(&request) {
+            return Err(CommandError::OtherRequest.into());
+        }
         return Ok(agent_dispatches(state, vec![row]).await?.into_iter().next().unwrap_or_default());
     }
     let dispatch_request = dispatch_request(state, caller, id, &request)?;
     let (reply, answer) = oneshot::channel();
-    let created = state.ask(Command::Create { request: Box::new(dispatch_request), reply }, answer).await?;
-    let created = created.map_err(|error| command_error(&error))?;
+    let created = state.ask(Command::Create { request: Box::new(dispatch_request), reply }, answer).await??;
     Ok(proto::AgentDispatch {
         id: created.dispatch,
         agent_name: request.agent_name,
@@ -54,12 +59,20 @@ pub(crate) async fn create(
     })
 }
 
+/// Allow a request that concerns one room.
+pub(crate) fn allow_room(caller: &Caller, room: &str) -> Result<(), TwirpError> {
+    if room.is_empty() {
+        return Err(TwirpError::invalid("the name of the room is missing"));
+    }
+    Ok(allow_room_admin(caller, room)?)
+}
+
 pub(crate) async fn list(
     state: &ApiState,
     caller: &Caller,
     request: proto::ListAgentDispatchRequest,
 ) -> Result<proto::ListAgentDispatchResponse, TwirpError> {
-    allow_room_admin(caller, &request.room)?;
+    allow_room(caller, &request.room)?;
     state.room(&request.room).await?;
     let rows = if request.dispatch_id.is_empty() {
         newest(state, request.room).await?
@@ -74,11 +87,11 @@ pub(crate) async fn delete(
     caller: &Caller,
     request: proto::DeleteAgentDispatchRequest,
 ) -> Result<proto::AgentDispatch, TwirpError> {
-    allow_room_admin(caller, &request.room)?;
+    allow_room(caller, &request.room)?;
     let row = find(state, &request.room, &request.dispatch_id).await?;
     let row = row.ok_or_else(|| TwirpError::new(Code::NotFound, "dispatch ID not found"))?;
     let (reply, done) = oneshot::channel();
-    state.ask(Command::Delete { dispatch: request.dispatch_id, reply }, done).await?;
+    state.ask(Command::Delete { dispatch: request.dispatch_id, reply }, done).await??;
     let mut deleted = agent_dispatches(state, vec![row]).await?.into_iter().next().unwrap_or_default();
     if let Some(state) = &mut deleted.state {
         state.deleted_at = Moment::now().wall_ns;
@@ -92,11 +105,18 @@ async fn newest(state: &ApiState, room: String) -> Result<Vec<DispatchRow>, Twir
     let mut rows = state.reader.dispatches(filter).await?;
     let mut bytes = 0;
     rows.retain(|row| {
-        bytes += row.dispatch.metadata.as_deref().unwrap_or_default().len();
-        bytes <= LISTED_BYTES_MAX
+        bytes += listed_bytes(&row.dispatch);
+        bytes <= ANSWER_BYTES_MAX
     });
     rows.reverse();
     Ok(rows)
+}
+
+/// The size of a dispatch in a list. The dispatch and its job both have metadata and attributes.
+fn listed_bytes(dispatch: &Dispatch) -> usize {
+    let attributes = dispatch.attributes.iter().flatten().map(|(name, value)| name.len() + value.len());
+    let data = dispatch.metadata.as_deref().unwrap_or_default().len() + attributes.sum::<usize>();
+    LISTED_OVERHEAD_BYTES + 2 * data
 }
 
 /// The dispatch of a room with this id, unless it is deleted.
@@ -134,19 +154,11 @@ fn dispatch_request(
         room: request.room.clone(),
         metadata: request.metadata.clone(),
         attributes: attributes.clone().into_iter().collect(),
+        only_worker: None,
         restart,
         priority: priority(attributes)?,
         deadline_ns: deadline_ns(attributes, state.queue_deadline)?,
     })
-}
-
-/// The error of a client for an error of the coordinator.
-pub(crate) fn command_error(error: &CommandError) -> TwirpError {
-    let (code, seconds) = match error {
-        CommandError::Full(_) | CommandError::TooManyRooms | CommandError::StoreFull => (Code::ResourceExhausted, 1),
-        CommandError::StoreStuck(_) => (Code::Unavailable, 5),
-    };
-    TwirpError::new(code, error.to_string()).retry_after(seconds)
 }
 
 /// Dispatches as LiveKit's clients read them; those that wait with their reason.

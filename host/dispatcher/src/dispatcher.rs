@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api_state::{ApiState, MetricsText};
 use crate::clock::Moment;
-use crate::command::Command;
+use crate::command::{Command, WorkerCommand};
 use crate::connections::{self, reachable};
 use crate::coordinator::{Coordinator, CoordinatorParts};
 use crate::http;
 use crate::keys::Keys;
 use crate::limits::{CHANGES_MAX, COMMANDS_MAX};
+use crate::rates::Rates;
 use crate::scheduler::{Bounds, Scheduler};
 use crate::settings::{DispatcherSettings, KeyPairs};
 use crate::store::{self, Recovered, Store, StoreError};
@@ -70,6 +71,7 @@ impl DispatcherError {
 pub struct Dispatcher {
     address: SocketAddr,
     commands: mpsc::Sender<Command>,
+    worker_commands: mpsc::Sender<WorkerCommand>,
     coordinator: JoinHandle<()>,
     http: JoinHandle<Infallible>,
 }
@@ -91,6 +93,13 @@ impl Dispatcher {
         if keys.is_development() && !address.ip().is_loopback() {
             return Err(DispatcherError::DevelopmentKey { address });
         }
+        if !address.ip().is_loopback() {
+            keys.weak().for_each(|key| {
+                let message =
+                    "the secret of an API key can be guessed, and others can reach the address; use 32 bytes or more";
+                tracing::warn!(target: "dispatcher", %address, key, message);
+            });
+        }
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;
@@ -98,9 +107,9 @@ impl Dispatcher {
         let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
         tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
         let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics, address.port());
-        let commands = state.commands.clone();
+        let (commands, worker_commands) = (state.commands.clone(), state.worker_commands.clone());
         let http = control.spawn(connections::serve(listener, http::router(state)));
-        Ok(Self { address, commands, coordinator: control.spawn(coordinator.serve()), http })
+        Ok(Self { address, commands, worker_commands, coordinator: control.spawn(coordinator.serve()), http })
     }
 
     /// The URL at which workers and clients of this machine reach the dispatcher.
@@ -110,7 +119,12 @@ impl Dispatcher {
 
     /// A handle to report worker processes that died, so that their jobs do not wait for them.
     pub fn death_notifier(&self) -> DeathNotifier {
-        DeathNotifier(self.commands.clone())
+        DeathNotifier(self.worker_commands.clone())
+    }
+
+    /// A handle that asks whether the dispatcher is alive.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.commands.clone())
     }
 
     /// Wait until the dispatcher ends by itself, which is a bug.
@@ -141,13 +155,25 @@ impl Dispatcher {
 
 /// A handle to report worker processes that died.
 #[derive(Clone)]
-pub struct DeathNotifier(mpsc::Sender<Command>);
+pub struct DeathNotifier(mpsc::Sender<WorkerCommand>);
 
 impl DeathNotifier {
     /// Report the death of a process, by its instance id. This never waits: a dispatcher whose command queue is full notices
     /// the lost connections of the process later.
     pub fn notify(&self, instance: String) {
-        drop(self.0.try_send(Command::ProcessDied { instance }));
+        drop(self.0.try_send(WorkerCommand::ProcessDied { instance }));
+    }
+}
+
+/// A handle that asks whether the dispatcher is alive.
+#[derive(Clone)]
+pub struct Pulse(mpsc::Sender<Command>);
+
+impl Pulse {
+    /// Ask the coordinator a question. Returns whether it answers, or waits for as long as it does not.
+    pub async fn beats(&self) -> bool {
+        let (reply, counts) = oneshot::channel();
+        self.0.send(Command::Counts { reply }).await.is_ok() && counts.await.is_ok()
     }
 }
 
@@ -161,17 +187,23 @@ fn assemble(
     port: u16,
 ) -> (Arc<ApiState>, Coordinator) {
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let (worker_commands, received_of_workers) = mpsc::channel(COMMANDS_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
-    let reader = store.reader();
-    let state = ApiState::new(settings, keys.clone(), reader, commands.clone(), changes.clone(), metrics, port);
+    let rates = Arc::new(Rates::new(&keys, settings.rate));
+    let sender = worker_commands.downgrade();
+    let (senders, reader) = ((commands, worker_commands), store.reader());
+    let shared = (keys.clone(), rates.clone());
+    let state = ApiState::new(settings, shared, reader, senders, changes.clone(), metrics, port);
     let coordinator = Coordinator::new(CoordinatorParts {
         scheduler: Scheduler::new(bounds(settings), rand::random()),
         store,
         recovered,
         keys,
+        rates,
         events,
         commands: received,
-        sender: commands.downgrade(),
+        worker_commands: received_of_workers,
+        sender,
         changes,
         queue_deadline: settings.queue_deadline,
     });

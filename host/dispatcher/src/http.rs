@@ -4,7 +4,7 @@
 //!
 //! Bounds: a request has at most [`BODY_BYTES_MAX`], as in LiveKit's server, and arrives within [`BODY_WITHIN`]. At most
 //! [`WORKERS_MAX`](crate::limits::WORKERS_MAX) workers are connected, and at most [`WAITS_MAX`](crate::limits::WAITS_MAX)
-//! requests wait for a change. [`connections`](crate::connections) has further bounds.
+//! requests wait for a change. [`connections`](crate::connections) and [`answers`](crate::answers) have further bounds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use hyper::upgrade::OnUpgrade;
@@ -24,9 +24,10 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::api_state::{ApiState, SharedState};
-use crate::auth::caller_of;
+use crate::auth::{allow_agent, caller_of};
 use crate::keys::Caller;
 use crate::proof::PROOF_HEADER;
+use crate::rest::RestError;
 use crate::twirp::{Code, Content, TwirpError};
 use crate::{dispatch_service, proof, rest, room_service, socket};
 
@@ -75,6 +76,8 @@ pub(crate) fn router(state: Arc<ApiState>) -> Router {
         .into_iter()
         .fold(Router::new(), add)
         .fallback(fallback)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(state.clone(), count_answer))
         .layer(middleware::map_response(add_server_header))
         .with_state(state)
 }
@@ -82,6 +85,30 @@ pub(crate) fn router(state: Arc<ApiState>) -> Router {
 async fn add_server_header(mut response: Response) -> Response {
     response.headers_mut().insert(SERVER, HeaderValue::from_static(SERVER_NAME));
     response
+}
+
+/// Count the memory of a large answer until it is sent.
+async fn count_answer(State(state): SharedState, request: Request, next: Next) -> Response {
+    let is_twirp = is_twirp(request.uri());
+    let (head, body) = next.run(request).await.into_parts();
+    match state.answers.count(body).map_err(TwirpError::from) {
+        Ok(body) => Response::from_parts(head, body),
+        Err(full) if is_twirp => full.into_response(),
+        Err(full) => RestError::from(full).into_response(),
+    }
+}
+
+fn is_twirp(uri: &Uri) -> bool {
+    uri.path().trim_start_matches('/').starts_with("twirp/")
+}
+
+/// The answer to a method that a path does not have. That of a Twirp path is LiveKit's.
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    if is_twirp(&uri) {
+        return TwirpError::bad_route(format!("unsupported method `{method}` (only POST is allowed)")).into_response();
+    }
+    let why = format!("`{}` has no method `{method}`", uri.path());
+    RestError::new(StatusCode::METHOD_NOT_ALLOWED, why).into_response()
 }
 
 #[derive(Deserialize)]
@@ -103,10 +130,10 @@ async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut r
     let websocket = upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let (true, Some(accept)) = (websocket, key) else { return StatusCode::NOT_FOUND.into_response() };
-    let caller = match caller_of(&state, request.headers(), query.access_token.as_deref()) {
-        Ok(caller) if caller.grants.agent => caller,
-        Ok(_) => return (StatusCode::UNAUTHORIZED, "no permissions to access the room").into_response(),
-        Err(denied) => return denied.into_response(),
+    let caller = caller_of(&state, request.headers(), query.access_token.as_deref());
+    let caller = match caller.and_then(|caller| allow_agent(&caller).map(|()| caller)) {
+        Ok(caller) => caller,
+        Err(denied) => return (StatusCode::UNAUTHORIZED, denied.text()).into_response(),
     };
     let Ok(slot) = state.worker_slots.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the maximum number of workers is connected").into_response();
@@ -114,7 +141,7 @@ async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut r
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return (StatusCode::UPGRADE_REQUIRED, "want HTTP/1.1").into_response();
     };
-    let commands = state.commands.clone();
+    let commands = state.worker_commands.clone();
     Handle::current().spawn(async move {
         match upgrade.await {
             Ok(upgraded) => socket::serve(upgraded, caller.api_key, commands).await,
@@ -166,18 +193,22 @@ async fn call(
     body: &Bytes,
 ) -> Result<Response, TwirpError> {
     let c = Content::of(headers)?;
-    Ok(match route {
+    match route {
         ("livekit.AgentDispatchService", "CreateDispatch") => {
             c.write(&dispatch_service::create(state, caller, headers, c.read(body)?).await?)
         }
         ("livekit.AgentDispatchService", "ListDispatch") => {
+            let _turn = state.list_turn().await?;
             c.write(&dispatch_service::list(state, caller, c.read(body)?).await?)
         }
         ("livekit.AgentDispatchService", "DeleteDispatch") => {
             c.write(&dispatch_service::delete(state, caller, c.read(body)?).await?)
         }
         ("livekit.RoomService", "CreateRoom") => c.write(&room_service::create(state, caller, c.read(body)?).await?),
-        ("livekit.RoomService", "ListRooms") => c.write(&room_service::list(state, caller, c.read(body)?).await?),
+        ("livekit.RoomService", "ListRooms") => {
+            let _turn = state.list_turn().await?;
+            c.write(&room_service::list(state, caller, c.read(body)?).await?)
+        }
         ("livekit.RoomService", "DeleteRoom") => c.write(&room_service::delete(state, caller, c.read(body)?).await?),
         ("livekit.RoomService", "UpdateRoomMetadata") => {
             c.write(&room_service::set_metadata(state, caller, c.read(body)?).await?)
@@ -188,12 +219,10 @@ async fn call(
         }
         ("livekit.RoomService", method) => {
             let why = format!("`{method}` is not supported: rooms of this dispatcher have no media");
-            return Err(TwirpError::new(Code::Unimplemented, why));
+            Err(TwirpError::new(Code::Unimplemented, why))
         }
-        (service, method) => {
-            return Err(TwirpError::bad_route(format!("no handler for path `/twirp/{service}/{method}`")));
-        }
-    })
+        (service, method) => Err(TwirpError::bad_route(format!("no handler for path `/twirp/{service}/{method}`"))),
+    }
 }
 
 /// Accept a doubled slash, as LiveKit's server does: clients whose URL ends with a slash send one.

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::dangerous::insecure_decode;
+use jsonwebtoken::errors::{Error as JwtError, ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use livekit_protocol as proto;
-use livekit_token::{AccessToken, Claims, TokenVerifier, VideoGrants};
+use livekit_token::{AccessToken, VideoGrants};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::settings::KeyPairs;
+use wasm_worker_core::text::clip;
 use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
 
 /// LiveKit's API key and secret for development. They are public.
@@ -15,6 +22,8 @@ pub const DEVELOPMENT_PAIR: (&str, &str) = ("devkey", "secret");
 const JOB_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
 /// The attribute with the agent's name in a job's token, as in LiveKit's server.
 const AGENT_NAME_ATTRIBUTE: &str = "lk.agent_name";
+/// Shortest secret that nobody guesses, in bytes, as in LiveKit's server.
+pub(crate) const SECRET_BYTES_MIN: usize = 32;
 
 /// The API keys and their secrets.
 pub(crate) struct Keys(KeyPairs);
@@ -27,8 +36,48 @@ pub(crate) struct Caller {
     pub(crate) grants: VideoGrants,
 }
 
+/// Why a token is refused. No text shows a secret or a valid signature.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// The text is no token, or has another algorithm.
+    #[error("invalid token: want a JSON Web Token that is signed with HS256")]
+    Malformed,
+    /// The token names no API key.
+    #[error("invalid token: it names no API key (`iss`)")]
+    NoKey,
+    /// The API key is not known.
+    #[error("invalid API key: the server has no API key `{0}`")]
+    UnknownKey(String),
+    /// The signature is that of another secret.
+    #[error("invalid token: it is not signed with the server's secret of the API key `{0}`")]
+    Signature(String),
+    /// The token is no longer valid.
+    #[error("invalid token: it expired at {at}, and the clock of the server shows {now:.0}")]
+    Expired { at: Timestamp, now: Timestamp },
+    /// The token is not valid yet.
+    #[error("invalid token: it is not valid before {at}, and the clock of the server shows {now:.0}")]
+    NotYetValid { at: Timestamp, now: Timestamp },
+    /// The token would be valid for ever.
+    #[error("invalid token: it has no expiry (`exp`)")]
+    NoExpiry,
+    /// A claim has another type than it should have.
+    #[error("invalid token: its claim `{claim}` cannot be read: {why}")]
+    Claim { claim: String, why: String },
+}
+
+/// The claims that an error names. They are read before the signature is verified.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Unverified {
+    iss: Option<String>,
+    exp: Value,
+    nbf: Value,
+}
+
 impl Keys {
     pub(crate) fn new(pairs: &KeyPairs) -> Self {
+        // The first token that is signed installs the algorithms that tokens are verified with.
+        pairs.iter().for_each(|(key, secret)| drop(AccessToken::with_api_key(key, &secret.0).to_jwt()));
         Self(pairs.clone())
     }
 
@@ -45,13 +94,26 @@ impl Keys {
         self.0.keys()
     }
 
+    /// The API keys whose secret can be guessed.
+    pub(crate) fn weak(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().filter(|(_, secret)| secret.0.len() < SECRET_BYTES_MIN).map(|(key, _)| key)
+    }
+
     /// The caller with this token. The token must be signed by one of the keys with HS256, and not be expired.
-    pub(crate) fn verify(&self, token: &str) -> Result<Caller, String> {
-        let unverified = Claims::from_unverified(token).map_err(|error| format!("invalid token: {error}"))?;
-        let secret = self.0.get(&unverified.iss).ok_or_else(|| "invalid API key".to_owned())?;
-        let claims = TokenVerifier::with_api_key(&unverified.iss, &secret.0).verify(token);
-        let claims = claims.map_err(|error| format!("invalid token: {error}"))?;
-        Ok(Caller { api_key: claims.iss, grants: claims.video })
+    pub(crate) fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+        let unverified = insecure_decode::<Unverified>(token).map_err(|_| TokenError::Malformed)?.claims;
+        let key = unverified.iss.as_deref().filter(|key| !key.is_empty()).ok_or(TokenError::NoKey)?;
+        let secret = self.0.get(key).filter(|secret| !secret.0.is_empty());
+        let secret = secret.ok_or_else(|| TokenError::UnknownKey(clip(key)))?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.validate_nbf = true;
+        // Like LiveKit's server, ignore the audience.
+        validation.validate_aud = false;
+        let decoded = decode::<Value>(token, &DecodingKey::from_secret(secret.0.as_bytes()), &validation);
+        let claims = decoded.map_err(|error| token_error(&error, key, &unverified))?.claims;
+        let grants =
+            grants(claims).map_err(|error| TokenError::Claim { claim: "video".into(), why: error.to_string() })?;
+        Ok(Caller { api_key: key.to_owned(), grants })
     }
 
     /// The token with which the agent of a job joins its room, as LiveKit's server creates it.
@@ -89,8 +151,40 @@ impl Keys {
     }
 }
 
+/// The grants of a token. A field that is `null` is absent.
+fn grants(mut claims: Value) -> Result<VideoGrants, serde_json::Error> {
+    let mut video = claims.get_mut("video").map(Value::take).unwrap_or_default();
+    match &mut video {
+        Value::Null => return Ok(VideoGrants::default()),
+        Value::Object(fields) => fields.retain(|_, value| !value.is_null()),
+        _ => {}
+    }
+    serde_json::from_value(video)
+}
+
+fn token_error(error: &JwtError, key: &str, claims: &Unverified) -> TokenError {
+    let now = Timestamp::now();
+    let time = |claim: &Value| {
+        let since_epoch = SignedDuration::try_from_secs_f64(claim.as_f64()?.round()).ok()?;
+        Timestamp::from_duration(since_epoch).ok()
+    };
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenError::Signature(key.to_owned()),
+        ErrorKind::ExpiredSignature => TokenError::Expired { at: time(&claims.exp).unwrap_or_default(), now },
+        ErrorKind::ImmatureSignature => {
+            TokenError::NotYetValid { at: time(&claims.nbf).unwrap_or(Timestamp::MAX), now }
+        }
+        ErrorKind::MissingRequiredClaim(_) if claims.exp.is_null() => TokenError::NoExpiry,
+        ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
+            TokenError::Claim { claim: claim.clone(), why: "want a number of seconds".into() }
+        }
+        _ => TokenError::Malformed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use wasm_worker_core::secret::Secret;
 
     use super::*;
@@ -115,8 +209,62 @@ mod tests {
         let until_2286 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjk5OTk5OTk5OTksInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.QJPdqvu1AgRJIE9KkB8gzKctKPpCHdlHboKR4EJELc0";
         assert!(keys.verify(until_2286).unwrap().grants.agent);
         let until_2001 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJleHAiOjEwMDAwMDAwMDAsInZpZGVvIjp7ImFnZW50Ijp0cnVlfX0.L8HI8Bpa2sXJOE39h5jTFKiuer3Zy_0JCWfAxZtvH7A";
-        assert!(keys.verify(until_2001).unwrap_err().contains("invalid token"));
+        let expired = keys.verify(until_2001).unwrap_err().to_string();
+        assert!(expired.starts_with("invalid token: it expired at 2001-09-09T01:46:40Z, and the clock"), "{expired}");
         let without_expiry = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIiwibmJmIjowLCJ2aWRlbyI6eyJhZ2VudCI6dHJ1ZX19.osQ-d3cE-sin_EL8x61uVCUTANCgSTanjNhG2ayTGVI";
-        assert!(keys.verify(without_expiry).is_err());
+        assert_eq!(keys.verify(without_expiry).unwrap_err(), TokenError::NoExpiry);
+    }
+
+    /// A token of key `a` with these claims.
+    fn signed(claims: &Value) -> String {
+        let header = jsonwebtoken::Header::new(Algorithm::HS256);
+        jsonwebtoken::encode(&header, claims, &jsonwebtoken::EncodingKey::from_secret(b"one")).unwrap()
+    }
+
+    fn keys() -> Keys {
+        Keys::new(&[("a", "one"), ("empty", "")].map(|(key, secret)| (key.into(), Secret(secret.into()))).into())
+    }
+
+    #[test]
+    fn refusal_names_its_reason_and_no_secret() {
+        let keys = keys();
+        let now = Timestamp::now().as_second();
+        let why = |token: &str| keys.verify(token).unwrap_err().to_string();
+        let other = AccessToken::with_api_key("a", "two").to_jwt().unwrap();
+        for (token, part) in [
+            (other, "not signed with the server's secret of the API key `a`"),
+            (AccessToken::with_api_key("c", "one").to_jwt().unwrap(), "the server has no API key `c`"),
+            (signed(&json!({ "iss": "a", "exp": now - 3_600 })), "it expired at "),
+            (signed(&json!({ "iss": "a", "exp": now + 60, "nbf": now + 3_600 })), "it is not valid before "),
+            (signed(&json!({ "iss": "a" })), "it has no expiry"),
+            (signed(&json!({ "iss": "a", "exp": null })), "it has no expiry"),
+            (signed(&json!({ "iss": "a", "exp": "soon" })), "`exp` cannot be read: want a number"),
+            (signed(&json!({ "exp": now + 60 })), "it names no API key"),
+            (signed(&json!({ "iss": "empty", "exp": now + 60 })), "the server has no API key `empty`"),
+            (signed(&json!({ "iss": "a", "exp": now + 60, "video": { "roomList": "yes" } })), "`video` cannot be read"),
+            ("x".into(), "want a JSON Web Token"),
+        ] {
+            let why = why(&token);
+            assert!(why.contains(part), "`{part}` is missing in `{why}`");
+            assert!(!why.contains("one") && !why.contains("two"), "{why}");
+        }
+    }
+
+    #[test]
+    fn claims_may_have_fractions_nulls_and_unknown_fields() {
+        let keys = keys();
+        let now = Timestamp::now().as_second() as f64;
+        let odd = json!({
+            "iss": "a", "exp": now + 60.5, "nbf": now - 0.25, "iat": null, "aud": "x", "name": null, "attributes": null,
+            "video": { "roomList": true, "room": null, "canPublish": null, "later": [1] },
+        });
+        let caller = keys.verify(&signed(&odd)).unwrap();
+        assert!(caller.grants.room_list && caller.grants.room.is_empty());
+        for video in [json!(null), json!({})] {
+            let none = json!({ "iss": "a", "exp": now + 60.0, "video": video });
+            assert_eq!(keys.verify(&signed(&none)).unwrap().grants, VideoGrants::default());
+        }
+        // Clocks may differ by a minute.
+        assert!(keys.verify(&signed(&json!({ "iss": "a", "exp": now - 30.0, "nbf": now + 30.0 }))).is_ok());
     }
 }

@@ -6,12 +6,17 @@
 //! The modules, lowest first:
 //!
 //! ```text
+//! private_files     files that only their user can read
 //! clock             the present moment, by both clocks
 //! limits            the bounds that several modules share
 //! settings          the settings of a dispatcher
+//! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! keys              API keys: verification of tokens, and the tokens of jobs
 //! proof             the proof that a dispatcher has the secret of an API key
+//! rates             the rate limit of each API key
+//! answers           the bounds of answers
+//! proto_json        the JSON of protobuf messages (pure)
 //! twirp             the encodings and errors of LiveKit's services
 //! queue             the order of the dispatches that wait (pure)
 //! assign            the choice of a worker (pure)
@@ -33,17 +38,27 @@
 //!
 //! Invariant: imports point up this list.
 
+pub mod private_files;
+
 mod clock;
 
 mod limits;
 
 pub mod settings;
 
+mod hosts;
+
 pub mod connections;
 
 mod keys;
 
 mod proof;
+
+mod rates;
+
+mod answers;
+
+mod proto_json;
 
 mod twirp;
 
@@ -79,10 +94,13 @@ mod http;
 
 mod dispatcher;
 
+#[cfg(test)]
+mod simulation;
+
 pub use api_state::{METRICS_TYPE, MetricsText};
 pub use checks::{DEADLINE, PRIORITY};
 pub use connections::reachable;
-pub use dispatcher::{DeathNotifier, Dispatcher, DispatcherError};
+pub use dispatcher::{DeathNotifier, Dispatcher, DispatcherError, Pulse};
 pub use http::SERVER_NAME;
 pub use keys::DEVELOPMENT_PAIR;
 pub use proof::{PROOF_HEADER, Question};

@@ -1,12 +1,10 @@
 //! The queue of one agent: its dispatches without a worker, by priority, then age. Pure.
 //!
-//! A dispatch that every worker has refused is paused for a while, so that it does not block the others.
+//! A dispatch that every worker has refused is paused, so that it does not block the others.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use tokio::time::Instant;
 
 /// The rank of a dispatch: a higher priority comes first, then the older dispatch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +25,7 @@ impl Rank {
 #[derive(Default)]
 pub(crate) struct Queue {
     ready: BTreeSet<Rank>,
-    paused: BTreeSet<(Instant, Rank)>,
+    paused: BTreeSet<Rank>,
 }
 
 impl Queue {
@@ -36,9 +34,9 @@ impl Queue {
         self.ready.insert(rank);
     }
 
-    /// Add a dispatch that is not offered before `until`.
-    pub(crate) fn pause(&mut self, rank: Rank, until: Instant) {
-        self.paused.insert((until, rank));
+    /// Add a dispatch that is not offered before it is resumed.
+    pub(crate) fn pause(&mut self, rank: Rank) {
+        self.paused.insert(rank);
     }
 
     /// Remove and return the first dispatch that is not paused.
@@ -49,30 +47,28 @@ impl Queue {
     /// Remove a dispatch, paused or not.
     pub(crate) fn remove(&mut self, rank: &Rank) {
         if !self.ready.remove(rank) {
-            self.paused.retain(|(_, other)| other != rank);
+            self.paused.remove(rank);
         }
     }
 
-    /// End the pauses that are over.
-    pub(crate) fn resume_due(&mut self, now: Instant) {
-        while self.paused.first().is_some_and(|(until, _)| *until <= now) {
-            self.ready.extend(self.paused.pop_first().map(|(_, rank)| rank));
-        }
+    /// End the pause of a dispatch, if it is paused.
+    pub(crate) fn resume(&mut self, rank: &Rank) {
+        self.ready.extend(self.paused.take(rank));
     }
 
     /// End all pauses, because a worker may accept now.
     pub(crate) fn resume_all(&mut self) {
-        self.ready.extend(std::mem::take(&mut self.paused).into_iter().map(|(_, rank)| rank));
+        self.ready.append(&mut self.paused);
     }
 
-    /// The time at which the next pause is over.
-    pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.paused.first().map(|(until, _)| *until)
+    /// Whether a dispatch is not paused.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// All dispatches, by rank.
     pub(crate) fn in_order(&self) -> Vec<&Rank> {
-        let mut all: Vec<&Rank> = self.ready.iter().chain(self.paused.iter().map(|(_, rank)| rank)).collect();
+        let mut all: Vec<&Rank> = self.ready.iter().chain(&self.paused).collect();
         all.sort_unstable();
         all
     }
@@ -84,8 +80,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn rank(priority: i32, created_ns: i64) -> Rank {
@@ -104,18 +98,16 @@ mod tests {
 
     #[test]
     fn paused_dispatch_blocks_no_other_and_keeps_its_rank() {
-        let now = Instant::now();
         let mut queue = Queue::default();
-        queue.pause(rank(0, 1), now + Duration::from_secs(1));
+        queue.pause(rank(0, 1));
         queue.push(rank(0, 2));
         assert_eq!(queue.in_order(), [&rank(0, 1), &rank(0, 2)]);
-        assert_eq!(queue.wake_at(), Some(now + Duration::from_secs(1)));
         assert_eq!(queue.pop(), Some(rank(0, 2)));
-        queue.resume_due(now);
-        assert_eq!(queue.pop(), None);
-        queue.resume_due(now + Duration::from_secs(1));
+        queue.resume(&rank(0, 2));
+        assert!(!queue.has_ready() && queue.pop().is_none());
+        queue.resume(&rank(0, 1));
         assert_eq!(queue.pop(), Some(rank(0, 1)));
-        queue.pause(rank(0, 1), now);
+        queue.pause(rank(0, 1));
         queue.remove(&rank(0, 1));
         assert!(queue.is_empty());
     }

@@ -1,6 +1,8 @@
 //! The JSON API that `wasm-worker jobs`, `job`, `workers` and `cancel` use: `/api/v1`, and the same handlers at the older paths.
 //!
-//! Reading needs a token that may list rooms, cancelling one that may create rooms. Every error is a [`Problem`].
+//! Grants have the scope that LiveKit's server gives them. A token that may list rooms reads lists, and a dispatch without its
+//! metadata and attributes. A token that may administer a room reads all of its dispatches, and cancels them. Every error is a
+//! [`Problem`].
 //!
 //! Bounds: a list has [`LISTED_MAX`] dispatches, and a request waits for a change for at most [`WAIT_MAX`].
 
@@ -9,21 +11,23 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::IntoDeserializer;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use crate::answers::to_json;
 use crate::api_state::{ApiState, STOPPING, SharedState};
-use crate::auth::{Denied, allow_create, allow_list, caller_of};
+use crate::auth::{Denied, allow_list, caller_of, is_room_admin};
 use crate::command::Command;
+use crate::keys::Caller;
 use crate::scheduler::Id;
-use crate::store::{DispatchRow, Filter, ReadError};
+use crate::store::{DispatchRow, Filter, Part, ReadError};
 use crate::twirp::TwirpError;
 use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch, DispatchList, DispatchState, PoolWorkerList};
@@ -34,6 +38,10 @@ const LISTED_DEFAULT: usize = 100;
 const LISTED_MAX: usize = 10_000;
 /// Longest wait of one request.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The grants that show a dispatch.
+const SEES_DISPATCH: &str = "`roomList`, or `roomAdmin` for the room of the dispatch";
+/// The grant that cancels a dispatch.
+const CANCELS_DISPATCH: &str = "`roomAdmin` for the room of the dispatch";
 
 /// The query of a list.
 #[derive(Deserialize)]
@@ -74,7 +82,7 @@ pub(crate) struct RestError {
 }
 
 impl RestError {
-    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self { status, error: error.into() }
     }
 
@@ -97,7 +105,11 @@ impl From<Denied> for RestError {
 
 impl From<ReadError> for RestError {
     fn from(error: ReadError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        let status = match error {
+            ReadError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            ReadError::Sqlite(_) | ReadError::Panic(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 
@@ -113,24 +125,47 @@ impl From<QueryRejection> for RestError {
     }
 }
 
+/// The answer to a request, within the bound of answers.
+fn json<T: Serialize>(answer: &T) -> Result<Response, RestError> {
+    let json = to_json(answer).map_err(TwirpError::from)?;
+    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
+}
+
 /// List dispatches, without metadata, attributes and attempts.
 pub(crate) async fn list(
     State(state): SharedState,
     headers: HeaderMap,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<DispatchList>, RestError> {
-    allow_list(&caller_of(&state, &headers, None)?)?;
+) -> Result<Response, RestError> {
+    let caller = caller_of(&state, &headers, None)?;
     let Query(query) = query?;
+    if !query.room.as_ref().is_some_and(|room| is_room_admin(&caller, room)) {
+        allow_list(&caller)?;
+    }
+    let _turn = state.list_turn().await?;
     let limit = query.limit.unwrap_or(LISTED_DEFAULT).min(LISTED_MAX);
     let open = query.state.map(|state| state == ListState::Open);
-    let rows = state.reader.dispatches(Filter { room: query.room, not_deleted: false, open, limit }).await?;
+    let filter = Filter { room: query.room, open, limit, part: Part::Brief, ..Filter::default() };
+    let rows = state.reader.dispatches(filter).await?;
     let open = rows.iter().filter(|row| row.is_open()).map(|row| row.dispatch.dispatch.clone()).collect();
     let mut waiting = state.waiting(open).await?;
     let brief = |row: DispatchRow| {
         let waiting = waiting.remove(&row.dispatch.dispatch);
-        Dispatch { metadata: None, attributes: None, waiting, ..row.dispatch }
+        Dispatch { waiting, ..row.dispatch }
     };
-    Ok(Json(DispatchList { jobs: rows.into_iter().map(brief).collect() }))
+    json(&DispatchList { jobs: rows.into_iter().map(brief).collect() })
+}
+
+/// The part of a dispatch that the caller may see. The caller named it by this id.
+fn visible(caller: &Caller, id: &str, dispatch: Dispatch) -> Result<Dispatch, RestError> {
+    if is_room_admin(caller, &dispatch.room) {
+        return Ok(dispatch);
+    }
+    if caller.grants.room_list {
+        return Ok(Dispatch { metadata: None, attributes: None, ..dispatch });
+    }
+    // A dispatch of another room is as unknown as one that does not exist.
+    Err(RestError::unknown(id))
 }
 
 /// Show one dispatch with its attempts, by its id or the id of one of its jobs.
@@ -140,7 +175,10 @@ pub(crate) async fn show(
     Path(id): Path<String>,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Response, RestError> {
-    allow_list(&caller_of(&state, &headers, None)?)?;
+    let caller = caller_of(&state, &headers, None)?;
+    if !caller.grants.room_list && !caller.grants.room_admin {
+        return Err(Denied::MissingGrant(SEES_DISPATCH).into());
+    }
     let Query(WaitQuery { after, wait_ms }) = query?;
     let wait = Duration::from_millis(wait_ms.unwrap_or(0)).min(WAIT_MAX);
     let slot = if wait.is_zero() { None } else { state.wait_slots.try_acquire().ok() };
@@ -150,17 +188,19 @@ pub(crate) async fn show(
     let mut changes = state.changes.subscribe();
     let dispatch = loop {
         let row = state.reader.dispatch(id.clone()).await?.ok_or_else(|| RestError::unknown(&id))?;
-        let changed = after.is_none_or(|after| after != row.dispatch.state) || !row.is_open();
+        let open = row.is_open();
+        let dispatch = visible(&caller, &id, row.dispatch)?;
+        let changed = after.is_none_or(|after| after != dispatch.state) || !open;
         if changed || Instant::now() >= until {
-            break row.dispatch;
+            break dispatch;
         }
-        wait_for_change(&mut changes, &row.dispatch.dispatch, until).await?;
+        wait_for_change(&mut changes, &dispatch.dispatch, until).await?;
     };
     let waiting = state.waiting(vec![dispatch.dispatch.clone()]).await?.remove(&dispatch.dispatch);
     let attempts = state.reader.attempts(dispatch.dispatch.clone()).await?;
     // A caller that may not wait asks again; its connection is needed for others.
     let close = too_many.then_some([(CONNECTION, "close")]);
-    Ok((close, Json(Dispatch { waiting, attempts, ..dispatch })).into_response())
+    Ok((close, json(&Dispatch { waiting, attempts, ..dispatch })?).into_response())
 }
 
 /// Wait until a dispatch may have changed, or until the time is up.
@@ -180,9 +220,15 @@ pub(crate) async fn cancel(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Cancelled>), RestError> {
-    allow_create(&caller_of(&state, &headers, None)?)?;
+    let caller = caller_of(&state, &headers, None)?;
+    if !caller.grants.room_admin {
+        return Err(Denied::MissingGrant(CANCELS_DISPATCH).into());
+    }
     let row = state.reader.dispatch(id.clone()).await?.ok_or_else(|| RestError::unknown(&id))?;
-    let dispatch = row.dispatch.dispatch;
+    let Dispatch { dispatch, room, .. } = visible(&caller, &id, row.dispatch)?;
+    if !is_room_admin(&caller, &room) {
+        return Err(Denied::MissingGrant(CANCELS_DISPATCH).into());
+    }
     if cancel_dispatch(&state, dispatch.clone()).await? {
         return Ok((StatusCode::ACCEPTED, Json(Cancelled { dispatch })));
     }
@@ -191,13 +237,14 @@ pub(crate) async fn cancel(
 
 async fn cancel_dispatch(state: &ApiState, dispatch: String) -> Result<bool, TwirpError> {
     let (reply, open) = oneshot::channel();
-    state.ask(Command::Cancel { dispatch, reply }, open).await
+    Ok(state.ask(Command::Cancel { dispatch, reply }, open).await??)
 }
 
 /// List the connected workers.
-pub(crate) async fn workers(State(state): SharedState, headers: HeaderMap) -> Result<Json<PoolWorkerList>, RestError> {
+pub(crate) async fn workers(State(state): SharedState, headers: HeaderMap) -> Result<Response, RestError> {
     allow_list(&caller_of(&state, &headers, None)?)?;
+    let _turn = state.list_turn().await?;
     let (reply, workers) = oneshot::channel();
     let workers = state.ask(Command::Workers { reply }, workers).await?;
-    Ok(Json(PoolWorkerList { workers }))
+    json(&PoolWorkerList { workers })
 }

@@ -4,17 +4,19 @@ use livekit_protocol as proto;
 use tokio::sync::oneshot;
 
 use crate::api_state::{ApiState, no_such_room};
-use crate::auth::{allow_create, allow_list, allow_room_admin};
+use crate::auth::{allow_create, allow_list};
 use crate::checks::{check_attributes, check_deployment, check_names};
 use crate::clock::Moment;
 use crate::command::{Command, DispatchRequest};
-use crate::dispatch_service::command_error;
+use crate::dispatch_service::allow_room;
 use crate::keys::Caller;
-use crate::rooms::{DEPARTURE_TIMEOUT, EMPTY_TIMEOUT, Room};
+use crate::rooms::{Room, RoomRequest};
 use crate::twirp::{Code, TwirpError};
 
 /// Most dispatches that a room is created with.
 const AGENTS_MAX: usize = 100;
+/// Most rooms that a caller may ask for by name.
+const NAMES_MAX: usize = 1_000;
 
 pub(crate) async fn create(
     state: &ApiState,
@@ -34,20 +36,16 @@ pub(crate) async fn create(
     let agents = request.agents.iter();
     let requests =
         agents.map(|agent| dispatch_request(state, caller, &request.name, agent)).collect::<Result<_, _>>()?;
-    let or_default = |given: u32, default: u32| if given == 0 { default } else { given };
-    let room = Room {
+    let room = RoomRequest {
         name: request.name,
-        sid: String::new(),
         metadata: request.metadata,
-        empty_timeout: or_default(request.empty_timeout, EMPTY_TIMEOUT),
-        departure_timeout: or_default(request.departure_timeout, DEPARTURE_TIMEOUT),
+        empty_timeout: request.empty_timeout,
+        departure_timeout: request.departure_timeout,
         max_participants: request.max_participants,
-        created_ns: 0,
     };
     let (reply, answer) = oneshot::channel();
     let command = Command::CreateRoom { room: Box::new(room), requests, api_key: caller.api_key.clone(), reply };
-    let room = state.ask(command, answer).await?.map_err(|error| command_error(&error))?;
-    Ok(room.to_proto())
+    Ok(state.ask(command, answer).await??.to_proto())
 }
 
 fn dispatch_request(
@@ -68,6 +66,7 @@ fn dispatch_request(
         room: room.to_owned(),
         metadata: agent.metadata.clone(),
         attributes: agent.attributes.clone().into_iter().collect(),
+        only_worker: None,
         restart: proto::JobRestartPolicy::try_from(agent.restart_policy).unwrap_or_default(),
         priority: 0,
         deadline_ns: Moment::now().wall_ns_after(state.queue_deadline),
@@ -80,6 +79,10 @@ pub(crate) async fn list(
     request: proto::ListRoomsRequest,
 ) -> Result<proto::ListRoomsResponse, TwirpError> {
     allow_list(caller)?;
+    if request.names.len() > NAMES_MAX {
+        let count = request.names.len();
+        return Err(TwirpError::invalid(format!("the request names {count} rooms, at most {NAMES_MAX} are allowed")));
+    }
     let rooms = state.rooms(request.names).await?;
     Ok(proto::ListRoomsResponse { rooms: rooms.iter().map(Room::to_proto).collect() })
 }
@@ -91,7 +94,7 @@ pub(crate) async fn delete(
 ) -> Result<proto::DeleteRoomResponse, TwirpError> {
     allow_create(caller)?;
     let (reply, existed) = oneshot::channel();
-    match state.ask(Command::DeleteRoom { name: request.room, reply }, existed).await? {
+    match state.ask(Command::DeleteRoom { name: request.room, reply }, existed).await?? {
         true => Ok(proto::DeleteRoomResponse {}),
         false => Err(no_such_room()),
     }
@@ -102,11 +105,11 @@ pub(crate) async fn set_metadata(
     caller: &Caller,
     request: proto::UpdateRoomMetadataRequest,
 ) -> Result<proto::Room, TwirpError> {
-    allow_room_admin(caller, &request.room)?;
+    allow_room(caller, &request.room)?;
     state.check_metadata(&request.metadata)?;
     let (reply, answer) = oneshot::channel();
     let command = Command::SetMetadata { room: request.room, metadata: request.metadata, reply };
-    let room = state.ask(command, answer).await?.map_err(|error| command_error(&error))?;
+    let room = state.ask(command, answer).await??;
     Ok(room.ok_or_else(no_such_room)?.to_proto())
 }
 
@@ -114,7 +117,7 @@ pub(crate) fn participants(
     caller: &Caller,
     request: proto::ListParticipantsRequest,
 ) -> Result<proto::ListParticipantsResponse, TwirpError> {
-    allow_room_admin(caller, &request.room)?;
+    allow_room(caller, &request.room)?;
     Ok(proto::ListParticipantsResponse::default())
 }
 
@@ -123,7 +126,7 @@ pub(crate) async fn participant(
     caller: &Caller,
     request: proto::RoomParticipantIdentity,
 ) -> Result<proto::ParticipantInfo, TwirpError> {
-    allow_room_admin(caller, &request.room)?;
+    allow_room(caller, &request.room)?;
     state.room(&request.room).await?;
     Err(TwirpError::new(Code::NotFound, "participant does not exist"))
 }

@@ -18,6 +18,8 @@ pub(crate) const METADATA_BYTES_MAX: usize = 64 << 20;
 pub(crate) const EMPTY_TIMEOUT: u32 = 300;
 /// The default departure timeout, in seconds, as in LiveKit's server. Without participants it has no effect.
 pub(crate) const DEPARTURE_TIMEOUT: u32 = 20;
+/// Most bytes of a room in an answer beside its name and metadata.
+const OVERHEAD_BYTES: usize = 64;
 
 /// A room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,48 @@ pub(crate) struct Room {
     pub(crate) created_ns: i64,
 }
 
+/// A client's request for a room. A field that is zero or empty has LiveKit's default, or keeps the value of an existing room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoomRequest {
+    pub(crate) name: String,
+    pub(crate) metadata: String,
+    pub(crate) empty_timeout: u32,
+    pub(crate) departure_timeout: u32,
+    pub(crate) max_participants: u32,
+}
+
 impl Room {
+    /// A room with LiveKit's defaults.
+    pub(crate) fn new(name: &str, sid: String, created_ns: i64) -> Self {
+        Self {
+            name: name.to_owned(),
+            sid,
+            metadata: String::new(),
+            empty_timeout: EMPTY_TIMEOUT,
+            departure_timeout: DEPARTURE_TIMEOUT,
+            max_participants: 0,
+            created_ns,
+        }
+    }
+
+    /// The room with the fields that a request sets, as LiveKit's server changes it.
+    pub(crate) fn changed_by(&self, request: RoomRequest) -> Self {
+        let or = |given: u32, kept: u32| if given == 0 { kept } else { given };
+        let metadata = if request.metadata.is_empty() { self.metadata.clone() } else { request.metadata };
+        Self {
+            metadata,
+            empty_timeout: or(request.empty_timeout, self.empty_timeout),
+            departure_timeout: or(request.departure_timeout, self.departure_timeout),
+            max_participants: or(request.max_participants, self.max_participants),
+            ..self.clone()
+        }
+    }
+
+    /// The size of the room in an answer, in bytes.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        OVERHEAD_BYTES + self.name.len() + self.metadata.len()
+    }
+
     pub(crate) fn to_proto(&self) -> proto::Room {
         proto::Room {
             name: self.name.clone(),
@@ -75,9 +118,13 @@ impl Rooms {
         self.by_name.values().map(|entry| &entry.room)
     }
 
-    /// Whether one more room with this metadata is within the bounds.
-    pub(crate) fn has_capacity(&self, metadata: &str) -> bool {
-        self.by_name.len() < ROOMS_MAX && self.metadata_bytes + metadata.len() <= METADATA_BYTES_MAX
+    /// Whether the room with this name may have this metadata within the bounds. The room is a new one where none has the name.
+    pub(crate) fn has_capacity(&self, name: &str, metadata: &str) -> bool {
+        let (count, former_bytes) = match self.by_name.get(name) {
+            Some(entry) => (self.by_name.len(), entry.room.metadata.len()),
+            None => (self.by_name.len() + 1, 0),
+        };
+        count <= ROOMS_MAX && self.metadata_bytes - former_bytes + metadata.len() <= METADATA_BYTES_MAX
     }
 
     /// Add a room without open dispatches.
@@ -111,11 +158,17 @@ impl Rooms {
         }
     }
 
-    pub(crate) fn set_metadata(&mut self, name: &str, metadata: String) -> Option<Room> {
-        let entry = self.by_name.get_mut(name)?;
-        self.metadata_bytes = self.metadata_bytes - entry.room.metadata.len() + metadata.len();
-        entry.room.metadata = metadata;
-        Some(entry.room.clone())
+    /// Replace a room by a changed one with the same name. Its removal is due after the new timeout.
+    pub(crate) fn change(&mut self, now: Instant, room: Room) {
+        let name = room.name.clone();
+        let Some(entry) = self.by_name.get_mut(&name) else { return };
+        self.metadata_bytes = self.metadata_bytes - entry.room.metadata.len() + room.metadata.len();
+        let has_other_timeout = entry.room.empty_timeout != room.empty_timeout;
+        entry.room = room;
+        if has_other_timeout && let Some(expires) = entry.expires.take() {
+            self.expiring.remove(&(expires, name.clone()));
+            self.schedule_removal(now, &name);
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Room> {
@@ -175,6 +228,27 @@ mod tests {
         assert_eq!(rooms.remove_expired(now + timeout), None);
         assert_eq!(rooms.remove_expired(now + timeout * 2), Some(room("a")));
         assert_eq!(rooms.get("a"), None);
+        assert_eq!(rooms.metadata_bytes, 0);
         assert_eq!((room("a").to_proto().creation_time, room("a").to_proto().creation_time_ms), (1, 1_500));
+    }
+
+    #[test]
+    fn second_request_changes_the_fields_that_it_sets() {
+        let now = Instant::now();
+        let mut rooms = Rooms::default();
+        rooms.insert(now, Room { metadata: "old".into(), ..room("a") });
+        let request = |metadata: &str, empty_timeout| RoomRequest {
+            name: "a".into(),
+            metadata: metadata.into(),
+            empty_timeout,
+            departure_timeout: 0,
+            max_participants: 0,
+        };
+        let same = rooms.get("a").unwrap().changed_by(request("", 0));
+        assert_eq!(&same, rooms.get("a").unwrap());
+        let changed = same.changed_by(request("new one", 10));
+        rooms.change(now, changed.clone());
+        assert_eq!((rooms.get("a"), rooms.metadata_bytes), (Some(&changed), 7));
+        assert_eq!(rooms.wake_at(), Some(now + Duration::from_secs(10)));
     }
 }

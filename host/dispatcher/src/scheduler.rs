@@ -8,6 +8,7 @@
 //! `attempts_max` attempts, and a worker has at most [`OFFERS_MAX`] offers, each for at most [`ANSWER_WITHIN`].
 
 mod attempts;
+mod groups;
 mod messages;
 mod offers;
 mod recovered;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::queue::Queue;
+use groups::Group;
 pub(crate) use messages::{Bounds, Change, Dispatch, Id, Notification, Output, SchedulerFull, ToWorker};
 pub use recovered::EMBEDDED_PREFIX;
 pub(crate) use recovered::RecoveredDispatch;
@@ -62,8 +64,12 @@ struct OpenDispatch {
     attempt: u32,
     former: Vec<FormerAttempt>,
     phase: Phase,
+    /// The one worker that may have the job; `None` for every worker of the agent.
+    only_worker: Option<Id>,
+    /// The time of its creation, or an estimate where an earlier dispatcher created it.
+    since: Instant,
     /// The end of the wait for a worker. A new attempt waits as long as the first one could.
-    waits_until_ns: i64,
+    waits_until: Instant,
     cancelled: bool,
     /// Counts the rounds in which every worker refused the dispatch.
     rounds: Backoff,
@@ -83,7 +89,10 @@ struct FormerAttempt {
 /// The phase of the current attempt.
 enum Phase {
     /// The dispatch is in the queue.
-    Waiting,
+    Waiting {
+        /// The end of its pause, after all workers refused it.
+        paused_until: Option<Instant>,
+    },
     /// A worker has an offer.
     Offered { worker: Id, until: Instant },
     /// A worker has the job.
@@ -101,19 +110,31 @@ enum Phase {
     },
 }
 
-/// The state of the scheduler.
+/// Something that has a timeout.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Dispatch(Id),
+    /// The worker pauses.
+    Worker(Id),
+}
+
+/// The state of the scheduler. No event looks at all dispatches or at all workers: each question has an ordered index.
 pub(crate) struct Scheduler {
     bounds: Bounds,
     open: HashMap<Id, OpenDispatch>,
     /// The dispatch of each job, of former attempts too.
     dispatch_of: HashMap<Id, Id>,
+    /// The open dispatches of each group.
+    groups: BTreeSet<(Group, Id)>,
     /// The memory of all open dispatches.
     bytes: usize,
     /// The number of waiting dispatches by API key.
     waiting_of: HashMap<Id, usize>,
     workers: BTreeMap<Id, Worker>,
+    /// The workers of each process that has an instance id, one for each agent.
+    processes: HashMap<String, Vec<Id>>,
     agent_queues: HashMap<DispatchKey, AgentQueue>,
-    timers: BTreeSet<(Instant, Id)>,
+    timers: BTreeSet<(Instant, Timer)>,
     /// Whether the store cannot write, so that nothing is offered.
     suspended: bool,
     rng: StdRng,
@@ -124,7 +145,9 @@ pub(crate) struct Scheduler {
 #[derive(Default)]
 struct AgentQueue {
     queue: Queue,
-    workers: Vec<Id>,
+    workers: BTreeSet<Id>,
+    /// The workers that may be asked now.
+    askable: BTreeSet<Id>,
 }
 
 impl Scheduler {
@@ -133,9 +156,11 @@ impl Scheduler {
             bounds,
             open: HashMap::new(),
             dispatch_of: HashMap::new(),
+            groups: BTreeSet::new(),
             bytes: 0,
             waiting_of: HashMap::new(),
             workers: BTreeMap::new(),
+            processes: HashMap::new(),
             agent_queues: HashMap::new(),
             timers: BTreeSet::new(),
             suspended: false,
@@ -160,16 +185,16 @@ impl Scheduler {
         id.into()
     }
 
-    pub(crate) fn is_open(&self, dispatch: &str) -> bool {
-        self.open.contains_key(dispatch)
+    /// An open dispatch.
+    pub(crate) fn dispatch(&self, dispatch: &str) -> Option<&Dispatch> {
+        self.open.get(dispatch).map(|open| &*open.dispatch)
     }
 
-    /// The open dispatches of a room.
-    pub(crate) fn in_room(&self, room: &str) -> Vec<Id> {
-        let in_room = self.open.iter().filter(|(_, open)| open.dispatch.room.name == room);
-        let mut ids: Vec<Id> = in_room.map(|(id, _)| id.clone()).collect();
-        ids.sort_unstable();
-        ids
+    /// Agent and deployment of each open dispatch of a room.
+    pub(crate) fn targets_in_room(&self, room: &str) -> HashSet<(&str, &str)> {
+        let in_room = self.in_room(room);
+        let keys = in_room.iter().filter_map(|id| Some(&self.open.get(id)?.dispatch.dispatch_key));
+        keys.map(|key| (key.agent.as_str(), key.deployment.as_str())).collect()
     }
 
     /// Whether a worker with this key is connected.
@@ -179,6 +204,15 @@ impl Scheduler {
 
     /// Accept a dispatch. The caller may be told once its changes are stored. Returns the first job.
     pub(crate) fn create(&mut self, now: Moment, dispatch: Dispatch) -> Result<Id, SchedulerFull> {
+        self.accept(now, dispatch, None)
+    }
+
+    /// Accept a dispatch that this worker asked for, and that no other worker may have. Returns the first job.
+    pub(crate) fn create_for(&mut self, now: Moment, dispatch: Dispatch, worker: Id) -> Result<Id, SchedulerFull> {
+        self.accept(now, dispatch, Some(worker))
+    }
+
+    fn accept(&mut self, now: Moment, dispatch: Dispatch, only_worker: Option<Id>) -> Result<Id, SchedulerFull> {
         let bytes = dispatch.bytes();
         let waiting = self.waiting_of.get(&dispatch.api_key).copied().unwrap_or(0);
         if self.bounds.queue && waiting >= self.bounds.queue_limit {
@@ -189,6 +223,9 @@ impl Scheduler {
         }
         let job = self.new_id("AJ_");
         let dispatch = Arc::new(dispatch);
+        if let Some(worker) = &only_worker {
+            self.change_worker(worker, |worker| worker.simulated = Some(dispatch.id.clone()));
+        }
         self.outputs.push(Output::Store(Change::Created { dispatch: dispatch.clone(), job: job.clone() }));
         self.outputs.push(Output::Notify(Notification::Created { dispatch: dispatch.clone(), job: job.clone() }));
         self.insert(OpenDispatch {
@@ -196,14 +233,16 @@ impl Scheduler {
             job: job.clone(),
             attempt: 1,
             former: Vec::new(),
-            waits_until_ns: dispatch.deadline_ns,
-            phase: Phase::Waiting,
+            since: now.at,
+            waits_until: now.at + dispatch.patience(),
+            only_worker,
+            phase: Phase::Waiting { paused_until: None },
             cancelled: false,
             rounds: ROUND_PAUSES,
             refused_by: HashSet::new(),
             timer: None,
         });
-        self.enqueue(now, &dispatch.id);
+        self.enqueue(&dispatch.id);
         self.offer_waiting(now, &dispatch.dispatch_key);
         Ok(job)
     }
@@ -214,29 +253,36 @@ impl Scheduler {
         for job in open.jobs() {
             self.dispatch_of.insert(job.clone(), id.clone());
         }
+        self.groups.insert((open.room(), id.clone()));
         self.open.insert(id, open);
     }
 
     /// Change the phase of a dispatch, and set its timer. This is the one place where a phase changes.
-    fn set_phase(&mut self, now: Moment, id: &Id, phase: Phase) {
+    fn set_phase(&mut self, id: &Id, phase: Phase) {
         let Some(open) = self.open.get_mut(id) else { return };
+        if let Some(former) = open.holder() {
+            self.groups.remove(&(former, id.clone()));
+        }
         open.phase = phase;
+        self.groups.extend(open.holder().map(|holder| (holder, id.clone())));
         let due = match &open.phase {
-            Phase::Waiting => Some(now.instant_of(open.waits_until_ns)),
+            Phase::Waiting { paused_until } => {
+                Some(paused_until.map_or(open.waits_until, |until| until.min(open.waits_until)))
+            }
             Phase::Offered { until, .. } | Phase::Orphaned { until, .. } => Some(*until),
             // The end of a cancelled job that its worker never reported may never be reported either.
             Phase::Assigned { since, reported: false, .. } if open.cancelled => Some(*since + REPORT_WITHIN),
             Phase::Assigned { .. } => None,
         };
         if let Some(former) = std::mem::replace(&mut open.timer, due) {
-            self.timers.remove(&(former, id.clone()));
+            self.timers.remove(&(former, Timer::Dispatch(id.clone())));
         }
-        self.timers.extend(due.map(|due| (due, id.clone())));
+        self.timers.extend(due.map(|due| (due, Timer::Dispatch(id.clone()))));
     }
 
     /// Put a dispatch into the queue of its agent.
-    fn enqueue(&mut self, now: Moment, id: &Id) {
-        self.set_phase(now, id, Phase::Waiting);
+    fn enqueue(&mut self, id: &Id) {
+        self.set_phase(id, Phase::Waiting { paused_until: None });
         let Some(open) = self.open.get(id) else { return };
         *self.waiting_of.entry(open.dispatch.api_key.clone()).or_default() += 1;
         self.agent_queues.entry(open.dispatch.dispatch_key.clone()).or_default().queue.push(open.dispatch.rank());
@@ -259,7 +305,7 @@ impl Scheduler {
         let dispatch = open.dispatch.id.clone();
         self.outputs.push(Output::Store(Change::Cancelled { dispatch: dispatch.clone(), at_ns: now.wall_ns }));
         match &open.phase {
-            Phase::Waiting | Phase::Offered { .. } => {
+            Phase::Waiting { .. } | Phase::Offered { .. } => {
                 self.end_dispatch(now, &dispatch, JobEnd::new(Code::Cancelled, why));
             }
             Phase::Assigned { worker, since, reported } => {
@@ -267,7 +313,7 @@ impl Scheduler {
                 self.outputs.push(Output::Send { worker: worker.clone(), message, durable: true });
                 // The same phase has another timer from now on.
                 let same = Phase::Assigned { worker: worker.clone(), since: *since, reported: *reported };
-                self.set_phase(now, &dispatch, same);
+                self.set_phase(&dispatch, same);
             }
             // The worker is asked when it returns.
             Phase::Orphaned { .. } => {}
@@ -280,6 +326,8 @@ impl Scheduler {
         self.suspended = suspended;
         if !suspended {
             self.on_timer(now);
+            let keys: BTreeSet<DispatchKey> = self.agent_queues.keys().cloned().collect();
+            keys.iter().for_each(|key| self.offer_waiting(now, key));
         }
     }
 }
@@ -289,7 +337,7 @@ impl OpenDispatch {
     fn worker(&self) -> Option<&Id> {
         match &self.phase {
             Phase::Offered { worker, .. } | Phase::Assigned { worker, .. } => Some(worker),
-            Phase::Waiting | Phase::Orphaned { .. } => None,
+            Phase::Waiting { .. } | Phase::Orphaned { .. } => None,
         }
     }
 

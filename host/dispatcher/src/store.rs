@@ -1,13 +1,19 @@
-//! The durable record of dispatches, jobs, workers and rooms: a file of SQLite with one writing thread and one reader.
+//! The durable record of dispatches, jobs, workers and rooms: a file of SQLite with one writing thread and two readers.
 //!
 //! All operations that wait go into one transaction, so a burst costs one flush to the disk. [`Store::written`] tells which batches
 //! are durable. With `store-sync` at `commit` they are on the disk. With `checkpoint` the operating system has them: a process that
 //! is killed loses nothing, a machine that loses power may lose the last seconds.
 //!
-//! While the disk cannot write, for example because it is full, operations wait and are retried. Nothing is confirmed meanwhile.
+//! While the disk cannot write, for example because it is full, operations wait and are retried. Nothing is confirmed meanwhile,
+//! nor after the file was deleted or replaced.
 //!
-//! Bounds: [`QUEUE`] batches wait, a transaction has about [`BATCH_MAX`] operations, and the file has at most
-//! [`Settings::bytes_max`]. Ended dispatches are kept for [`Settings::retention`], and no longer than the file's bound allows.
+//! Bounds: [`QUEUE`] batches wait for the writer; what follows waits as one more batch, and [`Store::is_congested`] says so. A
+//! transaction has about [`BATCH_MAX`] operations. The file and its write-ahead log have at most [`Settings::bytes_max`]
+//! together. Ended dispatches are kept for [`Settings::retention`], and no longer than the file's bound allows.
+
+mod clock;
+mod file;
+mod reader;
 
 mod read;
 mod sweep;
@@ -15,31 +21,36 @@ mod write;
 
 mod schema;
 
-use std::fs::{File, OpenOptions};
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{FlockOperation, flock};
+use rusqlite::Connection;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use crate::rooms::Room;
 use crate::scheduler::{Change, RecoveredDispatch};
 use crate::settings::StoreSync;
-pub(crate) use read::{DispatchRow, Filter};
+use clock::StoreClock;
+use file::StoreFile;
+pub(crate) use read::{DispatchRow, Filter, Part};
+pub(crate) use reader::{ReadError, Reader};
 
-/// Most batches that wait for the writer. The coordinator waits while the queue is full.
+/// Most batches that wait for the writer.
 const QUEUE: usize = 1_024;
 /// The number of operations from which a transaction takes no further batch.
 const BATCH_MAX: usize = 4_096;
+/// Most operations that wait behind a full queue, before further requests are refused.
+const UNSENT_MAX: usize = 100_000;
 /// The pause before a failed write is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// The length of the write-ahead log at which SQLite moves it into the file, in pages.
-const CHECKPOINT_PAGES: u32 = 4_000;
-/// The size to which the file of the write-ahead log is truncated, in bytes.
-const LOG_BYTES_MAX: u32 = 64 << 20;
+/// The bounds of [`Settings::log_bytes_max`].
+const LOG_BYTES: std::ops::RangeInclusive<usize> = 256 << 10..=64 << 20;
 /// Time between two deletions of old dispatches.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -50,6 +61,18 @@ pub(crate) struct Settings {
     pub(crate) sync: StoreSync,
     pub(crate) bytes_max: usize,
     pub(crate) retention: Duration,
+}
+
+impl Settings {
+    /// The size of the write-ahead log at which it is truncated. It is a part of [`Self::bytes_max`].
+    fn log_bytes_max(&self) -> usize {
+        (self.bytes_max / 8).clamp(*LOG_BYTES.start(), *LOG_BYTES.end())
+    }
+
+    /// The largest size of the file without its log.
+    fn file_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_sub(self.log_bytes_max())
+    }
 }
 
 /// The store cannot be opened.
@@ -122,6 +145,20 @@ pub(crate) enum StoreOp {
     Deleted { dispatch: Arc<str>, at_ns: i64 },
 }
 
+impl StoreOp {
+    /// An estimate of the bytes that the operation writes.
+    fn bytes(&self) -> usize {
+        const ROW_BYTES: usize = 1 << 10;
+        ROW_BYTES
+            + match self {
+                Self::Change(Change::Created { dispatch, .. }) => dispatch.bytes(),
+                Self::Change(Change::JobEnded { end, .. }) => end.usage.as_deref().unwrap_or_default().len(),
+                Self::Room(room) => room.metadata.len(),
+                Self::Change(_) | Self::RoomDeleted { .. } | Self::Deleted { .. } => 0,
+            }
+    }
+}
+
 /// The progress of the writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -137,6 +174,8 @@ pub(crate) struct Written {
 pub(crate) struct Store {
     settings: Settings,
     sender: mpsc::Sender<Vec<StoreOp>>,
+    /// The operations that wait for space in the queue.
+    unsent: Vec<StoreOp>,
     /// The number of batches that the writer received.
     batches: u64,
     written: watch::Receiver<Written>,
@@ -154,32 +193,60 @@ pub(crate) struct Recovered {
 impl Store {
     /// Open the store, migrate it to the schema of this version, and read the open dispatches.
     pub(crate) fn open(settings: Settings, wall_ns: i64) -> Result<(Self, Recovered), StoreError> {
-        let lock = lock(&settings.path)?;
+        let mut file = StoreFile::open(&settings.path)?;
         let mut connection = connect(&settings)?;
         schema::migrate(&mut connection, &settings.path)?;
         let failed = |source| StoreError::Sqlite { path: settings.path.clone(), source };
-        write::mark_workers_left(&connection, wall_ns).map_err(failed)?;
+        let clock = StoreClock::open(&connection, wall_ns).map_err(failed)?;
+        write::mark_workers_left(&connection, wall_ns, clock.now_ns()).map_err(failed)?;
         let recovered = Recovered {
             dispatches: read::open_dispatches(&connection).map_err(failed)?,
             rooms: read::rooms(&connection).map_err(failed)?,
         };
         let reader = Reader::open(&settings.path).map_err(failed)?;
+        file.note_log().map_err(|source| StoreError::Open { path: settings.path.clone(), source })?;
         let (sender, batches) = mpsc::channel(QUEUE);
         let (report, written) = watch::channel(Written::default());
-        let mut writer = write::Writer::new(connection, settings.clone(), report, lock);
+        let mut writer = write::Writer::new(connection, settings.clone(), report, clock, (reader.clone(), file));
         let writer = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(batches))
             .map_err(StoreError::Thread)?;
-        Ok((Self { settings, sender, batches: 0, written, reader, writer }, recovered))
+        Ok((Self { settings, sender, unsent: Vec::new(), batches: 0, written, reader, writer }, recovered))
     }
 
-    /// Give a batch to the writer, and return its number. The batch is durable once [`Written::batches`] has reached the number.
-    /// Waits while the queue is full. Returns `None` when the writer has ended, which is a bug.
-    pub(crate) async fn write(&mut self, batch: Vec<StoreOp>) -> Option<u64> {
-        self.sender.send(batch).await.ok()?;
-        self.batches += 1;
-        Some(self.batches)
+    /// Give operations to the writer, and return the number of their batch. The batch is durable once [`Written::batches`] has
+    /// reached the number. Returns `None` when the writer has ended, which is a bug.
+    pub(crate) fn write(&mut self, mut ops: Vec<StoreOp>) -> Option<u64> {
+        self.unsent.append(&mut ops);
+        self.send_waiting()
+    }
+
+    /// Give the operations that waited for space to the writer. Returns the number of the last batch, which may still wait, or
+    /// `None` when the writer has ended.
+    pub(crate) fn send_waiting(&mut self) -> Option<u64> {
+        if self.unsent.is_empty() {
+            return Some(self.batches);
+        }
+        match self.sender.try_reserve() {
+            Ok(place) => {
+                place.send(std::mem::take(&mut self.unsent));
+                self.batches += 1;
+                Some(self.batches)
+            }
+            Err(TrySendError::Full(())) => Some(self.batches + 1),
+            Err(TrySendError::Closed(())) => None,
+        }
+    }
+
+    /// Whether the queue of the writer is full.
+    pub(crate) fn is_congested(&self) -> bool {
+        !self.unsent.is_empty() || self.sender.capacity() == 0
+    }
+
+    /// Whether so many operations wait that requests have to be refused.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.unsent.len() >= UNSENT_MAX
     }
 
     /// The progress of the writer.
@@ -197,57 +264,13 @@ impl Store {
 
     /// Write the batches that wait, and close the store.
     pub(crate) async fn close(self) {
+        if !self.unsent.is_empty() {
+            // A writer that has ended is a bug, and is logged where it was noticed.
+            drop(self.sender.send(self.unsent).await);
+        }
         drop(self.sender);
         let writer = self.writer;
         drop(tokio::task::spawn_blocking(move || writer.join()).await);
-    }
-}
-
-/// A reader of durable state, beside the writer.
-#[derive(Clone)]
-pub(crate) struct Reader(Arc<Mutex<Connection>>);
-
-/// The store cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
-    #[error("cannot read the store")]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("cannot read the store: {0}")]
-    Panic(String),
-}
-
-impl Reader {
-    fn open(path: &Path) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let connection = self.0.clone();
-        let reading =
-            tokio::task::spawn_blocking(move || query(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
-        Ok(reading.await.map_err(|panic| ReadError::Panic(panic.to_string()))??)
-    }
-}
-
-/// Lock the store for this process.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(failed)?;
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(name).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(error) => Err(failed(error.into())),
     }
 }
 
@@ -269,10 +292,16 @@ fn connect(settings: &Settings) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", synchronous)?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
         let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        connection.pragma_update(None, "max_page_count", pages_max(settings.bytes_max, page_bytes))
+        // SQLite moves the log into the file early enough that a log without readers does not reach its bound.
+        let checkpoint_pages = pages_max(settings.log_bytes_max() / 4, page_bytes);
+        connection.pragma_update(None, "wal_autocheckpoint", checkpoint_pages)?;
+        connection.pragma_update(
+            None,
+            "journal_size_limit",
+            i64::try_from(settings.log_bytes_max()).unwrap_or(i64::MAX),
+        )?;
+        connection.pragma_update(None, "max_page_count", pages_max(settings.file_bytes_max(), page_bytes))
     };
     prepare().map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(64);

@@ -9,6 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::answers::{ANSWER_BYTES_MAX, AnswerTooLong, AnswersFull, to_json};
+use crate::proto_json;
+
 const PROTOBUF: &str = "application/protobuf";
 const JSON: &str = "application/json";
 
@@ -20,10 +23,10 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// The encoding that the headers name. Parameters after a semicolon have no effect.
+    /// The encoding that the headers name. Parameters after a semicolon and the case of letters have no effect.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, TwirpError> {
         let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match given.split(';').next().unwrap_or_default().trim() {
+        match &*given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase() {
             PROTOBUF => Ok(Self::Protobuf),
             JSON => Ok(Self::Json),
             other => {
@@ -37,18 +40,16 @@ impl Content {
         let malformed = |why: String| TwirpError::new(Code::Malformed, format!("the request cannot be read: {why}"));
         match self {
             Self::Protobuf => T::decode(body.clone()).map_err(|error| malformed(error.to_string())),
-            Self::Json => serde_json::from_slice(body).map_err(|error| malformed(error.to_string())),
+            Self::Json => proto_json::read(body).map_err(|error| malformed(error.to_string())),
         }
     }
 
     /// The response with a message.
-    pub(crate) fn write<T: Message + Serialize>(self, answer: &T) -> Response {
+    pub(crate) fn write<T: Message + Serialize>(self, answer: &T) -> Result<Response, TwirpError> {
         match self {
-            Self::Protobuf => ([(CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response(),
-            Self::Json => match serde_json::to_string(answer) {
-                Ok(text) => ([(CONTENT_TYPE, JSON)], text).into_response(),
-                Err(error) => TwirpError::new(Code::Internal, error.to_string()).into_response(),
-            },
+            Self::Protobuf if answer.encoded_len() > ANSWER_BYTES_MAX => Err(AnswerTooLong.into()),
+            Self::Protobuf => Ok(([(CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response()),
+            Self::Json => Ok(([(CONTENT_TYPE, JSON)], to_json(answer)?).into_response()),
         }
     }
 }
@@ -132,6 +133,18 @@ impl TwirpError {
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+}
+
+impl From<AnswerTooLong> for TwirpError {
+    fn from(error: AnswerTooLong) -> Self {
+        Self::new(Code::ResourceExhausted, error.to_string())
+    }
+}
+
+impl From<AnswersFull> for TwirpError {
+    fn from(error: AnswersFull) -> Self {
+        Self::new(Code::ResourceExhausted, error.to_string()).retry_after(1)
     }
 }
 

@@ -5,16 +5,19 @@
 //! Bounds: a worker registers within [`REGISTER_WITHIN`]. The session pings it every [`PING_EVERY`], and closes the connection
 //! after [`SILENCE_MAX`] without a frame; LiveKit's server has no such limit.
 
+mod frames;
+
 use std::time::Duration;
 
 use livekit_protocol as proto;
 use prost::Message as _;
 use proto::worker_message::Message as FromWorker;
 use tokio::time::Instant;
-use wasm_worker_core::text::clip;
+use wasm_worker_core::load::Scarcity;
 
-use crate::registration::check_deployment;
-use crate::report::{self, JobEnd, Report};
+use crate::report::JobEnd;
+use crate::status;
+use frames::{decode, migrated, status_message, worker_message, worker_registration};
 
 /// Time limit for a registration, as in LiveKit's server.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
@@ -24,7 +27,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest name or id that a worker may send, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-/// Most jobs that one worker may report after a reconnect.
+/// Most jobs that one registration may report after a reconnect: as many as a worker may have. Further ones are ignored.
 const MIGRATED_JOBS_MAX: usize = 20_000;
 
 /// The encoding of a frame. Like LiveKit's server, the session answers in the encoding of the last frame that it received.
@@ -90,6 +93,13 @@ pub enum WorkerMessage {
         /// Whether the worker takes more jobs.
         readiness: Readiness,
     },
+    /// The state of a full worker that reports the resource that makes it full.
+    Full {
+        /// The load, 0 to 1.
+        load: f32,
+        /// The resource.
+        scarce: Scarcity,
+    },
     /// A job runs.
     Running {
         /// The id of the job.
@@ -130,8 +140,13 @@ pub enum Due {
 }
 
 enum Phase {
-    Registering { until: Instant },
-    Registered,
+    Registering {
+        until: Instant,
+    },
+    Registered {
+        /// The jobs that the worker may still report after its reconnect.
+        migrations_left: usize,
+    },
 }
 
 /// The state of a connection.
@@ -168,18 +183,25 @@ impl Session {
         self.last_received = now;
         self.encoding = encoding;
         let (message, report) = decode(encoding, bytes)?;
-        match (&self.phase, message) {
+        match (&mut self.phase, message) {
             (_, None) => Err("received a frame that is empty or of an unknown type".into()),
             (_, Some(FromWorker::Ping(ping))) => Ok(Received::Ping { timestamp: ping.timestamp }),
             (Phase::Registering { .. }, Some(FromWorker::Register(request))) => {
                 let registration = worker_registration(request)?;
-                self.phase = Phase::Registered;
+                self.phase = Phase::Registered { migrations_left: MIGRATED_JOBS_MAX };
                 Ok(Received::Register(Box::new(registration)))
             }
             (Phase::Registering { .. }, Some(_)) => Err("received a message before the registration".into()),
-            (Phase::Registered, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
-            (Phase::Registered, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
-            (Phase::Registered, Some(message)) => Ok(worker_message(message, report)),
+            (Phase::Registered { .. }, Some(FromWorker::Register(_))) => Err("received a second registration".into()),
+            (Phase::Registered { .. }, Some(FromWorker::SimulateJob(job))) => Ok(Received::Simulate(Box::new(job))),
+            (Phase::Registered { migrations_left }, Some(FromWorker::MigrateJob(migrate))) => {
+                Ok(migrated(migrate, migrations_left))
+            }
+            (Phase::Registered { .. }, Some(FromWorker::UpdateWorker(status))) => {
+                let scarce = if encoding == Encoding::Binary { status::scarcity(bytes) } else { None };
+                Ok(Received::Message(status_message(status, scarce)))
+            }
+            (Phase::Registered { .. }, Some(message)) => Ok(worker_message(message, report)),
         }
     }
 
@@ -196,7 +218,7 @@ impl Session {
     pub fn wake_at(&self) -> Instant {
         match self.phase {
             Phase::Registering { until } => until,
-            Phase::Registered => self.ping_due.min(self.last_received + SILENCE_MAX),
+            Phase::Registered { .. } => self.ping_due.min(self.last_received + SILENCE_MAX),
         }
     }
 
@@ -207,14 +229,14 @@ impl Session {
                 Some(Due::Close(format!("the worker did not register within {REGISTER_WITHIN:?}")))
             }
             Phase::Registering { .. } => None,
-            Phase::Registered if self.last_received + SILENCE_MAX <= now => {
+            Phase::Registered { .. } if self.last_received + SILENCE_MAX <= now => {
                 Some(Due::Close(format!("the worker sent nothing for {SILENCE_MAX:?}")))
             }
-            Phase::Registered if self.ping_due <= now => {
+            Phase::Registered { .. } if self.ping_due <= now => {
                 self.ping_due = now + PING_EVERY;
                 Some(Due::Ping)
             }
-            Phase::Registered => None,
+            Phase::Registered { .. } => None,
         }
     }
 }
@@ -228,97 +250,13 @@ pub enum Encoded {
     Json(String),
 }
 
-/// The message, and its report with the fields that LiveKit's own message lacks.
-fn decode(encoding: Encoding, bytes: &[u8]) -> Result<(Option<FromWorker>, Option<Report>), String> {
-    match encoding {
-        Encoding::Binary => {
-            let message = proto::WorkerMessage::decode(bytes)
-                .map_err(|error| clip(&format!("received a frame that is not protobuf: {error}")))?;
-            let report =
-                matches!(message.message, Some(FromWorker::UpdateJob(_))).then(|| report::decode(bytes)).flatten();
-            Ok((message.message, report))
+impl Encoded {
+    /// The length of the frame, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Binary(bytes) => bytes.len(),
+            Self::Json(text) => text.len(),
         }
-        Encoding::Json => {
-            let message: proto::WorkerMessage = serde_json::from_slice(bytes)
-                .map_err(|error| clip(&format!("received a frame that is not a JSON message: {error}")))?;
-            Ok((message.message, None))
-        }
-    }
-}
-
-fn worker_registration(request: proto::RegisterWorkerRequest) -> Result<WorkerRegistration, String> {
-    let job_type =
-        proto::JobType::try_from(request.r#type).map_err(|_| format!("unknown job type {}", request.r#type))?;
-    check_deployment(&request.deployment).map_err(|why| format!("invalid deployment name: {why}"))?;
-    let texts = [("name", &request.agent_name), ("instance", &request.instance_id), ("version", &request.version)];
-    if let Some((field, _)) = texts.iter().find(|(_, text)| text.len() > NAME_BYTES_MAX) {
-        return Err(format!("the {field} of the worker has more than {NAME_BYTES_MAX} bytes"));
-    }
-    // No dispatch can have such a name either.
-    if request.agent_name.contains(char::is_control) {
-        return Err("the name of the worker has control characters".into());
-    }
-    let dispatch_key =
-        DispatchKey { agent: request.agent_name, job_type: job_type as i32, deployment: request.deployment };
-    // The default of LiveKit's server.
-    let default_permissions = || proto::ParticipantPermission {
-        can_subscribe: true,
-        can_publish: true,
-        can_publish_data: true,
-        can_update_metadata: true,
-        ..Default::default()
-    };
-    Ok(WorkerRegistration {
-        dispatch_key,
-        instance: clip(&request.instance_id),
-        version: clip(&request.version),
-        permissions: request.allowed_permissions.unwrap_or_else(default_permissions),
-    })
-}
-
-fn worker_message(message: FromWorker, report: Option<Report>) -> Received {
-    match message {
-        FromWorker::Availability(mut answer) => {
-            // An identity that is no name counts as none; the scheduler then derives one from the job.
-            if !is_name(&answer.participant_identity) {
-                answer.participant_identity.clear();
-            }
-            Received::Message(WorkerMessage::Answer(answer))
-        }
-        FromWorker::UpdateWorker(status) => {
-            let full = status.status == Some(proto::WorkerStatus::WsFull as i32);
-            let readiness = match (status.draining, full) {
-                (true, _) => Readiness::Draining,
-                (false, true) => Readiness::Full,
-                (false, false) => Readiness::Available,
-            };
-            Received::Message(WorkerMessage::Status { load: status.load, readiness })
-        }
-        FromWorker::UpdateJob(proto::UpdateJobStatus { job_id, status, error }) => {
-            job_report(report.unwrap_or(Report { job_id, status, error, ..Report::default() }))
-        }
-        FromWorker::MigrateJob(migrate) => {
-            let valid = |job: &String| !job.is_empty() && is_name(job);
-            let jobs = migrate.job_ids.into_iter().filter(valid).take(MIGRATED_JOBS_MAX).collect();
-            Received::Message(WorkerMessage::Migrate { jobs })
-        }
-        // `Session::receive` handles them.
-        FromWorker::Register(_) | FromWorker::Ping(_) | FromWorker::SimulateJob(_) => Received::Nothing,
-    }
-}
-
-/// Whether a text of a worker can be a name or an id.
-fn is_name(text: &str) -> bool {
-    text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control)
-}
-
-fn job_report(report: Report) -> Received {
-    let job = report.job_id.clone();
-    let running = report.status == proto::JobStatus::JsRunning as i32;
-    match report.end() {
-        Some(end) => Received::Message(WorkerMessage::Ended { job, end }),
-        None if running => Received::Message(WorkerMessage::Running { job }),
-        None => Received::Nothing,
     }
 }
 

@@ -36,6 +36,12 @@ impl Reconnect {
         let pause = self.backoff.fail_with_jitter(random);
         (self.backoff.failures() as usize <= self.failures_max).then_some(pause)
     }
+
+    /// The pause after a connection that one message ended by its length. Such an end is no failure of the server: it does not
+    /// count, however often it comes.
+    pub fn too_long(&self, random: f64) -> Duration {
+        Backoff::new(PAUSE_FIRST, PAUSE_FIRST).fail_with_jitter(random)
+    }
 }
 
 #[cfg(test)]
@@ -53,5 +59,15 @@ mod tests {
         );
         assert!(pauses[5..].iter().all(|pause| *pause == PAUSE_LONGEST));
         assert_eq!(reconnect.failed(HEALTHY_AFTER, 0.0), Some(PAUSE_FIRST / 2));
+    }
+
+    #[test]
+    fn message_that_is_too_long_is_no_failure() {
+        let mut reconnect = Reconnect::new(2);
+        for _ in 0..100 {
+            assert_eq!(reconnect.too_long(1.0), PAUSE_FIRST);
+        }
+        assert!(reconnect.failed(Duration::ZERO, 1.0).is_some() && reconnect.failed(Duration::ZERO, 1.0).is_some());
+        assert_eq!(reconnect.failed(Duration::ZERO, 1.0), None);
     }
 }

@@ -7,6 +7,8 @@ use livekit_protocol as proto;
 use prost::Message;
 use wasm_worker_core::verdict::{Class, Code, Verdict};
 
+use crate::frame::FRAME_BYTES_MAX;
+
 /// Longest detail of a verdict that is kept, in bytes.
 pub const DETAIL_BYTES_MAX: usize = 4 << 10;
 /// Longest usage record that is kept, in bytes.
@@ -85,9 +87,13 @@ impl Report {
         self.status != proto::JobStatus::JsRunning as i32
     }
 
-    /// The frame that carries the report.
+    /// The frame that carries the report. A report that is too long for a frame loses the fields that LiveKit's own lacks.
     pub fn frame(&self) -> Vec<u8> {
-        Envelope { update_job: Some(self.clone()) }.encode_to_vec()
+        let envelope = Envelope { update_job: Some(self.clone()) };
+        if envelope.encoded_len() <= FRAME_BYTES_MAX {
+            return envelope.encode_to_vec();
+        }
+        Envelope { update_job: Some(self.clone().for_livekit()) }.encode_to_vec()
     }
 
     /// How the job ended; `None` while it runs. A worker of LiveKit's own SDKs sends status and error only.
@@ -155,6 +161,14 @@ mod tests {
         assert_eq!(Report::running("j").end(), None);
         let plain = report.for_livekit().end().unwrap();
         assert_eq!((plain.verdict.code, plain.verdict.backtrace.len()), (Code::Trapped, 0));
+    }
+
+    #[test]
+    fn report_that_is_too_long_keeps_its_status() {
+        let report = Report { usage: "x".repeat(FRAME_BYTES_MAX), ..Report::ended("j".into(), trapped()) };
+        let sent = decode(&report.frame()).unwrap();
+        assert_eq!((sent.job_id.as_str(), sent.status, sent.error.as_str()), ("j", 3, "trapped: panicked"));
+        assert_eq!((sent.usage.as_str(), sent.verdict.as_str()), ("", ""));
     }
 
     #[test]

@@ -10,18 +10,22 @@
 mod jobs;
 mod messages;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use livekit_protocol as proto;
 use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 use tokio::time::Instant;
+use wasm_worker_core::load::Scarcity;
 use wasm_worker_core::text::clip;
 
 use crate::registration::{Permission, Registration, ReportLoad};
 use crate::report::Report;
+use crate::status::Status;
 use crate::wire;
+use messages::name_of;
 pub use messages::{Answer, Input, Output};
 
 /// Time limit for a registration. The server closes the connection of a worker that does not register in time.
@@ -38,6 +42,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Most jobs in any state, and most reports that wait for a connection or a receipt.
 const JOBS_MAX: usize = 20_000;
+/// Most jobs of one message after a reconnect, so that it fits into a frame whatever their ids are.
+const MIGRATED_AT_ONCE_MAX: usize = 2_000;
 /// Longest id of a job that a server may send, in bytes.
 const JOB_ID_BYTES_MAX: usize = 256;
 /// Most ended jobs that are remembered, so that a second assignment is ignored.
@@ -58,17 +64,29 @@ enum Link {
     },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Deciding { until: Instant },
     Accepted { until: Instant },
     Running,
 }
 
+impl Phase {
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Deciding { until } | Self::Accepted { until } => Some(until),
+            Self::Running => None,
+        }
+    }
+}
+
 /// The state of a worker's registration with one server, across its connections.
 pub struct Session {
     registration: Registration,
     link: Link,
-    jobs: HashMap<String, Phase>,
+    jobs: HashMap<Arc<str>, Phase>,
+    /// The ends of all phases that have one, the earliest first, so that no event looks at every job.
+    deadlines: BTreeSet<(Instant, Arc<str>)>,
     /// Ended jobs, the oldest first: an end is reported once, whatever the server sends afterwards.
     recent_ends: VecDeque<String>,
     /// Reports of ends that no connection has carried.
@@ -82,6 +100,8 @@ pub struct Session {
     /// The utilisation relative to the threshold; 1 is full.
     utilisation: f32,
     load: f32,
+    /// The resource that makes the worker full.
+    scarce: Option<Scarcity>,
     /// Utilisation and fullness of the last status message.
     reported: (f32, bool),
     /// The time of the next status message.
@@ -98,6 +118,7 @@ impl Session {
             registration,
             link: Link::Down,
             jobs: HashMap::new(),
+            deadlines: BTreeSet::new(),
             recent_ends: VecDeque::new(),
             undelivered: VecDeque::new(),
             unconfirmed: VecDeque::new(),
@@ -105,6 +126,7 @@ impl Session {
             receipt_due: None,
             utilisation: 0.0,
             load: 0.0,
+            scarce: None,
             reported: (0.0, false),
             status_due: now,
             last_received: now,
@@ -123,6 +145,11 @@ impl Session {
         self.jobs.is_empty() && self.undelivered.is_empty() && self.unconfirmed.is_empty()
     }
 
+    /// Set the resource that makes the worker full. The embedded dispatcher receives it with the status.
+    pub fn set_scarcity(&mut self, scarce: Option<Scarcity>) {
+        self.scarce = scarce;
+    }
+
     /// Whether an offer of the job waits for the agent's answer. An answer to an older offer of the same job is as good.
     pub fn is_deciding(&self, job: &str) -> bool {
         matches!(self.jobs.get(job), Some(Phase::Deciding { .. }))
@@ -134,15 +161,6 @@ impl Session {
         sent.chain(&self.undelivered).map(|report| report.job_id.as_str())
     }
 
-    /// Keep a report that the connection did not carry.
-    pub fn not_delivered(&mut self, report: Report) {
-        // Its copy is among the unconfirmed ones until the connection is known to be lost, and among the undelivered ones then.
-        let mut kept = self.unconfirmed.iter().map(|(_, report)| report).chain(&self.undelivered);
-        if report.is_end() && !kept.any(|other| other.job_id == report.job_id) {
-            self.undelivered.push_back(report);
-        }
-    }
-
     /// The time at which [`Input::TimeUp`] is due.
     pub fn wake_at(&self) -> Option<Instant> {
         let link = match self.link {
@@ -150,10 +168,7 @@ impl Session {
             Link::Registering { until } => Some(until),
             Link::Up { .. } => Some(self.status_due.min(self.ping_due).min(self.last_received + SILENCE_MAX)),
         };
-        let jobs = self.jobs.values().filter_map(|phase| match phase {
-            Phase::Deciding { until } | Phase::Accepted { until } => Some(*until),
-            Phase::Running => None,
-        });
+        let jobs = self.deadlines.first().map(|(until, _)| *until);
         link.into_iter().chain(jobs).min()
     }
 
@@ -234,9 +249,9 @@ impl Session {
         let (worker, server) = (clip(&response.worker_id), clip(&info.version));
         let mut outputs = vec![Output::Registered { worker, server }];
         let mut job_ids: Vec<String> =
-            self.jobs.iter().filter(|(_, phase)| matches!(phase, Phase::Running)).map(|(id, _)| id.clone()).collect();
+            self.jobs.iter().filter(|(_, phase)| **phase == Phase::Running).map(|(id, _)| id.to_string()).collect();
         job_ids.sort_unstable();
-        if !job_ids.is_empty() {
+        for job_ids in job_ids.chunks(MIGRATED_AT_ONCE_MAX).map(<[String]>::to_vec) {
             outputs.push(Output::Send(ToServer::MigrateJob(proto::MigrateJobRequest { job_ids })));
         }
         for report in std::mem::take(&mut self.undelivered) {
@@ -253,9 +268,13 @@ impl Session {
         let unread = std::mem::take(&mut self.unconfirmed).into_iter().map(|(_, report)| report);
         let never_sent = std::mem::take(&mut self.undelivered);
         self.undelivered = unread.chain(never_sent).collect();
-        let released = self.jobs.extract_if(|_, phase| !matches!(phase, Phase::Running));
+        let why = "the connection was lost before the assignment";
+        let released = std::mem::take(&mut self.deadlines).into_iter();
         released
-            .map(|(job, _)| Output::Withdraw { job, why: "the connection was lost before the assignment" })
+            .map(|(_, job)| {
+                self.jobs.remove(&job);
+                Output::Withdraw { job: job.to_string(), why }
+            })
             .collect()
     }
 
@@ -307,25 +326,19 @@ impl Session {
         self.reported = (self.utilisation, self.is_full());
         self.status_due = now + STATUS_EVERY;
         let status = if self.is_full() { proto::WorkerStatus::WsFull } else { proto::WorkerStatus::WsAvailable };
-        Output::Send(ToServer::UpdateWorker(proto::UpdateWorkerStatus {
+        let status = proto::UpdateWorkerStatus {
             status: Some(status as i32),
             load: self.reported_load(),
             job_count: u32::try_from(self.jobs.len()).unwrap_or(u32::MAX),
             draining: self.draining,
             ..Default::default()
-        }))
-    }
-}
-
-fn name_of(message: &Option<FromServer>) -> &'static str {
-    match message {
-        None => "an empty or unknown message",
-        Some(FromServer::Register(_)) => "a reply to a registration",
-        Some(FromServer::Availability(_)) => "an offer",
-        Some(FromServer::Assignment(_)) => "an assignment",
-        Some(FromServer::Termination(_)) => "a termination",
-        Some(FromServer::Pong(_)) => "a pong",
-        Some(FromServer::GoAway(_)) => "a request to go away",
+        };
+        match (&self.link, &self.scarce) {
+            (Link::Up { embedded: true }, Some(scarce)) if self.is_full() && !self.draining => {
+                Output::Status(Status::full(&status, scarce))
+            }
+            _ => Output::Send(ToServer::UpdateWorker(status)),
+        }
     }
 }
 

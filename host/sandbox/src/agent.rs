@@ -2,13 +2,20 @@
 //!
 //! A loaded agent has been instantiated once, so an admitted job can run.
 //!
-//! Bounds: `compile-timeout` and `compile-memory` for the compiler, `init-timeout` for the first instance.
+//! Bounds: the size of a file, `compile-timeout` and `compile-memory` for everything that looks into it, `init-timeout` for the
+//! first instance.
+
+mod file;
 
 pub mod cargo;
 pub mod source;
 
 pub mod artifact;
+
+mod start_cost;
+pub mod tasks;
 pub mod compile;
+mod instrument;
 
 mod toolchain;
 
@@ -75,6 +82,8 @@ pub struct Facts {
     pub compiled_bytes: usize,
     /// Linear memory of each job at its start, in bytes.
     pub memory_start_bytes: u64,
+    /// Memory of the engine's structures for each job, in bytes.
+    pub instance_bytes: u64,
     /// Most memory mappings of each job. The kernel bounds the mappings of a process.
     pub memory_mappings: u32,
     /// The source of the prewarmed state.
@@ -96,6 +105,14 @@ pub enum AgentError {
         /// The name of the agent.
         agent: String,
         /// The difference.
+        why: String,
+    },
+    /// The file ends in `.wat`, and its contents are no WebAssembly text.
+    #[error("agent `{agent}` is not WebAssembly text: {why}")]
+    Text {
+        /// The name of the agent.
+        agent: String,
+        /// The fault, with its line and column.
         why: String,
     },
     /// The engine refuses the component.
@@ -135,17 +152,6 @@ pub enum AgentError {
     TooManyMemories {
         /// The name of the agent.
         agent: String,
-    },
-    /// The component has large passive segments, which each instance copies outside of its memory.
-    #[error(
-        "agent `{agent}` has {count} elements in passive segments; at most {} are allowed",
-        loader::PASSIVE_ELEMENTS_MAX
-    )]
-    Elements {
-        /// The name of the agent.
-        agent: String,
-        /// The number of elements.
-        count: usize,
     },
     /// The prewarm or the first instance failed.
     #[error("agent `{agent}` cannot take jobs: {}: {}", verdict.code, verdict.detail)]
@@ -197,7 +203,7 @@ impl AgentError {
                 "the file may be truncated, or use features that agents may not use; `wasm-worker build DIR` makes a component that runs here"
                     .into(),
             ),
-            Self::TooManyMemories { .. } | Self::Elements { .. } | Self::Host { .. } => None,
+            Self::Text { .. } | Self::TooManyMemories { .. } | Self::Host { .. } => None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! pool is never asked for more than it has.
 
 pub(crate) mod config;
+mod addresses;
 pub mod mappings;
 pub(crate) mod timeslice;
 
@@ -17,10 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tokio::runtime::Handle;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use wasmtime::component::{Component, Linker};
 
+use crate::machine;
 use crate::settings::AgentSettings;
 use mappings::MAPPINGS_MIN;
 use ticker::{Ticker, TickerReport};
@@ -99,6 +102,23 @@ pub enum EngineError {
         /// Slots that fit.
         fit: u32,
     },
+    /// The slots exceed the limit on the address space of the process.
+    #[error(
+        "{asked} instances at once take {needed} of addresses, and the limit of this process is {limit}; at most {fit} fit"
+    )]
+    TooManyAddresses {
+        /// Slots that the settings ask for.
+        asked: u32,
+        /// Addresses that they take.
+        needed: ByteSize,
+        /// `RLIMIT_AS`.
+        limit: ByteSize,
+        /// Slots that fit.
+        fit: u64,
+    },
+    /// The system refuses to make memory executable.
+    #[error("the system forbids machine code: memory cannot be made executable")]
+    MachineCode(#[source] std::io::Error),
     /// Wasmtime refused its configuration, or the kernel refused the memory of the pool.
     #[error("the WebAssembly engine cannot start")]
     Wasmtime(#[source] wasmtime::Error),
@@ -114,7 +134,16 @@ impl EngineError {
             Self::TooManyMappings { needed, .. } => {
                 Some(format!("`sysctl -w vm.max_map_count={needed}` as root raises the kernel's limit"))
             }
-            Self::TooManySlots { .. } | Self::Wasmtime(_) | Self::Ticker(_) => None,
+            Self::TooManyAddresses { .. } => Some(
+                "addresses are no memory: lift the limit with `ulimit -v unlimited`, or `LimitAS=infinity` in a systemd unit"
+                    .into(),
+            ),
+            Self::MachineCode(_) => Some(
+                "agents run as machine code: set `MemoryDenyWriteExecute=no` in a systemd unit, and allow `execmem` in SELinux"
+                    .into(),
+            ),
+            Self::Ticker(error) => machine::process_limit(error),
+            Self::TooManySlots { .. } | Self::Wasmtime(_) => None,
         }
     }
 }
@@ -169,6 +198,8 @@ impl Engine {
     /// When the pool does not fit this machine's address space, or the ticker thread cannot start.
     pub fn new(settings: EngineSettings, guests: Handle, timers: Handle) -> Result<Self, EngineError> {
         settings.check()?;
+        addresses::check(settings.slots, machine::address_limit())?;
+        machine::try_machine_code().map_err(EngineError::MachineCode)?;
         let wasmtime = config::new_engine(settings).map_err(EngineError::Wasmtime)?;
         let core_demand = Arc::new(CoreDemand::new(guests.metrics().num_workers()));
         let ticker = Ticker::start(&wasmtime, core_demand.clone()).map_err(EngineError::Ticker)?;
@@ -253,6 +284,13 @@ impl Engine {
     /// The lateness of the ticker.
     pub fn ticker(&self) -> TickerReport {
         self.0.ticker.report()
+    }
+
+    /// Whether guests can run: their runtime runs a task, and the epoch advances. Completes late or never where they cannot.
+    pub async fn is_alive(&self) -> bool {
+        let ticks = self.ticker().ticks;
+        let ran = self.0.guests.spawn(tokio::time::sleep(EPOCH * 5)).await;
+        ran.is_ok() && self.ticker().ticks > ticks
     }
 
     /// The number of slots for one instance of this component; `None` when the whole pool is too small.

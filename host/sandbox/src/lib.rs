@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! settings    what an agent may use, and how it is prewarmed
+//! machine     what the operating system allows, and the errors that say what it does not
 //! runtimes    guests run on one runtime, timers and files on the other
 //! engine      sole maker of wasmtime's Config, Engine and Linker; the epoch ticker; the time slices of guests
 //! guest       the host's side of one instance: bindings, state, meter, log, inbox queue, kill
@@ -28,6 +29,7 @@
 
 pub mod settings;
 
+pub mod machine;
 pub mod runtimes;
 
 pub mod engine;

@@ -8,12 +8,37 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::machine::{ThreadsError, process_limit, try_threads};
+
 /// Threads for timers and files beside guests that are busy.
 const CONTROL_THREADS: usize = 2;
+/// Threads for files, event sinks, the store, the ticker and the like.
+const OTHER_THREADS: usize = 8;
 /// A guest that a timer woke waits for at most this many time slices of other guests.
 const GLOBAL_QUEUE_INTERVAL: u32 = 4;
 /// Time for guests and tasks to end before they are dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The reason why the runtimes cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimesError {
+    /// The system refuses threads.
+    #[error(transparent)]
+    Threads(#[from] ThreadsError),
+    /// The system refuses something else.
+    #[error("the operating system refused a resource")]
+    System(#[from] io::Error),
+}
+
+impl RuntimesError {
+    /// Advice for the operator.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Threads(error) => error.hint(),
+            Self::System(error) => process_limit(error),
+        }
+    }
+}
 
 /// Both runtimes.
 pub struct Runtimes {
@@ -26,8 +51,10 @@ impl Runtimes {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start() -> io::Result<Self> {
+    pub fn start() -> Result<Self, RuntimesError> {
         let cores = std::thread::available_parallelism()?.get();
+        // A runtime panics without its threads.
+        try_threads(CONTROL_THREADS + cores + OTHER_THREADS)?;
         let control =
             Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()?;
         let guests = Builder::new_multi_thread()

@@ -113,7 +113,8 @@ impl WorkerBuilder {
 
     /// Handle signals as the program `wasm-worker` does: SIGINT and SIGTERM drain, a second one kills the jobs that still run, and
     /// a third one ends the process; SIGHUP drains where the process has a terminal, and reloads the agents elsewhere; SIGUSR1
-    /// drains. Once the worker has ended, a signal ends the process. Without this, the signals are left to the embedding program.
+    /// drains. Once the worker has ended, a signal ends the process. The worker also answers the service manager that
+    /// `NOTIFY_SOCKET` names. Without this, both are left to the embedding program.
     #[must_use]
     pub fn handle_signals(mut self) -> Self {
         self.signals = Signals::Handle;

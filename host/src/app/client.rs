@@ -6,33 +6,39 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hyper::body::Bytes;
+use hyper::http::request::Builder;
+use hyper::{Request, StatusCode};
 use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
 use wasm_worker_core::api::Problem;
-use wasm_worker_core::api::dispatcher::Dispatch;
+use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch};
 use wasm_worker_core::text::clip;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY, SERVER_NAME};
 
 use crate::discovery::make_token;
+use crate::network::fault::ConnectionError;
+use crate::network::http_client::{Answer, HttpClient};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
-const ANSWER_BYTES_MAX: u64 = 256 << 20;
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 const TRIES: usize = 3;
 const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
 /// The root of the API of wasm-worker's dispatcher.
 const API: &str = "/api/v1";
 const ROOM_CHARS: usize = 8;
+/// A room that a probe asks for.
+const PROBED_ROOM: &str = "wasm-worker-doctor";
 
 /// A client of one server.
 pub struct Client {
     url: String,
     key: String,
     secret: String,
-    agent: ureq::Agent,
+    http: HttpClient,
 }
 
 /// A call failed.
@@ -129,13 +135,23 @@ pub enum OnLoss {
     End,
 }
 
+/// The answer to a call whose result does not matter.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The reason that the server gave, where it refused.
+    pub(crate) why: String,
+    /// The server's time, in seconds since 1970.
+    pub(crate) date_seconds: Option<i64>,
+}
+
 impl Client {
     /// A client of the server at this URL (`ws`, `wss`, `http` or `https`), which signs its tokens with this API key.
     pub fn new(url: &str, key: String, secret: String) -> Self {
         let url = url.replacen("ws", "http", usize::from(url.starts_with("ws")));
-        let agent =
-            ureq::Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).http_status_as_error(false).build();
-        Self { url: url.trim_end_matches('/').to_owned(), key, secret, agent: agent.new_agent() }
+        let http = HttpClient::new(ANSWER_WITHIN, ANSWER_BYTES_MAX);
+        Self { url: url.trim_end_matches('/').to_owned(), key, secret, http }
     }
 
     /// Dispatch an agent, and return the id of the dispatch.
@@ -151,7 +167,21 @@ impl Client {
     /// # Errors
     /// When the server does not answer, does not know the id, or is not wasm-worker's dispatcher.
     pub fn job(&self, id: &str) -> Result<Dispatch, ClientError> {
-        self.get(&format!("/jobs/{}", escaped(id)))
+        let path = format!("/jobs/{}", escaped(id));
+        // The grant to list rooms shows the room. Metadata and attributes need the grant to administer that room.
+        let Dispatch { room, .. } = self.get(&path)?;
+        let grants = VideoGrants { room_list: true, room_admin: true, room, ..Default::default() };
+        self.ask(Request::get(format!("{}{API}{path}", self.url)), grants)
+    }
+
+    /// Stop a dispatch at wasm-worker's dispatcher, by its own id or that of one of its jobs.
+    pub(crate) fn cancel(&self, id: &str) -> Result<(), ClientError> {
+        let Dispatch { room, .. } = self.get(&format!("/jobs/{}", escaped(id)))?;
+        // A dispatcher of an older version wants the grant to create rooms.
+        let grants = VideoGrants { room_create: true, room_admin: true, room, ..Default::default() };
+        let url = format!("{}{API}/jobs/{}/cancel", self.url, escaped(id));
+        let Cancelled { .. } = self.ask(Request::post(url), grants)?;
+        Ok(())
     }
 
     /// Dispatch an agent, and return the dispatch as LiveKit's API has it.
@@ -181,6 +211,24 @@ impl Client {
         self.twirp("AgentDispatchService/CreateDispatch", grants, &request)
     }
 
+    /// Call the server once, to learn whether it answers, accepts the key, and has the same time.
+    pub(crate) fn probe(&self, within: Duration) -> Result<Probe, ClientError> {
+        let grants = VideoGrants { room_list: true, ..Default::default() };
+        // The answer is short: no room has this name.
+        let request = proto::ListRoomsRequest { names: vec![PROBED_ROOM.into()] };
+        let url = format!("{}/twirp/livekit.RoomService/ListRooms", self.url);
+        let call = Request::post(url).header("Authorization", self.bearer(grants)?);
+        let call = call.header("Content-Type", "application/protobuf");
+        let http = HttpClient::new(within, ANSWER_BYTES_MAX);
+        let answer = self.send_by(&http, call, request.encode_to_vec().into())?;
+        let date = answer.headers.get("date").and_then(|date| date.to_str().ok()).and_then(date_seconds);
+        let why = match self.refused(&answer) {
+            ClientError::Refused { why, .. } => why,
+            other => other.to_string(),
+        };
+        Ok(Probe { status: answer.status.as_u16(), why, date_seconds: date })
+    }
+
     /// Call a method of LiveKit's API.
     fn twirp<Q: Message, A: Message + Default>(
         &self,
@@ -189,57 +237,58 @@ impl Client {
         request: &Q,
     ) -> Result<A, ClientError> {
         let url = format!("{}/twirp/livekit.{method}", self.url);
-        let (body, id) = (request.encode_to_vec(), make_token());
+        let (body, id) = (Bytes::from(request.encode_to_vec()), make_token());
         let mut tries = 1;
-        let mut response = loop {
-            let request = self.agent.post(&url).header("Authorization", self.bearer(grants.clone())?);
+        let answer = loop {
+            let request = Request::post(&url).header("Authorization", self.bearer(grants.clone())?);
             let request = request.header("Content-Type", "application/protobuf").header("X-Livekit-Request-Id", &id);
-            match request.send(&body[..]) {
-                Ok(response) => break response,
-                Err(error) if tries == TRIES => return Err(self.unreachable(&error)),
+            match self.send(request, body.clone()) {
+                Ok(answer) => break answer,
+                Err(error) if tries == TRIES => return Err(error),
                 Err(_) => tries += 1,
             }
         };
-        let (status, bytes) = self.read(&mut response)?;
-        if status != 200 {
-            return Err(self.refused(status, &bytes));
+        if answer.status != StatusCode::OK {
+            return Err(self.refused(&answer));
         }
-        A::decode(&*bytes).map_err(|error| self.other_version(&error.to_string()))
+        A::decode(answer.body).map_err(|error| self.other_version(&error.to_string()))
     }
 
     /// Read from the API of wasm-worker's dispatcher.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let grants = VideoGrants { room_list: true, ..Default::default() };
-        let request = self.agent.get(format!("{}{API}{path}", self.url)).header("Authorization", self.bearer(grants)?);
-        self.answer(request.call())
+        self.ask(
+            Request::get(format!("{}{API}{path}", self.url)),
+            VideoGrants { room_list: true, ..Default::default() },
+        )
     }
 
-    /// Change something by the API of wasm-worker's dispatcher.
-    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let grants = VideoGrants { room_create: true, ..Default::default() };
-        let request = self.agent.post(format!("{}{API}{path}", self.url)).header("Authorization", self.bearer(grants)?);
-        self.answer(request.send_empty())
-    }
-
-    fn answer<T: DeserializeOwned>(
-        &self,
-        response: Result<Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T, ClientError> {
-        let mut response = response.map_err(|error| self.unreachable(&error))?;
-        let ours = response.headers().get("server").is_some_and(|server| server == SERVER_NAME);
-        let (status, bytes) = self.read(&mut response)?;
-        if !ours {
+    fn ask<T: DeserializeOwned>(&self, request: Builder, grants: VideoGrants) -> Result<T, ClientError> {
+        let answer = self.send(request.header("Authorization", self.bearer(grants)?), Bytes::new())?;
+        // A server that is reached by a wrong host name says so before any of its routes.
+        if answer.redirect().is_some() || answer.status == StatusCode::MISDIRECTED_REQUEST {
+            return Err(self.refused(&answer));
+        }
+        if answer.headers.get("server").is_none_or(|server| server != SERVER_NAME) {
             return Err(ClientError::OtherServer { url: self.url.clone() });
         }
-        if !(200..300).contains(&status) {
-            return Err(self.refused(status, &bytes));
+        if !answer.status.is_success() {
+            return Err(self.refused(&answer));
         }
-        serde_json::from_slice(&bytes).map_err(|error| self.other_version(&error.to_string()))
+        serde_json::from_slice(&answer.body).map_err(|error| self.other_version(&error.to_string()))
     }
 
-    fn read(&self, response: &mut Response<ureq::Body>) -> Result<(u16, Vec<u8>), ClientError> {
-        let bytes = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-        Ok((response.status().as_u16(), bytes.map_err(|error| self.unreachable(&error))?))
+    fn send(&self, request: Builder, body: Bytes) -> Result<Answer, ClientError> {
+        self.send_by(&self.http, request, body)
+    }
+
+    fn send_by(&self, http: &HttpClient, request: Builder, body: Bytes) -> Result<Answer, ClientError> {
+        let unreachable =
+            |error: ConnectionError| ClientError::Unreachable { url: self.url.clone(), why: error.to_string() };
+        if self.url.contains(['?', '#']) {
+            return Err(unreachable(ConnectionError::Url));
+        }
+        let request = request.body(body).map_err(|_| unreachable(ConnectionError::Url))?;
+        http.call_and_wait(request).map_err(unreachable)
     }
 
     fn bearer(&self, grants: VideoGrants) -> Result<String, ClientError> {
@@ -248,20 +297,19 @@ impl Client {
         Ok(format!("Bearer {token}"))
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> ClientError {
-        ClientError::Unreachable { url: self.url.clone(), why: error.to_string() }
-    }
-
     fn other_version(&self, why: &str) -> ClientError {
         ClientError::OtherVersion { url: self.url.clone(), why: why.to_owned() }
     }
 
-    fn refused(&self, status: u16, body: &[u8]) -> ClientError {
-        let text = String::from_utf8_lossy(body);
-        let why = match serde_json::from_slice(body) {
-            Ok(RefusalBody::Problem(Problem { error })) => clip(&error),
-            Ok(RefusalBody::Twirp { code, msg }) => clip(&format!("{code}: {msg}")),
-            Err(_) => format!("{status}: {}", clip(text.trim())),
+    fn refused(&self, answer: &Answer) -> ClientError {
+        let status = answer.status.as_u16();
+        let text = String::from_utf8_lossy(&answer.body);
+        let why = match (serde_json::from_slice(&answer.body), answer.redirect()) {
+            (_, Some(place)) => format!("{status}: it redirects to `{place}`; use the URL that this leads to"),
+            (Ok(RefusalBody::Problem(Problem { error })), None) => clip(&error),
+            (Ok(RefusalBody::Twirp { code, msg }), None) => clip(&format!("{code}: {msg}")),
+            (Err(_), None) if status == 404 => "404: it has no LiveKit API; want the URL of a LiveKit server".into(),
+            (Err(_), None) => format!("{status}: {}", clip(text.trim())),
         };
         ClientError::Refused { url: self.url.clone(), status, why }
     }
@@ -273,6 +321,11 @@ impl Client {
 enum RefusalBody {
     Problem(Problem),
     Twirp { code: String, msg: String },
+}
+
+/// The time in the header `Date`.
+fn date_seconds(date: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(date).ok().map(|date| date.timestamp().as_second())
 }
 
 /// Any text as a part of a path or of a query.

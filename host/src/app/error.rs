@@ -7,6 +7,7 @@ use wasm_worker_dispatcher::DispatcherError;
 use wasm_worker_sandbox::agent::AgentError;
 use wasm_worker_sandbox::agent::source::SourceError;
 use wasm_worker_sandbox::engine::EngineError;
+use wasm_worker_sandbox::runtimes::RuntimesError;
 
 use crate::config::ConfigError;
 use crate::observers::EventsError;
@@ -50,6 +51,9 @@ pub enum AppError {
         /// The cause.
         why: String,
     },
+    /// The threads of the program cannot be started.
+    #[error(transparent)]
+    Runtimes(#[from] RuntimesError),
     /// The engine cannot be made.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -100,6 +104,7 @@ impl AppError {
             Self::LoadFunction { .. } => {
                 Some("it exports `load`; see guest-sdk/wit/load.wit, and examples/load".into())
             }
+            Self::Runtimes(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Http { .. } => Some("choose another address with --http, or `--http off`".into()),
             Self::MissingKey { .. } => Some(

@@ -9,7 +9,10 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::agents;
 use super::error::AppError;
-use super::process::{HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals};
+use super::process::{
+    HangUp, SIGNALS_MAX, announce, bind, control_token, end_at_next_signal, forward_signals, reopen_at_hangup,
+};
+use super::service::follow_fleet;
 use super::upstream::{Upstream, metrics_text};
 use crate::config::Config;
 use crate::discovery::Role;
@@ -18,6 +21,7 @@ use crate::http::control::ControlApi;
 use crate::http::fleet::{FleetHttpState, router};
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher};
+use crate::service_manager::ServiceManager;
 
 /// Supervise the processes that serve these agents, until all have ended.
 ///
@@ -39,6 +43,7 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
 
     let metrics = Arc::new(Metrics::new());
     let lines = EventLines::open_all(config)?;
+    reopen_at_hangup(lines.clone())?;
     let events = publisher(&lines, Some(&metrics));
     let page = metrics_text(&metrics, &lines);
     let Upstream { url, key, secret, dispatcher } =
@@ -48,6 +53,8 @@ async fn serve(runtimes: &Runtimes, config: &Config) -> Result<FleetOutcome, App
     let variables = vec![("LIVEKIT_URL", url), ("LIVEKIT_API_KEY", key), ("LIVEKIT_API_SECRET", secret)];
     let deaths = dispatcher.as_ref().map(Dispatcher::death_notifier);
     let fleet = Fleet::new(config.workers, (events, lines.clone()), runtimes.control().clone(), variables, deaths);
+    let _follower = ServiceManager::find()
+        .map(|manager| follow_fleet(manager, fleet.status(), dispatcher.as_ref(), runtimes.control()));
     let _announcement = match listener {
         None => None,
         Some(listener) => {

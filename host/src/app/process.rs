@@ -15,9 +15,11 @@ use wasm_worker_core::secret::Secret;
 use wasm_worker_dispatcher::reachable;
 
 use super::error::AppError;
+use super::reaper::reap_orphans;
 use crate::config::{Config, EventTarget, HttpBind};
 use crate::discovery::{self, Announcement, LocalWorker, Role};
 use crate::http;
+use crate::observers::EventLines;
 use crate::worker::control_signal::ControlSignal;
 
 /// Signals and requests that wait for a busy worker.
@@ -49,6 +51,13 @@ impl Supervised {
     pub(super) fn role(&self) -> Role {
         Role::Process { of: getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned()) }
     }
+}
+
+/// Have a write beyond the limit on the size of files (`ulimit -f`) fail with an error. By default it ends the process.
+pub(crate) fn survive_large_files() -> std::io::Result<()> {
+    // The handler stays, and does nothing.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+    Ok(())
 }
 
 /// The meaning of a hang-up (SIGHUP).
@@ -105,6 +114,8 @@ pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>, hang_up: Han
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
     let mut drains = signal(SignalKind::user_defined1())?;
+    survive_large_files()?;
+    reap_orphans();
     tokio::runtime::Handle::current().spawn(async move {
         let mut stops = 0;
         loop {
@@ -124,6 +135,17 @@ pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>, hang_up: Han
             if signals.send(signal).await.is_err() {
                 return;
             }
+        }
+    });
+    Ok(())
+}
+
+/// Open the event file again at each SIGHUP, as programs that rotate files expect.
+pub(super) fn reopen_at_hangup(lines: Arc<EventLines>) -> Result<(), AppError> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::runtime::Handle::current().spawn(async move {
+        while hangups.recv().await.is_some() {
+            lines.reopen();
         }
     });
     Ok(())
@@ -153,7 +175,7 @@ pub(super) fn announce(
     let address = listener.local_addr()?;
     let url = format!("http://{}", reachable(address));
     tracing::info!(target: "host", %address, "http.listening");
-    let worker = LocalWorker { pid: std::process::id(), url, token: token.0.clone(), role };
+    let worker = LocalWorker::this_process(url, token, role);
     Ok(discovery::announce(&config.cache_dir, &worker)
         .map_err(|error| {
             let dir = config.cache_dir.display();

@@ -1,14 +1,21 @@
 //! Whether the program at the dispatcher's port of this machine has the secret of the API key. It is asked before it is shown a token
 //! that allows anything: any user of the machine could hold the port.
 //!
-//! Bound: [`ANSWER_WITHIN`].
+//! Bounds: [`ANSWER_WITHIN`] and [`ANSWER_BYTES_MAX`].
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::AUTHORIZATION;
 use wasm_worker_dispatcher::{PROOF_HEADER, Question, reachable};
 
+use crate::network::http_client::HttpClient;
+
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// The proof is in the head of the answer.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// What listens at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +36,9 @@ pub(crate) fn ask(address: SocketAddr, key: &str, secret: &str) -> Listener {
     }
     let question = Question::new(key.to_owned(), secret.to_owned(), address.port());
     let Ok(token) = question.token() else { return Listener::Stranger };
-    let agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).proxy(None).max_redirects(0);
-    let agent = agent.http_status_as_error(false).build().new_agent();
-    let url = format!("http://{address}/");
-    match agent.get(url).header("Authorization", format!("Bearer {token}")).call() {
-        Ok(response) => {
-            let answer = response.headers().get(PROOF_HEADER).and_then(|answer| answer.to_str().ok());
-            if answer.is_some_and(|answer| question.is_answered_by(answer)) {
-                Listener::Trusted
-            } else {
-                Listener::Stranger
-            }
-        }
-        Err(_) => Listener::Stranger,
-    }
+    let request = Request::get(format!("http://{address}/")).header(AUTHORIZATION, format!("Bearer {token}"));
+    let Ok(request) = request.body(Bytes::new()) else { return Listener::Stranger };
+    let answer = HttpClient::new(ANSWER_WITHIN, ANSWER_BYTES_MAX).deliver_and_wait(request);
+    let proof = answer.as_ref().ok().and_then(|answer| answer.headers.get(PROOF_HEADER)?.to_str().ok());
+    if proof.is_some_and(|proof| question.is_answered_by(proof)) { Listener::Trusted } else { Listener::Stranger }
 }

@@ -46,11 +46,12 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
     let log = logging::start(&config, LevelFilter::ERROR);
     let spec = args.job.into_spec()?;
     let source = source::read(&args.agent)?;
+    let lines = EventLines::open_all(&config)?;
     let runtimes = Runtimes::start()?;
     let settings = config.engine_settings(CONCURRENCIES.into_iter().max().unwrap_or(1));
     let measured = runtimes.block_on(async {
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = publisher(&EventLines::open(&config.events)?, None);
+        let events = publisher(&lines, None);
         let agent =
             Agent::load(&engine, source, &config.agent, open_cache(&config).as_ref(), Some(&Compiler::own()), &events)
                 .await?;
@@ -66,6 +67,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit, Failure> {
         Ok::<_, Failure>(worst)
     });
     runtimes.shut_down();
+    lines.close();
     drop(log);
     Ok(measured?.into())
 }

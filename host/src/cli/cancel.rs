@@ -1,11 +1,9 @@
 //! `wasm-worker cancel`: stop dispatches. A job that runs is asked to stop, and has its grace.
 
 use clap::Args;
-use wasm_worker_core::api::dispatcher::Cancelled;
 
 use super::client::ClientFlags;
 use super::{Exit, Failure, print};
-use crate::app::client::escaped;
 
 #[derive(Args)]
 pub(crate) struct CancelArgs {
@@ -19,7 +17,7 @@ pub(crate) struct CancelArgs {
 pub(crate) fn run(args: CancelArgs) -> Result<Exit, Failure> {
     let client = args.client.client()?;
     for id in args.ids {
-        let Cancelled { .. } = client.post(&format!("/jobs/{}/cancel", escaped(&id)))?;
+        client.cancel(&id)?;
         print(&format!("{id}: cancelled"))?;
     }
     Ok(Exit::Ok)

@@ -96,6 +96,7 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
     let spec = job.into_spec()?;
     let log = logging::start(&config, LevelFilter::ERROR);
     let source = source::read(&agent)?;
+    let lines = EventLines::open_all(&config)?;
     let runtimes = Runtimes::start()?;
     let measured = runtimes.block_on(async {
         let instances = instances_that_fit(MAPPINGS_MAX);
@@ -104,7 +105,7 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
             runtimes.guests().clone(),
             runtimes.control().clone(),
         )?;
-        let events = publisher(&EventLines::open(&config.events)?, None);
+        let events = publisher(&lines, None);
         let cache = open_cache(&config);
         let agent =
             Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await?;
@@ -113,6 +114,7 @@ pub(crate) fn run(args: CapacityArgs) -> Result<Exit, Failure> {
         measure(&worker, &asked, instances).await
     });
     runtimes.shut_down();
+    lines.close();
     drop(log);
     measured
 }

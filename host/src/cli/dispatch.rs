@@ -107,7 +107,7 @@ fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
         let answer: Result<Dispatch, ClientError> = client.get(&format!("/jobs/{dispatch}?wait_ms={WAIT_MS}{after}"));
         match answer {
             Ok(dispatch) if dispatch.state == DispatchState::Ended => {
-                show(&dispatch, json)?;
+                show(&client.job(&dispatch.dispatch)?, json)?;
                 return Ok(exit_of(&dispatch));
             }
             Ok(dispatch) => {

@@ -1,6 +1,7 @@
 //! `wasm-worker inspect`: the facts of an agent, without a run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -22,7 +23,8 @@ use wasm_worker_sandbox::settings::Limits;
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate
+    /// A `.wasm` file, a `.wat` file, or the directory of an agent crate. cargo builds a directory, and runs its build scripts
+    /// and macros: the code of a crate must be trusted
     #[arg(value_name = "AGENT")]
     agent: PathBuf,
     /// Print JSON
@@ -61,8 +63,9 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     let _log = logging::start(&config, LevelFilter::WARN);
     let source = source::read(&args.agent)?;
+    let lines = EventLines::open_all(&config)?;
     let runtimes = Runtimes::start()?;
-    let agent = runtimes.block_on(load(&runtimes, source, &config));
+    let agent = runtimes.block_on(load(&runtimes, source, &config, &lines));
     let printed = agent.and_then(|agent| {
         let report =
             Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.agent.limits) };
@@ -75,17 +78,23 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
         Ok(print(&text)?)
     });
     runtimes.shut_down();
+    lines.close();
     printed.map(|()| Exit::Ok)
 }
 
-async fn load(runtimes: &Runtimes, source: source::Source, config: &Config) -> Result<Agent, Failure> {
+async fn load(
+    runtimes: &Runtimes,
+    source: source::Source,
+    config: &Config,
+    lines: &Arc<EventLines>,
+) -> Result<Agent, Failure> {
     let settings = EngineSettings {
         slots: 4,
         memory_bytes: config.agent.limits.memory_bytes,
         stack_bytes: config.agent.limits.stack_bytes,
     };
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-    let events = publisher(&EventLines::open(&config.events)?, None);
+    let events = publisher(lines, None);
     let cache = open_cache(config);
     Ok(Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await?)
 }

@@ -18,7 +18,7 @@ use super::summary::{Summary, describe};
 use super::terminal::is_styled;
 use super::{Exit, Failure, logging, print_json, say};
 use crate::app::open_cache;
-use crate::app::process::{end_at_next_signal, handle_signals};
+use crate::app::process::{end_at_next_signal, handle_signals, survive_large_files};
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::observer::Events;
@@ -49,13 +49,16 @@ pub(super) fn run(
     let log = logging::start(config, default);
     let spec = flags.into_spec()?;
     let source = source::read(agent)?;
+    let lines = EventLines::open_all(config)?;
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
-        let runner = Runner::start(&runtimes, source, config, concurrency).await?;
+        survive_large_files()?;
+        let runner = Runner::start(&runtimes, source, config, &lines, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
         runner.run(count, concurrency, offers).await
     });
     runtimes.shut_down();
+    lines.close();
     // The log is written before the summary.
     drop(log);
     let report = made?;
@@ -125,11 +128,12 @@ impl Runner {
         runtimes: &Runtimes,
         source: source::Source,
         config: &Config,
+        lines: &Arc<EventLines>,
         concurrency: u32,
     ) -> Result<Self, Failure> {
         let settings = config.engine_settings(concurrency);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
-        let events = publisher(&EventLines::open(&config.events)?, None);
+        let events = publisher(lines, None);
         let cache = open_cache(config);
         let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
         if let Err(AgentError::Init { agent, verdict }) = &loaded {

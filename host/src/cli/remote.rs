@@ -6,8 +6,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::body::Bytes;
+use hyper::{Method, Request};
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
 use wasm_worker_core::api::Problem;
 use wasm_worker_core::text::clip;
 
@@ -15,8 +16,11 @@ use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
 use crate::config::url;
 use crate::discovery::{self, LocalWorker, Role};
+use crate::network::fault::ConnectionError;
+use crate::network::http_client::HttpClient;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The root of a worker's API.
 const API: &str = "/api/v1";
 
@@ -131,39 +135,33 @@ impl RemoteFlags {
 
 impl Remote {
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
-        self.answer(agent(Some(ANSWER_WITHIN)).get(self.at(path)).header("Authorization", self.bearer()).call())
+        self.answer(Method::GET, path)
     }
 
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
-        let request = agent(Some(ANSWER_WITHIN)).post(self.at(path)).header("Authorization", self.bearer());
-        self.answer(request.send_empty())
+        self.answer(Method::POST, path)
     }
 
     /// A response without an end.
     pub(crate) fn follow(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        let response = agent(None).get(self.at(path)).header("Authorization", self.bearer()).call();
-        let response = response.map_err(|error| self.unreachable(&error.to_string()))?;
-        match response.status().as_u16() {
-            200..300 => Ok(response.into_body().into_reader()),
-            status => Err(self.refused(status, "")),
+        let followed = client().follow(self.request(Method::GET, path)?);
+        let (status, body) = followed.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() { Ok(body) } else { Err(self.refused(status.as_u16(), "")) }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<Request<Bytes>, Failure> {
+        if self.url.contains(['?', '#']) {
+            return Err(self.unreachable(&ConnectionError::Url));
         }
+        let request = Request::builder().method(method).uri(format!("{}{API}{path}", self.url));
+        let request = request.header("Authorization", format!("Bearer {}", self.token)).body(Bytes::new());
+        request.map_err(|_| self.unreachable(&ConnectionError::Url))
     }
 
-    fn at(&self, path: &str) -> String {
-        format!("{}{API}{path}", self.url)
-    }
-
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
-    }
-
-    fn answer<T: DeserializeOwned>(
-        &self,
-        response: Result<Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Answer<T>, Failure> {
-        let mut response = response.map_err(|error| self.unreachable(&error.to_string()))?;
-        let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error.to_string()))?;
+    fn answer<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<Answer<T>, Failure> {
+        let answer = client().call_and_wait(self.request(method, path)?);
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let (status, text) = (answer.status.as_u16(), String::from_utf8_lossy(&answer.body));
         match status {
             200..300 => serde_json::from_str(&text).map(Answer::Done).map_err(|error| Failure {
                 exit: Exit::Host,
@@ -189,7 +187,7 @@ impl Remote {
         Failure { exit, error: format!("the worker `{}` refuses: {why}", self.name).into(), hint: None }
     }
 
-    fn unreachable(&self, why: &str) -> Failure {
+    fn unreachable(&self, why: &ConnectionError) -> Failure {
         Failure {
             exit: Exit::Host,
             error: format!("the worker `{}` does not answer: {why}", self.name).into(),
@@ -204,7 +202,6 @@ pub(crate) fn job_path(job: &str) -> Option<&str> {
     is_id.then_some(job)
 }
 
-/// An HTTP client for which every status is an answer.
-fn agent(within: Option<Duration>) -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(within).http_status_as_error(false).build().new_agent()
+fn client() -> HttpClient {
+    HttpClient::new(ANSWER_WITHIN, ANSWER_BYTES_MAX)
 }

@@ -14,10 +14,12 @@ use crate::app::{Served, Worker, fleet};
 use crate::config::Config;
 use crate::fleet::{FleetOutcome, GaveUp};
 use crate::load::RustLoadFunction;
+use wasm_worker_sandbox::machine::own_program;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// `.wasm` files, `.wat` files, or directories of agent crates; exactly one with `--job`
+    /// `.wasm` files, `.wat` files, or directories of agent crates; exactly one with `--job`. cargo builds a directory, and runs
+    /// its build scripts and macros: the code of a crate must be trusted
     #[arg(value_name = "AGENT", required = true)]
     agents: Vec<PathBuf>,
     /// Run one job, or `--count` jobs, without a server; print the records, and exit
@@ -78,18 +80,16 @@ fn serve(
     if let Some(process) = supervised {
         builder = builder.supervised(process);
     }
-    match builder.compiler(OWN_PROGRAM).handle_signals().start()?.run()? {
+    match builder.compiler(own_program()).handle_signals().start()?.run()? {
         Served { gave_up: Some(why), .. } => Err(no_server(&why)),
         Served { cut_short: 0, .. } => Ok(Exit::Ok),
-        Served { cut_short, .. } => {
-            say(&format!("{} cut short", plural(cut_short, "job")));
-            Ok(Exit::Interrupted)
+        Served { cut_short, killed, .. } => {
+            say(&format!("{} cut short, {killed} killed", plural(cut_short, "job")));
+            // A drain whose jobs ended when they were asked to is a success: a service manager asked for it.
+            Ok(if killed == 0 { Exit::Ok } else { Exit::Interrupted })
         }
     }
 }
-
-/// This very program, also when another one has taken its place on disk since it was started.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Several worker processes.
 fn supervise(agents: &[PathBuf], config: &Config) -> Result<Exit, Failure> {

@@ -42,7 +42,8 @@ const COLUMNS: [Column; 7] = [
     Column::Left("VERSION"),
 ];
 
-/// An agent that takes other jobs than those of rooms has their kind in parentheses, and its deployment in brackets.
+/// An agent that takes other jobs than those of rooms has their kind in parentheses, and its deployment in brackets. A full worker
+/// has the reason in parentheses.
 fn row(worker: &PoolWorker, now_ns: i64) -> [String; 7] {
     let mut agent = worker.agent.clone();
     match worker.job_type {
@@ -53,10 +54,11 @@ fn row(worker: &PoolWorker, now_ns: i64) -> [String; 7] {
     if !worker.deployment.is_empty() {
         agent.push_str(&format!(" [{}]", worker.deployment));
     }
+    let scarce = worker.scarce.map(|scarce| format!(" ({scarce})")).unwrap_or_default();
     [
         worker.worker.clone(),
         agent,
-        worker.state.as_str().into(),
+        format!("{}{scarce}", worker.state.as_str()),
         format!("{:.2}", worker.load),
         worker.jobs.to_string(),
         time(span(worker.since_ns, now_ns)),

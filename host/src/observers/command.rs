@@ -1,5 +1,7 @@
 //! The sink that writes events to the standard input of a command. A command that ends is started again.
 //!
+//! The command gets no variable with a secret of this program.
+//!
 //! Bound: the command is started at most once in [`RESTART_AFTER`]; lines in between are lost, and counted.
 
 use std::io::Write;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::Instant;
+use wasm_worker_core::secret::{is_own_secret, withhold};
 
 use super::sink::{Cut, EventSink};
 
@@ -38,6 +41,7 @@ impl CommandLines {
             // Standard output carries job records, or the events for a supervisor.
             let mut shell = Command::new("/bin/sh");
             shell.arg("-c").arg(&self.command).stdin(Stdio::piped()).stdout(Stdio::null());
+            withhold(&mut shell, is_own_secret);
             // In a group of its own, the command ends together with its children, and does not receive the Ctrl-C of a terminal: the
             // last events are still to come.
             let running = shell.process_group(0).spawn().map_err(|error| error.to_string())?;

@@ -2,8 +2,7 @@
 //!
 //! Bound: a follower may be [`FOLLOWED_LINES`] lines behind; a slower one misses lines, and learns their number.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use wasm_worker_core::observer::Observer;
 use wasm_worker_core::text::escaped_json;
 
 use super::command::CommandLines;
-use super::lines::Lines;
+use super::lines::{EventFile, Lines};
 use super::sink::Sink;
 use super::webhook::Webhook;
 use crate::config::{Config, EventTarget};
@@ -78,15 +77,17 @@ impl EventLines {
     }
 
     fn for_target(target: &EventTarget) -> Result<Self, EventsError> {
-        let out: Option<Box<dyn Write + Send>> = match target {
+        let sink = match target {
             EventTarget::Off => None,
-            EventTarget::Stdout => Some(Box::new(io::stdout())),
-            EventTarget::File(path) => Some(Box::new(open_for_appending(path)?)),
+            EventTarget::Stdout => Some(Sink::start("file", Lines::new(io::stdout()))),
+            EventTarget::File(path) => {
+                let file = EventFile::open(path).map_err(|source| EventsError::Open { path: path.clone(), source })?;
+                Some(Sink::start("file", file))
+            }
         };
-        let lines = out.map(Lines::new);
-        let sinks = lines.map(|lines| Sink::start("file", lines).map_err(EventsError::Thread)).transpose()?;
+        let sink = sink.transpose().map_err(EventsError::Thread)?;
         let (followers, _) = broadcast::channel(FOLLOWED_LINES);
-        Ok(Self { sinks: sinks.into_iter().collect(), followers })
+        Ok(Self { sinks: sink.into_iter().collect(), followers })
     }
 
     /// Send a line to all sinks and followers. Another process may have published it.
@@ -101,6 +102,11 @@ impl EventLines {
     /// Follow the lines from now on.
     pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<str>> {
         self.followers.subscribe()
+    }
+
+    /// Open the event file again at its path, where another program may have moved it away.
+    pub(crate) fn reopen(&self) {
+        self.sinks.iter().for_each(Sink::reopen);
     }
 
     /// Flush every sink and close it. Waits for a few seconds at most, and then logs how many lines were lost.
@@ -128,12 +134,4 @@ impl Observer for EventLines {
             Err(error) => tracing::error!(target: "host", %error, "the event cannot be serialised"),
         }
     }
-}
-
-fn open_for_appending(path: &PathBuf) -> Result<File, EventsError> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|source| EventsError::Open { path: path.clone(), source })
 }

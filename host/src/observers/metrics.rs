@@ -1,6 +1,7 @@
 //! All metrics, in one struct. Counters follow the events; gauges are set at each scrape.
 
 mod labels;
+mod served;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,7 @@ use wasm_worker_sandbox::engine::Engine;
 
 use super::event_lines::EventLines;
 use labels::{AgentLabel, DispatchEndLabels, JobEndLabels, RefusalLabels, ResourceLabel, SinkLabel};
+use served::ServedAgents;
 
 /// Buckets from 1 µs, the start of a job with a warm instance, to 10 s, the default `init-timeout`.
 const START_SECONDS: [f64; 16] =
@@ -73,6 +75,8 @@ pub struct Metrics {
     dispatches_running: Gauge,
     dispatcher_workers: Gauge,
     store_stuck: Gauge,
+    /// The agents of the dispatcher that have series of their own.
+    served: ServedAgents,
 }
 
 impl Metrics {
@@ -116,6 +120,7 @@ impl Metrics {
             dispatches_running: Gauge::default(),
             dispatcher_workers: Gauge::default(),
             store_stuck: Gauge::default(),
+            served: ServedAgents::default(),
         };
         metrics.register();
         metrics
@@ -254,7 +259,7 @@ impl Metrics {
     }
 
     fn count_dispatcher(&self, event: &DispatcherEvent) {
-        let of = |agent: &String| AgentLabel { agent: agent.clone() };
+        let of = |agent: &String| AgentLabel { agent: self.served.label(agent) };
         match event {
             DispatcherEvent::Created { agent, .. } => drop(self.dispatches_created.get_or_create(&of(agent)).inc()),
             DispatcherEvent::Assigned { agent, waited_us, .. } => {
@@ -262,10 +267,13 @@ impl Metrics {
             }
             DispatcherEvent::Again { agent, .. } => drop(self.dispatches_again.get_or_create(&of(agent)).inc()),
             DispatcherEvent::Ended { agent, verdict, .. } => {
-                let end = DispatchEndLabels { agent: agent.clone(), code: verdict.code.as_str() };
+                let end = DispatchEndLabels { agent: self.served.label(agent), code: verdict.code.as_str() };
                 self.dispatches_ended.get_or_create(&end).inc();
             }
-            DispatcherEvent::WorkerJoined { .. } => drop(self.dispatcher_workers.inc()),
+            DispatcherEvent::WorkerJoined { agent, .. } => {
+                self.served.add(agent);
+                self.dispatcher_workers.inc();
+            }
             DispatcherEvent::WorkerLeft { .. } => drop(self.dispatcher_workers.dec()),
             DispatcherEvent::StoreStuck { .. } => drop(self.store_stuck.set(1)),
             DispatcherEvent::StoreRecovered => drop(self.store_stuck.set(0)),

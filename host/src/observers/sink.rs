@@ -4,7 +4,7 @@
 //! emptied for at most [`FLUSH_WITHIN`]. A sink that does not return then is cut off, and abandoned after [`CUT_WITHIN`].
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,11 @@ pub(crate) trait EventSink: Send + 'static {
 
     /// Write what is buffered. To be called when the queue is empty.
     fn flush(&mut self) -> Result<(), String>;
+
+    /// Open the destination again, where that means something.
+    fn reopen(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// A function that makes a blocked call return. Another thread calls it.
     fn cut(&self) -> Option<Cut> {
@@ -49,6 +54,8 @@ pub(crate) struct Sink {
 /// An item of the queue.
 enum QueueItem {
     Line(Arc<str>),
+    /// Nothing to write: the thread looks at the counters.
+    Wake,
     /// The last item.
     End,
 }
@@ -61,6 +68,8 @@ struct SinkCounters {
     /// Lines that are queued or being written.
     waiting: AtomicU64,
     waiting_bytes: AtomicU64,
+    /// Whether the destination is to be opened again.
+    reopen: AtomicBool,
     /// The moment from which queued lines are dropped; set when the sink is closed.
     closing: OnceLock<Instant>,
 }
@@ -102,6 +111,13 @@ impl Sink {
             self.counters.end(bytes);
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Open the destination again before the next line.
+    pub(crate) fn reopen(&self) {
+        self.counters.reopen.store(true, Ordering::Relaxed);
+        // In a full queue there is a line that wakes the thread.
+        self.queue.try_send(QueueItem::Wake).ok();
     }
 
     /// The name of the sink, the lines that were dropped, and the lines that could not be written.
@@ -163,15 +179,21 @@ fn write_all(
 ) {
     let mut failing = false;
     let mut over = false;
-    while !over && let Ok(QueueItem::Line(line)) = lines.recv() {
-        let queued = lines.try_iter().map_while(|item| match item {
-            QueueItem::Line(line) => Some(line),
+    while !over && let Ok(first) = lines.recv() {
+        if counters.reopen.swap(false, Ordering::Relaxed)
+            && let Err(error) = destination.reopen()
+        {
+            tracing::error!(target: "host", sink = name, error, "the event file cannot be opened again");
+        }
+        let queued = std::iter::once(first).chain(lines.try_iter()).map_while(|item| match item {
+            QueueItem::Line(line) => Some(Some(line)),
+            QueueItem::Wake => Some(None),
             QueueItem::End => {
                 over = true;
                 None
             }
         });
-        let written = std::iter::once(line).chain(queued).try_for_each(|line| {
+        let written = queued.flatten().try_for_each(|line| {
             let result = match counters.closing.get() {
                 Some(deadline) if *deadline <= Instant::now() => {
                     counters.dropped.fetch_add(1, Ordering::Relaxed);

@@ -1,19 +1,19 @@
 //! Admission control of one worker process: a job needs a slot, and a load below the threshold. All agents share it.
 //!
-//! Bounds: `max-jobs` jobs, pending decisions included; an offer waits [`CAPACITY_WITHIN`] for capacity.
+//! Bounds: `max-jobs` jobs, pending decisions included; an offer waits [`CAPACITY_WITHIN`] for capacity, and up to
+//! [`CHECK_EVERY`] more.
 
-use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::load::recent_jobs::{AdmittedId, Cost, RecentJobs};
 use crate::load::{Measurement, Threshold};
-use wasm_worker_core::load::{Resource, Sample};
+use wasm_worker_core::load::{Resource, Sample, Scarcity};
 use wasm_worker_core::refusal::{Reason, Refusal};
 
 /// The time that an offer waits for capacity. The agent has the rest of the 2 s within which an offer is answered.
@@ -26,7 +26,11 @@ const CHECK_EVERY: Duration = Duration::from_millis(10);
 pub(crate) struct AdmissionControl {
     slots: Arc<Semaphore>,
     jobs_max: usize,
-    /// Held by the oldest offer that has a slot and waits for the load to fall.
+    /// The time from which deadlines are counted.
+    started: Instant,
+    /// The number of offers that wait for capacity. A later offer does not overtake them.
+    waiting: AtomicUsize,
+    /// Held by the oldest offer of an agent that has a slot and waits for the load to fall.
     oldest: tokio::sync::Mutex<()>,
     state: Mutex<AdmissionState>,
     /// Notifies of each new measurement.
@@ -51,6 +55,23 @@ pub(crate) struct Fullness {
     pub(crate) load: f64,
     /// The scarcest resource.
     pub(crate) scarce: Resource,
+    /// The number of jobs, and the most that the worker may have.
+    jobs: (usize, usize),
+    /// The load from which on the worker is full.
+    threshold: f64,
+}
+
+impl Fullness {
+    /// The scarcest resource with its figure and its limit.
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    pub(crate) fn scarcity(self) -> Scarcity {
+        let (jobs, jobs_max) = self.jobs;
+        let (used, limit) = match self.scarce {
+            Resource::Cpu | Resource::Fuel | Resource::Memory => (self.load, self.threshold),
+            Resource::Jobs | Resource::Agent => (jobs as f64, jobs_max as f64),
+        };
+        Scarcity { resource: self.scarce, used, limit }
+    }
 }
 
 /// The right to run one job. Dropping it releases the slot.
@@ -75,12 +96,17 @@ impl Permit {
     }
 }
 
-type SlotFuture = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+/// The place of an offer among those that wait for capacity.
+pub(crate) struct WaitingPlace {
+    control: Arc<AdmissionControl>,
+    /// The end of the wait.
+    deadline: Instant,
+}
 
-/// A slot, or a position in the queue for the next one.
-pub(crate) enum SlotTicket {
-    Slot(OwnedSemaphorePermit),
-    Queued(SlotFuture),
+impl Drop for WaitingPlace {
+    fn drop(&mut self) {
+        self.control.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl AdmissionControl {
@@ -88,6 +114,8 @@ impl AdmissionControl {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(config.max_jobs)),
             jobs_max: config.max_jobs,
+            started: Instant::now(),
+            waiting: AtomicUsize::new(0),
             oldest: tokio::sync::Mutex::default(),
             state: Mutex::new(AdmissionState {
                 measured: Measurement {
@@ -133,35 +161,40 @@ impl AdmissionControl {
         let mut state = self.state();
         let load = state.load();
         let part = state.threshold.part(load);
+        let jobs = (self.jobs(), self.jobs_max);
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let slots = self.jobs() as f64 / self.jobs_max as f64;
+        let slots = jobs.0 as f64 / jobs.1 as f64;
         let scarce = if slots >= part { Resource::Jobs } else { state.measured.sample.scarcest() };
-        Fullness { part: part.max(slots), load, scarce }
+        Fullness { part: part.max(slots), load, scarce, jobs, threshold: state.threshold.limit() }
     }
 
-    /// Take a slot, or join the queue for one. The queue is FIFO by this call, not by the first poll of [`Self::acquire`].
-    pub(crate) fn enqueue(&self) -> SlotTicket {
-        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            return SlotTicket::Slot(slot);
+    /// The right to run a job, where there is capacity and no other offer waits for it.
+    pub(crate) fn try_acquire(self: &Arc<Self>, cost: Cost) -> Option<Permit> {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            return None;
         }
-        let mut waiting: SlotFuture = Box::pin(self.slots.clone().acquire_owned());
-        // The first poll joins the queue.
-        match (&mut waiting).now_or_never() {
-            Some(Ok(slot)) => SlotTicket::Slot(slot),
-            Some(Err(_)) | None => SlotTicket::Queued(waiting),
-        }
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        let admitted = self.admit(cost).ok()?;
+        Some(self.permit(admitted, slot))
     }
 
-    /// Wait for the slot, and for a load below the threshold.
-    pub(crate) async fn acquire(self: &Arc<Self>, ticket: SlotTicket, cost: Cost) -> Result<Permit, Refusal> {
-        let deadline = Instant::now() + CAPACITY_WITHIN;
-        let slot = async {
-            match ticket {
-                SlotTicket::Slot(slot) => Ok(slot),
-                SlotTicket::Queued(waiting) => waiting.await,
-            }
+    /// Join the offers that wait. The waits of offers that arrive together end together, so that one check answers them all.
+    pub(crate) fn wait(self: &Arc<Self>) -> WaitingPlace {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let step = CHECK_EVERY.as_millis();
+        let ends = (self.started.elapsed() + CAPACITY_WITHIN).as_millis().div_ceil(step) * step;
+        let ends = Duration::from_millis(u64::try_from(ends).unwrap_or(u64::MAX));
+        WaitingPlace { control: self.clone(), deadline: self.started + ends }
+    }
+
+    /// Wait for a slot, and for a load below the threshold. The caller calls this for its oldest offer first.
+    pub(crate) async fn acquire(self: &Arc<Self>, place: WaitingPlace, cost: Cost) -> Result<Permit, Refusal> {
+        let deadline = place.deadline;
+        let slot = match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => Some(slot),
+            Err(_) => timeout_at(deadline, self.slots.clone().acquire_owned()).await.ok().and_then(Result::ok),
         };
-        let Ok(Ok(slot)) = timeout_at(deadline, slot).await else {
+        let Some(slot) = slot else {
             let detail = format!("all `max-jobs` slots are in use, and none was released within {CAPACITY_WITHIN:?}");
             return Err(Refusal::new(Reason::Full, detail));
         };
@@ -176,12 +209,15 @@ impl AdmissionControl {
                 let _either = timeout(CHECK_EVERY, samples.changed()).await;
             }
         };
-        let admitted = match timeout_at(deadline, admission).await {
-            Ok(admitted) => admitted,
-            // The last check gives the reason of the refusal.
-            Err(_) => self.admit(cost).map_err(|detail| Refusal::new(Reason::Load, detail))?,
-        };
-        Ok(Permit { control: self.clone(), admitted, cost: None, _slot: slot })
+        let waited = if deadline <= Instant::now() { None } else { timeout_at(deadline, admission).await.ok() };
+        // The last check gives the reason of the refusal.
+        let last_check = || self.admit(cost).map_err(|detail| Refusal::new(Reason::Load, detail));
+        let admitted = waited.map_or_else(last_check, Ok)?;
+        Ok(self.permit(admitted, slot))
+    }
+
+    fn permit(self: &Arc<Self>, admitted: AdmittedId, slot: OwnedSemaphorePermit) -> Permit {
+        Permit { control: self.clone(), admitted, cost: None, _slot: slot }
     }
 
     fn admit(&self, cost: Cost) -> Result<AdmittedId, String> {
@@ -240,31 +276,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_offer_waits_for_a_slot_and_is_refused_at_the_deadline() {
         let control = control(1);
-        let first = control.acquire(control.enqueue(), Cost::default()).await.ok().unwrap();
+        let first = control.acquire(control.wait(), Cost::default()).await.ok().unwrap();
         assert_eq!((control.jobs(), control.fullness().part, control.fullness().scarce), (1, 1.0, Resource::Jobs));
         let began = Instant::now();
-        assert_eq!(control.acquire(control.enqueue(), Cost::default()).await.err().unwrap().reason, Reason::Full);
+        assert_eq!(control.acquire(control.wait(), Cost::default()).await.err().unwrap().reason, Reason::Full);
         assert_eq!(began.elapsed(), CAPACITY_WITHIN);
         drop(first);
-        assert!(control.acquire(control.enqueue(), Cost::default()).await.is_ok());
+        assert!(control.acquire(control.wait(), Cost::default()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slots_are_given_in_the_order_of_arrival() {
+    async fn a_later_offer_does_not_overtake_one_that_waits() {
         let control = control(1);
-        let held = control.acquire(control.enqueue(), Cost::default()).await.ok().unwrap();
-        let (first, second) = (control.enqueue(), control.enqueue());
-        let waits = async |ticket, name| {
-            let permit = control.acquire(ticket, Cost::default()).await.ok().unwrap();
-            drop(permit);
-            name
-        };
-        let (early, late) = (waits(second, "second"), waits(first, "first"));
-        let (early, late) = (std::pin::pin!(early), std::pin::pin!(late));
-        let mut both = futures_util::future::select(early, late);
-        assert!((&mut both).now_or_never().is_none());
+        let held = control.try_acquire(Cost::default()).unwrap();
+        let first = control.wait();
         drop(held);
-        assert_eq!(both.await.factor_first().0, "first");
+        assert!(control.try_acquire(Cost::default()).is_none());
+        let first = control.acquire(first, Cost::default()).await.ok().unwrap();
+        drop(first);
+        assert!(control.try_acquire(Cost::default()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offers_whose_time_is_up_are_refused_at_once() {
+        let control = control(4);
+        control.update(Instant::now(), measured(0.9));
+        let waiting: Vec<WaitingPlace> = (0..100).map(|_| control.wait()).collect();
+        let began = Instant::now();
+        for place in waiting {
+            assert_eq!(control.acquire(place, Cost::default()).await.err().unwrap().reason, Reason::Load);
+        }
+        assert_eq!(began.elapsed(), CAPACITY_WITHIN);
+        assert_eq!(control.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -272,23 +315,23 @@ mod tests {
         let control = control(4);
         control.update(Instant::now(), measured(0.1));
         let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
-        let first = control.acquire(control.enqueue(), hog).await.ok().unwrap();
+        let first = control.acquire(control.wait(), hog).await.ok().unwrap();
         assert!(
             (control.fullness().load - 0.6).abs() < 1e-9 && control.fullness().part >= 1.0,
             "{:?}",
             control.fullness()
         );
-        let refused = control.acquire(control.enqueue(), hog).await.err().unwrap();
+        let refused = control.acquire(control.wait(), hog).await.err().unwrap();
         assert_eq!(refused.reason, Reason::Load);
         assert!(refused.detail.contains("60 %"), "{}", refused.detail);
         // The work of a finished job counts until it has left the window.
         first.release(hog);
-        assert_eq!(control.acquire(control.enqueue(), hog).await.err().unwrap().reason, Reason::Load);
+        assert_eq!(control.acquire(control.wait(), hog).await.err().unwrap().reason, Reason::Load);
         tokio::time::advance(crate::load::window::WINDOW).await;
-        assert!(control.acquire(control.enqueue(), hog).await.is_ok());
+        assert!(control.acquire(control.wait(), hog).await.is_ok());
         // Measured work does not count twice.
         let control = self::control(4);
-        let _seen = control.acquire(control.enqueue(), hog).await.ok().unwrap();
+        let _seen = control.acquire(control.wait(), hog).await.ok().unwrap();
         control.update(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.4) });
         assert!((control.fullness().load - 0.4).abs() < 1e-9, "{:?}", control.fullness());
     }
@@ -302,7 +345,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(300)).await;
             falls.update(Instant::now(), measured(0.2));
         };
-        let (admitted, ()) = tokio::join!(waits.acquire(waits.enqueue(), Cost::default()), falls);
+        let (admitted, ()) = tokio::join!(waits.acquire(waits.wait(), Cost::default()), falls);
         assert!(admitted.is_ok());
     }
 
@@ -311,21 +354,21 @@ mod tests {
         let control = control(4);
         let hog = Cost { cores: 1.0, memory_bytes: 0.0 };
         let began = Instant::now();
-        control.acquire(control.enqueue(), hog).await.ok().unwrap().release(hog);
+        control.acquire(control.wait(), hog).await.ok().unwrap().release(hog);
         let leaves = began + crate::load::window::WINDOW;
         tokio::time::advance(leaves - Duration::from_millis(300) - began).await;
         // The measurement shows the job by now.
         control.update(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.5) });
-        let waits = async || control.acquire(control.enqueue(), hog).await.map(|permit| (Instant::now(), permit));
+        let waits = async || control.acquire(control.wait(), hog).await.map(|permit| (Instant::now(), permit));
         let (first, second) = tokio::join!(waits(), waits());
         let (admitted, _running) = first.ok().unwrap();
         assert!(admitted >= leaves && admitted <= leaves + CHECK_EVERY, "{:?}", admitted - began);
         assert_eq!(second.err().unwrap().reason, Reason::Load);
         // Finished work gives no capacity where another resource is the scarcest.
         let control = self::control(4);
-        control.acquire(control.enqueue(), hog).await.ok().unwrap().release(hog);
+        control.acquire(control.wait(), hog).await.ok().unwrap().release(hog);
         control.update(Instant::now(), Measurement { guest_cores: 1.0, load: 0.5, ..measured(0.4) });
         tokio::time::advance(crate::load::window::WINDOW).await;
-        assert_eq!(control.acquire(control.enqueue(), hog).await.err().unwrap().reason, Reason::Load);
+        assert_eq!(control.acquire(control.wait(), hog).await.err().unwrap().reason, Reason::Load);
     }
 }

@@ -1,8 +1,8 @@
 //! The source of an agent: its path and its settings, from which a worker loads the agent at the start and at each reload.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use wasm_worker_core::observer::Events;
 use wasm_worker_sandbox::agent::artifact::Cache;
@@ -47,11 +47,17 @@ impl LoadError {
     }
 }
 
-/// The version of a file, as its metadata shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The version of a file, as its metadata shows it. Another file may have the same size and time, and a file may be written
+/// again with its former time; its device, its inode or the time of its last change differ then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileStamp {
-    pub(super) modified: Option<SystemTime>,
+    pub(super) device: u64,
+    pub(super) inode: u64,
     pub(super) bytes: u64,
+    /// Seconds and nanoseconds of the last modification.
+    pub(super) modified: (i64, i64),
+    /// Seconds and nanoseconds of the last change of the file or its metadata.
+    pub(super) changed: (i64, i64),
 }
 
 impl AgentSource {
@@ -68,7 +74,52 @@ impl AgentSource {
 
     /// The current version of the file; none for a crate and for a missing file.
     pub(crate) fn stamp(&self) -> Option<FileStamp> {
-        let found = std::fs::metadata(&self.path).ok().filter(|found| found.is_file())?;
-        Some(FileStamp { modified: found.modified().ok(), bytes: found.len() })
+        FileStamp::of(&self.path)
+    }
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok().filter(|found| found.is_file())?;
+        Some(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_of_the_same_size_and_time_is_another_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("a.wasm"), dir.path().join("agent.wasm"));
+        let write = |path: &Path, text: &str| {
+            std::fs::write(path, text).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        write(&path, "one");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let first = FileStamp::of(&link).unwrap();
+        assert_eq!(FileStamp::of(&link), Some(first));
+        // The link leads to another file.
+        let other = dir.path().join("b.wasm");
+        write(&other, "two");
+        let swapped = dir.path().join("swapped");
+        std::os::unix::fs::symlink(&other, &swapped).unwrap();
+        std::fs::rename(&swapped, &link).unwrap();
+        let second = FileStamp::of(&link).unwrap();
+        assert_eq!((second.bytes, second.modified), (first.bytes, first.modified));
+        assert_ne!(second, first);
+        // The same file is written again, with its former time.
+        std::fs::write(&other, "six").unwrap();
+        while FileStamp::of(&link) == Some(second) {
+            write(&other, "six");
+        }
     }
 }

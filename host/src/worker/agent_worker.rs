@@ -5,27 +5,26 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use wasm_worker_core::event::Event;
 use wasm_worker_core::job::RoomAccess;
 use wasm_worker_core::load::Resource;
 use wasm_worker_core::observer::Events;
-use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::Refusal;
-use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::registration::Registration;
-use wasm_worker_protocol::report::{JobEnd, Report};
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
 
 use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
 use super::control_signal::ControlSignal;
-use super::drain::{Drain, DrainStage};
-use super::jobs::{JobEvent, Jobs};
+use super::drain::{CutShort, Drain, DrainStage};
+use super::jobs::Jobs;
 use super::link::{Link, LinkEvent, Server};
+use super::offers::JobEvent;
 use super::reload::{LoadedAgent, ReloadableAgent};
 use super::status::{AgentEntry, WorkerStatus};
 use crate::config::Config;
@@ -33,8 +32,7 @@ use crate::config::Config;
 /// The outcome of a worker, or of one of its agents.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerOutcome {
-    /// Jobs that were asked to stop, or killed.
-    pub(crate) cut_short: usize,
+    pub(crate) cut_short: CutShort,
     /// The reason why the server was given up, if it was.
     pub(crate) gave_up: Option<String>,
 }
@@ -47,6 +45,8 @@ pub(crate) struct WorkerContext {
     pub(crate) status: Arc<WorkerStatus>,
     /// The runtime for everything but guests.
     pub(crate) control: Handle,
+    /// The runtime of the guests, and of the tasks that wait for one of them only.
+    pub(crate) guests: Handle,
 }
 
 /// One agent with its connection and its jobs.
@@ -74,10 +74,10 @@ impl AgentWorker {
         config: &Config,
         context: WorkerContext,
     ) -> Self {
-        let WorkerContext { events, admission, status, control } = context.clone();
+        let WorkerContext { events, admission, status, control, guests } = context.clone();
         let entry = status.enter(&source.name);
         let samples = admission.samples();
-        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, control.clone());
+        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests));
         Self {
             session: Session::new(registration, Instant::now()),
             link: Link::new(server, config.max_retry),
@@ -101,27 +101,29 @@ impl AgentWorker {
 
     /// Serve until a drain is over.
     pub(crate) async fn serve(mut self, mut signals: mpsc::Receiver<ControlSignal>) -> WorkerOutcome {
+        let mut alarm = std::pin::pin!(sleep(Duration::ZERO));
+        let mut events = Vec::new();
         while !self.is_over() {
-            let wake = self.wake_at();
-            let wake = async {
-                match wake {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let wake_at = self.wake_at();
+            if let Some(at) = wake_at.filter(|at| *at != alarm.deadline()) {
+                alarm.as_mut().reset(at);
+            }
             tokio::select! {
                 // A signal must not wait behind a thousand offers, nor the end of a job behind the next offer. A load is rare.
                 biased;
                 Some(signal) = signals.recv() => self.on_signal(signal).await,
                 loaded = self.agent.next_loaded() => self.on_loaded(loaded).await,
-                Some(event) = self.jobs.next_event() => self.on_job_event(event).await,
+                () = self.jobs.next_events(&mut events) => for event in events.drain(..) {
+                    self.on_job_event(event).await;
+                },
                 event = self.link.next_event() => {
                     let outputs = self.on_link_event(event);
                     self.execute(outputs).await;
                 }
-                () = wake => self.on_wake().await,
+                () = &mut alarm, if wake_at.is_some() => self.on_wake().await,
                 Ok(()) = self.samples.changed() => self.on_sample().await,
             }
+            self.flush().await;
         }
         for job in self.session.unread() {
             tracing::error!(target: "host", agent = self.name(), job, "the server may not know the end of this job");
@@ -130,14 +132,15 @@ impl AgentWorker {
         let cut_short = self.drain.cut_short();
         self.link.close().await;
         let agent = self.agent.name().clone();
-        self.context.events.publish(&Event::WorkerDrained { agent, cut_short });
+        self.context.events.publish(&Event::WorkerDrained { agent, cut_short: cut_short.jobs });
         WorkerOutcome { cut_short, gave_up: self.gave_up }
     }
 
     fn is_over(&mut self) -> bool {
         let jobs = self.session.jobs() + self.jobs.running_count();
         let reports_read = self.session.is_done() || self.gave_up.is_some();
-        self.drain.is_over(Instant::now(), jobs, reports_read)
+        let now = Instant::now();
+        self.entry.begin_round(now, self.drain.is_over(now, jobs, reports_read))
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -214,11 +217,11 @@ impl AgentWorker {
                 self.handle_input(Input::Answered { job, answer: Answer::Refused { terminate } }).await;
             }
             JobEvent::Ended { job, record } => {
-                self.jobs.ended(&job, record.as_ref());
-                if let Some(record) = &record {
+                let end = self.jobs.ended(&job, record.as_ref());
+                if let Some(record) = record {
                     self.agent.record(record.verdict.code);
+                    self.drain.job_ended(record.verdict.code);
                 }
-                let end = job_end(record.as_deref());
                 self.handle_input(Input::Ended { job, end }).await;
             }
         }
@@ -228,7 +231,7 @@ impl AgentWorker {
         let now = Instant::now();
         match event {
             LinkEvent::Connected => self.session.advance(now, Input::Connected),
-            LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(frame)),
+            LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(*frame)),
             LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
             LinkEvent::Lost { why, retry } => {
                 let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
@@ -262,8 +265,9 @@ impl AgentWorker {
         let mut pending = VecDeque::from(outputs);
         loop {
             while let Some(output) = pending.pop_front() {
-                if let Err(event) = self.execute_one(output).await {
-                    pending.extend(self.on_link_event(event));
+                match self.execute_one(output).await {
+                    Ok(outputs) => pending.extend(outputs),
+                    Err(event) => pending.extend(self.on_link_event(event)),
                 }
             }
             pending.extend(self.report_capacity());
@@ -273,17 +277,31 @@ impl AgentWorker {
         }
     }
 
-    async fn execute_one(&mut self, output: Output) -> Result<(), LinkEvent> {
+    /// Flush the messages that were sent. Those of several events share one flush.
+    async fn flush(&mut self) {
+        if let Err(event) = self.link.flush().await {
+            let outputs = self.on_link_event(event);
+            self.execute(outputs).await;
+        }
+    }
+
+    async fn execute_one(&mut self, output: Output) -> Result<Vec<Output>, LinkEvent> {
         match output {
             // A message for a connection that failed in the meantime has no receiver.
-            Output::Send(message) if self.link.is_up() => return self.link.send(message).await,
-            Output::Send(_) => {}
-            Output::Report(report) => return self.send_report(report).await,
-            Output::Ping => return self.link.ping().await,
+            Output::Send(message) if self.link.is_up() => self.link.send(message).await?,
+            // The session keeps the report of an end until the server has confirmed it.
+            Output::Report(report) if self.link.is_up() => self.link.report(&report).await?,
+            Output::Status(status) if self.link.is_up() => self.link.status(&status).await?,
+            Output::Ping => self.link.ping().await?,
             // A connection that is down already is not lost a second time.
             Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
-            Output::Close { .. } => {}
-            Output::Offer(job) => self.jobs.offer(self.agent.available().cloned(), &job),
+            Output::Send(_) | Output::Report(_) | Output::Status(_) | Output::Close { .. } => {}
+            Output::Offer(job) => {
+                if let Err(Refusal { terminate, .. }) = self.jobs.offer(self.agent.available().cloned(), &job) {
+                    let answer = Answer::Refused { terminate };
+                    return Ok(self.session.advance(Instant::now(), Input::Answered { job: job.id, answer }));
+                }
+            }
             Output::Launch { job, access: RoomAccess { url, .. } } => {
                 tracing::debug!(target: "host", job, url, "the server gave access to the room");
                 if let Some(accepted) = self.jobs.take_accepted(&job) {
@@ -302,7 +320,7 @@ impl AgentWorker {
             Output::Registered { worker, server } => self.registered(worker, server),
             Output::Warn(what) => tracing::warn!(target: "host", agent = self.name(), "{what}"),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn registered(&mut self, worker: String, server: String) {
@@ -315,20 +333,12 @@ impl AgentWorker {
         }
     }
 
-    /// Send a report. The session keeps an undelivered end for the next connection.
-    async fn send_report(&mut self, report: Report) -> Result<(), LinkEvent> {
-        let sent = if self.link.is_up() { Some(self.link.report(&report).await) } else { None };
-        if let None | Some(Err(_)) = &sent {
-            self.session.not_delivered(report);
-        }
-        sent.unwrap_or(Ok(()))
-    }
-
     fn report_capacity(&mut self) -> Vec<Output> {
         let mut fullness = self.context.admission.fullness();
         if self.agent.available().is_none() {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
         }
+        self.session.set_scarcity(Some(fullness.scarcity()));
         // The slots that are released in a drain take no new job.
         if !self.drain.has_begun() {
             self.jobs.publish_fullness(fullness);
@@ -337,13 +347,4 @@ impl AgentWorker {
         let load = Input::Load { utilisation: fullness.part as f32, load: fullness.load as f32 };
         self.session.advance(Instant::now(), load)
     }
-}
-
-fn job_end(record: Option<&JobRecord>) -> Box<JobEnd> {
-    Box::new(match record {
-        None => JobEnd::new(Code::HostFault, "the runtime of the guests has ended"),
-        Some(JobRecord { verdict, usage, .. }) => {
-            JobEnd { verdict: verdict.clone(), usage: serde_json::to_string(usage).ok() }
-        }
-    })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::duration::LONGEST;
+use wasm_worker_core::verdict::Code;
 
 use crate::config::DrainPolicy;
 
@@ -24,6 +25,22 @@ pub(super) enum DrainStage {
     Kill,
 }
 
+/// The jobs that a drain did not wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CutShort {
+    /// Jobs that were asked to stop, or killed.
+    pub(crate) jobs: usize,
+    /// Those of them that did not end when they were asked to, and were killed.
+    pub(crate) killed: usize,
+}
+
+impl CutShort {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.jobs += other.jobs;
+        self.killed += other.killed;
+    }
+}
+
 /// The drain of a worker, before and after it begins.
 #[derive(Debug)]
 pub(super) struct Drain {
@@ -38,8 +55,7 @@ struct DrainProgress {
     /// The moment at which the jobs are asked to stop.
     ask_at: Instant,
     stage: DrainStage,
-    /// Jobs that were asked to stop, or killed.
-    cut_short: usize,
+    cut_short: CutShort,
     /// The moment at which the last job ended.
     idle_since: Option<Instant>,
 }
@@ -56,7 +72,8 @@ impl Drain {
     /// Begin the drain, and return the stage that its policy asks for.
     pub(super) fn begin(&mut self, now: Instant) -> DrainStage {
         let ask_at = now + self.timeout;
-        self.progress = Some(DrainProgress { ask_at, stage: DrainStage::Wait, cut_short: 0, idle_since: None });
+        self.progress =
+            Some(DrainProgress { ask_at, stage: DrainStage::Wait, cut_short: CutShort::default(), idle_since: None });
         match self.policy {
             DrainPolicy::Wait => DrainStage::Wait,
             DrainPolicy::Ask => DrainStage::Ask,
@@ -67,7 +84,7 @@ impl Drain {
     pub(super) fn escalate(&mut self, stage: DrainStage, running: usize) -> bool {
         let Some(progress) = self.progress.as_mut().filter(|progress| progress.stage < stage) else { return false };
         progress.stage = stage;
-        progress.cut_short = progress.cut_short.max(running);
+        progress.cut_short.jobs = progress.cut_short.jobs.max(running);
         true
     }
 
@@ -75,9 +92,19 @@ impl Drain {
     pub(super) fn late_job(&mut self) -> DrainStage {
         let Some(progress) = &mut self.progress else { return DrainStage::Wait };
         if progress.stage > DrainStage::Wait {
-            progress.cut_short += 1;
+            progress.cut_short.jobs += 1;
         }
         progress.stage
+    }
+
+    /// A job ended.
+    pub(super) fn job_ended(&mut self, code: Code) {
+        let Some(progress) = self.progress.as_mut().filter(|progress| progress.stage > DrainStage::Wait) else {
+            return;
+        };
+        if matches!(code, Code::Killed | Code::ShutdownTimeout) {
+            progress.cut_short.killed += 1;
+        }
     }
 
     /// Whether the time of the jobs is over.
@@ -101,9 +128,9 @@ impl Drain {
         reports_read || idle + FLUSH_WITHIN <= now
     }
 
-    /// Jobs that were asked to stop, or killed.
-    pub(super) fn cut_short(&self) -> usize {
-        self.progress.as_ref().map_or(0, |progress| progress.cut_short)
+    /// The jobs that were not waited for.
+    pub(super) fn cut_short(&self) -> CutShort {
+        self.progress.as_ref().map(|progress| progress.cut_short).unwrap_or_default()
     }
 }
 
@@ -119,12 +146,17 @@ mod tests {
         assert!(!drain.has_begun() && !drain.escalate(DrainStage::Kill, 5) && !drain.is_over(now, 0, true));
         assert_eq!(drain.late_job(), DrainStage::Wait);
         assert_eq!((drain.begin(now), drain.wake_at()), (DrainStage::Wait, Some(now + HOUR)));
-        assert!(!drain.escalate(DrainStage::Wait, 3) && drain.cut_short() == 0);
+        assert!(!drain.escalate(DrainStage::Wait, 3) && drain.cut_short().jobs == 0);
         assert!(!drain.is_timeout_over(now) && drain.is_timeout_over(now + HOUR));
         assert!(drain.escalate(DrainStage::Ask, 3) && drain.wake_at().is_none());
-        assert_eq!((drain.late_job(), drain.cut_short()), (DrainStage::Ask, 4));
+        assert_eq!((drain.late_job(), drain.cut_short().jobs), (DrainStage::Ask, 4));
         assert!(drain.escalate(DrainStage::Kill, 2) && !drain.escalate(DrainStage::Ask, 9));
-        assert_eq!(drain.cut_short(), 4);
+        drain.job_ended(Code::Drained);
+        drain.job_ended(Code::Completed);
+        assert_eq!(drain.cut_short(), CutShort { jobs: 4, killed: 0 }, "these obeyed");
+        drain.job_ended(Code::Killed);
+        drain.job_ended(Code::ShutdownTimeout);
+        assert_eq!(drain.cut_short(), CutShort { jobs: 4, killed: 2 });
         assert_eq!(Drain::new(DrainPolicy::Ask, HOUR).begin(now), DrainStage::Ask);
     }
 

@@ -1,6 +1,6 @@
 //! The jobs of one agent's worker: offers, accepted jobs that wait for their assignment, and jobs that run.
 //!
-//! Bounds: those of [`AdmissionControl`]; [`QUEUE`] events wait for the worker.
+//! Bounds: those of [`AdmissionControl`] and [`Offers`]; [`QUEUE`] events wait for the worker.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,19 +15,23 @@ use wasm_worker_core::job::{Acceptance, JobInfo};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::verdict::Code;
+use wasm_worker_protocol::report::JobEnd;
 use wasm_worker_protocol::wire::job_info;
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
-use wasm_worker_sandbox::job::launch::{Accepted, JobHandle};
-use wasm_worker_sandbox::job::offer::Offer;
+use wasm_worker_sandbox::job::launch::JobHandle;
 
-use super::admission::{AdmissionControl, Fullness, Permit};
+use super::admission::{AdmissionControl, Fullness};
 use super::drain::DrainStage;
+use super::offers::{AcceptedJob, JobEvent, Offers};
 use super::status::{self, WorkerStatus};
 use crate::load::recent_jobs::{Cost, Costs};
 
 /// Decisions and ends that wait for the worker. The tasks of further ones wait.
 const QUEUE: usize = 1_024;
+/// Most events that the worker handles before it looks for signals and frames again.
+const EVENTS_AT_ONCE: usize = 64;
 
 /// The jobs of one agent.
 pub(super) struct Jobs {
@@ -35,7 +39,9 @@ pub(super) struct Jobs {
     events: Arc<Events>,
     admission: Arc<AdmissionControl>,
     status: Arc<WorkerStatus>,
-    control: Handle,
+    /// The runtime of the guests. The wait for the end of a job is there, so that the end wakes one other thread only.
+    guests: Handle,
+    offers: Offers,
     costs: Costs,
     /// Jobs that the agent accepted, and the server has not assigned.
     accepted: HashMap<String, AcceptedJob>,
@@ -46,41 +52,23 @@ pub(super) struct Jobs {
     receiver: mpsc::Receiver<JobEvent>,
 }
 
-/// A job that waits for its assignment, with what it holds.
-pub(super) struct AcceptedJob {
-    info: JobInfo,
-    accepted: Accepted,
-    permit: Permit,
-}
-
-/// A decision of the agent, or the end of a job.
-pub(super) enum JobEvent {
-    Decided {
-        job: String,
-        outcome: Result<Box<AcceptedJob>, Refusal>,
-    },
-    /// The record is absent where the runtime of the guests has ended.
-    Ended {
-        job: String,
-        record: Option<Arc<JobRecord>>,
-    },
-}
-
 impl Jobs {
     pub(super) fn new(
         agent_name: String,
         events: Arc<Events>,
         admission: Arc<AdmissionControl>,
         status: Arc<WorkerStatus>,
-        control: Handle,
+        (control, guests): (Handle, Handle),
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
+        let offers = Offers::new(admission.clone(), events.clone(), (&control, guests.clone()), sender.clone());
         Self {
             agent_name,
             events,
             admission,
             status,
-            control,
+            guests,
+            offers,
             costs: Costs::default(),
             accepted: HashMap::new(),
             running: HashMap::new(),
@@ -94,31 +82,19 @@ impl Jobs {
         self.running.len()
     }
 
-    /// Wait for the next event. The future may be dropped: no event is lost.
-    pub(super) async fn next_event(&mut self) -> Option<JobEvent> {
-        self.receiver.recv().await
+    /// Wait for the next events, and append them. The future may be dropped: no event is lost.
+    pub(super) async fn next_events(&mut self, events: &mut Vec<JobEvent>) {
+        // The jobs hold a sender, so the queue does not end.
+        self.receiver.recv_many(events, EVENTS_AT_ONCE).await;
     }
 
-    /// Ask the agent about an offer, once there is capacity. The answer arrives as an event. `agent` is none while the agent
-    /// takes no jobs.
-    pub(super) fn offer(&self, agent: Option<Arc<Agent>>, job: &proto::Job) {
-        let (events, admission, sender) = (self.events.clone(), self.admission.clone(), self.sender.clone());
+    /// Ask the agent about an offer, once there is capacity. The answer arrives as an event. Returns the refusal of an offer that
+    /// is not asked about: `agent` is none while the agent takes no jobs.
+    pub(super) fn offer(&self, agent: Option<Arc<Agent>>, job: &proto::Job) -> Result<(), Refusal> {
         let info = JobInfo { agent_name: self.agent_name.clone(), ..job_info(job) };
-        let cost = self.costs.predict();
-        // The ticket is taken before the task starts, so that offers keep their order.
-        let ticket = self.admission.enqueue();
-        self.control.spawn(async move {
-            let job = info.id.clone();
-            let outcome = match agent {
-                Some(agent) => decide(&agent, info, admission.acquire(ticket, cost).await, &events).await,
-                None => {
-                    let refusal =
-                        Refusal::new(Reason::Unavailable, "the agent is not available after repeated failures");
-                    Err(refuse(info, refusal, &events))
-                }
-            };
-            drop(sender.send(JobEvent::Decided { job, outcome }).await);
-        });
+        let unavailable = || Refusal::new(Reason::Unavailable, "the agent is not available after repeated failures");
+        let asked = agent.ok_or_else(unavailable).and_then(|agent| self.offers.ask(agent, info, self.costs.predict()));
+        asked.inspect_err(|refusal| self.publish_refusal(job.id.clone(), refusal))
     }
 
     /// Keep an accepted job until its assignment, and return how the agent wants to appear.
@@ -136,7 +112,7 @@ impl Jobs {
         self.status.job_started(&info, running.handle());
         self.running.insert(job.clone(), (Instant::now(), running.handle()));
         let sender = self.sender.clone();
-        self.control.spawn(async move {
+        self.guests.spawn(async move {
             let record = running.closed().await.map(status::shorten);
             match &record {
                 Some(record) => permit.release(Cost::of_job(record)),
@@ -172,13 +148,17 @@ impl Jobs {
         self.running.values().for_each(|(_, job)| apply(stage, job));
     }
 
-    /// Note the end of a job.
-    pub(super) fn ended(&mut self, job: &str, record: Option<&Arc<JobRecord>>) {
+    /// Note the end of a job, and return how it ended.
+    pub(super) fn ended(&mut self, job: &str, record: Option<&Arc<JobRecord>>) -> Box<JobEnd> {
         self.running.remove(job);
         self.status.job_ended(job, record.cloned());
-        if let Some(record) = record {
-            self.costs.learn(Cost::of_job(record));
-        }
+        Box::new(match record {
+            None => JobEnd::new(Code::HostFault, "the runtime of the guests has ended"),
+            Some(record) => {
+                self.costs.learn(Cost::of_job(record));
+                JobEnd { verdict: record.verdict.clone(), usage: serde_json::to_string(&record.usage).ok() }
+            }
+        })
     }
 
     /// Note what the running jobs used so far.
@@ -229,28 +209,6 @@ fn apply(stage: DrainStage, job: &JobHandle) {
         DrainStage::Ask => job.stop(StopBy::Drain, "the worker is draining"),
         DrainStage::Kill => job.kill(),
     }
-}
-
-async fn decide(
-    agent: &Agent,
-    info: JobInfo,
-    permit: Result<Permit, Refusal>,
-    events: &Arc<Events>,
-) -> Result<Box<AcceptedJob>, Refusal> {
-    match permit {
-        Err(refusal) => Err(refuse(info, refusal, events)),
-        Ok(permit) => {
-            let offer = Offer { info: info.clone(), participants: Vec::new(), script: Arc::default() };
-            let accepted = agent.decide(offer, events).await?;
-            Ok(Box::new(AcceptedJob { info, accepted, permit }))
-        }
-    }
-}
-
-/// Publish a refusal that the agent did not decide.
-fn refuse(job: JobInfo, refusal: Refusal, events: &Events) -> Refusal {
-    events.publish(&Event::offer_refused(job.agent_name, job.id, &refusal));
-    refusal
 }
 
 #[cfg(test)]

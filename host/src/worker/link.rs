@@ -1,7 +1,8 @@
 //! The WebSocket connection of a worker to its server. A lost connection is made again, until too many attempts in a row failed.
 //!
 //! Bounds: [`CONNECT_WITHIN`] for an attempt, [`SEND_WITHIN`] for the write of a frame, [`FRAME_BYTES_MAX`] for its size,
-//! [`CLOSE_WITHIN`] for the close handshake.
+//! [`SERVER_FRAME_BYTES_MAX`] for that of a received one, [`CLOSE_WITHIN`] for the close handshake. A message that is too long is
+//! not sent. One that was received ends the connection, which does not count as a failure of the server.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -11,23 +12,29 @@ use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
-use tokio::net::TcpStream;
+use rand::RngExt;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri, header::LOCATION};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, protocol::CloseFrame};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use wasm_worker_core::text::clip;
+use wasm_worker_protocol::frame::{FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
+use wasm_worker_protocol::status::Status;
+
+use crate::network::connect::{self, Stream};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// The limit of LiveKit's server.
-const FRAME_BYTES_MAX: usize = 2 << 20;
+/// Most messages that are sent before a flush.
+const FLUSH_AFTER: usize = 64;
 /// The lifetime that LiveKit's own workers ask for.
 const TOKEN_TTL: Duration = Duration::from_secs(6 * 60 * 60);
 /// The lifetime of a token for a server on this machine. Another user's program may have taken the port of one that ended.
@@ -65,6 +72,10 @@ impl Server {
         if uri.host().is_none_or(str::is_empty) {
             return Err(failed("the host is missing"));
         }
+        if uri.query().is_some() || rest.contains('#') {
+            return Err(failed("want a URL without `?` and `#`"));
+        }
+        connect::server_of(&uri).map_err(|error| failed(&error.to_string()))?;
         Ok(Self { uri, key, secret })
     }
 
@@ -89,7 +100,7 @@ impl Server {
     }
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Stream>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, ConnectError>> + Send>>;
 
 /// A failed attempt to connect.
@@ -111,10 +122,9 @@ enum LinkState {
 }
 
 /// A change of the connection, or a message on it.
-#[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
 pub(crate) enum LinkEvent {
     Connected,
-    Frame(proto::ServerMessage),
+    Frame(Box<proto::ServerMessage>),
     /// The server sent a ping or a pong.
     Heartbeat,
     /// The connection is lost.
@@ -140,13 +150,15 @@ pub(crate) struct Link {
     was_registered: bool,
     /// The time of the current registration: a long one resets the count of failures.
     registered_at: Option<Instant>,
+    /// The number of messages that were sent and not flushed.
+    unflushed: usize,
 }
 
 impl Link {
     pub(crate) fn new(server: Server, retries_max: usize) -> Self {
         let state = LinkState::Waiting { until: Instant::now() };
         let reconnect = Reconnect::new(retries_max);
-        Self { server, state, reconnect, was_registered: false, registered_at: None }
+        Self { server, state, reconnect, was_registered: false, registered_at: None, unflushed: 0 }
     }
 
     /// Note a registration, and return whether there was one before.
@@ -176,7 +188,7 @@ impl Link {
                 },
                 LinkState::Up(socket) => match socket.next().await {
                     Some(Ok(Message::Binary(bytes))) => match proto::ServerMessage::decode(bytes) {
-                        Ok(message) => return LinkEvent::Frame(message),
+                        Ok(message) => return LinkEvent::Frame(Box::new(message)),
                         Err(error) => return self.lost(format!("the server sent a malformed message: {error}")),
                     },
                     Some(Ok(Message::Text(_))) => {
@@ -184,8 +196,13 @@ impl Link {
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return LinkEvent::Heartbeat,
                     Some(Ok(Message::Close(frame))) => {
+                        let too_long = frame.as_ref().is_some_and(|frame| frame.code == CloseCode::Size);
                         let why = frame.map(|frame| format!(": {} {}", frame.code, frame.reason)).unwrap_or_default();
-                        return self.lost(format!("the server closed the connection{why}"));
+                        let why = format!("the server closed the connection{why}");
+                        return if too_long { self.too_long(why) } else { self.lost(why) };
+                    }
+                    Some(Err(tungstenite::Error::Capacity(error))) => {
+                        return self.too_long(format!("the server sent a message that is too long: {error}"));
                     }
                     Some(Err(error)) => return self.lost(error.to_string()),
                     None => return self.lost("the connection ended".into()),
@@ -200,34 +217,69 @@ impl Link {
         matches!(self.state, LinkState::Up(_))
     }
 
-    /// Send a message. A failure ends the connection.
+    /// Flush the messages that were sent. A failure ends the connection.
+    pub(crate) async fn flush(&mut self) -> Result<(), LinkEvent> {
+        let LinkState::Up(socket) = &mut self.state else { return Ok(()) };
+        if std::mem::take(&mut self.unflushed) == 0 {
+            return Ok(());
+        }
+        let flushed = timeout(SEND_WITHIN, socket.flush()).await;
+        self.sent(flushed)
+    }
+
+    /// Send a message, to be flushed. A failure ends the connection.
     pub(crate) async fn send(&mut self, message: proto::worker_message::Message) -> Result<(), LinkEvent> {
         let message = proto::WorkerMessage { message: Some(message) };
         self.send_frame(Message::Binary(message.encode_to_vec().into())).await
     }
 
-    /// Send a report. A failure ends the connection.
+    /// Send a report, to be flushed. A failure ends the connection.
     pub(crate) async fn report(&mut self, report: &Report) -> Result<(), LinkEvent> {
         self.send_frame(Message::Binary(report.frame().into())).await
     }
 
-    /// Send a ping.
+    /// Send the status of a full worker, to be flushed. A failure ends the connection.
+    pub(crate) async fn status(&mut self, status: &Status) -> Result<(), LinkEvent> {
+        self.send_frame(Message::Binary(status.frame().into())).await
+    }
+
+    /// Send a ping, to be flushed.
     pub(crate) async fn ping(&mut self) -> Result<(), LinkEvent> {
         self.send_frame(Message::Ping(tungstenite::Bytes::new())).await
     }
 
     async fn send_frame(&mut self, frame: Message) -> Result<(), LinkEvent> {
         let LinkState::Up(socket) = &mut self.state else { return Ok(()) };
-        match timeout(SEND_WITHIN, socket.send(frame)).await {
+        let bytes = frame.len();
+        if bytes > FRAME_BYTES_MAX {
+            // The server would close the connection. This is a bug: what the worker sends is bounded.
+            tracing::error!(target: "host", bytes, "a message is too long for the server, and is not sent");
+            return Ok(());
+        }
+        let fed = timeout(SEND_WITHIN, socket.feed(frame)).await;
+        self.sent(fed)?;
+        self.unflushed += 1;
+        if self.unflushed < FLUSH_AFTER { Ok(()) } else { self.flush().await }
+    }
+
+    fn sent(&mut self, sent: Result<Result<(), tungstenite::Error>, Elapsed>) -> Result<(), LinkEvent> {
+        match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lost(error.to_string())),
             Err(_) => Err(self.lost(format!("the server read nothing for {SEND_WITHIN:?}"))),
         }
     }
 
+    /// Drop the connection because of the length of a message, and plan the next attempt.
+    fn too_long(&mut self, why: String) -> LinkEvent {
+        self.registered_at = None;
+        let retry = self.reconnect.too_long(rand::rng().random());
+        self.state = LinkState::Waiting { until: Instant::now() + retry };
+        LinkEvent::Lost { why, retry }
+    }
+
     /// Drop the connection, and plan the next attempt.
     pub(crate) fn lost(&mut self, why: String) -> LinkEvent {
-        use rand::RngExt;
         let held = self.registered_at.take().map_or(Duration::ZERO, |since| since.elapsed());
         match self.reconnect.failed(held, rand::rng().random()) {
             Some(retry) => {
@@ -257,24 +309,60 @@ impl Link {
 }
 
 async fn connect(server: Server) -> Result<Socket, ConnectError> {
+    match timeout(CONNECT_WITHIN, open(&server)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(ConnectError { why, unauthorized })) => {
+            Err(ConnectError { why: format!("{}: {why}", server.uri), unauthorized })
+        }
+        Err(_) => Err(ConnectError {
+            why: format!("{}: no connection within {CONNECT_WITHIN:?}; check the host and the port", server.uri),
+            unauthorized: false,
+        }),
+    }
+}
+
+async fn open(server: &Server) -> Result<Socket, ConnectError> {
     let failed = |why: String| ConnectError { why, unauthorized: false };
     let request = server.request().map_err(failed)?;
-    let config =
-        WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
-    let connecting = connect_async_with_config(request, Some(config), true);
-    match timeout(CONNECT_WITHIN, connecting).await {
-        Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(tungstenite::Error::Http(response))) if response.status() == StatusCode::UNAUTHORIZED => {
-            Err(ConnectError {
-                why: format!("the server refused the key or its secret: {}", body_of(&response)),
-                unauthorized: true,
-            })
+    let stream = connect::connect(&server.uri, CONNECT_WITHIN).await.map_err(|error| failed(error.to_string()))?;
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(SERVER_FRAME_BYTES_MAX))
+        .max_frame_size(Some(SERVER_FRAME_BYTES_MAX));
+    match client_async_with_config(request, stream, Some(config)).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(error) => Err(handshake_error(error)),
+    }
+}
+
+/// Why a server that can be reached opens no WebSocket.
+fn handshake_error(error: tungstenite::Error) -> ConnectError {
+    use tungstenite::Error;
+    let unauthorized = matches!(&error, Error::Http(answer) if answer.status() == StatusCode::UNAUTHORIZED);
+    let why = match error {
+        Error::Http(answer) => refusal(&answer),
+        Error::Protocol(ProtocolError::HandshakeIncomplete | ProtocolError::HttparseError(_)) | Error::Io(_) => {
+            "the server does not answer with HTTP; if the port expects TLS, use a URL with `wss://`".into()
         }
-        Ok(Err(tungstenite::Error::Http(response))) => {
-            Err(failed(format!("the server answered {}: {}", response.status(), body_of(&response))))
+        Error::Protocol(error) => format!("the server opens no WebSocket: {error}; {WANTED}"),
+        error => error.to_string(),
+    };
+    ConnectError { why, unauthorized }
+}
+
+const WANTED: &str = "want the URL of a LiveKit server, or of `wasm-worker serve`";
+
+/// A server's answer that is no WebSocket, in one line.
+fn refusal(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> String {
+    let (status, body) = (answer.status(), body_of(answer));
+    let location = answer.headers().get(LOCATION).map(|place| clip(&String::from_utf8_lossy(place.as_bytes())));
+    match (status, location) {
+        (StatusCode::UNAUTHORIZED, _) => format!("the server refused the key or its secret: {body}"),
+        (status, Some(place)) if status.is_redirection() => {
+            format!("the server answered {status} and redirects to `{place}`; want the URL that it leads to")
         }
-        Ok(Err(error)) => Err(failed(format!("{}: {error}", server.uri))),
-        Err(_) => Err(failed(format!("{}: no connection within {CONNECT_WITHIN:?}", server.uri))),
+        (StatusCode::NOT_FOUND, _) => format!("the server answered {status}: nothing is at this path; {WANTED}"),
+        (status, _) if status.is_server_error() => format!("the server answered {status}: {body}"),
+        (status, _) => format!("the server answered {status} and opens no WebSocket; {WANTED}: {body}"),
     }
 }
 
@@ -293,7 +381,9 @@ mod tests {
         assert_eq!(uri("http://localhost:7880").unwrap(), "ws://localhost:7880/agent");
         assert_eq!(uri("wss://a.livekit.cloud/").unwrap(), "wss://a.livekit.cloud/agent");
         assert_eq!(uri("https://host/path").unwrap(), "wss://host/path/agent");
-        for bad in ["localhost:7880", "ftp://x", "ws://", "ws:///x", "ws://a b"] {
+        for bad in
+            ["localhost:7880", "ftp://x", "ws://", "ws:///x", "ws://a b", "ws://a:99999", "ws://a/?x=1", "ws://a/#x"]
+        {
             assert!(uri(bad).unwrap_err().to_string().contains(bad), "{bad}");
         }
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Events;
+use wasm_worker_core::text::with_causes;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_sandbox::agent::Agent;
 
@@ -97,6 +98,7 @@ impl ReloadableAgent {
                 let (source, stamp) = (self.source.clone(), self.source.stamp());
                 let task = self.control.spawn(async move { source.load().await });
                 self.load = Some(LoadInProgress { task, stamp });
+                self.entry.begin_reload();
             }
         }
     }
@@ -118,6 +120,7 @@ impl ReloadableAgent {
         let Some(LoadInProgress { task, stamp }) = &mut self.load else { return std::future::pending().await };
         let (result, stamp) = (task.await, *stamp);
         self.load = None;
+        self.entry.end_reload();
         LoadedAgent { result: result.unwrap_or_else(|panic| Err(LoadError::Panic(panic.to_string()))), stamp }
     }
 
@@ -138,12 +141,12 @@ impl ReloadableAgent {
                 }
             }
             Err(error) if self.agent.is_some() => {
-                let error = error.to_string();
+                let error = with_causes(&error);
                 tracing::error!(target: "host", agent, error, "the new version cannot be loaded; the old version stays");
             }
             Err(error) => {
                 self.health.load_failed(Instant::now());
-                self.publish_unavailable(error.to_string());
+                self.publish_unavailable(with_causes(&error));
             }
         }
         if self.requests == ReloadRequests::Again {
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_file_is_loaded_again_when_it_has_stopped_changing() {
-        let stamp = |bytes| Some(FileStamp { modified: None, bytes });
+        let stamp = |bytes| Some(FileStamp { bytes, ..FileStamp::default() });
         let mut watch = FileWatch::default();
         watch.loaded(stamp(1));
         assert!(!watch.check(stamp(1)), "no change");

@@ -6,8 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use wasm_worker_core::api::worker::{
     AgentState, AgentStatus, EndedJob, JobDetail, JobList, JobLog, RunningJob as RunningJobInfo,
 };
@@ -16,9 +18,13 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_sandbox::job::launch::JobHandle;
 
 use super::health::HealthState;
+use crate::service_manager::Reloads;
 
 const ENDED_MAX: usize = 1_000;
 const ACTIVITY_BYTES_MAX: usize = 32 << 10;
+/// The longest time between two rounds of the loop of an agent: a round sends a few messages, each within seconds, and each
+/// sample of the load begins a round.
+const ROUND_MAX: Duration = Duration::from_secs(30);
 
 /// The status that the agents of a process write and its HTTP endpoints read.
 #[derive(Default)]
@@ -27,6 +33,9 @@ pub(crate) struct WorkerStatus {
     running: Mutex<HashMap<String, StatusOfJob>>,
     ended: Mutex<VecDeque<Arc<JobRecord>>>,
     draining: Arc<AtomicBool>,
+    /// The last round of the loop of each agent, by index; none where the loop does not run.
+    rounds: Mutex<Vec<Option<Instant>>>,
+    reloads: Mutex<Reloads>,
 }
 
 /// A job that runs, with the handle for its current usage.
@@ -65,6 +74,26 @@ impl AgentEntry {
         self.update(|agent| agent.state = AgentState::GivenUp);
     }
 
+    /// Record that a round of the agent's loop begins, or that the loop is over. Returns `over`.
+    pub(crate) fn begin_round(&self, now: Instant, over: bool) -> bool {
+        let mut rounds = lock(&self.status.rounds);
+        if rounds.len() <= self.index {
+            rounds.resize(self.index + 1, None);
+        }
+        if let Some(round) = rounds.get_mut(self.index) {
+            *round = (!over).then_some(now);
+        }
+        over
+    }
+
+    pub(crate) fn begin_reload(&self) {
+        lock(&self.status.reloads).begun += 1;
+    }
+
+    pub(crate) fn end_reload(&self) {
+        lock(&self.status.reloads).ended += 1;
+    }
+
     fn update(&self, change: impl FnOnce(&mut AgentStatus)) {
         if let Some(agent) = lock(&self.status.agents).get_mut(self.index) {
             change(agent);
@@ -98,6 +127,16 @@ impl WorkerStatus {
     /// The flag of the drain, which the HTTP endpoints read and set.
     pub(crate) fn draining(&self) -> Arc<AtomicBool> {
         self.draining.clone()
+    }
+
+    /// Whether the loop of an agent hangs.
+    pub(crate) fn is_stuck(&self, now: Instant) -> bool {
+        lock(&self.rounds).iter().flatten().any(|round| *round + ROUND_MAX < now)
+    }
+
+    /// The reloads of all agents.
+    pub(crate) fn reloads(&self) -> Reloads {
+        *lock(&self.reloads)
     }
 
     pub(crate) fn agents(&self) -> Vec<AgentStatus> {
@@ -225,5 +264,19 @@ mod tests {
         assert_eq!(states()[1].1, AgentState::GivenUp);
         status.enter("three").set_health(HealthState::Quarantined);
         assert_eq!(states()[2], ("three".to_owned(), AgentState::Quarantined));
+    }
+
+    #[test]
+    fn a_worker_is_stuck_while_the_loop_of_one_agent_hangs() {
+        let (status, start) = (Arc::new(WorkerStatus::default()), Instant::now());
+        let (one, two) = (status.enter("one"), status.enter("two"));
+        let late = start + ROUND_MAX + Duration::from_secs(1);
+        assert!(!status.is_stuck(late), "no loop runs yet");
+        assert!(!one.begin_round(start, false) && !two.begin_round(start, false));
+        assert!(!status.is_stuck(start + ROUND_MAX) && status.is_stuck(late));
+        two.begin_round(late, false);
+        assert!(status.is_stuck(late));
+        assert!(one.begin_round(late, true), "a loop that is over cannot hang");
+        assert!(!status.is_stuck(late));
     }
 }

@@ -31,6 +31,7 @@ impl Shown {
     pub(crate) fn examples(&self) -> Vec<String> {
         let example = |arg: &String| match arg.as_str() {
             "CODE" => "load".to_owned(),
+            "SHELL" => "bash".to_owned(),
             "URL" => "http://127.0.0.1:1".to_owned(),
             _ => arg.clone(),
         };

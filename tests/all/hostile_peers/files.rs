@@ -1,5 +1,191 @@
 //! Users of the machine who read, replace or fill the files of the program.
 
-use super::Row;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
 
-pub(crate) const ROWS: &[Row] = &[];
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::Row;
+use super::case::Case;
+use super::row;
+use crate::support::dispatcher::Dispatcher;
+use crate::support::harness::{Call, eventually, guest, path, run_guest, wasm_worker};
+
+pub(crate) const ROWS: &[Row] = &[
+    row(
+        "an agent's file is a FIFO or a device",
+        odd_kinds,
+        &["it is a FIFO; want a regular file", "it is a device; want"],
+    ),
+    row(
+        "an agent's file has 300 MiB",
+        large_file,
+        &["exit 3", "it has 314572800 bytes; at most 268435456 are allowed"],
+    ),
+    Row {
+        time_max: Duration::from_secs(120),
+        ..row(
+            "an agent's text takes the parser much memory and time",
+            large_text,
+            &["(`compile-memory`)", "longer than `compile-timeout`"],
+        )
+    },
+    row(
+        "a FIFO takes the place of a loaded agent's file",
+        fifo_at_a_reload,
+        &["exit 0", "it is a FIFO; want a regular file"],
+    ),
+    row(
+        "a FIFO takes the place of a cached agent",
+        fifo_in_the_cache,
+        &["exit 0", "it is a FIFO; want a regular file"],
+    ),
+    row(
+        "the store is deleted",
+        deleted_store,
+        &["unavailable", "the store cannot write: the file `", "was deleted", "pending"],
+    ),
+    row(
+        "the store is replaced",
+        replaced_store,
+        &["unavailable", "the store cannot write: the file `", "was replaced"],
+    ),
+    row("a second dispatcher, after the lock file was deleted", shared_store, &["is in use by another dispatcher"]),
+    row(
+        "no home directory, and another user who makes the one for temporary files first",
+        no_home,
+        &["directory 700", "store 600", "belongs to another user", "hint: "],
+    ),
+    row("another user reads the store", readable_store, &["store.db 600", "store.db-wal 600", "store.db-shm 600"]),
+];
+
+fn fifo(at: &Path) {
+    mknodat(CWD, at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+fn answer(call: Call) -> String {
+    let done = call.done();
+    format!("exit {}\n{}\n", done.exit, done.stderr)
+}
+
+fn odd_kinds(_: &mut Case) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = dir.path().join("agent.wasm");
+    fifo(&agent);
+    let by_file = answer(wasm_worker(["run", path(&agent), "--job"]));
+    by_file + &answer(wasm_worker(["inspect", "/dev/zero"]))
+}
+
+fn large_file(_: &mut Case) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = dir.path().join("agent.wasm");
+    std::fs::File::create(&agent).unwrap().set_len(300 << 20).unwrap();
+    answer(wasm_worker(["run", path(&agent), "--job"]))
+}
+
+fn large_text(_: &mut Case) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = dir.path().join("agent.wat");
+    std::fs::write(&agent, format!("(component {})", "(type (func)) ".repeat(500_000))).unwrap();
+    let run = |flags| answer(wasm_worker(["run", path(&agent), "--job"]).args(flags));
+    run(["--compile-memory", "64MiB"]) + &run(["--compile-timeout", "100ms"])
+}
+
+/// The worker goes on with the version before, and ends as it is told to.
+fn fifo_at_a_reload(_: &mut Case) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let [agent, store] = ["agent.wasm", "store"].map(|name| dir.path().join(name));
+    std::fs::copy(guest("brief"), &agent).unwrap();
+    let flags = ["--http", "off", "--listen", "127.0.0.1:0", "--store", path(&store)];
+    let worker = wasm_worker(["run", path(&agent)]).args(flags).start();
+    worker.says("worker.registered");
+    std::fs::remove_file(&agent).unwrap();
+    fifo(&agent);
+    worker.signal(Signal::HUP);
+    worker.says("the new version cannot be loaded");
+    worker.signal(Signal::TERM);
+    let done = worker.done();
+    format!("exit {}\n{}", done.exit, done.stderr)
+}
+
+fn fifo_in_the_cache(_: &mut Case) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let call = || run_guest("minimal", []).env("WASM_WORKER_CACHE_DIR", dir.path());
+    assert_eq!(call().done().exit, 0);
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let cached = files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "agent")).unwrap();
+    std::fs::remove_file(&cached).unwrap();
+    fifo(&cached);
+    answer(call())
+}
+
+const CREATE: &str = "AgentDispatchService/CreateDispatch";
+
+/// The error of a dispatch that is not confirmed.
+fn refused(dispatcher: &Dispatcher) -> String {
+    let request = json!({ "room": "r", "agent_name": "nobody" });
+    eventually("a call is refused", || {
+        let answer = dispatcher.twirp(CREATE, "r", &request);
+        (answer.status != 200).then(|| answer.body.to_string())
+    })
+}
+
+fn deleted_store(_: &mut Case) -> String {
+    let dispatcher = Dispatcher::start(&[]);
+    let id = dispatcher.dispatch("r", "nobody", "");
+    std::fs::remove_file(dispatcher.store()).unwrap();
+    let confirmed = dispatcher.twirp(CREATE, "r", &json!({ "room": "r", "agent_name": "nobody" }));
+    assert_ne!(confirmed.status, 200, "{}", confirmed.body);
+    format!("{} {}", refused(&dispatcher), dispatcher.job(&id)["state"])
+}
+
+fn replaced_store(_: &mut Case) -> String {
+    let dispatcher = Dispatcher::start(&[]);
+    dispatcher.dispatch("r", "nobody", "");
+    let (store, copy) = (dispatcher.store(), dispatcher.store().with_extension("copy"));
+    std::fs::copy(&store, &copy).unwrap();
+    std::fs::rename(&copy, &store).unwrap();
+    refused(&dispatcher)
+}
+
+fn shared_store(_: &mut Case) -> String {
+    let dispatcher = Dispatcher::start(&[]);
+    let store = dispatcher.store();
+    std::fs::remove_file(store.with_extension("db.lock")).unwrap();
+    wasm_worker(["serve", "--listen", "127.0.0.1:0", "--store", store.to_str().unwrap()]).done().stderr
+}
+
+fn readable_store(_: &mut Case) -> String {
+    let dispatcher = Dispatcher::start(&[]);
+    dispatcher.dispatch("r", "nobody", "");
+    let files = std::fs::read_dir(dispatcher.store().parent().unwrap()).unwrap();
+    let mode = |file: &std::fs::DirEntry| file.metadata().unwrap().permissions().mode() & 0o777;
+    let files = files.map(Result::unwrap).map(|file| format!("{} {:o}", file.file_name().display(), mode(&file)));
+    files.collect::<Vec<_>>().join(" ")
+}
+
+fn no_home(_: &mut Case) -> String {
+    let shared = tempfile::tempdir().unwrap();
+    let serve = || {
+        let call = wasm_worker(["serve", "--listen", "127.0.0.1:0"]).env("TMPDIR", shared.path()).env("HOME", "");
+        call.env("XDG_DATA_HOME", "relative").env("XDG_CACHE_HOME", "")
+    };
+    let process = serve().start();
+    let store = eventually("the store is there", || {
+        let dirs = std::fs::read_dir(shared.path()).unwrap().map(|dir| dir.unwrap().path());
+        dirs.map(|dir| dir.join("dispatcher.db")).find(|store| store.exists())
+    });
+    process.kill();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let dir = store.parent().unwrap();
+    let modes = format!("directory {:o}, store {:o}", mode(dir), mode(&store));
+    // Only root can give a directory away.
+    let refused = match std::os::unix::fs::chown(dir, Some(12_345), None) {
+        Ok(()) => serve().done().stderr,
+        Err(_) => "not tried: belongs to another user, hint: ".into(),
+    };
+    format!("{modes}; {refused}")
+}

@@ -137,7 +137,7 @@ fn answering(status: &'static str, body: impl Fn(&str) -> String + Send + 'stati
             let request = String::from_utf8_lossy(&head[..read]).into_owned();
             let body = body(request.lines().next().unwrap_or_default());
             let head = format!("HTTP/1.1 {status}\r\nServer: wasm-worker\r\nConnection: close\r\n");
-            let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            drop(write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()));
         }
     });
     address.to_string()

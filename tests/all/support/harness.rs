@@ -108,6 +108,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(args);
         self
@@ -120,7 +125,30 @@ impl Call {
 
     /// No file may become longer than 8 KiB, as on a disk that is full.
     pub(crate) fn on_a_full_disk(self) -> Self {
-        self.wrapped("/bin/sh", &["-c", "ulimit -f 16; trap '' XFSZ; exec \"$0\" \"$@\""])
+        self.after("ulimit -f 16")
+    }
+
+    /// Run these commands of a shell first, in the same process.
+    pub(crate) fn after(self, commands: &str) -> Self {
+        let commands = format!("{commands}; exec \"$0\" \"$@\"");
+        self.by(&["/bin/sh", "-c", &commands])
+    }
+
+    /// Run by another program, which gets the program and its arguments as its last arguments.
+    pub(crate) fn by(mut self, program: &[&str]) -> Self {
+        let mut other = Command::new(program[0]);
+        other.args(&program[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => other.env(name, value),
+                None => other.env_remove(name),
+            };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            other.current_dir(dir);
+        }
+        self.command = other;
+        self
     }
 
     pub(crate) fn stdin(mut self, text: &str) -> Self {
@@ -130,28 +158,15 @@ impl Call {
 
     /// The process has no controlling terminal, so a hang-up is a request to reload.
     pub(crate) fn without_a_terminal(self) -> Self {
-        self.wrapped("/usr/bin/setsid", &[])
+        self.by(&["/usr/bin/setsid"])
     }
 
     /// The process ignores hang-ups at its start, as under `nohup`.
     pub(crate) fn under_nohup(self) -> Self {
-        self.wrapped("/bin/sh", &["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+        self.after("trap '' HUP")
     }
 
     /// The same call by a program that takes a command after its own arguments.
-    fn wrapped(mut self, program: &str, args: &[&str]) -> Self {
-        let mut wrapped = Command::new(program);
-        wrapped.args(args).arg(self.command.get_program()).args(self.command.get_args());
-        for (name, value) in self.command.get_envs() {
-            match value {
-                Some(value) => wrapped.env(name, value),
-                None => wrapped.env_remove(name),
-            };
-        }
-        self.command = wrapped;
-        self
-    }
-
     /// The command itself, for a test that gives it streams of its own.
     pub(crate) fn command(self) -> Command {
         self.command
@@ -199,9 +214,7 @@ pub(crate) struct Door {
 impl Door {
     /// The HTTP endpoint of the process with this id, once the process announced itself in this cache directory.
     pub(crate) fn of(cache: &Path, pid: u32) -> Self {
-        let file = cache.join(format!("workers/{pid}.json"));
-        let text = eventually("it announces itself", || std::fs::read_to_string(&file).ok());
-        let door: Value = serde_json::from_str(&text).unwrap();
+        let door = eventually("it announces itself", || announcements(cache).find(|door| door["pid"] == pid));
         let part = |name: &str| door[name].as_str().unwrap().to_owned();
         Self { url: part("url"), token: part("token") }
     }
@@ -222,6 +235,13 @@ impl Door {
         let mut response = agent.run(request).unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     }
+}
+
+/// What the workers that announced themselves in this cache directory have written.
+fn announcements(cache: &Path) -> impl Iterator<Item = Value> {
+    let files = std::fs::read_dir(cache.join("workers")).into_iter().flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    texts.filter_map(|text| serde_json::from_str(&text).ok())
 }
 
 /// Ask again until there is an answer.

@@ -12,7 +12,7 @@ use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::verdict::{Code, Verdict};
 use wasm_worker_sandbox::agent::artifact::Cache;
-use wasm_worker_sandbox::agent::source::Source;
+use wasm_worker_sandbox::agent::source::{Format, Source};
 use wasm_worker_sandbox::agent::{Agent, AgentError};
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::spec::JobSpec;
@@ -75,7 +75,7 @@ impl Worker {
     pub fn whole_job(&self, component: Vec<u8>, job: JobSpec, cache: Option<&Cache>) -> Option<JobRecord> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = self.runtimes.block_on(async {
-            let source = Source { name: "fuzz".into(), bytes: component };
+            let source = Source { name: "fuzz".into(), bytes: component, format: Format::Binary };
             let agent = Agent::load(&self.engine, source, &self.config.agent, cache, None, &self.events).await;
             let agent = agent.map_err(|error| check_error(&error)).ok()?;
             self.job(&agent, job).await
@@ -88,7 +88,7 @@ impl Worker {
     /// An agent for many inputs.
     pub fn load(&self, component: Vec<u8>) -> Agent {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = Source { name: "fuzz".into(), bytes: component };
+        let source = Source { name: "fuzz".into(), bytes: component, format: Format::Binary };
         let load = Agent::load(&self.engine, source, &self.config.agent, None, None, &self.events);
         self.runtimes.block_on(load).unwrap()
     }

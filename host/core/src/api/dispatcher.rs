@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::job::JobKind;
+use crate::load::Scarcity;
 use crate::usage::UsageRecord;
 use crate::verdict::Verdict;
 
@@ -173,6 +174,12 @@ pub struct PoolWorker {
     pub state: PoolWorkerState,
     /// The load that it reports, 0 to 1.
     pub load: f32,
+    /// The resource that makes it full, where it reports that.
+    #[serde(default)]
+    pub scarce: Option<Scarcity>,
+    /// The time since which it takes no jobs.
+    #[serde(default)]
+    pub full_since_ns: Option<i64>,
     /// Jobs of this dispatcher that it runs.
     pub jobs: usize,
     /// Offers that it has not answered.

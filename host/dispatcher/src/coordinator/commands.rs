@@ -2,28 +2,24 @@
 
 use super::{Coordinator, DEFERRED_MAX, Deferred};
 use crate::clock::Moment;
-use crate::command::Command;
-use crate::store::StoreOp;
+use crate::command::{Command, WorkerCommand};
 
 impl Coordinator {
-    pub(super) async fn handle_command(&mut self, command: Command) {
+    pub(super) fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Create { request, reply } => match self.create_dispatch(*request) {
-                Ok((created, ops)) => {
-                    self.flush(ops).await;
-                    self.reply_durably(reply, Ok(created));
-                }
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            Command::Create { request, reply } => {
+                let created = self.create_dispatch(*request).map(|(created, ops)| {
+                    self.flush(ops);
+                    created
+                });
+                self.reply_durably(reply, created);
+            }
             Command::Delete { dispatch, reply } => {
-                let now = Moment::now();
-                self.scheduler.cancel(now, &dispatch, "the dispatch was deleted");
-                self.flush(vec![StoreOp::Deleted { dispatch: dispatch.into(), at_ns: now.wall_ns }]).await;
-                self.reply_durably(reply, ());
+                let deleted = self.delete_dispatch(dispatch);
+                self.reply_durably(reply, deleted);
             }
             Command::Cancel { dispatch, reply } => {
-                let open = self.scheduler.cancel(Moment::now(), &dispatch, "the dispatch was cancelled");
-                self.flush(Vec::new()).await;
+                let open = self.cancel_dispatch(&dispatch);
                 self.reply_durably(reply, open);
             }
             Command::Waiting { dispatches, reply } => {
@@ -33,40 +29,49 @@ impl Coordinator {
             Command::Counts { reply } => drop(reply.send(self.scheduler.counts())),
             Command::Rooms { names, reply } => drop(reply.send(self.list_rooms(&names))),
             Command::CreateRoom { room, requests, api_key, reply } => {
-                let created = self.create_room(*room, requests, api_key).await;
+                let created = self.create_room(*room, requests, api_key);
                 self.reply_durably(reply, created);
             }
             Command::SetMetadata { room, metadata, reply } => {
-                let changed = self.set_metadata(&room, metadata).await;
+                let changed = self.set_metadata(&room, metadata);
                 self.reply_durably(reply, changed);
             }
             Command::DeleteRoom { name, reply } => {
-                let existed = self.delete_room(name).await;
+                let existed = self.delete_room(name);
                 self.reply_durably(reply, existed);
             }
-            Command::Register { registration, api_key, outbound, reply } => {
-                self.register(*registration, api_key, outbound, reply).await;
-            }
-            Command::Message { worker, message } => {
-                self.scheduler.on_message(Moment::now(), &worker, message);
-                self.flush(Vec::new()).await;
-            }
-            // A worker that pings too often receives fewer answers.
-            Command::Ping { .. } if self.deferred.len() >= DEFERRED_MAX => {}
-            Command::Ping { timestamp, outbound } => self.defer(Deferred::Pong { outbound, timestamp }),
-            Command::Simulate { worker, job } => self.simulate(&worker, *job).await,
-            Command::WorkerLeft { worker, why } => {
-                self.connections.remove(&worker);
-                self.scheduler.worker_left(Moment::now(), &worker, why);
-                self.flush(Vec::new()).await;
-            }
-            Command::ProcessDied { instance } => {
-                self.scheduler.process_died(Moment::now(), &instance);
-                self.flush(Vec::new()).await;
-            }
-            Command::StopJobs { worker, jobs } => self.stop_jobs(&worker, jobs),
             // `Coordinator::serve` handles it.
             Command::Stop => {}
+        }
+    }
+
+    pub(super) fn handle_worker_command(&mut self, command: WorkerCommand) {
+        match command {
+            WorkerCommand::Register { registration, api_key, outbound, reply } => {
+                self.register(*registration, api_key, outbound, reply);
+            }
+            WorkerCommand::Message { worker, message } => {
+                self.scheduler.on_message(Moment::now(), &worker, message);
+                self.flush(Vec::new());
+            }
+            WorkerCommand::Undeliverable { worker, job, bytes } => {
+                self.scheduler.undeliverable(Moment::now(), &worker, &job, bytes);
+                self.flush(Vec::new());
+            }
+            // A worker that pings too often receives fewer answers.
+            WorkerCommand::Ping { .. } if self.deferred.len() >= DEFERRED_MAX => {}
+            WorkerCommand::Ping { timestamp, outbound } => self.defer(Deferred::Pong { outbound, timestamp }),
+            WorkerCommand::Simulate { worker, job } => self.simulate(&worker, *job),
+            WorkerCommand::WorkerLeft { worker, why } => {
+                self.connections.remove(&worker);
+                self.scheduler.worker_left(Moment::now(), &worker, why);
+                self.flush(Vec::new());
+            }
+            WorkerCommand::ProcessDied { instance } => {
+                self.scheduler.process_died(Moment::now(), &instance);
+                self.flush(Vec::new());
+            }
+            WorkerCommand::StopJobs { worker, jobs } => self.looked_up(&worker, jobs),
         }
     }
 }

@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 use super::{Coordinator, Deferred, RECENT_ENDS_MAX};
-use crate::scheduler::{Id, Notification};
+use crate::command::DispatchTarget;
+use crate::scheduler::{Dispatch, Notification};
 use wasm_worker_core::event::DispatcherEvent;
 
 impl Coordinator {
@@ -15,7 +16,7 @@ impl Coordinator {
             Notification::Started { dispatch } => Some(dispatch.clone()),
             Notification::Ended { dispatch, .. } => {
                 self.rooms.dispatch_ended(Instant::now(), &dispatch.room);
-                self.remember_end(&dispatch.id);
+                self.remember_end(dispatch);
                 Some(dispatch.id.clone())
             }
             Notification::Created { .. } | Notification::WorkerJoined { .. } | Notification::WorkerLeft { .. } => None,
@@ -28,14 +29,14 @@ impl Coordinator {
         }
     }
 
-    fn remember_end(&mut self, dispatch: &Id) {
+    fn remember_end(&mut self, dispatch: &Dispatch) {
         if self.recent_ends_in_order.len() == RECENT_ENDS_MAX
             && let Some(oldest) = self.recent_ends_in_order.pop_front()
         {
             self.recent_ends.remove(&oldest);
         }
-        self.recent_ends.insert(dispatch.clone());
-        self.recent_ends_in_order.push_back(dispatch.clone());
+        self.recent_ends.insert(dispatch.id.clone(), DispatchTarget::of_dispatch(dispatch));
+        self.recent_ends_in_order.push_back(dispatch.id.clone());
     }
 }
 
@@ -47,13 +48,13 @@ fn event_of(notification: Notification) -> Option<DispatcherEvent> {
             agent: dispatch.dispatch_key.agent.clone(),
             room: dispatch.room.name.clone(),
         },
-        Notification::Assigned { dispatch, job, worker, attempt, waited_ns } => DispatcherEvent::Assigned {
+        Notification::Assigned { dispatch, job, worker, attempt, waited } => DispatcherEvent::Assigned {
             dispatch: dispatch.id.to_string(),
             job: job.to_string(),
             agent: dispatch.dispatch_key.agent.clone(),
             worker: worker.to_string(),
             attempt,
-            waited_us: u64::try_from(waited_ns / 1_000).unwrap_or(0),
+            waited_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
         },
         Notification::Retried { dispatch, job, attempt, why } => DispatcherEvent::Again {
             dispatch: dispatch.id.to_string(),

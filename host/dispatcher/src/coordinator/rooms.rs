@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use livekit_protocol as proto;
 
 use super::Coordinator;
+use crate::answers::{ANSWER_BYTES_MAX, AnswerTooLong};
 use crate::clock::Moment;
 use crate::command::{CommandError, DispatchRequest};
-use crate::rooms::{DEPARTURE_TIMEOUT, EMPTY_TIMEOUT, Room};
+use crate::rooms::{Room, RoomRequest};
 use crate::scheduler::{Dispatch, Id};
 use crate::store::StoreOp;
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
@@ -15,19 +16,11 @@ use wasm_worker_protocol::dispatcher_session::DispatchKey;
 impl Coordinator {
     /// A new room with LiveKit's defaults.
     pub(super) fn default_room(&mut self, name: &str, now: Moment) -> Room {
-        Room {
-            name: name.to_owned(),
-            sid: self.scheduler.new_id("RM_").to_string(),
-            metadata: String::new(),
-            empty_timeout: EMPTY_TIMEOUT,
-            departure_timeout: DEPARTURE_TIMEOUT,
-            max_participants: 0,
-            created_ns: now.wall_ns,
-        }
+        Room::new(name, self.scheduler.new_id("RM_").to_string(), now.wall_ns)
     }
 
     pub(super) fn add_room(&mut self, now: Moment, room: Room, ops: &mut Vec<StoreOp>) -> Result<(), CommandError> {
-        if !self.rooms.has_capacity(&room.metadata) {
+        if !self.rooms.has_capacity(&room.name, &room.metadata) {
             return Err(CommandError::TooManyRooms);
         }
         self.rooms.insert(now.at, room.clone());
@@ -53,63 +46,89 @@ impl Coordinator {
             created_ns: now.wall_ns,
             deadline_ns: now.wall_ns_after(self.queue_deadline),
         };
-        if let Err(error) = self.schedule(now, dispatch) {
+        if let Err(error) = self.schedule(now, dispatch, None) {
             tracing::warn!(target: "dispatcher", room, %error, "cannot dispatch the room to workers without a name");
         }
     }
 
-    pub(super) fn list_rooms(&self, names: &[String]) -> Vec<Room> {
-        let mut rooms: Vec<Room> = match names {
-            [] => self.rooms.all().cloned().collect(),
-            names => names.iter().filter_map(|name| self.rooms.get(name)).cloned().collect(),
+    /// The rooms with these names, each once; all rooms for no names.
+    pub(super) fn list_rooms(&self, names: &[String]) -> Result<Vec<Room>, CommandError> {
+        let mut rooms: Vec<&Room> = match names {
+            [] => self.rooms.all().collect(),
+            names => names.iter().filter_map(|name| self.rooms.get(name)).collect(),
         };
         rooms.sort_by(|one, other| (one.created_ns, &one.name).cmp(&(other.created_ns, &other.name)));
-        rooms
+        rooms.dedup_by(|one, other| one.name == other.name);
+        let bytes: usize = rooms.iter().map(|room| room.answer_bytes()).sum();
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(AnswerTooLong.into());
+        }
+        Ok(rooms.into_iter().cloned().collect())
     }
 
-    pub(super) async fn create_room(
+    /// Create a room with its first dispatches. As in LiveKit's server, a request for an existing room changes the fields that it
+    /// sets. An agent that has no open dispatch in the room is dispatched, so that a repeated request dispatches nothing twice.
+    pub(super) fn create_room(
         &mut self,
-        mut room: Room,
-        requests: Vec<DispatchRequest>,
+        request: RoomRequest,
+        mut requests: Vec<DispatchRequest>,
         api_key: String,
     ) -> Result<Room, CommandError> {
-        if let Some(existing) = self.rooms.get(&room.name) {
-            return Ok(existing.clone());
+        let (now, existing) = (Moment::now(), self.rooms.get(&request.name).cloned());
+        let is_new = existing.is_none();
+        let former = existing.clone().unwrap_or_else(|| self.default_room(&request.name, now));
+        let room = former.changed_by(request);
+        if !is_new {
+            let open = self.scheduler.targets_in_room(&room.name);
+            requests.retain(|request| !open.contains(&(request.agent.as_str(), request.deployment.as_str())));
+        }
+        if existing.as_ref() == Some(&room) && requests.is_empty() {
+            return Ok(room);
         }
         self.check_store()?;
-        let now = Moment::now();
-        room.sid = self.scheduler.new_id("RM_").to_string();
-        room.created_ns = now.wall_ns;
         let mut ops = Vec::new();
-        self.add_room(now, room.clone(), &mut ops)?;
-        if requests.is_empty() {
+        if is_new {
+            self.add_room(now, room.clone(), &mut ops)?;
+        } else {
+            self.change_room(now, room.clone(), &mut ops)?;
+        }
+        if is_new && requests.is_empty() {
             self.dispatch_to_unnamed_workers(now, &room.name, &api_key.as_str().into());
         }
         let created = requests.into_iter().try_for_each(|request| self.create_dispatch(request).map(drop));
-        self.flush(ops).await;
+        self.flush(ops);
         created.map(|()| room)
     }
 
-    pub(super) async fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, CommandError> {
-        self.check_store()?;
-        if !self.rooms.has_capacity(&metadata) {
+    fn change_room(&mut self, now: Moment, room: Room, ops: &mut Vec<StoreOp>) -> Result<(), CommandError> {
+        if !self.rooms.has_capacity(&room.name, &room.metadata) {
             return Err(CommandError::TooManyRooms);
         }
-        let Some(room) = self.rooms.set_metadata(name, metadata) else { return Ok(None) };
-        self.flush(vec![StoreOp::Room(room.clone())]).await;
+        self.rooms.change(now.at, room.clone());
+        ops.push(StoreOp::Room(room));
+        Ok(())
+    }
+
+    pub(super) fn set_metadata(&mut self, name: &str, metadata: String) -> Result<Option<Room>, CommandError> {
+        self.check_store()?;
+        let Some(room) = self.rooms.get(name).cloned() else { return Ok(None) };
+        let (room, mut ops) = (Room { metadata, ..room }, Vec::new());
+        self.change_room(Moment::now(), room.clone(), &mut ops)?;
+        self.flush(ops);
         Ok(Some(room))
     }
 
     /// Delete a room, and cancel its dispatches. Returns whether the room existed.
-    pub(super) async fn delete_room(&mut self, name: String) -> bool {
+    pub(super) fn delete_room(&mut self, name: String) -> Result<bool, CommandError> {
+        self.check_writable()?;
         if self.rooms.remove(&name).is_none() {
-            return false;
+            return Ok(false);
         }
         let now = Moment::now();
         for dispatch in self.scheduler.in_room(&name) {
             self.scheduler.cancel(now, &dispatch, "the room was deleted");
         }
-        self.flush(vec![StoreOp::RoomDeleted { name, at_ns: now.wall_ns }]).await;
-        true
+        self.flush(vec![StoreOp::RoomDeleted { name, at_ns: now.wall_ns }]);
+        Ok(true)
     }
 }

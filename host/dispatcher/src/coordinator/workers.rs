@@ -1,13 +1,11 @@
-//! The connections of workers: registration, messages, and jobs that must not run any more.
+//! The connections of workers: registration and messages.
 
 use livekit_protocol as proto;
 use proto::server_message::Message as ServerMessage;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Coordinator, WorkerConnection};
 use crate::clock::Moment;
-use crate::command::Command;
 use crate::scheduler::{Id, RegisteredWorker, ToWorker};
 use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
 use wasm_worker_protocol::worker_session::EMBEDDED_NODE_ID;
@@ -18,7 +16,7 @@ const PROTOCOL: i32 = 17;
 const AGENT_PROTOCOL: i32 = 1;
 
 impl Coordinator {
-    pub(super) async fn register(
+    pub(super) fn register(
         &mut self,
         registration: WorkerRegistration,
         api_key: String,
@@ -43,7 +41,7 @@ impl Coordinator {
         self.connections.insert(worker.clone(), WorkerConnection { outbound, registration, api_key });
         drop(reply.send(worker.clone()));
         self.scheduler.registration_confirmed(now, &worker);
-        self.flush(Vec::new()).await;
+        self.flush(Vec::new());
     }
 
     /// Put a message into the outbound queue of a worker. A worker whose queue is full is disconnected.
@@ -68,27 +66,6 @@ impl Coordinator {
         // The connection ends once its sender is dropped.
         if outbound.try_send(message).is_err() {
             self.connections.remove(worker);
-        }
-    }
-
-    /// Look up jobs that are not open. Those that the store knows belong to ended dispatches, and are stopped.
-    pub(super) fn look_up_jobs(&self, worker: Id, jobs: Vec<String>) {
-        let (reader, sender) = (self.reader.clone(), self.sender.clone());
-        Handle::current().spawn(async move {
-            let jobs = reader.known_jobs(jobs).await.unwrap_or_else(|error| {
-                tracing::warn!(target: "dispatcher", %error, "cannot look up the jobs of a worker");
-                Vec::new()
-            });
-            if let Some(sender) = sender.upgrade() {
-                drop(sender.send(Command::StopJobs { worker, jobs }).await);
-            }
-        });
-    }
-
-    pub(super) fn stop_jobs(&mut self, worker: &Id, jobs: Vec<String>) {
-        for job in jobs {
-            tracing::warn!(target: "dispatcher", %worker, job, "stopping a job whose dispatch has ended");
-            self.send(worker, ToWorker::Terminate { job: job.into() });
         }
     }
 }

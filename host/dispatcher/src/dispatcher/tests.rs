@@ -17,7 +17,7 @@ use crate::settings::StoreSync;
 use crate::store::StoreOp;
 use wasm_worker_core::secret::Secret;
 use wasm_worker_core::verdict::{Code, TrapKind, Verdict};
-use wasm_worker_protocol::dispatcher_session::DispatchKey;
+use wasm_worker_protocol::dispatcher_session::{DispatchKey, WorkerRegistration};
 use wasm_worker_protocol::report::JobEnd;
 
 fn settings(dir: &Path) -> DispatcherSettings {
@@ -41,23 +41,29 @@ fn settings(dir: &Path) -> DispatcherSettings {
 
 /// The routes of a dispatcher with the store in this directory, after these operations.
 async fn routes(dir: &Path, ops: Vec<StoreOp>) -> Router {
+    http::router(serving(dir, ops).await)
+}
+
+/// The state of the handlers of such a dispatcher.
+async fn serving(dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
     let settings = settings(dir);
     let (mut store, _) = Store::open(store_settings(&settings), 0).unwrap();
-    store.write(ops).await;
+    store.write(ops).unwrap();
     store.close().await;
     let (key, secret) = DEVELOPMENT_PAIR;
     let keys = Arc::new(Keys::new(&KeyPairs::from([(key.into(), Secret(secret.into()))])));
     let opened = Store::open(store_settings(&settings), 0).unwrap();
     let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
-    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics, 7880);
+    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics, 0);
     Handle::current().spawn(coordinator.serve());
-    http::router(state)
+    state
 }
 
 /// The answer to a request whose token has all grants.
 async fn request(router: &Router, method: &str, path: &str) -> (StatusCode, Value) {
     let (key, secret) = DEVELOPMENT_PAIR;
-    let grants = VideoGrants { room_list: true, room_create: true, ..Default::default() };
+    let grants =
+        VideoGrants { room_list: true, room_create: true, room_admin: true, room: "r".into(), ..Default::default() };
     let token = AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap();
     let request = Request::builder().method(method).uri(path).header("Authorization", format!("Bearer {token}"));
     answer(router, request.body(Body::empty()).unwrap()).await
@@ -176,4 +182,40 @@ async fn every_error_of_the_json_api_is_a_problem() {
         assert_eq!(status, StatusCode::UNAUTHORIZED);
         assert!(problem["error"].as_str().unwrap().contains(part), "{problem}");
     }
+}
+
+#[tokio::test]
+async fn reads_are_answered_and_changes_refused_while_the_store_cannot_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = serving(dir.path(), vec![created("d")]).await;
+    let router = http::router(state.clone());
+    std::fs::remove_file(dir.path().join("store.db")).unwrap();
+    // More than the queue of the store takes.
+    let mut connections = Vec::new();
+    for _ in 0..3_000 {
+        let registration = Box::new(WorkerRegistration {
+            dispatch_key: DispatchKey { agent: "b".into(), job_type: 0, deployment: String::new() },
+            instance: String::new(),
+            version: "1".into(),
+            permissions: proto::ParticipantPermission::default(),
+        });
+        let ((outbound, queue), (reply, _)) = (mpsc::channel(8), tokio::sync::oneshot::channel());
+        connections.push(queue);
+        let register = WorkerCommand::Register { registration, api_key: "devkey".into(), outbound, reply };
+        state.worker_commands.send(register).await.unwrap();
+    }
+    let (_, workers) = loop {
+        let answer = request(&router, "GET", "/workers").await;
+        if answer.1["workers"].as_array().unwrap().len() >= 1_000 {
+            break answer;
+        }
+    };
+    assert!(workers["workers"].as_array().unwrap().len() < 3_000, "the others wait");
+    for path in ["/api/v1/jobs", "/api/v1/jobs/d"] {
+        assert_eq!(request(&router, "GET", path).await.0, StatusCode::OK, "{path}");
+    }
+    let (status, problem) = request(&router, "POST", "/jobs/d/cancel").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let error = problem["error"].as_str().unwrap();
+    assert!(error.contains("the store cannot write: the file `") && error.contains("was deleted"), "{error}");
 }

@@ -11,6 +11,7 @@ use wasm_worker_core::api::dispatcher::{
     Attempt, Cancelled, Dispatch, DispatchList, DispatchState, PoolWorker, PoolWorkerList, PoolWorkerState, Waiting,
 };
 use wasm_worker_core::job::JobKind;
+use wasm_worker_core::load::{Resource, Scarcity};
 use wasm_worker_core::usage::{Calls, HostCalls, ModelSums, PrewarmCost, UsageRecord};
 use wasm_worker_core::verdict::{Blame, Code as EndCode, TrapKind, Verdict};
 
@@ -142,6 +143,10 @@ fn dispatch() -> Dispatch {
     }
 }
 
+fn scarcity() -> Scarcity {
+    Scarcity { resource: Resource::Cpu, used: 0.9, limit: 0.75 }
+}
+
 fn worker() -> PoolWorker {
     PoolWorker {
         worker: "w".into(),
@@ -151,6 +156,8 @@ fn worker() -> PoolWorker {
         version: "v".into(),
         state: PoolWorkerState::Available,
         load: 0.5,
+        scarce: Some(scarcity()),
+        full_since_ns: Some(1),
         jobs: 1,
         offers: 1,
         since_ns: 1,
@@ -185,6 +192,7 @@ fn schemas_have_the_fields_of_the_types() {
     check("Calls", json!(Calls::default()));
     check("ModelSums", json!(usage().models[0]));
     check("Cancelled", json!(Cancelled { dispatch: "d".into() }));
+    check("Scarcity", json!(scarcity()));
     check("PoolWorker", json!(worker()));
     check("PoolWorkerList", json!(PoolWorkerList { workers: vec![worker()] }));
 }

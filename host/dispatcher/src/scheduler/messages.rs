@@ -17,6 +17,8 @@ pub(crate) type Id = Arc<str>;
 
 /// An upper estimate of the memory of a dispatch beside its texts, in bytes.
 const OVERHEAD_BYTES: usize = 1_024;
+/// The same for an attribute.
+const ATTRIBUTE_BYTES: usize = 64;
 
 /// A request to run an agent.
 #[derive(Clone, Debug)]
@@ -31,25 +33,43 @@ pub(crate) struct Dispatch {
     pub(crate) restart: proto::JobRestartPolicy,
     pub(crate) priority: i32,
     pub(crate) created_ns: i64,
-    /// The time at which the dispatch expires while it waits for its first worker.
+    /// The time at which the dispatch expires while it waits for its first worker. While the dispatcher runs, the time since
+    /// `created_ns` counts, by the monotonic clock.
     pub(crate) deadline_ns: i64,
 }
 
 impl Dispatch {
-    /// The memory that the dispatch takes.
-    pub(super) fn bytes(&self) -> usize {
-        let attributes: usize = self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
+    /// The memory that the dispatch takes, which is more than its job takes in a frame.
+    pub(crate) fn bytes(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, value)| name.len() + value.len() + ATTRIBUTE_BYTES);
+        let attributes: usize = attributes.sum();
         OVERHEAD_BYTES + self.metadata.len() + attributes + self.room.metadata.len() + self.room.name.len()
     }
 
-    /// The end of a wait that begins now and is as long as the first one.
-    pub(super) fn waits_until_ns(&self, now: Moment) -> i64 {
-        now.wall_ns.saturating_add(self.deadline_ns.saturating_sub(self.created_ns))
+    /// How long the dispatch waits for a worker.
+    pub(super) fn patience(&self) -> Duration {
+        nanoseconds(self.deadline_ns.saturating_sub(self.created_ns))
+    }
+
+    /// The rest of the first wait, for a dispatch of an earlier dispatcher. It is not longer than the whole wait, wherever the
+    /// wall clock jumped to.
+    pub(super) fn patience_left(&self, now: Moment) -> Duration {
+        nanoseconds(self.deadline_ns.saturating_sub(now.wall_ns)).min(self.patience())
+    }
+
+    /// The time since the creation, for a dispatch of an earlier dispatcher.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        nanoseconds(now.wall_ns.saturating_sub(self.created_ns))
     }
 
     pub(super) fn rank(&self) -> Rank {
         Rank::new(self.priority, self.created_ns, self.id.clone())
     }
+}
+
+/// A number of nanoseconds; zero for a negative one.
+fn nanoseconds(number: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(number).unwrap_or(0))
 }
 
 /// The bounds of the scheduler.
@@ -124,7 +144,7 @@ pub(crate) enum Notification {
     /// A dispatch was accepted.
     Created { dispatch: Arc<Dispatch>, job: Id },
     /// A worker took the job.
-    Assigned { dispatch: Arc<Dispatch>, job: Id, worker: Id, attempt: u32, waited_ns: i64 },
+    Assigned { dispatch: Arc<Dispatch>, job: Id, worker: Id, attempt: u32, waited: Duration },
     /// A new attempt began, because the worker was lost.
     Retried { dispatch: Arc<Dispatch>, job: Id, attempt: u32, why: String },
     /// The worker reported that the job runs.

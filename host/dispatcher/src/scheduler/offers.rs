@@ -18,8 +18,8 @@ use wasm_worker_protocol::wire::ATTEMPT_ATTRIBUTE;
 impl Scheduler {
     /// Offer the waiting dispatches of a key while a worker may be asked.
     pub(super) fn offer_waiting(&mut self, now: Moment, key: &DispatchKey) {
-        loop {
-            let candidates = self.candidates(now, key);
+        while self.agent_queues.get(key).is_some_and(|queue| queue.queue.has_ready()) {
+            let candidates = self.candidates(key);
             if candidates.is_empty() {
                 break;
             }
@@ -27,6 +27,11 @@ impl Scheduler {
             self.offer(now, key, rank, &candidates);
         }
         self.end_unserved(now, key);
+        self.remove_if_unused(key);
+    }
+
+    /// Remove the queue of a key that has neither dispatches nor workers.
+    pub(super) fn remove_if_unused(&mut self, key: &DispatchKey) {
         if self.agent_queues.get(key).is_some_and(|queue| queue.queue.is_empty() && queue.workers.is_empty()) {
             self.agent_queues.remove(key);
         }
@@ -49,29 +54,26 @@ impl Scheduler {
     }
 
     /// The workers of a key that may be asked now.
-    fn candidates(&self, now: Moment, key: &DispatchKey) -> Vec<(Id, Candidate)> {
-        if self.suspended {
-            return Vec::new();
-        }
-        let ids = self.agent_queues.get(key).map(|queue| queue.workers.as_slice()).unwrap_or_default();
-        let workers = ids.iter().filter_map(|id| Some((id, self.workers.get(id)?)));
-        workers
-            .filter(|(_, worker)| worker.may_be_asked(now.at))
-            .map(|(id, worker)| (id.clone(), worker.candidate()))
-            .collect()
+    fn candidates(&self, key: &DispatchKey) -> Vec<(Id, Candidate)> {
+        let queue = self.agent_queues.get(key).filter(|_| !self.suspended);
+        let ids = queue.into_iter().flat_map(|queue| &queue.askable);
+        ids.filter_map(|id| Some((id.clone(), self.workers.get(id)?.candidate()))).collect()
     }
 
     /// Offer a dispatch to one of the candidates, or pause it when all of them refused it in this round.
     fn offer(&mut self, now: Moment, key: &DispatchKey, rank: Rank, candidates: &[(Id, Candidate)]) {
         let Some(open) = self.open.get_mut(&rank.dispatch) else { return };
-        let left: Vec<&(Id, Candidate)> = candidates.iter().filter(|(id, _)| !open.refused_by.contains(id)).collect();
+        let may_have =
+            |id: &Id| open.only_worker.as_ref().is_none_or(|only| only == id) && !open.refused_by.contains(id);
+        let left: Vec<&(Id, Candidate)> = candidates.iter().filter(|(id, _)| may_have(id)).collect();
         let weights: Vec<Candidate> = left.iter().map(|(_, candidate)| *candidate).collect();
         let chosen = choose(&weights, self.rng.random()).and_then(|position| left.get(position));
         let Some((worker, _)) = chosen else {
             let until = now.at + open.rounds.fail();
             open.refused_by.clear();
+            self.set_phase(&rank.dispatch, Phase::Waiting { paused_until: Some(until) });
             if let Some(queue) = self.agent_queues.get_mut(key) {
-                queue.queue.pause(rank, until);
+                queue.queue.pause(rank);
             }
             return;
         };
@@ -79,24 +81,20 @@ impl Scheduler {
         let (api_key, job) = (open.dispatch.api_key.clone(), open.wire_job(&worker, now));
         let resuming = open.attempt > 1;
         self.count_dequeued(&api_key);
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.offers += 1;
-        }
+        self.change_worker(&worker, |worker| worker.offers += 1);
         let until = now.at + ANSWER_WITHIN;
-        self.set_phase(now, &rank.dispatch, Phase::Offered { worker: worker.clone(), until });
+        self.set_phase(&rank.dispatch, Phase::Offered { worker: worker.clone(), until });
         let message = ToWorker::Offer { job: Box::new(job), resuming };
         self.outputs.push(Output::Send { worker, message, durable: false });
     }
 
     /// Put a refused dispatch back into its queue, and pause the worker for at least `pause_min`.
     pub(super) fn offer_refused(&mut self, now: Moment, id: &Id, worker: &Id, pause_min: Duration) {
-        if let Some(worker) = self.workers.get_mut(worker) {
-            worker.offer_refused(now.at, pause_min);
-        }
+        self.change_worker(worker, |worker| worker.offer_refused(now.at, pause_min));
         let Some(open) = self.open.get_mut(id) else { return };
         open.refused_by.insert(worker.clone());
         let key = open.dispatch.dispatch_key.clone();
-        self.enqueue(now, id);
+        self.enqueue(id);
         self.offer_waiting(now, &key);
     }
 }

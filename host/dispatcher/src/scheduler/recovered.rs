@@ -31,25 +31,28 @@ impl Scheduler {
             let until = now.at + self.bounds.lost_after;
             // After an attempt the wait for the next one begins now.
             let assigned_before = attempt > 1 || instance.is_some();
-            let waits_until_ns = if assigned_before { dispatch.waits_until_ns(now) } else { dispatch.deadline_ns };
+            let patience = if assigned_before { dispatch.patience() } else { dispatch.patience_left(now) };
             self.insert(OpenDispatch {
-                waits_until_ns,
+                // The monotonic clock may have begun later.
+                since: now.at.checked_sub(dispatch.age(now)).unwrap_or(now.at),
+                waits_until: now.at + patience,
                 dispatch: Arc::new(dispatch),
                 job,
                 attempt,
+                only_worker: None,
                 former: former.into_iter().map(|job| FormerAttempt { job, stopped: false }).collect(),
-                phase: Phase::Waiting,
+                phase: Phase::Waiting { paused_until: None },
                 cancelled,
                 rounds: ROUND_PAUSES,
                 refused_by: HashSet::new(),
                 timer: None,
             });
             let Some(instance) = instance else {
-                self.enqueue(now, &id);
+                self.enqueue(&id);
                 continue;
             };
             let died = instance.starts_with(EMBEDDED_PREFIX);
-            self.set_phase(now, &id, Phase::Orphaned { instance, until });
+            self.set_phase(&id, Phase::Orphaned { instance, until });
             if died {
                 self.attempt_lost(now, &id, "the worker ran in the dispatcher's process, which ended".into());
             }

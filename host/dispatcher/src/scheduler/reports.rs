@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use livekit_protocol as proto;
 
-use super::{Change, Id, Notification, OpenDispatch, Output, Phase, Scheduler, ToWorker};
+use super::workers::Worker;
+use super::{Change, Id, Notification, OpenDispatch, Output, Phase, Scheduler, Timer, ToWorker};
 use crate::clock::Moment;
+use wasm_worker_core::load::Scarcity;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::dispatcher_session::{Readiness, WorkerMessage};
 use wasm_worker_protocol::report::JobEnd;
@@ -15,7 +17,8 @@ impl Scheduler {
     pub(crate) fn on_message(&mut self, now: Moment, worker: &Id, message: WorkerMessage) {
         match message {
             WorkerMessage::Answer(answer) => self.on_answer(now, worker, answer),
-            WorkerMessage::Status { load, readiness } => self.on_status(now, worker, load, readiness),
+            WorkerMessage::Status { load, readiness } => self.on_status(now, worker, load, readiness, None),
+            WorkerMessage::Full { load, scarce } => self.on_status(now, worker, load, Readiness::Full, Some(scarce)),
             WorkerMessage::Running { job } => self.on_running(now, worker, &job),
             WorkerMessage::Ended { job, end } => self.on_job_ended(now, worker, &job, end),
             WorkerMessage::Migrate { jobs } => self.on_migrate(now, worker, jobs),
@@ -41,10 +44,11 @@ impl Scheduler {
             answer.participant_identity = format!("agent-{}", open.job);
         }
         let (dispatch, job, attempt) = (open.dispatch.clone(), open.job.clone(), open.attempt);
+        let waited = now.at.saturating_duration_since(open.since);
         let wire_job = Box::new(open.wire_job(worker, now));
-        self.set_phase(now, &id, Phase::Assigned { worker: worker.clone(), since: now.at, reported: false });
-        let Some(assigned) = self.workers.get_mut(worker) else { return };
-        assigned.offer_accepted();
+        self.set_phase(&id, Phase::Assigned { worker: worker.clone(), since: now.at, reported: false });
+        self.change_worker(worker, Worker::offer_accepted);
+        let Some(assigned) = self.workers.get(worker) else { return };
         self.outputs.push(Output::Store(Change::Assigned {
             dispatch: id,
             job: job.clone(),
@@ -56,24 +60,27 @@ impl Scheduler {
         }));
         let message = ToWorker::Assign { job: wire_job, answer: Box::new(answer) };
         self.outputs.push(Output::Send { worker: worker.clone(), message, durable: true });
-        let waited_ns = now.wall_ns - dispatch.created_ns;
         let key = dispatch.dispatch_key.clone();
         let worker = worker.clone();
-        self.outputs.push(Output::Notify(Notification::Assigned { dispatch, job, worker, attempt, waited_ns }));
+        self.outputs.push(Output::Notify(Notification::Assigned { dispatch, job, worker, attempt, waited }));
         // The window of the worker has grown.
         self.offer_waiting(now, &key);
     }
 
-    fn on_status(&mut self, now: Moment, id: &Id, load: f32, readiness: Readiness) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
+    fn on_status(&mut self, now: Moment, id: &Id, load: f32, readiness: Readiness, scarce: Option<Scarcity>) {
+        let Some(worker) = self.workers.get(id) else { return };
         let load = if load.is_finite() { load.clamp(0.0, 1.0) } else { 1.0 };
         let has_more_capacity = (worker.is_full() && readiness == Readiness::Available) || load < worker.load;
-        (worker.load, worker.readiness) = (load, readiness);
-        if has_more_capacity {
-            worker.end_pause();
-        }
-        let first = !std::mem::replace(&mut worker.status_received, true);
+        let first = !worker.status_received;
         let (key, instance) = (worker.registered.dispatch_key.clone(), worker.registered.instance.clone());
+        self.change_worker(id, |worker| {
+            (worker.load, worker.readiness, worker.status_received) = (load, readiness, true);
+            worker.scarce = scarce;
+            worker.full_since_ns = worker.is_full().then(|| worker.full_since_ns.unwrap_or(now.wall_ns));
+            if has_more_capacity {
+                worker.end_pause();
+            }
+        });
         if has_more_capacity && let Some(queue) = self.agent_queues.get_mut(&key) {
             queue.queue.resume_all();
         }
@@ -94,7 +101,7 @@ impl Scheduler {
             let (job, dispatch) = (open.job.clone(), open.dispatch.id.clone());
             // The worker reports its jobs, so the end will be reported as well.
             if let Some(due) = open.timer.take() {
-                self.timers.remove(&(due, dispatch.clone()));
+                self.timers.remove(&(due, Timer::Dispatch(dispatch.clone())));
             }
             self.outputs.push(Output::Store(Change::Started { job, at_ns: now.wall_ns }));
             self.outputs.push(Output::Notify(Notification::Started { dispatch }));
@@ -113,7 +120,7 @@ impl Scheduler {
         }
         // A job that is only offered, or that another worker has, cannot have ended here.
         let elsewhere = open.worker().is_some_and(|worker| worker != from);
-        if current && (elsewhere || matches!(open.phase, Phase::Waiting | Phase::Offered { .. })) {
+        if current && (elsewhere || matches!(open.phase, Phase::Waiting { .. } | Phase::Offered { .. })) {
             return;
         }
         // The assignment reached the worker too late.
@@ -169,16 +176,14 @@ impl Scheduler {
             Phase::Orphaned { .. } => None,
             // The loss of the former connection is not noticed yet.
             Phase::Assigned { worker, .. } if worker != id => Some(worker.clone()),
-            Phase::Assigned { .. } | Phase::Waiting | Phase::Offered { .. } => return,
+            Phase::Assigned { .. } | Phase::Waiting { .. } | Phase::Offered { .. } => return,
         };
         let (job, cancelled) = (open.job.clone(), open.cancelled);
-        self.set_phase(now, &dispatch, Phase::Assigned { worker: id.clone(), since: now.at, reported: true });
-        if let Some(former) = former_worker.and_then(|former| self.workers.get_mut(&former)) {
-            former.job_gone();
+        self.set_phase(&dispatch, Phase::Assigned { worker: id.clone(), since: now.at, reported: true });
+        if let Some(former) = former_worker {
+            self.change_worker(&former, Worker::job_gone);
         }
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.jobs += 1;
-        }
+        self.change_worker(id, |worker| worker.jobs += 1);
         self.outputs.push(Output::Store(Change::Adopted { job, worker: id.clone(), instance }));
         if cancelled {
             self.outputs.push(Output::Send { worker: id.clone(), message: stop, durable: false });

@@ -1,10 +1,13 @@
 use livekit_protocol as proto;
+use wasm_worker_core::load::{Resource, Scarcity};
 use wasm_worker_protocol::dispatcher_session::{Readiness, WorkerMessage};
 
 use super::*;
 
 mod any_order;
 mod lost_workers;
+mod reasons;
+mod simulated;
 
 fn bounds() -> Bounds {
     Bounds {
@@ -139,9 +142,20 @@ fn full_worker_gets_waiting_dispatches_when_its_load_falls() {
     scheduler.on_message(now, &w, WorkerMessage::Status { load: 1.0, readiness: Readiness::Full });
     let job = scheduler.create(now, dispatch("d", now)).unwrap();
     assert!(offers(&scheduler.take_outputs()).is_empty());
-    assert_eq!(scheduler.waiting(now, &["d".into()])["d"].why, "the only worker of agent `a` is full");
+    let why = |scheduler: &Scheduler, now| scheduler.waiting(now, &["d".into()])["d"].why.clone();
+    let full = "the only worker of agent `a` is full: ";
+    assert_eq!(why(&scheduler, now), format!("{full}its load is 1.00, since 1970-01-01T00:16:40Z"));
+    // A worker of wasm-worker reports what makes it full. The time stays that of the first such report.
+    let later = later(now, Duration::from_secs(5));
+    let scarce = Scarcity { resource: Resource::Cpu, used: 0.99, limit: 0.75 };
+    scheduler.on_message(later, &w, WorkerMessage::Full { load: 0.7, scarce });
+    assert_eq!(why(&scheduler, later), format!("{full}CPU 99 %, `load-threshold` 75 %, since 1970-01-01T00:16:40Z"));
+    let listed = scheduler.workers(later);
+    assert_eq!((listed[0].scarce, listed[0].full_since_ns), (Some(scarce), Some(now.wall_ns)));
     scheduler.on_message(now, &w, WorkerMessage::Status { load: 0.2, readiness: Readiness::Available });
     assert_eq!(offers(&scheduler.take_outputs()), [(w, job.to_string())]);
+    let listed = scheduler.workers(now);
+    assert_eq!((listed[0].scarce, listed[0].full_since_ns), (None, None));
 }
 
 #[test]
@@ -223,4 +237,93 @@ fn dispatch_without_a_free_worker_ends_at_once_when_the_queue_is_off() {
     assert_eq!(offers(&scheduler.take_outputs()).len(), 1);
     scheduler.on_message(now, &w, answer(&job, false));
     assert_eq!(ends(&scheduler.take_outputs()), [("e".into(), Code::Unserved)]);
+}
+
+#[test]
+fn cost_of_an_event_does_not_depend_on_the_number_of_dispatches() {
+    const WAITING: usize = 20_000;
+    let (mut scheduler, now) = start();
+    (scheduler.bounds.queue_limit, scheduler.bounds.memory_bytes) = (usize::MAX, usize::MAX);
+    // Each waits for another agent, in another room.
+    for n in 0..WAITING {
+        let mut waits = dispatch(&format!("waits{n}"), now);
+        waits.dispatch_key.agent = format!("agent{n}");
+        waits.room.name = format!("room{n}");
+        scheduler.create(now, waits).unwrap();
+    }
+    // A walk over all of them at each event is a billion steps, which takes minutes in the development build.
+    let began = Instant::now();
+    for n in 0..WAITING / 10 {
+        let (w, job) = running(&mut scheduler, now, "i");
+        scheduler.worker_left(now, &w, "cut".into());
+        let w = worker(&mut scheduler, now, "i");
+        scheduler.on_message(now, &w, WorkerMessage::Migrate { jobs: vec![job.to_string()] });
+        scheduler.on_message(now, &w, WorkerMessage::Status { load: 0.1, readiness: Readiness::Available });
+        scheduler.on_timer(now);
+        assert!(scheduler.wake_at().is_some());
+        scheduler.on_message(now, &w, ended(&job, Code::Completed));
+        scheduler.process_died(now, "i");
+        assert_eq!(scheduler.in_room(&format!("room{n}")).len(), 1);
+        scheduler.take_outputs();
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(scheduler.counts(), (WAITING, 0));
+}
+
+#[test]
+fn dispatch_waits_its_time_wherever_the_wall_clock_jumps() {
+    for jump_ns in [-1_000_000_000_000_000, 1_000_000_000_000_000] {
+        let (mut scheduler, now) = start();
+        let jumped = |moment: Moment| Moment { wall_ns: moment.wall_ns.saturating_add(jump_ns), ..moment };
+        scheduler.create(now, dispatch("d", now)).unwrap();
+        let w = worker(&mut scheduler, jumped(now), "");
+        let (_, job) = offers(&scheduler.take_outputs()).remove(0);
+        // The refusal puts it back into the queue.
+        scheduler.on_message(jumped(now), &w, answer(&job, false));
+        scheduler.on_timer(jumped(later(now, Duration::from_secs(59))));
+        assert!(ends(&scheduler.take_outputs()).is_empty(), "{jump_ns}");
+        scheduler.worker_left(jumped(later(now, Duration::from_secs(59))), &w, "cut".into());
+        scheduler.on_timer(jumped(later(now, Duration::from_secs(60))));
+        assert_eq!(ends(&scheduler.take_outputs()), [("d".into(), Code::Expired)], "{jump_ns}");
+        // The next dispatcher waits no longer than the first one would have.
+        let (mut next, now) = start();
+        let recovered = RecoveredDispatch {
+            dispatch: dispatch("d", now),
+            job: "J".into(),
+            attempt: 1,
+            former: Vec::new(),
+            cancelled: false,
+            instance: None,
+        };
+        next.recover(jumped(now), vec![recovered]);
+        next.on_timer(jumped(later(now, Duration::from_secs(60))));
+        assert_eq!(ends(&next.take_outputs()), [("d".into(), Code::Expired)], "{jump_ns}");
+    }
+}
+
+#[test]
+fn dispatch_that_fits_no_frame_ends_with_its_reason() {
+    let (mut scheduler, now) = start();
+    let w = worker(&mut scheduler, now, "");
+    scheduler.create(now, dispatch("offer", now)).unwrap();
+    let (_, job) = offers(&scheduler.take_outputs()).remove(0);
+    scheduler.undeliverable(now, "another", &job, 3 << 20);
+    assert!(ends(&scheduler.take_outputs()).is_empty());
+    scheduler.undeliverable(now, &w, &job, 3 << 20);
+    let outputs = scheduler.take_outputs();
+    assert_eq!(ends(&outputs), [("offer".into(), Code::Unserved)]);
+    let retry = |output: &Output| matches!(output, Output::Store(Change::Ended { end, .. }) if end.verdict.retry);
+    assert!(!outputs.iter().any(retry));
+
+    scheduler.create(now, dispatch("assignment", now)).unwrap();
+    let (_, job) = offers(&scheduler.take_outputs()).remove(0);
+    scheduler.on_message(now, &w, answer(&job, true));
+    scheduler.take_outputs();
+    scheduler.undeliverable(now, &w, &job, 3 << 20);
+    let outputs = scheduler.take_outputs();
+    assert_eq!(ends(&outputs), [("assignment".into(), Code::Rejected)]);
+    assert_eq!(sent(&outputs), [format!("terminate {job}")], "the worker waits for the assignment");
+    // The worker is as free as before.
+    scheduler.create(now, dispatch("next", now)).unwrap();
+    assert_eq!(offers(&scheduler.take_outputs()).len(), 1);
 }

@@ -1,10 +1,10 @@
 //! Timeouts: of dispatches that wait, of offers, of lost workers, and the ends of pauses.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::{ANSWER_WITHIN, Id, Phase, Scheduler};
+use super::{ANSWER_WITHIN, Id, Phase, Scheduler, Timer};
 use crate::clock::Moment;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
@@ -13,37 +13,43 @@ use wasm_worker_protocol::report::JobEnd;
 impl Scheduler {
     /// Handle everything that is due. The caller calls this at [`Self::wake_at`].
     pub(crate) fn on_timer(&mut self, now: Moment) {
-        while let Some((_, id)) = self.timers.first().filter(|(due, _)| *due <= now.at).cloned() {
-            self.on_timeout(now, &id);
-        }
-        for worker in self.workers.values_mut() {
-            worker.paused_until.take_if(|until| *until <= now.at);
-        }
-        let keys: Vec<DispatchKey> = self.agent_queues.keys().cloned().collect();
-        for key in keys {
-            if let Some(queue) = self.agent_queues.get_mut(&key) {
-                queue.queue.resume_due(now.at);
+        // Everything that is due comes before the offers, so that they follow the order of the queue.
+        let mut keys = BTreeSet::new();
+        while self.timers.first().is_some_and(|(due, _)| *due <= now.at)
+            && let Some((_, timer)) = self.timers.pop_first()
+        {
+            match timer {
+                Timer::Dispatch(id) => keys.extend(self.on_timeout(now, &id)),
+                Timer::Worker(id) => {
+                    self.change_worker(&id, |worker| worker.paused_until = None);
+                    keys.extend(self.workers.get(&id).map(|worker| worker.registered.dispatch_key.clone()));
+                }
             }
+        }
+        for key in keys {
             self.offer_waiting(now, &key);
         }
     }
 
     /// The time at which [`Self::on_timer`] is due.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let timeouts = self.timers.first().map(|(due, _)| *due);
-        let dispatches = self.agent_queues.values().filter_map(|queue| queue.queue.wake_at());
-        let workers =
-            self.agent_queues.values().filter(|queue| !queue.queue.is_empty()).flat_map(|queue| &queue.workers);
-        let workers = workers.filter_map(|id| self.workers.get(id)?.paused_until);
-        timeouts.into_iter().chain(dispatches).chain(workers).min()
+        self.timers.first().map(|(due, _)| *due)
     }
 
-    fn on_timeout(&mut self, now: Moment, id: &Id) {
-        let Some(open) = self.open.get(id) else { return };
+    /// Handle the timeout of a dispatch. Returns the key whose waiting dispatches may be offered then.
+    fn on_timeout(&mut self, now: Moment, id: &Id) -> Option<DispatchKey> {
+        let open = self.open.get(id)?;
         match &open.phase {
-            Phase::Waiting => {
-                let waited_ns = now.wall_ns.saturating_sub(open.dispatch.created_ns);
-                let waited = Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0));
+            Phase::Waiting { paused_until: Some(until) } if *until <= now.at => {
+                let (rank, key) = (open.dispatch.rank(), open.dispatch.dispatch_key.clone());
+                self.set_phase(id, Phase::Waiting { paused_until: None });
+                if let Some(queue) = self.agent_queues.get_mut(&key) {
+                    queue.queue.resume(&rank);
+                }
+                return Some(key);
+            }
+            Phase::Waiting { .. } => {
+                let waited = now.at.saturating_duration_since(open.since);
                 let why = self.wait_reason(now, open);
                 let detail = format!("no worker took the dispatch within {waited:.1?}: {why}");
                 self.end_dispatch(now, id, JobEnd::new(Code::Expired, detail));
@@ -61,5 +67,6 @@ impl Scheduler {
                 self.end_attempt_and_dispatch(now, id, JobEnd::new(Code::Terminated, detail));
             }
         }
+        None
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use livekit_protocol as proto;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Result, Row, Rows, params, params_from_iter};
 
-use super::{ReadError, Reader};
+use super::reader::{ReadError, Reader};
 use crate::rooms::Room;
 use crate::scheduler::{Dispatch as OpenDispatch, Id, RecoveredDispatch};
 use wasm_worker_core::api::dispatcher::{Attempt, Dispatch, DispatchState};
@@ -46,11 +46,27 @@ pub(crate) struct Filter {
     pub(crate) open: Option<bool>,
     /// Most dispatches.
     pub(crate) limit: usize,
+    pub(crate) part: Part,
 }
 
+/// The part of each dispatch that a list has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything.
+    #[default]
+    Whole,
+    /// Everything but metadata and attributes, which are not read.
+    Brief,
+}
+
+/// Most bytes of the texts of a list. The oldest dispatches that do not fit are left out.
+const LISTED_BYTES_MAX: usize = 16 << 20;
+
 /// The columns that [`dispatch_row`] and [`recovered_row`] share.
-const SHARED_COLUMNS: &str = "d.id, d.job, d.agent, d.deployment, d.room, d.room_sid, d.metadata, d.attributes, d.restart, \
-    d.priority, d.attempt, d.created_ns, d.cancelled_ns IS NOT NULL AS cancelled";
+const SHARED_COLUMNS: &str = "d.id, d.job, d.agent, d.deployment, d.room, d.room_sid, d.restart, d.priority, d.attempt, \
+    d.created_ns, d.cancelled_ns IS NOT NULL AS cancelled";
+/// The columns that may be large.
+const LARGE_COLUMNS: &str = "d.metadata, d.attributes";
 /// The further columns of [`dispatch_row`].
 const DISPATCH_COLUMNS: &str = "j.assigned_ns, j.started_ns, d.ended_ns, j.worker, j.identity, d.verdict, \
     d.deleted_ns IS NOT NULL AS deleted";
@@ -66,63 +82,92 @@ pub(super) const ROOM_COLUMNS: &str =
 
 impl Reader {
     pub(crate) async fn dispatches(&self, filter: Filter) -> std::result::Result<Vec<DispatchRow>, ReadError> {
-        self.read(move |c| {
-            let mut sql = format!("SELECT {SHARED_COLUMNS}, {DISPATCH_COLUMNS} FROM {DISPATCHES} WHERE 1");
-            let mut values: Vec<Value> = Vec::new();
-            if let Some(room) = filter.room {
-                sql.push_str(" AND d.room = ?");
-                values.push(room.into());
-            }
-            if filter.not_deleted {
-                sql.push_str(" AND d.deleted_ns IS NULL");
-            }
-            match filter.open {
-                Some(true) => sql.push_str(" AND d.ended_ns IS NULL"),
-                Some(false) => sql.push_str(" AND d.ended_ns IS NOT NULL"),
-                None => {}
-            }
-            sql.push_str(" ORDER BY d.created_ns DESC LIMIT ?");
-            values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
-            c.prepare_cached(&sql)?.query_map(params_from_iter(values), dispatch_row)?.collect()
-        })
-        .await
+        self.lists
+            .read(move |c| {
+                let large = match filter.part {
+                    Part::Whole => LARGE_COLUMNS,
+                    Part::Brief => "NULL AS metadata, NULL AS attributes",
+                };
+                let mut sql = format!("SELECT {SHARED_COLUMNS}, {large}, {DISPATCH_COLUMNS} FROM {DISPATCHES} WHERE 1");
+                let mut values: Vec<Value> = Vec::new();
+                if let Some(room) = filter.room {
+                    sql.push_str(" AND d.room = ?");
+                    values.push(room.into());
+                }
+                if filter.not_deleted {
+                    sql.push_str(" AND d.deleted_ns IS NULL");
+                }
+                match filter.open {
+                    Some(true) => sql.push_str(" AND d.ended_ns IS NULL"),
+                    Some(false) => sql.push_str(" AND d.ended_ns IS NOT NULL"),
+                    None => {}
+                }
+                sql.push_str(" ORDER BY d.created_ns DESC LIMIT ?");
+                values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
+                let mut statement = c.prepare_cached(&sql)?;
+                within_bytes(statement.query(params_from_iter(values))?, LISTED_BYTES_MAX)
+            })
+            .await
     }
 
     /// The dispatch with this id, or with a job of this id.
     pub(crate) async fn dispatch(&self, id: String) -> std::result::Result<Option<DispatchRow>, ReadError> {
-        self.read(move |c| {
-            let sql = format!(
-                "SELECT {SHARED_COLUMNS}, {DISPATCH_COLUMNS} FROM {DISPATCHES} \
+        self.lookups
+            .read(move |c| {
+                let sql = format!(
+                    "SELECT {SHARED_COLUMNS}, {LARGE_COLUMNS}, {DISPATCH_COLUMNS} FROM {DISPATCHES} \
                  WHERE d.id = ?1 OR d.job = ?1 OR d.id = (SELECT dispatch FROM jobs WHERE id = ?1)"
-            );
-            c.prepare_cached(&sql)?.query_row([id], dispatch_row).optional()
-        })
-        .await
+                );
+                c.prepare_cached(&sql)?.query_row([id], dispatch_row).optional()
+            })
+            .await
     }
 
     /// The jobs among these that the store has.
     pub(crate) async fn known_jobs(&self, jobs: Vec<String>) -> std::result::Result<Vec<String>, ReadError> {
-        self.read(move |c| {
-            let mut statement = c.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?;
-            let mut known = Vec::new();
-            for job in jobs {
-                if statement.exists([&job])? {
-                    known.push(job);
+        self.lookups
+            .read(move |c| {
+                let mut statement = c.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?;
+                let mut known = Vec::new();
+                for job in jobs {
+                    if statement.exists([&job])? {
+                        known.push(job);
+                    }
                 }
-            }
-            Ok(known)
-        })
-        .await
+                Ok(known)
+            })
+            .await
     }
 
     /// The assigned attempts of a dispatch, in order.
     pub(crate) async fn attempts(&self, dispatch: String) -> std::result::Result<Vec<Attempt>, ReadError> {
-        self.read(move |c| {
-            let sql = format!("SELECT {ATTEMPT_COLUMNS} FROM jobs WHERE dispatch = ?1 ORDER BY attempt");
-            c.prepare_cached(&sql)?.query_map([dispatch], attempt_row)?.collect()
-        })
-        .await
+        self.lookups
+            .read(move |c| {
+                let sql = format!("SELECT {ATTEMPT_COLUMNS} FROM jobs WHERE dispatch = ?1 ORDER BY attempt");
+                c.prepare_cached(&sql)?.query_map([dispatch], attempt_row)?.collect()
+            })
+            .await
     }
+}
+
+/// The first dispatches whose texts have at most `bytes_max` together. No row is read that is left out, but the first of them.
+fn within_bytes(mut rows: Rows, bytes_max: usize) -> Result<Vec<DispatchRow>> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        bytes += text_bytes(row);
+        if bytes > bytes_max {
+            break;
+        }
+        found.push(dispatch_row(row)?);
+    }
+    Ok(found)
+}
+
+/// The bytes of the texts in a row.
+fn text_bytes(row: &Row) -> usize {
+    let columns = row.as_ref().column_count();
+    let text = |column| row.get_ref(column).ok()?.as_str_or_null().ok()?.map(str::len);
+    (0..columns).filter_map(text).sum()
 }
 
 fn dispatch_row(row: &Row) -> Result<DispatchRow> {
@@ -134,8 +179,8 @@ fn dispatch_row(row: &Row) -> Result<DispatchRow> {
         agent: row.get("agent")?,
         deployment: row.get("deployment")?,
         room: row.get("room")?,
-        metadata: Some(row.get("metadata")?),
-        attributes: Some(attributes(row)?),
+        metadata: row.get("metadata")?,
+        attributes: attributes(row)?,
         priority: row.get("priority")?,
         attempt: row.get("attempt")?,
         created_ns: row.get("created_ns")?,
@@ -187,15 +232,17 @@ fn verdict(row: &Row) -> Result<Option<Verdict>> {
     Ok(text.map(|text| serde_json::from_str(&text).unwrap_or_else(damaged)))
 }
 
-fn attributes(row: &Row) -> Result<BTreeMap<String, String>> {
-    let text: String = row.get("attributes")?;
-    Ok(serde_json::from_str(&text).unwrap_or_default())
+/// The attributes of a row that has them.
+fn attributes(row: &Row) -> Result<Option<BTreeMap<String, String>>> {
+    let text: Option<String> = row.get("attributes")?;
+    Ok(text.map(|text| serde_json::from_str(&text).unwrap_or_default()))
 }
 
 /// All open dispatches, the oldest first.
 pub(super) fn open_dispatches(c: &Connection) -> Result<Vec<RecoveredDispatch>> {
     let sql = format!(
-        "SELECT {SHARED_COLUMNS}, {RECOVERED_COLUMNS} FROM {DISPATCHES} WHERE d.ended_ns IS NULL ORDER BY d.created_ns"
+        "SELECT {SHARED_COLUMNS}, {LARGE_COLUMNS}, {RECOVERED_COLUMNS} FROM {DISPATCHES} \
+         WHERE d.ended_ns IS NULL ORDER BY d.created_ns"
     );
     let mut recovered: Vec<RecoveredDispatch> =
         c.prepare(&sql)?.query_map([], recovered_row)?.collect::<Result<_>>()?;
@@ -222,7 +269,7 @@ fn recovered_row(row: &Row) -> Result<RecoveredDispatch> {
         dispatch_key,
         room,
         metadata: row.get("metadata")?,
-        attributes: attributes(row)?,
+        attributes: attributes(row)?.unwrap_or_default(),
         restart: proto::JobRestartPolicy::try_from(row.get::<_, i32>("restart")?).unwrap_or_default(),
         priority: row.get("priority")?,
         created_ns: row.get("created_ns")?,

@@ -91,6 +91,21 @@ ALTER TABLE dispatches DROP COLUMN detail;
 ALTER TABLE jobs DROP COLUMN detail;
 ";
 
+/// The third version has a clock of its own, by which ended rows grow old. Older rows keep the time of the wall clock.
+const V3: &str = "
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 0),
+    store_ns INTEGER NOT NULL,
+    wall_ns INTEGER NOT NULL
+) STRICT;
+ALTER TABLE dispatches ADD COLUMN ended_store_ns INTEGER;
+ALTER TABLE workers ADD COLUMN gone_store_ns INTEGER;
+DROP INDEX dispatches_that_ended;
+CREATE INDEX dispatches_that_ended ON dispatches (COALESCE(ended_store_ns, ended_ns)) WHERE ended_ns IS NOT NULL;
+DROP INDEX workers_that_went;
+CREATE INDEX workers_that_went ON workers (COALESCE(gone_store_ns, gone_ns)) WHERE gone_ns IS NOT NULL;
+";
+
 /// Write the verdicts of rows that ended under version 1.
 fn fill_verdicts(transaction: &Transaction) -> HookResult {
     for table in ["dispatches", "jobs"] {
@@ -112,7 +127,8 @@ fn fill_verdicts(transaction: &Transaction) -> HookResult {
 
 /// Bring the tables to the latest version.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let migrated = Migrations::new(vec![M::up(V1), M::up_with_hook(V2, fill_verdicts)]).to_latest(connection);
+    let migrated =
+        Migrations::new(vec![M::up(V1), M::up_with_hook(V2, fill_verdicts), M::up(V3)]).to_latest(connection);
     migrated.map_err(|error| match error {
         rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             StoreError::Newer { path: path.to_owned() }

@@ -10,6 +10,9 @@ use wasm_worker_core::verdict::{Blame, Code, TrapKind, Verdict};
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
 use wasm_worker_protocol::report::JobEnd;
 
+mod faults;
+mod readers;
+
 fn settings(path: &Path) -> Settings {
     Settings { path: path.to_owned(), sync: StoreSync::Commit, bytes_max: 8 << 20, retention: Duration::from_secs(60) }
 }
@@ -86,10 +89,10 @@ async fn open_dispatches_are_recovered() {
         assigned("ended"),
     ];
     batch.extend(ended("ended", Code::Completed));
-    let batch_number = store.write(batch).await.unwrap();
+    let batch_number = store.write(batch).unwrap();
     durable(&store, batch_number).await;
     // The first end stays.
-    store.write(ended("ended", Code::Failed)).await;
+    store.write(ended("ended", Code::Failed)).unwrap();
     store.close().await;
 
     let (store, recovered) = Store::open(settings(&path), 0).unwrap();
@@ -161,7 +164,7 @@ async fn trapped_verdict_is_stored_whole() {
     let mut batch = vec![created("d"), assigned("d")];
     batch.push(StoreOp::Change(Change::JobEnded { job: "J-d".into(), end: end.clone(), at_ns: 3 }));
     batch.push(StoreOp::Change(Change::Ended { dispatch: "d".into(), end, at_ns: 3 }));
-    let batch_number = store.write(batch).await.unwrap();
+    let batch_number = store.write(batch).unwrap();
     durable(&store, batch_number).await;
     let reader = store.reader();
     let row = reader.dispatch("J-d".into()).await.unwrap().unwrap();
@@ -194,14 +197,14 @@ async fn full_store_deletes_ended_dispatches_and_keeps_open_ones() {
     let path = dir.path().join("store.db");
     let (mut store, _) = Store::open(settings(&path), 0).unwrap();
     let metadata = "x".repeat(100 << 10);
-    store.write(vec![created_with("open", &metadata)]).await;
+    store.write(vec![created_with("open", &metadata)]).unwrap();
     let mut last = 0;
     // Three times the bound of the file.
     for n in 0..240 {
         let id = format!("{n}");
         let mut batch = vec![created_with(&id, &metadata)];
         batch.extend(ended(&id, Code::Completed));
-        last = store.write(batch).await.unwrap();
+        last = store.write(batch).unwrap();
     }
     durable(&store, last).await;
     let row = store.reader().dispatch("open".into()).await.unwrap();
@@ -210,24 +213,50 @@ async fn full_store_deletes_ended_dispatches_and_keeps_open_ones() {
     assert!(std::fs::metadata(&path).unwrap().len() <= 8 << 20);
 }
 
+const DAY_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
+const YEAR_NS: i64 = 365 * DAY_NS;
+
+/// The ids of the dispatches that a sweep leaves, with a clock that continues at this time of the wall clock.
+fn left_by_a_sweep(settings: &Settings, wall_ns: i64) -> Vec<String> {
+    let connection = connect(settings).unwrap();
+    let clock = StoreClock::open(&connection, wall_ns).unwrap();
+    clock.save(&connection, wall_ns).unwrap();
+    assert!(!sweep::sweep(&connection, settings, clock.now_ns()).unwrap(), "the file is not full");
+    let mut left = connection.prepare("SELECT id FROM dispatches ORDER BY id").unwrap();
+    left.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
 #[tokio::test]
-async fn dispatch_is_deleted_after_the_retention() {
+async fn dispatch_is_deleted_after_the_retention_wherever_the_wall_clock_jumps() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
-    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-    let mut batch = vec![created("open"), created("old"), created("new")];
-    batch.extend(ended("old", Code::Completed));
+    let settings = Settings { retention: Duration::from_secs(7 * 24 * 60 * 60), ..settings(&path) };
     let now = Moment::now().wall_ns;
-    let end = JobEnd::new(Code::Completed, "");
-    batch.push(StoreOp::Change(Change::Ended { dispatch: "new".into(), end, at_ns: now }));
-    let batch_number = store.write(batch).await.unwrap();
+    let (mut store, _) = Store::open(settings.clone(), now).unwrap();
+    let mut batch = vec![created("open")];
+    // The wall clock was a year late, right, and a year early when they ended.
+    for (id, at_ns) in
+        [("late", now - YEAR_NS), ("right", now), ("early", now + YEAR_NS), ("older-version", now - YEAR_NS)]
+    {
+        let end = JobEnd::new(Code::Completed, "");
+        batch.extend([created(id), StoreOp::Change(Change::Ended { dispatch: id.into(), end, at_ns })]);
+    }
+    let batch_number = store.write(batch).unwrap();
     durable(&store, batch_number).await;
     store.close().await;
-    let connection = connect(&settings(&path)).unwrap();
-    assert!(!sweep::sweep(&connection, &settings(&path)).unwrap(), "the file is not full");
-    let mut left = connection.prepare("SELECT id FROM dispatches ORDER BY id").unwrap();
-    let left: Vec<String> = left.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    assert_eq!(left, ["new", "open"]);
+    let old = "UPDATE dispatches SET ended_store_ns = NULL WHERE id = 'older-version'";
+    Connection::open(&path).unwrap().execute(old, []).unwrap();
+
+    // Restarts with a wall clock that jumps do not count as years.
+    for wall_ns in [now, now + YEAR_NS, now - YEAR_NS, now] {
+        assert_eq!(left_by_a_sweep(&settings, wall_ns), ["early", "late", "open", "right"]);
+    }
+    // A day at a time, as a dispatcher that is restarted each day.
+    for day in 1..=4 {
+        assert_eq!(left_by_a_sweep(&settings, now + day * DAY_NS).len(), 4, "day {day}");
+    }
+    (5..=8).for_each(|day| drop(left_by_a_sweep(&settings, now + day * DAY_NS)));
+    assert_eq!(left_by_a_sweep(&settings, now + 9 * DAY_NS), ["open"]);
 }
 
 #[tokio::test]
@@ -245,7 +274,7 @@ async fn measure_the_store() {
         let began = tokio::time::Instant::now();
         let mut batch_number = 0;
         for n in 0..count {
-            batch_number = store.write(vec![created(&n.to_string())]).await.unwrap();
+            batch_number = store.write(vec![created(&n.to_string())]).unwrap();
             // At most `at_once` batches wait, as with that many clients.
             durable(&store, batch_number.saturating_sub(at_once - 1)).await;
         }

@@ -54,6 +54,26 @@ fn invalid_frames_are_errors_and_json_is_answered_in_json() {
     assert_eq!(text, r#"{"pong":{"lastTimestamp":"1","timestamp":"2"}}"#);
 }
 
+#[test]
+fn registration_migrates_as_many_jobs_as_a_worker_may_have() {
+    let now = Instant::now();
+    let migrate = |count: usize| {
+        let job_ids = (0..count).map(|job| format!("AJ_{job}")).chain([String::new(), "x".repeat(1_000)]).collect();
+        frame(FromWorker::MigrateJob(proto::MigrateJobRequest { job_ids }))
+    };
+    let mut session = Session::new(now);
+    session.receive(now, Encoding::Binary, &register("")).unwrap();
+    let mut jobs = 0;
+    for _ in 0..40 {
+        match session.receive(now, Encoding::Binary, &migrate(1_000)).unwrap() {
+            Received::Message(WorkerMessage::Migrate { jobs: migrated }) => jobs += migrated.len(),
+            Received::Nothing => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(jobs, MIGRATED_JOBS_MAX);
+}
+
 /// The registration of a worker with this name and version.
 fn registered(agent_name: &str, version: &str) -> Result<WorkerRegistration, String> {
     let request = proto::RegisterWorkerRequest {

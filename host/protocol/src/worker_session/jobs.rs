@@ -1,6 +1,7 @@
 //! The jobs of a connection: offers, assignments, terminations, and the reports of their ends.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use livekit_protocol as proto;
 use proto::worker_message::Message as ToServer;
@@ -16,6 +17,26 @@ use super::{ANSWER_WITHIN, Answer, JOB_ID_BYTES_MAX, JOBS_MAX, Link, Output, Pha
 use crate::report::{JobEnd, Report};
 
 impl Session {
+    /// Set the phase of a job, or remove the job. Returns the former phase. This is the one place where a phase changes.
+    fn set_phase(&mut self, job: &str, phase: Option<Phase>) -> Option<Phase> {
+        let (id, former): (Arc<str>, _) = match self.jobs.remove_entry(job) {
+            Some((id, former)) => (id, Some(former)),
+            None => (job.into(), None),
+        };
+        if let Some(until) = former.and_then(Phase::until) {
+            self.deadlines.remove(&(until, id.clone()));
+        }
+        if let Some(phase) = phase {
+            self.deadlines.extend(phase.until().map(|until| (until, id.clone())));
+            self.jobs.insert(id, phase);
+        }
+        former
+    }
+
+    fn phase(&self, job: &str) -> Option<Phase> {
+        self.jobs.get(job).copied()
+    }
+
     pub(super) fn on_offer(&mut self, now: Instant, request: proto::AvailabilityRequest) -> Vec<Output> {
         let Some(job) = request.job.filter(|job| !job.id.is_empty()) else {
             return vec![Output::Warn("ignored an offer without a job".into())];
@@ -26,7 +47,7 @@ impl Session {
                 "ignored an offer of a job whose id is too long, or has control characters".into(),
             )];
         }
-        if self.jobs.contains_key(&job.id) {
+        if self.phase(&job.id).is_some() {
             return vec![Output::Warn(format!("ignored a second offer of job {}", job.id))];
         }
         if self.draining {
@@ -35,22 +56,23 @@ impl Session {
         if self.jobs.len() >= JOBS_MAX {
             return refuse_unasked(job.id, Reason::Full, "the connection has the maximum number of jobs");
         }
-        self.jobs.insert(job.id.clone(), Phase::Deciding { until: now + ANSWER_WITHIN });
+        self.set_phase(&job.id, Some(Phase::Deciding { until: now + ANSWER_WITHIN }));
         vec![Output::Offer(Box::new(job))]
     }
 
     pub(super) fn on_answer(&mut self, now: Instant, job: String, answer: Answer) -> Vec<Output> {
-        match (self.jobs.get_mut(&job), answer) {
+        match (self.phase(&job), answer) {
             (Some(Phase::Deciding { .. }), Answer::Accepted(_)) if self.draining => {
-                self.jobs.remove(&job);
+                self.set_phase(&job, None);
                 vec![refusal(&job, false), Output::Withdraw { job, why: "the worker is draining" }]
             }
-            (Some(phase @ Phase::Deciding { .. }), Answer::Accepted(acceptance)) => {
-                *phase = Phase::Accepted { until: now + self.registration.assignment_within };
+            (Some(Phase::Deciding { .. }), Answer::Accepted(acceptance)) => {
+                let until = now + self.registration.assignment_within;
+                self.set_phase(&job, Some(Phase::Accepted { until }));
                 vec![accept(job, &self.registration.agent_name, *acceptance)]
             }
             (Some(Phase::Deciding { .. }), Answer::Refused { terminate }) => {
-                self.jobs.remove(&job);
+                self.set_phase(&job, None);
                 vec![refusal(&job, terminate)]
             }
             // The session has refused the offer meanwhile, or the connection was lost.
@@ -62,9 +84,12 @@ impl Session {
     pub(super) fn on_assignment(&mut self, assignment: proto::JobAssignment) -> Vec<Output> {
         let proto::JobAssignment { job, url, token } = assignment;
         let job = job.unwrap_or_default().id;
-        match self.jobs.get_mut(&job) {
-            Some(phase @ Phase::Accepted { .. }) => {
-                *phase = Phase::Running;
+        if job.len() > JOB_ID_BYTES_MAX {
+            return vec![Output::Warn(format!("ignored an assignment of a job whose id has {} bytes", job.len()))];
+        }
+        match self.phase(&job) {
+            Some(Phase::Accepted { .. }) => {
+                self.set_phase(&job, Some(Phase::Running));
                 let running = Report::running(&job);
                 let access = RoomAccess { url: url.filter(|url| !url.is_empty()), token: Secret(token) };
                 vec![Output::Launch { job, access }, Output::Report(running)]
@@ -78,16 +103,16 @@ impl Session {
                 let error = "the worker did not wait for this assignment";
                 let warning = Output::Warn(clip(&format!("{error}: job {job}")));
                 let report = Report::ended(job, JobEnd::new(Code::Lost, error));
-                vec![warning, Output::Report(self.for_this_server(report))]
+                std::iter::once(warning).chain(self.send_end(report)).collect()
             }
         }
     }
 
     pub(super) fn on_termination(&mut self, job: String) -> Vec<Output> {
-        match self.jobs.get(&job) {
+        match self.phase(&job) {
             Some(Phase::Running) => vec![Output::Stop { job }],
             Some(Phase::Deciding { .. } | Phase::Accepted { .. }) => {
-                self.jobs.remove(&job);
+                self.set_phase(&job, None);
                 vec![Output::Withdraw { job, why: "the server terminated the job before its assignment" }]
             }
             // The job has ended, and its report is on the way.
@@ -96,7 +121,7 @@ impl Session {
     }
 
     pub(super) fn on_end(&mut self, job: String, end: JobEnd) -> Vec<Output> {
-        if self.jobs.remove(&job).is_none() {
+        if self.set_phase(&job, None).is_none() {
             return Vec::new();
         }
         if self.recent_ends.len() == RECENT_ENDS_MAX {
@@ -145,20 +170,18 @@ impl Session {
     /// Refuse the offers and withdraw the jobs whose time is up.
     pub(super) fn expire_jobs(&mut self, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
-        let expired = self.jobs.extract_if(|_, phase| match phase {
-            Phase::Deciding { until } | Phase::Accepted { until } => *until <= now,
-            Phase::Running => false,
-        });
-        for (job, phase) in expired {
-            match phase {
-                Phase::Deciding { .. } => {
+        while let Some(due) = self.deadlines.first().filter(|(until, _)| *until <= now).cloned() {
+            self.deadlines.remove(&due);
+            let job = due.1.to_string();
+            match self.set_phase(&job, None) {
+                Some(Phase::Deciding { .. }) => {
                     outputs.push(refusal(&job, false));
                     outputs.push(Output::Withdraw { job, why: "the agent did not decide in time" });
                 }
-                Phase::Accepted { .. } => {
+                Some(Phase::Accepted { .. }) => {
                     outputs.push(Output::Withdraw { job, why: "the assignment did not arrive in time" });
                 }
-                Phase::Running => {}
+                Some(Phase::Running) | None => {}
             }
         }
         outputs

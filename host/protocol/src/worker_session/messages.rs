@@ -1,12 +1,14 @@
 //! The inputs and outputs of a session, as data.
 
 use livekit_protocol as proto;
+use proto::server_message::Message as FromServer;
 use proto::worker_message::Message as ToServer;
 
 use wasm_worker_core::job::{Acceptance, RoomAccess};
 use wasm_worker_core::refusal::Reason;
 
 use crate::report::{JobEnd, Report};
+use crate::status::Status;
 
 /// An input of a session.
 #[expect(clippy::large_enum_variant, reason = "a few at a time, each taken apart at once")]
@@ -67,6 +69,8 @@ pub enum Output {
     Send(ToServer),
     /// Send the report of a job.
     Report(Report),
+    /// Send the status of a full worker to the embedded dispatcher.
+    Status(Status),
     /// Send a ping of the WebSocket.
     Ping,
     /// Ask the agent whether it accepts a job.
@@ -113,4 +117,17 @@ pub enum Output {
     },
     /// Log a warning: the session ignored a message of the server, or dropped a report.
     Warn(String),
+}
+
+/// The name of a message of the server, in a warning.
+pub(super) fn name_of(message: &Option<FromServer>) -> &'static str {
+    match message {
+        None => "an empty or unknown message",
+        Some(FromServer::Register(_)) => "a reply to a registration",
+        Some(FromServer::Availability(_)) => "an offer",
+        Some(FromServer::Assignment(_)) => "an assignment",
+        Some(FromServer::Termination(_)) => "a termination",
+        Some(FromServer::Pong(_)) => "a pong",
+        Some(FromServer::GoAway(_)) => "a request to go away",
+    }
 }

@@ -3,7 +3,7 @@
 //! A cached agent runs as native code. So every file has a MAC under a key that only this user can read. A file whose MAC is
 //! wrong is refused, removed and made again. A failure of the cache is a warning and costs time, never a job.
 //!
-//! Bound: [`FILES_MAX`] files; the oldest are removed first.
+//! Bounds: [`FILES_MAX`] files of at most [`FILE_BYTES_MAX`]; the oldest are removed first.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,12 +13,17 @@ use std::time::SystemTime;
 
 use wasmtime::component::Component;
 
-use super::Facts;
-use crate::engine::Engine;
+use super::{Facts, file};
+use crate::engine::{Engine, chain};
+use crate::machine;
 use crate::settings::PrewarmMode;
 
 /// Most compiled agents; each has a few megabytes.
 const FILES_MAX: usize = 64;
+/// Most bytes of a file: a larger one is not written, and not read.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Most bytes that are read of a key of the wrong size.
+const KEY_FILE_BYTES_MAX: u64 = 4 << 10;
 const KEY_FILE: &str = "mac.key";
 const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = blake3::OUT_LEN;
@@ -71,15 +76,24 @@ impl Cache {
     /// The artifact of this key, if it exists and its MAC is right.
     pub(super) fn load(&self, engine: &Engine, key: &Key) -> Option<(Facts, Component)> {
         let path = self.path(key);
-        let bytes = fs::read(&path).ok()?;
-        let loaded = self.verify(key, &bytes).and_then(|body| read_body(engine, body));
-        if let Err(why) = &loaded {
-            tracing::warn!(target: "host", file = %path.display(), why, "cached agent refused, compiling it again");
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(target: "host", file = %path.display(), %error, "the refused file cannot be removed");
+        let loaded = match file::read(&path, FILE_BYTES_MAX) {
+            Ok(bytes) => self.verify(key, &bytes).and_then(|body| read_body(engine, body)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(Unusable::of_read(&error)),
+        };
+        match loaded {
+            Ok(loaded) => return Some(loaded),
+            Err(Unusable::Here(why)) => {
+                tracing::warn!(target: "host", file = %path.display(), why, "the system does not let the cached agent be loaded");
+            }
+            Err(Unusable::File(why)) => {
+                tracing::warn!(target: "host", file = %path.display(), why, "cached agent refused, compiling it again");
+                if let Err(error) = fs::remove_file(&path) {
+                    tracing::warn!(target: "host", file = %path.display(), %error, "the refused file cannot be removed");
+                }
             }
         }
-        loaded.ok()
+        None
     }
 
     /// Write an artifact: the whole file or none.
@@ -97,6 +111,9 @@ impl Cache {
         body.extend_from_slice(&length.to_le_bytes());
         body.extend_from_slice(&facts);
         body.extend_from_slice(&code);
+        if body.len() as u64 > FILE_BYTES_MAX - MAC_BYTES as u64 {
+            return Err(format!("it has {} bytes; at most {FILE_BYTES_MAX} are cached", body.len()));
+        }
         let mac = self.mac(key, &body);
         let write = || -> io::Result<()> {
             let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
@@ -109,10 +126,15 @@ impl Cache {
     }
 
     /// The body of a file with the right MAC.
-    fn verify<'a>(&self, key: &Key, bytes: &'a [u8]) -> Result<&'a [u8], String> {
-        let (mac, body) = bytes.split_first_chunk::<MAC_BYTES>().ok_or("it is truncated")?;
+    fn verify<'a>(&self, key: &Key, bytes: &'a [u8]) -> Result<&'a [u8], Unusable> {
+        let (mac, body) =
+            bytes.split_first_chunk::<MAC_BYTES>().ok_or_else(|| Unusable::File("it is truncated".into()))?;
         // The comparison of two `blake3::Hash` takes constant time.
-        if self.mac(key, body) == blake3::Hash::from_bytes(*mac) { Ok(body) } else { Err("its MAC is wrong".into()) }
+        if self.mac(key, body) == blake3::Hash::from_bytes(*mac) {
+            Ok(body)
+        } else {
+            Err(Unusable::File("its MAC is wrong".into()))
+        }
     }
 
     /// The MAC of a body. It covers the key too, so that one file cannot replace another.
@@ -141,16 +163,38 @@ impl Cache {
     }
 }
 
-fn read_body(engine: &Engine, body: &[u8]) -> Result<(Facts, Component), String> {
-    let (length, rest) = body.split_first_chunk::<LENGTH_BYTES>().ok_or("it has no header")?;
+/// Why a file of the cache is not loaded.
+enum Unusable {
+    /// The file is not one that this cache has written.
+    File(String),
+    /// The file may be good, and the system does not let it be read or loaded.
+    Here(String),
+}
+
+impl Unusable {
+    fn of_read(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => Self::File(error.to_string()),
+            _ => Self::Here(error.to_string()),
+        }
+    }
+}
+
+fn read_body(engine: &Engine, body: &[u8]) -> Result<(Facts, Component), Unusable> {
+    let wrong = |why: &str| Unusable::File(why.to_owned());
+    let (length, rest) = body.split_first_chunk::<LENGTH_BYTES>().ok_or_else(|| wrong("it has no header"))?;
     let length = u32::from_le_bytes(*length) as usize;
-    let (facts, code) = rest.split_at_checked(length).ok_or("its header is truncated")?;
-    let facts = serde_json::from_slice(facts).map_err(|error| error.to_string())?;
+    let (facts, code) = rest.split_at_checked(length).ok_or_else(|| wrong("its header is truncated"))?;
+    let facts = serde_json::from_slice(facts).map_err(|error| Unusable::File(error.to_string()))?;
     #[expect(unsafe_code, reason = "the only way to load compiled code")]
     // SAFETY: `code` was serialized by this program: its MAC, under a key that only this user can read, has just been
     // verified over these bytes in memory. The engine itself checks that version and settings are its own.
     let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
-    Ok((facts, component.map_err(|error| error.to_string())?))
+    let component = component.map_err(|error| match machine::refused(&error) {
+        true => Unusable::Here(chain(&error)),
+        false => Unusable::File(error.to_string()),
+    });
+    Ok((facts, component?))
 }
 
 fn make_private_dir(dir: &Path) -> io::Result<()> {
@@ -173,7 +217,8 @@ fn check_owner(of: &fs::Metadata, forbidden: u32, why: &str) -> io::Result<()> {
 
 fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let path = dir.join(KEY_FILE);
-    if !path.exists() {
+    // A link to nothing is there, and refused below.
+    if fs::symlink_metadata(&path).is_err() {
         // Only the owner can read a temporary file. Of two processes, the second one uses the key of the first.
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(&rand::random::<[u8; KEY_BYTES]>())?;
@@ -188,7 +233,7 @@ fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
     if !owned.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its `mac.key` is not a file"));
     }
-    let bytes = fs::read(&path)?;
+    let bytes = file::read(&path, KEY_FILE_BYTES_MAX)?;
     bytes.try_into().map_err(|bytes: Vec<u8>| {
         let why = format!("its `{KEY_FILE}` has {} bytes, want {KEY_BYTES}; remove it", bytes.len());
         io::Error::new(io::ErrorKind::InvalidData, why)

@@ -1,10 +1,15 @@
 //! The compilation of an agent's crate to a component by cargo. rustup adds the WebAssembly target when it is missing.
+//!
+//! cargo runs the build scripts and the macros of the crate and of what it depends on, with the rights of this process. They get
+//! no variable of this program, so no key and no token.
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use cargo_metadata::{CrateType, Message, MetadataCommand};
+use wasm_worker_core::secret::{is_own, withhold};
+use wasm_worker_core::text::clip;
 
 /// The target whose output is a component.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -19,6 +24,11 @@ const PROFILE: &[&str] = &[
     "profile.agent.debug=false",
     "profile.agent.panic=\"abort\"",
 ];
+
+/// Variables with flags for the programs of this machine, such as a linker. cargo would use them for agents too.
+const HOST_FLAGS: [&str; 3] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
+/// cargo's own variable with flags for the target of agents.
+const AGENT_FLAGS: &str = "CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS";
 
 /// The reason why cargo built no component.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +90,10 @@ impl BuildError {
             }
             Self::Tool { .. } => Some("install Rust with rustup, https://rustup.rs".into()),
             Self::Target { .. } => Some(format!("`rustup target add {TARGET}` must work in that directory")),
-            Self::Compile { .. } | Self::Unreadable { .. } => None,
+            Self::Compile { .. } => Some(format!(
+                "the compiler has printed why; flags for agents are those of `{AGENT_FLAGS}` and of cargo's configuration files"
+            )),
+            Self::Unreadable { .. } => None,
             Self::NoComponent { .. } => Some("add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml".into()),
         }
     }
@@ -102,7 +115,7 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     component.ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
 }
 
-/// The file name of the component of the crate in `dir`, without its extension.
+/// The name of the component of the crate in `dir`.
 ///
 /// # Errors
 /// When the directory has no crate, or the crate has no library of type `cdylib`.
@@ -111,12 +124,26 @@ pub(crate) fn component_name(dir: &Path) -> Result<String, BuildError> {
     if !manifest.is_file() {
         return Err(BuildError::NoCrate { dir: dir.to_owned() });
     }
-    let metadata = MetadataCommand::new().manifest_path(&manifest).no_deps().exec();
-    let metadata = metadata.map_err(|error| BuildError::Unreadable { dir: dir.to_owned(), why: error.to_string() })?;
+    let unreadable = |why: String| BuildError::Unreadable { dir: dir.to_owned(), why };
+    let mut cargo = MetadataCommand::new().manifest_path(&manifest).no_deps().cargo_command();
+    let read = for_the_crate(&mut cargo).output().map_err(|source| BuildError::Tool { tool: "cargo", source })?;
+    if !read.status.success() {
+        return Err(unreadable(clip(String::from_utf8_lossy(&read.stderr).trim())));
+    }
+    let metadata = MetadataCommand::parse(String::from_utf8_lossy(&read.stdout));
+    let metadata = metadata.map_err(|error| unreadable(error.to_string()))?;
     let manifest = manifest.canonicalize().ok();
     let own = metadata.packages.iter().find(|package| manifest.as_deref() == Some(package.manifest_path.as_std_path()));
     let library = own.and_then(|package| package.targets.iter().find(|t| t.crate_types.contains(&CrateType::CDyLib)));
-    library.map(|target| target.name.clone()).ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+    own.zip(library)
+        .map(|(package, target)| agent_name(package.name.as_ref(), &target.name))
+        .ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
+}
+
+/// The name of the crate, where its library has that name: cargo writes `_` for `-` in the names of libraries.
+fn agent_name(package: &str, library: &str) -> String {
+    let named_alike = package.replace('-', "_") == library.replace('-', "_");
+    if named_alike { package.to_owned() } else { library.to_owned() }
 }
 
 /// The command `cargo build` for components of the crate in `dir`, after the target was added. The caller adds what to build.
@@ -136,7 +163,10 @@ pub fn component_build(dir: &Path) -> Result<Command, BuildError> {
     for setting in PROFILE {
         cargo.args(["--config", setting]);
     }
-    in_the_crates_toolchain(&mut cargo);
+    for_the_crate(&mut cargo);
+    if HOST_FLAGS.iter().any(|variable| std::env::var_os(variable).is_some()) {
+        tracing::info!(target: "host", "agents are built without `RUSTFLAGS`; `{AGENT_FLAGS}` has flags for them");
+    }
     Ok(cargo)
 }
 
@@ -161,7 +191,7 @@ fn component_of(dir: &Path, cargo: &mut Child) -> Option<PathBuf> {
 fn add_target(dir: &Path) -> Result<(), BuildError> {
     let mut rustc = Command::new("rustc");
     rustc.current_dir(dir).args(["--print", "target-libdir", "--target", TARGET]).stderr(Stdio::inherit());
-    let printed = in_the_crates_toolchain(&mut rustc).output();
+    let printed = for_the_crate(&mut rustc).output();
     let printed = printed.map_err(|source| BuildError::Tool { tool: "rustc", source })?;
     let libraries = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
     if libraries.is_dir() {
@@ -170,16 +200,17 @@ fn add_target(dir: &Path) -> Result<(), BuildError> {
     tracing::info!(target: "host", "adding the target `{TARGET}` with rustup");
     let mut rustup = Command::new("rustup");
     rustup.current_dir(dir).args(["target", "add", TARGET]).stdout(Stdio::null());
-    let status = in_the_crates_toolchain(&mut rustup).status();
+    let status = for_the_crate(&mut rustup).status();
     let status = status.map_err(|source| BuildError::Tool { tool: "rustup", source })?;
     if status.success() { Ok(()) } else { Err(BuildError::Target { status }) }
 }
 
-/// Remove the variables of cargo and rustup, which `cargo run` and `cargo test` set, so that the crate's directory decides which
-/// toolchain builds it.
-fn in_the_crates_toolchain(command: &mut Command) -> &mut Command {
-    for variable in ["RUSTUP_TOOLCHAIN", "CARGO"] {
+/// Remove the variables that a build of the crate must not get: those of cargo and rustup, which `cargo run` and `cargo test` set,
+/// so that the crate's directory decides which toolchain builds it; flags for this machine; and those of this program.
+fn for_the_crate(command: &mut Command) -> &mut Command {
+    for variable in ["RUSTUP_TOOLCHAIN", "CARGO"].iter().chain(&HOST_FLAGS) {
         command.env_remove(variable);
     }
+    withhold(command, is_own);
     command
 }

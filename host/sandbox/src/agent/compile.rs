@@ -1,9 +1,10 @@
-//! The compilation of agents in a process of its own.
+//! The process that looks into agents: it parses their text, compiles them, and makes their snapshots.
 //!
 //! A compiler bounds neither its time nor its memory nor its stack, and agents are not trusted. So this program runs itself with
-//! the hidden verb `compile`, which reads a component from standard input and writes machine code to standard output.
+//! the hidden verb `compile`, which reads from standard input and writes to standard output. An embedding program without such a
+//! process has the tasks done in its own, unbounded.
 //!
-//! Bounds: `compile-timeout` of wall time, as much CPU time on each core, and `compile-memory` of data.
+//! Bounds: `compile-timeout` of wall time for each step, as much CPU time on each core, and `compile-memory` of data.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -15,19 +16,22 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use wasm_worker_core::text::clip;
 use wasmtime::component::Component;
 
+use super::tasks::{self, Task, TaskError};
 use crate::engine::{Engine, EngineSettings, chain, config};
+use crate::machine;
 use crate::settings::{AgentSettings, CompileLimits};
 
-/// Exit status for a component that cannot be compiled. Other statuses than 0 are failures of the compiler.
+/// Exit status for a component that cannot be used. Other statuses than 0 are failures of the compiler.
 pub const NOT_COMPILED: u8 = 3;
 /// Longest message of the compiler that is kept, in bytes.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
 
 /// The bounds of the compiling process, and the sizes of its engine.
 #[derive(Clone, Copy, Debug)]
-pub struct Task {
+pub struct Bounds {
     /// Largest linear memory of a job, in bytes, as in [`EngineSettings`].
     pub job_memory_bytes: usize,
     /// Stack of WebAssembly frames, in bytes, as in [`EngineSettings`].
@@ -38,7 +42,7 @@ pub struct Task {
     pub cpu_seconds: u64,
 }
 
-/// The reason why there is no machine code.
+/// The reason why a task has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CompileError {
     #[error("{0}")]
@@ -50,6 +54,8 @@ pub(super) enum CompileError {
         "signal {signal} ended the compiler, which may use {memory_bytes} bytes of memory (`compile-memory`): {message}"
     )]
     Killed { signal: i32, memory_bytes: usize, message: String },
+    #[error("the compiler `{}` cannot be started: {source}{}", program.display(), machine::why(source))]
+    Start { program: PathBuf, source: io::Error },
     #[error("the compiler failed: {0}")]
     Host(String),
 }
@@ -59,10 +65,17 @@ pub struct Compiler {
     program: PathBuf,
 }
 
+/// Machine code that is loaded into the engine.
+pub(super) struct Compiled {
+    pub(super) component: Component,
+    /// Memory of the engine's structures for each instance, in bytes.
+    pub(super) instance_bytes: u64,
+}
+
 impl Compiler {
     /// Compile with the running program, even after its file was replaced.
     pub fn own() -> Self {
-        Self::new("/proc/self/exe".into())
+        Self::new(machine::own_program())
     }
 
     /// Compile with the program at `program`, which must have the verb `compile`.
@@ -70,32 +83,13 @@ impl Compiler {
         Self { program }
     }
 
-    /// Compile a component for this engine.
-    pub(super) async fn compile(
-        &self,
-        engine: &Engine,
-        settings: &AgentSettings,
-        component: Arc<Vec<u8>>,
-    ) -> Result<Component, CompileError> {
-        let host = |error: io::Error| CompileError::Host(error.to_string());
-        let mut child = self.start(settings).map_err(host)?;
-        let run = communicate(&mut child, component, settings.compile.memory_bytes);
-        let (status, code, message) = tokio::time::timeout(settings.compile.timeout, run)
-            .await
-            .map_err(|_| CompileError::Slow { limit: settings.compile.timeout })?
-            .map_err(host)?;
-        judge(status, message, settings.compile)?;
-        let engine = engine.clone();
-        let loaded = tokio::task::spawn_blocking(move || load(&engine, &code)).await;
-        loaded.map_err(|panic| CompileError::Host(panic.to_string()))?
-    }
-
     #[expect(clippy::cast_possible_truncation, reason = "a few hundred cores")]
-    fn start(&self, settings: &AgentSettings) -> io::Result<Child> {
-        let cores = std::thread::available_parallelism()?.get() as u32;
+    pub(super) fn start(&self, task: Task, settings: &AgentSettings) -> Result<Child, CompileError> {
+        let failed = |source| CompileError::Start { program: self.program.clone(), source };
+        let cores = std::thread::available_parallelism().map_err(failed)?.get() as u32;
         let cpu = settings.compile.timeout.saturating_mul(cores).as_secs().saturating_add(1);
         let mut command = Command::new(&self.program);
-        command.arg("compile").args([
+        command.args(["compile", task.as_str()]).args([
             settings.limits.memory_bytes.to_string(),
             settings.limits.stack_bytes.to_string(),
             settings.compile.memory_bytes.to_string(),
@@ -105,15 +99,80 @@ impl Compiler {
         command.process_group(0);
         // The worker's environment has secrets.
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command.spawn()
+        command.spawn().map_err(failed)
     }
 }
 
-/// Send the component to the compiler, and receive its code and its message.
+/// Parse WebAssembly text.
+pub(super) async fn parse(
+    compiler: Option<&Compiler>,
+    settings: &AgentSettings,
+    text: Arc<Vec<u8>>,
+) -> Result<Vec<u8>, CompileError> {
+    match compiler {
+        Some(compiler) => perform(compiler, Task::Text, settings, text).await,
+        None => here(move || tasks::text(&text)).await,
+    }
+}
+
+/// Compile a component for this engine.
+pub(super) async fn compile(
+    compiler: Option<&Compiler>,
+    engine: &Engine,
+    settings: &AgentSettings,
+    component: Arc<Vec<u8>>,
+) -> Result<Compiled, CompileError> {
+    let engine = engine.clone();
+    let code = match compiler {
+        Some(compiler) => perform(compiler, Task::Code, settings, component).await?,
+        None => {
+            let engine = engine.clone();
+            here(move || tasks::code(engine.wasmtime(), &component)).await?
+        }
+    };
+    let loaded = tokio::task::spawn_blocking(move || load(&engine, &code)).await;
+    loaded.map_err(|panic| CompileError::Host(panic.to_string()))?
+}
+
+/// Do a task in this process, on a thread that no other task waits for.
+async fn here<T: Send + 'static>(
+    task: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, CompileError> {
+    let done = tokio::task::spawn_blocking(task).await;
+    done.map_err(|panic| CompileError::Host(panic.to_string()))?.map_err(CompileError::from)
+}
+
+impl From<TaskError> for CompileError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Component(why) => Self::Invalid(why),
+            TaskError::Engine(_) | TaskError::Io(_) => Self::Host(error.to_string()),
+        }
+    }
+}
+
+/// Do a task in a process of its own.
+async fn perform(
+    compiler: &Compiler,
+    task: Task,
+    settings: &AgentSettings,
+    input: Arc<Vec<u8>>,
+) -> Result<Vec<u8>, CompileError> {
+    let mut child = compiler.start(task, settings)?;
+    let run = communicate(&mut child, input, settings.compile.memory_bytes);
+    let (status, output, message) = tokio::time::timeout(settings.compile.timeout, run)
+        .await
+        .map_err(|_| CompileError::Slow { limit: settings.compile.timeout })?
+        .map_err(|error| CompileError::Host(error.to_string()))?;
+    judge(status, message, settings.compile)?;
+    Ok(output)
+}
+
+/// Send the input to the compiler, and receive its output and its message.
 async fn communicate(
     child: &mut Child,
-    component: Arc<Vec<u8>>,
-    code_bytes_max: usize,
+    input: Arc<Vec<u8>>,
+    output_bytes_max: usize,
 ) -> io::Result<(ExitStatus, Vec<u8>, String)> {
     let gone = || io::Error::other("a pipe is missing");
     let mut stdin = child.stdin.take().ok_or_else(gone)?;
@@ -121,12 +180,11 @@ async fn communicate(
     let stderr = child.stderr.take().ok_or_else(gone)?;
     let feed = async move {
         // The compiler may stop reading at any time; its status and its message say why.
-        drop(stdin.write_all(&component).await);
+        drop(stdin.write_all(&input).await);
     };
-    let (code, message) = (read(stdout, code_bytes_max as u64), read(stderr, MESSAGE_BYTES_MAX));
-    let ((), code, message) = futures_util::future::join3(feed, code, message).await;
-    let message = String::from_utf8_lossy(&message?).trim().replace('\n', " ");
-    Ok((child.wait().await?, code?, message))
+    let (output, message) = (read(stdout, output_bytes_max as u64), read_message(stderr));
+    let ((), output, message) = futures_util::future::join3(feed, output, message).await;
+    Ok((child.wait().await?, output?, message?))
 }
 
 /// Read at most `bytes_max`; a further write fails.
@@ -136,7 +194,14 @@ async fn read(pipe: impl AsyncRead + Unpin, bytes_max: u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
-fn judge(status: ExitStatus, message: String, limits: CompileLimits) -> Result<(), CompileError> {
+/// The message of a compiler, in one line.
+pub(super) async fn read_message(stderr: impl AsyncRead + Unpin) -> io::Result<String> {
+    let bytes = read(stderr, MESSAGE_BYTES_MAX).await?;
+    Ok(clip(String::from_utf8_lossy(&bytes).trim()))
+}
+
+/// The failure that the status of a compiler means.
+pub(super) fn judge(status: ExitStatus, message: String, limits: CompileLimits) -> Result<(), CompileError> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(code), _) if code == i32::from(NOT_COMPILED) => Err(CompileError::Invalid(message)),
@@ -145,48 +210,57 @@ fn judge(status: ExitStatus, message: String, limits: CompileLimits) -> Result<(
     }
 }
 
-fn load(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {
+fn load(engine: &Engine, output: &[u8]) -> Result<Compiled, CompileError> {
+    let split = output.split_first_chunk::<{ tasks::INSTANCE_BYTES_LENGTH }>();
+    let (instance_bytes, code) = split.ok_or_else(|| CompileError::Host("its output is truncated".into()))?;
     #[expect(unsafe_code, reason = "the only way to load compiled code")]
     // SAFETY: `code` was serialized by this very program, in a process that it started and that nobody else can write to
     // the standard output of. The engine itself checks that version and settings are its own.
     let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
-    // The remaining reason is an instance that exceeds the engine's pool.
-    component.map_err(|error| CompileError::Invalid(chain(&error)))
+    let component = component.map_err(|error| match machine::refused(&error) {
+        true => CompileError::Host(format!("the system does not let it load machine code: {}", chain(&error))),
+        // The remaining reason is an instance that exceeds the engine's pool.
+        false => CompileError::Invalid(chain(&error)),
+    })?;
+    Ok(Compiled { component, instance_bytes: u64::from_le_bytes(*instance_bytes) })
 }
 
-/// Compile the component on standard input. This is the verb `compile`, in the process that a [`Compiler`] starts.
+/// Do a task between standard input and standard output. This is the verb `compile`, in the process that a [`Compiler`] starts.
 ///
 /// # Errors
-/// When the component cannot be compiled, or the machine fails.
-pub fn serve(task: Task) -> Result<(), ServeError> {
-    let Task { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds } = task;
+/// When the component cannot be used, or the machine fails.
+pub fn serve(task: Task, bounds: Bounds) -> Result<(), TaskError> {
+    let Bounds { job_memory_bytes, stack_bytes, memory_bytes, cpu_seconds } = bounds;
     limit(Resource::Data, memory_bytes as u64)?;
     limit(Resource::Cpu, cpu_seconds)?;
     limit(Resource::Core, 0)?;
-    let mut component = Vec::new();
-    io::stdin().read_to_end(&mut component)?;
-    let settings = EngineSettings { slots: 1, memory_bytes: job_memory_bytes, stack_bytes };
-    let engine = config::new_engine(settings).map_err(|error| ServeError::Engine(chain(&error)))?;
-    let code = engine.precompile_component(&component).map_err(|error| ServeError::Component(chain(&error)))?;
-    Ok(io::stdout().write_all(&code)?)
+    start_threads()?;
+    if task == Task::Snapshot {
+        return tasks::snapshot(io::stdin(), io::stdout());
+    }
+    let mut input = Vec::new();
+    io::stdin().read_to_end(&mut input)?;
+    let output = match task {
+        Task::Text => tasks::text(&input)?,
+        Task::Code | Task::Snapshot => {
+            let settings = EngineSettings { slots: 1, memory_bytes: job_memory_bytes, stack_bytes };
+            let engine = config::new_engine(settings).map_err(|error| TaskError::Engine(chain(&error)))?;
+            tasks::code(&engine, &input)?
+        }
+    };
+    Ok(io::stdout().write_all(&output)?)
+}
+
+/// Start the threads of the compiler: one for each core, or none where the system allows no more. By itself the compiler would
+/// panic then.
+fn start_threads() -> io::Result<()> {
+    let all = rayon::ThreadPoolBuilder::new().build_global();
+    let started = all.or_else(|_| rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global());
+    started.map_err(io::Error::other)
 }
 
 /// Lower a limit for good. A limit that is lower already stays as it is.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let most = Some(getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most)));
     Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
-}
-
-/// The reason why the verb `compile` wrote no machine code.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The component cannot be compiled.
-    #[error("{0}")]
-    Component(String),
-    /// The engine cannot start.
-    #[error("the engine for compilation cannot start: {0}")]
-    Engine(String),
-    /// Standard input, standard output or a limit failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasm_worker_core::load::Sample;
+use wasm_worker_core::text::with_causes;
 use wasmtime::Store;
 
-use super::compile::Compiler;
-use super::source;
+use super::compile::{self, Compiler};
+use super::source::{self, Format};
 use crate::engine::{Engine, chain};
 use crate::guest::bindings::load_function::{LoadFunction, LoadFunctionPre, Sample as WitSample};
 use crate::guest::kill::Kill;
@@ -57,9 +58,15 @@ impl LoadComponent {
     pub async fn load_file(engine: &Engine, path: &Path, settings: &AgentSettings) -> Result<Self, String> {
         let path = path.to_owned();
         let read = tokio::task::spawn_blocking(move || source::read(&path)).await;
-        let source = read.map_err(|panic| panic.to_string())?.map_err(|error| with_cause(&error))?;
-        let compiled = Compiler::own().compile(engine, settings, Arc::new(source.bytes)).await;
-        let component = compiled.map_err(|error| error.to_string())?;
+        let source = read.map_err(|panic| panic.to_string())?.map_err(|error| with_causes(&error))?;
+        let compiler = Compiler::own();
+        let bytes = match source.format {
+            Format::Binary => Ok(source.bytes),
+            Format::Text => compile::parse(Some(&compiler), settings, Arc::new(source.bytes)).await,
+        };
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        let compiled = compile::compile(Some(&compiler), engine, settings, Arc::new(bytes)).await;
+        let component = compiled.map_err(|error| error.to_string())?.component;
         if engine.slots_for(&component) != Some(1) {
             return Err("it has more memories or tables than one slot of the pool".into());
         }
@@ -140,11 +147,6 @@ impl LoadComponent {
         });
         made.await.map_err(|panic| Crash::Host(panic.to_string()))?
     }
-}
-
-/// An error with its cause.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn wit(sample: Sample) -> WitSample {

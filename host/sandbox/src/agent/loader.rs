@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use tokio::task::block_in_place;
-use wasmparser::{ElementItems, ElementKind, Parser, Payload};
-use wasmtime::component::Component;
 
 use super::artifact::{self, Cache};
+use super::compile::Compiled;
 use super::prewarm;
 use super::refill::Refill;
-use super::source::Source;
+use super::source::{Format, Source};
 use super::toolchain::Toolchain;
 use super::{Agent, AgentError, Facts, PrewarmKind};
 use crate::engine::mappings::MAPPINGS_MAX;
@@ -17,9 +16,6 @@ use crate::job::instance::WarmInstances;
 use crate::settings::PrewarmMode;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-
-/// Most elements in passive segments, which no toolchain makes. Each element takes 16 bytes in each of up to 64 core instances.
-pub(super) const PASSIVE_ELEMENTS_MAX: usize = 20_000;
 
 /// The loading of one agent.
 pub(super) struct Loader<'a> {
@@ -31,7 +27,7 @@ pub(super) struct Loader<'a> {
 
 /// A component that is ready for its template.
 struct Ready {
-    component: Component,
+    compiled: Compiled,
     facts: Facts,
     /// Whether another load would give the same result, so that the result can be cached.
     cacheable: bool,
@@ -40,7 +36,9 @@ struct Ready {
 impl Loader<'_> {
     /// Load the agent from the cache or from its bytes. Also tells whether it came from the cache.
     pub(super) async fn load(&self, source: Source) -> Result<(Agent, bool), AgentError> {
-        self.check_header(&source.bytes)?;
+        if source.format == Format::Binary {
+            self.check_header(&source.bytes)?;
+        }
         // A large agent takes a while, and this runtime has the timers.
         let (key, found) = block_in_place(|| {
             let key = artifact::key(self.tools.engine, &source.bytes, self.tools.settings.prewarm);
@@ -49,10 +47,17 @@ impl Loader<'_> {
         });
         let cached = found.is_some();
         let ready = match found {
-            Some((facts, component)) => Ready { component, facts, cacheable: false },
+            Some((facts, component)) => {
+                let compiled = Compiled { component, instance_bytes: facts.instance_bytes };
+                Ready { compiled, facts, cacheable: false }
+            }
             None => {
-                self.check_elements(&source.bytes)?;
-                self.make(source.bytes).await?
+                let bytes = match source.format {
+                    Format::Binary => source.bytes,
+                    Format::Text => self.tools.parse(source.bytes).await?,
+                };
+                self.check_header(&bytes)?;
+                self.make(bytes).await?
             }
         };
         let cacheable = ready.cacheable;
@@ -72,6 +77,7 @@ impl Loader<'_> {
             snapshot_bytes: 0,
             compiled_bytes: 0,
             memory_start_bytes: 0,
+            instance_bytes: 0,
             memory_mappings: MAPPINGS_MAX,
             prewarm: PrewarmKind::Pool,
             prewarm_why: None,
@@ -89,8 +95,8 @@ impl Loader<'_> {
                     facts.prewarm_fuel = snapshot.cost.fuel;
                     facts.prewarm_cpu_us = snapshot.cost.cpu_us;
                     facts.memory_mappings = snapshot.mappings;
-                    let component = self.tools.compile(Arc::new(snapshot.bytes)).await?;
-                    return Ok(self.describe(component, facts, cacheable));
+                    let compiled = self.tools.compile(Arc::new(snapshot.bytes)).await?;
+                    return Ok(self.describe(compiled, facts, cacheable));
                 }
                 prewarm::Outcome::Impossible { why, always } => {
                     facts.prewarm_why = Some(why);
@@ -98,17 +104,18 @@ impl Loader<'_> {
                 }
             },
         }
-        let component = self.tools.compile(bytes).await?;
-        self.tools.check_world(&component)?;
+        let compiled = self.tools.compile(bytes).await?;
+        self.tools.check_world(&compiled.component)?;
         // The warning comes after the check: an agent that cannot run needs no warning about its prewarm.
         if let (PrewarmMode::Snapshot, Some(why)) = (self.tools.settings.prewarm, &facts.prewarm_why) {
             tracing::warn!(target: "host", agent = self.tools.name, why, "no snapshot, each job runs prewarm");
         }
-        Ok(self.describe(component, facts, cacheable))
+        Ok(self.describe(compiled, facts, cacheable))
     }
 
     /// Complete the facts of a compiled component.
-    fn describe(&self, component: Component, mut facts: Facts, cacheable: bool) -> Ready {
+    fn describe(&self, compiled: Compiled, mut facts: Facts, cacheable: bool) -> Ready {
+        let component = &compiled.component;
         let engine = self.tools.engine.wasmtime();
         let ty = component.component_type();
         facts.imports = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
@@ -118,19 +125,20 @@ impl Loader<'_> {
         let needs = component.resources_required();
         let pages = needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
         facts.memory_start_bytes = pages * WASM_PAGE_BYTES;
-        Ready { component, facts, cacheable }
+        facts.instance_bytes = compiled.instance_bytes;
+        Ready { compiled, facts, cacheable }
     }
 
     /// Make the template, and create one instance as a proof that the agent works.
     async fn assemble(&self, ready: Ready) -> Result<Agent, AgentError> {
-        let Ready { component, mut facts, .. } = ready;
+        let Ready { compiled, mut facts, .. } = ready;
         let fits = self.tools.engine.check_mappings(facts.memory_mappings);
         fits.map_err(|source| AgentError::Mappings { agent: self.tools.name.into(), source })?;
         let warm = match facts.prewarm {
             PrewarmKind::Snapshot => None,
             PrewarmKind::Pool => Some(WarmInstances::new(self.tools.settings.idle)),
         };
-        let template = Arc::new(self.tools.template(&component, warm)?);
+        let template = Arc::new(self.tools.template(&compiled.component, compiled.instance_bytes, warm)?);
         let proof = template.clone();
         let proven = self.tools.on_guest_runtime(async move {
             let mut instance = proof.empty_within_init().await?;
@@ -164,27 +172,4 @@ impl Loader<'_> {
         };
         Err(AgentError::NotComponent { agent: self.tools.name.into(), why: why.into() })
     }
-
-    /// Check the passive segments. Each instance has its own copy of them, in memory that no limiter counts.
-    fn check_elements(&self, bytes: &[u8]) -> Result<(), AgentError> {
-        match passive_elements(bytes) {
-            count if count > PASSIVE_ELEMENTS_MAX => Err(AgentError::Elements { agent: self.tools.name.into(), count }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The number of elements in all passive segments of a component's modules. The compiler refuses what cannot be read here.
-fn passive_elements(bytes: &[u8]) -> usize {
-    let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
-    let segments = payloads.filter_map(|payload| match payload {
-        Payload::ElementSection(section) => Some(section.into_iter().map_while(Result::ok)),
-        _ => None,
-    });
-    let passive = segments.flatten().filter(|segment| matches!(segment.kind, ElementKind::Passive));
-    let counts = passive.map(|segment| match segment.items {
-        ElementItems::Functions(functions) => functions.count() as usize,
-        ElementItems::Expressions(_, expressions) => expressions.count() as usize,
-    });
-    counts.fold(0, usize::saturating_add)
 }

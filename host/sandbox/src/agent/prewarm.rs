@@ -5,25 +5,25 @@
 //!
 //! Bound: the snapshot is at most the memory limit in size.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::io;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 use wasm_worker_core::usage::PrewarmCost;
 use wasmtime::component::{Instance as ComponentInstance, Lift, WasmList};
 use wasmtime::{Store, Trap};
-use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::AgentError;
+use super::compile::CompileError;
+use super::instrument::{Conversation, Said};
+use super::tasks::Question;
 use super::toolchain::Toolchain;
 use crate::engine::chain;
 use crate::engine::mappings::{MAPPINGS_MIN, mappings_of};
 use crate::guest::{HostState, Stage};
 use crate::job::instance::{Instance, Template};
-use crate::job::run::{Crash, call, panic_text};
+use crate::job::run::{Crash, call};
 
 /// A component with its prewarmed memory.
 pub(super) struct Snapshot {
@@ -62,21 +62,22 @@ impl Outcome {
 
 /// Run `prewarm` in a copy of the component with accessors to its memory, and make a component with that memory.
 pub(super) async fn snapshot(tools: Toolchain<'_>, bytes: Arc<Vec<u8>>) -> Result<Outcome, AgentError> {
-    let mut wizer = Wizer::new();
-    wizer.keep_init_func(true);
-    let instrumented =
-        block_in_place(|| std::panic::catch_unwind(AssertUnwindSafe(|| wizer.instrument_component(&bytes))));
-    let (context, instrumented) = match instrumented {
-        Ok(Ok(done)) => done,
-        Ok(Err(error)) => return Ok(Outcome::never(chain(&error))),
-        Err(panic) => return Ok(Outcome::never(panicked(&*panic))),
+    let begun = Conversation::begin(tools.compiler, tools.settings, &bytes).await;
+    let (conversation, instrumented) = match begun {
+        Ok(begun) => begun,
+        Err(CompileError::Invalid(why)) => return Ok(Outcome::never(why)),
+        // The compiler would exceed the same bound.
+        Err(error @ (CompileError::Slow { .. } | CompileError::Killed { .. })) => {
+            return Err(tools.compile_error(error));
+        }
+        Err(error) => return Ok(Outcome::not_now(error.to_string())),
     };
-    let component = tools.compile(Arc::new(instrumented)).await?;
-    tools.check_world(&component)?;
-    let template = Arc::new(tools.template(&component, None)?);
+    let compiled = tools.compile(Arc::new(instrumented)).await?;
+    tools.check_world(&compiled.component)?;
+    let template = Arc::new(tools.template(&compiled.component, compiled.instance_bytes, None)?);
     match tools.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
         // Reading a large memory takes a while, and this runtime has the timers.
-        Ok(warm) => Ok(block_in_place(|| Handle::current().block_on(take(&wizer, &context, warm)))),
+        Ok(warm) => Ok(block_in_place(|| Handle::current().block_on(take(conversation, tools, warm)))),
         Err(Crash::NeedsHandle { import }) => {
             Ok(Outcome::never(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
         }
@@ -115,30 +116,36 @@ async fn run(template: &Template) -> Result<Warm, Crash> {
     Ok(Warm { instance, component, cost })
 }
 
-/// Read the memory. No code of the guest runs here, so the limits are lifted.
-async fn take(wizer: &Wizer, context: &ComponentContext<'_>, warm: Warm) -> Outcome {
+/// Answer the questions about the instance, which read its memory. No code of the guest runs here, so the limits are lifted.
+async fn take(mut conversation: Conversation, tools: Toolchain<'_>, warm: Warm) -> Outcome {
     let Warm { mut instance, component, cost } = warm;
     instance.store.set_hostcall_fuel(usize::MAX);
     instance.store.data_mut().meter.lift_memory_limit();
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
         return Outcome::not_now(chain(&error));
     }
-    let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_MIN, failed: None };
-    let taken = AssertUnwindSafe(wizer.snapshot_component(context, &mut reader)).catch_unwind().await;
-    let Reader { failed, mappings, .. } = reader;
-    match (failed, taken) {
+    let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_MIN };
+    let limit = tools.settings.compile.timeout;
+    let taken = tokio::time::timeout(limit, reader.answer_all(&mut conversation)).await;
+    let mappings = reader.mappings;
+    match taken {
+        Ok(Ok(bytes)) => Outcome::Taken(Snapshot { bytes, cost, mappings }),
         // The accessors need one more page of memory, which some memories do not allow.
-        (Some(error), _) if error.is::<Trap>() => {
+        Ok(Err(Unread::Guest(error))) if error.is::<Trap>() => {
             Outcome::never(format!("its memory cannot be read: {}", chain(&error)))
         }
-        (Some(error), _) | (None, Ok(Err(error))) => Outcome::not_now(chain(&error)),
-        (None, Err(panic)) => Outcome::not_now(panicked(&*panic)),
-        (None, Ok(Ok(bytes))) => Outcome::Taken(Snapshot { bytes, cost, mappings }),
+        Ok(Err(Unread::Guest(error))) => Outcome::not_now(chain(&error)),
+        Ok(Err(Unread::Tool(error))) => Outcome::not_now(conversation.failure(error).await.to_string()),
+        Err(_) => Outcome::not_now(format!("the snapshot took longer than `compile-timeout` ({limit:?})")),
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> String {
-    format!("the snapshot tool panicked: {}", panic_text(panic))
+/// Why the memory was not read.
+enum Unread {
+    /// An accessor failed.
+    Guest(wasmtime::Error),
+    /// The tool that makes the snapshot is gone.
+    Tool(io::Error),
 }
 
 /// Reads the memory through the accessors that the instrumentation added.
@@ -147,14 +154,57 @@ struct Reader<'a> {
     component: ComponentInstance,
     /// Mappings for the memories that were read so far.
     mappings: u32,
-    /// The first failure, which the trait cannot return.
-    failed: Option<wasmtime::Error>,
 }
 
 impl Reader<'_> {
-    async fn read<R: Lift + Send + Sync + 'static>(&mut self, instance: &str, function: &str) -> Option<R> {
-        let read = self.try_read(instance, function).await;
-        read.map_err(|error| self.failed.get_or_insert(error)).ok()
+    /// Answer all questions, and return the snapshot.
+    async fn answer_all(&mut self, conversation: &mut Conversation) -> Result<Vec<u8>, Unread> {
+        loop {
+            match conversation.listen().await.map_err(Unread::Tool)? {
+                Said::Component(snapshot) => return Ok(snapshot),
+                Said::Question(question, instance, function) => {
+                    self.answer(conversation, question, &instance, &function).await?;
+                }
+            }
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        conversation: &mut Conversation,
+        question: Question,
+        instance: &str,
+        function: &str,
+    ) -> Result<(), Unread> {
+        let said = match question {
+            Question::List => {
+                let list = self.read::<WasmList<u8>>(instance, function).await?;
+                let memory = list.as_le_slice(&*self.store);
+                self.mappings = self.mappings.max(mappings_of(memory));
+                conversation.answer(memory).await
+            }
+            Question::I32 => {
+                let value = self.read::<i32>(instance, function).await?;
+                conversation.answer(&value.to_le_bytes()).await
+            }
+            Question::I64 => {
+                let value = self.read::<i64>(instance, function).await?;
+                conversation.answer(&value.to_le_bytes()).await
+            }
+            Question::F32 => {
+                let value = self.read::<f32>(instance, function).await?;
+                conversation.answer(&value.to_bits().to_le_bytes()).await
+            }
+            Question::F64 => {
+                let value = self.read::<f64>(instance, function).await?;
+                conversation.answer(&value.to_bits().to_le_bytes()).await
+            }
+        };
+        said.map_err(Unread::Tool)
+    }
+
+    async fn read<R: Lift + Send + Sync + 'static>(&mut self, instance: &str, function: &str) -> Result<R, Unread> {
+        self.try_read(instance, function).await.map_err(Unread::Guest)
     }
 
     async fn try_read<R: Lift + Send + Sync + 'static>(
@@ -168,34 +218,5 @@ impl Reader<'_> {
         let accessor = self.component.get_typed_func::<(), (R,)>(&mut *self.store, export)?;
         let (value,) = accessor.call_async(&mut *self.store, ()).await?;
         Ok(value)
-    }
-}
-
-impl ComponentInstanceState for Reader<'_> {
-    async fn call_func_ret_list_u8(&mut self, instance: &str, func: &str, contents: impl FnOnce(&[u8]) + Send) {
-        match self.read::<WasmList<u8>>(instance, func).await {
-            Some(list) => {
-                let memory = list.as_le_slice(&*self.store);
-                self.mappings = self.mappings.max(mappings_of(memory));
-                contents(memory);
-            }
-            None => contents(&[]),
-        }
-    }
-
-    async fn call_func_ret_s32(&mut self, instance: &str, func: &str) -> i32 {
-        self.read(instance, func).await.unwrap_or_default()
-    }
-
-    async fn call_func_ret_s64(&mut self, instance: &str, func: &str) -> i64 {
-        self.read(instance, func).await.unwrap_or_default()
-    }
-
-    async fn call_func_ret_f32(&mut self, instance: &str, func: &str) -> u32 {
-        self.read::<f32>(instance, func).await.unwrap_or_default().to_bits()
-    }
-
-    async fn call_func_ret_f64(&mut self, instance: &str, func: &str) -> u64 {
-        self.read::<f64>(instance, func).await.unwrap_or_default().to_bits()
     }
 }

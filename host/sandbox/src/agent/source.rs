@@ -1,17 +1,34 @@
 //! The source of an agent: a component, a component as text, or a crate that compiles to a component.
+//!
+//! Bound: a file has at most [`FILE_BYTES_MAX`]. A file is read here and not looked into: the process of the compiler does that.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cargo::{self, BuildError};
+use super::file;
 
-/// The bytes of a component, and the name of the agent.
+/// Most bytes of an agent's file. The largest agents, which bring an interpreter along, have some 50 MB.
+pub const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// The contents of an agent's file, and the name of the agent.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The name: the file name without its extension, or the name of the crate.
     pub name: String,
-    /// WebAssembly in the binary format.
+    /// The contents of the file.
     pub bytes: Vec<u8>,
+    /// The format of the contents.
+    pub format: Format,
+}
+
+/// The format of a WebAssembly file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// WebAssembly in the binary format.
+    Binary,
+    /// WebAssembly text.
+    Text,
 }
 
 /// The reason why a path gives no component.
@@ -25,14 +42,6 @@ pub enum SourceError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The file ends in `.wat` and is no WebAssembly text.
-    #[error("the agent `{}` is not WebAssembly text: {why}", path.display())]
-    Text {
-        /// The path.
-        path: PathBuf,
-        /// The fault, with its line and column.
-        why: String,
-    },
     /// The crate does not compile.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -43,7 +52,6 @@ impl SourceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => Some("an agent is a `.wasm` file, a `.wat` file or the directory of a crate".into()),
-            Self::Text { .. } => None,
             Self::Build(error) => error.hint(),
         }
     }
@@ -52,23 +60,17 @@ impl SourceError {
 /// Read the file, or compile the crate.
 ///
 /// # Errors
-/// When the file cannot be read, or the crate does not compile.
+/// When the file cannot be read, is no regular file or too large, or when the crate does not compile.
 pub fn read(path: &Path) -> Result<Source, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(failed)?.is_dir() {
-        let built = cargo::build(path)?;
-        let bytes = std::fs::read(&built).map_err(|source| SourceError::Read { path: built.clone(), source })?;
-        return Ok(Source { name: name_of(&built), bytes });
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let is_text = path.extension().is_some_and(|extension| extension == "wat");
-    let bytes = if is_text {
-        let parsed = wat::parse_bytes(&bytes).map(|parsed| parsed.into_owned());
-        parsed.map_err(|error| SourceError::Text { path: path.to_owned(), why: error.to_string() })?
-    } else {
-        bytes
-    };
-    Ok(Source { name: name_of(path), bytes })
+    let is_crate = std::fs::metadata(path).map_err(failed)?.is_dir();
+    let file = if is_crate { cargo::build(path)? } else { path.to_owned() };
+    let bytes = file::read(&file, FILE_BYTES_MAX).map_err(|source| SourceError::Read { path: file.clone(), source })?;
+    let is_text = file.extension().is_some_and(|extension| extension == "wat");
+    // A copy of a crate below another workspace compiles, and its manifest cannot be read.
+    let crate_name = if is_crate { cargo::component_name(path).ok() } else { None };
+    let name = crate_name.unwrap_or_else(|| name_of(&file));
+    Ok(Source { name, bytes, format: if is_text { Format::Text } else { Format::Binary } })
 }
 
 /// The name of the agent at this path, without a compilation.
@@ -77,9 +79,10 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
 /// When the file does not exist, or the directory has no crate.
 pub fn name(path: &Path) -> Result<String, SourceError> {
     let found = std::fs::metadata(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
-    if found.is_dir() { Ok(name_of(Path::new(&cargo::component_name(path)?))) } else { Ok(name_of(path)) }
+    if found.is_dir() { Ok(cargo::component_name(path)?) } else { Ok(name_of(path)) }
 }
 
+/// The file name without its extension, unchanged: names of agents may have `_` and `-`.
 fn name_of(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().replace('_', "-"))
+    path.file_stem().map_or_else(|| "agent".into(), |stem| stem.to_string_lossy().into_owned())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::Component;
 
 use super::AgentError;
-use super::compile::{CompileError, Compiler};
+use super::compile::{self, CompileError, Compiled, Compiler};
 use crate::engine::{Engine, chain};
 use crate::guest::bindings::AgentPre;
 use crate::hostcalls;
@@ -30,17 +30,19 @@ pub(super) struct Toolchain<'a> {
 }
 
 impl Toolchain<'_> {
-    /// Compile in another process, or on a thread that no task waits for.
-    pub(super) async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Component, AgentError> {
-        if let Some(compiler) = self.compiler {
-            let compiled = compiler.compile(self.engine, self.settings, bytes).await;
-            return compiled.map_err(|error| self.compile_error(error));
-        }
-        let engine = self.engine.wasmtime().clone();
-        let compiled = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await;
-        compiled
-            .map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?
-            .map_err(|error| AgentError::Invalid { agent: self.name.into(), why: chain(&error) })
+    /// Parse WebAssembly text, in another process or on a thread that no task waits for.
+    pub(super) async fn parse(&self, text: Vec<u8>) -> Result<Vec<u8>, AgentError> {
+        let parsed = compile::parse(self.compiler, self.settings, Arc::new(text)).await;
+        parsed.map_err(|error| match error {
+            CompileError::Invalid(why) => AgentError::Text { agent: self.name.into(), why },
+            error => self.compile_error(error),
+        })
+    }
+
+    /// Compile, likewise.
+    pub(super) async fn compile(&self, bytes: Arc<Vec<u8>>) -> Result<Compiled, AgentError> {
+        let compiled = compile::compile(self.compiler, self.engine, self.settings, bytes).await;
+        compiled.map_err(|error| self.compile_error(error))
     }
 
     /// Check all imports, and then all exports.
@@ -65,7 +67,12 @@ impl Toolchain<'_> {
     }
 
     /// The template of a component's instances.
-    pub(super) fn template(&self, component: &Component, warm: Option<WarmInstances>) -> Result<Template, AgentError> {
+    pub(super) fn template(
+        &self,
+        component: &Component,
+        instance_bytes: u64,
+        warm: Option<WarmInstances>,
+    ) -> Result<Template, AgentError> {
         let slots =
             self.engine.slots_for(component).ok_or_else(|| AgentError::TooManyMemories { agent: self.name.into() })?;
         let linker = hostcalls::linker(self.engine).map_err(|error| self.host_error(&error))?;
@@ -76,6 +83,7 @@ impl Toolchain<'_> {
             pre: AgentPre::new(pre).map_err(|error| self.world_error(&error))?,
             limits: Arc::new(self.settings.limits.clone().with_bounded_times()),
             slots,
+            instance_bytes: usize::try_from(instance_bytes).unwrap_or(usize::MAX),
             warm,
         })
     }
@@ -91,12 +99,12 @@ impl Toolchain<'_> {
             .map_err(|crash| AgentError::Init { agent: self.name.into(), verdict: Box::new(crash.verdict()) })
     }
 
-    fn compile_error(&self, error: CompileError) -> AgentError {
+    pub(super) fn compile_error(&self, error: CompileError) -> AgentError {
         let (agent, why) = (self.name.into(), error.to_string());
         match error {
             CompileError::Invalid(why) => AgentError::Invalid { agent, why },
             CompileError::Slow { .. } | CompileError::Killed { .. } => AgentError::TooMuch { agent, why },
-            CompileError::Host(_) => AgentError::Host { agent, why },
+            CompileError::Start { .. } | CompileError::Host(_) => AgentError::Host { agent, why },
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Meter {
     memory_bytes: usize,
     /// Tables.
     table_bytes: usize,
+    /// The engine's structures for the instance.
+    instance_bytes: usize,
     /// Memory that host calls keep for this job.
     host_bytes: usize,
     /// The largest sum so far.
@@ -54,6 +56,7 @@ impl Meter {
             control,
             memory_bytes: 0,
             table_bytes: 0,
+            instance_bytes: 0,
             host_bytes: 0,
             peak_bytes: 0,
             growing: 0,
@@ -88,7 +91,7 @@ impl Meter {
         &self.limits
     }
 
-    /// Count from zero again: what came before is no part of the job. Memories and tables stay counted.
+    /// Count from zero again: what came before is no part of the job. Memories, tables and the instance stay counted.
     pub(crate) fn reset(&mut self) {
         self.spent = (0, 0);
         self.host_bytes = 0;
@@ -99,7 +102,7 @@ impl Meter {
 
     /// Memory of the job now, in bytes.
     pub(crate) fn used_bytes(&self) -> usize {
-        self.memory_bytes + self.table_bytes + self.host_bytes + self.control.inbox.bytes()
+        self.memory_bytes + self.table_bytes + self.instance_bytes + self.host_bytes + self.control.inbox.bytes()
     }
 
     /// The largest memory of the job so far, in bytes.
@@ -111,6 +114,13 @@ impl Meter {
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Kill> {
         self.admit(bytes)?;
         self.host_bytes += bytes;
+        Ok(())
+    }
+
+    /// Charge the engine's structures for the instance, which no limiter is asked about.
+    pub(crate) fn charge_instance(&mut self, bytes: usize) -> Result<(), Kill> {
+        self.admit(bytes)?;
+        self.instance_bytes += bytes;
         Ok(())
     }
 

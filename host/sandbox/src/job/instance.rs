@@ -31,6 +31,8 @@ pub(crate) struct Template {
     pub(crate) limits: Arc<Limits>,
     /// Slots of the engine's pool for one instance.
     pub(crate) slots: u32,
+    /// Memory of the engine's structures for one instance, in bytes.
+    pub(crate) instance_bytes: usize,
     /// For an agent without a snapshot: the instances that have run `prewarm` already.
     pub(crate) warm: Option<WarmInstances>,
 }
@@ -123,6 +125,8 @@ impl Template {
         let state = HostState::new(&self.engine, &self.limits, &self.agent, stage);
         let mut store = Store::new(self.engine.wasmtime(), state);
         limits::arm(&mut store).map_err(|error| Crash::Host(error.to_string()))?;
+        let charged = store.data_mut().meter.charge_instance(self.instance_bytes);
+        charged.map_err(|kill| Crash::Killed { kill, backtrace: Vec::new() })?;
         Ok(Instance { store, agent: None, prewarmed: None, _slot: slot })
     }
 

@@ -12,7 +12,7 @@ use crate::guest::contract::{self, Decision, Rejection};
 use crate::guest::kill::Kill;
 use wasm_worker_core::job::{Acceptance, JobInfo, Participant};
 use wasm_worker_core::refusal::{Reason, Refusal};
-use wasm_worker_core::text::clip;
+use wasm_worker_core::text::{clip, pairs_bytes, text_bytes};
 
 /// Longest wait for a slot, and longest decision. The server wants an answer within 2 s.
 const DECIDE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -68,7 +68,8 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     }
     let mut offer = offer;
     let participants = std::mem::take(&mut offer.participants).into_iter().map(Into::into).collect();
-    let assigned = instance.store.data_mut().assign(info, participants);
+    let state = instance.store.data_mut();
+    let assigned = state.assign(info, participants).and_then(|()| state.meter.charge(kept_bytes(&acceptance)));
     assigned.map_err(|kill| refused(Crash::Killed { kill, backtrace: Vec::new() }))?;
     Ok(Admitted { offer, acceptance, template, instance })
 }
@@ -77,8 +78,22 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
 fn unusable(acceptance: &Acceptance) -> Option<String> {
     let Acceptance { identity, name, .. } = acceptance;
     let names = [("an identity", identity.as_deref().unwrap_or_default()), ("a name", name)];
-    let (what, long) = names.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX)?;
-    Some(format!("the agent wants {what} of {} bytes; at most {NAME_BYTES_MAX} are allowed", long.len()))
+    if let Some((what, long)) = names.into_iter().find(|(_, name)| name.len() > NAME_BYTES_MAX) {
+        return Some(format!("the agent wants {what} of {} bytes; at most {NAME_BYTES_MAX} are allowed", long.len()));
+    }
+    let (bytes, max) = (acceptance.bytes(), Acceptance::BYTES_MAX);
+    (bytes > max).then(|| {
+        format!(
+            "the agent wants identity, name, metadata and attributes of {bytes} bytes together; at most {max} are allowed"
+        )
+    })
+}
+
+/// Host memory that an acceptance takes for as long as the job runs.
+fn kept_bytes(acceptance: &Acceptance) -> usize {
+    let Acceptance { identity, name, metadata, attributes } = acceptance;
+    let texts = [identity.as_deref().unwrap_or_default(), name, metadata];
+    texts.into_iter().map(text_bytes).sum::<usize>() + pairs_bytes(attributes)
 }
 
 async fn decide(template: &Template, instance: &mut Instance, info: &contract::JobInfo) -> Result<Decision, Crash> {
@@ -100,4 +115,23 @@ async fn decide(template: &Template, instance: &mut Instance, info: &contract::J
 
 fn refused(crash: Crash) -> Refusal {
     Refusal::decide_failed(crash.verdict())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acceptance_is_charged_with_all_its_texts() {
+        let text = "x".repeat(1 << 10);
+        let empty = kept_bytes(&Acceptance::default());
+        let pair = (text.clone(), text.clone());
+        let full = Acceptance {
+            identity: Some(text.clone()),
+            name: text.clone(),
+            metadata: text.clone(),
+            attributes: vec![pair.clone(), pair],
+        };
+        assert!(kept_bytes(&full) - empty >= 7 << 10);
+    }
 }

@@ -102,7 +102,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 figures.offers += 1;
                 figures.costs.predict()
             };
-            let permit = match admission.acquire(admission.enqueue(), cost).await {
+            let permit = match admission.acquire(admission.wait(), cost).await {
                 Ok(permit) => permit,
                 Err(refusal) => {
                     *lock(figures).refused.entry(refusal.reason.as_str()).or_default() += 1;

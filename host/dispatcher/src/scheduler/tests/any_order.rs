@@ -154,6 +154,7 @@ proptest! {
         prop_assert_eq!(world.ended.len(), world.created.len());
         prop_assert!(scheduler.open.is_empty() && scheduler.dispatch_of.is_empty());
         prop_assert!(scheduler.timers.is_empty() && scheduler.agent_queues.is_empty());
+        prop_assert!(scheduler.groups.is_empty() && scheduler.processes.is_empty());
         prop_assert_eq!((scheduler.bytes, scheduler.counts()), (0, (0, 0)));
     }
 }

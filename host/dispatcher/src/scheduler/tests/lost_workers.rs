@@ -36,6 +36,21 @@ fn returned_worker_keeps_its_job() {
 }
 
 #[test]
+fn returned_worker_has_time_to_list_its_jobs() {
+    let (mut scheduler, now) = start();
+    let (w, job) = running(&mut scheduler, now, "i");
+    scheduler.worker_left(now, &w, "cut".into());
+    // It registers just in time, and its list of jobs takes a while.
+    let now = later(now, bounds().lost_after - Duration::from_millis(1));
+    let again = worker(&mut scheduler, now, "i");
+    let now = later(now, Duration::from_secs(1));
+    scheduler.on_timer(now);
+    scheduler.on_message(now, &again, WorkerMessage::Migrate { jobs: vec![job.to_string()] });
+    scheduler.on_message(now, &again, ended(&job, Code::Completed));
+    assert_eq!(ends(&scheduler.take_outputs()), [("d".into(), Code::Completed)]);
+}
+
+#[test]
 fn job_of_a_lost_worker_is_run_again_and_then_quarantined() {
     let (mut scheduler, mut now) = start();
     let (mut w, first) = running(&mut scheduler, now, "");

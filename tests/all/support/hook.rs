@@ -1,0 +1,53 @@
+//! A receiver of webhooks.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+/// A post: its headers in lower case, and its body.
+pub(crate) fn read_post(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some((head, String::from_utf8(body).unwrap()))
+}
+
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let found = head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}: ")));
+    found.unwrap().split_once(": ").unwrap().1
+}
+
+/// Where events can be posted, and what is.
+pub(crate) fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let (posts, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // What is not taken at first is posted again.
+        let mut refuse = true;
+        for stream in hook.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            while let Some(post) = read_post(&mut stream) {
+                let status = if refuse { "500 Try Again" } else { "200 OK" };
+                stream
+                    .get_mut()
+                    .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
+                    .unwrap();
+                if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    (url, received)
+}
