@@ -191,16 +191,15 @@ fn cheap_commands_run() {
 
 #[test]
 fn shown_agents_complete() {
-    let dir = target_dir().join("documentation-agents");
-    drop(std::fs::remove_dir_all(&dir));
-    std::fs::create_dir_all(&dir).unwrap();
-    let made = run_in_shell("wasm-worker new shown-agent", &dir);
+    let own = tempfile::tempdir_in(target_dir()).unwrap();
+    let dir = own.path();
+    let made = run_in_shell("wasm-worker new shown-agent", dir);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut agents = 0;
     for page in pages::all() {
         for block in page.blocks().into_iter().filter(|block| block.language == "rust") {
             std::fs::write(dir.join("shown-agent/src/lib.rs"), block.lines.join("\n")).unwrap();
-            let output = run_in_shell("wasm-worker run shown-agent --job --max-duration 1m", &dir);
+            let output = run_in_shell("wasm-worker run shown-agent --job --max-duration 1m", dir);
             let stderr = String::from_utf8_lossy(&output.stderr);
             let warned = stderr.lines().any(|line| line.starts_with("warning"));
             assert!(output.status.success() && !warned, "{}: {stderr}", page.path.display());

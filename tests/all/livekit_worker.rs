@@ -275,7 +275,7 @@ fn missing_or_invalid_connection_settings_are_errors() {
     let with = |url| run(&["--url", url, "--api-key", "k", "--api-secret", "s"]);
     with("localhost").fails_with(2, &["`url` (command line): `localhost` is not usable: want ws://"]);
     with("ws://a b").fails_with(2, &["`url` (command line): `ws://a b` is not usable: want ws://"]);
-    with("ws://[a").fails_with(2, &["the server's URL `ws://[a` is not usable"]);
+    with("ws://[a").fails_with(2, &["`url` (command line): `ws://[a` is not usable: want ws://"]);
     let cores = ["--url", "ws://x", "--api-key", "k", "--api-secret", "s", "--cores", "0"];
     run(&cores).fails_with(2, &["`cores` (command line): `0` is not usable"]);
     run(&["--deployment", "a_b"]).fails_with(2, &["`deployment` (command line): `a_b` is not usable"]);

@@ -30,12 +30,8 @@ pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
 
 /// Print all of a dispatch.
 pub(super) fn show(dispatch: &Dispatch, json: bool) -> Result<(), Failure> {
-    if json {
-        print_json(dispatch)?;
-    } else {
-        print(&text(dispatch))?;
-    }
-    Ok(())
+    let printed = if json { print_json(dispatch) } else { print(&text(dispatch)) };
+    Ok(printed?)
 }
 
 /// The exit status for a dispatch that has ended.

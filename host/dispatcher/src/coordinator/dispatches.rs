@@ -125,7 +125,7 @@ impl Coordinator {
 
     /// The target of a dispatch that is open, or that ended a moment ago.
     fn target_of(&self, id: &str) -> Option<DispatchTarget> {
-        let open = self.scheduler.dispatch(id).map(|dispatch| DispatchTarget::of_dispatch(dispatch));
+        let open = self.scheduler.dispatch(id).map(DispatchTarget::of_dispatch);
         open.or_else(|| self.recent_ends.get(id).cloned())
     }
 

@@ -6,6 +6,8 @@ use super::*;
 
 mod any_order;
 mod lost_workers;
+mod reasons;
+mod simulated;
 
 fn bounds() -> Bounds {
     Bounds {
@@ -154,51 +156,6 @@ fn full_worker_gets_waiting_dispatches_when_its_load_falls() {
     assert_eq!(offers(&scheduler.take_outputs()), [(w, job.to_string())]);
     let listed = scheduler.workers(now);
     assert_eq!((listed[0].scarce, listed[0].full_since_ns), (None, None));
-}
-
-#[test]
-fn unknown_agent_is_told_with_the_names_that_exist() {
-    let (mut scheduler, now) = start();
-    for agent in ["support_bot", "sales", ""] {
-        let dispatch_key = DispatchKey { agent: agent.into(), ..key() };
-        scheduler.register(now, RegisteredWorker { dispatch_key, ..registered(agent) });
-    }
-    let mut why = |agent: &str| {
-        let dispatch_key = DispatchKey { agent: agent.into(), ..key() };
-        scheduler.create(now, Dispatch { dispatch_key, ..dispatch(agent, now) }).unwrap();
-        scheduler.waiting(now, &[agent.into()])[agent].why.clone()
-    };
-    let meant = " (connected: `sales`, `support_bot`); did you mean `support_bot`?";
-    assert_eq!(why("support-bot"), format!("no worker of agent `support-bot` is connected{meant}"));
-    assert_eq!(why("x"), "no worker of agent `x` is connected (connected: `sales`, `support_bot`)");
-}
-
-#[test]
-fn names_in_a_reason_are_bounded() {
-    let (mut scheduler, now) = start();
-    for number in 0..100 {
-        let dispatch_key = DispatchKey { agent: format!("agent-{number:03}"), ..key() };
-        scheduler.register(now, RegisteredWorker { dispatch_key, ..registered("") });
-    }
-    scheduler.create(now, dispatch("d", now)).unwrap();
-    let why = &scheduler.waiting(now, &["d".into()])["d"].why;
-    assert!(why.ends_with("`agent-008`, `agent-009` and 90 more)"), "{why}");
-}
-
-#[test]
-fn simulated_job_is_for_the_worker_that_asked_for_it_and_ends_with_it() {
-    let (mut scheduler, now) = start();
-    let asks = worker(&mut scheduler, now, "1");
-    let other = worker(&mut scheduler, now, "2");
-    scheduler.on_message(now, &asks, WorkerMessage::Status { load: 0.9, readiness: Readiness::Full });
-    scheduler.create_for(now, dispatch("d", now), asks.clone()).unwrap();
-    assert!(offers(&scheduler.take_outputs()).is_empty(), "the other worker is not asked");
-    assert!(scheduler.is_simulating(&asks) && !scheduler.is_simulating(&other));
-    // Dispatches behind it are not blocked.
-    let job = scheduler.create(now, dispatch("e", now)).unwrap();
-    assert_eq!(offers(&scheduler.take_outputs()), [(other, job.to_string())]);
-    scheduler.worker_left(now, &asks, "gone".into());
-    assert_eq!(ends(&scheduler.take_outputs()), [("d".into(), Code::Cancelled)]);
 }
 
 #[test]

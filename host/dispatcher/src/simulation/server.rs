@@ -188,7 +188,7 @@ impl Server {
     /// A client asks for a dispatch, perhaps again.
     pub(super) fn create(&mut self, cx: &mut Context, dispatch: Dispatch) {
         let id = dispatch.id.to_string();
-        if !self.scheduler.is_open(&id) && !cx.store.has_dispatch(&id) && !self.journal.has_created(&id) {
+        if self.scheduler.dispatch(&id).is_none() && !cx.store.has_dispatch(&id) && !self.journal.has_created(&id) {
             if self.journal.is_stuck() {
                 return;
             }

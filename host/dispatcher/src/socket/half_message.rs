@@ -49,10 +49,9 @@ impl Position {
             } else {
                 self.header.push(*first);
                 bytes = rest;
-                match FrameHeader::parse(&mut Cursor::new(&self.header)) {
-                    Ok(Some((header, payload))) => self.begin(&header, payload),
-                    // The header is not complete, or the WebSocket refuses it.
-                    Ok(None) | Err(_) => {}
+                // Otherwise the header is not complete, or the WebSocket refuses it.
+                if let Ok(Some((header, payload))) = FrameHeader::parse(&mut Cursor::new(&self.header)) {
+                    self.begin(&header, payload);
                 }
             }
             let complete = self.payload_left == 0 && self.header.is_empty() && !self.message_open;

@@ -136,7 +136,7 @@ pub(crate) fn component_name(dir: &Path) -> Result<String, BuildError> {
     let own = metadata.packages.iter().find(|package| manifest.as_deref() == Some(package.manifest_path.as_std_path()));
     let library = own.and_then(|package| package.targets.iter().find(|t| t.crate_types.contains(&CrateType::CDyLib)));
     own.zip(library)
-        .map(|(package, target)| agent_name(&package.name.to_string(), &target.name))
+        .map(|(package, target)| agent_name(package.name.as_ref(), &target.name))
         .ok_or_else(|| BuildError::NoComponent { dir: dir.to_owned() })
 }
 
