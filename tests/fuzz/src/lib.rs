@@ -11,6 +11,7 @@
     reason = "a finding is a panic"
 )]
 
+pub mod api_requests;
 pub mod artifact;
 pub mod cache;
 pub mod components;
@@ -18,17 +19,26 @@ pub mod config;
 pub mod core_guest;
 pub mod imports;
 pub mod job_spec;
+mod parts;
+mod served;
+pub mod server_frames;
 pub mod worker;
+pub mod worker_frames;
+pub mod worker_sockets;
 
 /// A name, which is also that of the corpus, and what to do with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("api_requests", api_requests::run),
     ("artifact", artifact::run),
     ("cache", cache::run),
     ("components", components::run),
     ("config", config::run),
     ("imports", imports::run),
     ("job_spec", job_spec::run),
+    ("server_frames", server_frames::run),
+    ("worker_frames", worker_frames::run),
+    ("worker_sockets", worker_sockets::run),
 ];

@@ -1,0 +1,4 @@
+//! Requests to the dispatcher, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::api_requests::run(bytes));

@@ -1,0 +1,4 @@
+//! Frames of a server, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::server_frames::run(bytes));

@@ -1,0 +1,4 @@
+//! WebSockets of workers, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::worker_sockets::run(bytes));
