@@ -1,6 +1,6 @@
 //! The fuzz targets for a few seconds each: the kept corpus, and changed copies of it. `tests/fuzz/run` goes on for hours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
-use wasm_worker_fuzz::{TARGETS, components, core_guest, imports};
+use wasm_worker_fuzz::{TARGETS, api_requests, components, core_guest, imports, worker_sockets};
 
 use crate::support::harness::{root, target_dir};
 
@@ -91,4 +91,18 @@ fn generated_program_reaches_the_imports_of_its_calls() {
     assert_eq!(closed.activity.texts.len(), 1, "{closed:?}");
     assert_eq!(closed.verdict.code.as_str(), "failed");
     assert_eq!(closed.verdict.detail, "in shutdown: the agent exited with status 1");
+}
+
+#[test]
+fn kept_requests_and_workers_reach_the_dispatcher() {
+    let statuses: BTreeSet<u16> = corpus("api_requests").iter().flat_map(|input| api_requests::play(input)).collect();
+    println!("api_requests: {statuses:?}");
+    assert!(
+        [200, 202, 400, 401, 403, 404, 405, 421, 501].iter().all(|status| statuses.contains(status)),
+        "{statuses:?}"
+    );
+    let assigned: usize = corpus("worker_sockets").iter().map(|input| worker_sockets::play(input)).sum();
+    println!("worker_sockets: {assigned} jobs are assigned");
+    // A busy machine loses some: a worker does not wait long for an offer.
+    assert!(assigned >= 2, "{assigned} jobs are assigned");
 }

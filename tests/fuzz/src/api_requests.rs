@@ -19,15 +19,22 @@ const HEAD_END: &str = "\r\n\r\n";
 /// Each part is a request. `{C}` is the token of a caller, `{W}` that of a worker, `{D}` the id of the newest dispatch. A head
 /// without the length of its body gets it.
 pub fn run(bytes: &[u8]) {
+    play(bytes);
+}
+
+/// The same, and the status of each answer.
+pub fn play(bytes: &[u8]) -> Vec<u16> {
+    let mut statuses = Vec::new();
     served::with_dispatcher(|dispatcher| {
         let mut newest = String::from("AD_none");
         for part in parts(bytes).take(REQUESTS_MAX) {
             let answer = ask(dispatcher, &request(dispatcher, part, &newest));
-            if let Some(id) = check(&answer) {
-                newest = id;
-            }
+            let Some((status, answer)) = check(&answer) else { continue };
+            statuses.push(status);
+            newest = answer["id"].as_str().or(answer["dispatch"].as_str()).map_or(newest, str::to_owned);
         }
     });
+    statuses
 }
 
 /// The bytes of a request. Line feeds end the lines of its head, which are easier to change than two bytes.
@@ -59,27 +66,25 @@ fn ask(dispatcher: &Served, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Check an answer, and return the id of the dispatch that it names.
-fn check(answer: &[u8]) -> Option<String> {
+/// Check an answer. `None` when there is none: the request is not complete, or waits. `null` when it has no JSON.
+fn check(answer: &[u8]) -> Option<(u16, Value)> {
     assert!(answer.len() <= ANSWER_BYTES_MAX, "an answer has {} bytes", answer.len());
     let text = String::from_utf8_lossy(answer);
     assert!(!text.contains(SECRET), "an answer shows the secret");
-    // A request that is not complete, or waits, has none.
     let (head, body) = text.split_once(HEAD_END)?;
     let status = head.strip_prefix("HTTP/1.1 ").or(head.strip_prefix("HTTP/1.0 "));
     let status: u16 = status.and_then(|status| status.get(..3)?.parse().ok()).expect("no status");
     assert_ne!(status, 500, "{text}");
     let lower = head.to_ascii_lowercase();
-    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
-    // The begin of an answer to a request that went on is none, and neither is a head without its body.
-    if !lower.contains("content-type: application/json") || body.len() < length || body.is_empty() {
-        return None;
+    let length: Option<usize> = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    // A request of `HEAD` gets no body, and one whose caller has gone half of it.
+    let whole = length.is_some_and(|length| (1..=body.len()).contains(&length));
+    if !whole || !lower.contains("content-type: application/json") {
+        return Some((status, Value::Null));
     }
     // Several requests on one connection have several answers.
     let answer = serde_json::Deserializer::from_str(body).into_iter::<Value>().next()?.expect("JSON that is none");
-    if status >= 400 {
-        assert!(["msg", "error"].iter().any(|field| answer[field].is_string()), "an error without a text: {text}");
-    }
-    let id = answer["id"].as_str().or(answer["dispatch"].as_str())?;
-    Some(id.to_owned())
+    let explained = ["msg", "error"].iter().any(|field| answer[field].is_string());
+    assert!(status < 400 || explained, "an error without a text: {text}");
+    Some((status, answer))
 }

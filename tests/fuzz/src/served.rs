@@ -4,11 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::secret::Secret;
 use wasm_worker_dispatcher::settings::{DispatcherSettings, KeyPairs, StoreSync};

@@ -29,6 +29,12 @@ const MASKED: u8 = 0x80;
 /// The first byte of a part says what the others are: `b` a binary frame, `j` a text, `r` bytes of the connection, `d` a request
 /// for a dispatch, `x` its end, and `n` nothing, on a new connection. A worker whose part is a frame waits until it is read.
 pub fn run(bytes: &[u8]) {
+    play(bytes);
+}
+
+/// The same, and the number of jobs that the worker was given.
+pub fn play(bytes: &[u8]) -> usize {
+    let mut assigned = 0;
     served::with_dispatcher(|dispatcher| {
         let mut worker = Worker::connect(dispatcher);
         for part in parts(bytes).take(PARTS_MAX) {
@@ -42,8 +48,9 @@ pub fn run(bytes: &[u8]) {
                 _ => {}
             }
         }
-        worker.finish();
+        assigned = worker.finish();
     });
+    assigned
 }
 
 /// The connection of a worker.
@@ -54,6 +61,8 @@ struct Worker {
     /// What the dispatcher sent, after the head of its answer.
     received: Vec<u8>,
     open: bool,
+    /// The jobs that it was given.
+    assigned: usize,
 }
 
 impl Worker {
@@ -67,7 +76,7 @@ impl Worker {
         let mut answer = Vec::new();
         let open = served::read(&mut stream, &mut answer, PATIENCE, |answer| answer.ends_with(b"\r\n\r\n"));
         assert!(open && answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
-        Self { stream, job: JOB.into(), received: Vec::new(), open }
+        Self { stream, job: JOB.into(), received: Vec::new(), open, assigned: 0 }
     }
 
     /// Send a frame, and wait until it is read. A registered worker has then received what comes of it.
@@ -99,8 +108,13 @@ impl Worker {
                 }
                 _ => None,
             };
-            if let Some(ToWorker::Availability(offer)) = message {
-                job = Some(offer.job.expect("an offer without a job").id);
+            match message {
+                Some(ToWorker::Availability(offer)) => job = Some(offer.job.expect("an offer without a job").id),
+                Some(ToWorker::Assignment(assignment)) => {
+                    assert!(assignment.job.is_some() && !assignment.token.is_empty());
+                    self.assigned += 1;
+                }
+                _ => {}
             }
             rest = after;
         }
@@ -110,13 +124,15 @@ impl Worker {
 
     fn reconnect(self, dispatcher: &Served) -> Self {
         let job = self.job.clone();
-        self.finish();
-        Self { job, ..Self::connect(dispatcher) }
+        let assigned = self.finish();
+        Self { job, assigned, ..Self::connect(dispatcher) }
     }
 
-    fn finish(mut self) {
+    /// Close the connection, and return the number of jobs.
+    fn finish(mut self) -> usize {
         served::finish(&mut self.stream, &mut self.received);
         self.check();
+        self.assigned
     }
 }
 
