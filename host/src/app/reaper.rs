@@ -5,9 +5,10 @@
 //! ended long ago, and does not lead a group of this session, is an orphan.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitOptions, getpid, getsid, waitpid};
+use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 
 /// Pause between two looks at the processes. An orphan is waited for at the second one.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -30,13 +31,14 @@ pub(super) fn reap_orphans() {
 
 /// Wait for the orphans that had ended at the last look already, and return those that have ended since.
 fn reap(own: Pid, ended_before: &HashSet<i32>) -> HashSet<i32> {
-    let session = getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
     let mut ended = HashSet::new();
-    // Without `/proc` nothing is found.
-    let Ok(processes) = std::fs::read_dir("/proc") else { return ended };
+    // Without `/proc` nothing is found. The session has the number 0 where it began outside of the container.
+    let (Some(Stat { session, .. }), Ok(processes)) = (Stat::read(Path::new("/proc/self")), std::fs::read_dir("/proc"))
+    else {
+        return ended;
+    };
     for process in processes.filter_map(Result::ok) {
-        let stat = std::fs::read_to_string(process.path().join("stat"));
-        let Some(stat) = stat.ok().as_deref().and_then(Stat::parse) else { continue };
+        let Some(stat) = Stat::read(&process.path()) else { continue };
         if !stat.is_ended_orphan(own.as_raw_nonzero().get(), session) {
             continue;
         }
@@ -64,6 +66,10 @@ struct Stat {
 }
 
 impl Stat {
+    fn read(process: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(process.join("stat")).ok()?)
+    }
+
     /// The name of the program, in parentheses, may contain anything.
     fn parse(text: &str) -> Option<Self> {
         let (pid, _) = text.split_once(' ')?;
