@@ -270,10 +270,13 @@ fn named_tests_exist() {
         for line in page.blocks().iter().flat_map(|block| &block.lines) {
             // `cargo test [FLAGS] FILTER [-- FLAGS FILTERS]`
             let Some((_, rest)) = line.split_once("cargo test ") else { continue };
-            let words = rest.split('#').next().unwrap().split_whitespace();
-            for filter in words.filter(|word| !word.starts_with('-') && *word != "all") {
+            let words: Vec<&str> = rest.split('#').next().unwrap().split_whitespace().collect();
+            let of_package = |at: usize| at > 0 && words[at - 1] == "-p";
+            let filters_of = words.iter().enumerate().filter(|(at, word)| !word.starts_with('-') && !of_package(*at));
+            for filter in filters_of.map(|(_, word)| *word).filter(|word| *word != "all") {
                 filters += 1;
-                let unit_test = || sources.iter().any(|text| text.contains(&format!("fn {filter}")));
+                let names = [format!("fn {filter}"), format!("mod {filter};")];
+                let unit_test = || sources.iter().any(|text| names.iter().any(|name| text.contains(name)));
                 let found = tests.iter().any(|test| test.name.contains(filter)) || unit_test();
                 assert!(found, "{at}: no test has `{filter}` in its name");
             }

@@ -12,17 +12,22 @@ pub const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 /// # Errors
 /// When the text is no duration, zero, or longer than [`LONGEST`]. The text says what is wanted.
 pub fn parse(text: &str) -> Result<Duration, String> {
+    let duration = parse_any_length(text)?;
+    if duration > LONGEST { Err("want at most 3650d".into()) } else { Ok(duration) }
+}
+
+/// The same without a bound, to be compared with one.
+///
+/// # Errors
+/// When the text is no duration, or zero. The text says what is wanted.
+pub fn parse_any_length(text: &str) -> Result<Duration, String> {
     let wanted = || "want a time above zero with its unit, such as 500ms, 10s, 2m or 1d".to_owned();
     let signed = text.parse::<SignedDuration>().or_else(|_| {
         // Only a span knows days and weeks.
         text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
     });
     let signed = signed.map_err(|_| wanted())?;
-    match Duration::try_from(signed) {
-        Ok(duration) if duration > LONGEST => Err("want at most 3650d".into()),
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) | Err(_) => Err(wanted()),
-    }
+    Duration::try_from(signed).ok().filter(|duration| !duration.is_zero()).ok_or_else(wanted)
 }
 
 #[cfg(test)]

@@ -7,15 +7,16 @@
 //! Bounds: `queue_limit` dispatches of one API key wait, all open dispatches take at most `memory_bytes`, a dispatch has at most
 //! `attempts_max` attempts, and a worker has at most [`OFFERS_MAX`] offers, each for at most [`ANSWER_WITHIN`].
 
-mod attempts;
 mod groups;
 mod messages;
+mod workers;
+
+mod attempts;
 mod offers;
 mod recovered;
 mod reports;
 mod timers;
 mod waiting;
-mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -31,14 +31,13 @@ pub(super) fn reap_orphans() {
 
 /// Wait for the orphans that had ended at the last look already, and return those that have ended since.
 fn reap(own: Pid, ended_before: &HashSet<i32>) -> HashSet<i32> {
+    // In a namespace of its own, process 1 is in the session 0, which is no process there.
+    let session = stat_of("/proc/self").map_or(0, |stat| stat.session);
     let mut ended = HashSet::new();
-    // Without `/proc` nothing is found. The session has the number 0 where it began outside of the container.
-    let (Some(Stat { session, .. }), Ok(processes)) = (Stat::read(Path::new("/proc/self")), std::fs::read_dir("/proc"))
-    else {
-        return ended;
-    };
+    // Without `/proc` nothing is found.
+    let Ok(processes) = std::fs::read_dir("/proc") else { return ended };
     for process in processes.filter_map(Result::ok) {
-        let Some(stat) = Stat::read(&process.path()) else { continue };
+        let Some(stat) = stat_of(process.path()) else { continue };
         if !stat.is_ended_orphan(own.as_raw_nonzero().get(), session) {
             continue;
         }
@@ -55,6 +54,10 @@ fn reap(own: Pid, ended_before: &HashSet<i32>) -> HashSet<i32> {
     ended
 }
 
+fn stat_of(process: impl AsRef<Path>) -> Option<Stat> {
+    Stat::parse(&std::fs::read_to_string(process.as_ref().join("stat")).ok()?)
+}
+
 /// The begin of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
@@ -66,10 +69,6 @@ struct Stat {
 }
 
 impl Stat {
-    fn read(process: &Path) -> Option<Self> {
-        Self::parse(&std::fs::read_to_string(process.join("stat")).ok()?)
-    }
-
     /// The name of the program, in parentheses, may contain anything.
     fn parse(text: &str) -> Option<Self> {
         let (pid, _) = text.split_once(' ')?;

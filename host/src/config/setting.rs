@@ -1,6 +1,6 @@
 //! What a setting is: its names, its default, its largest value, and how a value is set.
 
-use wasm_worker_core::duration::parse as duration;
+use wasm_worker_core::duration::parse_any_length;
 
 use super::Config;
 use super::parse::{cores, count, fuel, size};
@@ -103,7 +103,7 @@ impl Setting {
             matches!((parse(value), parse(largest)), (Ok(value), Ok(largest)) if value > largest)
         }
         match self.value {
-            "TIME" => above(duration, value, self.largest),
+            "TIME" => above(parse_any_length, value, self.largest),
             "SIZE" => above(size, value, self.largest),
             "COUNT" => above(count, value, self.largest),
             "FUEL" => above(fuel, value, self.largest),

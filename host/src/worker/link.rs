@@ -1,8 +1,10 @@
 //! The WebSocket connection of a worker to its server. A lost connection is made again, until too many attempts in a row failed.
 //!
-//! Bounds: [`CONNECT_WITHIN`] for an attempt, [`SEND_WITHIN`] for the write of a frame, [`FRAME_BYTES_MAX`] for its size,
-//! [`SERVER_FRAME_BYTES_MAX`] for that of a received one, [`CLOSE_WITHIN`] for the close handshake. A message that is too long is
-//! not sent. One that was received ends the connection, which does not count as a failure of the server.
+//! Bounds: [`SEND_WITHIN`] for the write of a frame, [`FRAME_BYTES_MAX`] for its size, [`CLOSE_WITHIN`] for the close handshake;
+//! [`open`] has those of an attempt and of a received frame. A message that is too long is not sent. One that was received ends
+//! the connection, which does not count as a failure of the server.
+
+mod open;
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,22 +17,18 @@ use prost::Message as _;
 use rand::RngExt;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::http::{StatusCode, Uri, header::LOCATION};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, protocol::CloseFrame};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use wasm_worker_core::text::clip;
-use wasm_worker_protocol::frame::{FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
+use wasm_worker_protocol::frame::FRAME_BYTES_MAX;
 use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
 use wasm_worker_protocol::status::Status;
 
-use crate::network::connect::{self, Stream};
+use crate::network::connect;
+use open::{ConnectError, Socket};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Most messages that are sent before a flush.
@@ -100,15 +98,7 @@ impl Server {
     }
 }
 
-type Socket = WebSocketStream<Stream>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, ConnectError>> + Send>>;
-
-/// A failed attempt to connect.
-struct ConnectError {
-    why: String,
-    /// Whether the server refused the key or its secret.
-    unauthorized: bool,
-}
 
 enum LinkState {
     /// The next attempt begins at this moment.
@@ -173,7 +163,7 @@ impl Link {
             match &mut self.state {
                 LinkState::Waiting { until } => {
                     sleep_until(*until).await;
-                    self.state = LinkState::Connecting(Box::pin(connect(self.server.clone())));
+                    self.state = LinkState::Connecting(Box::pin(open::connect(self.server.clone())));
                 }
                 LinkState::Connecting(connecting) => match connecting.await {
                     Ok(socket) => {
@@ -306,69 +296,6 @@ impl Link {
         };
         drop(timeout(CLOSE_WITHIN, closing).await);
     }
-}
-
-async fn connect(server: Server) -> Result<Socket, ConnectError> {
-    match timeout(CONNECT_WITHIN, open(&server)).await {
-        Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(ConnectError { why, unauthorized })) => {
-            Err(ConnectError { why: format!("{}: {why}", server.uri), unauthorized })
-        }
-        Err(_) => Err(ConnectError {
-            why: format!("{}: no connection within {CONNECT_WITHIN:?}; check the host and the port", server.uri),
-            unauthorized: false,
-        }),
-    }
-}
-
-async fn open(server: &Server) -> Result<Socket, ConnectError> {
-    let failed = |why: String| ConnectError { why, unauthorized: false };
-    let request = server.request().map_err(failed)?;
-    let stream = connect::connect(&server.uri, CONNECT_WITHIN).await.map_err(|error| failed(error.to_string()))?;
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(SERVER_FRAME_BYTES_MAX))
-        .max_frame_size(Some(SERVER_FRAME_BYTES_MAX));
-    match client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(error) => Err(handshake_error(error)),
-    }
-}
-
-/// Why a server that can be reached opens no WebSocket.
-fn handshake_error(error: tungstenite::Error) -> ConnectError {
-    use tungstenite::Error;
-    let unauthorized = matches!(&error, Error::Http(answer) if answer.status() == StatusCode::UNAUTHORIZED);
-    let why = match error {
-        Error::Http(answer) => refusal(&answer),
-        Error::Protocol(ProtocolError::HandshakeIncomplete | ProtocolError::HttparseError(_)) | Error::Io(_) => {
-            "the server does not answer with HTTP; if the port expects TLS, use a URL with `wss://`".into()
-        }
-        Error::Protocol(error) => format!("the server opens no WebSocket: {error}; {WANTED}"),
-        error => error.to_string(),
-    };
-    ConnectError { why, unauthorized }
-}
-
-const WANTED: &str = "want the URL of a LiveKit server, or of `wasm-worker serve`";
-
-/// A server's answer that is no WebSocket, in one line.
-fn refusal(answer: &tungstenite::http::Response<Option<Vec<u8>>>) -> String {
-    let (status, body) = (answer.status(), body_of(answer));
-    let location = answer.headers().get(LOCATION).map(|place| clip(&String::from_utf8_lossy(place.as_bytes())));
-    match (status, location) {
-        (StatusCode::UNAUTHORIZED, _) => format!("the server refused the key or its secret: {body}"),
-        (status, Some(place)) if status.is_redirection() => {
-            format!("the server answered {status} and redirects to `{place}`; want the URL that it leads to")
-        }
-        (StatusCode::NOT_FOUND, _) => format!("the server answered {status}: nothing is at this path; {WANTED}"),
-        (status, _) if status.is_server_error() => format!("the server answered {status}: {body}"),
-        (status, _) => format!("the server answered {status} and opens no WebSocket; {WANTED}: {body}"),
-    }
-}
-
-fn body_of(response: &tungstenite::http::Response<Option<Vec<u8>>>) -> String {
-    let body = response.body().as_deref().unwrap_or_default();
-    clip(&String::from_utf8_lossy(body.get(..200).unwrap_or(body)))
 }
 
 #[cfg(test)]

@@ -140,32 +140,6 @@ fn late_assignment_is_reported_as_failed() {
 }
 
 #[test]
-fn cost_of_an_event_does_not_depend_on_the_number_of_jobs() {
-    let now = Instant::now();
-    let mut session = up(now);
-    let begin = |session: &mut Session, id: &str, phases: usize| {
-        let inputs = [offer(id), accepted(id), assignment(id)];
-        inputs.into_iter().take(phases).for_each(|input| drop(session.advance(now, input)));
-    };
-    for n in 0..JOBS_MAX - 1 {
-        begin(&mut session, &format!("{n}"), 1 + n % 3);
-    }
-    // A walk over all jobs at each event is a billion steps, which takes minutes in the development build.
-    let began = Instant::now();
-    for _ in 0..JOBS_MAX / 2 {
-        begin(&mut session, "one", 3);
-        assert_eq!(session.wake_at(), Some(now + ANSWER_WITHIN));
-        session.advance(now, Input::TimeUp);
-        let end = Box::new(JobEnd::new(Code::Completed, ""));
-        session.advance(now, Input::Ended { job: "one".into(), end });
-    }
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    session.advance(now + ANSWER_WITHIN, Input::TimeUp);
-    session.advance(now + ASSIGNMENT_WITHIN, Input::TimeUp);
-    assert_eq!((session.jobs(), session.deadlines.len()), ((JOBS_MAX - 1) / 3, 0));
-}
-
-#[test]
 fn report_of_an_end_is_kept_until_the_server_confirms_it() {
     let now = Instant::now();
     let mut session = up(now);
