@@ -63,17 +63,17 @@ pub(crate) fn corpus() -> Vec<Row> {
         refused(core_component("heap", "(table 1 externref)"), &["agent `heap` ", "gc types are disallowed"]),
         refused(file("text.wasm", b"hello"), &["agent `text` ", "it does not begin with `\\0asm`"]),
         refused(file("random.wasm", &random(1_000)), &["agent `random` is not a component that can run here"]),
-        refused(file("random_short.wasm", &random(16)), &["agent `random-short` is not a component that can run here"]),
+        refused(file("random_short.wasm", &random(16)), &["agent `random_short` is not a component that can run here"]),
         refused(
             file("random_long.wasm", &random(100_000)),
-            &["agent `random-long` is not a component that can run here"],
+            &["agent `random_long` is not a component that can run here"],
         ),
         refused(
             file("truncated.wasm", &whole[..whole.len() / 2]),
             &["agent `truncated` is not a component that can run here"],
         ),
         refused(file("no_exports.wat", b"(component)"), &["it exports no `prewarm`, no `decide`, no `entrypoint`"]),
-        refused(file("wrong_world.wat", WRONG_WORLD), &["agent `wrong-world` does not implement", "decide"]),
+        refused(file("wrong_world.wat", WRONG_WORLD), &["agent `wrong_world` does not implement", "decide"]),
         refused(
             file("forbidden.wat", FORBIDDEN),
             &["imports interfaces that agents may not import: wasi:sockets/tcp@0.2.6"],

@@ -18,8 +18,11 @@ pub(crate) fn run(args: &CompletionsArgs, program: &Command) -> Result<Exit, Fai
     let (name, mut program) = (program.get_name().to_owned(), visible(program).version(env!("CARGO_PKG_VERSION")));
     // The generator panics when its output fails; a vector does not.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut program, name, &mut script);
-    io::stdout().write_all(&script)?;
+    clap_complete::generate(args.shell, &mut program, &name, &mut script);
+    // For bash, the generator spells a program with a hyphen in two ways, and no verb is found (clap-rs/clap#6421).
+    let (odd, usual) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+    let script = String::from_utf8_lossy(&script).replace(&odd, &usual);
+    io::stdout().write_all(script.as_bytes())?;
     Ok(Exit::Ok)
 }
 

@@ -1,4 +1,4 @@
-//! HTTP requests over the connections of [`connect`](super::connect). Redirects are answers like any other: nothing is followed.
+//! HTTP requests over the connections of [`connect`]. Redirects are answers like any other: nothing is followed.
 //!
 //! Bounds: the time limit and the largest answer of a client; [`IDLE_MAX`] connections of a client wait for the next request.
 //!

@@ -89,7 +89,7 @@ pub(super) fn status_message(status: proto::UpdateWorkerStatus, scarce: Option<S
     }
 }
 
-/// The jobs of a migration, as many as are left of [`MIGRATED_JOBS_MAX`].
+/// The jobs of a migration, as many as are left of [`super::MIGRATED_JOBS_MAX`].
 pub(super) fn migrated(migrate: proto::MigrateJobRequest, left: &mut usize) -> Received {
     let valid = |job: &String| !job.is_empty() && is_name(job);
     let jobs: Vec<String> = migrate.job_ids.into_iter().filter(valid).take(*left).collect();

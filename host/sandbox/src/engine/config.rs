@@ -11,9 +11,6 @@ const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 const STACK_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 /// Most core modules of one component, shims included.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
-/// Most bytes of the structures of a component's instance: an agent with all imports of the contract has some 5 KiB. Those of core
-/// modules may be larger, and are charged to the job.
-const COMPONENT_INSTANCE_BYTES_MAX: usize = 128 << 10;
 /// Most elements of a table. The largest table seen in a real guest has 7,692 (StarlingMonkey).
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Space for host frames on a guest's stack: host calls are polled there.
@@ -29,7 +26,6 @@ pub(crate) fn new_engine(settings: EngineSettings) -> wasmtime::Result<wasmtime:
         .total_tables(settings.slots.saturating_mul(TABLES_PER_SLOT))
         .total_stacks(settings.slots)
         .total_gc_heaps(1)
-        .max_component_instance_size(COMPONENT_INSTANCE_BYTES_MAX)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_module(MEMORIES_PER_SLOT)
         .max_tables_per_module(TABLES_PER_SLOT)
