@@ -77,8 +77,8 @@ fn check(answer: &[u8]) -> Option<(u16, Value)> {
     assert_ne!(status, 500, "{text}");
     let lower = head.to_ascii_lowercase();
     let length: Option<usize> = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    // A request of `HEAD` gets no body, and one whose caller has gone half of it.
-    let whole = length.is_some_and(|length| (1..=body.len()).contains(&length));
+    // A request of `HEAD` gets no body, and perhaps another answer behind it. One whose caller has gone gets half a body.
+    let whole = length.is_some_and(|length| (1..=body.len()).contains(&length)) && !body.starts_with("HTTP/1.1 ");
     if !whole || !lower.contains("content-type: application/json") {
         return Some((status, Value::Null));
     }

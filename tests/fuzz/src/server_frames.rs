@@ -215,6 +215,8 @@ impl Run {
             Output::Offer(job) => {
                 assert_eq!(wire::job_info(&job).id, job.id);
                 shown(&job.id);
+                let known = self.held.contains(&job.id) || self.running.contains(&job.id);
+                assert!(!known, "the agent has {} already", job.id);
                 self.deciding.push(job.id);
             }
             Output::Launch { job, access } => {
