@@ -124,7 +124,9 @@ fn every_connection_takes_the_proxy_and_none_to_this_machine() {
     }
 
     // To this machine nothing takes the proxy, which knows no way there.
-    let seen = proxy.seen().len();
+    // The remote worker still posts the events of its jobs through it.
+    let asked = || proxy.seen().iter().filter(|line| !line.starts_with("POST http://hook.test/")).count();
+    let seen = asked();
     let ps = ["ps", "--cache-dir", cache.path().to_str().unwrap()];
     for words in [&["dispatch", "minimal", "--wait"][..], &["workers"], &ps] {
         let done = call(words, &dispatcher.url, &through).done();
@@ -132,7 +134,7 @@ fn every_connection_takes_the_proxy_and_none_to_this_machine() {
     }
     local.kill();
     remote.kill();
-    assert_eq!(proxy.seen().len(), seen);
+    assert_eq!(asked(), seen);
 }
 
 #[test]
