@@ -147,6 +147,8 @@ pub(crate) fn read(
         match stream.read(&mut buffer) {
             Ok(0) => return false,
             Ok(count) => to.extend_from_slice(&buffer[..count]),
+            // libFuzzer has a timer.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return true,
             Err(_) => return false,
         }
