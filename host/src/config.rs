@@ -345,10 +345,10 @@ mod tests {
             let more = format!("{}{unit}", number.parse::<u64>().unwrap() + 1);
             let why = refused(&more).unwrap_or_default();
             assert!(why.contains(&format!("want at most {}", setting.largest)), "{} = {more}: {why}", setting.key);
-            // A time beyond every setting is refused as such.
+            // A value that no setting can have, or no number, is refused in the words of its kind.
             let most = format!("9{number}{unit}");
             let why = refused(&most).unwrap_or_default();
-            assert!(why.contains("want at most "), "{} = {most}: {why}", setting.key);
+            assert!(why.contains("is not usable: want "), "{} = {most}: {why}", setting.key);
         }
     }
 

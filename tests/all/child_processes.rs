@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::support::harness::{Call, eventually, guest, path, wasm_worker};
-use crate::support::skip;
+use crate::support::skip_for_the_system;
 
 /// A worker with an embedded dispatcher, whose store is in this directory.
 fn worker(dir: &Path) -> Call {
@@ -106,7 +106,7 @@ fn process_1_waits_for_orphans() {
     let namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let tried = Command::new(namespace[0]).args(&namespace[1..]).arg("true").status();
     if !tried.is_ok_and(|status| status.success()) {
-        return skip("process_1_waits_for_orphans", "namespaces of a user are not allowed");
+        return skip_for_the_system("process_1_waits_for_orphans", "namespaces of a user are not allowed");
     }
     let dir = tempfile::tempdir().unwrap();
     let command = "(/bin/sh -c 'sleep 0.1' & ) ; cat > /dev/null";

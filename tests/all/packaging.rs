@@ -13,6 +13,7 @@ use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::{Blame, Code};
 
 use crate::support::harness::{eventually, guest, root, wasm_worker};
+use crate::support::skip_for_the_system;
 
 /// The user of the image.
 const USER: &str = "65532";
@@ -35,12 +36,6 @@ fn files() -> Vec<String> {
     }
     files.sort();
     files
-}
-
-/// A skip that is exempt: see [`crate::support::skip`].
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn skip(test: &str, reason: &str) {
-    println!("skipped: `{test}`: {reason}");
 }
 
 /// The words of a text that begin with a prefix.
@@ -250,7 +245,7 @@ fn unit_is_hardened_and_allows_machine_code() {
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["security", "--offline=true", "--threshold", EXPOSURE_MAX]).arg(&file);
     match analyze.output() {
-        Err(_) => skip("unit_is_hardened_and_allows_machine_code", "there is no systemd-analyze"),
+        Err(_) => skip_for_the_system("unit_is_hardened_and_allows_machine_code", "there is no systemd-analyze"),
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -364,7 +359,10 @@ fn get(url: &str) -> Option<u16> {
 fn container_runs_as_process_one_without_root_on_a_read_only_root() {
     let test = "container_runs_as_process_one_without_root_on_a_read_only_root";
     if !has_namespaces() {
-        return skip(test, "only root can make the namespaces of a container, where the kernel allows them");
+        return skip_for_the_system(
+            test,
+            "only root can make the namespaces of a container, where the kernel allows them",
+        );
     }
     let image = Image::read();
     assert_eq!(image.user, format!("{USER}:{USER}"));

@@ -5,10 +5,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Observer;
 use wasm_worker_core::text::escaped_json;
@@ -19,6 +21,9 @@ use super::sink::Sink;
 use super::webhook::Webhook;
 use crate::config::{Config, EventTarget};
 
+/// Longest time for the followers to take the last lines.
+const FOLLOWERS_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Lines that a slow follower may be behind.
 const FOLLOWED_LINES: usize = 1_024;
 
@@ -109,8 +114,18 @@ impl EventLines {
         self.sinks.iter().for_each(Sink::reopen);
     }
 
+    /// Wait until the followers have taken the last lines, for [`FOLLOWERS_WITHIN`] at most.
+    #[expect(clippy::disallowed_methods, reason = "the callers may wait, and most of them have no runtime")]
+    fn wait_for_followers(&self) {
+        let until = Instant::now() + FOLLOWERS_WITHIN;
+        while !self.followers.is_empty() && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// Flush every sink and close it. Waits for a few seconds at most, and then logs how many lines were lost.
     pub(crate) fn close(&self) {
+        self.wait_for_followers();
         std::thread::scope(|scope| {
             for sink in &self.sinks {
                 scope.spawn(|| sink.close());

@@ -13,7 +13,7 @@ use super::case::Case;
 use super::row;
 use crate::support::dispatcher::Dispatcher;
 use crate::support::harness::{Call, eventually, guest, path, run_guest, wasm_worker};
-use crate::support::skip;
+use crate::support::skip_for_the_system;
 
 pub(crate) const ROWS: &[Row] = &[
     row(
@@ -177,7 +177,7 @@ const STRANGER: [&str; 4] = ["unshare", "--user", "--map-user=65532", "--map-gro
 fn no_home(_: &mut Case) -> String {
     let tried = std::process::Command::new(STRANGER[0]).args(&STRANGER[1..]).arg("true").status();
     if !tried.is_ok_and(|status| status.success()) {
-        skip("files: no home", "namespaces of a user are not allowed");
+        skip_for_the_system("files: no home", "namespaces of a user are not allowed");
         return "not tried: directory 700, store 600; belongs to another user, hint: ".into();
     }
     let shared = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use super::Row;
 use super::case::Case;
 use super::row;
 use crate::support::harness::{Call, run_guest};
-use crate::support::skip;
+use crate::support::skip_for_the_system;
 
 pub(crate) const ROWS: &[Row] = &[
     row(
@@ -53,7 +53,7 @@ fn hardly_any_addresses(_: &mut Case) -> String {
 fn few_threads(_: &mut Case) -> String {
     let as_nobody = ["setpriv", "--reuid=65534", "--clear-groups", "prlimit", "--nproc=3"];
     if !works(&[&as_nobody[..], &["true"]].concat()) {
-        skip("the limit on threads", "no other user can be used");
+        skip_for_the_system("the limit on threads", "no other user can be used");
         return "exit 1, threads that wasm-worker needs, TasksMax=".into();
     }
     let own = tempfile::tempdir().unwrap();
@@ -67,7 +67,7 @@ fn no_machine_code(_: &mut Case) -> String {
 if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0: sys.exit(99)
 os.execv(sys.argv[1], sys.argv[1:])";
     if !works(&["python3", "-c", FORBID, "/bin/true"]) {
-        skip("memory that cannot be made executable", "Python or `PR_SET_MDWE` of Linux 6.3 is missing");
+        skip_for_the_system("memory that cannot be made executable", "Python or `PR_SET_MDWE` of Linux 6.3 is missing");
         return format!("exit 1, {MACHINE_CODE}, MemoryDenyWriteExecute=no, exit 0");
     }
     let dir = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ fn no_proc(_: &mut Case) -> String {
     let hidden = ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c"];
     let hide = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
     if !works(&[&hidden[..], &[hide, "/bin/true"]].concat()) {
-        skip("a machine without `/proc`", "namespaces of a user are not allowed");
+        skip_for_the_system("a machine without `/proc`", "namespaces of a user are not allowed");
         return "exit 0".into();
     }
     let dir = tempfile::tempdir().unwrap();
