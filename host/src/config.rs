@@ -342,13 +342,10 @@ mod tests {
             }
             assert_eq!(refused(setting.largest), None, "{}", setting.key);
             let (number, unit) = setting.largest.split_at(setting.largest.trim_end_matches(char::is_alphabetic).len());
-            let more = format!("{}{unit}", number.parse::<u64>().unwrap() + 1);
-            let why = refused(&more).unwrap_or_default();
-            assert!(why.contains(&format!("want at most {}", setting.largest)), "{} = {more}: {why}", setting.key);
-            // A value that no setting can have, or no number, is refused in the words of its kind.
-            let most = format!("9{number}{unit}");
-            let why = refused(&most).unwrap_or_default();
-            assert!(why.contains("is not usable: want "), "{} = {most}: {why}", setting.key);
+            for more in [format!("{}{unit}", number.parse::<u64>().unwrap() + 1), format!("9{number}{unit}")] {
+                let why = refused(&more).unwrap_or_default();
+                assert!(why.contains(&format!("want at most {}", setting.largest)), "{} = {more}: {why}", setting.key);
+            }
         }
     }
 

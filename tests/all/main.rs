@@ -14,6 +14,7 @@ mod bindings;
 mod chaos_dispatch;
 mod child_processes;
 mod dispatcher;
+mod dispatcher_api;
 mod documentation;
 mod drain;
 mod event_order;

@@ -13,7 +13,7 @@ use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::{Blame, Code};
 
 use crate::support::harness::{eventually, guest, root, wasm_worker};
-use crate::support::skip_for_the_system;
+use crate::support::{skip, skip_for_the_system};
 
 /// The user of the image.
 const USER: &str = "65532";
@@ -245,7 +245,7 @@ fn unit_is_hardened_and_allows_machine_code() {
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["security", "--offline=true", "--threshold", EXPOSURE_MAX]).arg(&file);
     match analyze.output() {
-        Err(_) => skip_for_the_system("unit_is_hardened_and_allows_machine_code", "there is no systemd-analyze"),
+        Err(_) => skip("unit_is_hardened_and_allows_machine_code", "there is no systemd-analyze"),
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));

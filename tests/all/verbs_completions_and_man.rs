@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::support::harness::{path, wasm_worker};
-use crate::support::skip_for_the_system;
+use crate::support::skip;
 
 /// The verbs that the help lists.
 fn verbs() -> Vec<String> {
@@ -31,7 +31,7 @@ fn completions_of_each_shell_name_every_verb() {
 #[test]
 fn bash_completes_verbs_and_flags() {
     let Ok(version) = Command::new("bash").arg("--version").stdout(Stdio::null()).status() else {
-        return skip_for_the_system("bash_completes_verbs_and_flags", "there is no bash");
+        return skip("bash_completes_verbs_and_flags", "there is no bash");
     };
     assert!(version.success());
     let dir = tempfile::tempdir().unwrap();
@@ -84,7 +84,7 @@ fn each_verb_has_a_manual_page_with_every_flag() {
 #[test]
 fn manual_pages_are_valid_for_groff() {
     if Command::new("groff").arg("--version").output().is_err() {
-        return skip_for_the_system("manual_pages_are_valid_for_groff", "there is no groff");
+        return skip("manual_pages_are_valid_for_groff", "there is no groff");
     }
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(wasm_worker(["man", path(dir.path())]).done().exit, 0);

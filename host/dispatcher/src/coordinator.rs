@@ -51,8 +51,8 @@ enum Deferred {
         /// When the scheduler decided to send it.
         since: Instant,
     },
-    /// Answer a command.
-    Reply(Box<dyn FnOnce() + Send>),
+    /// Answer a command, with the reason instead if the store got stuck.
+    Reply(Box<dyn FnOnce(Option<Arc<str>>) + Send>),
     /// Answer a ping.
     Pong { outbound: mpsc::Sender<ServerMessage>, timestamp: i64 },
     /// Publish an event.
@@ -212,6 +212,9 @@ impl Coordinator {
                 None => DispatcherEvent::StoreRecovered,
             });
         }
+        if let Some(why) = written.stuck.as_ref().filter(|_| !was_stuck) {
+            self.refuse_replies(why);
+        }
         self.written = written;
         while self.deferred.front().is_some_and(|(batch, _)| *batch <= self.written.batches) {
             if let Some((_, deferred)) = self.deferred.pop_front() {
@@ -219,6 +222,17 @@ impl Coordinator {
             }
         }
         self.flush(Vec::new());
+    }
+
+    /// Give the callers that wait for the store the reason why it does not write, instead of a timeout. What they asked for may
+    /// still become durable, as after a timeout.
+    fn refuse_replies(&mut self, why: &Arc<str>) {
+        for (batch, deferred) in std::mem::take(&mut self.deferred) {
+            match deferred {
+                Deferred::Reply(answer) => answer(Some(why.clone())),
+                other => self.deferred.push_back((batch, other)),
+            }
+        }
     }
 
     /// Answer a command once everything before the answer is durable. A refusal waits for nothing.
@@ -229,7 +243,9 @@ impl Coordinator {
     ) {
         // The caller may have given up.
         match answer {
-            Ok(_) => self.defer(Deferred::Reply(Box::new(move || drop(reply.send(answer))))),
+            Ok(_) => self.defer(Deferred::Reply(Box::new(move |stuck| {
+                drop(reply.send(stuck.map_or(answer, |why| Err(CommandError::StoreStuck(why)))));
+            }))),
             Err(_) => drop(reply.send(answer)),
         }
     }
@@ -249,7 +265,7 @@ impl Coordinator {
                 self.scheduler.assignment_undelivered(Moment::now(), &job.id);
             }
             Deferred::Send { worker, message, .. } => self.send(&worker, message),
-            Deferred::Reply(answer) => answer(),
+            Deferred::Reply(answer) => answer(None),
             Deferred::Pong { outbound, timestamp } => {
                 let pong =
                     proto::WorkerPong { last_timestamp: timestamp, timestamp: Timestamp::now().as_millisecond() };

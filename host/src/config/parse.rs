@@ -21,13 +21,19 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn fuel(text: &str) -> Result<u64, String> {
+    u64::try_from(fuel_of_any_size(text)?).map_err(|_| FUEL_WANTED.into())
+}
+
+const FUEL_WANTED: &str =
+    "want a whole number above zero, with k, M or G for thousands, millions or thousand millions";
+
+/// The same without a largest value, for the comparison with the largest value of a setting.
+pub(crate) fn fuel_of_any_size(text: &str) -> Result<u128, String> {
     let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
     let with_unit = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
     let (digits, unit) = with_unit.unwrap_or((text, 1));
     let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
-    number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
-        "want a whole number above zero, with k, M or G for thousands, millions or thousand millions".into()
-    })
+    number.map(|number| u128::from(number) * unit).ok_or_else(|| FUEL_WANTED.into())
 }
 
 pub(crate) fn count(text: &str) -> Result<usize, String> {

@@ -3,7 +3,7 @@
 use wasm_worker_core::duration::parse_any_length;
 
 use super::Config;
-use super::parse::{cores, count, fuel, size};
+use super::parse::{cores, count, fuel_of_any_size, size};
 
 /// One setting.
 pub struct Setting {
@@ -106,7 +106,7 @@ impl Setting {
             "TIME" => above(parse_any_length, value, self.largest),
             "SIZE" => above(size, value, self.largest),
             "COUNT" => above(count, value, self.largest),
-            "FUEL" => above(fuel, value, self.largest),
+            "FUEL" => above(fuel_of_any_size, value, self.largest),
             "CORES" | "SHARE" => above(cores, value, self.largest),
             _ => size(self.largest).is_ok_and(|bytes| value.len() > bytes),
         }
