@@ -14,7 +14,7 @@
 
 pub(crate) mod fault;
 
-mod proxies;
+pub(crate) mod proxies;
 
 mod trust;
 

@@ -1,9 +1,5 @@
 //! The embedded dispatcher: its queue, its workers, and the jobs whose worker or dispatcher dies.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
 use livekit_token::VideoGrants;
 use rustix::process::Signal;
@@ -11,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
 
 use crate::documentation::generated;
-use crate::support::dispatcher::{Dispatcher, everything, token};
+use crate::support::dispatcher::{Dispatcher, token};
 use crate::support::harness::{eventually, guest, path, wasm_worker};
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";

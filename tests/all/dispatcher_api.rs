@@ -8,7 +8,7 @@ use livekit_token::VideoGrants;
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::{Dispatcher, everything, token};
-use crate::support::harness::{eventually, wasm_worker};
+use crate::support::harness::eventually;
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";
 const LIST: &str = "AgentDispatchService/ListDispatch";

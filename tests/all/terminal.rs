@@ -1,6 +1,6 @@
 //! Terminals and pipes: hang-ups, closed pipes, colours, and standard error that nobody reads.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -84,6 +84,38 @@ fn worker_under_nohup_outlives_its_terminal() {
         kill_process(pid, Signal::TERM).unwrap();
         peer.drained().await;
     });
+}
+
+#[test]
+fn dispatcher_under_nohup_outlives_its_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store.db");
+    let call = wasm_worker(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--store", path(&store)]);
+    let mut terminal = in_a_terminal(call.under_nohup()).spawn().unwrap();
+    let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines();
+    let url = lines.find_map(|line| Some(line.unwrap().trim().to_owned()).filter(|line| line.starts_with("ws://")));
+    let dispatcher = child_of(terminal.id());
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let pid = Pid::from_raw(dispatcher.cast_signed()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let jobs = wasm_worker(["jobs", "--url", &url.unwrap()]).done();
+    assert_eq!(jobs.exit, 0, "{}", jobs.stderr);
+    assert!(!is_gone(dispatcher));
+    kill_process(pid, Signal::TERM).unwrap();
+    eventually("it has ended", || is_gone(dispatcher).then_some(()));
+}
+
+#[test]
+fn closed_terminal_ends_jobs_without_a_server() {
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let mut terminal = in_a_terminal(run_guest("obedient", ["--events", path(events.path())])).spawn().unwrap();
+    let jobs = child_of(terminal.id());
+    let launched = || std::fs::read_to_string(events.path()).unwrap().contains("job.launched");
+    eventually("the job runs", || launched().then_some(()));
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    eventually("it has ended", || is_gone(jobs).then_some(()));
 }
 
 #[test]

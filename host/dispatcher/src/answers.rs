@@ -86,6 +86,9 @@ impl io::Write for Bounded {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+
     use super::*;
 
     #[test]
@@ -105,5 +108,23 @@ mod tests {
         assert!(answers.count(Body::from("small")).is_ok());
         held.pop();
         assert!(large().is_ok(), "one is sent");
+    }
+
+    #[tokio::test]
+    async fn answer_is_counted_until_its_last_part_is_taken() {
+        let answers = Answers::new();
+        let free = answers.in_flight.available_permits();
+        let mut body = answers.count(Body::from(vec![7; 100 << 10])).unwrap();
+        assert_eq!(body.size_hint().exact(), Some(100 << 10));
+        let mut lengths = Vec::new();
+        while !body.is_end_stream() {
+            assert!(answers.in_flight.available_permits() < free);
+            let part = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.unwrap().unwrap();
+            lengths.push(part.into_data().unwrap().len());
+        }
+        assert_eq!(lengths, [32 << 10, 32 << 10, 32 << 10, 4 << 10]);
+        assert_eq!(body.size_hint().exact(), Some(0));
+        drop(body);
+        assert_eq!(answers.in_flight.available_permits(), free);
     }
 }

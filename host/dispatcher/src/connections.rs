@@ -68,9 +68,10 @@ pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
         .await
 }
 
-/// Most sockets of workers, of those that a caller wants: at most half of the files that the process may open.
+/// Most sockets of workers, of those that a caller wants: at most a quarter of the files that the process may open. The two
+/// listeners have half of them, and the rest is for everything else.
 pub(crate) fn sockets_max(wanted: usize) -> usize {
-    wanted.min(raise_file_limit() / 2).max(1)
+    wanted.min(raise_file_limit() / 4).max(1)
 }
 
 async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> Infallible {

@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock::Moment;
 use crate::command::{Command, CommandError, DispatchTarget, WorkerCommand};
 use crate::keys::Keys;
+use crate::limits::COMMANDS_MAX;
 use crate::rates::Rates;
 use crate::rooms::Rooms;
 use crate::scheduler::{Id, Output, Scheduler, ToWorker};
@@ -190,6 +191,14 @@ impl Coordinator {
                 },
             }
         }
+        // What workers said before the end is recorded.
+        for _ in 0..COMMANDS_MAX {
+            if self.store_failed || self.store.is_congested() {
+                break;
+            }
+            let Ok(command) = self.worker_commands.try_recv() else { break };
+            self.handle_worker_command(command);
+        }
         self.store.close().await;
     }
 
@@ -212,14 +221,14 @@ impl Coordinator {
                 None => DispatcherEvent::StoreRecovered,
             });
         }
-        if let Some(why) = written.stuck.as_ref().filter(|_| !was_stuck) {
-            self.refuse_replies(why);
-        }
         self.written = written;
         while self.deferred.front().is_some_and(|(batch, _)| *batch <= self.written.batches) {
             if let Some((_, deferred)) = self.deferred.pop_front() {
                 self.release(deferred);
             }
+        }
+        if let Some(why) = self.written.stuck.clone().filter(|_| !was_stuck) {
+            self.refuse_replies(&why);
         }
         self.flush(Vec::new());
     }

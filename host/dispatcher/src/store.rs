@@ -45,8 +45,6 @@ pub(crate) use reader::{ReadError, Reader};
 const QUEUE: usize = 1_024;
 /// The number of operations from which a transaction takes no further batch.
 const BATCH_MAX: usize = 4_096;
-/// Most operations that wait behind a full queue, before further requests are refused.
-const UNSENT_MAX: usize = 100_000;
 /// The pause before a failed write is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The bounds of [`Settings::log_bytes_max`].
@@ -176,6 +174,8 @@ pub(crate) struct Store {
     sender: mpsc::Sender<Vec<StoreOp>>,
     /// The operations that wait for space in the queue.
     unsent: Vec<StoreOp>,
+    /// An estimate of the bytes that they write.
+    unsent_bytes: usize,
     /// The number of batches that the writer received.
     batches: u64,
     written: watch::Receiver<Written>,
@@ -212,12 +212,16 @@ impl Store {
             .name("store".into())
             .spawn(move || writer.run(batches))
             .map_err(StoreError::Thread)?;
-        Ok((Self { settings, sender, unsent: Vec::new(), batches: 0, written, reader, writer }, recovered))
+        Ok((
+            Self { settings, sender, unsent: Vec::new(), unsent_bytes: 0, batches: 0, written, reader, writer },
+            recovered,
+        ))
     }
 
     /// Give operations to the writer, and return the number of their batch. The batch is durable once [`Written::batches`] has
     /// reached the number. Returns `None` when the writer has ended, which is a bug.
     pub(crate) fn write(&mut self, mut ops: Vec<StoreOp>) -> Option<u64> {
+        self.unsent_bytes += ops.iter().map(StoreOp::bytes).sum::<usize>();
         self.unsent.append(&mut ops);
         self.send_waiting()
     }
@@ -231,6 +235,7 @@ impl Store {
         match self.sender.try_reserve() {
             Ok(place) => {
                 place.send(std::mem::take(&mut self.unsent));
+                self.unsent_bytes = 0;
                 self.batches += 1;
                 Some(self.batches)
             }
@@ -244,9 +249,9 @@ impl Store {
         !self.unsent.is_empty() || self.sender.capacity() == 0
     }
 
-    /// Whether so many operations wait that requests have to be refused.
+    /// Whether so much waits behind the full queue that requests have to be refused: more than one transaction takes.
     pub(crate) fn is_overloaded(&self) -> bool {
-        self.unsent.len() >= UNSENT_MAX
+        self.unsent_bytes >= self.settings.log_bytes_max() / 2
     }
 
     /// The progress of the writer.
@@ -262,11 +267,14 @@ impl Store {
         &self.settings.path
     }
 
-    /// Write the batches that wait, and close the store.
-    pub(crate) async fn close(self) {
+    /// Write the batches that wait, and close the store. A store that cannot write is closed without them.
+    pub(crate) async fn close(mut self) {
         if !self.unsent.is_empty() {
-            // A writer that has ended is a bug, and is logged where it was noticed.
-            drop(self.sender.send(self.unsent).await);
+            tokio::select! {
+                // A writer that has ended is a bug, and is logged where it was noticed.
+                sent = self.sender.send(self.unsent) => drop(sent),
+                stuck = self.written.wait_for(|written| written.stuck.is_some()) => drop(stuck),
+            }
         }
         drop(self.sender);
         let writer = self.writer;

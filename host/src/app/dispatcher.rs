@@ -9,7 +9,7 @@ use wasm_worker_dispatcher::Dispatcher;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use super::error::AppError;
-use super::process::{HangUp, end_at_next_signal, handle_signals, reopen_at_hangup, survive_large_files};
+use super::process::{HangUp, OF_SERVERS, end_at_next_signal, handle_signals, reopen_at_hangup, survive_large_files};
 use super::reaper::reap_orphans;
 use super::service::follow_dispatcher;
 use super::upstream::{key_pairs, metrics_text};
@@ -36,9 +36,10 @@ async fn serve(
     listening: impl FnOnce(&str) -> std::io::Result<()>,
     control: &Handle,
 ) -> Result<(), AppError> {
-    handle_signals()?;
+    let hang_up = HangUp::of_this_process();
+    handle_signals(&OF_SERVERS)?;
     let (mut interrupts, mut terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (mut hangups, hang_up) = (signal(SignalKind::hangup())?, HangUp::of_this_process());
+    let mut hangups = signal(SignalKind::hangup())?;
     survive_large_files()?;
     reap_orphans();
     let metrics = Arc::new(Metrics::new());

@@ -71,7 +71,8 @@ pub(super) enum HangUp {
 
 impl HangUp {
     /// A process with a terminal drains when the terminal is closed, unless it was started to outlive it (`nohup`). For a process
-    /// without a terminal, such as a service, a hang-up is a request to reload.
+    /// without a terminal, such as a service, a hang-up is a request to reload. This is read before the process handles signals,
+    /// which undoes the ignoring.
     pub(super) fn of_this_process() -> Self {
         let has_terminal = File::open("/dev/tty").is_ok();
         let ignored = fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hang_up(&status));
@@ -86,22 +87,27 @@ fn ignores_hang_up(status: &str) -> bool {
     mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
-/// Whether SIGINT, SIGTERM and SIGHUP have their usual effect again.
+/// The signals that a serving process handles.
+pub(crate) const OF_SERVERS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+/// The signals that a command which runs jobs handles. A hang-up ends it.
+pub(crate) const OF_COMMANDS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// Whether the handled signals have their usual effect again.
 static LAST_SIGNALS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Handle SIGINT, SIGTERM and SIGHUP, until [`end_at_next_signal`].
-pub(crate) fn handle_signals() -> std::io::Result<()> {
+/// Handle these signals, until [`end_at_next_signal`].
+pub(crate) fn handle_signals(numbers: &[i32]) -> std::io::Result<()> {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     LAST_SIGNALS.store(false, Ordering::Relaxed);
     if REGISTERED.set(()).is_ok() {
-        for number in [SIGINT, SIGTERM, SIGHUP] {
-            register_conditional_default(number, Arc::clone(&LAST_SIGNALS))?;
+        for number in numbers {
+            register_conditional_default(*number, Arc::clone(&LAST_SIGNALS))?;
         }
     }
     Ok(())
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP end the process at once, whatever it waits for.
+/// From now on the handled signals end the process at once, whatever it waits for.
 pub(crate) fn end_at_next_signal() {
     LAST_SIGNALS.store(true, Ordering::Relaxed);
 }
@@ -109,7 +115,7 @@ pub(crate) fn end_at_next_signal() {
 /// Forward SIGINT and SIGTERM, which mean the same, SIGHUP, and SIGUSR1, by which a supervisor drains: it ends no job, however
 /// often it comes and whatever came before. A third SIGINT or SIGTERM ends the process.
 pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>, hang_up: HangUp) -> Result<(), AppError> {
-    handle_signals()?;
+    handle_signals(&OF_SERVERS)?;
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
@@ -133,6 +139,8 @@ pub(super) fn forward_signals(signals: mpsc::Sender<ControlSignal>, hang_up: Han
                 end_at_next_signal();
             }
             if signals.send(signal).await.is_err() {
+                // Nothing takes signals any more.
+                end_at_next_signal();
                 return;
             }
         }

@@ -18,7 +18,7 @@ use super::summary::{Summary, describe};
 use super::terminal::is_styled;
 use super::{Exit, Failure, logging, print_json, say};
 use crate::app::open_cache;
-use crate::app::process::{end_at_next_signal, handle_signals, survive_large_files};
+use crate::app::process::{OF_COMMANDS, end_at_next_signal, handle_signals, survive_large_files};
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::observer::Events;
@@ -146,14 +146,14 @@ impl Runner {
     async fn run(&self, count: u32, concurrency: u32, offer: impl Fn() -> Offer) -> Result<Report, Failure> {
         let bar = progress_bar(count);
         let mut summary = Summary::begin();
-        handle_signals()?;
+        handle_signals(&OF_COMMANDS)?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         let mut terminations = signal(SignalKind::terminate())?;
         let jobs = futures_util::stream::iter(0..count).map(|_| self.one(&offer));
         let mut outcomes = std::pin::pin!(jobs.buffer_unordered(concurrency as usize));
         loop {
             tokio::select! {
-                    // A signal must not wait behind ten thousand outcomes.
+                // A signal must not wait behind ten thousand outcomes.
                 biased;
                 _ = interrupts.recv() => self.interrupt(),
                 _ = terminations.recv() => self.interrupt(),

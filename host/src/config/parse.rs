@@ -24,8 +24,7 @@ pub(crate) fn fuel(text: &str) -> Result<u64, String> {
     u64::try_from(fuel_of_any_size(text)?).map_err(|_| FUEL_WANTED.into())
 }
 
-const FUEL_WANTED: &str =
-    "want a whole number above zero, with k, M or G for thousands, millions or thousand millions";
+const FUEL_WANTED: &str = "want a whole number above zero, with k, M or G for thousands, millions or thousand millions";
 
 /// The same without a largest value, for the comparison with the largest value of a setting.
 pub(crate) fn fuel_of_any_size(text: &str) -> Result<u128, String> {

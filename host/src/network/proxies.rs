@@ -73,7 +73,7 @@ fn checked(setting: Option<(&'static str, String)>) -> (String, Option<&'static 
 }
 
 /// Whether a host is this machine, whatever it is called.
-fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(address) => address.is_loopback() || address.is_unspecified(),

@@ -6,7 +6,6 @@
 
 mod open;
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use wasm_worker_protocol::report::Report;
 use wasm_worker_protocol::status::Status;
 
 use crate::network::connect;
+use crate::network::proxies::is_this_machine;
 use open::{ConnectError, Socket};
 
 const SEND_WITHIN: Duration = Duration::from_secs(5);
@@ -78,9 +78,7 @@ impl Server {
     }
 
     fn token_ttl(&self) -> Duration {
-        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if loopback { LOOPBACK_TOKEN_TTL } else { TOKEN_TTL }
+        if self.uri.host().is_some_and(is_this_machine) { LOOPBACK_TOKEN_TTL } else { TOKEN_TTL }
     }
 
     /// The request of a connection. Each one has a new token, because the last one may have expired.

@@ -254,9 +254,11 @@ pub fn serve(task: Task, bounds: Bounds) -> Result<(), TaskError> {
 /// Start the threads of the compiler: one for each core, or none where the system allows no more. By itself the compiler would
 /// panic then.
 fn start_threads() -> io::Result<()> {
-    let all = rayon::ThreadPoolBuilder::new().build_global();
-    let started = all.or_else(|_| rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global());
-    started.map_err(io::Error::other)
+    // A global pool whose threads cannot start is not built again, so the threads are tried in a pool that is dropped.
+    let allowed = rayon::ThreadPoolBuilder::new().build().is_ok();
+    let pool = rayon::ThreadPoolBuilder::new();
+    let pool = if allowed { pool } else { pool.num_threads(1).use_current_thread() };
+    pool.build_global().map_err(io::Error::other)
 }
 
 /// Lower a limit for good. A limit that is lower already stays as it is.

@@ -121,8 +121,11 @@ impl Conversation {
         if read == wanted { Ok((kind, message)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Why the partner has ended, after a message could not be sent or received.
+    /// Why a message could not be sent or received. A partner that has ended is asked.
     pub(super) async fn failure(self, error: io::Error) -> CompileError {
+        if !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) {
+            return CompileError::Host(error.to_string());
+        }
         let Self { input, output, partner, limits } = self;
         drop((input, output));
         let ended = tokio::time::timeout(limits.timeout, partner.end(limits)).await;

@@ -238,6 +238,7 @@ impl Module {
             ElementKind::Declared => {}
             ElementKind::Passive => {
                 self.sums.passive += u64::from(count);
+                self.sums.steps += u64::from(count);
                 self.sums.bytes += u64::from(count) * SEGMENT_BYTES;
             }
             ElementKind::Active { table_index, offset_expr } => {
@@ -341,6 +342,10 @@ mod tests {
         let passive = format!("(func) (elem func {})", "0 ".repeat(20_001));
         let refused = check(&component(&passive, 1)).unwrap_err();
         assert_eq!(refused, "it has 20001 elements in passive segments; at most 20000 are allowed");
+        // Each instance makes its own.
+        let passive = format!("(func) (elem func {})", "0 ".repeat(9_000));
+        assert!(check(&component(&passive, 5)).is_ok());
+        assert!(check(&component(&passive, 6)).unwrap_err().contains("at most 50000 are allowed"));
     }
 
     #[test]
