@@ -167,9 +167,8 @@ fn is_cheap(command: &Shown) -> bool {
 
 #[test]
 fn cheap_commands_run() {
-    let dir = target_dir().join("documentation");
-    drop(std::fs::remove_dir_all(&dir));
-    std::fs::create_dir_all(&dir).unwrap();
+    let own = tempfile::tempdir_in(target_dir()).unwrap();
+    let dir = own.path();
     std::os::unix::fs::symlink(root().join("examples"), dir.join("examples")).unwrap();
     let limits = pages::page("host/docs/limits.md");
     let file = limits.blocks().into_iter().find(|block| block.language == "toml").unwrap().lines.join("\n");
@@ -183,7 +182,7 @@ fn cheap_commands_run() {
     lines.sort_by_key(|line| !line.starts_with("wasm-worker new "));
     assert!(lines.len() > 10, "{lines:#?}");
     for line in lines {
-        let output = run_in_shell(&line, &dir);
+        let output = run_in_shell(&line, dir);
         assert!(output.status.success(), "`{line}`: {}", String::from_utf8_lossy(&output.stderr));
         assert!(!output.stdout.is_empty() || line.contains(" new "), "`{line}` prints nothing");
     }

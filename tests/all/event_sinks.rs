@@ -135,10 +135,11 @@ fn answers(answer: &'static str) -> (String, std::sync::mpsc::Receiver<String>) 
         for stream in hook.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
             let Some((head, _)) = read_post(&mut stream) else { continue };
-            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            // Before the answer: whoever sees the program go on finds its posts here.
             if lines.send(head.lines().next().unwrap().to_owned()).is_err() {
                 return;
             }
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
         }
     });
     (url, received)

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 use wasm_worker_fuzz::{TARGETS, api_requests, components, core_guest, imports, worker_sockets};
 
-use crate::support::harness::{root, target_dir};
+use crate::support::harness::{eventually, root, target_dir};
 
 /// Changed copies of each target's corpus.
 const CHANGED: usize = 400;
@@ -95,14 +95,18 @@ fn generated_program_reaches_the_imports_of_its_calls() {
 
 #[test]
 fn kept_requests_and_workers_reach_the_dispatcher() {
-    let statuses: BTreeSet<u16> = corpus("api_requests").iter().flat_map(|input| api_requests::play(input)).collect();
-    println!("api_requests: {statuses:?}");
-    assert!(
-        [200, 202, 400, 401, 403, 404, 405, 421, 501].iter().all(|status| statuses.contains(status)),
-        "{statuses:?}"
-    );
-    let assigned: usize = corpus("worker_sockets").iter().map(|input| worker_sockets::play(input)).sum();
-    println!("worker_sockets: {assigned} jobs are assigned");
-    // A busy machine loses some: a worker does not wait long for an offer.
-    assert!(assigned >= 2, "{assigned} jobs are assigned");
+    // A busy machine loses some: neither a caller nor a worker waits long. What one pass loses, another one has.
+    let (requests, mut statuses) = (corpus("api_requests"), BTreeSet::<u16>::new());
+    eventually("the requests get answers of every status", || {
+        statuses.extend(requests.iter().flat_map(|input| api_requests::play(input)));
+        println!("api_requests: {statuses:?}");
+        let all = [200, 202, 400, 401, 403, 404, 405, 421, 501].iter().all(|status| statuses.contains(status));
+        all.then_some(())
+    });
+    let (workers, mut assigned) = (corpus("worker_sockets"), 0);
+    eventually("two jobs are assigned", || {
+        assigned += workers.iter().map(|input| worker_sockets::play(input)).sum::<usize>();
+        println!("worker_sockets: {assigned} jobs are assigned");
+        (assigned >= 2).then_some(())
+    });
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use wasm_worker_fuzz::core_guest::{Import, imports};
 
 use crate::faults_inside_the_host::{caller, has_handle};
-use crate::support::harness::{core_component, guest, target_dir, wasm_worker};
+use crate::support::harness::{core_component, guest, kept_file, wasm_worker};
 
 /// A component, and what comes of it.
 pub(crate) struct Row {
@@ -33,7 +33,9 @@ pub(crate) fn corpus() -> Vec<Row> {
         // Each instance would have a copy of these outside of its memory.
         refused(
             core_component("elements", &format!("(func $f) (elem func {})", "$f ".repeat(30_000))),
-            &["agent `elements` is not", "it has 30000 elements in passive segments; at most 20000 are allowed"],
+            &[
+                "agent `elements` is not a component that can run here: it has 30000 elements in passive segments; at most 20000 are allowed",
+            ],
         ),
         // These are copied and evaluated at the start of each instance, which no fuel measures and no epoch interrupts.
         refused(
@@ -61,25 +63,31 @@ pub(crate) fn corpus() -> Vec<Row> {
         },
         // And these a heap that nobody counts.
         refused(core_component("heap", "(table 1 externref)"), &["agent `heap` ", "gc types are disallowed"]),
-        refused(file("text.wasm", b"hello"), &["agent `text` ", "it does not begin with `\\0asm`"]),
-        refused(file("random.wasm", &random(1_000)), &["agent `random` is not a component that can run here"]),
-        refused(file("random_short.wasm", &random(16)), &["agent `random_short` is not a component that can run here"]),
+        refused(kept_file("text.wasm", b"hello"), &["agent `text` ", "it does not begin with `\\0asm`"]),
+        refused(kept_file("random.wasm", &random(1_000)), &["agent `random` is not a component that can run here"]),
         refused(
-            file("random_long.wasm", &random(100_000)),
+            kept_file("random_short.wasm", &random(16)),
+            &["agent `random_short` is not a component that can run here"],
+        ),
+        refused(
+            kept_file("random_long.wasm", &random(100_000)),
             &["agent `random_long` is not a component that can run here"],
         ),
         refused(
-            file("truncated.wasm", &whole[..whole.len() / 2]),
+            kept_file("truncated.wasm", &whole[..whole.len() / 2]),
             &["agent `truncated` is not a component that can run here"],
         ),
-        refused(file("no_exports.wat", b"(component)"), &["it exports no `prewarm`, no `decide`, no `entrypoint`"]),
-        refused(file("wrong_world.wat", WRONG_WORLD), &["agent `wrong_world` does not implement", "decide"]),
         refused(
-            file("forbidden.wat", FORBIDDEN),
+            kept_file("no_exports.wat", b"(component)"),
+            &["it exports no `prewarm`, no `decide`, no `entrypoint`"],
+        ),
+        refused(kept_file("wrong_world.wat", WRONG_WORLD), &["agent `wrong_world` does not implement", "decide"]),
+        refused(
+            kept_file("forbidden.wat", FORBIDDEN),
             &["imports interfaces that agents may not import: wasi:sockets/tcp@0.2.6"],
         ),
         refused(
-            file("nested.wat", nested(10_000).as_bytes()),
+            kept_file("nested.wat", nested(10_000).as_bytes()),
             &["agent `nested` is not a component that can run here"],
         ),
         Row {
@@ -109,15 +117,6 @@ const WRONG_WORLD: &[u8] = br#"(component
     (func $f (canon lift (core func $i "f")))
     (export "prewarm" (func $f)) (export "decide" (func $f))
     (export "entrypoint" (func $f)) (export "shutdown" (func $f)))"#;
-
-/// A file that is there until the tests are run again.
-fn file(name: &str, bytes: &[u8]) -> PathBuf {
-    let dir = target_dir().join("core-guests");
-    std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join(name);
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
 
 /// What begins as a component does.
 fn random(length: usize) -> Vec<u8> {

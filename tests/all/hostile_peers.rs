@@ -8,8 +8,10 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
+use crate::support::skip_for_the_system;
 use case::Case;
 
 mod bounds;
@@ -19,6 +21,12 @@ mod machine;
 mod network;
 mod ports;
 mod terminal;
+
+/// The most memory of a call of the program, in MiB.
+const CALL_MIB_MAX: u64 = 160;
+/// The number of files that a process must be allowed to open, so that a flood fills the places of a listener: four times as many as
+/// the places.
+const FLOOD_FILES: u64 = 17_000;
 
 /// One way to misbehave.
 pub(crate) struct Row {
@@ -39,6 +47,11 @@ pub(crate) struct Row {
 /// A row with the usual costs: 32 MiB, 64 descriptors, a minute.
 const fn row(name: &'static str, attack: fn(&mut Case) -> String, answer: &'static [&'static str]) -> Row {
     Row { name, attack, answer, memory_mib_max: 32, descriptors_max: 64, time_max: Duration::from_secs(60) }
+}
+
+/// The same, where the attack runs calls of its own: a call costs all of its memory.
+const fn call(name: &'static str, attack: fn(&mut Case) -> String, answer: &'static [&'static str]) -> Row {
+    Row { memory_mib_max: CALL_MIB_MAX, ..row(name, attack, answer) }
 }
 
 impl Row {
@@ -70,9 +83,26 @@ impl Row {
     }
 }
 
+/// Raise the limit of open files to the most that this process may have, and return it: an attack holds thousands of connections.
+fn open_files_max() -> u64 {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    maximum.unwrap_or(u64::MAX)
+}
+
+/// Whether this system allows too few open files for a flood.
+fn is_no_flood(attack: &str) -> bool {
+    let files = open_files_max();
+    if files < FLOOD_FILES {
+        skip_for_the_system(attack, &format!("{files} open files are allowed, {FLOOD_FILES} are needed"));
+    }
+    files < FLOOD_FILES
+}
+
 /// Run the rows of a section, and fail with the faults of all of them.
 #[expect(clippy::print_stdout, reason = "a report: `-- --nocapture` shows it")]
 fn all(section: &str, rows: &[Row]) {
+    open_files_max();
     let mut wrong = Vec::new();
     for row in rows {
         let (line, faults) = row.run(section);

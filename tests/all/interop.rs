@@ -205,6 +205,9 @@ fn installed_node(dir: &str) -> Option<PathBuf> {
 fn installed(dir: &str, list: &str, install: impl FnOnce(&Path)) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // Other processes of the tests use the same directory.
+    let lock = std::fs::File::create(target_dir().join("interop.lock")).unwrap();
+    lock.lock().unwrap();
     let (source, place) = (root().join("tests/interop").join(dir), target_dir().join("interop").join(dir));
     std::fs::create_dir_all(&place).unwrap();
     for entry in std::fs::read_dir(&source).unwrap().map(Result::unwrap) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::harness::{Done, guest, run_guest, wasm_worker};
+use crate::support::skip_for_the_system;
 
 fn run_file(dir: &Path, name: &str, bytes: &[u8]) -> Done {
     let path = dir.join(name);
@@ -167,10 +168,11 @@ fn closed_standard_output_is_an_error_and_no_panic() {
 #[test]
 fn concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start() {
     let limit: u32 = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
-    // No failure in CI, where the kernel is what it is: see `support::skip`.
     if limit > 100_000 {
-        println!("skipped: this kernel's vm.max_map_count of {limit} is enough for as many jobs as there are slots");
-        return;
+        return skip_for_the_system(
+            "concurrency_beyond_the_kernel_s_memory_mappings_is_refused_at_the_start",
+            &format!("a vm.max_map_count of {limit} is enough for as many jobs as there are slots"),
+        );
     }
     let done = run_guest("minimal", ["--count", "19000", "--concurrency", "19000"]).done();
     let told = format!("and the kernel allows {limit} for a process; at most ");

@@ -17,13 +17,20 @@ fn verbs() -> Vec<String> {
 fn completions_of_each_shell_name_every_verb() {
     let verbs = verbs();
     assert!(verbs.len() > 20, "{verbs:?}");
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+    // Each script has names with its own delimiters.
+    for (shell, verb_as, flag) in [
+        ("bash", "wasm__worker,NAME)", " --fuel-limit "),
+        ("zsh", "\n'NAME:", "\n'--fuel-limit=["),
+        ("fish", "_needs_command\" -f -a \"NAME\" -d ", " -l fuel-limit -d "),
+        ("elvish", "cand NAME '", "cand --fuel-limit '"),
+        ("powershell", "new('NAME', 'NAME', ", "new('--fuel-limit', '--fuel-limit', "),
+    ] {
         let done = wasm_worker(["completions", shell]).done();
         assert_eq!(done.exit, 0, "{}", done.stderr);
         for verb in &verbs {
-            assert!(done.stdout.contains(verb.as_str()), "{shell} does not complete `{verb}`");
+            assert!(done.stdout.contains(&verb_as.replace("NAME", verb)), "{shell} does not complete `{verb}`");
         }
-        assert!(done.stdout.contains("--fuel-limit") || done.stdout.contains("fuel-limit"), "{shell}");
+        assert!(done.stdout.contains(flag), "{shell} does not complete `--fuel-limit`");
     }
     wasm_worker(["completions", "cmd"]).done().fails_with(2, &["invalid value 'cmd'"]);
 }

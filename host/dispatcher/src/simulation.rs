@@ -1,7 +1,16 @@
 //! The simulation of the pure parts together, on one virtual clock: the sessions of both sides, the scheduler, and the tables of the
 //! store. Workers, clients, the disk and the network are data, and fail.
 //!
-//! A run is made from its seed: some dispatches, and some faults of eight kinds. The faults stop after a while. The run checks:
+//! A run is made from its seed: some dispatches, and some faults. The faults stop after a while. Their kinds:
+//!
+//! - A connection breaks.
+//! - A worker's process reaches nobody for a time.
+//! - A worker's process crashes.
+//! - A worker's process drains, and ends.
+//! - The dispatcher's process crashes.
+//! - The disk of the store is full for a time.
+//!
+//! The run checks:
 //!
 //! - A dispatch that was confirmed to its client is stored, and has one verdict in a bounded time after the last fault.
 //! - A job runs once, after its assignment is stored. No two jobs of a dispatch run at once, and no dispatch runs again after the
@@ -42,6 +51,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
+use checks::Counts;
+
 use crate::store::memory::MemoryStore;
 
 /// The number of runs without [`RUNS`].
@@ -58,31 +69,35 @@ fn every_dispatch_has_one_verdict_whatever_fails() {
         return;
     }
     let (began, runs) = (Instant::now(), variable(RUNS).unwrap_or(RUNS_DEFAULT));
-    let (next, events) = (AtomicU64::new(0), AtomicU64::new(0));
+    let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
+    let counts = std::thread::scope(|scope| {
         let worker = || {
-            let mut store = MemoryStore::new();
+            let (mut store, mut counts) = (MemoryStore::new(), Counts::default());
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 if seed >= runs {
-                    return;
+                    return counts;
                 }
-                events.fetch_add(run(seed, &mut store), Ordering::Relaxed);
+                counts = counts + run(seed, &mut store);
                 store.clear();
             }
         };
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        for thread in threads {
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        }
+        let counts = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        counts.fold(Counts::default(), |sum, counts| sum + counts)
     });
     let seconds = began.elapsed().as_secs_f64();
-    println!("{runs} runs in {seconds:.1} s: {:.0} a second, {events:?} events", runs as f64 / seconds);
+    println!("{runs} runs in {seconds:.1} s: {:.0} a second, {counts:?}", runs as f64 / seconds);
+    let Counts { events: _, lost, second_attempts, cancelled, withdrawn } = counts;
+    // Faults that do nothing would break no promise.
+    if runs >= RUNS_DEFAULT {
+        assert!([lost, second_attempts, cancelled, withdrawn].iter().all(|count| *count > 0), "{counts:?}");
+    }
 }
 
 /// Run a seed, and say how to run it alone where it fails.
-fn run(seed: u64, store: &mut MemoryStore) -> u64 {
+fn run(seed: u64, store: &mut MemoryStore) -> Counts {
     catch_unwind(AssertUnwindSafe(|| world::run(seed, store, false))).unwrap_or_else(|panic| {
         println!(
             "seed {seed} fails. Its steps: {SEED}={seed} cargo test -p wasm-worker-dispatcher simulation -- --nocapture"

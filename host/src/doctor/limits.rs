@@ -17,8 +17,10 @@ use crate::load::memory::MemoryMonitor;
 const THREADS: u64 = 32;
 /// Descriptors of a worker beside its connections: agents, sinks, the cache.
 const DESCRIPTORS: u64 = 64;
-/// Connections that a worker answers HTTP on, or a dispatcher is reached by.
+/// Connections of a listener.
 const CONNECTIONS: u64 = 4_096;
+/// A listener takes at most this part of the descriptors.
+const LISTENER_PART: u64 = 4;
 /// Memory of a worker beside its jobs.
 const WORKER_BYTES: u64 = 64 << 20;
 /// Addresses that the engine reserves for each instance.
@@ -29,6 +31,7 @@ const MAPPINGS_EACH: u32 = 6;
 /// The limits. None is no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
+    /// The hard limit: the program raises the soft one to it.
     descriptors: Option<u64>,
     /// Processes and threads.
     threads: Option<u64>,
@@ -47,7 +50,6 @@ pub(super) struct Needs {
     instances: u32,
     job_memory_bytes: u64,
     compile_memory_bytes: u64,
-    dispatcher: bool,
 }
 
 impl Facts {
@@ -57,7 +59,7 @@ impl Facts {
         let group_threads = groups.into_iter().flatten().filter_map(|group| group.and_above(pids).min()).min();
         let own_threads = getrlimit(Resource::Nproc).current;
         Self {
-            descriptors: getrlimit(Resource::Nofile).current,
+            descriptors: getrlimit(Resource::Nofile).maximum,
             threads: group_threads.into_iter().chain(own_threads).min(),
             address_space_bytes: getrlimit(Resource::As).current,
             memory_bytes: MemoryMonitor::new().sample().limit_bytes,
@@ -86,7 +88,6 @@ impl Needs {
             instances: engine.slots,
             job_memory_bytes: bytes(engine.memory_bytes),
             compile_memory_bytes: bytes(config.agent.compile.memory_bytes),
-            dispatcher: config.livekit.url.is_none(),
         }
     }
 }
@@ -96,7 +97,7 @@ pub(super) fn judge(facts: &Facts, needs: &Needs) -> Vec<Finding> {
         cgroup(facts),
         memory(facts, needs),
         threads(facts),
-        descriptors(facts, needs),
+        descriptors(facts),
         address_space(facts, needs),
         mappings(facts, needs),
     ]
@@ -145,13 +146,16 @@ fn threads(facts: &Facts) -> Finding {
     }
 }
 
-fn descriptors(facts: &Facts, needs: &Needs) -> Finding {
-    let wanted = CONNECTIONS * if needs.dispatcher { 2 } else { 1 } + DESCRIPTORS;
+fn descriptors(facts: &Facts) -> Finding {
+    let wanted = CONNECTIONS * LISTENER_PART;
     let fix = format!("LimitNOFILE={wanted} in the unit, or `ulimit -n {wanted}` in a shell");
     match facts.descriptors {
         Some(limit) if limit < DESCRIPTORS => Finding::fail("descriptors", format!("{limit} are allowed"), fix),
         Some(limit) if limit < wanted => {
-            Finding::warn("descriptors", format!("{limit} are allowed, and connections take up to {wanted}"), fix)
+            let places = limit / LISTENER_PART;
+            let detail =
+                format!("{limit} are allowed, so a listener has {places} connections instead of {CONNECTIONS}");
+            Finding::warn("descriptors", detail, fix)
         }
         Some(limit) => Finding::ok("descriptors", format!("{limit} are allowed")),
         None => Finding::ok("descriptors", "no limit"),
@@ -200,8 +204,7 @@ mod tests {
         instances: 10_755,
         cgroup: Some(2),
     };
-    const NEEDS: Needs =
-        Needs { instances: 1_002, job_memory_bytes: 128 << 20, compile_memory_bytes: 2 << 30, dispatcher: true };
+    const NEEDS: Needs = Needs { instances: 1_002, job_memory_bytes: 128 << 20, compile_memory_bytes: 2 << 30 };
 
     #[track_caller]
     fn found(facts: Facts, needs: Needs, check: &str, level: Level, fix: &str) {
@@ -214,16 +217,16 @@ mod tests {
 
     #[test]
     fn a_machine_without_limits_is_in_order() {
+        let enough = Facts { descriptors: Some(16_384), ..FACTS };
+        assert!(judge(&enough, &NEEDS).iter().all(|finding| finding.level == Level::Ok && finding.fix.is_none()));
         assert!(judge(&FACTS, &NEEDS).iter().all(|finding| finding.level == Level::Ok && finding.fix.is_none()));
     }
 
     #[test]
     fn each_limit_that_is_too_small_is_found_with_the_line_to_change() {
         use Level::{Fail, Warn};
-        found(Facts { descriptors: Some(20), ..FACTS }, NEEDS, "descriptors", Fail, "LimitNOFILE=8256");
-        found(Facts { descriptors: Some(1_024), ..FACTS }, NEEDS, "descriptors", Warn, "ulimit -n 8256");
-        let worker = Needs { dispatcher: false, ..NEEDS };
-        found(Facts { descriptors: Some(1_024), ..FACTS }, worker, "descriptors", Warn, "ulimit -n 4160");
+        found(Facts { descriptors: Some(20), ..FACTS }, NEEDS, "descriptors", Fail, "LimitNOFILE=16384");
+        found(Facts { descriptors: Some(16_383), ..FACTS }, NEEDS, "descriptors", Warn, "ulimit -n 16384");
         found(Facts { threads: Some(10), ..FACTS }, NEEDS, "threads", Fail, "TasksMax=136");
         let small = Facts { address_space_bytes: Some(4 << 30), ..FACTS };
         found(small, NEEDS, "address-space", Fail, "LimitAS=infinity");

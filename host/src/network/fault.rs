@@ -81,6 +81,8 @@ pub(crate) enum ConnectionError {
     NotHttp { peer: Peer },
     #[error("{peer} ended the connection without an answer{}", peer.advice())]
     NoAnswer { peer: Peer },
+    #[error("the head of the answer of {peer} is too long")]
+    LongHead { peer: Peer },
     #[error("the answer of {peer} has more than {bytes_max} bytes")]
     TooLong { peer: Peer, bytes_max: usize },
     #[error("the request to {peer} failed: {why}")]
@@ -129,6 +131,7 @@ pub(super) fn of_request(peer: Peer, error: &(dyn Error + 'static)) -> Connectio
         return fault.clone();
     }
     match find::<hyper::Error>(error) {
+        Some(http) if http.is_parse_too_large() => ConnectionError::LongHead { peer },
         Some(http) if http.is_parse() => ConnectionError::NotHttp { peer },
         Some(http) if http.is_incomplete_message() || http.is_closed() => ConnectionError::NoAnswer { peer },
         _ => ConnectionError::Request { peer, why: innermost(error) },

@@ -7,19 +7,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::{Call, Door, Started, cache_dir, eventually};
+use crate::support::harness::{Call, Done, Door, Started, cache_dir, eventually};
 
 /// The pause between two looks at the cost of a process.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The most of an answer that is read, so that the test bounds its own memory.
 pub(crate) const ANSWER_BYTES_MAX: u64 = 512 << 20;
 
-/// The processes of one attack. Each is measured from the moment at which it is given to the attack.
+/// The processes of one attack. Each is measured from the moment at which it is given to the attack; a call that the attack only runs
+/// is measured as a whole.
 #[derive(Default)]
 pub(crate) struct Case {
     dispatchers: Vec<(Dispatcher, Started)>,
     workers: Vec<Started>,
     meters: Vec<Meter>,
+    /// The largest cost of the calls that have ended.
+    ended: Cost,
+    faults: Vec<String>,
 }
 
 /// The largest growth over all processes of an attack.
@@ -29,6 +33,12 @@ pub(crate) struct Cost {
     pub(crate) descriptors: u64,
 }
 
+impl Cost {
+    fn max(self, other: Self) -> Self {
+        Self { memory_mib: self.memory_mib.max(other.memory_mib), descriptors: self.descriptors.max(other.descriptors) }
+    }
+}
+
 impl Case {
     /// A dispatcher with these flags, and a worker of the guest `brief` behind it, whose jobs complete at once. The
     /// dispatcher is measured, and must still place a dispatch after the attack.
@@ -36,7 +46,7 @@ impl Case {
         let dispatcher = Dispatcher::start(flags);
         let worker = dispatcher.worker(&["brief"], &[]);
         eventually("the worker is registered", || (!dispatcher.workers().is_empty()).then_some(()));
-        self.meters.push(Meter::start(dispatcher.pid()));
+        self.watch(dispatcher.pid());
         self.dispatchers.push((dispatcher, worker));
         &self.dispatchers.last().unwrap().0
     }
@@ -47,14 +57,34 @@ impl Case {
         let worker = call.start();
         let door = Door::of(cache_dir(), worker.pid());
         eventually("it answers", || (door.get("/live").0 == 200).then_some(()));
-        self.meters.push(Meter::start(worker.pid()));
+        self.watch(worker.pid());
         self.workers.push(worker);
         door
     }
 
+    /// Run a call to its end. All of its memory and all of its descriptors are its cost.
+    pub(crate) fn run(&mut self, call: Call) -> Done {
+        let started = call.start();
+        let meter = Meter::of_a_call(started.pid());
+        let done = started.done();
+        self.ended = self.ended.max(meter.stop());
+        self.check("program", &done.stderr);
+        done
+    }
+
+    /// Measure a process that the attack itself owns, from now on.
+    pub(crate) fn watch(&mut self, pid: u32) {
+        self.meters.push(Meter::at_rest(pid));
+    }
+
+    /// A process that the attack owns must have panicked nowhere, by its standard error.
+    pub(crate) fn check(&mut self, who: &str, said: &str) {
+        self.faults.extend(panicked(who, said));
+    }
+
     /// What the attack cost, and what the program did wrong apart from its answer.
     pub(crate) fn finish(self) -> (Cost, Vec<String>) {
-        let mut faults = Vec::new();
+        let mut faults = self.faults;
         for (dispatcher, worker) in self.dispatchers {
             let id = dispatcher.dispatch("somebody-else", "brief", "");
             let code = dispatcher.ended(&id)["code"].clone();
@@ -65,12 +95,7 @@ impl Case {
             faults.extend(panicked("worker", &worker.said()));
             worker.kill();
         }
-        let mut cost = Cost::default();
-        for meter in self.meters {
-            let found = meter.stop();
-            cost.memory_mib = cost.memory_mib.max(found.memory_mib);
-            cost.descriptors = cost.descriptors.max(found.descriptors);
-        }
+        let cost = self.meters.into_iter().map(Meter::stop).fold(self.ended, Cost::max);
         for worker in self.workers {
             let door = Door::of(cache_dir(), worker.pid());
             if door.get("/live").0 != 200 {
@@ -87,7 +112,7 @@ fn panicked(who: &str, said: &str) -> Option<String> {
     said.contains("panicked at").then(|| format!("the {who} panicked: {said}"))
 }
 
-/// Watches a process from a thread of its own.
+/// Watches a process from a thread of its own. The kernel keeps the peak of the memory, so no look has to meet it.
 struct Meter {
     stop: Arc<AtomicBool>,
     peak: Arc<Peak>,
@@ -100,19 +125,39 @@ struct Peak {
     descriptors: AtomicU64,
 }
 
+/// Makes the resident memory of a process its peak, when it is written to `/proc/PID/clear_refs`.
+const RESET_PEAK: &str = "5";
+
 impl Meter {
+    /// The growth from now on.
+    fn at_rest(pid: u32) -> Self {
+        let reset = std::fs::write(format!("/proc/{pid}/clear_refs"), RESET_PEAK);
+        // A kernel that resets no peak leaves the looks.
+        let peak = if reset.is_ok() { "VmHWM:" } else { "VmRSS:" };
+        Self::start(pid, peak, memory_bytes(pid, "VmRSS:"), descriptors(pid))
+    }
+
+    /// Everything that a process takes.
+    fn of_a_call(pid: u32) -> Self {
+        Self::start(pid, "VmHWM:", 0, 0)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the thread waits for nobody")]
-    fn start(pid: u32) -> Self {
+    fn start(pid: u32, peak_name: &'static str, rest_memory: u64, rest_descriptors: u64) -> Self {
         let (stop, peak) = (Arc::<AtomicBool>::default(), Arc::<Peak>::default());
-        let (rest_memory, rest_descriptors) = (resident_bytes(pid), descriptors(pid));
         let thread = std::thread::spawn({
             let (stop, peak) = (stop.clone(), peak.clone());
+            let look = move || {
+                let memory = memory_bytes(pid, peak_name).saturating_sub(rest_memory);
+                peak.memory_bytes.fetch_max(memory, Ordering::Relaxed);
+                peak.descriptors.fetch_max(descriptors(pid).saturating_sub(rest_descriptors), Ordering::Relaxed);
+            };
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    peak.memory_bytes.fetch_max(resident_bytes(pid).saturating_sub(rest_memory), Ordering::Relaxed);
-                    peak.descriptors.fetch_max(descriptors(pid).saturating_sub(rest_descriptors), Ordering::Relaxed);
+                    look();
                     std::thread::sleep(LOOK_EVERY);
                 }
+                look();
             }
         });
         Self { stop, peak, thread }
@@ -126,10 +171,10 @@ impl Meter {
     }
 }
 
-/// The resident memory of a process; 0 for one that is gone.
-fn resident_bytes(pid: u32) -> u64 {
+/// A line of the memory of a process: `VmRSS:` is what is resident, `VmHWM:` its peak. 0 for a process that is gone.
+fn memory_bytes(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) << 10
 }

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::Row;
+use super::call;
 use super::case::Case;
 use super::row;
 use crate::support::dispatcher::Dispatcher;
@@ -16,19 +17,19 @@ use crate::support::harness::{Call, eventually, guest, path, run_guest, wasm_wor
 use crate::support::skip_for_the_system;
 
 pub(crate) const ROWS: &[Row] = &[
-    row(
+    call(
         "an agent's file is a FIFO or a device",
         odd_kinds,
         &["it is a FIFO; want a regular file", "it is a device; want"],
     ),
-    row(
+    call(
         "an agent's file has 300 MiB",
         large_file,
-        &["exit 3", "it has 314572800 bytes; at most 268435456 are allowed"],
+        &["exit 3.", "it has 314572800 bytes; at most 268435456 are allowed"],
     ),
     Row {
         time_max: Duration::from_secs(120),
-        ..row(
+        ..call(
             "an agent's text takes the parser much memory and time",
             large_text,
             &["(`compile-memory`)", "longer than `compile-timeout`"],
@@ -37,12 +38,12 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a FIFO takes the place of a loaded agent's file",
         fifo_at_a_reload,
-        &["exit 0", "it is a FIFO; want a regular file"],
+        &["exit 0.", "it is a FIFO; want a regular file"],
     ),
-    row(
+    call(
         "a FIFO takes the place of a cached agent",
         fifo_in_the_cache,
-        &["exit 0", "it is a FIFO; want a regular file"],
+        &["exit 0.", "it is a FIFO; want a regular file"],
     ),
     row(
         "the store is deleted",
@@ -54,8 +55,8 @@ pub(crate) const ROWS: &[Row] = &[
         replaced_store,
         &["unavailable", "the store cannot write: the file `", "was replaced"],
     ),
-    row("a second dispatcher, after the lock file was deleted", shared_store, &["is in use by another dispatcher"]),
-    row(
+    call("a second dispatcher, after the lock file was deleted", shared_store, &["is in use by another dispatcher"]),
+    call(
         "no home directory, and another user who makes the one for temporary files first",
         no_home,
         &["directory 700", "store 600", "belongs to another user", "hint: "],
@@ -67,52 +68,61 @@ fn fifo(at: &Path) {
     mknodat(CWD, at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
-fn answer(call: Call) -> String {
-    let done = call.done();
-    format!("exit {}\n{}\n", done.exit, done.stderr)
+fn answer(case: &mut Case, call: Call) -> String {
+    let done = case.run(call);
+    format!("exit {}.\n{}\n", done.exit, done.stderr)
 }
 
-fn odd_kinds(_: &mut Case) -> String {
+/// A dispatcher that the attack owns, because it serves nobody after the attack.
+fn dispatcher(case: &mut Case) -> Dispatcher {
+    let dispatcher = Dispatcher::start(&[]);
+    case.watch(dispatcher.pid());
+    dispatcher
+}
+
+fn odd_kinds(case: &mut Case) -> String {
     let dir = tempfile::tempdir().unwrap();
     let agent = dir.path().join("agent.wasm");
     fifo(&agent);
-    let by_file = answer(wasm_worker(["run", path(&agent), "--job"]));
-    by_file + &answer(wasm_worker(["inspect", "/dev/zero"]))
+    let by_file = answer(case, wasm_worker(["run", path(&agent), "--job"]));
+    by_file + &answer(case, wasm_worker(["inspect", "/dev/zero"]))
 }
 
-fn large_file(_: &mut Case) -> String {
+fn large_file(case: &mut Case) -> String {
     let dir = tempfile::tempdir().unwrap();
     let agent = dir.path().join("agent.wasm");
     std::fs::File::create(&agent).unwrap().set_len(300 << 20).unwrap();
-    answer(wasm_worker(["run", path(&agent), "--job"]))
+    answer(case, wasm_worker(["run", path(&agent), "--job"]))
 }
 
-fn large_text(_: &mut Case) -> String {
+fn large_text(case: &mut Case) -> String {
     let dir = tempfile::tempdir().unwrap();
     let agent = dir.path().join("agent.wat");
     std::fs::write(&agent, format!("(component {})", "(type (func)) ".repeat(500_000))).unwrap();
-    let run = |flags| answer(wasm_worker(["run", path(&agent), "--job"]).args(flags));
+    let mut run = |flags| answer(case, wasm_worker(["run", path(&agent), "--job"]).args(flags));
     run(["--compile-memory", "64MiB"]) + &run(["--compile-timeout", "100ms"])
 }
 
 /// The worker goes on with the version before, and ends as it is told to.
-fn fifo_at_a_reload(_: &mut Case) -> String {
+fn fifo_at_a_reload(case: &mut Case) -> String {
     let dir = tempfile::tempdir().unwrap();
     let [agent, store] = ["agent.wasm", "store"].map(|name| dir.path().join(name));
     std::fs::copy(guest("brief"), &agent).unwrap();
     let flags = ["--http", "off", "--listen", "127.0.0.1:0", "--store", path(&store)];
     let worker = wasm_worker(["run", path(&agent)]).args(flags).start();
     worker.says("worker.registered");
+    case.watch(worker.pid());
     std::fs::remove_file(&agent).unwrap();
     fifo(&agent);
     worker.signal(Signal::HUP);
     worker.says("the new version cannot be loaded");
     worker.signal(Signal::TERM);
     let done = worker.done();
-    format!("exit {}\n{}", done.exit, done.stderr)
+    case.check("worker", &done.stderr);
+    format!("exit {}.\n{}", done.exit, done.stderr)
 }
 
-fn fifo_in_the_cache(_: &mut Case) -> String {
+fn fifo_in_the_cache(case: &mut Case) -> String {
     let dir = tempfile::tempdir().unwrap();
     let call = || run_guest("minimal", []).env("WASM_WORKER_CACHE_DIR", dir.path());
     assert_eq!(call().done().exit, 0);
@@ -120,7 +130,7 @@ fn fifo_in_the_cache(_: &mut Case) -> String {
     let cached = files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "agent")).unwrap();
     std::fs::remove_file(&cached).unwrap();
     fifo(&cached);
-    answer(call())
+    answer(case, call())
 }
 
 const CREATE: &str = "AgentDispatchService/CreateDispatch";
@@ -134,44 +144,52 @@ fn refused(dispatcher: &Dispatcher) -> String {
     })
 }
 
-fn deleted_store(_: &mut Case) -> String {
-    let dispatcher = Dispatcher::start(&[]);
+fn deleted_store(case: &mut Case) -> String {
+    let dispatcher = dispatcher(case);
     let id = dispatcher.dispatch("r", "nobody", "");
     std::fs::remove_file(dispatcher.store()).unwrap();
     let confirmed = dispatcher.twirp(CREATE, "r", &json!({ "room": "r", "agent_name": "nobody" }));
     assert_ne!(confirmed.status, 200, "{}", confirmed.body);
-    format!("{} {}", refused(&dispatcher), dispatcher.job(&id)["state"])
+    let answer = format!("{} {}", refused(&dispatcher), dispatcher.job(&id)["state"]);
+    case.check("dispatcher", &dispatcher.said());
+    answer
 }
 
-fn replaced_store(_: &mut Case) -> String {
-    let dispatcher = Dispatcher::start(&[]);
+fn replaced_store(case: &mut Case) -> String {
+    let dispatcher = dispatcher(case);
     dispatcher.dispatch("r", "nobody", "");
     let (store, copy) = (dispatcher.store(), dispatcher.store().with_extension("copy"));
     std::fs::copy(&store, &copy).unwrap();
     std::fs::rename(&copy, &store).unwrap();
-    refused(&dispatcher)
+    let answer = refused(&dispatcher);
+    case.check("dispatcher", &dispatcher.said());
+    answer
 }
 
-fn shared_store(_: &mut Case) -> String {
-    let dispatcher = Dispatcher::start(&[]);
+fn shared_store(case: &mut Case) -> String {
+    let dispatcher = dispatcher(case);
     let store = dispatcher.store();
     std::fs::remove_file(store.with_extension("db.lock")).unwrap();
-    wasm_worker(["serve", "--listen", "127.0.0.1:0", "--store", store.to_str().unwrap()]).done().stderr
+    let second = case.run(wasm_worker(["serve", "--listen", "127.0.0.1:0", "--store", path(&store)]));
+    case.check("dispatcher", &dispatcher.said());
+    second.stderr
 }
 
-fn readable_store(_: &mut Case) -> String {
-    let dispatcher = Dispatcher::start(&[]);
+fn readable_store(case: &mut Case) -> String {
+    let dispatcher = dispatcher(case);
     dispatcher.dispatch("r", "nobody", "");
     let files = std::fs::read_dir(dispatcher.store().parent().unwrap()).unwrap();
     let mode = |file: &std::fs::DirEntry| file.metadata().unwrap().permissions().mode() & 0o777;
     let files = files.map(Result::unwrap).map(|file| format!("{} {:o}", file.file_name().display(), mode(&file)));
-    files.collect::<Vec<_>>().join(" ")
+    let answer = files.collect::<Vec<_>>().join(" ");
+    case.check("dispatcher", &dispatcher.said());
+    answer
 }
 
 /// A user whom the system does not know, as in a container.
 const STRANGER: [&str; 4] = ["unshare", "--user", "--map-user=65532", "--map-group=65532"];
 
-fn no_home(_: &mut Case) -> String {
+fn no_home(case: &mut Case) -> String {
     let tried = std::process::Command::new(STRANGER[0]).args(&STRANGER[1..]).arg("true").status();
     if !tried.is_ok_and(|status| status.success()) {
         skip_for_the_system("files: no home", "namespaces of a user are not allowed");
@@ -183,10 +201,12 @@ fn no_home(_: &mut Case) -> String {
         call.env("XDG_DATA_HOME", "relative").env("XDG_CACHE_HOME", "").by(&STRANGER)
     };
     let process = serve().start();
+    case.watch(process.pid());
     let store = eventually("the store is there", || {
         let dirs = std::fs::read_dir(shared.path()).unwrap().map(|dir| dir.unwrap().path());
         dirs.map(|dir| dir.join("dispatcher.db")).find(|store| store.exists())
     });
+    case.check("dispatcher", &process.said());
     process.kill();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let dir = store.parent().unwrap();
@@ -194,7 +214,7 @@ fn no_home(_: &mut Case) -> String {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     // Only root can give a directory away.
     let refused = match std::os::unix::fs::chown(dir, Some(12_345), None) {
-        Ok(()) => serve().done().stderr,
+        Ok(()) => case.run(serve()).stderr,
         Err(_) => "not tried: belongs to another user, hint: ".into(),
     };
     format!("{modes}; {refused}")

@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use wasm_worker_core::text::acts_on_terminal;
 
 use super::case::Case;
-use super::{Row, row};
+use super::{Row, call, row};
 use crate::support::dispatcher::token;
 use crate::support::harness::{Done, wasm_worker};
 use crate::support::scripted_server::run;
@@ -22,8 +22,8 @@ use crate::support::scripted_server::run;
 pub(crate) const ROWS: &[Row] = &[
     row("a worker whose version and errors command a terminal", odd_worker, &["clean", "2J", "forged", "failed"]),
     row("a worker whose name commands a terminal", odd_name, &["closed"]),
-    row("a dispatcher whose answers command a terminal", odd_dispatcher, &["clean", "2J", "forged"]),
-    row("a worker's HTTP whose answers command a terminal", odd_http, &["clean", "forged"]),
+    call("a dispatcher whose answers command a terminal", odd_dispatcher, &["clean", "2J", "forged"]),
+    call("a worker's HTTP whose answers command a terminal", odd_http, &["clean", "forged"]),
 ];
 
 /// What a terminal would act on: the screen is cleared, a bell, a title, DEL, C1, a forged line, reversed text, separators.
@@ -143,7 +143,7 @@ fn answering(status: &'static str, body: impl Fn(&str) -> String + Send + 'stati
     address.to_string()
 }
 
-fn odd_dispatcher(_: &mut Case) -> String {
+fn odd_dispatcher(case: &mut Case) -> String {
     let listing = answering("200 OK", |line| {
         let worker = serde_json::json!({
             "worker": COMMANDS, "agent": COMMANDS, "job_type": "room", "deployment": COMMANDS, "version": COMMANDS,
@@ -164,14 +164,14 @@ fn odd_dispatcher(_: &mut Case) -> String {
     let refusing = answering("400 Bad Request", |_| serde_json::json!({ "error": COMMANDS }).to_string());
     let mut all = Vec::new();
     for address in [listing, refusing] {
-        let verb =
-            |words: &[&str]| wasm_worker(words.iter().copied()).env("LIVEKIT_URL", format!("ws://{address}")).done();
+        let url = format!("ws://{address}");
+        let mut verb = |words: &[&str]| case.run(wasm_worker(words.iter().copied()).env("LIVEKIT_URL", &url));
         all.extend([verb(&["workers"]), verb(&["jobs"]), verb(&["job", "AD_1"]), verb(&["workers", "--json"])]);
     }
     printed(&all)
 }
 
-fn odd_http(_: &mut Case) -> String {
+fn odd_http(case: &mut Case) -> String {
     let logs = answering("200 OK", |line| {
         let lines = serde_json::json!([{
             "number": 0, "at": "2026-01-01T00:00:00Z", "level": "info", "message": COMMANDS, "fields": { COMMANDS: COMMANDS },
@@ -189,7 +189,7 @@ fn odd_http(_: &mut Case) -> String {
     let mut all = Vec::new();
     for address in [logs, refusing] {
         let url = format!("http://{address}");
-        let verb = |words: &[&str]| wasm_worker(words.iter().copied()).args(["--worker", &url]).done();
+        let mut verb = |words: &[&str]| case.run(wasm_worker(words.iter().copied()).args(["--worker", &url]));
         all.extend([verb(&["logs", "AJ_1"]), verb(&["drain"]), verb(&["ps"]), verb(&["kill", "AJ_1"])]);
     }
     printed(&all)

@@ -1,6 +1,7 @@
 //! Runs `wasm-worker`, and builds its guests.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -40,14 +41,24 @@ pub(crate) fn guest(name: &str) -> PathBuf {
     }
 }
 
-/// A component made of the lines of a core module, in a file that is there until the tests are run again.
+/// A component made of the lines of a core module, in a file that stays.
 pub(crate) fn core_component(name: &str, lines: &str) -> PathBuf {
-    let dir = target_dir().join("core-guests");
-    std::fs::create_dir_all(&dir).unwrap();
-    let file = tempfile::NamedTempFile::new_in(&dir).unwrap();
-    std::fs::write(&file, core_guest::component(lines)).unwrap();
-    let path = dir.join(format!("{name}.wasm"));
-    file.persist(&path).unwrap();
+    kept_file(&format!("{name}.wasm"), &core_guest::component(lines))
+}
+
+/// A file that stays. A hash of its content names its directory, so another process of the tests overwrites it with the same
+/// content only.
+pub(crate) fn kept_file(name: &str, bytes: &[u8]) -> PathBuf {
+    let mut hash = DefaultHasher::new();
+    hash.write(bytes);
+    let dir = target_dir().join("core-guests").join(format!("{:016x}", hash.finish()));
+    let path = dir.join(name);
+    if !path.exists() {
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = tempfile::NamedTempFile::new_in(&dir).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        file.persist(&path).unwrap();
+    }
     path
 }
 
@@ -166,7 +177,6 @@ impl Call {
         self.after("trap '' HUP")
     }
 
-    /// The same call by a program that takes a command after its own arguments.
     /// The command itself, for a test that gives it streams of its own.
     pub(crate) fn command(self) -> Command {
         self.command

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// A post: its headers in lower case, and its body.
+/// A post: its head, and its body.
 pub(crate) fn read_post(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let mut head = String::new();
     loop {
@@ -27,7 +27,7 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> &'a str {
     found.unwrap().split_once(": ").unwrap().1
 }
 
-/// Where events can be posted, and what is.
+/// A receiver of events: its URL, and the posts that it accepted.
 pub(crate) fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
     let hook = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", hook.local_addr().unwrap());
@@ -39,13 +39,14 @@ pub(crate) fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
             let mut stream = BufReader::new(stream.unwrap());
             while let Some(post) = read_post(&mut stream) {
                 let status = if refuse { "500 Try Again" } else { "200 OK" };
+                // Before the answer: whoever sees the program go on finds its posts here.
+                if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
+                    return;
+                }
                 stream
                     .get_mut()
                     .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
                     .unwrap();
-                if !std::mem::replace(&mut refuse, false) && posts.send(post).is_err() {
-                    return;
-                }
             }
         }
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -138,22 +139,46 @@ fn renamed(mut bytes: &[u8], name: &str) -> Vec<u8> {
 
 /// A server on loopback that answers every connection with this.
 pub(crate) fn answering(answer: &'static str) -> SocketAddr {
-    listen(move |stream| async move {
-        let mut stream = BufReader::new(stream);
-        read_head(&mut stream).await;
-        stream.get_mut().write_all(answer.as_bytes()).await.ok();
-        stream.get_mut().shutdown().await.ok();
-    })
+    replying(answer, None).address
 }
 
 /// A server on loopback that answers every connection with this start, and then with this part again and again.
 pub(crate) fn pouring(start: &'static str, part: &'static str) -> SocketAddr {
-    listen(move |stream| async move {
-        let mut stream = BufReader::new(stream);
-        read_head(&mut stream).await;
-        stream.get_mut().write_all(start.as_bytes()).await.ok();
-        while stream.get_mut().write_all(part.as_bytes()).await.is_ok() {}
-    })
+    replying(start, Some(part)).address
+}
+
+/// A server that counts its requests.
+pub(crate) struct Replying {
+    pub(crate) address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Replying {
+    /// The number of heads that have arrived whole.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// A server on loopback that answers every connection with this start. Then it closes, or sends this part again and again.
+pub(crate) fn replying(start: &'static str, again: Option<&'static str>) -> Replying {
+    let requests = Arc::<AtomicUsize>::default();
+    let counted = requests.clone();
+    let address = listen(move |stream| {
+        let counted = counted.clone();
+        async move {
+            let mut stream = BufReader::new(stream);
+            if read_head(&mut stream).await.ends_with("\r\n\r\n") {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            stream.get_mut().write_all(start.as_bytes()).await.ok();
+            match again {
+                Some(part) => while stream.get_mut().write_all(part.as_bytes()).await.is_ok() {},
+                None => drop(stream.get_mut().shutdown().await),
+            }
+        }
+    });
+    Replying { address, requests }
 }
 
 /// An HTTP proxy that knows the way to a few servers.

@@ -1,12 +1,14 @@
 //! The promises that a run checks, against what really happens in the workers. A broken promise is a panic.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Add;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::network::ConnectionId;
 use crate::store::memory::MemoryStore;
+use wasm_worker_core::verdict::Code;
 
 /// The time within which a worker answers an offer: two seconds, and the moment of its timer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_001);
@@ -18,13 +20,44 @@ struct Job {
     process: String,
 }
 
+/// What happened how often. Without faults nothing is lost, attempted again or withdrawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) events: u64,
+    /// Jobs that the dispatcher declared lost.
+    pub(super) lost: u64,
+    /// Jobs of a dispatch that had another job before.
+    pub(super) second_attempts: u64,
+    /// Dispatches that ended because their clients cancelled them.
+    pub(super) cancelled: u64,
+    /// Accepted jobs that a worker released, because they were not assigned.
+    pub(super) withdrawn: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            lost: self.lost + other.lost,
+            second_attempts: self.second_attempts + other.second_attempts,
+            cancelled: self.cancelled + other.cancelled,
+            withdrawn: self.withdrawn + other.withdrawn,
+        }
+    }
+}
+
 /// What happened so far.
 #[derive(Default)]
 pub(super) struct Checks {
+    pub(super) counts: Counts,
     /// Offers without an answer, by connection and job.
     offers: BTreeMap<(ConnectionId, String), Instant>,
     /// All jobs that were ever launched.
     launched: BTreeSet<String>,
+    /// The dispatches of these jobs.
+    attempted: BTreeSet<String>,
     running: BTreeMap<String, Job>,
     /// Jobs that ended in a process that still knows it.
     finished: BTreeMap<String, Job>,
@@ -67,6 +100,7 @@ impl Checks {
         assert!(beside.is_none(), "{job} and {beside:?} of {dispatch} run at once");
         let again = self.finished.iter().find_map(of_dispatch);
         assert!(again.is_none(), "{job} runs, although {again:?} of {dispatch} has ended");
+        self.counts.second_attempts += u64::from(!self.attempted.insert(dispatch.to_owned()));
         let job = (job.to_owned(), Job { dispatch: dispatch.to_owned(), process: process.to_owned() });
         self.running.extend([job]);
     }
@@ -92,6 +126,7 @@ impl Checks {
         }
         self.finished.remove(job);
         self.lost.insert(job.to_owned());
+        self.counts.lost += 1;
     }
 
     pub(super) fn confirmed(&mut self, dispatch: &str) {
@@ -103,7 +138,8 @@ impl Checks {
     }
 
     /// The end of a dispatch is stored.
-    pub(super) fn ended(&mut self, dispatch: &str) {
+    pub(super) fn ended(&mut self, dispatch: &str, code: Code) {
+        self.counts.cancelled += u64::from(code == Code::Cancelled);
         assert!(self.ended.insert(dispatch.to_owned()), "{dispatch} ended twice");
     }
 

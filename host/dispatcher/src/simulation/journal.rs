@@ -112,7 +112,7 @@ fn write(cx: &mut Context, batch: &[StoreOp]) {
     for op in batch {
         if let StoreOp::Change(Change::Ended { dispatch, end, .. }) = op {
             cx.log(|| format!("{dispatch} ends: {}: {}", end.verdict.code, end.verdict.detail));
-            cx.checks.ended(dispatch);
+            cx.checks.ended(dispatch, end.verdict.code);
         }
     }
 }

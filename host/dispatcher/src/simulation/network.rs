@@ -1,4 +1,4 @@
-//! The connections between workers and the dispatcher: frames arrive late, in order, sometimes twice, or never.
+//! The connections between workers and the dispatcher: frames arrive late, in order, or never.
 //!
 //! A connection that is cut carries nothing more, also nothing that is on its way. An end of it learns of the cut soon, or only by
 //! the silence of the other end.

@@ -255,6 +255,7 @@ impl Process {
             Output::Withdraw { job, why } => {
                 if self.accepted.remove(&job) {
                     cx.log(|| format!("{} releases {job}: {why}", self.instance()));
+                    cx.checks.counts.withdrawn += 1;
                     self.release_slot(cx);
                 }
             }

@@ -7,6 +7,7 @@ use livekit_protocol as proto;
 use rand::RngExt;
 use tokio::time::Instant;
 
+use super::checks::Counts;
 use super::context::{Context, Event, Fault};
 use super::network::{Arrival, ConnectionId, Payload, Towards};
 use super::process::{Process, agent_of};
@@ -38,20 +39,19 @@ pub(super) struct World<'a> {
     dispatches: usize,
 }
 
-/// Run a seed to its end. Returns the number of events. A promise that is broken is a panic.
-pub(super) fn run(seed: u64, store: &mut MemoryStore, trace: bool) -> u64 {
+/// Run a seed to its end. A promise that is broken is a panic.
+pub(super) fn run(seed: u64, store: &mut MemoryStore, trace: bool) -> Counts {
     let mut world = World::new(Context::new(seed, store, trace));
     world.plan();
-    let mut events = 0;
     while !world.is_over() {
         world.step();
-        events += 1;
+        world.cx.checks.counts.events += 1;
     }
     world.cx.checks.at_the_end(world.cx.store);
     if let Some(server) = &world.server {
         server.check_counts(&world.cx);
     }
-    events
+    world.cx.checks.counts
 }
 
 impl<'a> World<'a> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::http::{StatusCode, header::LOCATION};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -63,6 +63,10 @@ fn handshake_error(error: tungstenite::Error) -> ConnectError {
         Error::Http(answer) => refusal(&answer),
         Error::Protocol(ProtocolError::HandshakeIncomplete | ProtocolError::HttparseError(_)) | Error::Io(_) => {
             "the server does not answer with HTTP; if the port expects TLS, use a URL with `wss://`".into()
+        }
+        // The second is what the crate calls more bytes, or smaller parts, than it reads of a head.
+        Error::Capacity(CapacityError::TooManyHeaders) | Error::AttackAttempt => {
+            format!("the head of the server's answer is too long; {WANTED}")
         }
         Error::Protocol(error) => format!("the server opens no WebSocket: {error}; {WANTED}"),
         error => error.to_string(),
