@@ -1,12 +1,12 @@
-//! What a worker finishes when it is offered more than fits, and what a short job costs beside jobs that wait:
-//! `cargo bench --bench overload`, seven minutes.
+//! What a worker finishes when it is offered more than fits, what a refusal costs, and what a short job costs beside jobs that
+//! wait: `cargo bench --bench overload`, seven minutes.
 //!
 //! A scripted server offers jobs of a millisecond or so of computing, at a rate that does not wait for answers, as a server of
 //! many rooms does; one in 250 loops until its deadline, and shows how late it ended, by the wall clock. The worker is at its
 //! defaults. Each rate is twice the one before it, and what is finished of each is the median of [`ROUNDS`], taken in turn: the
 //! machine is not the same from one to the next.
 //!
-//! Bounds: [`RATE_FOR`] for each rate of each round, and [`SHORT_JOBS`] for each number of waiting jobs.
+//! Bounds: [`RATE_FOR`] for each rate of each round, [`REFUSALS`], and [`SHORT_JOBS`] for each number of waiting jobs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -45,8 +45,10 @@ const DEADLINE: Duration = Duration::from_millis(500);
 const WAITING: [usize; 4] = [0, 1_000, 4_000, 10_000];
 /// Short jobs for each number of waiting ones, one at a time.
 const SHORT_JOBS: usize = 3_000;
-/// Offers that are open while the waiting jobs begin.
+/// Offers that are open while the waiting jobs begin, and while offers are refused.
 const OPEN_OFFERS: usize = 200;
+/// Offers to a worker that is full.
+const REFUSALS: usize = 40_000;
 
 fn main() {
     // `cargo test --benches` only wants to know that it starts.
@@ -66,11 +68,26 @@ fn main() {
     for (offers, rate) in RATES.into_iter().zip(rates) {
         println!("{offers:>8} {}", rate.text(most));
     }
+    runtime.block_on(refusals());
     println!("\na short job beside jobs that wait in the same worker, {SHORT_JOBS} of them one at a time");
     println!("{:>8} {:>16} {:>16} {:>16}", "waiting", "CPU a job", "offer to end p50", "p99");
     for waiting in WAITING {
         runtime.block_on(short_jobs(waiting));
     }
+}
+
+/// Print the CPU time of a full worker for one offer, which it refuses.
+async fn refusals() {
+    let flags = ["--max-jobs", "1", "--load-threshold", "none", "--http", "off", "--log-level", "error"];
+    let mut worker = Worker::start(&Subject::ours(), Behaviour::Compute, &flags).await;
+    assert_eq!(run_jobs(&mut worker, &["wait"], JobStatus::JsRunning).await, 1);
+    let before = worker.cpu();
+    for _ in 0..REFUSALS / OPEN_OFFERS {
+        assert_eq!(run_jobs(&mut worker, &[""; OPEN_OFFERS], JobStatus::JsRunning).await, 0, "the worker is full");
+    }
+    let cpu = (worker.cpu() - before) / u32::try_from(REFUSALS).unwrap();
+    println!("\nan offer to a full worker, which refuses it, {OPEN_OFFERS} of {REFUSALS} at once: {cpu:.1?} of CPU");
+    worker.stop().await;
 }
 
 /// Print the CPU time of the worker for one short job, and how long such a job takes, beside so many waiting ones.

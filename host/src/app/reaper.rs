@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Pause between two looks at the processes. An orphan is waited for at the second one.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -21,7 +22,9 @@ pub(super) fn reap_orphans() {
     }
     tokio::runtime::Handle::current().spawn(async move {
         let mut ended = HashSet::new();
-        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut looks = interval(LOOK_EVERY);
+        // Two looks at once would take a child for an orphan that has only just ended.
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             ended = tokio::task::block_in_place(|| reap(own, &ended));

@@ -104,10 +104,15 @@ fn wait(client: &Client, dispatch: &str, json: bool) -> Result<Exit, Failure> {
     loop {
         let asked = Instant::now();
         let after = known.map(|state| format!("&after={}", state.as_str())).unwrap_or_default();
-        let answer: Result<Dispatch, ClientError> = client.get(&format!("/jobs/{dispatch}?wait_ms={WAIT_MS}{after}"));
+        let answer = client.get(&format!("/jobs/{dispatch}?wait_ms={WAIT_MS}{after}"));
+        // The answer to a caller who waits leaves metadata and attributes out.
+        let answer = answer.and_then(|dispatch: Dispatch| match dispatch.state {
+            DispatchState::Ended => client.job(&dispatch.dispatch),
+            _ => Ok(dispatch),
+        });
         match answer {
             Ok(dispatch) if dispatch.state == DispatchState::Ended => {
-                show(&client.job(&dispatch.dispatch)?, json)?;
+                show(&dispatch, json)?;
                 return Ok(exit_of(&dispatch));
             }
             Ok(dispatch) => {

@@ -119,7 +119,11 @@ fn check_authority(authority: &str) -> Result<(), String> {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("the address has no `]`")?;
             host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').unwrap_or(after)) })
+            let port = match after.strip_prefix(':') {
+                None if !after.is_empty() => return Err(format!("`{after}` follows the address; want `:` and a port")),
+                port => port,
+            };
+            (host, port)
         }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -223,6 +227,7 @@ mod tests {
             ("ws://two words", "without spaces"),
             ("ws://[::1", "no `]`"),
             ("ws://[x]:1", "`x` is no IPv6 address"),
+            ("ws://[::1]7880", "`7880` follows the address; want `:` and a port"),
         ] {
             let why = server_url(bad).unwrap_err();
             assert!(why.contains(part), "{bad}: {why}");

@@ -209,8 +209,8 @@ fn impostor(case: &mut Case) -> String {
         }
     });
     let dir = tempfile::tempdir().unwrap();
-    let store = dir.path().join("store.db");
-    let run = ["run", path(&guest("brief")), "--listen", &address, "--http", "off", "--store", path(&store)];
+    let (agent, store) = (guest("brief"), dir.path().join("store.db"));
+    let run = ["run", path(&agent), "--listen", &address, "--http", "off", "--store", path(&store)];
     let call = wasm_worker(run);
     let done = case.run(call.env("LIVEKIT_API_KEY", "key").env("LIVEKIT_API_SECRET", "a secret of somebody"));
     let shown = shown.lock().unwrap();
