@@ -105,12 +105,12 @@ fn flags_that_a_dispatcher_has_no_use_for_are_refused() {
 fn http_is_served_at_the_address_that_is_logged() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store.db");
-    for (address, logged) in [("localhost:0", "address=127.0.0.1:"), (":0", "address=0.0.0.0:")] {
+    for (address, logged) in [("localhost:0", "127.0.0.1:"), (":0", "0.0.0.0:")] {
         let call = wasm_worker(["run", path(&guest("minimal")), "--listen", "127.0.0.1:0", "--http", address]);
         let worker = call.args(["--store", path(&store), "--cache-dir", path(dir.path())]).start();
         let port = eventually("it says where", || {
             let said = worker.said();
-            let (port, _) = said.split_once(logged)?.1.split_once('\n')?;
+            let (port, _) = said.split_once(&format!("http.listening address={logged}"))?.1.split_once('\n')?;
             port.parse::<u16>().ok()
         });
         let live = ureq::get(format!("http://127.0.0.1:{port}/live")).call().unwrap();

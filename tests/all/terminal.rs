@@ -12,13 +12,14 @@ use crate::support::scripted_server::{Peer, Server, behind, blocking, holds, run
 /// The capacity of a pipe of Linux.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// The call in a terminal of its own, whose output is that of the child.
+/// The call in a terminal of its own, whose output is that of the child. A hang-up has its usual effect there, also if the tests
+/// themselves run under `nohup`.
 fn in_a_terminal(call: Call) -> Command {
     let command = call.command();
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
     let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
     let mut terminal = Command::new("script");
-    terminal.args(["-q", "-e", "-c", &format!("exec {}", words.join(" ")), "/dev/null"]);
+    terminal.args(["-q", "-e", "-c", &format!("exec env --default-signal=HUP {}", words.join(" ")), "/dev/null"]);
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => terminal.env(name, value),
