@@ -25,9 +25,8 @@ fn refused(file: PathBuf, says: &'static [&'static str]) -> Row {
 
 /// Those that ask too much of whoever reads, compiles or makes them, or that are no agents.
 pub(crate) fn corpus() -> Vec<Row> {
-    let whole = std::fs::read(guest("randomness")).unwrap();
     let large = core_component("loops", &loops(200_000));
-    vec![
+    let mut rows = vec![
         refused(guest("memories"), &["agent `memories` "]),
         refused(guest("table_huge"), &["agent `table_huge` ", "10000000"]),
         // Each instance would have a copy of these outside of its memory.
@@ -63,6 +62,30 @@ pub(crate) fn corpus() -> Vec<Row> {
         },
         // And these a heap that nobody counts.
         refused(core_component("heap", "(table 1 externref)"), &["agent `heap` ", "gc types are disallowed"]),
+        Row {
+            flags: &["--compile-timeout", "20ms"],
+            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` (20ms)"])
+        },
+        Row {
+            flags: &["--compile-memory", "100MiB"],
+            ..refused(large, &["agent `loops` ", "(`compile-memory`)", "memory allocation"])
+        },
+        // It is only large.
+        Row {
+            file: fifty_megabytes(),
+            flags: &[],
+            code: Some("completed"),
+            exit: 0,
+            says: &["the entrypoint returned"],
+        },
+    ];
+    rows.extend(no_agents());
+    rows
+}
+
+fn no_agents() -> Vec<Row> {
+    let whole = std::fs::read(guest("randomness")).unwrap();
+    vec![
         refused(kept_file("text.wasm", b"hello"), &["agent `text` ", "it does not begin with `\\0asm`"]),
         refused(kept_file("random.wasm", &random(1_000)), &["agent `random` is not a component that can run here"]),
         refused(
@@ -90,22 +113,6 @@ pub(crate) fn corpus() -> Vec<Row> {
             kept_file("nested.wat", nested(10_000).as_bytes()),
             &["agent `nested` is not a component that can run here"],
         ),
-        Row {
-            flags: &["--compile-timeout", "20ms"],
-            ..refused(large.clone(), &["agent `loops` ", "longer than `compile-timeout` (20ms)"])
-        },
-        Row {
-            flags: &["--compile-memory", "100MiB"],
-            ..refused(large, &["agent `loops` ", "(`compile-memory`)", "memory allocation"])
-        },
-        // It is only large.
-        Row {
-            file: fifty_megabytes(),
-            flags: &[],
-            code: Some("completed"),
-            exit: 0,
-            says: &["the entrypoint returned"],
-        },
     ]
 }
 
