@@ -1,8 +1,8 @@
 //! The single task that owns the scheduler. It stores every change before it tells anyone about it.
 //!
-//! Bounds: [`COMMANDS_MAX`](crate::limits::COMMANDS_MAX) commands of callers wait, and as many of workers; their senders wait while
-//! the queue is full. While the queue of the store is full, workers wait, and callers are still answered: what only reads has
-//! its answer, a change is refused once the store cannot write.
+//! Bounds: [`COMMANDS_MAX`] commands of callers wait, and as many of workers; their senders wait while the queue is full. While
+//! the queue of the store is full, workers wait, and callers are still answered: what only reads has its answer, a change is
+//! refused once the store cannot write.
 //! [`OUTBOUND_MAX`](crate::limits::OUTBOUND_MAX) messages wait for a worker; a worker whose queue is full is disconnected. The ids
 //! of the last [`RECENT_ENDS_MAX`] ended dispatches are kept, so that a repeated request finds its dispatch.
 
