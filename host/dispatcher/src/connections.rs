@@ -31,8 +31,10 @@ use crate::hosts::HostRule;
 use held::hold;
 use places::{Place, Places};
 
-/// Most connections at once.
-const CONNECTIONS_MAX: usize = 4_096;
+/// Most connections of a listener at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// The share of the open files that a listener takes at most: one over this. The sockets of workers take the same.
+pub const FILES_SHARE: usize = 4;
 /// Longest time from the begin of a connection to the end of its first head.
 const FIRST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Longest time that the server waits for a client.
@@ -60,7 +62,7 @@ struct Bounds {
 
 /// Serve the router until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
-    let places = CONNECTIONS_MAX.min(raise_file_limit() / 4).max(1);
+    let places = CONNECTIONS_MAX.min(raise_file_limit() / FILES_SHARE).max(1);
     if places < CONNECTIONS_MAX {
         tracing::info!(target: "host", places, "the limit of open files bounds the number of connections");
     }
@@ -68,10 +70,10 @@ pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
         .await
 }
 
-/// Most sockets of workers, of those that a caller wants: at most a quarter of the files that the process may open. The two
-/// listeners have half of them, and the rest is for everything else.
+/// Most sockets of workers, of those that a caller wants. Two listeners and these sockets leave the last share of the files for
+/// everything else.
 pub(crate) fn sockets_max(wanted: usize) -> usize {
-    wanted.min(raise_file_limit() / 4).max(1)
+    wanted.min(raise_file_limit() / FILES_SHARE).max(1)
 }
 
 async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> Infallible {

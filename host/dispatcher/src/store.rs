@@ -221,9 +221,12 @@ impl Store {
     /// Give operations to the writer, and return the number of their batch. The batch is durable once [`Written::batches`] has
     /// reached the number. Returns `None` when the writer has ended, which is a bug.
     pub(crate) fn write(&mut self, mut ops: Vec<StoreOp>) -> Option<u64> {
-        self.unsent_bytes += ops.iter().map(StoreOp::bytes).sum::<usize>();
+        let waiting = self.unsent.len();
         self.unsent.append(&mut ops);
-        self.send_waiting()
+        let batch_number = self.send_waiting();
+        // Nothing is left of operations that were sent.
+        self.unsent_bytes += self.unsent.iter().skip(waiting).map(StoreOp::bytes).sum::<usize>();
+        batch_number
     }
 
     /// Give the operations that waited for space to the writer. Returns the number of the last batch, which may still wait, or

@@ -26,7 +26,7 @@ pub(crate) fn fuel(text: &str) -> Result<u64, String> {
 
 const FUEL_WANTED: &str = "want a whole number above zero, with k, M or G for thousands, millions or thousand millions";
 
-/// The same without a largest value, for the comparison with the largest value of a setting.
+/// An amount of fuel that may be larger than any setting allows, to be compared with the largest value of one.
 pub(crate) fn fuel_of_any_size(text: &str) -> Result<u128, String> {
     let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
     let with_unit = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));

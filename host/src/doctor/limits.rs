@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 use rustix::process::{Resource, getrlimit};
+use wasm_worker_dispatcher::connections::{CONNECTIONS_MAX, FILES_SHARE};
 use wasm_worker_sandbox::engine::mappings::instances_that_fit;
 
 use super::Finding;
@@ -17,10 +18,6 @@ use crate::load::memory::MemoryMonitor;
 const THREADS: u64 = 32;
 /// Descriptors of a worker beside its connections: agents, sinks, the cache.
 const DESCRIPTORS: u64 = 64;
-/// Connections of a listener.
-const CONNECTIONS: u64 = 4_096;
-/// A listener takes at most this part of the descriptors.
-const LISTENER_PART: u64 = 4;
 /// Memory of a worker beside its jobs.
 const WORKER_BYTES: u64 = 64 << 20;
 /// Addresses that the engine reserves for each instance.
@@ -147,14 +144,15 @@ fn threads(facts: &Facts) -> Finding {
 }
 
 fn descriptors(facts: &Facts) -> Finding {
-    let wanted = CONNECTIONS * LISTENER_PART;
+    let (connections, share) = (CONNECTIONS_MAX as u64, FILES_SHARE as u64);
+    let wanted = connections * share;
     let fix = format!("LimitNOFILE={wanted} in the unit, or `ulimit -n {wanted}` in a shell");
     match facts.descriptors {
         Some(limit) if limit < DESCRIPTORS => Finding::fail("descriptors", format!("{limit} are allowed"), fix),
         Some(limit) if limit < wanted => {
-            let places = limit / LISTENER_PART;
+            let places = limit / share;
             let detail =
-                format!("{limit} are allowed, so a listener has {places} connections instead of {CONNECTIONS}");
+                format!("{limit} are allowed, so a listener has {places} connections instead of {connections}");
             Finding::warn("descriptors", detail, fix)
         }
         Some(limit) => Finding::ok("descriptors", format!("{limit} are allowed")),

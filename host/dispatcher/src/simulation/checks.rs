@@ -5,10 +5,10 @@ use std::ops::Add;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::verdict::Code;
 
 use super::network::ConnectionId;
 use crate::store::memory::MemoryStore;
-use wasm_worker_core::verdict::Code;
 
 /// The time within which a worker answers an offer: two seconds, and the moment of its timer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_001);

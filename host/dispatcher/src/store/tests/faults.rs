@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use tempfile::TempDir;
+
 use super::*;
 
 fn mode(path: &Path) -> u32 {
@@ -83,22 +85,14 @@ async fn full_queue_makes_no_caller_wait() {
 
 #[tokio::test]
 async fn full_queue_of_a_store_that_cannot_write_does_not_keep_it_open() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-    std::fs::rename(&path, dir.path().join("away")).unwrap();
-    fill_queue_of_stuck(&mut store).await;
+    let (_dir, mut store) = stuck_with_a_full_queue().await;
     store.write(vec![created("one more")]).unwrap();
     tokio::time::timeout(Duration::from_secs(60), store.close()).await.unwrap();
 }
 
 #[tokio::test]
 async fn bytes_that_wait_behind_a_full_queue_are_bounded() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
-    std::fs::rename(&path, dir.path().join("away")).unwrap();
-    fill_queue_of_stuck(&mut store).await;
+    let (_dir, mut store) = stuck_with_a_full_queue().await;
     let metadata = "x".repeat(100 << 10);
     let written = (0..100).take_while(|_| {
         let refused = store.is_overloaded();
@@ -110,12 +104,17 @@ async fn bytes_that_wait_behind_a_full_queue_are_bounded() {
     store.close().await;
 }
 
-/// Fill the queue of a store that cannot write.
-async fn fill_queue_of_stuck(store: &mut Store) {
+/// A store that cannot write, whose queue is full, and its directory.
+async fn stuck_with_a_full_queue() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let (mut store, _) = Store::open(settings(&path), 0).unwrap();
+    std::fs::rename(&path, dir.path().join("away")).unwrap();
     store.write(vec![created("small")]).unwrap();
     // The writer takes many batches at once, and nothing more once it is stuck.
     store.written().wait_for(|written| written.stuck.is_some()).await.unwrap();
     while !store.is_congested() {
         store.write(vec![created("small")]).unwrap();
     }
+    (dir, store)
 }
