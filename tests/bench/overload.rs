@@ -1,10 +1,11 @@
 //! What a worker finishes when it is offered more than fits, what a refusal costs, and what a short job costs beside jobs that
 //! wait: `cargo bench --bench overload`, seven minutes.
 //!
-//! A scripted server offers jobs of a millisecond or so of computing, at a rate that does not wait for answers, as a server of
-//! many rooms does; one in 250 loops until its deadline, and shows how late it ended, by the wall clock. The worker is at its
-//! defaults. Each rate is twice the one before it, and what is finished of each is the median of [`ROUNDS`], taken in turn: the
-//! machine is not the same from one to the next.
+//! A scripted server offers jobs of some 50 ms of computing, at a rate that does not wait for answers, as a server of many rooms
+//! does. One in 100 loops until it is killed for its run time, and shows how late that was. A limit by the wall clock would
+//! let a loop cost less, the more jobs run beside it. The worker is at its defaults otherwise. Each rate is twice the one before
+//! it, and what is finished of each is the median of [`ROUNDS`], taken in turn: the machine is not the same from one to the
+//! next.
 //!
 //! Bounds: [`RATE_FOR`] for each rate of each round, [`REFUSALS`], and [`SHORT_JOBS`] for each number of waiting jobs.
 #![allow(
@@ -30,17 +31,20 @@ use server::ToServer;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use workers::{Behaviour, Subject, Worker};
 
-const RATE_FOR: Duration = Duration::from_secs(10);
-/// The first seconds of each rate do not count: the load is an average.
-const SETTLE: Duration = Duration::from_secs(3);
-/// Offers a second. The last rate is 64 times the first one, which fits.
-const RATES: [u32; 7] = [200, 400, 800, 1_600, 3_200, 6_400, 12_800];
+const RATE_FOR: Duration = Duration::from_secs(11);
+/// The time of the first rate, which fits, before each rate: a worker cannot tell what jobs cost before one has ended.
+const LEARN: Duration = Duration::from_secs(1);
+/// The first seconds do not count: the load is an average.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Offers a second. The first rate is about what fits on two cores, the last one 64 times that.
+const RATES: [u32; 7] = [20, 40, 80, 160, 320, 640, 1_280];
 /// The server writes the offers of this time at once.
 const TICK: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 5;
-const LOOPING_ONE_IN: u64 = 250;
-/// Some hundred times what the others take alone.
-const DEADLINE: Duration = Duration::from_millis(500);
+const LOOPING_ONE_IN: u64 = 100;
+/// Run time after which a loop is killed: some three times what the others take. The loops of a round vary in number, and each
+/// takes the place of as many jobs.
+const RUN_TIME_MAX: Duration = Duration::from_millis(150);
 /// Jobs that wait in the same worker.
 const WAITING: [usize; 4] = [0, 1_000, 4_000, 10_000];
 /// Short jobs for each number of waiting ones, one at a time.
@@ -184,8 +188,8 @@ impl Rate {
 
 async fn offer(rate: u32) -> Row {
     let events = tempfile::NamedTempFile::new().unwrap();
-    let limit = format!("{}ms", DEADLINE.as_millis());
-    let flags = ["--max-duration", &limit, "--http", "off", "--log-level", "error", "--failures-max", "none"];
+    let limit = format!("{}ms", RUN_TIME_MAX.as_millis());
+    let flags = ["--unresponsive-timeout", &limit, "--http", "off", "--log-level", "error", "--failures-max", "none"];
     let flags = [&flags[..], &["--events", events.path().to_str().unwrap()]].concat();
     let mut worker = Worker::start(&Subject::ours(), Behaviour::Compute, &flags).await;
     let began = Instant::now();
@@ -217,7 +221,9 @@ async fn offer(rate: u32) -> Row {
                 None => break,
             },
             _ = ticks.tick() => {
-                let due = (f64::from(rate) * began.elapsed().as_secs_f64()) as u64;
+                let elapsed = began.elapsed();
+                let learned = elapsed.min(LEARN).as_secs_f64() * f64::from(RATES[0]);
+                let due = (learned + elapsed.saturating_sub(LEARN).as_secs_f64() * f64::from(rate)) as u64;
                 let looping = |number: u64| if number.is_multiple_of(LOOPING_ONE_IN) { "loop" } else { "" };
                 let metadata: Vec<&str> = (offered..due).map(looping).collect();
                 offered = offered.max(due);

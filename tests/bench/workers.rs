@@ -31,7 +31,7 @@ pub(crate) enum Behaviour {
     Wait,
     Loop,
     Crash,
-    /// Computes for a millisecond, or as its own metadata says.
+    /// Computes for some 50 ms, or as its own metadata says.
     #[allow(dead_code, reason = "only the bench of overload computes")]
     Compute,
 }
