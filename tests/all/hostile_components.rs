@@ -68,7 +68,10 @@ pub(crate) fn corpus() -> Vec<Row> {
         },
         Row {
             flags: &["--compile-memory", "100MiB"],
-            ..refused(large, &["agent `loops` ", "(`compile-memory`)", "memory allocation"])
+            ..refused(
+                large,
+                &["agent `loops` ", "may use 104857600 bytes of memory (`compile-memory`), and needs more: "],
+            )
         },
         // It is only large.
         Row {

@@ -26,6 +26,8 @@ use crate::settings::{AgentSettings, CompileLimits};
 
 /// Exit status for a component that cannot be used. Other statuses than 0 are failures of the compiler.
 pub const NOT_COMPILED: u8 = 3;
+/// The words of a failed allocation: those of Rust's allocator, and those of wasmtime.
+const OUT_OF_MEMORY: [&str; 2] = ["memory allocation of ", "out of memory (failed to allocate "];
 /// Longest message of the compiler that is kept, in bytes.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
 
@@ -49,7 +51,11 @@ pub(super) enum CompileError {
     Invalid(String),
     #[error("the compilation took longer than `compile-timeout` ({limit:?})")]
     Slow { limit: Duration },
-    /// A signal ended the process: beyond `compile-memory` an allocation fails, and the process aborts.
+    /// An allocation failed beyond `compile-memory`. The process aborts, panics, or says so, as the place of the allocation
+    /// has it.
+    #[error("the compiler may use {memory_bytes} bytes of memory (`compile-memory`), and needs more: {message}")]
+    OutOfMemory { memory_bytes: usize, message: String },
+    /// A signal ended the process.
     #[error(
         "signal {signal} ended the compiler, which may use {memory_bytes} bytes of memory (`compile-memory`): {message}"
     )]
@@ -204,6 +210,9 @@ pub(super) async fn read_message(stderr: impl AsyncRead + Unpin) -> io::Result<S
 pub(super) fn judge(status: ExitStatus, message: String, limits: CompileLimits) -> Result<(), CompileError> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
+        _ if OUT_OF_MEMORY.iter().any(|words| message.contains(words)) => {
+            Err(CompileError::OutOfMemory { memory_bytes: limits.memory_bytes, message })
+        }
         (Some(code), _) if code == i32::from(NOT_COMPILED) => Err(CompileError::Invalid(message)),
         (_, Some(signal)) => Err(CompileError::Killed { signal, memory_bytes: limits.memory_bytes, message }),
         (_, None) => Err(CompileError::Host(format!("{status}: {message}"))),
@@ -265,4 +274,24 @@ fn start_threads() -> io::Result<()> {
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let most = Some(getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most)));
     Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_allocation_is_named_however_the_compiler_ends() {
+        let limits = CompileLimits::default();
+        let judged = |status: i32, message: &str| judge(ExitStatus::from_raw(status), message.into(), limits);
+        let aborted = (6, "memory allocation of 4096 bytes failed");
+        let panicked = (101 << 8, "unhandled out-of-memory error: out of memory (failed to allocate 4194336 bytes)");
+        let said = (i32::from(NOT_COMPILED) << 8, "out of memory (failed to allocate 64 bytes)");
+        for (status, message) in [aborted, panicked, said] {
+            assert!(matches!(judged(status, message), Err(CompileError::OutOfMemory { .. })), "{message}");
+        }
+        assert!(matches!(judged(9, ""), Err(CompileError::Killed { signal: 9, .. })));
+        assert!(matches!(judged(101 << 8, "index out of bounds"), Err(CompileError::Host(_))));
+        assert!(judged(0, "").is_ok());
+    }
 }
