@@ -67,7 +67,7 @@ pub(super) async fn snapshot(tools: Toolchain<'_>, bytes: Arc<Vec<u8>>) -> Resul
         Ok(begun) => begun,
         Err(CompileError::Invalid(why)) => return Ok(Outcome::never(why)),
         // The compiler would exceed the same bound.
-        Err(error @ (CompileError::Slow { .. } | CompileError::Killed { .. })) => {
+        Err(error @ (CompileError::Slow { .. } | CompileError::OutOfMemory { .. } | CompileError::Killed { .. })) => {
             return Err(tools.compile_error(error));
         }
         Err(error) => return Ok(Outcome::not_now(error.to_string())),

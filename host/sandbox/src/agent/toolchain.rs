@@ -103,7 +103,9 @@ impl Toolchain<'_> {
         let (agent, why) = (self.name.into(), error.to_string());
         match error {
             CompileError::Invalid(why) => AgentError::Invalid { agent, why },
-            CompileError::Slow { .. } | CompileError::Killed { .. } => AgentError::TooMuch { agent, why },
+            CompileError::Slow { .. } | CompileError::OutOfMemory { .. } | CompileError::Killed { .. } => {
+                AgentError::TooMuch { agent, why }
+            }
             CompileError::Start { .. } | CompileError::Host(_) => AgentError::Host { agent, why },
         }
     }
