@@ -70,7 +70,10 @@ pub(crate) fn corpus() -> Vec<Row> {
             flags: &["--compile-memory", "100MiB"],
             ..refused(
                 large,
-                &["agent `loops` ", "may use 104857600 bytes of memory (`compile-memory`), and needs more: "],
+                &[
+                    "agent `loops` ",
+                    "may use 104857600 bytes of memory (`compile-memory`), and needs more: an allocation of ",
+                ],
             )
         },
         // It is only large.

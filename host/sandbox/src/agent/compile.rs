@@ -53,8 +53,11 @@ pub(super) enum CompileError {
     Slow { limit: Duration },
     /// An allocation failed beyond `compile-memory`. The process aborts, panics, or says so, as the place of the allocation
     /// has it.
-    #[error("the compiler may use {memory_bytes} bytes of memory (`compile-memory`), and needs more: {message}")]
-    OutOfMemory { memory_bytes: usize, message: String },
+    #[error(
+        "the compiler may use {memory_bytes} bytes of memory (`compile-memory`), and needs more: \
+         an allocation of {allocation_bytes} bytes failed"
+    )]
+    OutOfMemory { memory_bytes: usize, allocation_bytes: u64 },
     /// A signal ended the process.
     #[error(
         "signal {signal} ended the compiler, which may use {memory_bytes} bytes of memory (`compile-memory`): {message}"
@@ -208,15 +211,23 @@ pub(super) async fn read_message(stderr: impl AsyncRead + Unpin) -> io::Result<S
 
 /// The failure that the status of a compiler means.
 pub(super) fn judge(status: ExitStatus, message: String, limits: CompileLimits) -> Result<(), CompileError> {
+    if status.success() {
+        return Ok(());
+    }
+    if let Some(allocation_bytes) = failed_allocation(&message) {
+        return Err(CompileError::OutOfMemory { memory_bytes: limits.memory_bytes, allocation_bytes });
+    }
     match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(()),
-        _ if OUT_OF_MEMORY.iter().any(|words| message.contains(words)) => {
-            Err(CompileError::OutOfMemory { memory_bytes: limits.memory_bytes, message })
-        }
         (Some(code), _) if code == i32::from(NOT_COMPILED) => Err(CompileError::Invalid(message)),
         (_, Some(signal)) => Err(CompileError::Killed { signal, memory_bytes: limits.memory_bytes, message }),
         (_, None) => Err(CompileError::Host(format!("{status}: {message}"))),
     }
+}
+
+/// The size of the allocation that a message calls failed, in bytes.
+fn failed_allocation(message: &str) -> Option<u64> {
+    let (_, size) = OUT_OF_MEMORY.iter().find_map(|words| message.split_once(words))?;
+    size.split(' ').next()?.parse().ok()
 }
 
 fn load(engine: &Engine, output: &[u8]) -> Result<Compiled, CompileError> {
@@ -285,10 +296,12 @@ mod tests {
         let limits = CompileLimits::default();
         let judged = |status: i32, message: &str| judge(ExitStatus::from_raw(status), message.into(), limits);
         let aborted = (6, "memory allocation of 4096 bytes failed");
-        let panicked = (101 << 8, "unhandled out-of-memory error: out of memory (failed to allocate 4194336 bytes)");
-        let said = (i32::from(NOT_COMPILED) << 8, "out of memory (failed to allocate 64 bytes)");
+        let panicked =
+            (101 << 8, "map.rs:116:31: unhandled error: out of memory (failed to allocate 4096 bytes) note: run");
+        let said = (i32::from(NOT_COMPILED) << 8, "out of memory (failed to allocate 4096 bytes)");
         for (status, message) in [aborted, panicked, said] {
-            assert!(matches!(judged(status, message), Err(CompileError::OutOfMemory { .. })), "{message}");
+            let judged = judged(status, message).unwrap_err();
+            assert!(matches!(judged, CompileError::OutOfMemory { allocation_bytes: 4096, .. }), "{message}: {judged}");
         }
         assert!(matches!(judged(9, ""), Err(CompileError::Killed { signal: 9, .. })));
         assert!(matches!(judged(101 << 8, "index out of bounds"), Err(CompileError::Host(_))));
