@@ -53,6 +53,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::verdict::Class;
+use wasm_worker_sandbox::machine;
 
 use crate::load::RustLoadFunction;
 use failure::Failure;
@@ -185,6 +186,7 @@ pub fn main_with_load(load: impl Fn(&Sample) -> f64 + Send + Sync + 'static) -> 
 }
 
 fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
+    machine::return_large_buffers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -10,6 +10,9 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use rustix::process::{Resource, getrlimit};
 
+/// Smallest buffer that is given back to the system when it is freed, in bytes. Larger than what a job's start allocates.
+#[cfg(target_env = "gnu")]
+const RETURNED_BYTES_MIN: libc::c_int = 1 << 20;
 /// Size of the trial of machine code; the system rounds it up to a page.
 const TRIAL_BYTES: usize = 4 << 10;
 
@@ -22,6 +25,19 @@ pub fn own_program() -> PathBuf {
     }
     let started = rustix::param::linux_execfn().to_string_lossy().into_owned();
     if Path::new(&started).exists() { started.into() } else { LINK.into() }
+}
+
+/// Give large buffers back to the system when they are freed. By itself glibc raises the size from which it does so to that of the
+/// largest buffer so far, and each thread then keeps smaller ones (`mallopt(3)`, `M_MMAP_THRESHOLD`).
+pub fn return_large_buffers() {
+    // An allocator that refuses keeps its ways, which costs memory only.
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "glibc has no other setting for a running program")]
+    // SAFETY: the calls change numbers that the allocator reads under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED_BYTES_MIN);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, RETURNED_BYTES_MIN);
+    }
 }
 
 /// Whether the system refused what the engine asked of it, and not the engine what it was given.

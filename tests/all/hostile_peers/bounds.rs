@@ -144,8 +144,10 @@ fn long_dispatch_in_the_store(case: &mut Case) -> String {
     store.execute("UPDATE dispatches SET metadata = ?1", ["x".repeat(3 << 20)]).unwrap();
     drop(store);
     dispatcher.start_again();
-    // The first work of a process takes memory that is not the price of the long dispatch.
-    dispatcher.dispatch("r", "nobody", "");
+    // The first job of a process takes memory that is not the price of the long dispatch.
+    let first = dispatcher.worker(&["nap"], &[]);
+    end_of(&dispatcher, &dispatcher.dispatch("r", "nap", "1"));
+    first.kill();
     case.watch(dispatcher.pid());
     let worker = dispatcher.worker(&["brief"], &["--max-retry", "2"]);
     let ends = [id, dispatcher.dispatch("r", "brief", "")].map(|id| end_of(&dispatcher, &id));

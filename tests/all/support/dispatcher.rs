@@ -136,14 +136,21 @@ impl Dispatcher {
     /// Everything that is known of a dispatch or job.
     #[track_caller]
     pub(crate) fn job(&self, id: &str) -> Value {
-        let ask = |room: &str| {
-            let answer = self.ask("GET", &format!("/jobs/{id}"), "application/json", &everything(room), &[], "");
-            assert_eq!(answer.status, 200, "{}", answer.body);
-            answer.body
-        };
-        // Only the administrator of its room sees the metadata.
-        let room = ask("")["room"].as_str().unwrap_or_default().to_owned();
-        ask(&room)
+        let room = self.job_without_metadata(id)["room"].as_str().unwrap_or_default().to_owned();
+        self.job_in(&room, id)
+    }
+
+    /// What everybody sees; the metadata is for the administrator of the room.
+    #[track_caller]
+    fn job_without_metadata(&self, id: &str) -> Value {
+        self.job_in("", id)
+    }
+
+    #[track_caller]
+    fn job_in(&self, room: &str, id: &str) -> Value {
+        let answer = self.ask("GET", &format!("/jobs/{id}"), "application/json", &everything(room), &[], "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
     }
 
     /// Once it is over.
@@ -154,7 +161,10 @@ impl Dispatcher {
 
     #[track_caller]
     pub(crate) fn in_state(&self, id: &str, state: &str) -> Value {
-        eventually(&format!("{id} is {state}"), || Some(self.job(id)).filter(|job| job["state"] == state))
+        let is_there = |job: &Value| job["state"] == state;
+        eventually(&format!("{id} is {state}"), || {
+            Some(self.job_without_metadata(id)).filter(is_there).map(|_| self.job(id))
+        })
     }
 }
 
