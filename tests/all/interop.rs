@@ -100,14 +100,15 @@ impl Program {
     /// Id and error of the one job of a dispatch, once it has this status.
     #[track_caller]
     fn job(&self, url: &str, room: &str, dispatch: &str, wanted: &str) -> (String, String) {
+        let mut found = Value::Null;
         for _ in 0..ASKS_MAX {
-            let found = self.call(url, &["get", room, dispatch]);
+            found = self.call(url, &["get", room, dispatch]);
             let job = &found[0]["jobs"][0];
             if job["status"] == wanted {
                 return (job["id"].as_str().unwrap().to_owned(), job["error"].as_str().unwrap().to_owned());
             }
         }
-        panic!("no job of {dispatch} becomes {wanted}: {}", self.call(url, &["list", room]));
+        panic!("no job of {dispatch} becomes {wanted}: {found}");
     }
 
     /// Create a dispatch, and get its id.

@@ -1,7 +1,8 @@
 """A worker of livekit-agents that registers as AGENT_NAME, takes every job, and does what the job's metadata says.
 
 tests/all/interop.rs has it register with our dispatcher. It joins no room, as there is none to join. Not `agent.py`,
-which the bench measures with its defaults: this one is never full, however busy the machine, and keeps few processes.
+which the bench measures with its defaults: this one is never full, however busy the machine, keeps few processes, and waits for
+them on a slow machine too.
 """
 
 import asyncio
@@ -10,7 +11,14 @@ import sys
 
 from livekit.agents import AgentServer, JobContext, cli
 
-server = AgentServer(host="127.0.0.1", port=0, load_fnc=lambda: 0.1, num_idle_processes=2)
+server = AgentServer(
+    host="127.0.0.1",
+    port=0,
+    load_fnc=lambda: 0.1,
+    num_idle_processes=2,
+    initialize_process_timeout=300,
+    shutdown_process_timeout=300,
+)
 
 
 @server.rtc_session(agent_name=os.environ["AGENT_NAME"])
