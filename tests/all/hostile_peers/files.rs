@@ -55,6 +55,16 @@ pub(crate) const ROWS: &[Row] = &[
         replaced_store,
         &["unavailable", "the store cannot write: the file `", "was replaced"],
     ),
+    row(
+        "the store is emptied",
+        |case| emptied_file(case, "db"),
+        &["unavailable", "the store cannot write: the file `", "store.db` was cut short"],
+    ),
+    row(
+        "the log of the store is emptied",
+        |case| emptied_file(case, "db-wal"),
+        &["unavailable", "the store cannot write: the file `", "store.db-wal` was cut short"],
+    ),
     call("a second dispatcher, after the lock file was deleted", shared_store, &["is in use by another dispatcher"]),
     call(
         "no home directory, and another user who makes the one for temporary files first",
@@ -161,6 +171,17 @@ fn replaced_store(case: &mut Case) -> String {
     let (store, copy) = (dispatcher.store(), dispatcher.store().with_extension("copy"));
     std::fs::copy(&store, &copy).unwrap();
     std::fs::rename(&copy, &store).unwrap();
+    let answer = refused(&dispatcher);
+    case.check("dispatcher", &dispatcher.said());
+    answer
+}
+
+fn emptied_file(case: &mut Case, extension: &str) -> String {
+    let dispatcher = dispatcher(case);
+    dispatcher.dispatch("r", "nobody", "");
+    let file = dispatcher.store().with_extension(extension);
+    assert_ne!(std::fs::metadata(&file).unwrap().len(), 0);
+    std::fs::File::create(file).unwrap();
     let answer = refused(&dispatcher);
     case.check("dispatcher", &dispatcher.said());
     answer

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,16 +17,28 @@ use crate::private_files;
 pub(super) struct StoreFile {
     path: PathBuf,
     file: File,
-    /// The write-ahead log, and the device and the inode that it had at the start.
-    log: (PathBuf, Identity),
+    log: Option<Log>,
+    /// The sizes of the file and of the log after the last writes of this process, in bytes.
+    sizes: [u64; 2],
     /// Locked too: older versions lock this file only.
     _lock: File,
 }
 
+/// The write-ahead log, which exists once the store is open.
+struct Log {
+    path: PathBuf,
+    file: File,
+    identity: Identity,
+}
+
+/// The first bytes of a log that is not empty, but for the last bit, which is the order of bytes in its checksums
+/// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
+const LOG_BEGIN: [u8; 4] = [0x37, 0x7f, 0x06, 0x82];
+
 /// The device and the inode of a file.
 type Identity = (u64, u64);
 
-/// The store's file or its log is not the one that is open, so that writes would be lost.
+/// The store's file or its log is not the one that is open, or is not whole, so that writes would be lost.
 #[derive(Debug, thiserror::Error)]
 #[error("the file `{}` was {what} while it was in use; put it back, or restart the dispatcher", path.display())]
 pub(super) struct FileGone {
@@ -54,28 +66,51 @@ impl StoreFile {
         }
         lock_exclusively(&file, path)?;
         private_files::close_to_others(&file).map_err(failed)?;
-        let log = beside(path, "-wal");
-        for left in [log.clone(), beside(path, "-shm")] {
+        for left in [beside(path, "-wal"), beside(path, "-shm")] {
             // The last dispatcher was killed. SQLite gives new ones the permissions of the store.
             if let Ok(left) = File::open(left) {
                 private_files::close_to_others(&left).map_err(failed)?;
             }
         }
-        Ok(Self { path: path.to_owned(), file, log: (log, (0, 0)), _lock: lock })
+        Ok(Self { path: path.to_owned(), file, log: None, sizes: [0; 2], _lock: lock })
     }
 
-    /// Note the log, which exists once the store is open.
+    /// Note the log, once the store is open.
     pub(super) fn note_log(&mut self) -> io::Result<()> {
-        let (path, identity) = &mut self.log;
-        *identity = identity_of(&std::fs::metadata(path)?);
+        let path = beside(&self.path, "-wal");
+        let file = File::open(&path)?;
+        let identity = identity_of(&file.metadata()?);
+        self.log = Some(Log { path, file, identity });
+        self.note_sizes();
         Ok(())
     }
 
-    /// Check that the paths still lead to the open files. What is written to deleted files is lost.
+    /// Note the sizes after writes of this process.
+    pub(super) fn note_sizes(&mut self) {
+        self.sizes = self.sizes_now();
+    }
+
+    fn sizes_now(&self) -> [u64; 2] {
+        let size = |file: &File| file.metadata().map_or(0, |found| found.len());
+        [size(&self.file), self.log_bytes()]
+    }
+
+    /// Check before a write that nobody else has made the files shorter since the last one.
+    pub(super) fn check_sizes(&self) -> Result<(), FileGone> {
+        let ([file, log], [file_before, log_before]) = (self.sizes_now(), self.sizes);
+        match &self.log {
+            _ if file < file_before => Err(gone(&self.path, "cut short")),
+            Some(found) if log < log_before => Err(gone(&found.path, "cut short")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Check that the paths still lead to the open files, and that these begin as they should. What is written to other files
+    /// is lost.
     pub(super) fn check(&self) -> Result<(), FileGone> {
-        let gone = |path: &Path, what| FileGone { path: path.to_owned(), what };
         let open = self.file.metadata().map(|open| identity_of(&open)).unwrap_or_default();
-        for (path, identity) in [(&self.path, open), (&self.log.0, self.log.1)] {
+        let log = self.log.as_ref().map(|log| (&log.path, log.identity));
+        for (path, identity) in [(&self.path, open)].into_iter().chain(log) {
             match std::fs::metadata(path) {
                 Ok(found) if identity_of(&found) == identity => {}
                 Ok(_) => return Err(gone(path, "replaced")),
@@ -84,13 +119,25 @@ impl StoreFile {
                 Err(_) => {}
             }
         }
-        Ok(())
+        // A log that was emptied between two looks is written on behind a hole.
+        let mut begin = LOG_BEGIN;
+        match &self.log {
+            Some(log) if log.file.read_exact_at(&mut begin, 0).is_ok() => {
+                begin[3] &= !1;
+                if begin == LOG_BEGIN { Ok(()) } else { Err(gone(&log.path, "cut short")) }
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// The size of the write-ahead log.
+    /// The size of the write-ahead log, in bytes.
     pub(super) fn log_bytes(&self) -> u64 {
-        std::fs::metadata(&self.log.0).map_or(0, |found| found.len())
+        self.log.as_ref().and_then(|log| log.file.metadata().ok()).map_or(0, |found| found.len())
     }
+}
+
+fn gone(path: &Path, what: &'static str) -> FileGone {
+    FileGone { path: path.to_owned(), what }
 }
 
 fn identity_of(found: &Metadata) -> Identity {

@@ -75,6 +75,7 @@ impl Writer {
             }
             let count = u64::try_from(batches.len()).unwrap_or(u64::MAX);
             let full = self.sweep();
+            self.file.note_sizes();
             self.progress.send_modify(|written| {
                 written.batches += count;
                 (written.stuck, written.full) = (None, full);
@@ -96,6 +97,7 @@ impl Writer {
                 if let Err(error) = sweep::free_space(&self.connection) {
                     tracing::debug!(target: "dispatcher", %error, "cannot free space in the store");
                 }
+                self.file.note_sizes();
             }
             pause(RETRY_AFTER);
         }
@@ -131,6 +133,7 @@ impl Writer {
 
     fn transact(&mut self, batches: &[Vec<StoreOp>]) -> Result<(), WriteError> {
         self.file.check()?;
+        self.file.check_sizes()?;
         let now_ns = self.clock.now_ns();
         let transaction = self.connection.transaction()?;
         for op in batches.iter().flatten() {
