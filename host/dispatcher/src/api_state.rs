@@ -2,6 +2,7 @@
 //! limits of requests.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ pub(crate) struct ApiState {
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
-    /// The port that the dispatcher listens on.
-    pub(crate) port: u16,
+    /// The address that the dispatcher listens on.
+    pub(crate) address: SocketAddr,
 }
 
 impl ApiState {
@@ -69,7 +70,7 @@ impl ApiState {
         (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
         metrics: MetricsText,
-        port: u16,
+        address: SocketAddr,
     ) -> Self {
         Self {
             commands,
@@ -84,7 +85,7 @@ impl ApiState {
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
             metrics,
-            port,
+            address,
         }
     }
 

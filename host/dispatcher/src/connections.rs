@@ -6,6 +6,7 @@
 //! [`HEAD_BYTES_MAX`]. A client that does not read is disconnected after [`SILENCE_MAX`]. Upgraded connections are not counted.
 //! Handlers bound their own body reads and waits.
 
+mod awaited;
 pub(crate) mod held;
 mod places;
 
@@ -28,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::hosts::HostRule;
+use awaited::AwaitedBody;
 use held::hold;
 use places::{Place, Places};
 
@@ -108,6 +110,7 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, 
     let (router, asked) = (TowerToHyperService::new(router), place.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let answering = asked.answering();
+        let request = request.map(|body| AwaitedBody::new(body, asked.clone()));
         let answer = host_rule.check(request.uri(), request.headers()).map(|()| router.call(request));
         async move {
             let response = match answer {
@@ -177,6 +180,7 @@ mod tests {
         let router = Router::new()
             .route("/", get(|| async { "here" }))
             .route("/slow", get(slow))
+            .route("/body", get(|body: String| async { body }))
             .route("/large", get(|| async { vec![0_u8; 64 << 20] }))
             .route("/upgrade", get(upgrade));
         Handle::current().spawn(serve_within(bounds, listener, router));
@@ -250,6 +254,21 @@ mod tests {
         next_request_is_answered(address).await;
         assert!(began.elapsed() >= SHORT, "the new client took a place that was in use");
         assert!(rest(&mut slow).await.ends_with("late"));
+    }
+
+    #[tokio::test]
+    async fn client_whose_body_does_not_come_is_silent() {
+        let address = patient(1).await;
+        let mut slow = ask(address, "/body", "Content-Length: 5\r\n\r\nhal").await;
+        tokio::time::sleep(SHORT / 4).await;
+        let began = Instant::now();
+        next_request_is_answered(address).await;
+        assert!(began.elapsed() < LONG / 2, "the new client waited for {:?}", began.elapsed());
+        assert_eq!(rest(&mut slow).await, "", "it is gone");
+        let mut whole = ask(address, "/body", "Connection: close\r\nContent-Length: 5\r\n\r\nhal").await;
+        tokio::time::sleep(SHORT / 4).await;
+        whole.write_all(b"ve").await.unwrap();
+        assert!(rest(&mut whole).await.ends_with("halve"));
     }
 
     #[tokio::test]

@@ -106,7 +106,7 @@ impl Dispatcher {
         let (store, recovered) = Store::open(store_settings(settings), Moment::now().wall_ns)?;
         let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
         tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
-        let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics, address.port());
+        let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics, address);
         let (commands, worker_commands) = (state.commands.clone(), state.worker_commands.clone());
         let http = control.spawn(connections::serve(listener, http::router(state)));
         Ok(Self { address, commands, worker_commands, coordinator: control.spawn(coordinator.serve()), http })
@@ -184,7 +184,7 @@ fn assemble(
     (store, recovered): (Store, Recovered),
     events: Arc<Events>,
     metrics: MetricsText,
-    port: u16,
+    address: SocketAddr,
 ) -> (Arc<ApiState>, Coordinator) {
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (worker_commands, received_of_workers) = mpsc::channel(COMMANDS_MAX);
@@ -193,7 +193,7 @@ fn assemble(
     let sender = worker_commands.downgrade();
     let (senders, reader) = ((commands, worker_commands), store.reader());
     let shared = (keys.clone(), rates.clone());
-    let state = ApiState::new(settings, shared, reader, senders, changes.clone(), metrics, port);
+    let state = ApiState::new(settings, shared, reader, senders, changes.clone(), metrics, address);
     let coordinator = Coordinator::new(CoordinatorParts {
         scheduler: Scheduler::new(bounds(settings), rand::random()),
         store,

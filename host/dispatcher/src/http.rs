@@ -119,7 +119,7 @@ struct TokenQuery {
 /// Answer that the dispatcher serves, and the question of a process that wants to know whose it is.
 async fn root(State(state): SharedState, headers: HeaderMap) -> Response {
     let question = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let answer = question.and_then(|token| proof::answer(&state.keys, state.port, token));
+    let answer = question.and_then(|token| proof::answer(&state.keys, state.address, token));
     let answer = answer.and_then(|answer| HeaderValue::try_from(answer).ok());
     (answer.map(|answer| [(PROOF_HEADER, answer)]), "OK").into_response()
 }

@@ -34,7 +34,7 @@ pub(crate) fn ask(address: SocketAddr, key: &str, secret: &str) -> Listener {
     if TcpStream::connect_timeout(&address, ANSWER_WITHIN).is_err() {
         return Listener::Silent;
     }
-    let question = Question::new(key.to_owned(), secret.to_owned(), address.port());
+    let question = Question::new(key.to_owned(), secret.to_owned(), address);
     let Ok(token) = question.token() else { return Listener::Stranger };
     let request = Request::get(format!("http://{address}/")).header(AUTHORIZATION, format!("Bearer {token}"));
     let Ok(request) = request.body(Bytes::new()) else { return Listener::Stranger };

@@ -1,7 +1,7 @@
 //! The places for connections of one listener, and which connection gives up its place when all are taken.
 //!
-//! A connection is silent while it waits for the head of a request. A new connection takes the place of the one that has been
-//! silent longest. A connection whose request is being answered keeps its place.
+//! A connection is silent while the server waits for the head of a request or for more of its body. A new connection takes the place
+//! of the one that has been silent longest. A connection whose request is being answered keeps its place.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,6 +124,11 @@ impl Place {
     /// Note that the head of a request has arrived. The connection is silent again once the returned value is dropped.
     pub(super) fn answering(self: &Arc<Self>) -> Answering {
         self.has_asked.store(true, Ordering::Relaxed);
+        self.begin_answer();
+        Answering(self.clone())
+    }
+
+    fn begin_answer(&self) {
         let mut use_now = self.use_now.lock().unwrap_or_else(PoisonError::into_inner);
         *use_now = match *use_now {
             Use::Silent { since } => {
@@ -132,7 +137,6 @@ impl Place {
             }
             Use::Answering(count) => Use::Answering(count + 1),
         };
-        Answering(self.clone())
     }
 
     fn answered(&self) {
@@ -177,5 +181,22 @@ pub(super) struct Answering(Arc<Place>);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.answered();
+    }
+}
+
+/// A wait for more of the body of a request that is being answered.
+pub(super) struct Silence(Arc<Place>);
+
+impl Silence {
+    /// Note that the server waits. The request is being answered again once the returned value is dropped.
+    pub(super) fn begin(place: Arc<Place>) -> Self {
+        place.answered();
+        Self(place)
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.begin_answer();
     }
 }

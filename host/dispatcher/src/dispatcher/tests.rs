@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use axum::Router;
@@ -54,7 +55,8 @@ async fn serving(dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
     let keys = Arc::new(Keys::new(&KeyPairs::from([(key.into(), Secret(secret.into()))])));
     let opened = Store::open(store_settings(&settings), 0).unwrap();
     let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
-    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics, 0);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics, address);
     Handle::current().spawn(coordinator.serve());
     state
 }
