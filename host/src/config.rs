@@ -302,6 +302,8 @@ mod tests {
         let hidden = ["api-key", "api-secret", "http-token"].map(|key| set(key, "hunter2"));
         let config = Config::load(None, hidden.into()).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+        let url = Config::load(None, vec![set("url", "ws://ann:hunter2@host")]).unwrap_err().to_string();
+        assert!(url.contains("`ws://(secret)@host` is not usable") && !url.contains("hunter2"), "{url}");
     }
 
     #[test]

@@ -83,7 +83,10 @@ impl ThreadsError {
 }
 
 /// Start this many threads at once, and end them. The runtimes cannot report that the system refuses one.
-pub(crate) fn try_threads(wanted: usize) -> Result<(), ThreadsError> {
+///
+/// # Errors
+/// When the system refuses one.
+pub fn try_threads(wanted: usize) -> Result<(), ThreadsError> {
     let mut running = Vec::new();
     let mut refused = None;
     for started in 0..wanted {

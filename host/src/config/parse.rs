@@ -95,9 +95,11 @@ pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let wanted = || format!("want {}:// and a host", schemes.join("://, "));
     let Some((scheme, rest)) = text.split_once("://") else {
         let first = schemes.first().copied().unwrap_or_default();
-        return Err(format!("{}, such as {first}://{}", wanted(), text.trim_start_matches('/')));
+        let host = text.split_once(":/").map_or(text, |(_, host)| host).trim_start_matches('/');
+        return Err(format!("{}, such as {first}://{host}", wanted()));
     };
-    if !schemes.contains(&scheme) {
+    let scheme = scheme.to_ascii_lowercase();
+    if !schemes.contains(&scheme.as_str()) {
         return Err(format!("{}, not `{scheme}://`", wanted()));
     }
     if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
@@ -110,7 +112,7 @@ pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
         );
     }
     check_authority(authority).map_err(|why| format!("{}: {why}", wanted()))?;
-    Ok(text.to_owned())
+    Ok(format!("{scheme}://{rest}"))
 }
 
 /// Check `HOST` or `HOST:PORT`.
@@ -213,6 +215,7 @@ mod tests {
         }
         for (bad, part) in [
             ("localhost:7880", "such as ws://localhost:7880"),
+            ("ws:/localhost:7880", "such as ws://localhost:7880"),
             ("tcp://localhost", "not `tcp://`"),
             ("ws://", "the host is missing"),
             ("ws://:7880", "the host is missing"),
@@ -232,6 +235,7 @@ mod tests {
             let why = server_url(bad).unwrap_err();
             assert!(why.contains(part), "{bad}: {why}");
         }
+        assert_eq!(server_url("WSS://Host:7880").unwrap(), "wss://Host:7880");
         assert!(url("http://hooks/a?b=c", &["http"]).is_ok(), "a webhook may have a path and a query");
     }
 }

@@ -114,7 +114,14 @@ impl Setting {
 
     /// The value as outputs may show it.
     pub(super) fn shown(&self, value: &str) -> String {
-        if self.secret { "(secret)".into() } else { value.into() }
+        if self.secret {
+            return "(secret)".into();
+        }
+        // A user and a password may stand in a URL.
+        match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+            Some((scheme, host)) => format!("{scheme}://(secret)@{host}"),
+            None => value.into(),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
+use wasm_worker_sandbox::machine::try_threads;
 
 use super::connect::{self, Stream};
 use super::fault::{self, ConnectionError};
@@ -144,10 +145,15 @@ impl Read for Followed {
     }
 }
 
+/// Threads of the runtime of the waiting threads: the one that works, and the one that resolves names.
+const THREADS: usize = 2;
+
 /// Run a call on the runtime of the waiting threads.
 fn wait<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static) -> Result<T, ConnectionError> {
     static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
     let start = || {
+        // A runtime panics without its threads.
+        try_threads(THREADS).ok()?;
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("network").enable_all().build().ok()
     };
