@@ -6,9 +6,10 @@
 //! [`HEAD_BYTES_MAX`]. A client that does not read is disconnected after [`SILENCE_MAX`]. Upgraded connections are not counted.
 //! Handlers bound their own body reads and waits.
 
-mod awaited;
 pub(crate) mod held;
 mod places;
+
+mod awaited;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

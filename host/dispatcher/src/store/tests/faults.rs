@@ -69,7 +69,11 @@ async fn full_queue_makes_no_caller_wait() {
     let (mut store, _) = Store::open(settings(&path), 0).unwrap();
     let away = dir.path().join("away");
     std::fs::rename(&path, &away).unwrap();
-    let batch_numbers: Vec<u64> = (0..3_000).map(|n| store.write(vec![created(&n.to_string())]).unwrap()).collect();
+    let first = store.write(vec![created("0")]).unwrap();
+    // The writer takes many batches at once, and nothing more once it is stuck.
+    store.written().wait_for(|written| written.stuck.is_some()).await.unwrap();
+    let further = (1..3_000).map(|n| store.write(vec![created(&n.to_string())]).unwrap());
+    let batch_numbers: Vec<u64> = std::iter::once(first).chain(further).collect();
     assert!(store.is_congested() && batch_numbers.is_sorted());
     assert!(store.reader().dispatch("0".into()).await.unwrap().is_none());
     std::fs::rename(&away, &path).unwrap();
