@@ -9,6 +9,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 
 use super::places::{Place, Silence};
 
+/// A body that takes its connection for silent while it waits.
 pub(super) struct AwaitedBody {
     body: Incoming,
     place: Arc<Place>,
