@@ -63,6 +63,7 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
         assert_eq!(rows[4][..4], [pid.as_str(), "AJ_1", "obedient", "lobby"]);
         let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
         assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
+        assert_eq!(json["pid"], worker.pid(), "{json}");
         verb(&["kill", "AJ_2", "../x"])
             .await
             .fails_with(2, &["no such job runs: AJ_2, ../x", "hint: `wasm-worker ps`"]);
