@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -222,9 +223,13 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// The HTTP endpoint of the process with this id, once the process announced itself in this cache directory.
+    /// The HTTP endpoint of the process with this id, once the process announced itself in this cache directory. A killed worker
+    /// that had the same id may have left an announcement, whose port nobody listens at.
     pub(crate) fn of(cache: &Path, pid: u32) -> Self {
-        let door = eventually("it announces itself", || announcements(cache).find(|door| door["pid"] == pid));
+        let listens =
+            |door: &Value| TcpStream::connect(door["url"].as_str().unwrap().trim_start_matches("http://")).is_ok();
+        let announced = || announcements(cache).find(|door| door["pid"] == pid && listens(door));
+        let door = eventually("it announces itself", announced);
         let part = |name: &str| door[name].as_str().unwrap().to_owned();
         Self { url: part("url"), token: part("token") }
     }
