@@ -273,6 +273,8 @@ fn simulations(case: &mut Case) -> String {
         let is_full = |worker: &Value| worker["agent"] == "self-made" && worker["state"] == "full";
         dispatcher.workers().iter().any(is_full).then_some(())
     });
+    // Its answer comes when everything before it is in the store, which the list is read from.
+    dispatcher.dispatch("later", "nobody", "");
     let path = "/api/v1/jobs?room=simulated&limit=10000";
     let jobs = dispatcher.ask("GET", path, "", &everything("simulated"), &[], "").body;
     format!("simulated: {} job\n", jobs["jobs"].as_array().map_or(0, Vec::len))
