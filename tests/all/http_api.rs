@@ -133,7 +133,8 @@ fn served_metrics_are_the_documented_metrics() {
         assert!(peer.answer().await.available);
         drop(peer);
         let peer = server.registered().await;
-        // A worker is ready a moment before its metrics say that it is registered.
+        ready(&door).await;
+        // A worker is ready a moment before its metrics say so.
         let up = r#"wasm_worker_link_up{agent="obedient"} 1"#;
         let metrics = async || get(&door, "/metrics").await.1.as_str().unwrap().to_owned();
         until(async || metrics().await.contains(up)).await;
@@ -144,7 +145,7 @@ fn served_metrics_are_the_documented_metrics() {
             r#"wasm_worker_offers_refused_total{agent="obedient",reason="withdrawn"} 1"#,
             r#"wasm_worker_link_lost_total{agent="obedient"} 1"#,
             r#"wasm_worker_jobs_running{agent="obedient"} 0"#,
-            up,
+            r#"wasm_worker_link_up{agent="obedient"} 1"#,
             r#"wasm_worker_job_start_seconds_count{agent="obedient"} 1"#,
             "wasm_worker_kill_lag_seconds_count 1",
             r#"wasm_worker_events_dropped_total{sink="command"} 0"#,

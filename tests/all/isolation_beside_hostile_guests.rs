@@ -138,12 +138,12 @@ fn good_jobs_run_beside_the_corpus() {
     let (idle, resident, open) = (worker.engine.pool(), resident_pages(), descriptors());
     let good = runtimes.block_on(worker.round(&alone));
 
-    let (hostile, fuel) = (CORPUS.len(), alone.fuel);
+    let (hostile, fuel, after) = (CORPUS.len(), alone.fuel, resident_pages());
     println!("{good} good jobs, {GOOD_JOBS} at a time, beside {hostile} hostile ones: {fuel} fuel in each, as alone");
-    println!("resident before {resident} pages, after {} pages", resident_pages());
+    println!("resident before {resident} pages, after {after} pages");
     assert_eq!((idle.slots, idle.instances, idle.memories, idle.stacks), (0, 0, 0, 0));
     assert_eq!(worker.engine.pool(), idle);
     assert_eq!(descriptors(), open);
-    assert!(resident_pages() * 100 <= resident * 105, "{resident} pages became {}", resident_pages());
+    assert!(after * 100 <= resident * 105, "{resident} pages became {after}");
     eventually("the last task ends", || (runtimes.guests().metrics().num_alive_tasks() == 0).then_some(()));
 }
