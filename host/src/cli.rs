@@ -49,7 +49,9 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use strsim::damerau_levenshtein;
 
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::verdict::Class;
@@ -185,11 +187,29 @@ pub fn main_with_load(load: impl Fn(&Sample) -> f64 + Send + Sync + 'static) -> 
     run_verb(Some(Arc::new(load)))
 }
 
+/// The error of an unknown verb, with the verbs that are one edit away: clap's own measure knows no similar word for one of three
+/// letters.
+fn with_similar_verbs(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && error.get(ContextKind::SuggestedSubcommand).is_none()
+        && let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        let command = Cli::command();
+        let names = command.get_subcommands().map(|verb| verb.get_name().to_owned());
+        let similar: Vec<String> = names.filter(|name| damerau_levenshtein(given, name) == 1).collect();
+        if !similar.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(similar));
+        }
+    }
+    error
+}
+
 fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
     machine::return_large_buffers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = with_similar_verbs(error);
             let usage = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
             return ExitCode::from(match error.print() {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Host as u8,

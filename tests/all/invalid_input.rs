@@ -29,7 +29,7 @@ fn invalid_agent_file_is_refused_with_its_reason() {
 
     let text = run_file(dir.path(), "text.wasm", b"hello");
     text.fails_with(3, &["agent `text` is not a WebAssembly component: it does not begin with `\\0asm`"]);
-    run_file(dir.path(), "empty.wasm", b"").fails_with(3, &["it does not begin with"]);
+    run_file(dir.path(), "empty.wasm", b"").fails_with(3, &["is not a WebAssembly component: it is empty"]);
     run_file(dir.path(), "short.wasm", b"\0asm\x0d").fails_with(3, &["it ends within its first 8 bytes"]);
 
     let module = run_file(dir.path(), "module.wasm", b"\0asm\x01\0\0\0");
@@ -140,6 +140,7 @@ fn contradicting_flags_are_usage_errors() {
     usage(&["--no-such-flag"], "unexpected argument");
     let agent = guest("randomness");
     wasm_worker(["run", agent.to_str().unwrap(), "--count", "2"]).done().fails_with(2, &["--job"]);
+    wasm_worker(["rnu"]).done().fails_with(2, &["unrecognized subcommand 'rnu'", "similar", "'run'"]);
     wasm_worker(["explain", "exploded"]).done().fails_with(2, &["exploded", "completed"]);
 }
 

@@ -168,6 +168,7 @@ impl Loader<'_> {
             (Some(MAGIC), Some(CORE_MODULE)) => "it is a core module; want a component",
             (Some(MAGIC), Some(_)) => return Ok(()),
             (Some(MAGIC), None) => "it ends within its first 8 bytes",
+            _ if bytes.is_empty() => "it is empty",
             _ => "it does not begin with `\\0asm`",
         };
         Err(AgentError::NotComponent { agent: self.tools.name.into(), why: why.into() })
