@@ -1,11 +1,11 @@
 //! What a worker finishes when it is offered more than fits, what a refusal costs, and what a short job costs beside jobs that
 //! wait: `cargo bench --bench overload`, seven minutes.
 //!
-//! A scripted server offers jobs of some 50 ms of computing, at a rate that does not wait for answers, as a server of many rooms
-//! does. One in 100 loops until it is killed for its run time, and shows how late that was. A limit by the wall clock would
-//! let a loop cost less, the more jobs run beside it. The worker is at its defaults otherwise. Each rate is twice the one before
-//! it, and what is finished of each is the median of [`ROUNDS`], taken in turn: the machine is not the same from one to the
-//! next.
+//! A scripted server offers jobs that compute, at a rate that does not wait for answers, as a server of many rooms does. One in
+//! 100 loops until it is killed for its run time, and shows how late that was. A limit by the wall clock would let a loop cost
+//! less, the more jobs run beside it. The worker is at its defaults otherwise. How much a job can compute in [`JOB_TAKES`] on this
+//! machine is measured first. Each rate is twice the one before it, and what is finished
+//! of each is the median of [`ROUNDS`], taken in turn: the machine is not the same from one to the next.
 //!
 //! Bounds: [`RATE_FOR`] for each rate of each round, [`REFUSALS`], and [`SHORT_JOBS`] for each number of waiting jobs.
 #![allow(
@@ -36,8 +36,15 @@ const RATE_FOR: Duration = Duration::from_secs(11);
 const LEARN: Duration = Duration::from_secs(1);
 /// The first seconds do not count: the load is an average.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Offers a second. The first rate is about what fits on two cores, the last one 64 times that.
-const RATES: [u32; 7] = [20, 40, 80, 160, 320, 640, 1_280];
+/// Offers a second, in multiples of what about fits.
+const RATES: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// CPU time of a job that computes.
+const JOB_TAKES: Duration = Duration::from_millis(50);
+/// Share of the cores that the first rate takes, in percent: about the default of `load-threshold`.
+const FITS_PERCENT: u128 = 70;
+/// Jobs that compute before the offers, as many at once as there are cores, to learn what a round costs; and their rounds.
+const LEARN_FROM: usize = 20;
+const LEARN_ROUNDS: u64 = 20_000_000;
 /// The server writes the offers of this time at once.
 const TICK: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 5;
@@ -65,17 +72,19 @@ fn main() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let work = runtime.block_on(measure());
+    println!("jobs that compute {} rounds take {JOB_TAKES:?} of CPU, and {} a second fit", work.rounds, work.fits);
     let mut rounds: [Vec<Row>; RATES.len()] = Default::default();
     for _ in 0..ROUNDS {
-        for (rows, rate) in rounds.iter_mut().zip(RATES) {
-            rows.push(runtime.block_on(offer(rate)));
+        for (rows, times) in rounds.iter_mut().zip(RATES) {
+            rows.push(runtime.block_on(offer(&work, work.fits * times)));
         }
     }
     let rates: Vec<Rate> = rounds.into_iter().map(Rate::of).collect();
     let most = rates.iter().map(|rate| rate.finished[1]).fold(0.0, f64::max);
     println!("offers/s  finished/s (least, most)  of the most   refused  kill lag p50      p99");
-    for (offers, rate) in RATES.into_iter().zip(rates) {
-        println!("{offers:>8} {}", rate.text(most));
+    for (times, rate) in RATES.into_iter().zip(rates) {
+        println!("{:>8} {}", work.fits * times, rate.text(most));
     }
     runtime.block_on(refusals());
     println!("\na short job beside jobs that wait in the same worker, {SHORT_JOBS} of them one at a time");
@@ -83,6 +92,30 @@ fn main() {
     for waiting in WAITING {
         runtime.block_on(short_jobs(waiting));
     }
+}
+
+/// The jobs that compute on this machine.
+struct Work {
+    /// The rounds of a job that takes [`JOB_TAKES`] while all cores are busy.
+    rounds: u64,
+    /// The jobs a second that about fit.
+    fits: u32,
+}
+
+async fn measure() -> Work {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let flags = ["--load-threshold", "none", "--http", "off", "--log-level", "error"];
+    let mut worker = Worker::start(&Subject::ours(), Behaviour::Compute, &flags).await;
+    let before = worker.cpu();
+    let rounds = LEARN_ROUNDS.to_string();
+    for _ in 0..LEARN_FROM {
+        assert_eq!(run_jobs(&mut worker, &vec![rounds.as_str(); cores], JobStatus::JsSuccess).await, cores);
+    }
+    let cpu = (worker.cpu() - before) / u32::try_from(LEARN_FROM * cores).unwrap();
+    worker.stop().await;
+    let rounds = u128::from(LEARN_ROUNDS) * JOB_TAKES.as_nanos() / cpu.as_nanos();
+    let fits = cores as u128 * FITS_PERCENT * Duration::from_secs(1).as_nanos() / (100 * JOB_TAKES.as_nanos());
+    Work { rounds: rounds.try_into().unwrap(), fits: fits.try_into().unwrap() }
 }
 
 /// Print the CPU time of a full worker without offers, and for one offer, which it refuses.
@@ -95,7 +128,11 @@ async fn refusals() {
     let idle = (worker.cpu() - before).div_f64(IDLE.as_secs_f64());
     let (before, began) = (worker.cpu(), Instant::now());
     for _ in 0..REFUSALS / OPEN_REFUSALS {
-        assert_eq!(run_jobs(&mut worker, &[""; OPEN_REFUSALS], JobStatus::JsRunning).await, 0, "the worker is full");
+        assert_eq!(
+            run_jobs(&mut worker, &["return"; OPEN_REFUSALS], JobStatus::JsRunning).await,
+            0,
+            "the worker is full"
+        );
     }
     let cpu = (worker.cpu() - before) / u32::try_from(REFUSALS).unwrap();
     println!("\nan offer to a full worker, which refuses it, {OPEN_REFUSALS} of {REFUSALS} at once: {cpu:.1?} of CPU");
@@ -195,9 +232,10 @@ impl Rate {
     }
 }
 
-async fn offer(rate: u32) -> Row {
+/// Offer jobs at a rate, after a second of the rate that fits.
+async fn offer(work: &Work, rate: u32) -> Row {
     let events = tempfile::NamedTempFile::new().unwrap();
-    let limit = format!("{}ms", RUN_TIME_MAX.as_millis());
+    let (limit, rounds) = (format!("{}ms", RUN_TIME_MAX.as_millis()), work.rounds.to_string());
     let flags = ["--unresponsive-timeout", &limit, "--http", "off", "--log-level", "error", "--failures-max", "none"];
     let flags = [&flags[..], &["--events", events.path().to_str().unwrap()]].concat();
     let mut worker = Worker::start(&Subject::ours(), Behaviour::Compute, &flags).await;
@@ -231,9 +269,9 @@ async fn offer(rate: u32) -> Row {
             },
             _ = ticks.tick() => {
                 let elapsed = began.elapsed();
-                let learned = elapsed.min(LEARN).as_secs_f64() * f64::from(RATES[0]);
+                let learned = elapsed.min(LEARN).as_secs_f64() * f64::from(work.fits);
                 let due = (learned + elapsed.saturating_sub(LEARN).as_secs_f64() * f64::from(rate)) as u64;
-                let looping = |number: u64| if number.is_multiple_of(LOOPING_ONE_IN) { "loop" } else { "" };
+                let looping = |number: u64| if number.is_multiple_of(LOOPING_ONE_IN) { "loop" } else { rounds.as_str() };
                 let metadata: Vec<&str> = (offered..due).map(looping).collect();
                 offered = offered.max(due);
                 let new = worker.peer.offer_all(&metadata).await;

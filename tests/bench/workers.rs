@@ -31,7 +31,7 @@ pub(crate) enum Behaviour {
     Wait,
     Loop,
     Crash,
-    /// Computes for some 50 ms, or as its own metadata says.
+    /// Computes, loops or waits, as its metadata says.
     #[allow(dead_code, reason = "only the bench of overload computes")]
     Compute,
 }

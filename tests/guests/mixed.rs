@@ -1,4 +1,4 @@
-//! Computes for some 50 ms; or, where its metadata says so, for ever or not at all; or waits.
+//! Computes as many rounds as its metadata says, for ever, or not at all; or waits.
 
 use wasm_worker_sdk::{Agent, JobContext, Result};
 
@@ -14,7 +14,7 @@ impl Agent for Mixed {
                 ctx.shutdown_requested().await;
                 0
             }
-            _ => 80_000_000,
+            rounds => rounds.parse()?,
         };
         for n in 0..rounds {
             std::hint::black_box(n);
