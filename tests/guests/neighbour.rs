@@ -11,6 +11,7 @@ struct Neighbour;
 impl Agent for Neighbour {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         let pause = Duration::from_millis(ctx.job().metadata.parse().unwrap_or(20));
+        ctx.connect().await?;
         let mut sum = 0_u64;
         for round in 0..5 {
             let squares: Vec<u64> = (0..10_000).map(|n| n * n + round).collect();

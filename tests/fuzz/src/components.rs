@@ -15,13 +15,13 @@ use wasmparser::{ExternalKind, FunctionBody, Parser, Payload, TypeRef};
 use crate::core_guest;
 use crate::worker::worker;
 
+/// The bytes go to the bodies in this order, and the last ones get what is left.
 const EXPORTS: &str = r#"(module
   (memory (export "memory") 2)
+  (func (export "resume") (param f64 i32 i32))
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
   (func (export "prewarm") (result i32) unreachable)
-  (func (export "decide") (param i32) (result i32) unreachable)
-  (func (export "entrypoint") (result i32) unreachable)
-  (func (export "shutdown") (param i32 i32)))"#;
+  (func (export "decide") (param i32) (result i32) unreachable))"#;
 
 /// What an agent gets that returns this: room for what the host passes in, and `ok`, as the first page is all zeros where
 /// nothing has been written.
@@ -33,7 +33,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// The same, and what came of it. The first byte says which exports are good ones: else few would come as far as their
-/// entrypoint. `None` when the bytes give no agent, or it is refused, or refuses the job.
+/// first step. `None` when the bytes give no agent, or it is refused, or refuses the job.
 pub fn play(bytes: &[u8]) -> Option<JobRecord> {
     let (good, seed) = bytes.split_first()?;
     let module = generate(seed)?;

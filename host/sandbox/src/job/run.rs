@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::guest::kill::Kill;
 use crate::guest::{Exit, HandleInSnapshot};
 use wasm_worker_core::verdict::{Code, FRAMES_MAX, TrapKind, Verdict, frame_name};
 
-/// Time for a guest to notice a kill: at its next epoch if it runs, at once if it waits.
+/// Time for a guest that runs to notice a kill, at its next epoch.
 pub(crate) const KILL_GRACE: Duration = Duration::from_millis(100);
 
 /// The reason why a call into a guest did not return.
@@ -64,10 +64,17 @@ impl Crash {
         }
     }
 
-    /// Replace the detail of a trap by the panic message that the guest reported.
-    fn with_panic_message(self, message: Option<String>) -> Self {
+    /// Have the detail of a trap say what the guest said: the panic message that it reported, or else the last lines that it
+    /// printed to standard error.
+    fn with_last_words(self, control: &Control) -> Self {
+        let message = control.take_panic_message();
         match (self, message) {
             (Self::Trap { kind, backtrace, .. }, Some(detail)) => Self::Trap { kind, detail, backtrace },
+            (Self::Trap { kind, detail, backtrace }, None) => {
+                let printed = control.log().last_of_stderr();
+                let detail = if printed.is_empty() { detail } else { format!("{detail}; standard error: {printed}") };
+                Self::Trap { kind, detail, backtrace }
+            }
             (crash, _) => crash,
         }
     }
@@ -79,14 +86,13 @@ pub(crate) async fn call<R>(
     future: impl Future<Output = wasmtime::Result<R>>,
 ) -> Result<R, Crash> {
     control.check_kill().map_err(|kill| Crash::Killed { kill, backtrace: Vec::new() })?;
-    // A guest with expired timers could use up the budget that tokio gives a task, and then no timer around the guest would
-    // be polled. Epochs and fuel intervals bound the guest's polls instead.
-    let guest = tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind());
+    // Epochs and fuel intervals bound the guest's polls, and not the budget that tokio gives a task.
+    let guest = pin!(tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind()));
     let demand = GuestDemand::new(control.core_demand.clone());
-    let metered = Metered { control: control.clone(), demand, future: Box::pin(guest) };
+    let metered = Metered { control, demand, future: guest };
     match metered.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(sort(&error).with_panic_message(control.take_panic_message())),
+        Ok(Err(error)) => Err(sort(&error).with_last_words(control)),
         Err(panic) => Err(Crash::Host(format!("a host call panicked: {}", panic_text(&*panic)))),
     }
 }
@@ -103,7 +109,7 @@ pub(crate) async fn within<T>(
         let _timers = engine.timers().enter();
         (tokio::time::sleep(limit), tokio::time::sleep(limit + KILL_GRACE))
     };
-    let mut guest = std::pin::pin!(guest);
+    let mut guest = pin!(guest);
     tokio::select! {
         biased;
         result = &mut guest => return result,
@@ -121,22 +127,22 @@ pub(crate) async fn within<T>(
 }
 
 /// Polls a guest for one time slice, which spans many fuel intervals, and counts it on the job's clock.
-struct Metered<F> {
-    control: Arc<Control>,
+struct Metered<'a, F> {
+    control: &'a Control,
     demand: GuestDemand,
-    future: Pin<Box<F>>,
+    future: Pin<&'a mut F>,
 }
 
-impl<F: Future> Future for Metered<F> {
+impl<F: Future> Future for Metered<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { control, demand, future } = &mut *self;
         let began = demand.begin_slice();
-        control.clock.poll_begins();
+        control.clock.poll_begins(began);
         let polled = loop {
             let polled = future.as_mut().poll(cx);
-            if polled.is_ready() || control.clock.is_waiting() {
+            if polled.is_ready() {
                 demand.rest();
                 break polled;
             }
