@@ -1,7 +1,7 @@
 //! The one trait that an agent implements.
 
 use crate::session::{AgentSession, ChatContext, ChatMessage};
-use crate::types::{Acceptance, Decision, JobInfo, Rejection};
+use crate::types::{Acceptance, Decision, JobInfo, Rejection, RpcError};
 use crate::{Event, JobContext, Result};
 
 /// An agent: its preparation, its choice of jobs, and its work in one job.
@@ -60,9 +60,14 @@ pub trait Agent: Default + 'static {
     }
 
     /// Handles every other event of the session: a participant joined or left, data arrived, a limit is near.
+    ///
+    /// The default refuses requests of RPC methods that are not registered, and ignores the rest.
     async fn on_event(&mut self, session: &AgentSession<'_>, event: Event) -> Result {
-        let _ = session;
-        log::debug!("{event:?}");
+        log::debug!("event `{}`", event.name());
+        if let Event::RpcRequest(request) = event {
+            let error = RpcError::new(RpcError::UNSUPPORTED_METHOD, "method not supported at destination");
+            session.ctx().answer(request.id, Err(error));
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //   * pub-export-macro
 pub type JobInfo = wasm_worker::agent::types::JobInfo;
 pub type Decision = wasm_worker::agent::types::Decision;
+pub type Event = wasm_worker::agent::events::Event;
 #[doc(hidden)]
 #[allow(non_snake_case, unused_unsafe)]
 pub unsafe fn _export_prewarm_cabi<T_: Guest>() -> *mut u8 {
@@ -55,7 +56,7 @@ pub unsafe fn __post_return_prewarm<T_: Guest>(arg0: *mut u8) {
 pub unsafe fn _export_decide_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
     unsafe {
         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-        let result55 = {
+        let result70 = {
             let l0 = *arg0.add(0).cast::<*mut u8>();
             let l1 = *arg0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
             let len2 = l1;
@@ -70,80 +71,130 @@ pub unsafe fn _export_decide_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
                 *arg0.add(4 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
             );
             let l7 = *arg0
-                .add(5 * ::core::mem::size_of::<*const u8>())
+                .add(8 + 4 * ::core::mem::size_of::<*const u8>())
                 .cast::<*mut u8>();
-            let l8 = *arg0.add(6 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
+            let l8 = *arg0
+                .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                .cast::<usize>();
             let len9 = l8;
             let bytes9 = _rt::Vec::from_raw_parts(l7.cast(), len9, len9);
             let l10 = *arg0
-                .add(7 * ::core::mem::size_of::<*const u8>())
+                .add(8 + 6 * ::core::mem::size_of::<*const u8>())
                 .cast::<*mut u8>();
-            let l11 = *arg0.add(8 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
+            let l11 = *arg0
+                .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                .cast::<usize>();
             let len12 = l11;
             let bytes12 = _rt::Vec::from_raw_parts(l10.cast(), len12, len12);
             let l13 = *arg0
-                .add(9 * ::core::mem::size_of::<*const u8>())
+                .add(8 + 8 * ::core::mem::size_of::<*const u8>())
                 .cast::<*mut u8>();
             let l14 = *arg0
-                .add(10 * ::core::mem::size_of::<*const u8>())
+                .add(8 + 9 * ::core::mem::size_of::<*const u8>())
                 .cast::<usize>();
             let len15 = l14;
             let bytes15 = _rt::Vec::from_raw_parts(l13.cast(), len15, len15);
-            let l16 = i32::from(
-                *arg0.add(11 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
-            );
-            let l39 = *arg0
-                .add(23 * ::core::mem::size_of::<*const u8>())
+            let l16 = *arg0
+                .add(8 + 10 * ::core::mem::size_of::<*const u8>())
                 .cast::<*mut u8>();
-            let l40 = *arg0
-                .add(24 * ::core::mem::size_of::<*const u8>())
+            let l17 = *arg0
+                .add(8 + 11 * ::core::mem::size_of::<*const u8>())
                 .cast::<usize>();
-            let len41 = l40;
-            let bytes41 = _rt::Vec::from_raw_parts(l39.cast(), len41, len41);
-            let l42 = *arg0
-                .add(25 * ::core::mem::size_of::<*const u8>())
-                .cast::<*mut u8>();
-            let l43 = *arg0
-                .add(26 * ::core::mem::size_of::<*const u8>())
-                .cast::<usize>();
-            let base50 = l42;
-            let len50 = l43;
-            let mut result50 = _rt::Vec::with_capacity(len50);
-            for i in 0..len50 {
-                let base = base50.add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                let e50 = {
-                    let l44 = *base.add(0).cast::<*mut u8>();
-                    let l45 = *base
+            let base24 = l16;
+            let len24 = l17;
+            let mut result24 = _rt::Vec::with_capacity(len24);
+            for i in 0..len24 {
+                let base = base24.add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                let e24 = {
+                    let l18 = *base.add(0).cast::<*mut u8>();
+                    let l19 = *base
                         .add(::core::mem::size_of::<*const u8>())
                         .cast::<usize>();
-                    let len46 = l45;
-                    let bytes46 = _rt::Vec::from_raw_parts(l44.cast(), len46, len46);
-                    let l47 = *base
+                    let len20 = l19;
+                    let bytes20 = _rt::Vec::from_raw_parts(l18.cast(), len20, len20);
+                    let l21 = *base
                         .add(2 * ::core::mem::size_of::<*const u8>())
                         .cast::<*mut u8>();
-                    let l48 = *base
+                    let l22 = *base
                         .add(3 * ::core::mem::size_of::<*const u8>())
                         .cast::<usize>();
-                    let len49 = l48;
-                    let bytes49 = _rt::Vec::from_raw_parts(l47.cast(), len49, len49);
-                    (_rt::string_lift(bytes46), _rt::string_lift(bytes49))
+                    let len23 = l22;
+                    let bytes23 = _rt::Vec::from_raw_parts(l21.cast(), len23, len23);
+                    (_rt::string_lift(bytes20), _rt::string_lift(bytes23))
                 };
-                result50.push(e50);
+                result24.push(e24);
             }
             _rt::cabi_dealloc(
-                base50,
-                len50 * (4 * ::core::mem::size_of::<*const u8>()),
+                base24,
+                len24 * (4 * ::core::mem::size_of::<*const u8>()),
                 ::core::mem::size_of::<*const u8>(),
             );
-            let l51 = *arg0
-                .add(27 * ::core::mem::size_of::<*const u8>())
+            let l25 = *arg0
+                .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                .cast::<f64>();
+            let l26 = *arg0
+                .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                .cast::<i32>();
+            let l27 = i32::from(
+                *arg0.add(20 + 12 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
+            );
+            let l28 = i32::from(
+                *arg0.add(24 + 12 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
+            );
+            let l54 = *arg0
+                .add(48 + 22 * ::core::mem::size_of::<*const u8>())
                 .cast::<*mut u8>();
-            let l52 = *arg0
-                .add(28 * ::core::mem::size_of::<*const u8>())
+            let l55 = *arg0
+                .add(48 + 23 * ::core::mem::size_of::<*const u8>())
                 .cast::<usize>();
-            let len53 = l52;
-            let bytes53 = _rt::Vec::from_raw_parts(l51.cast(), len53, len53);
-            let l54 = *arg0.add(29 * ::core::mem::size_of::<*const u8>()).cast::<i32>();
+            let len56 = l55;
+            let bytes56 = _rt::Vec::from_raw_parts(l54.cast(), len56, len56);
+            let l57 = *arg0
+                .add(48 + 24 * ::core::mem::size_of::<*const u8>())
+                .cast::<*mut u8>();
+            let l58 = *arg0
+                .add(48 + 25 * ::core::mem::size_of::<*const u8>())
+                .cast::<usize>();
+            let base65 = l57;
+            let len65 = l58;
+            let mut result65 = _rt::Vec::with_capacity(len65);
+            for i in 0..len65 {
+                let base = base65.add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                let e65 = {
+                    let l59 = *base.add(0).cast::<*mut u8>();
+                    let l60 = *base
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len61 = l60;
+                    let bytes61 = _rt::Vec::from_raw_parts(l59.cast(), len61, len61);
+                    let l62 = *base
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l63 = *base
+                        .add(3 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len64 = l63;
+                    let bytes64 = _rt::Vec::from_raw_parts(l62.cast(), len64, len64);
+                    (_rt::string_lift(bytes61), _rt::string_lift(bytes64))
+                };
+                result65.push(e65);
+            }
+            _rt::cabi_dealloc(
+                base65,
+                len65 * (4 * ::core::mem::size_of::<*const u8>()),
+                ::core::mem::size_of::<*const u8>(),
+            );
+            let l66 = *arg0
+                .add(48 + 26 * ::core::mem::size_of::<*const u8>())
+                .cast::<*mut u8>();
+            let l67 = *arg0
+                .add(48 + 27 * ::core::mem::size_of::<*const u8>())
+                .cast::<usize>();
+            let len68 = l67;
+            let bytes68 = _rt::Vec::from_raw_parts(l66.cast(), len68, len68);
+            let l69 = *arg0
+                .add(48 + 28 * ::core::mem::size_of::<*const u8>())
+                .cast::<i32>();
             T_::decide(wasm_worker::agent::types::JobInfo {
                 id: _rt::string_lift(bytes2),
                 dispatch_id: _rt::string_lift(bytes5),
@@ -152,236 +203,257 @@ pub unsafe fn _export_decide_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
                     sid: _rt::string_lift(bytes9),
                     name: _rt::string_lift(bytes12),
                     metadata: _rt::string_lift(bytes15),
+                    attributes: result24,
+                    created_at_ms: l25,
+                    participants: l26 as u32,
+                    recorded: _rt::bool_lift(l27 as u8),
                 },
-                participant: match l16 {
+                participant: match l28 {
                     0 => None,
                     1 => {
                         let e = {
-                            let l17 = *arg0
-                                .add(12 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l18 = *arg0
-                                .add(13 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len19 = l18;
-                            let bytes19 = _rt::Vec::from_raw_parts(
-                                l17.cast(),
-                                len19,
-                                len19,
-                            );
-                            let l20 = *arg0
-                                .add(14 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l21 = *arg0
-                                .add(15 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len22 = l21;
-                            let bytes22 = _rt::Vec::from_raw_parts(
-                                l20.cast(),
-                                len22,
-                                len22,
-                            );
-                            let l23 = *arg0
-                                .add(16 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l24 = *arg0
-                                .add(17 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len25 = l24;
-                            let bytes25 = _rt::Vec::from_raw_parts(
-                                l23.cast(),
-                                len25,
-                                len25,
-                            );
-                            let l26 = *arg0
-                                .add(18 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l27 = *arg0
-                                .add(19 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len28 = l27;
-                            let bytes28 = _rt::Vec::from_raw_parts(
-                                l26.cast(),
-                                len28,
-                                len28,
-                            );
                             let l29 = *arg0
-                                .add(20 * ::core::mem::size_of::<*const u8>())
+                                .add(32 + 12 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
                             let l30 = *arg0
-                                .add(21 * ::core::mem::size_of::<*const u8>())
+                                .add(32 + 13 * ::core::mem::size_of::<*const u8>())
                                 .cast::<usize>();
-                            let base37 = l29;
-                            let len37 = l30;
-                            let mut result37 = _rt::Vec::with_capacity(len37);
-                            for i in 0..len37 {
-                                let base = base37
+                            let len31 = l30;
+                            let bytes31 = _rt::Vec::from_raw_parts(
+                                l29.cast(),
+                                len31,
+                                len31,
+                            );
+                            let l32 = *arg0
+                                .add(32 + 14 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l33 = *arg0
+                                .add(32 + 15 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len34 = l33;
+                            let bytes34 = _rt::Vec::from_raw_parts(
+                                l32.cast(),
+                                len34,
+                                len34,
+                            );
+                            let l35 = *arg0
+                                .add(32 + 16 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l36 = *arg0
+                                .add(32 + 17 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len37 = l36;
+                            let bytes37 = _rt::Vec::from_raw_parts(
+                                l35.cast(),
+                                len37,
+                                len37,
+                            );
+                            let l38 = *arg0
+                                .add(32 + 18 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l39 = *arg0
+                                .add(32 + 19 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len40 = l39;
+                            let bytes40 = _rt::Vec::from_raw_parts(
+                                l38.cast(),
+                                len40,
+                                len40,
+                            );
+                            let l41 = *arg0
+                                .add(32 + 20 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l42 = *arg0
+                                .add(32 + 21 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base49 = l41;
+                            let len49 = l42;
+                            let mut result49 = _rt::Vec::with_capacity(len49);
+                            for i in 0..len49 {
+                                let base = base49
                                     .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                let e37 = {
-                                    let l31 = *base.add(0).cast::<*mut u8>();
-                                    let l32 = *base
+                                let e49 = {
+                                    let l43 = *base.add(0).cast::<*mut u8>();
+                                    let l44 = *base
                                         .add(::core::mem::size_of::<*const u8>())
                                         .cast::<usize>();
-                                    let len33 = l32;
-                                    let bytes33 = _rt::Vec::from_raw_parts(
-                                        l31.cast(),
-                                        len33,
-                                        len33,
+                                    let len45 = l44;
+                                    let bytes45 = _rt::Vec::from_raw_parts(
+                                        l43.cast(),
+                                        len45,
+                                        len45,
                                     );
-                                    let l34 = *base
+                                    let l46 = *base
                                         .add(2 * ::core::mem::size_of::<*const u8>())
                                         .cast::<*mut u8>();
-                                    let l35 = *base
+                                    let l47 = *base
                                         .add(3 * ::core::mem::size_of::<*const u8>())
                                         .cast::<usize>();
-                                    let len36 = l35;
-                                    let bytes36 = _rt::Vec::from_raw_parts(
-                                        l34.cast(),
-                                        len36,
-                                        len36,
+                                    let len48 = l47;
+                                    let bytes48 = _rt::Vec::from_raw_parts(
+                                        l46.cast(),
+                                        len48,
+                                        len48,
                                     );
-                                    (_rt::string_lift(bytes33), _rt::string_lift(bytes36))
+                                    (_rt::string_lift(bytes45), _rt::string_lift(bytes48))
                                 };
-                                result37.push(e37);
+                                result49.push(e49);
                             }
                             _rt::cabi_dealloc(
-                                base37,
-                                len37 * (4 * ::core::mem::size_of::<*const u8>()),
+                                base49,
+                                len49 * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             );
-                            let l38 = i32::from(
+                            let l50 = i32::from(
                                 *arg0
-                                    .add(22 * ::core::mem::size_of::<*const u8>())
+                                    .add(32 + 22 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
+                            let l51 = i32::from(
+                                *arg0
+                                    .add(33 + 22 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l52 = i32::from(
+                                *arg0
+                                    .add(34 + 22 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l53 = *arg0
+                                .add(40 + 22 * ::core::mem::size_of::<*const u8>())
+                                .cast::<f64>();
                             wasm_worker::agent::types::Participant {
-                                sid: _rt::string_lift(bytes19),
-                                identity: _rt::string_lift(bytes22),
-                                name: _rt::string_lift(bytes25),
-                                metadata: _rt::string_lift(bytes28),
-                                attributes: result37,
+                                sid: _rt::string_lift(bytes31),
+                                identity: _rt::string_lift(bytes34),
+                                name: _rt::string_lift(bytes37),
+                                metadata: _rt::string_lift(bytes40),
+                                attributes: result49,
                                 kind: wasm_worker::agent::types::ParticipantKind::_lift(
-                                    l38 as u8,
+                                    l50 as u8,
                                 ),
+                                state: wasm_worker::agent::types::ParticipantState::_lift(
+                                    l51 as u8,
+                                ),
+                                permissions: wasm_worker::agent::types::Permissions::empty()
+                                    | wasm_worker::agent::types::Permissions::from_bits_retain(
+                                        ((l52 as u8) << 0) as _,
+                                    ),
+                                joined_at_ms: l53,
                             }
                         };
                         Some(e)
                     }
                     _ => _rt::invalid_enum_discriminant(),
                 },
-                metadata: _rt::string_lift(bytes41),
-                attributes: result50,
-                agent_name: _rt::string_lift(bytes53),
-                attempt: l54 as u32,
+                metadata: _rt::string_lift(bytes56),
+                attributes: result65,
+                agent_name: _rt::string_lift(bytes68),
+                attempt: l69 as u32,
             })
         };
-        _rt::cabi_dealloc(
-            arg0,
-            30 * ::core::mem::size_of::<*const u8>(),
-            ::core::mem::size_of::<*const u8>(),
-        );
-        let ptr56 = (&raw mut _RET_AREA.0).cast::<u8>();
-        use wasm_worker::agent::types::Decision as V67;
-        match result55 {
-            V67::Accept(e) => {
-                *ptr56.add(0).cast::<u8>() = (0i32) as u8;
+        _rt::cabi_dealloc(arg0, 56 + 28 * ::core::mem::size_of::<*const u8>(), 8);
+        let ptr71 = (&raw mut _RET_AREA.0).cast::<u8>();
+        use wasm_worker::agent::types::Decision as V82;
+        match result70 {
+            V82::Accept(e) => {
+                *ptr71.add(0).cast::<u8>() = (0i32) as u8;
                 let wasm_worker::agent::types::Acceptance {
-                    identity: identity57,
-                    name: name57,
-                    metadata: metadata57,
-                    attributes: attributes57,
+                    identity: identity72,
+                    name: name72,
+                    metadata: metadata72,
+                    attributes: attributes72,
                 } = e;
-                match identity57 {
+                match identity72 {
                     Some(e) => {
-                        *ptr56.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32)
+                        *ptr71.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32)
                             as u8;
-                        let vec58 = (e.into_bytes()).into_boxed_slice();
-                        let ptr58 = vec58.as_ptr().cast::<u8>();
-                        let len58 = vec58.len();
-                        ::core::mem::forget(vec58);
-                        *ptr56
+                        let vec73 = (e.into_bytes()).into_boxed_slice();
+                        let ptr73 = vec73.as_ptr().cast::<u8>();
+                        let len73 = vec73.len();
+                        ::core::mem::forget(vec73);
+                        *ptr71
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len58;
-                        *ptr56
+                            .cast::<usize>() = len73;
+                        *ptr71
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = ptr58.cast_mut();
+                            .cast::<*mut u8>() = ptr73.cast_mut();
                     }
                     None => {
-                        *ptr56.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32)
+                        *ptr71.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32)
                             as u8;
                     }
                 };
-                let vec59 = (name57.into_bytes()).into_boxed_slice();
-                let ptr59 = vec59.as_ptr().cast::<u8>();
-                let len59 = vec59.len();
-                ::core::mem::forget(vec59);
-                *ptr56.add(5 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len59;
-                *ptr56.add(4 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr59
+                let vec74 = (name72.into_bytes()).into_boxed_slice();
+                let ptr74 = vec74.as_ptr().cast::<u8>();
+                let len74 = vec74.len();
+                ::core::mem::forget(vec74);
+                *ptr71.add(5 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len74;
+                *ptr71.add(4 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr74
                     .cast_mut();
-                let vec60 = (metadata57.into_bytes()).into_boxed_slice();
-                let ptr60 = vec60.as_ptr().cast::<u8>();
-                let len60 = vec60.len();
-                ::core::mem::forget(vec60);
-                *ptr56.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len60;
-                *ptr56.add(6 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr60
+                let vec75 = (metadata72.into_bytes()).into_boxed_slice();
+                let ptr75 = vec75.as_ptr().cast::<u8>();
+                let len75 = vec75.len();
+                ::core::mem::forget(vec75);
+                *ptr71.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len75;
+                *ptr71.add(6 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr75
                     .cast_mut();
-                let vec64 = attributes57;
-                let len64 = vec64.len();
-                let layout64 = _rt::alloc::Layout::from_size_align(
-                        vec64.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                let vec79 = attributes72;
+                let len79 = vec79.len();
+                let layout79 = _rt::alloc::Layout::from_size_align(
+                        vec79.len() * (4 * ::core::mem::size_of::<*const u8>()),
                         ::core::mem::size_of::<*const u8>(),
                     )
                     .unwrap();
-                let (result64, _cleanup64) = crate::runtime::Cleanup::new(layout64);
-                if let Some(cleanup) = _cleanup64 {
+                let (result79, _cleanup79) = crate::runtime::Cleanup::new(layout79);
+                if let Some(cleanup) = _cleanup79 {
                     cleanup.forget();
                 }
-                for (i, e) in vec64.into_iter().enumerate() {
-                    let base = result64
+                for (i, e) in vec79.into_iter().enumerate() {
+                    let base = result79
                         .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                     {
-                        let (t61_0, t61_1) = e;
-                        let vec62 = (t61_0.into_bytes()).into_boxed_slice();
-                        let ptr62 = vec62.as_ptr().cast::<u8>();
-                        let len62 = vec62.len();
-                        ::core::mem::forget(vec62);
-                        *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len62;
-                        *base.add(0).cast::<*mut u8>() = ptr62.cast_mut();
-                        let vec63 = (t61_1.into_bytes()).into_boxed_slice();
-                        let ptr63 = vec63.as_ptr().cast::<u8>();
-                        let len63 = vec63.len();
-                        ::core::mem::forget(vec63);
+                        let (t76_0, t76_1) = e;
+                        let vec77 = (t76_0.into_bytes()).into_boxed_slice();
+                        let ptr77 = vec77.as_ptr().cast::<u8>();
+                        let len77 = vec77.len();
+                        ::core::mem::forget(vec77);
+                        *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len77;
+                        *base.add(0).cast::<*mut u8>() = ptr77.cast_mut();
+                        let vec78 = (t76_1.into_bytes()).into_boxed_slice();
+                        let ptr78 = vec78.as_ptr().cast::<u8>();
+                        let len78 = vec78.len();
+                        ::core::mem::forget(vec78);
                         *base
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len63;
+                            .cast::<usize>() = len78;
                         *base
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = ptr63.cast_mut();
+                            .cast::<*mut u8>() = ptr78.cast_mut();
                     }
                 }
-                *ptr56.add(9 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len64;
-                *ptr56.add(8 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result64;
+                *ptr71.add(9 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len79;
+                *ptr71.add(8 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result79;
             }
-            V67::Reject(e) => {
-                *ptr56.add(0).cast::<u8>() = (1i32) as u8;
+            V82::Reject(e) => {
+                *ptr71.add(0).cast::<u8>() = (1i32) as u8;
                 let wasm_worker::agent::types::Rejection {
-                    reason: reason65,
-                    terminate: terminate65,
+                    reason: reason80,
+                    terminate: terminate80,
                 } = e;
-                let vec66 = (reason65.into_bytes()).into_boxed_slice();
-                let ptr66 = vec66.as_ptr().cast::<u8>();
-                let len66 = vec66.len();
-                ::core::mem::forget(vec66);
-                *ptr56.add(2 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len66;
-                *ptr56.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr66
+                let vec81 = (reason80.into_bytes()).into_boxed_slice();
+                let ptr81 = vec81.as_ptr().cast::<u8>();
+                let len81 = vec81.len();
+                ::core::mem::forget(vec81);
+                *ptr71.add(2 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len81;
+                *ptr71.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr81
                     .cast_mut();
-                *ptr56.add(3 * ::core::mem::size_of::<*const u8>()).cast::<u8>() = (match terminate65 {
+                *ptr71.add(3 * ::core::mem::size_of::<*const u8>()).cast::<u8>() = (match terminate80 {
                     true => 1,
                     false => 0,
                 }) as u8;
             }
         }
-        ptr56
+        ptr71
     }
 }
 #[doc(hidden)]
@@ -465,75 +537,3336 @@ pub unsafe fn __post_return_decide<T_: Guest>(arg0: *mut u8) {
 }
 #[doc(hidden)]
 #[allow(non_snake_case, unused_unsafe)]
-pub unsafe fn _export_entrypoint_cabi<T_: Guest>() -> *mut u8 {
-    unsafe {
-        #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-        let result0 = { T_::entrypoint() };
-        let ptr1 = (&raw mut _RET_AREA.0).cast::<u8>();
-        match result0 {
-            Ok(_) => {
-                *ptr1.add(0).cast::<u8>() = (0i32) as u8;
-            }
-            Err(e) => {
-                *ptr1.add(0).cast::<u8>() = (1i32) as u8;
-                let vec2 = (e.into_bytes()).into_boxed_slice();
-                let ptr2 = vec2.as_ptr().cast::<u8>();
-                let len2 = vec2.len();
-                ::core::mem::forget(vec2);
-                *ptr1.add(2 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len2;
-                *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr2
-                    .cast_mut();
-            }
-        };
-        ptr1
-    }
-}
-#[doc(hidden)]
-#[allow(non_snake_case)]
-pub unsafe fn __post_return_entrypoint<T_: Guest>(arg0: *mut u8) {
-    unsafe {
-        let l0 = i32::from(*arg0.add(0).cast::<u8>());
-        match l0 {
-            0 => {}
-            _ => {
-                let l1 = *arg0
-                    .add(::core::mem::size_of::<*const u8>())
-                    .cast::<*mut u8>();
-                let l2 = *arg0
-                    .add(2 * ::core::mem::size_of::<*const u8>())
-                    .cast::<usize>();
-                _rt::cabi_dealloc(l1, l2, 1);
-            }
-        }
-    }
-}
-#[doc(hidden)]
-#[allow(non_snake_case, unused_unsafe)]
-pub unsafe fn _export_shutdown_cabi<T_: Guest>(arg0: *mut u8, arg1: usize) {
+pub unsafe fn _export_resume_cabi<T_: Guest>(arg0: f64, arg1: *mut u8, arg2: usize) {
     unsafe {
         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
         {
-            let len0 = arg1;
-            let bytes0 = _rt::Vec::from_raw_parts(arg0.cast(), len0, len0);
-            T_::shutdown(_rt::string_lift(bytes0))
+            let base640 = arg1;
+            let len640 = arg2;
+            let mut result640 = _rt::Vec::with_capacity(len640);
+            for i in 0..len640 {
+                let base = base640
+                    .add(i * (64 + 28 * ::core::mem::size_of::<*const u8>()));
+                let e640 = {
+                    let l0 = i32::from(*base.add(0).cast::<u8>());
+                    use wasm_worker::agent::events::Event as V639;
+                    let v639 = match l0 {
+                        0 => {
+                            let e639 = {
+                                let l1 = *base.add(8).cast::<*mut u8>();
+                                let l2 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len3 = l2;
+                                let bytes3 = _rt::Vec::from_raw_parts(
+                                    l1.cast(),
+                                    len3,
+                                    len3,
+                                );
+                                let l4 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l5 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len6 = l5;
+                                let bytes6 = _rt::Vec::from_raw_parts(
+                                    l4.cast(),
+                                    len6,
+                                    len6,
+                                );
+                                let l7 = i32::from(
+                                    *base
+                                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l8 = *base
+                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l9 = *base
+                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len10 = l9;
+                                let bytes10 = _rt::Vec::from_raw_parts(
+                                    l8.cast(),
+                                    len10,
+                                    len10,
+                                );
+                                let l11 = *base
+                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l12 = *base
+                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len13 = l12;
+                                let bytes13 = _rt::Vec::from_raw_parts(
+                                    l11.cast(),
+                                    len13,
+                                    len13,
+                                );
+                                let l14 = *base
+                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l15 = *base
+                                    .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len16 = l15;
+                                let bytes16 = _rt::Vec::from_raw_parts(
+                                    l14.cast(),
+                                    len16,
+                                    len16,
+                                );
+                                let l17 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l18 = *base
+                                    .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base25 = l17;
+                                let len25 = l18;
+                                let mut result25 = _rt::Vec::with_capacity(len25);
+                                for i in 0..len25 {
+                                    let base = base25
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e25 = {
+                                        let l19 = *base.add(0).cast::<*mut u8>();
+                                        let l20 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len21 = l20;
+                                        let bytes21 = _rt::Vec::from_raw_parts(
+                                            l19.cast(),
+                                            len21,
+                                            len21,
+                                        );
+                                        let l22 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l23 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len24 = l23;
+                                        let bytes24 = _rt::Vec::from_raw_parts(
+                                            l22.cast(),
+                                            len24,
+                                            len24,
+                                        );
+                                        (_rt::string_lift(bytes21), _rt::string_lift(bytes24))
+                                    };
+                                    result25.push(e25);
+                                }
+                                _rt::cabi_dealloc(
+                                    base25,
+                                    len25 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l26 = *base
+                                    .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l27 = *base
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l28 = i32::from(
+                                    *base
+                                        .add(28 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l29 = i32::from(
+                                    *base
+                                        .add(32 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l55 = *base
+                                    .add(56 + 22 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l56 = *base
+                                    .add(56 + 23 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len57 = l56;
+                                let bytes57 = _rt::Vec::from_raw_parts(
+                                    l55.cast(),
+                                    len57,
+                                    len57,
+                                );
+                                let l58 = *base
+                                    .add(56 + 24 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l59 = *base
+                                    .add(56 + 25 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base66 = l58;
+                                let len66 = l59;
+                                let mut result66 = _rt::Vec::with_capacity(len66);
+                                for i in 0..len66 {
+                                    let base = base66
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e66 = {
+                                        let l60 = *base.add(0).cast::<*mut u8>();
+                                        let l61 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len62 = l61;
+                                        let bytes62 = _rt::Vec::from_raw_parts(
+                                            l60.cast(),
+                                            len62,
+                                            len62,
+                                        );
+                                        let l63 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l64 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len65 = l64;
+                                        let bytes65 = _rt::Vec::from_raw_parts(
+                                            l63.cast(),
+                                            len65,
+                                            len65,
+                                        );
+                                        (_rt::string_lift(bytes62), _rt::string_lift(bytes65))
+                                    };
+                                    result66.push(e66);
+                                }
+                                _rt::cabi_dealloc(
+                                    base66,
+                                    len66 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l67 = *base
+                                    .add(56 + 26 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l68 = *base
+                                    .add(56 + 27 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len69 = l68;
+                                let bytes69 = _rt::Vec::from_raw_parts(
+                                    l67.cast(),
+                                    len69,
+                                    len69,
+                                );
+                                let l70 = *base
+                                    .add(56 + 28 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                wasm_worker::agent::types::JobInfo {
+                                    id: _rt::string_lift(bytes3),
+                                    dispatch_id: _rt::string_lift(bytes6),
+                                    kind: wasm_worker::agent::types::JobKind::_lift(l7 as u8),
+                                    room: wasm_worker::agent::types::RoomInfo {
+                                        sid: _rt::string_lift(bytes10),
+                                        name: _rt::string_lift(bytes13),
+                                        metadata: _rt::string_lift(bytes16),
+                                        attributes: result25,
+                                        created_at_ms: l26,
+                                        participants: l27 as u32,
+                                        recorded: _rt::bool_lift(l28 as u8),
+                                    },
+                                    participant: match l29 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l30 = *base
+                                                    .add(40 + 12 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l31 = *base
+                                                    .add(40 + 13 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len32 = l31;
+                                                let bytes32 = _rt::Vec::from_raw_parts(
+                                                    l30.cast(),
+                                                    len32,
+                                                    len32,
+                                                );
+                                                let l33 = *base
+                                                    .add(40 + 14 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l34 = *base
+                                                    .add(40 + 15 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len35 = l34;
+                                                let bytes35 = _rt::Vec::from_raw_parts(
+                                                    l33.cast(),
+                                                    len35,
+                                                    len35,
+                                                );
+                                                let l36 = *base
+                                                    .add(40 + 16 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l37 = *base
+                                                    .add(40 + 17 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len38 = l37;
+                                                let bytes38 = _rt::Vec::from_raw_parts(
+                                                    l36.cast(),
+                                                    len38,
+                                                    len38,
+                                                );
+                                                let l39 = *base
+                                                    .add(40 + 18 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l40 = *base
+                                                    .add(40 + 19 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len41 = l40;
+                                                let bytes41 = _rt::Vec::from_raw_parts(
+                                                    l39.cast(),
+                                                    len41,
+                                                    len41,
+                                                );
+                                                let l42 = *base
+                                                    .add(40 + 20 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l43 = *base
+                                                    .add(40 + 21 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base50 = l42;
+                                                let len50 = l43;
+                                                let mut result50 = _rt::Vec::with_capacity(len50);
+                                                for i in 0..len50 {
+                                                    let base = base50
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e50 = {
+                                                        let l44 = *base.add(0).cast::<*mut u8>();
+                                                        let l45 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len46 = l45;
+                                                        let bytes46 = _rt::Vec::from_raw_parts(
+                                                            l44.cast(),
+                                                            len46,
+                                                            len46,
+                                                        );
+                                                        let l47 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l48 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len49 = l48;
+                                                        let bytes49 = _rt::Vec::from_raw_parts(
+                                                            l47.cast(),
+                                                            len49,
+                                                            len49,
+                                                        );
+                                                        (_rt::string_lift(bytes46), _rt::string_lift(bytes49))
+                                                    };
+                                                    result50.push(e50);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base50,
+                                                    len50 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l51 = i32::from(
+                                                    *base
+                                                        .add(40 + 22 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                let l52 = i32::from(
+                                                    *base
+                                                        .add(41 + 22 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                let l53 = i32::from(
+                                                    *base
+                                                        .add(42 + 22 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                let l54 = *base
+                                                    .add(48 + 22 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<f64>();
+                                                wasm_worker::agent::types::Participant {
+                                                    sid: _rt::string_lift(bytes32),
+                                                    identity: _rt::string_lift(bytes35),
+                                                    name: _rt::string_lift(bytes38),
+                                                    metadata: _rt::string_lift(bytes41),
+                                                    attributes: result50,
+                                                    kind: wasm_worker::agent::types::ParticipantKind::_lift(
+                                                        l51 as u8,
+                                                    ),
+                                                    state: wasm_worker::agent::types::ParticipantState::_lift(
+                                                        l52 as u8,
+                                                    ),
+                                                    permissions: wasm_worker::agent::types::Permissions::empty()
+                                                        | wasm_worker::agent::types::Permissions::from_bits_retain(
+                                                            ((l53 as u8) << 0) as _,
+                                                        ),
+                                                    joined_at_ms: l54,
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    metadata: _rt::string_lift(bytes57),
+                                    attributes: result66,
+                                    agent_name: _rt::string_lift(bytes69),
+                                    attempt: l70 as u32,
+                                }
+                            };
+                            V639::Started(e639)
+                        }
+                        1 => {
+                            let e639 = {
+                                let l71 = *base.add(8).cast::<*mut u8>();
+                                let l72 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len73 = l72;
+                                let bytes73 = _rt::Vec::from_raw_parts(
+                                    l71.cast(),
+                                    len73,
+                                    len73,
+                                );
+                                let l74 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l75 = *base
+                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l76 = i32::from(
+                                    *base
+                                        .add(24 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::Resumption {
+                                    cause: _rt::string_lift(bytes73),
+                                    attempt: l74 as u32,
+                                    gap_ms: l75,
+                                    forgotten: _rt::bool_lift(l76 as u8),
+                                }
+                            };
+                            V639::Resumed(e639)
+                        }
+                        2 => {
+                            let e639 = {
+                                let l77 = *base.add(8).cast::<*mut u8>();
+                                let l78 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len79 = l78;
+                                let bytes79 = _rt::Vec::from_raw_parts(
+                                    l77.cast(),
+                                    len79,
+                                    len79,
+                                );
+                                let l80 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l81 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len82 = l81;
+                                let bytes82 = _rt::Vec::from_raw_parts(
+                                    l80.cast(),
+                                    len82,
+                                    len82,
+                                );
+                                let l83 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l84 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len85 = l84;
+                                let bytes85 = _rt::Vec::from_raw_parts(
+                                    l83.cast(),
+                                    len85,
+                                    len85,
+                                );
+                                let l86 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l87 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len88 = l87;
+                                let bytes88 = _rt::Vec::from_raw_parts(
+                                    l86.cast(),
+                                    len88,
+                                    len88,
+                                );
+                                let l89 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l90 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base97 = l89;
+                                let len97 = l90;
+                                let mut result97 = _rt::Vec::with_capacity(len97);
+                                for i in 0..len97 {
+                                    let base = base97
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e97 = {
+                                        let l91 = *base.add(0).cast::<*mut u8>();
+                                        let l92 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len93 = l92;
+                                        let bytes93 = _rt::Vec::from_raw_parts(
+                                            l91.cast(),
+                                            len93,
+                                            len93,
+                                        );
+                                        let l94 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l95 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len96 = l95;
+                                        let bytes96 = _rt::Vec::from_raw_parts(
+                                            l94.cast(),
+                                            len96,
+                                            len96,
+                                        );
+                                        (_rt::string_lift(bytes93), _rt::string_lift(bytes96))
+                                    };
+                                    result97.push(e97);
+                                }
+                                _rt::cabi_dealloc(
+                                    base97,
+                                    len97 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l98 = i32::from(
+                                    *base
+                                        .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l99 = i32::from(
+                                    *base
+                                        .add(9 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l100 = i32::from(
+                                    *base
+                                        .add(10 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l101 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l102 = *base
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l103 = *base
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len104 = l103;
+                                let bytes104 = _rt::Vec::from_raw_parts(
+                                    l102.cast(),
+                                    len104,
+                                    len104,
+                                );
+                                let l105 = *base
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l106 = *base
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len107 = l106;
+                                let bytes107 = _rt::Vec::from_raw_parts(
+                                    l105.cast(),
+                                    len107,
+                                    len107,
+                                );
+                                let l108 = *base
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l109 = *base
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len110 = l109;
+                                let bytes110 = _rt::Vec::from_raw_parts(
+                                    l108.cast(),
+                                    len110,
+                                    len110,
+                                );
+                                let l111 = *base
+                                    .add(24 + 16 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l112 = *base
+                                    .add(24 + 17 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base119 = l111;
+                                let len119 = l112;
+                                let mut result119 = _rt::Vec::with_capacity(len119);
+                                for i in 0..len119 {
+                                    let base = base119
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e119 = {
+                                        let l113 = *base.add(0).cast::<*mut u8>();
+                                        let l114 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len115 = l114;
+                                        let bytes115 = _rt::Vec::from_raw_parts(
+                                            l113.cast(),
+                                            len115,
+                                            len115,
+                                        );
+                                        let l116 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l117 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len118 = l117;
+                                        let bytes118 = _rt::Vec::from_raw_parts(
+                                            l116.cast(),
+                                            len118,
+                                            len118,
+                                        );
+                                        (_rt::string_lift(bytes115), _rt::string_lift(bytes118))
+                                    };
+                                    result119.push(e119);
+                                }
+                                _rt::cabi_dealloc(
+                                    base119,
+                                    len119 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l120 = *base
+                                    .add(24 + 18 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l121 = *base
+                                    .add(32 + 18 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l122 = i32::from(
+                                    *base
+                                        .add(36 + 18 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::JoinedRoom {
+                                    local: wasm_worker::agent::types::Participant {
+                                        sid: _rt::string_lift(bytes79),
+                                        identity: _rt::string_lift(bytes82),
+                                        name: _rt::string_lift(bytes85),
+                                        metadata: _rt::string_lift(bytes88),
+                                        attributes: result97,
+                                        kind: wasm_worker::agent::types::ParticipantKind::_lift(
+                                            l98 as u8,
+                                        ),
+                                        state: wasm_worker::agent::types::ParticipantState::_lift(
+                                            l99 as u8,
+                                        ),
+                                        permissions: wasm_worker::agent::types::Permissions::empty()
+                                            | wasm_worker::agent::types::Permissions::from_bits_retain(
+                                                ((l100 as u8) << 0) as _,
+                                            ),
+                                        joined_at_ms: l101,
+                                    },
+                                    room: wasm_worker::agent::types::RoomInfo {
+                                        sid: _rt::string_lift(bytes104),
+                                        name: _rt::string_lift(bytes107),
+                                        metadata: _rt::string_lift(bytes110),
+                                        attributes: result119,
+                                        created_at_ms: l120,
+                                        participants: l121 as u32,
+                                        recorded: _rt::bool_lift(l122 as u8),
+                                    },
+                                }
+                            };
+                            V639::Connected(e639)
+                        }
+                        3 => V639::Reconnecting,
+                        4 => {
+                            let e639 = {
+                                let l123 = *base.add(8).cast::<*mut u8>();
+                                let l124 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len125 = l124;
+                                let bytes125 = _rt::Vec::from_raw_parts(
+                                    l123.cast(),
+                                    len125,
+                                    len125,
+                                );
+                                _rt::string_lift(bytes125)
+                            };
+                            V639::Disconnected(e639)
+                        }
+                        5 => {
+                            let e639 = {
+                                let l126 = *base.add(8).cast::<*mut u8>();
+                                let l127 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len128 = l127;
+                                let bytes128 = _rt::Vec::from_raw_parts(
+                                    l126.cast(),
+                                    len128,
+                                    len128,
+                                );
+                                let l129 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l130 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len131 = l130;
+                                let bytes131 = _rt::Vec::from_raw_parts(
+                                    l129.cast(),
+                                    len131,
+                                    len131,
+                                );
+                                let l132 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l133 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len134 = l133;
+                                let bytes134 = _rt::Vec::from_raw_parts(
+                                    l132.cast(),
+                                    len134,
+                                    len134,
+                                );
+                                let l135 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l136 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len137 = l136;
+                                let bytes137 = _rt::Vec::from_raw_parts(
+                                    l135.cast(),
+                                    len137,
+                                    len137,
+                                );
+                                let l138 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l139 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base146 = l138;
+                                let len146 = l139;
+                                let mut result146 = _rt::Vec::with_capacity(len146);
+                                for i in 0..len146 {
+                                    let base = base146
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e146 = {
+                                        let l140 = *base.add(0).cast::<*mut u8>();
+                                        let l141 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len142 = l141;
+                                        let bytes142 = _rt::Vec::from_raw_parts(
+                                            l140.cast(),
+                                            len142,
+                                            len142,
+                                        );
+                                        let l143 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l144 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len145 = l144;
+                                        let bytes145 = _rt::Vec::from_raw_parts(
+                                            l143.cast(),
+                                            len145,
+                                            len145,
+                                        );
+                                        (_rt::string_lift(bytes142), _rt::string_lift(bytes145))
+                                    };
+                                    result146.push(e146);
+                                }
+                                _rt::cabi_dealloc(
+                                    base146,
+                                    len146 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l147 = i32::from(
+                                    *base
+                                        .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l148 = i32::from(
+                                    *base
+                                        .add(9 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l149 = i32::from(
+                                    *base
+                                        .add(10 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l150 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                wasm_worker::agent::types::Participant {
+                                    sid: _rt::string_lift(bytes128),
+                                    identity: _rt::string_lift(bytes131),
+                                    name: _rt::string_lift(bytes134),
+                                    metadata: _rt::string_lift(bytes137),
+                                    attributes: result146,
+                                    kind: wasm_worker::agent::types::ParticipantKind::_lift(
+                                        l147 as u8,
+                                    ),
+                                    state: wasm_worker::agent::types::ParticipantState::_lift(
+                                        l148 as u8,
+                                    ),
+                                    permissions: wasm_worker::agent::types::Permissions::empty()
+                                        | wasm_worker::agent::types::Permissions::from_bits_retain(
+                                            ((l149 as u8) << 0) as _,
+                                        ),
+                                    joined_at_ms: l150,
+                                }
+                            };
+                            V639::ParticipantJoined(e639)
+                        }
+                        6 => {
+                            let e639 = {
+                                let l151 = *base.add(8).cast::<*mut u8>();
+                                let l152 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len153 = l152;
+                                let bytes153 = _rt::Vec::from_raw_parts(
+                                    l151.cast(),
+                                    len153,
+                                    len153,
+                                );
+                                let l154 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l155 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len156 = l155;
+                                let bytes156 = _rt::Vec::from_raw_parts(
+                                    l154.cast(),
+                                    len156,
+                                    len156,
+                                );
+                                let l157 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l158 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len159 = l158;
+                                let bytes159 = _rt::Vec::from_raw_parts(
+                                    l157.cast(),
+                                    len159,
+                                    len159,
+                                );
+                                let l160 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l161 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len162 = l161;
+                                let bytes162 = _rt::Vec::from_raw_parts(
+                                    l160.cast(),
+                                    len162,
+                                    len162,
+                                );
+                                let l163 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l164 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base171 = l163;
+                                let len171 = l164;
+                                let mut result171 = _rt::Vec::with_capacity(len171);
+                                for i in 0..len171 {
+                                    let base = base171
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e171 = {
+                                        let l165 = *base.add(0).cast::<*mut u8>();
+                                        let l166 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len167 = l166;
+                                        let bytes167 = _rt::Vec::from_raw_parts(
+                                            l165.cast(),
+                                            len167,
+                                            len167,
+                                        );
+                                        let l168 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l169 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len170 = l169;
+                                        let bytes170 = _rt::Vec::from_raw_parts(
+                                            l168.cast(),
+                                            len170,
+                                            len170,
+                                        );
+                                        (_rt::string_lift(bytes167), _rt::string_lift(bytes170))
+                                    };
+                                    result171.push(e171);
+                                }
+                                _rt::cabi_dealloc(
+                                    base171,
+                                    len171 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l172 = i32::from(
+                                    *base
+                                        .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l173 = i32::from(
+                                    *base
+                                        .add(9 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l174 = i32::from(
+                                    *base
+                                        .add(10 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l175 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l176 = *base
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l177 = *base
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len178 = l177;
+                                let bytes178 = _rt::Vec::from_raw_parts(
+                                    l176.cast(),
+                                    len178,
+                                    len178,
+                                );
+                                wasm_worker::agent::events::Departure {
+                                    participant: wasm_worker::agent::types::Participant {
+                                        sid: _rt::string_lift(bytes153),
+                                        identity: _rt::string_lift(bytes156),
+                                        name: _rt::string_lift(bytes159),
+                                        metadata: _rt::string_lift(bytes162),
+                                        attributes: result171,
+                                        kind: wasm_worker::agent::types::ParticipantKind::_lift(
+                                            l172 as u8,
+                                        ),
+                                        state: wasm_worker::agent::types::ParticipantState::_lift(
+                                            l173 as u8,
+                                        ),
+                                        permissions: wasm_worker::agent::types::Permissions::empty()
+                                            | wasm_worker::agent::types::Permissions::from_bits_retain(
+                                                ((l174 as u8) << 0) as _,
+                                            ),
+                                        joined_at_ms: l175,
+                                    },
+                                    reason: _rt::string_lift(bytes178),
+                                }
+                            };
+                            V639::ParticipantLeft(e639)
+                        }
+                        7 => {
+                            let e639 = {
+                                let l179 = *base.add(8).cast::<*mut u8>();
+                                let l180 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len181 = l180;
+                                let bytes181 = _rt::Vec::from_raw_parts(
+                                    l179.cast(),
+                                    len181,
+                                    len181,
+                                );
+                                let l182 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l183 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len184 = l183;
+                                let bytes184 = _rt::Vec::from_raw_parts(
+                                    l182.cast(),
+                                    len184,
+                                    len184,
+                                );
+                                let l185 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l186 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len187 = l186;
+                                let bytes187 = _rt::Vec::from_raw_parts(
+                                    l185.cast(),
+                                    len187,
+                                    len187,
+                                );
+                                let l188 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l189 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len190 = l189;
+                                let bytes190 = _rt::Vec::from_raw_parts(
+                                    l188.cast(),
+                                    len190,
+                                    len190,
+                                );
+                                let l191 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l192 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base199 = l191;
+                                let len199 = l192;
+                                let mut result199 = _rt::Vec::with_capacity(len199);
+                                for i in 0..len199 {
+                                    let base = base199
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e199 = {
+                                        let l193 = *base.add(0).cast::<*mut u8>();
+                                        let l194 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len195 = l194;
+                                        let bytes195 = _rt::Vec::from_raw_parts(
+                                            l193.cast(),
+                                            len195,
+                                            len195,
+                                        );
+                                        let l196 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l197 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len198 = l197;
+                                        let bytes198 = _rt::Vec::from_raw_parts(
+                                            l196.cast(),
+                                            len198,
+                                            len198,
+                                        );
+                                        (_rt::string_lift(bytes195), _rt::string_lift(bytes198))
+                                    };
+                                    result199.push(e199);
+                                }
+                                _rt::cabi_dealloc(
+                                    base199,
+                                    len199 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l200 = i32::from(
+                                    *base
+                                        .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l201 = i32::from(
+                                    *base
+                                        .add(9 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l202 = i32::from(
+                                    *base
+                                        .add(10 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l203 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l204 = i32::from(
+                                    *base
+                                        .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l205 = *base
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l206 = *base
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base213 = l205;
+                                let len213 = l206;
+                                let mut result213 = _rt::Vec::with_capacity(len213);
+                                for i in 0..len213 {
+                                    let base = base213
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e213 = {
+                                        let l207 = *base.add(0).cast::<*mut u8>();
+                                        let l208 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len209 = l208;
+                                        let bytes209 = _rt::Vec::from_raw_parts(
+                                            l207.cast(),
+                                            len209,
+                                            len209,
+                                        );
+                                        let l210 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l211 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len212 = l211;
+                                        let bytes212 = _rt::Vec::from_raw_parts(
+                                            l210.cast(),
+                                            len212,
+                                            len212,
+                                        );
+                                        (_rt::string_lift(bytes209), _rt::string_lift(bytes212))
+                                    };
+                                    result213.push(e213);
+                                }
+                                _rt::cabi_dealloc(
+                                    base213,
+                                    len213 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                wasm_worker::agent::events::ParticipantChange {
+                                    participant: wasm_worker::agent::types::Participant {
+                                        sid: _rt::string_lift(bytes181),
+                                        identity: _rt::string_lift(bytes184),
+                                        name: _rt::string_lift(bytes187),
+                                        metadata: _rt::string_lift(bytes190),
+                                        attributes: result199,
+                                        kind: wasm_worker::agent::types::ParticipantKind::_lift(
+                                            l200 as u8,
+                                        ),
+                                        state: wasm_worker::agent::types::ParticipantState::_lift(
+                                            l201 as u8,
+                                        ),
+                                        permissions: wasm_worker::agent::types::Permissions::empty()
+                                            | wasm_worker::agent::types::Permissions::from_bits_retain(
+                                                ((l202 as u8) << 0) as _,
+                                            ),
+                                        joined_at_ms: l203,
+                                    },
+                                    changes: wasm_worker::agent::events::ParticipantChanges::empty()
+                                        | wasm_worker::agent::events::ParticipantChanges::from_bits_retain(
+                                            ((l204 as u8) << 0) as _,
+                                        ),
+                                    attributes: result213,
+                                }
+                            };
+                            V639::ParticipantChanged(e639)
+                        }
+                        8 => {
+                            let e639 = {
+                                let l214 = *base.add(8).cast::<*mut u8>();
+                                let l215 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len216 = l215;
+                                let bytes216 = _rt::Vec::from_raw_parts(
+                                    l214.cast(),
+                                    len216,
+                                    len216,
+                                );
+                                let l217 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l218 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len219 = l218;
+                                let bytes219 = _rt::Vec::from_raw_parts(
+                                    l217.cast(),
+                                    len219,
+                                    len219,
+                                );
+                                let l220 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l221 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len222 = l221;
+                                let bytes222 = _rt::Vec::from_raw_parts(
+                                    l220.cast(),
+                                    len222,
+                                    len222,
+                                );
+                                let l223 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l224 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base231 = l223;
+                                let len231 = l224;
+                                let mut result231 = _rt::Vec::with_capacity(len231);
+                                for i in 0..len231 {
+                                    let base = base231
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e231 = {
+                                        let l225 = *base.add(0).cast::<*mut u8>();
+                                        let l226 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len227 = l226;
+                                        let bytes227 = _rt::Vec::from_raw_parts(
+                                            l225.cast(),
+                                            len227,
+                                            len227,
+                                        );
+                                        let l228 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l229 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len230 = l229;
+                                        let bytes230 = _rt::Vec::from_raw_parts(
+                                            l228.cast(),
+                                            len230,
+                                            len230,
+                                        );
+                                        (_rt::string_lift(bytes227), _rt::string_lift(bytes230))
+                                    };
+                                    result231.push(e231);
+                                }
+                                _rt::cabi_dealloc(
+                                    base231,
+                                    len231 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l232 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l233 = *base
+                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l234 = i32::from(
+                                    *base
+                                        .add(20 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::types::RoomInfo {
+                                    sid: _rt::string_lift(bytes216),
+                                    name: _rt::string_lift(bytes219),
+                                    metadata: _rt::string_lift(bytes222),
+                                    attributes: result231,
+                                    created_at_ms: l232,
+                                    participants: l233 as u32,
+                                    recorded: _rt::bool_lift(l234 as u8),
+                                }
+                            };
+                            V639::RoomChanged(e639)
+                        }
+                        9 => {
+                            let e639 = {
+                                let l235 = *base.add(8).cast::<*mut u8>();
+                                let l236 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base241 = l235;
+                                let len241 = l236;
+                                let mut result241 = _rt::Vec::with_capacity(len241);
+                                for i in 0..len241 {
+                                    let base = base241
+                                        .add(i * (8 + 2 * ::core::mem::size_of::<*const u8>()));
+                                    let e241 = {
+                                        let l237 = *base.add(0).cast::<*mut u8>();
+                                        let l238 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len239 = l238;
+                                        let bytes239 = _rt::Vec::from_raw_parts(
+                                            l237.cast(),
+                                            len239,
+                                            len239,
+                                        );
+                                        let l240 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<f64>();
+                                        wasm_worker::agent::events::Speaker {
+                                            identity: _rt::string_lift(bytes239),
+                                            level: l240,
+                                        }
+                                    };
+                                    result241.push(e241);
+                                }
+                                _rt::cabi_dealloc(
+                                    base241,
+                                    len241 * (8 + 2 * ::core::mem::size_of::<*const u8>()),
+                                    8,
+                                );
+                                result241
+                            };
+                            V639::SpeakersChanged(e639)
+                        }
+                        10 => {
+                            let e639 = {
+                                let l242 = *base.add(8).cast::<*mut u8>();
+                                let l243 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base248 = l242;
+                                let len248 = l243;
+                                let mut result248 = _rt::Vec::with_capacity(len248);
+                                for i in 0..len248 {
+                                    let base = base248
+                                        .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                                    let e248 = {
+                                        let l244 = *base.add(0).cast::<*mut u8>();
+                                        let l245 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len246 = l245;
+                                        let bytes246 = _rt::Vec::from_raw_parts(
+                                            l244.cast(),
+                                            len246,
+                                            len246,
+                                        );
+                                        let l247 = i32::from(
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        wasm_worker::agent::events::ConnectionQuality {
+                                            identity: _rt::string_lift(bytes246),
+                                            quality: wasm_worker::agent::events::Quality::_lift(
+                                                l247 as u8,
+                                            ),
+                                        }
+                                    };
+                                    result248.push(e248);
+                                }
+                                _rt::cabi_dealloc(
+                                    base248,
+                                    len248 * (3 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                result248
+                            };
+                            V639::QualityChanged(e639)
+                        }
+                        11 => {
+                            let e639 = {
+                                let l249 = *base.add(8).cast::<*mut u8>();
+                                let l250 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len251 = l250;
+                                let bytes251 = _rt::Vec::from_raw_parts(
+                                    l249.cast(),
+                                    len251,
+                                    len251,
+                                );
+                                let l252 = i32::from(
+                                    *base
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l256 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l257 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len258 = l257;
+                                let bytes258 = _rt::Vec::from_raw_parts(
+                                    l256.cast(),
+                                    len258,
+                                    len258,
+                                );
+                                let l259 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l260 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len261 = l260;
+                                let bytes261 = _rt::Vec::from_raw_parts(
+                                    l259.cast(),
+                                    len261,
+                                    len261,
+                                );
+                                let l262 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l263 = *base
+                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len264 = l263;
+                                let bytes264 = _rt::Vec::from_raw_parts(
+                                    l262.cast(),
+                                    len264,
+                                    len264,
+                                );
+                                let l265 = *base
+                                    .add(8 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l266 = *base
+                                    .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base273 = l265;
+                                let len273 = l266;
+                                let mut result273 = _rt::Vec::with_capacity(len273);
+                                for i in 0..len273 {
+                                    let base = base273
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e273 = {
+                                        let l267 = *base.add(0).cast::<*mut u8>();
+                                        let l268 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len269 = l268;
+                                        let bytes269 = _rt::Vec::from_raw_parts(
+                                            l267.cast(),
+                                            len269,
+                                            len269,
+                                        );
+                                        let l270 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l271 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len272 = l271;
+                                        let bytes272 = _rt::Vec::from_raw_parts(
+                                            l270.cast(),
+                                            len272,
+                                            len272,
+                                        );
+                                        (_rt::string_lift(bytes269), _rt::string_lift(bytes272))
+                                    };
+                                    result273.push(e273);
+                                }
+                                _rt::cabi_dealloc(
+                                    base273,
+                                    len273 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l274 = *base
+                                    .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l275 = i32::from(
+                                    *base
+                                        .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l277 = *base
+                                    .add(40 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l278 = *base
+                                    .add(40 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len279 = l278;
+                                let bytes279 = _rt::Vec::from_raw_parts(
+                                    l277.cast(),
+                                    len279,
+                                    len279,
+                                );
+                                let l280 = *base
+                                    .add(40 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l281 = *base
+                                    .add(40 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len282 = l281;
+                                let bytes282 = _rt::Vec::from_raw_parts(
+                                    l280.cast(),
+                                    len282,
+                                    len282,
+                                );
+                                wasm_worker::agent::events::TextMessage {
+                                    info: wasm_worker::agent::events::StreamInfo {
+                                        stream_id: _rt::string_lift(bytes251),
+                                        sender: match l252 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l253 = *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l254 = *base
+                                                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len255 = l254;
+                                                    let bytes255 = _rt::Vec::from_raw_parts(
+                                                        l253.cast(),
+                                                        len255,
+                                                        len255,
+                                                    );
+                                                    _rt::string_lift(bytes255)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        topic: _rt::string_lift(bytes258),
+                                        name: _rt::string_lift(bytes261),
+                                        mime_type: _rt::string_lift(bytes264),
+                                        attributes: result273,
+                                        timestamp_ms: l274,
+                                        size: match l275 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l276 = *base
+                                                        .add(32 + 12 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<f64>();
+                                                    l276
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        reply_to: _rt::string_lift(bytes279),
+                                    },
+                                    text: _rt::string_lift(bytes282),
+                                }
+                            };
+                            V639::Text(e639)
+                        }
+                        12 => {
+                            let e639 = {
+                                let l283 = *base.add(8).cast::<*mut u8>();
+                                let l284 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len285 = l284;
+                                let bytes285 = _rt::Vec::from_raw_parts(
+                                    l283.cast(),
+                                    len285,
+                                    len285,
+                                );
+                                let l286 = i32::from(
+                                    *base
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l290 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l291 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len292 = l291;
+                                let bytes292 = _rt::Vec::from_raw_parts(
+                                    l290.cast(),
+                                    len292,
+                                    len292,
+                                );
+                                let l293 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l294 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len295 = l294;
+                                let bytes295 = _rt::Vec::from_raw_parts(
+                                    l293.cast(),
+                                    len295,
+                                    len295,
+                                );
+                                let l296 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l297 = *base
+                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len298 = l297;
+                                let bytes298 = _rt::Vec::from_raw_parts(
+                                    l296.cast(),
+                                    len298,
+                                    len298,
+                                );
+                                let l299 = *base
+                                    .add(8 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l300 = *base
+                                    .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base307 = l299;
+                                let len307 = l300;
+                                let mut result307 = _rt::Vec::with_capacity(len307);
+                                for i in 0..len307 {
+                                    let base = base307
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e307 = {
+                                        let l301 = *base.add(0).cast::<*mut u8>();
+                                        let l302 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len303 = l302;
+                                        let bytes303 = _rt::Vec::from_raw_parts(
+                                            l301.cast(),
+                                            len303,
+                                            len303,
+                                        );
+                                        let l304 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l305 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len306 = l305;
+                                        let bytes306 = _rt::Vec::from_raw_parts(
+                                            l304.cast(),
+                                            len306,
+                                            len306,
+                                        );
+                                        (_rt::string_lift(bytes303), _rt::string_lift(bytes306))
+                                    };
+                                    result307.push(e307);
+                                }
+                                _rt::cabi_dealloc(
+                                    base307,
+                                    len307 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l308 = *base
+                                    .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l309 = i32::from(
+                                    *base
+                                        .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l311 = *base
+                                    .add(40 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l312 = *base
+                                    .add(40 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len313 = l312;
+                                let bytes313 = _rt::Vec::from_raw_parts(
+                                    l311.cast(),
+                                    len313,
+                                    len313,
+                                );
+                                let l314 = *base
+                                    .add(40 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l315 = *base
+                                    .add(40 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len316 = l315;
+                                wasm_worker::agent::events::FileMessage {
+                                    info: wasm_worker::agent::events::StreamInfo {
+                                        stream_id: _rt::string_lift(bytes285),
+                                        sender: match l286 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l287 = *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l288 = *base
+                                                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len289 = l288;
+                                                    let bytes289 = _rt::Vec::from_raw_parts(
+                                                        l287.cast(),
+                                                        len289,
+                                                        len289,
+                                                    );
+                                                    _rt::string_lift(bytes289)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        topic: _rt::string_lift(bytes292),
+                                        name: _rt::string_lift(bytes295),
+                                        mime_type: _rt::string_lift(bytes298),
+                                        attributes: result307,
+                                        timestamp_ms: l308,
+                                        size: match l309 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l310 = *base
+                                                        .add(32 + 12 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<f64>();
+                                                    l310
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        reply_to: _rt::string_lift(bytes313),
+                                    },
+                                    bytes: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l314.cast(), len316, len316),
+                                    ),
+                                }
+                            };
+                            V639::File(e639)
+                        }
+                        13 => {
+                            let e639 = {
+                                let l317 = *base.add(8).cast::<i32>();
+                                let l318 = *base.add(16).cast::<*mut u8>();
+                                let l319 = *base
+                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len320 = l319;
+                                let bytes320 = _rt::Vec::from_raw_parts(
+                                    l318.cast(),
+                                    len320,
+                                    len320,
+                                );
+                                let l321 = i32::from(
+                                    *base
+                                        .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l325 = *base
+                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l326 = *base
+                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len327 = l326;
+                                let bytes327 = _rt::Vec::from_raw_parts(
+                                    l325.cast(),
+                                    len327,
+                                    len327,
+                                );
+                                let l328 = *base
+                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l329 = *base
+                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len330 = l329;
+                                let bytes330 = _rt::Vec::from_raw_parts(
+                                    l328.cast(),
+                                    len330,
+                                    len330,
+                                );
+                                let l331 = *base
+                                    .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l332 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len333 = l332;
+                                let bytes333 = _rt::Vec::from_raw_parts(
+                                    l331.cast(),
+                                    len333,
+                                    len333,
+                                );
+                                let l334 = *base
+                                    .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l335 = *base
+                                    .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base342 = l334;
+                                let len342 = l335;
+                                let mut result342 = _rt::Vec::with_capacity(len342);
+                                for i in 0..len342 {
+                                    let base = base342
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e342 = {
+                                        let l336 = *base.add(0).cast::<*mut u8>();
+                                        let l337 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len338 = l337;
+                                        let bytes338 = _rt::Vec::from_raw_parts(
+                                            l336.cast(),
+                                            len338,
+                                            len338,
+                                        );
+                                        let l339 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l340 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len341 = l340;
+                                        let bytes341 = _rt::Vec::from_raw_parts(
+                                            l339.cast(),
+                                            len341,
+                                            len341,
+                                        );
+                                        (_rt::string_lift(bytes338), _rt::string_lift(bytes341))
+                                    };
+                                    result342.push(e342);
+                                }
+                                _rt::cabi_dealloc(
+                                    base342,
+                                    len342 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l343 = *base
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l344 = i32::from(
+                                    *base
+                                        .add(32 + 12 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l346 = *base
+                                    .add(48 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l347 = *base
+                                    .add(48 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len348 = l347;
+                                let bytes348 = _rt::Vec::from_raw_parts(
+                                    l346.cast(),
+                                    len348,
+                                    len348,
+                                );
+                                let l349 = i32::from(
+                                    *base
+                                        .add(48 + 14 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::StreamStart {
+                                    id: l317 as u32,
+                                    info: wasm_worker::agent::events::StreamInfo {
+                                        stream_id: _rt::string_lift(bytes320),
+                                        sender: match l321 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l322 = *base
+                                                        .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l323 = *base
+                                                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len324 = l323;
+                                                    let bytes324 = _rt::Vec::from_raw_parts(
+                                                        l322.cast(),
+                                                        len324,
+                                                        len324,
+                                                    );
+                                                    _rt::string_lift(bytes324)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        topic: _rt::string_lift(bytes327),
+                                        name: _rt::string_lift(bytes330),
+                                        mime_type: _rt::string_lift(bytes333),
+                                        attributes: result342,
+                                        timestamp_ms: l343,
+                                        size: match l344 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l345 = *base
+                                                        .add(40 + 12 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<f64>();
+                                                    l345
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        reply_to: _rt::string_lift(bytes348),
+                                    },
+                                    is_text: _rt::bool_lift(l349 as u8),
+                                }
+                            };
+                            V639::StreamStarted(e639)
+                        }
+                        14 => {
+                            let e639 = {
+                                let l350 = *base.add(8).cast::<i32>();
+                                let l351 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l352 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len353 = l352;
+                                let bytes353 = _rt::Vec::from_raw_parts(
+                                    l351.cast(),
+                                    len353,
+                                    len353,
+                                );
+                                wasm_worker::agent::events::TextChunk {
+                                    id: l350 as u32,
+                                    text: _rt::string_lift(bytes353),
+                                }
+                            };
+                            V639::TextChunk(e639)
+                        }
+                        15 => {
+                            let e639 = {
+                                let l354 = *base.add(8).cast::<i32>();
+                                let l355 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l356 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len357 = l356;
+                                wasm_worker::agent::events::BytesChunk {
+                                    id: l354 as u32,
+                                    bytes: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l355.cast(), len357, len357),
+                                    ),
+                                }
+                            };
+                            V639::BytesChunk(e639)
+                        }
+                        16 => {
+                            let e639 = {
+                                let l358 = *base.add(8).cast::<i32>();
+                                let l359 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l360 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base367 = l359;
+                                let len367 = l360;
+                                let mut result367 = _rt::Vec::with_capacity(len367);
+                                for i in 0..len367 {
+                                    let base = base367
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e367 = {
+                                        let l361 = *base.add(0).cast::<*mut u8>();
+                                        let l362 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len363 = l362;
+                                        let bytes363 = _rt::Vec::from_raw_parts(
+                                            l361.cast(),
+                                            len363,
+                                            len363,
+                                        );
+                                        let l364 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l365 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len366 = l365;
+                                        let bytes366 = _rt::Vec::from_raw_parts(
+                                            l364.cast(),
+                                            len366,
+                                            len366,
+                                        );
+                                        (_rt::string_lift(bytes363), _rt::string_lift(bytes366))
+                                    };
+                                    result367.push(e367);
+                                }
+                                _rt::cabi_dealloc(
+                                    base367,
+                                    len367 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l368 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l369 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len370 = l369;
+                                let bytes370 = _rt::Vec::from_raw_parts(
+                                    l368.cast(),
+                                    len370,
+                                    len370,
+                                );
+                                wasm_worker::agent::events::StreamEnd {
+                                    id: l358 as u32,
+                                    attributes: result367,
+                                    reason: _rt::string_lift(bytes370),
+                                }
+                            };
+                            V639::StreamEnded(e639)
+                        }
+                        17 => {
+                            let e639 = {
+                                let l371 = i32::from(*base.add(8).cast::<u8>());
+                                let l375 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l376 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len377 = l376;
+                                let bytes377 = _rt::Vec::from_raw_parts(
+                                    l375.cast(),
+                                    len377,
+                                    len377,
+                                );
+                                let l378 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l379 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len380 = l379;
+                                let l381 = i32::from(
+                                    *base
+                                        .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::DataMessage {
+                                    sender: match l371 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l372 = *base
+                                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l373 = *base
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len374 = l373;
+                                                let bytes374 = _rt::Vec::from_raw_parts(
+                                                    l372.cast(),
+                                                    len374,
+                                                    len374,
+                                                );
+                                                _rt::string_lift(bytes374)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    topic: _rt::string_lift(bytes377),
+                                    payload: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l378.cast(), len380, len380),
+                                    ),
+                                    reliable: _rt::bool_lift(l381 as u8),
+                                }
+                            };
+                            V639::Data(e639)
+                        }
+                        18 => {
+                            let e639 = {
+                                let l382 = i32::from(*base.add(8).cast::<u8>());
+                                let l386 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l387 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l388 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len389 = l388;
+                                let bytes389 = _rt::Vec::from_raw_parts(
+                                    l387.cast(),
+                                    len389,
+                                    len389,
+                                );
+                                wasm_worker::agent::events::Dtmf {
+                                    sender: match l382 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l383 = *base
+                                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l384 = *base
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len385 = l384;
+                                                let bytes385 = _rt::Vec::from_raw_parts(
+                                                    l383.cast(),
+                                                    len385,
+                                                    len385,
+                                                );
+                                                _rt::string_lift(bytes385)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    code: l386 as u32,
+                                    digit: _rt::string_lift(bytes389),
+                                }
+                            };
+                            V639::Dtmf(e639)
+                        }
+                        19 => {
+                            let e639 = {
+                                let l390 = *base.add(8).cast::<i32>();
+                                let l391 = i32::from(
+                                    *base
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l395 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l396 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len397 = l396;
+                                let bytes397 = _rt::Vec::from_raw_parts(
+                                    l395.cast(),
+                                    len397,
+                                    len397,
+                                );
+                                let l398 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l399 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len400 = l399;
+                                let bytes400 = _rt::Vec::from_raw_parts(
+                                    l398.cast(),
+                                    len400,
+                                    len400,
+                                );
+                                let l401 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                wasm_worker::agent::events::RpcRequest {
+                                    id: l390 as u32,
+                                    caller: match l391 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l392 = *base
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l393 = *base
+                                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len394 = l393;
+                                                let bytes394 = _rt::Vec::from_raw_parts(
+                                                    l392.cast(),
+                                                    len394,
+                                                    len394,
+                                                );
+                                                _rt::string_lift(bytes394)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    method: _rt::string_lift(bytes397),
+                                    payload: _rt::string_lift(bytes400),
+                                    timeout_ms: l401 as u32,
+                                }
+                            };
+                            V639::RpcRequest(e639)
+                        }
+                        20 => {
+                            let e639 = {
+                                let l402 = *base.add(8).cast::<i32>();
+                                let l403 = i32::from(
+                                    *base
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::RpcAnswer {
+                                    id: l402 as u32,
+                                    answer: match l403 {
+                                        0 => {
+                                            let e = {
+                                                let l404 = *base
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l405 = *base
+                                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len406 = l405;
+                                                let bytes406 = _rt::Vec::from_raw_parts(
+                                                    l404.cast(),
+                                                    len406,
+                                                    len406,
+                                                );
+                                                _rt::string_lift(bytes406)
+                                            };
+                                            Ok(e)
+                                        }
+                                        1 => {
+                                            let e = {
+                                                let l407 = *base
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>();
+                                                let l408 = *base
+                                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l409 = *base
+                                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len410 = l409;
+                                                let bytes410 = _rt::Vec::from_raw_parts(
+                                                    l408.cast(),
+                                                    len410,
+                                                    len410,
+                                                );
+                                                let l411 = *base
+                                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l412 = *base
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len413 = l412;
+                                                let bytes413 = _rt::Vec::from_raw_parts(
+                                                    l411.cast(),
+                                                    len413,
+                                                    len413,
+                                                );
+                                                wasm_worker::agent::types::RpcError {
+                                                    code: l407 as u32,
+                                                    message: _rt::string_lift(bytes410),
+                                                    data: _rt::string_lift(bytes413),
+                                                }
+                                            };
+                                            Err(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                }
+                            };
+                            V639::RpcAnswer(e639)
+                        }
+                        21 => {
+                            let e639 = {
+                                let l414 = *base.add(8).cast::<*mut u8>();
+                                let l415 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len416 = l415;
+                                let bytes416 = _rt::Vec::from_raw_parts(
+                                    l414.cast(),
+                                    len416,
+                                    len416,
+                                );
+                                let l417 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l418 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len419 = l418;
+                                let bytes419 = _rt::Vec::from_raw_parts(
+                                    l417.cast(),
+                                    len419,
+                                    len419,
+                                );
+                                let l420 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l421 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len422 = l421;
+                                let bytes422 = _rt::Vec::from_raw_parts(
+                                    l420.cast(),
+                                    len422,
+                                    len422,
+                                );
+                                let l423 = i32::from(
+                                    *base
+                                        .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l424 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l425 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len426 = l425;
+                                let bytes426 = _rt::Vec::from_raw_parts(
+                                    l424.cast(),
+                                    len426,
+                                    len426,
+                                );
+                                let l427 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l428 = *base
+                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len429 = l428;
+                                let bytes429 = _rt::Vec::from_raw_parts(
+                                    l427.cast(),
+                                    len429,
+                                    len429,
+                                );
+                                let l430 = *base
+                                    .add(8 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l431 = *base
+                                    .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base438 = l430;
+                                let len438 = l431;
+                                let mut result438 = _rt::Vec::with_capacity(len438);
+                                for i in 0..len438 {
+                                    let base = base438
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e438 = {
+                                        let l432 = *base.add(0).cast::<*mut u8>();
+                                        let l433 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len434 = l433;
+                                        let bytes434 = _rt::Vec::from_raw_parts(
+                                            l432.cast(),
+                                            len434,
+                                            len434,
+                                        );
+                                        let l435 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l436 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len437 = l436;
+                                        let bytes437 = _rt::Vec::from_raw_parts(
+                                            l435.cast(),
+                                            len437,
+                                            len437,
+                                        );
+                                        (_rt::string_lift(bytes434), _rt::string_lift(bytes437))
+                                    };
+                                    result438.push(e438);
+                                }
+                                _rt::cabi_dealloc(
+                                    base438,
+                                    len438 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l439 = i32::from(
+                                    *base
+                                        .add(8 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l440 = i32::from(
+                                    *base
+                                        .add(9 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::Track {
+                                    sid: _rt::string_lift(bytes416),
+                                    participant: _rt::string_lift(bytes419),
+                                    name: _rt::string_lift(bytes422),
+                                    kind: wasm_worker::agent::events::TrackKind::_lift(
+                                        l423 as u8,
+                                    ),
+                                    source: _rt::string_lift(bytes426),
+                                    mime_type: _rt::string_lift(bytes429),
+                                    attributes: result438,
+                                    muted: _rt::bool_lift(l439 as u8),
+                                    encrypted: _rt::bool_lift(l440 as u8),
+                                }
+                            };
+                            V639::TrackPublished(e639)
+                        }
+                        22 => {
+                            let e639 = {
+                                let l441 = *base.add(8).cast::<*mut u8>();
+                                let l442 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len443 = l442;
+                                let bytes443 = _rt::Vec::from_raw_parts(
+                                    l441.cast(),
+                                    len443,
+                                    len443,
+                                );
+                                let l444 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l445 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len446 = l445;
+                                let bytes446 = _rt::Vec::from_raw_parts(
+                                    l444.cast(),
+                                    len446,
+                                    len446,
+                                );
+                                let l447 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l448 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len449 = l448;
+                                let bytes449 = _rt::Vec::from_raw_parts(
+                                    l447.cast(),
+                                    len449,
+                                    len449,
+                                );
+                                let l450 = i32::from(
+                                    *base
+                                        .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l451 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l452 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len453 = l452;
+                                let bytes453 = _rt::Vec::from_raw_parts(
+                                    l451.cast(),
+                                    len453,
+                                    len453,
+                                );
+                                let l454 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l455 = *base
+                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len456 = l455;
+                                let bytes456 = _rt::Vec::from_raw_parts(
+                                    l454.cast(),
+                                    len456,
+                                    len456,
+                                );
+                                let l457 = *base
+                                    .add(8 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l458 = *base
+                                    .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base465 = l457;
+                                let len465 = l458;
+                                let mut result465 = _rt::Vec::with_capacity(len465);
+                                for i in 0..len465 {
+                                    let base = base465
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e465 = {
+                                        let l459 = *base.add(0).cast::<*mut u8>();
+                                        let l460 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len461 = l460;
+                                        let bytes461 = _rt::Vec::from_raw_parts(
+                                            l459.cast(),
+                                            len461,
+                                            len461,
+                                        );
+                                        let l462 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l463 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len464 = l463;
+                                        let bytes464 = _rt::Vec::from_raw_parts(
+                                            l462.cast(),
+                                            len464,
+                                            len464,
+                                        );
+                                        (_rt::string_lift(bytes461), _rt::string_lift(bytes464))
+                                    };
+                                    result465.push(e465);
+                                }
+                                _rt::cabi_dealloc(
+                                    base465,
+                                    len465 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l466 = i32::from(
+                                    *base
+                                        .add(8 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l467 = i32::from(
+                                    *base
+                                        .add(9 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::Track {
+                                    sid: _rt::string_lift(bytes443),
+                                    participant: _rt::string_lift(bytes446),
+                                    name: _rt::string_lift(bytes449),
+                                    kind: wasm_worker::agent::events::TrackKind::_lift(
+                                        l450 as u8,
+                                    ),
+                                    source: _rt::string_lift(bytes453),
+                                    mime_type: _rt::string_lift(bytes456),
+                                    attributes: result465,
+                                    muted: _rt::bool_lift(l466 as u8),
+                                    encrypted: _rt::bool_lift(l467 as u8),
+                                }
+                            };
+                            V639::TrackUnpublished(e639)
+                        }
+                        23 => {
+                            let e639 = {
+                                let l468 = *base.add(8).cast::<*mut u8>();
+                                let l469 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len470 = l469;
+                                let bytes470 = _rt::Vec::from_raw_parts(
+                                    l468.cast(),
+                                    len470,
+                                    len470,
+                                );
+                                let l471 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l472 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len473 = l472;
+                                let bytes473 = _rt::Vec::from_raw_parts(
+                                    l471.cast(),
+                                    len473,
+                                    len473,
+                                );
+                                let l474 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l475 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len476 = l475;
+                                let bytes476 = _rt::Vec::from_raw_parts(
+                                    l474.cast(),
+                                    len476,
+                                    len476,
+                                );
+                                let l477 = i32::from(
+                                    *base
+                                        .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l478 = *base
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l479 = *base
+                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len480 = l479;
+                                let bytes480 = _rt::Vec::from_raw_parts(
+                                    l478.cast(),
+                                    len480,
+                                    len480,
+                                );
+                                let l481 = *base
+                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l482 = *base
+                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len483 = l482;
+                                let bytes483 = _rt::Vec::from_raw_parts(
+                                    l481.cast(),
+                                    len483,
+                                    len483,
+                                );
+                                let l484 = *base
+                                    .add(8 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l485 = *base
+                                    .add(8 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base492 = l484;
+                                let len492 = l485;
+                                let mut result492 = _rt::Vec::with_capacity(len492);
+                                for i in 0..len492 {
+                                    let base = base492
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e492 = {
+                                        let l486 = *base.add(0).cast::<*mut u8>();
+                                        let l487 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len488 = l487;
+                                        let bytes488 = _rt::Vec::from_raw_parts(
+                                            l486.cast(),
+                                            len488,
+                                            len488,
+                                        );
+                                        let l489 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l490 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len491 = l490;
+                                        let bytes491 = _rt::Vec::from_raw_parts(
+                                            l489.cast(),
+                                            len491,
+                                            len491,
+                                        );
+                                        (_rt::string_lift(bytes488), _rt::string_lift(bytes491))
+                                    };
+                                    result492.push(e492);
+                                }
+                                _rt::cabi_dealloc(
+                                    base492,
+                                    len492 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l493 = i32::from(
+                                    *base
+                                        .add(8 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l494 = i32::from(
+                                    *base
+                                        .add(9 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::Track {
+                                    sid: _rt::string_lift(bytes470),
+                                    participant: _rt::string_lift(bytes473),
+                                    name: _rt::string_lift(bytes476),
+                                    kind: wasm_worker::agent::events::TrackKind::_lift(
+                                        l477 as u8,
+                                    ),
+                                    source: _rt::string_lift(bytes480),
+                                    mime_type: _rt::string_lift(bytes483),
+                                    attributes: result492,
+                                    muted: _rt::bool_lift(l493 as u8),
+                                    encrypted: _rt::bool_lift(l494 as u8),
+                                }
+                            };
+                            V639::TrackChanged(e639)
+                        }
+                        24 => {
+                            let e639 = {
+                                let l495 = *base.add(8).cast::<i32>();
+                                let l496 = *base.add(12).cast::<i32>();
+                                let l497 = *base.add(16).cast::<*mut u8>();
+                                let l498 = *base
+                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len499 = l498;
+                                let bytes499 = _rt::Vec::from_raw_parts(
+                                    l497.cast(),
+                                    len499,
+                                    len499,
+                                );
+                                let l500 = *base
+                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l501 = *base
+                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len502 = l501;
+                                let bytes502 = _rt::Vec::from_raw_parts(
+                                    l500.cast(),
+                                    len502,
+                                    len502,
+                                );
+                                let l503 = *base
+                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l504 = *base
+                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len505 = l504;
+                                let bytes505 = _rt::Vec::from_raw_parts(
+                                    l503.cast(),
+                                    len505,
+                                    len505,
+                                );
+                                let l506 = i32::from(
+                                    *base
+                                        .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l507 = *base
+                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l508 = *base
+                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len509 = l508;
+                                let bytes509 = _rt::Vec::from_raw_parts(
+                                    l507.cast(),
+                                    len509,
+                                    len509,
+                                );
+                                let l510 = *base
+                                    .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l511 = *base
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len512 = l511;
+                                let bytes512 = _rt::Vec::from_raw_parts(
+                                    l510.cast(),
+                                    len512,
+                                    len512,
+                                );
+                                let l513 = *base
+                                    .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l514 = *base
+                                    .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base521 = l513;
+                                let len521 = l514;
+                                let mut result521 = _rt::Vec::with_capacity(len521);
+                                for i in 0..len521 {
+                                    let base = base521
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e521 = {
+                                        let l515 = *base.add(0).cast::<*mut u8>();
+                                        let l516 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len517 = l516;
+                                        let bytes517 = _rt::Vec::from_raw_parts(
+                                            l515.cast(),
+                                            len517,
+                                            len517,
+                                        );
+                                        let l518 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l519 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len520 = l519;
+                                        let bytes520 = _rt::Vec::from_raw_parts(
+                                            l518.cast(),
+                                            len520,
+                                            len520,
+                                        );
+                                        (_rt::string_lift(bytes517), _rt::string_lift(bytes520))
+                                    };
+                                    result521.push(e521);
+                                }
+                                _rt::cabi_dealloc(
+                                    base521,
+                                    len521 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l522 = i32::from(
+                                    *base
+                                        .add(16 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l523 = i32::from(
+                                    *base
+                                        .add(17 + 13 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::AudioStart {
+                                    id: l495 as u32,
+                                    rule: l496 as u32,
+                                    track: wasm_worker::agent::events::Track {
+                                        sid: _rt::string_lift(bytes499),
+                                        participant: _rt::string_lift(bytes502),
+                                        name: _rt::string_lift(bytes505),
+                                        kind: wasm_worker::agent::events::TrackKind::_lift(
+                                            l506 as u8,
+                                        ),
+                                        source: _rt::string_lift(bytes509),
+                                        mime_type: _rt::string_lift(bytes512),
+                                        attributes: result521,
+                                        muted: _rt::bool_lift(l522 as u8),
+                                        encrypted: _rt::bool_lift(l523 as u8),
+                                    },
+                                }
+                            };
+                            V639::AudioStarted(e639)
+                        }
+                        25 => {
+                            let e639 = {
+                                let l524 = *base.add(8).cast::<i32>();
+                                let l525 = *base.add(16).cast::<f64>();
+                                let l526 = *base.add(24).cast::<i32>();
+                                let l527 = *base.add(28).cast::<i32>();
+                                let l528 = *base.add(32).cast::<*mut u8>();
+                                let l529 = *base
+                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len530 = l529;
+                                wasm_worker::agent::events::AudioFrame {
+                                    id: l524 as u32,
+                                    at_ms: l525,
+                                    concealed_ms: l526 as u32,
+                                    dropped_ms: l527 as u32,
+                                    pcm: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l528.cast(), len530, len530),
+                                    ),
+                                }
+                            };
+                            V639::Audio(e639)
+                        }
+                        26 => {
+                            let e639 = {
+                                let l531 = *base.add(8).cast::<i32>();
+                                let l532 = *base.add(16).cast::<f64>();
+                                let l533 = *base.add(24).cast::<f64>();
+                                let l534 = *base.add(32).cast::<f64>();
+                                wasm_worker::agent::events::AudioLevel {
+                                    id: l531 as u32,
+                                    at_ms: l532,
+                                    level: l533,
+                                    voice: l534,
+                                }
+                            };
+                            V639::AudioLevel(e639)
+                        }
+                        27 => {
+                            let e639 = {
+                                let l535 = *base.add(8).cast::<i32>();
+                                let l536 = *base.add(16).cast::<f64>();
+                                wasm_worker::agent::events::Voice {
+                                    id: l535 as u32,
+                                    at_ms: l536,
+                                }
+                            };
+                            V639::VoiceStarted(e639)
+                        }
+                        28 => {
+                            let e639 = {
+                                let l537 = *base.add(8).cast::<i32>();
+                                let l538 = *base.add(16).cast::<f64>();
+                                wasm_worker::agent::events::Voice {
+                                    id: l537 as u32,
+                                    at_ms: l538,
+                                }
+                            };
+                            V639::VoiceEnded(e639)
+                        }
+                        29 => {
+                            let e639 = {
+                                let l539 = *base.add(8).cast::<i32>();
+                                l539 as u32
+                            };
+                            V639::AudioEnded(e639)
+                        }
+                        30 => {
+                            let e639 = {
+                                let l540 = *base.add(8).cast::<i32>();
+                                let l541 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l542 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len543 = l542;
+                                let bytes543 = _rt::Vec::from_raw_parts(
+                                    l541.cast(),
+                                    len543,
+                                    len543,
+                                );
+                                wasm_worker::agent::events::AudioPublication {
+                                    id: l540 as u32,
+                                    track_sid: _rt::string_lift(bytes543),
+                                }
+                            };
+                            V639::AudioPublished(e639)
+                        }
+                        31 => {
+                            let e639 = {
+                                let l544 = *base.add(8).cast::<i32>();
+                                l544 as u32
+                            };
+                            V639::AudioSubscribed(e639)
+                        }
+                        32 => {
+                            let e639 = {
+                                let l545 = *base.add(8).cast::<i32>();
+                                let l546 = i32::from(*base.add(12).cast::<u8>());
+                                let l547 = *base.add(16).cast::<f64>();
+                                let l548 = *base.add(24).cast::<f64>();
+                                wasm_worker::agent::events::Playout {
+                                    id: l545 as u32,
+                                    state: wasm_worker::agent::events::PlayoutState::_lift(
+                                        l546 as u8,
+                                    ),
+                                    played_ms: l547,
+                                    at_ms: l548,
+                                }
+                            };
+                            V639::AudioPlayout(e639)
+                        }
+                        33 => {
+                            let e639 = {
+                                let l549 = *base.add(8).cast::<i32>();
+                                let l550 = *base.add(12).cast::<i32>();
+                                let l551 = i32::from(*base.add(16).cast::<u8>());
+                                let l552 = *base.add(24).cast::<f64>();
+                                let l553 = *base.add(32).cast::<f64>();
+                                wasm_worker::agent::events::AudioMark {
+                                    id: l549 as u32,
+                                    mark: l550 as u32,
+                                    cleared: _rt::bool_lift(l551 as u8),
+                                    played_ms: l552,
+                                    at_ms: l553,
+                                }
+                            };
+                            V639::AudioMarked(e639)
+                        }
+                        34 => {
+                            let e639 = {
+                                let l554 = *base.add(8).cast::<i32>();
+                                let l555 = i32::from(*base.add(12).cast::<u16>());
+                                let l556 = *base.add(16).cast::<*mut u8>();
+                                let l557 = *base
+                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len558 = l557;
+                                let bytes558 = _rt::Vec::from_raw_parts(
+                                    l556.cast(),
+                                    len558,
+                                    len558,
+                                );
+                                let l559 = *base
+                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l560 = *base
+                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base567 = l559;
+                                let len567 = l560;
+                                let mut result567 = _rt::Vec::with_capacity(len567);
+                                for i in 0..len567 {
+                                    let base = base567
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e567 = {
+                                        let l561 = *base.add(0).cast::<*mut u8>();
+                                        let l562 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len563 = l562;
+                                        let bytes563 = _rt::Vec::from_raw_parts(
+                                            l561.cast(),
+                                            len563,
+                                            len563,
+                                        );
+                                        let l564 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l565 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len566 = l565;
+                                        let bytes566 = _rt::Vec::from_raw_parts(
+                                            l564.cast(),
+                                            len566,
+                                            len566,
+                                        );
+                                        (_rt::string_lift(bytes563), _rt::string_lift(bytes566))
+                                    };
+                                    result567.push(e567);
+                                }
+                                _rt::cabi_dealloc(
+                                    base567,
+                                    len567 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                wasm_worker::agent::events::HttpHead {
+                                    id: l554 as u32,
+                                    status: l555 as u16,
+                                    url: _rt::string_lift(bytes558),
+                                    headers: result567,
+                                }
+                            };
+                            V639::HttpHead(e639)
+                        }
+                        35 => {
+                            let e639 = {
+                                let l568 = *base.add(8).cast::<i32>();
+                                let l569 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l570 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len571 = l570;
+                                let l572 = i32::from(
+                                    *base
+                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                wasm_worker::agent::events::HttpBody {
+                                    id: l568 as u32,
+                                    bytes: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l569.cast(), len571, len571),
+                                    ),
+                                    last: _rt::bool_lift(l572 as u8),
+                                }
+                            };
+                            V639::HttpBody(e639)
+                        }
+                        36 => {
+                            let e639 = {
+                                let l573 = *base.add(8).cast::<i32>();
+                                let l574 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l575 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len576 = l575;
+                                let bytes576 = _rt::Vec::from_raw_parts(
+                                    l574.cast(),
+                                    len576,
+                                    len576,
+                                );
+                                let l577 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l578 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base585 = l577;
+                                let len585 = l578;
+                                let mut result585 = _rt::Vec::with_capacity(len585);
+                                for i in 0..len585 {
+                                    let base = base585
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e585 = {
+                                        let l579 = *base.add(0).cast::<*mut u8>();
+                                        let l580 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len581 = l580;
+                                        let bytes581 = _rt::Vec::from_raw_parts(
+                                            l579.cast(),
+                                            len581,
+                                            len581,
+                                        );
+                                        let l582 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l583 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len584 = l583;
+                                        let bytes584 = _rt::Vec::from_raw_parts(
+                                            l582.cast(),
+                                            len584,
+                                            len584,
+                                        );
+                                        (_rt::string_lift(bytes581), _rt::string_lift(bytes584))
+                                    };
+                                    result585.push(e585);
+                                }
+                                _rt::cabi_dealloc(
+                                    base585,
+                                    len585 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                wasm_worker::agent::events::SocketOpened {
+                                    id: l573 as u32,
+                                    protocol: _rt::string_lift(bytes576),
+                                    headers: result585,
+                                }
+                            };
+                            V639::SocketOpened(e639)
+                        }
+                        37 => {
+                            let e639 = {
+                                let l586 = *base.add(8).cast::<i32>();
+                                let l587 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l588 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len589 = l588;
+                                let bytes589 = _rt::Vec::from_raw_parts(
+                                    l587.cast(),
+                                    len589,
+                                    len589,
+                                );
+                                wasm_worker::agent::events::SocketText {
+                                    id: l586 as u32,
+                                    text: _rt::string_lift(bytes589),
+                                }
+                            };
+                            V639::SocketText(e639)
+                        }
+                        38 => {
+                            let e639 = {
+                                let l590 = *base.add(8).cast::<i32>();
+                                let l591 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l592 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len593 = l592;
+                                wasm_worker::agent::events::SocketBytes {
+                                    id: l590 as u32,
+                                    bytes: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l591.cast(), len593, len593),
+                                    ),
+                                }
+                            };
+                            V639::SocketBytes(e639)
+                        }
+                        39 => {
+                            let e639 = {
+                                let l594 = *base.add(8).cast::<i32>();
+                                let l595 = i32::from(*base.add(12).cast::<u16>());
+                                let l596 = *base.add(16).cast::<*mut u8>();
+                                let l597 = *base
+                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len598 = l597;
+                                let bytes598 = _rt::Vec::from_raw_parts(
+                                    l596.cast(),
+                                    len598,
+                                    len598,
+                                );
+                                wasm_worker::agent::events::SocketClosed {
+                                    id: l594 as u32,
+                                    code: l595 as u16,
+                                    reason: _rt::string_lift(bytes598),
+                                }
+                            };
+                            V639::SocketClosed(e639)
+                        }
+                        40 => {
+                            let e639 = {
+                                let l599 = *base.add(8).cast::<i32>();
+                                l599 as u32
+                            };
+                            V639::Writable(e639)
+                        }
+                        41 => {
+                            let e639 = {
+                                let l600 = *base.add(8).cast::<i32>();
+                                let l601 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l602 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len603 = l602;
+                                let bytes603 = _rt::Vec::from_raw_parts(
+                                    l601.cast(),
+                                    len603,
+                                    len603,
+                                );
+                                wasm_worker::agent::events::Completion {
+                                    id: l600 as u32,
+                                    value: _rt::string_lift(bytes603),
+                                }
+                            };
+                            V639::Done(e639)
+                        }
+                        42 => {
+                            let e639 = {
+                                let l604 = *base.add(8).cast::<i32>();
+                                let l605 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l606 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len607 = l606;
+                                let bytes607 = _rt::Vec::from_raw_parts(
+                                    l605.cast(),
+                                    len607,
+                                    len607,
+                                );
+                                let l608 = i32::from(
+                                    *base
+                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u16>(),
+                                );
+                                let l609 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l610 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len611 = l610;
+                                let bytes611 = _rt::Vec::from_raw_parts(
+                                    l609.cast(),
+                                    len611,
+                                    len611,
+                                );
+                                wasm_worker::agent::events::Failure {
+                                    id: l604 as u32,
+                                    code: _rt::string_lift(bytes607),
+                                    status: l608 as u16,
+                                    message: _rt::string_lift(bytes611),
+                                }
+                            };
+                            V639::Failed(e639)
+                        }
+                        43 => {
+                            let e639 = {
+                                let l612 = *base.add(8).cast::<*mut u8>();
+                                let l613 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len614 = l613;
+                                let bytes614 = _rt::Vec::from_raw_parts(
+                                    l612.cast(),
+                                    len614,
+                                    len614,
+                                );
+                                let l615 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l616 = *base
+                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                wasm_worker::agent::events::Loss {
+                                    what: _rt::string_lift(bytes614),
+                                    id: l615 as u32,
+                                    count: l616 as u32,
+                                }
+                            };
+                            V639::Lost(e639)
+                        }
+                        44 => {
+                            let e639 = {
+                                let l617 = *base.add(8).cast::<*mut u8>();
+                                let l618 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len619 = l618;
+                                let bytes619 = _rt::Vec::from_raw_parts(
+                                    l617.cast(),
+                                    len619,
+                                    len619,
+                                );
+                                let l620 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                let l621 = *base
+                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<f64>();
+                                wasm_worker::agent::events::LimitWarning {
+                                    budget: _rt::string_lift(bytes619),
+                                    used: l620,
+                                    limit: l621,
+                                }
+                            };
+                            V639::LimitWarning(e639)
+                        }
+                        45 => {
+                            let e639 = {
+                                let l622 = *base.add(8).cast::<*mut u8>();
+                                let l623 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len624 = l623;
+                                let bytes624 = _rt::Vec::from_raw_parts(
+                                    l622.cast(),
+                                    len624,
+                                    len624,
+                                );
+                                let l625 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l626 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len627 = l626;
+                                let bytes627 = _rt::Vec::from_raw_parts(
+                                    l625.cast(),
+                                    len627,
+                                    len627,
+                                );
+                                let l628 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                wasm_worker::agent::events::ShutdownRequest {
+                                    code: _rt::string_lift(bytes624),
+                                    reason: _rt::string_lift(bytes627),
+                                    grace_ms: l628 as u32,
+                                }
+                            };
+                            V639::ShutdownRequested(e639)
+                        }
+                        46 => V639::TasksWanted,
+                        n => {
+                            debug_assert_eq!(n, 47, "invalid enum discriminant");
+                            let e639 = {
+                                let l629 = *base.add(8).cast::<*mut u8>();
+                                let l630 = *base
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len631 = l630;
+                                let bytes631 = _rt::Vec::from_raw_parts(
+                                    l629.cast(),
+                                    len631,
+                                    len631,
+                                );
+                                let l632 = *base
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l633 = *base
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l634 = *base
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len635 = l634;
+                                let bytes635 = _rt::Vec::from_raw_parts(
+                                    l633.cast(),
+                                    len635,
+                                    len635,
+                                );
+                                let l636 = *base
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l637 = *base
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len638 = l637;
+                                wasm_worker::agent::events::OtherEvent {
+                                    kind: _rt::string_lift(bytes631),
+                                    id: l632 as u32,
+                                    json: _rt::string_lift(bytes635),
+                                    bytes: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l636.cast(), len638, len638),
+                                    ),
+                                }
+                            };
+                            V639::Other(e639)
+                        }
+                    };
+                    v639
+                };
+                result640.push(e640);
+            }
+            _rt::cabi_dealloc(
+                base640,
+                len640 * (64 + 28 * ::core::mem::size_of::<*const u8>()),
+                8,
+            );
+            T_::resume(arg0, result640)
         };
     }
 }
 pub trait Guest {
-    /// Prepare the memory from which every job starts. Called once for each artifact, before any job. The memory must not
-    /// contain handles, secrets, random seeds or the time.
+    /// Prepare what every job needs. Runs once for each build; every job starts from the memory it leaves. The clock stands
+    /// still at a fixed date and randomness has a fixed seed, so that the memory is the same on every machine. An error
+    /// refuses the agent.
     #[allow(async_fn_in_trait)]
     fn prewarm() -> Result<(), _rt::String>;
-    /// Accept or reject an offer. The call happens in the instance that runs the job if it is assigned; memory and
-    /// handles are kept for the job. Texts sent and values set through the host during this call are discarded.
+    /// Accept or reject an offer. Runs in the instance of the job, before it, and may be all that runs in it. The dispatcher
+    /// waits for the answer.
     #[allow(async_fn_in_trait)]
     fn decide(offer: JobInfo) -> Decision;
-    /// Run the job. The job ends when the function returns.
+    /// Run one step. `now-ms` counts from 1970, goes with the host's monotonic clock and never decreases. The host kills a
+    /// step that runs longer than `unresponsive-timeout`.
     #[allow(async_fn_in_trait)]
-    fn entrypoint() -> Result<(), _rt::String>;
-    /// Clean up. Called after `entrypoint` has returned, within the shutdown grace; not called after a trap or a kill.
-    #[allow(async_fn_in_trait)]
-    fn shutdown(reason: _rt::String) -> ();
+    fn resume(now_ms: f64, batch: _rt::Vec<Event>) -> ();
 }
 #[doc(hidden)]
 #[macro_export]
@@ -548,14 +3881,9 @@ macro_rules! __export_world_agent_cabi {
         * mut u8 { unsafe { $($path_to_types)*:: _export_decide_cabi::<$ty > (arg0) } }
         #[unsafe (export_name = "cabi_post_decide")] unsafe extern "C" fn
         _post_return_decide(arg0 : * mut u8,) { unsafe { $($path_to_types)*::
-        __post_return_decide::<$ty > (arg0) } } #[unsafe (export_name = "entrypoint")]
-        unsafe extern "C" fn export_entrypoint() -> * mut u8 { unsafe {
-        $($path_to_types)*:: _export_entrypoint_cabi::<$ty > () } } #[unsafe (export_name
-        = "cabi_post_entrypoint")] unsafe extern "C" fn _post_return_entrypoint(arg0 : *
-        mut u8,) { unsafe { $($path_to_types)*:: __post_return_entrypoint::<$ty > (arg0)
-        } } #[unsafe (export_name = "shutdown")] unsafe extern "C" fn
-        export_shutdown(arg0 : * mut u8, arg1 : usize,) { unsafe { $($path_to_types)*::
-        _export_shutdown_cabi::<$ty > (arg0, arg1) } } };
+        __post_return_decide::<$ty > (arg0) } } #[unsafe (export_name = "resume")] unsafe
+        extern "C" fn export_resume(arg0 : f64, arg1 : * mut u8, arg2 : usize,) { unsafe
+        { $($path_to_types)*:: _export_resume_cabi::<$ty > (arg0, arg1, arg2) } } };
     };
 }
 #[doc(hidden)]
@@ -570,299 +3898,6 @@ static mut _RET_AREA: _RetArea = _RetArea(
 );
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
-pub mod wasi {
-    pub mod clocks {
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod monotonic_clock {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
-            use super::super::super::_rt;
-            pub type Pollable = super::super::super::wasi::io::poll::Pollable;
-            pub type Instant = u64;
-            pub type Duration = u64;
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn now() -> Instant {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "now"]
-                        fn wit_import0() -> i64;
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0() -> i64 {
-                        unreachable!()
-                    }
-                    let ret = wit_import0();
-                    ret as u64
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn resolution() -> Duration {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "resolution"]
-                        fn wit_import0() -> i64;
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0() -> i64 {
-                        unreachable!()
-                    }
-                    let ret = wit_import0();
-                    ret as u64
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn subscribe_instant(when: Instant) -> Pollable {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "subscribe-instant"]
-                        fn wit_import0(_: i64) -> i32;
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0(_: i64) -> i32 {
-                        unreachable!()
-                    }
-                    let ret = wit_import0(_rt::as_i64(when));
-                    super::super::super::wasi::io::poll::Pollable::from_handle(
-                        ret as u32,
-                    )
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn subscribe_duration(when: Duration) -> Pollable {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "subscribe-duration"]
-                        fn wit_import0(_: i64) -> i32;
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0(_: i64) -> i32 {
-                        unreachable!()
-                    }
-                    let ret = wit_import0(_rt::as_i64(when));
-                    super::super::super::wasi::io::poll::Pollable::from_handle(
-                        ret as u32,
-                    )
-                }
-            }
-        }
-    }
-    pub mod io {
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod poll {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
-            use super::super::super::_rt;
-            #[derive(Debug)]
-            #[repr(transparent)]
-            pub struct Pollable {
-                handle: _rt::Resource<Pollable>,
-            }
-            impl Pollable {
-                #[doc(hidden)]
-                pub unsafe fn from_handle(handle: u32) -> Self {
-                    Self {
-                        handle: unsafe { _rt::Resource::from_handle(handle) },
-                    }
-                }
-                #[doc(hidden)]
-                pub fn take_handle(&self) -> u32 {
-                    _rt::Resource::take_handle(&self.handle)
-                }
-                #[doc(hidden)]
-                pub fn handle(&self) -> u32 {
-                    _rt::Resource::handle(&self.handle)
-                }
-            }
-            unsafe impl _rt::WasmResource for Pollable {
-                #[inline]
-                unsafe fn drop(_handle: u32) {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:io/poll@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "[resource-drop]pollable"]
-                        fn drop(_: i32);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn drop(_: i32) {
-                        unreachable!()
-                    }
-                    unsafe {
-                        drop(_handle as i32);
-                    }
-                }
-            }
-            impl Pollable {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn ready(&self) -> bool {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:io/poll@0.2.12")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]pollable.ready"]
-                            fn wit_import0(_: i32) -> i32;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
-                            unreachable!()
-                        }
-                        let ret = wit_import0((self).handle() as i32);
-                        _rt::bool_lift(ret as u8)
-                    }
-                }
-            }
-            impl Pollable {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn block(&self) -> () {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasi:io/poll@0.2.12")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]pollable.block"]
-                            fn wit_import0(_: i32);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) {
-                            unreachable!()
-                        }
-                        wit_import0((self).handle() as i32);
-                    }
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn poll(in_: &[&Pollable]) -> _rt::Vec<u32> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<
-                            u8,
-                        >; 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 2
-                            * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let vec0 = in_;
-                    let len0 = vec0.len();
-                    let layout0 = _rt::alloc::Layout::from_size_align(vec0.len() * 4, 4)
-                        .unwrap();
-                    let (result0, _cleanup0) = crate::runtime::Cleanup::new(layout0);
-                    for (i, e) in vec0.into_iter().enumerate() {
-                        let base = result0.add(i * 4);
-                        {
-                            *base.add(0).cast::<i32>() = (e).handle() as i32;
-                        }
-                    }
-                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:io/poll@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "poll"]
-                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import2(result0, len0, ptr1);
-                    let l3 = *ptr1.add(0).cast::<*mut u8>();
-                    let l4 = *ptr1
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len5 = l4;
-                    let result6 = <_ as From<
-                        _rt::Vec<_>,
-                    >>::from(_rt::Vec::from_raw_parts(l3.cast(), len5, len5));
-                    result6
-                }
-            }
-        }
-    }
-    pub mod random {
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod random {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
-            use super::super::super::_rt;
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn get_random_bytes(len: u64) -> _rt::Vec<u8> {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<
-                            u8,
-                        >; 2 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 2
-                            * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:random/random@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "get-random-bytes"]
-                        fn wit_import1(_: i64, _: *mut u8);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: i64, _: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(_rt::as_i64(&len), ptr0);
-                    let l2 = *ptr0.add(0).cast::<*mut u8>();
-                    let l3 = *ptr0
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len4 = l3;
-                    let result5 = <_ as From<
-                        _rt::Vec<_>,
-                    >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
-                    result5
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn get_random_u64() -> u64 {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasi:random/random@0.2.12")]
-                    unsafe extern "C" {
-                        #[link_name = "get-random-u64"]
-                        fn wit_import0() -> i64;
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0() -> i64 {
-                        unreachable!()
-                    }
-                    let ret = wit_import0();
-                    ret as u64
-                }
-            }
-        }
-    }
-}
-#[rustfmt::skip]
-#[allow(dead_code, clippy::all)]
 pub mod wasm_worker {
     pub mod agent {
         /// Types that several interfaces share.
@@ -872,8 +3907,15 @@ pub mod wasm_worker {
             #[doc(hidden)]
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
-            /// Pairs of name and value, in a fixed order.
+            /// Names and values, in the order given.
+            ///
+            /// Names that begin with `@` are the contract's: the host takes them out of what comes from outside, and adds those
+            /// that hold what has no field. A text may have `@operation` (`update`, `delete`, `reaction`), `@version`, `@attached`
+            /// and `@generated`, in both directions; a participant `@kind-detail`. More may be added to 0.1.
             pub type Attributes = _rt::Vec<(_rt::String, _rt::String)>;
+            /// A number that names something that lasts or that can fail: see `Ids` above.
+            pub type Id = u32;
+            /// Kinds of participants, as LiveKit has them. `standard` is a person with a client.
             #[repr(u8)]
             #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
             pub enum ParticipantKind {
@@ -883,6 +3925,7 @@ pub mod wasm_worker {
                 Sip,
                 Agent,
                 Connector,
+                Bridge,
                 Other,
             }
             impl ::core::fmt::Debug for ParticipantKind {
@@ -909,6 +3952,9 @@ pub mod wasm_worker {
                         ParticipantKind::Connector => {
                             f.debug_tuple("ParticipantKind::Connector").finish()
                         }
+                        ParticipantKind::Bridge => {
+                            f.debug_tuple("ParticipantKind::Bridge").finish()
+                        }
                         ParticipantKind::Other => {
                             f.debug_tuple("ParticipantKind::Other").finish()
                         }
@@ -928,20 +3974,79 @@ pub mod wasm_worker {
                         3 => ParticipantKind::Sip,
                         4 => ParticipantKind::Agent,
                         5 => ParticipantKind::Connector,
-                        6 => ParticipantKind::Other,
+                        6 => ParticipantKind::Bridge,
+                        7 => ParticipantKind::Other,
                         _ => panic!("invalid enum discriminant"),
                     }
                 }
             }
+            /// `active`: text, data and RPC reach this participant.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum ParticipantState {
+                Joining,
+                Joined,
+                Active,
+                Left,
+            }
+            impl ::core::fmt::Debug for ParticipantState {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        ParticipantState::Joining => {
+                            f.debug_tuple("ParticipantState::Joining").finish()
+                        }
+                        ParticipantState::Joined => {
+                            f.debug_tuple("ParticipantState::Joined").finish()
+                        }
+                        ParticipantState::Active => {
+                            f.debug_tuple("ParticipantState::Active").finish()
+                        }
+                        ParticipantState::Left => {
+                            f.debug_tuple("ParticipantState::Left").finish()
+                        }
+                    }
+                }
+            }
+            impl ParticipantState {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> ParticipantState {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => ParticipantState::Joining,
+                        1 => ParticipantState::Joined,
+                        2 => ParticipantState::Active,
+                        3 => ParticipantState::Left,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            crate::runtime::bitflags::bitflags! {
+                #[doc = " What a participant may do."] #[derive(PartialEq, Eq,
+                PartialOrd, Ord, Hash, Debug, Clone, Copy)] pub struct Permissions : u8 {
+                const SUBSCRIBE = 1 << 0; const PUBLISH = 1 << 1; const PUBLISH_DATA = 1
+                << 2; const UPDATE_OWN = 1 << 3; const HIDDEN = 1 << 4; const
+                SUBSCRIBE_METRICS = 1 << 5; const MANAGE_AGENT_SESSION = 1 << 6; }
+            }
+            /// One participant of a room.
             #[derive(Clone)]
             pub struct Participant {
-                /// The server's id of the participant; empty without a server.
+                /// The server's id of this stay in the room; empty without a server.
                 pub sid: _rt::String,
+                /// The name by which calls address this participant.
                 pub identity: _rt::String,
+                /// The name that people see.
                 pub name: _rt::String,
                 pub metadata: _rt::String,
                 pub attributes: Attributes,
                 pub kind: ParticipantKind,
+                pub state: ParticipantState,
+                pub permissions: Permissions,
+                pub joined_at_ms: f64,
             }
             impl ::core::fmt::Debug for Participant {
                 fn fmt(
@@ -955,15 +4060,27 @@ pub mod wasm_worker {
                         .field("metadata", &self.metadata)
                         .field("attributes", &self.attributes)
                         .field("kind", &self.kind)
+                        .field("state", &self.state)
+                        .field("permissions", &self.permissions)
+                        .field("joined-at-ms", &self.joined_at_ms)
                         .finish()
                 }
             }
+            /// The facts of a room.
             #[derive(Clone)]
             pub struct RoomInfo {
                 /// The server's id of the room; empty without a server.
                 pub sid: _rt::String,
                 pub name: _rt::String,
                 pub metadata: _rt::String,
+                /// Facts of the contract, such as `@publishers`, `@max-participants`, `@empty-timeout` and `@departure-timeout`
+                /// (seconds).
+                pub attributes: Attributes,
+                pub created_at_ms: f64,
+                /// Number of participants, as the server last told it.
+                pub participants: u32,
+                /// Whether the room is being recorded.
+                pub recorded: bool,
             }
             impl ::core::fmt::Debug for RoomInfo {
                 fn fmt(
@@ -974,16 +4091,22 @@ pub mod wasm_worker {
                         .field("sid", &self.sid)
                         .field("name", &self.name)
                         .field("metadata", &self.metadata)
+                        .field("attributes", &self.attributes)
+                        .field("created-at-ms", &self.created_at_ms)
+                        .field("participants", &self.participants)
+                        .field("recorded", &self.recorded)
                         .finish()
                 }
             }
-            /// The object that a job is for: a room, a publisher in it or a participant in it.
+            /// The object that a job is for: a room, a publisher in it, or a participant in it. `other`: a conversation that has no
+            /// room.
             #[repr(u8)]
             #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
             pub enum JobKind {
                 Room,
                 Publisher,
                 Participant,
+                Other,
             }
             impl ::core::fmt::Debug for JobKind {
                 fn fmt(
@@ -998,6 +4121,7 @@ pub mod wasm_worker {
                         JobKind::Participant => {
                             f.debug_tuple("JobKind::Participant").finish()
                         }
+                        JobKind::Other => f.debug_tuple("JobKind::Other").finish(),
                     }
                 }
             }
@@ -1011,6 +4135,7 @@ pub mod wasm_worker {
                         0 => JobKind::Room,
                         1 => JobKind::Publisher,
                         2 => JobKind::Participant,
+                        3 => JobKind::Other,
                         _ => panic!("invalid enum discriminant"),
                     }
                 }
@@ -1050,7 +4175,7 @@ pub mod wasm_worker {
                         .finish()
                 }
             }
-            /// The agent's participant in the room.
+            /// The agent's own participant, as it will join the room.
             #[derive(Clone)]
             pub struct Acceptance {
                 /// The identity; `agent-<job id>` if absent.
@@ -1110,6 +4235,56 @@ pub mod wasm_worker {
                     }
                 }
             }
+            /// The error of a remote procedure call. Codes from 1400 on are LiveKit's; an application's own are below 1001.
+            #[derive(Clone)]
+            pub struct RpcError {
+                pub code: u32,
+                pub message: _rt::String,
+                pub data: _rt::String,
+            }
+            impl ::core::fmt::Debug for RpcError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("RpcError")
+                        .field("code", &self.code)
+                        .field("message", &self.message)
+                        .field("data", &self.data)
+                        .finish()
+                }
+            }
+            /// Choices for a text or a file that is sent. All zero is the default.
+            #[derive(Clone)]
+            pub struct SendOptions {
+                /// Identities of the receivers; everyone when empty.
+                pub destinations: _rt::Vec<_rt::String>,
+                pub attributes: Attributes,
+                /// The id of the stream. Empty: the host makes one, which differs in each attempt of the job.
+                pub stream_id: _rt::String,
+                /// Speak for this participant; empty: for the agent.
+                pub sender: _rt::String,
+                /// The stream that this one answers; empty: none.
+                pub reply_to: _rt::String,
+                /// After the loss of a worker, send this again where it is not known whether it went out. Otherwise it fails as
+                /// `interrupted`.
+                pub repeatable: bool,
+            }
+            impl ::core::fmt::Debug for SendOptions {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("SendOptions")
+                        .field("destinations", &self.destinations)
+                        .field("attributes", &self.attributes)
+                        .field("stream-id", &self.stream_id)
+                        .field("sender", &self.sender)
+                        .field("reply-to", &self.reply_to)
+                        .field("repeatable", &self.repeatable)
+                        .finish()
+                }
+            }
         }
         /// The job that this instance runs.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -1118,7 +4293,6 @@ pub mod wasm_worker {
             #[doc(hidden)]
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
-            pub type JobInfo = super::super::super::wasm_worker::agent::types::JobInfo;
             pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
             /// The used amount of a budget, and its limit if one is set.
             #[repr(C)]
@@ -1144,9 +4318,9 @@ pub mod wasm_worker {
             pub struct Budget {
                 /// Units of fuel, about one for each WebAssembly instruction.
                 pub fuel: Gauge,
-                /// Bytes of memories, tables and host-side buffers.
+                /// Bytes of memories, tables and buffers in the host.
                 pub memory_bytes: Gauge,
-                /// Milliseconds since the call of the entrypoint.
+                /// Milliseconds since the start of the job.
                 pub time_ms: Gauge,
                 /// Milliseconds of CPU time.
                 pub cpu_ms: f64,
@@ -1164,276 +4338,102 @@ pub mod wasm_worker {
                         .finish()
                 }
             }
-            #[allow(unused_unsafe, clippy::all)]
-            #[allow(async_fn_in_trait)]
-            pub fn get_info() -> JobInfo {
-                unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<
-                            u8,
-                        >; 30 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 30
-                            * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
-                    unsafe extern "C" {
-                        #[link_name = "get-info"]
-                        fn wit_import1(_: *mut u8);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0);
-                    let l2 = *ptr0.add(0).cast::<*mut u8>();
-                    let l3 = *ptr0
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len4 = l3;
-                    let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
-                    let l5 = *ptr0
-                        .add(2 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l6 = *ptr0
-                        .add(3 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len7 = l6;
-                    let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
-                    let l8 = i32::from(
-                        *ptr0.add(4 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                    );
-                    let l9 = *ptr0
-                        .add(5 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l10 = *ptr0
-                        .add(6 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len11 = l10;
-                    let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
-                    let l12 = *ptr0
-                        .add(7 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l13 = *ptr0
-                        .add(8 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len14 = l13;
-                    let bytes14 = _rt::Vec::from_raw_parts(l12.cast(), len14, len14);
-                    let l15 = *ptr0
-                        .add(9 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l16 = *ptr0
-                        .add(10 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len17 = l16;
-                    let bytes17 = _rt::Vec::from_raw_parts(l15.cast(), len17, len17);
-                    let l18 = i32::from(
-                        *ptr0.add(11 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                    );
-                    let l41 = *ptr0
-                        .add(23 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l42 = *ptr0
-                        .add(24 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len43 = l42;
-                    let bytes43 = _rt::Vec::from_raw_parts(l41.cast(), len43, len43);
-                    let l44 = *ptr0
-                        .add(25 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l45 = *ptr0
-                        .add(26 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let base52 = l44;
-                    let len52 = l45;
-                    let mut result52 = _rt::Vec::with_capacity(len52);
-                    for i in 0..len52 {
-                        let base = base52
-                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                        let e52 = {
-                            let l46 = *base.add(0).cast::<*mut u8>();
-                            let l47 = *base
-                                .add(::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len48 = l47;
-                            let bytes48 = _rt::Vec::from_raw_parts(
-                                l46.cast(),
-                                len48,
-                                len48,
-                            );
-                            let l49 = *base
-                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l50 = *base
-                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len51 = l50;
-                            let bytes51 = _rt::Vec::from_raw_parts(
-                                l49.cast(),
-                                len51,
-                                len51,
-                            );
-                            (_rt::string_lift(bytes48), _rt::string_lift(bytes51))
-                        };
-                        result52.push(e52);
-                    }
-                    _rt::cabi_dealloc(
-                        base52,
-                        len52 * (4 * ::core::mem::size_of::<*const u8>()),
-                        ::core::mem::size_of::<*const u8>(),
-                    );
-                    let l53 = *ptr0
-                        .add(27 * ::core::mem::size_of::<*const u8>())
-                        .cast::<*mut u8>();
-                    let l54 = *ptr0
-                        .add(28 * ::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
-                    let len55 = l54;
-                    let bytes55 = _rt::Vec::from_raw_parts(l53.cast(), len55, len55);
-                    let l56 = *ptr0
-                        .add(29 * ::core::mem::size_of::<*const u8>())
-                        .cast::<i32>();
-                    let result57 = super::super::super::wasm_worker::agent::types::JobInfo {
-                        id: _rt::string_lift(bytes4),
-                        dispatch_id: _rt::string_lift(bytes7),
-                        kind: super::super::super::wasm_worker::agent::types::JobKind::_lift(
-                            l8 as u8,
-                        ),
-                        room: super::super::super::wasm_worker::agent::types::RoomInfo {
-                            sid: _rt::string_lift(bytes11),
-                            name: _rt::string_lift(bytes14),
-                            metadata: _rt::string_lift(bytes17),
-                        },
-                        participant: match l18 {
-                            0 => None,
-                            1 => {
-                                let e = {
-                                    let l19 = *ptr0
-                                        .add(12 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l20 = *ptr0
-                                        .add(13 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len21 = l20;
-                                    let bytes21 = _rt::Vec::from_raw_parts(
-                                        l19.cast(),
-                                        len21,
-                                        len21,
-                                    );
-                                    let l22 = *ptr0
-                                        .add(14 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l23 = *ptr0
-                                        .add(15 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len24 = l23;
-                                    let bytes24 = _rt::Vec::from_raw_parts(
-                                        l22.cast(),
-                                        len24,
-                                        len24,
-                                    );
-                                    let l25 = *ptr0
-                                        .add(16 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l26 = *ptr0
-                                        .add(17 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len27 = l26;
-                                    let bytes27 = _rt::Vec::from_raw_parts(
-                                        l25.cast(),
-                                        len27,
-                                        len27,
-                                    );
-                                    let l28 = *ptr0
-                                        .add(18 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l29 = *ptr0
-                                        .add(19 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len30 = l29;
-                                    let bytes30 = _rt::Vec::from_raw_parts(
-                                        l28.cast(),
-                                        len30,
-                                        len30,
-                                    );
-                                    let l31 = *ptr0
-                                        .add(20 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l32 = *ptr0
-                                        .add(21 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let base39 = l31;
-                                    let len39 = l32;
-                                    let mut result39 = _rt::Vec::with_capacity(len39);
-                                    for i in 0..len39 {
-                                        let base = base39
-                                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                        let e39 = {
-                                            let l33 = *base.add(0).cast::<*mut u8>();
-                                            let l34 = *base
-                                                .add(::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len35 = l34;
-                                            let bytes35 = _rt::Vec::from_raw_parts(
-                                                l33.cast(),
-                                                len35,
-                                                len35,
-                                            );
-                                            let l36 = *base
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l37 = *base
-                                                .add(3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len38 = l37;
-                                            let bytes38 = _rt::Vec::from_raw_parts(
-                                                l36.cast(),
-                                                len38,
-                                                len38,
-                                            );
-                                            (_rt::string_lift(bytes35), _rt::string_lift(bytes38))
-                                        };
-                                        result39.push(e39);
-                                    }
-                                    _rt::cabi_dealloc(
-                                        base39,
-                                        len39 * (4 * ::core::mem::size_of::<*const u8>()),
-                                        ::core::mem::size_of::<*const u8>(),
-                                    );
-                                    let l40 = i32::from(
-                                        *ptr0
-                                            .add(22 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>(),
-                                    );
-                                    super::super::super::wasm_worker::agent::types::Participant {
-                                        sid: _rt::string_lift(bytes21),
-                                        identity: _rt::string_lift(bytes24),
-                                        name: _rt::string_lift(bytes27),
-                                        metadata: _rt::string_lift(bytes30),
-                                        attributes: result39,
-                                        kind: super::super::super::wasm_worker::agent::types::ParticipantKind::_lift(
-                                            l40 as u8,
-                                        ),
-                                    }
-                                };
-                                Some(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        },
-                        metadata: _rt::string_lift(bytes43),
-                        attributes: result52,
-                        agent_name: _rt::string_lift(bytes55),
-                        attempt: l56 as u32,
-                    };
-                    result57
+            /// One task of the agent, for operators.
+            #[derive(Clone)]
+            pub struct Task {
+                pub name: _rt::String,
+                /// What the task waits for, such as `time::sleep`; `nothing` if nothing can wake it.
+                pub waits_for: _rt::String,
+            }
+            impl ::core::fmt::Debug for Task {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Task")
+                        .field("name", &self.name)
+                        .field("waits-for", &self.waits_for)
+                        .finish()
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
+            /// Set the only timer, from this step's `now-ms`. A step follows whose `now-ms` is not earlier, with whatever events
+            /// there are, or none. Any step that is not earlier uses it up; an earlier step leaves it set. The last call of a step
+            /// counts. Absent: no timer. 0: a step follows at once, after those of other jobs.
+            #[allow(async_fn_in_trait)]
+            pub fn wake(after_ms: Option<u32>) -> () {
+                unsafe {
+                    let (result0_0, result0_1) = match after_ms {
+                        Some(e) => (1i32, _rt::as_i32(e)),
+                        None => (0i32, 0i32),
+                    };
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "wake"]
+                        fn wit_import1(_: i32, _: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: i32) {
+                        unreachable!()
+                    }
+                    wit_import1(result0_0, result0_1);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// End the job, with success or with an error. This step is the last; the first call counts. Its calls are still
+            /// carried out, within the shutdown grace, up to the last byte of text and data. Sound that has not been played is
+            /// discarded.
+            #[allow(async_fn_in_trait)]
+            pub fn finish(outcome: Result<(), &str>) -> () {
+                unsafe {
+                    let (result1_0, result1_1, result1_2) = match outcome {
+                        Ok(_) => (0i32, ::core::ptr::null_mut(), 0usize),
+                        Err(e) => {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            (1i32, ptr0.cast_mut(), len0)
+                        }
+                    };
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "finish"]
+                        fn wit_import2(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import2(result1_0, result1_1, result1_2);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Request a shutdown of this job: `shutdown-requested` follows, and the grace period begins. After a first request it
+            /// does nothing.
+            #[allow(async_fn_in_trait)]
+            pub fn shutdown(reason: &str) -> () {
+                unsafe {
+                    let vec0 = reason;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "shutdown"]
+                        fn wit_import1(_: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The job's usage. Fuel and memory are as of this call, time and CPU as of the start of the step. The answer is
+            /// recorded.
             #[allow(async_fn_in_trait)]
             pub fn get_budget() -> Budget {
                 unsafe {
@@ -1508,45 +4508,50 @@ pub mod wasm_worker {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Request the end of the job. The event `shutdown-requested` follows, and the shutdown grace begins.
+            /// Random bytes from the job's seed, at most 64 KiB in one call. A larger `len` ends the job.
             #[allow(async_fn_in_trait)]
-            pub fn shutdown(reason: &str) -> () {
-                unsafe {
-                    let vec0 = reason;
-                    let ptr0 = vec0.as_ptr().cast::<u8>();
-                    let len0 = vec0.len();
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
-                    unsafe extern "C" {
-                        #[link_name = "shutdown"]
-                        fn wit_import1(_: *mut u8, _: usize);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: *mut u8, _: usize) {
-                        unreachable!()
-                    }
-                    wit_import1(ptr0.cast_mut(), len0);
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Add or replace fields of every later log line of this job. An empty value removes the field.
-            /// Fails without a change if there would be more than 64 fields or more than 4 KiB of them.
-            #[allow(async_fn_in_trait)]
-            pub fn set_log_fields(
-                fields: &[(_rt::String, _rt::String)],
-            ) -> Result<(), _rt::String> {
+            pub fn random(len: u32) -> _rt::Vec<u8> {
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                     struct RetArea(
                         [::core::mem::MaybeUninit<
                             u8,
-                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
                     );
                     let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 3
+                        [::core::mem::MaybeUninit::uninit(); 2
                             * ::core::mem::size_of::<*const u8>()],
                     );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "random"]
+                        fn wit_import1(_: i32, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(&len), ptr0);
+                    let l2 = *ptr0.add(0).cast::<*mut u8>();
+                    let l3 = *ptr0
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len4 = l3;
+                    let result5 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
+                    result5
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Add or replace fields of every later log line of this job. An empty value removes the field. Beyond 64 fields or 4
+            /// KiB of them nothing changes, and the log has a warning.
+            #[allow(async_fn_in_trait)]
+            pub fn set_log_fields(fields: &[(_rt::String, _rt::String)]) -> () {
+                unsafe {
                     let vec3 = fields;
                     let len3 = vec3.len();
                     let layout3 = _rt::alloc::Layout::from_size_align(
@@ -1578,45 +4583,17 @@ pub mod wasm_worker {
                                 .cast::<*mut u8>() = ptr2.cast_mut();
                         }
                     }
-                    let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "set-log-fields"]
-                        fn wit_import5(_: *mut u8, _: usize, _: *mut u8);
+                        fn wit_import4(_: *mut u8, _: usize);
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import5(_: *mut u8, _: usize, _: *mut u8) {
+                    unsafe extern "C" fn wit_import4(_: *mut u8, _: usize) {
                         unreachable!()
                     }
-                    wit_import5(result3, len3, ptr4);
-                    let l6 = i32::from(*ptr4.add(0).cast::<u8>());
-                    let result10 = match l6 {
-                        0 => {
-                            let e = ();
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l7 = *ptr4
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l8 = *ptr4
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len9 = l8;
-                                let bytes9 = _rt::Vec::from_raw_parts(
-                                    l7.cast(),
-                                    len9,
-                                    len9,
-                                );
-                                _rt::string_lift(bytes9)
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result10
+                    wit_import4(result3, len3);
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
@@ -1646,6 +4623,56 @@ pub mod wasm_worker {
                         unreachable!()
                     }
                     wit_import2(ptr0.cast_mut(), len0, ptr1.cast_mut(), len1);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Answer `tasks-wanted`, or tell the tasks at any other time. The host keeps the last report, at most 64 tasks, and
+            /// clips long names.
+            #[allow(async_fn_in_trait)]
+            pub fn report_tasks(tasks: &[Task]) -> () {
+                unsafe {
+                    let vec3 = tasks;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = crate::runtime::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let Task { name: name0, waits_for: waits_for0 } = e;
+                            let vec1 = name0;
+                            let ptr1 = vec1.as_ptr().cast::<u8>();
+                            let len1 = vec1.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len1;
+                            *base.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+                            let vec2 = waits_for0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr2.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/job@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "report-tasks"]
+                        fn wit_import4(_: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(_: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import4(result3, len3);
                 }
             }
         }
@@ -1697,6 +4724,7 @@ pub mod wasm_worker {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
+            /// Write a line at once. It is there also if the step traps.
             #[allow(async_fn_in_trait)]
             pub fn write(
                 level: Level,
@@ -1770,1096 +4798,71 @@ pub mod wasm_worker {
                 }
             }
         }
-        /// The events of a running job, in order.
+        /// For ids of every kind.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod inbox {
+        pub mod flow {
             #[used]
             #[doc(hidden)]
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
-            pub type Pollable = super::super::super::wasi::io::poll::Pollable;
-            pub type Participant = super::super::super::wasm_worker::agent::types::Participant;
-            pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
-            #[derive(Clone)]
-            pub struct TextMessage {
-                /// The id of the text stream.
-                pub id: _rt::String,
-                /// Identity of the sender.
-                pub sender: _rt::String,
-                pub topic: _rt::String,
-                pub text: _rt::String,
-                pub attributes: Attributes,
-                /// Time of sending, in milliseconds since 1970.
-                pub timestamp_ms: f64,
-            }
-            impl ::core::fmt::Debug for TextMessage {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("TextMessage")
-                        .field("id", &self.id)
-                        .field("sender", &self.sender)
-                        .field("topic", &self.topic)
-                        .field("text", &self.text)
-                        .field("attributes", &self.attributes)
-                        .field("timestamp-ms", &self.timestamp_ms)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct DataMessage {
-                /// Identity of the sender; absent if the server sent the message.
-                pub sender: Option<_rt::String>,
-                pub topic: _rt::String,
-                pub payload: _rt::Vec<u8>,
-            }
-            impl ::core::fmt::Debug for DataMessage {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("DataMessage")
-                        .field("sender", &self.sender)
-                        .field("topic", &self.topic)
-                        .field("payload", &self.payload)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct RpcRequest {
-                pub id: _rt::String,
-                pub caller: _rt::String,
-                pub method: _rt::String,
-                pub payload: _rt::String,
-                /// Time that the caller waits for the answer.
-                pub timeout_ms: u32,
-            }
-            impl ::core::fmt::Debug for RpcRequest {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("RpcRequest")
-                        .field("id", &self.id)
-                        .field("caller", &self.caller)
-                        .field("method", &self.method)
-                        .field("payload", &self.payload)
-                        .field("timeout-ms", &self.timeout_ms)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct AttributeChange {
-                pub identity: _rt::String,
-                /// The changed attributes. An empty value means that the attribute was removed.
-                pub changed: Attributes,
-            }
-            impl ::core::fmt::Debug for AttributeChange {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("AttributeChange")
-                        .field("identity", &self.identity)
-                        .field("changed", &self.changed)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct MetadataChange {
-                /// The participant whose metadata changed; absent for the room's metadata.
-                pub identity: Option<_rt::String>,
-                pub metadata: _rt::String,
-            }
-            impl ::core::fmt::Debug for MetadataChange {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("MetadataChange")
-                        .field("identity", &self.identity)
-                        .field("metadata", &self.metadata)
-                        .finish()
-                }
-            }
-            /// An event for which this version of the contract has no case.
-            #[derive(Clone)]
-            pub struct OtherEvent {
-                pub kind: _rt::String,
-                pub json: _rt::String,
-            }
-            impl ::core::fmt::Debug for OtherEvent {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("OtherEvent")
-                        .field("kind", &self.kind)
-                        .field("json", &self.json)
-                        .finish()
-                }
-            }
-            #[repr(u8)]
-            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-            pub enum BudgetKind {
-                Fuel,
-                Memory,
-                Time,
-            }
-            impl ::core::fmt::Debug for BudgetKind {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    match self {
-                        BudgetKind::Fuel => f.debug_tuple("BudgetKind::Fuel").finish(),
-                        BudgetKind::Memory => {
-                            f.debug_tuple("BudgetKind::Memory").finish()
-                        }
-                        BudgetKind::Time => f.debug_tuple("BudgetKind::Time").finish(),
-                    }
-                }
-            }
-            impl BudgetKind {
-                #[doc(hidden)]
-                pub unsafe fn _lift(val: u8) -> BudgetKind {
-                    if !cfg!(debug_assertions) {
-                        return unsafe { ::core::mem::transmute(val) };
-                    }
-                    match val {
-                        0 => BudgetKind::Fuel,
-                        1 => BudgetKind::Memory,
-                        2 => BudgetKind::Time,
-                        _ => panic!("invalid enum discriminant"),
-                    }
-                }
-            }
-            /// 80 % of a budget is used. Sent once for each budget.
-            #[repr(C)]
-            #[derive(Clone, Copy)]
-            pub struct LimitWarning {
-                pub budget: BudgetKind,
-                pub used: f64,
-                pub limit: f64,
-            }
-            impl ::core::fmt::Debug for LimitWarning {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("LimitWarning")
-                        .field("budget", &self.budget)
-                        .field("used", &self.used)
-                        .field("limit", &self.limit)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct ShutdownRequest {
-                pub reason: _rt::String,
-                /// Time from this call until the job is killed.
-                pub grace_ms: u32,
-            }
-            impl ::core::fmt::Debug for ShutdownRequest {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("ShutdownRequest")
-                        .field("reason", &self.reason)
-                        .field("grace-ms", &self.grace_ms)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub enum Event {
-                ParticipantJoined(Participant),
-                ParticipantLeft(Participant),
-                Text(TextMessage),
-                Data(DataMessage),
-                Rpc(RpcRequest),
-                AttributesChanged(AttributeChange),
-                MetadataChanged(MetadataChange),
-                LimitWarning(LimitWarning),
-                ShutdownRequested(ShutdownRequest),
-                Other(OtherEvent),
-            }
-            impl ::core::fmt::Debug for Event {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    match self {
-                        Event::ParticipantJoined(e) => {
-                            f.debug_tuple("Event::ParticipantJoined").field(e).finish()
-                        }
-                        Event::ParticipantLeft(e) => {
-                            f.debug_tuple("Event::ParticipantLeft").field(e).finish()
-                        }
-                        Event::Text(e) => f.debug_tuple("Event::Text").field(e).finish(),
-                        Event::Data(e) => f.debug_tuple("Event::Data").field(e).finish(),
-                        Event::Rpc(e) => f.debug_tuple("Event::Rpc").field(e).finish(),
-                        Event::AttributesChanged(e) => {
-                            f.debug_tuple("Event::AttributesChanged").field(e).finish()
-                        }
-                        Event::MetadataChanged(e) => {
-                            f.debug_tuple("Event::MetadataChanged").field(e).finish()
-                        }
-                        Event::LimitWarning(e) => {
-                            f.debug_tuple("Event::LimitWarning").field(e).finish()
-                        }
-                        Event::ShutdownRequested(e) => {
-                            f.debug_tuple("Event::ShutdownRequested").field(e).finish()
-                        }
-                        Event::Other(e) => {
-                            f.debug_tuple("Event::Other").field(e).finish()
-                        }
-                    }
-                }
-            }
-            /// A handle of the job's inbox.
-            #[derive(Debug)]
-            #[repr(transparent)]
-            pub struct Receiver {
-                handle: _rt::Resource<Receiver>,
-            }
-            impl Receiver {
-                #[doc(hidden)]
-                pub unsafe fn from_handle(handle: u32) -> Self {
-                    Self {
-                        handle: unsafe { _rt::Resource::from_handle(handle) },
-                    }
-                }
-                #[doc(hidden)]
-                pub fn take_handle(&self) -> u32 {
-                    _rt::Resource::take_handle(&self.handle)
-                }
-                #[doc(hidden)]
-                pub fn handle(&self) -> u32 {
-                    _rt::Resource::handle(&self.handle)
-                }
-            }
-            unsafe impl _rt::WasmResource for Receiver {
-                #[inline]
-                unsafe fn drop(_handle: u32) {
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Give up what this id names. Nothing more is heard of it.
+            #[allow(async_fn_in_trait)]
+            pub fn cancel(id: Id) -> () {
+                unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasm-worker:agent/inbox@0.1.0")]
+                    #[link(wasm_import_module = "wasm-worker:agent/flow@0.1.0")]
                     unsafe extern "C" {
-                        #[link_name = "[resource-drop]receiver"]
-                        fn drop(_: i32);
+                        #[link_name = "cancel"]
+                        fn wit_import0(_: i32);
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn drop(_: i32) {
+                    unsafe extern "C" fn wit_import0(_: i32) {
                         unreachable!()
                     }
-                    unsafe {
-                        drop(_handle as i32);
-                    }
-                }
-            }
-            impl Receiver {
-                #[allow(unused_unsafe, clippy::all)]
-                /// The next event. Waits at most `timeout-ms`; 0 does not wait.
-                #[allow(async_fn_in_trait)]
-                pub fn next(&self, timeout_ms: u32) -> Option<Event> {
-                    unsafe {
-                        #[repr(align(8))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 24 + 10 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 24
-                                + 10 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasm-worker:agent/inbox@0.1.0")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]receiver.next"]
-                            fn wit_import1(_: i32, _: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1(
-                            (self).handle() as i32,
-                            _rt::as_i32(&timeout_ms),
-                            ptr0,
-                        );
-                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result126 = match l2 {
-                            0 => None,
-                            1 => {
-                                let e = {
-                                    let l3 = i32::from(*ptr0.add(8).cast::<u8>());
-                                    let v125 = match l3 {
-                                        0 => {
-                                            let e125 = {
-                                                let l4 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l5 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len6 = l5;
-                                                let bytes6 = _rt::Vec::from_raw_parts(
-                                                    l4.cast(),
-                                                    len6,
-                                                    len6,
-                                                );
-                                                let l7 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l8 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len9 = l8;
-                                                let bytes9 = _rt::Vec::from_raw_parts(
-                                                    l7.cast(),
-                                                    len9,
-                                                    len9,
-                                                );
-                                                let l10 = *ptr0
-                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l11 = *ptr0
-                                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len12 = l11;
-                                                let bytes12 = _rt::Vec::from_raw_parts(
-                                                    l10.cast(),
-                                                    len12,
-                                                    len12,
-                                                );
-                                                let l13 = *ptr0
-                                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l14 = *ptr0
-                                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len15 = l14;
-                                                let bytes15 = _rt::Vec::from_raw_parts(
-                                                    l13.cast(),
-                                                    len15,
-                                                    len15,
-                                                );
-                                                let l16 = *ptr0
-                                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l17 = *ptr0
-                                                    .add(16 + 9 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base24 = l16;
-                                                let len24 = l17;
-                                                let mut result24 = _rt::Vec::with_capacity(len24);
-                                                for i in 0..len24 {
-                                                    let base = base24
-                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                                    let e24 = {
-                                                        let l18 = *base.add(0).cast::<*mut u8>();
-                                                        let l19 = *base
-                                                            .add(::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len20 = l19;
-                                                        let bytes20 = _rt::Vec::from_raw_parts(
-                                                            l18.cast(),
-                                                            len20,
-                                                            len20,
-                                                        );
-                                                        let l21 = *base
-                                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<*mut u8>();
-                                                        let l22 = *base
-                                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len23 = l22;
-                                                        let bytes23 = _rt::Vec::from_raw_parts(
-                                                            l21.cast(),
-                                                            len23,
-                                                            len23,
-                                                        );
-                                                        (_rt::string_lift(bytes20), _rt::string_lift(bytes23))
-                                                    };
-                                                    result24.push(e24);
-                                                }
-                                                _rt::cabi_dealloc(
-                                                    base24,
-                                                    len24 * (4 * ::core::mem::size_of::<*const u8>()),
-                                                    ::core::mem::size_of::<*const u8>(),
-                                                );
-                                                let l25 = i32::from(
-                                                    *ptr0
-                                                        .add(16 + 10 * ::core::mem::size_of::<*const u8>())
-                                                        .cast::<u8>(),
-                                                );
-                                                super::super::super::wasm_worker::agent::types::Participant {
-                                                    sid: _rt::string_lift(bytes6),
-                                                    identity: _rt::string_lift(bytes9),
-                                                    name: _rt::string_lift(bytes12),
-                                                    metadata: _rt::string_lift(bytes15),
-                                                    attributes: result24,
-                                                    kind: super::super::super::wasm_worker::agent::types::ParticipantKind::_lift(
-                                                        l25 as u8,
-                                                    ),
-                                                }
-                                            };
-                                            Event::ParticipantJoined(e125)
-                                        }
-                                        1 => {
-                                            let e125 = {
-                                                let l26 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l27 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len28 = l27;
-                                                let bytes28 = _rt::Vec::from_raw_parts(
-                                                    l26.cast(),
-                                                    len28,
-                                                    len28,
-                                                );
-                                                let l29 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l30 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len31 = l30;
-                                                let bytes31 = _rt::Vec::from_raw_parts(
-                                                    l29.cast(),
-                                                    len31,
-                                                    len31,
-                                                );
-                                                let l32 = *ptr0
-                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l33 = *ptr0
-                                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len34 = l33;
-                                                let bytes34 = _rt::Vec::from_raw_parts(
-                                                    l32.cast(),
-                                                    len34,
-                                                    len34,
-                                                );
-                                                let l35 = *ptr0
-                                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l36 = *ptr0
-                                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len37 = l36;
-                                                let bytes37 = _rt::Vec::from_raw_parts(
-                                                    l35.cast(),
-                                                    len37,
-                                                    len37,
-                                                );
-                                                let l38 = *ptr0
-                                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l39 = *ptr0
-                                                    .add(16 + 9 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base46 = l38;
-                                                let len46 = l39;
-                                                let mut result46 = _rt::Vec::with_capacity(len46);
-                                                for i in 0..len46 {
-                                                    let base = base46
-                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                                    let e46 = {
-                                                        let l40 = *base.add(0).cast::<*mut u8>();
-                                                        let l41 = *base
-                                                            .add(::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len42 = l41;
-                                                        let bytes42 = _rt::Vec::from_raw_parts(
-                                                            l40.cast(),
-                                                            len42,
-                                                            len42,
-                                                        );
-                                                        let l43 = *base
-                                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<*mut u8>();
-                                                        let l44 = *base
-                                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len45 = l44;
-                                                        let bytes45 = _rt::Vec::from_raw_parts(
-                                                            l43.cast(),
-                                                            len45,
-                                                            len45,
-                                                        );
-                                                        (_rt::string_lift(bytes42), _rt::string_lift(bytes45))
-                                                    };
-                                                    result46.push(e46);
-                                                }
-                                                _rt::cabi_dealloc(
-                                                    base46,
-                                                    len46 * (4 * ::core::mem::size_of::<*const u8>()),
-                                                    ::core::mem::size_of::<*const u8>(),
-                                                );
-                                                let l47 = i32::from(
-                                                    *ptr0
-                                                        .add(16 + 10 * ::core::mem::size_of::<*const u8>())
-                                                        .cast::<u8>(),
-                                                );
-                                                super::super::super::wasm_worker::agent::types::Participant {
-                                                    sid: _rt::string_lift(bytes28),
-                                                    identity: _rt::string_lift(bytes31),
-                                                    name: _rt::string_lift(bytes34),
-                                                    metadata: _rt::string_lift(bytes37),
-                                                    attributes: result46,
-                                                    kind: super::super::super::wasm_worker::agent::types::ParticipantKind::_lift(
-                                                        l47 as u8,
-                                                    ),
-                                                }
-                                            };
-                                            Event::ParticipantLeft(e125)
-                                        }
-                                        2 => {
-                                            let e125 = {
-                                                let l48 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l49 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len50 = l49;
-                                                let bytes50 = _rt::Vec::from_raw_parts(
-                                                    l48.cast(),
-                                                    len50,
-                                                    len50,
-                                                );
-                                                let l51 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l52 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len53 = l52;
-                                                let bytes53 = _rt::Vec::from_raw_parts(
-                                                    l51.cast(),
-                                                    len53,
-                                                    len53,
-                                                );
-                                                let l54 = *ptr0
-                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l55 = *ptr0
-                                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len56 = l55;
-                                                let bytes56 = _rt::Vec::from_raw_parts(
-                                                    l54.cast(),
-                                                    len56,
-                                                    len56,
-                                                );
-                                                let l57 = *ptr0
-                                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l58 = *ptr0
-                                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len59 = l58;
-                                                let bytes59 = _rt::Vec::from_raw_parts(
-                                                    l57.cast(),
-                                                    len59,
-                                                    len59,
-                                                );
-                                                let l60 = *ptr0
-                                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l61 = *ptr0
-                                                    .add(16 + 9 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base68 = l60;
-                                                let len68 = l61;
-                                                let mut result68 = _rt::Vec::with_capacity(len68);
-                                                for i in 0..len68 {
-                                                    let base = base68
-                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                                    let e68 = {
-                                                        let l62 = *base.add(0).cast::<*mut u8>();
-                                                        let l63 = *base
-                                                            .add(::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len64 = l63;
-                                                        let bytes64 = _rt::Vec::from_raw_parts(
-                                                            l62.cast(),
-                                                            len64,
-                                                            len64,
-                                                        );
-                                                        let l65 = *base
-                                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<*mut u8>();
-                                                        let l66 = *base
-                                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len67 = l66;
-                                                        let bytes67 = _rt::Vec::from_raw_parts(
-                                                            l65.cast(),
-                                                            len67,
-                                                            len67,
-                                                        );
-                                                        (_rt::string_lift(bytes64), _rt::string_lift(bytes67))
-                                                    };
-                                                    result68.push(e68);
-                                                }
-                                                _rt::cabi_dealloc(
-                                                    base68,
-                                                    len68 * (4 * ::core::mem::size_of::<*const u8>()),
-                                                    ::core::mem::size_of::<*const u8>(),
-                                                );
-                                                let l69 = *ptr0
-                                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<f64>();
-                                                TextMessage {
-                                                    id: _rt::string_lift(bytes50),
-                                                    sender: _rt::string_lift(bytes53),
-                                                    topic: _rt::string_lift(bytes56),
-                                                    text: _rt::string_lift(bytes59),
-                                                    attributes: result68,
-                                                    timestamp_ms: l69,
-                                                }
-                                            };
-                                            Event::Text(e125)
-                                        }
-                                        3 => {
-                                            let e125 = {
-                                                let l70 = i32::from(*ptr0.add(16).cast::<u8>());
-                                                let l74 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l75 = *ptr0
-                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len76 = l75;
-                                                let bytes76 = _rt::Vec::from_raw_parts(
-                                                    l74.cast(),
-                                                    len76,
-                                                    len76,
-                                                );
-                                                let l77 = *ptr0
-                                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l78 = *ptr0
-                                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len79 = l78;
-                                                DataMessage {
-                                                    sender: match l70 {
-                                                        0 => None,
-                                                        1 => {
-                                                            let e = {
-                                                                let l71 = *ptr0
-                                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l72 = *ptr0
-                                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len73 = l72;
-                                                                let bytes73 = _rt::Vec::from_raw_parts(
-                                                                    l71.cast(),
-                                                                    len73,
-                                                                    len73,
-                                                                );
-                                                                _rt::string_lift(bytes73)
-                                                            };
-                                                            Some(e)
-                                                        }
-                                                        _ => _rt::invalid_enum_discriminant(),
-                                                    },
-                                                    topic: _rt::string_lift(bytes76),
-                                                    payload: <_ as From<
-                                                        _rt::Vec<_>,
-                                                    >>::from(_rt::Vec::from_raw_parts(l77.cast(), len79, len79)),
-                                                }
-                                            };
-                                            Event::Data(e125)
-                                        }
-                                        4 => {
-                                            let e125 = {
-                                                let l80 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l81 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len82 = l81;
-                                                let bytes82 = _rt::Vec::from_raw_parts(
-                                                    l80.cast(),
-                                                    len82,
-                                                    len82,
-                                                );
-                                                let l83 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l84 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len85 = l84;
-                                                let bytes85 = _rt::Vec::from_raw_parts(
-                                                    l83.cast(),
-                                                    len85,
-                                                    len85,
-                                                );
-                                                let l86 = *ptr0
-                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l87 = *ptr0
-                                                    .add(16 + 5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len88 = l87;
-                                                let bytes88 = _rt::Vec::from_raw_parts(
-                                                    l86.cast(),
-                                                    len88,
-                                                    len88,
-                                                );
-                                                let l89 = *ptr0
-                                                    .add(16 + 6 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l90 = *ptr0
-                                                    .add(16 + 7 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len91 = l90;
-                                                let bytes91 = _rt::Vec::from_raw_parts(
-                                                    l89.cast(),
-                                                    len91,
-                                                    len91,
-                                                );
-                                                let l92 = *ptr0
-                                                    .add(16 + 8 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>();
-                                                RpcRequest {
-                                                    id: _rt::string_lift(bytes82),
-                                                    caller: _rt::string_lift(bytes85),
-                                                    method: _rt::string_lift(bytes88),
-                                                    payload: _rt::string_lift(bytes91),
-                                                    timeout_ms: l92 as u32,
-                                                }
-                                            };
-                                            Event::Rpc(e125)
-                                        }
-                                        5 => {
-                                            let e125 = {
-                                                let l93 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l94 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len95 = l94;
-                                                let bytes95 = _rt::Vec::from_raw_parts(
-                                                    l93.cast(),
-                                                    len95,
-                                                    len95,
-                                                );
-                                                let l96 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l97 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base104 = l96;
-                                                let len104 = l97;
-                                                let mut result104 = _rt::Vec::with_capacity(len104);
-                                                for i in 0..len104 {
-                                                    let base = base104
-                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                                                    let e104 = {
-                                                        let l98 = *base.add(0).cast::<*mut u8>();
-                                                        let l99 = *base
-                                                            .add(::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len100 = l99;
-                                                        let bytes100 = _rt::Vec::from_raw_parts(
-                                                            l98.cast(),
-                                                            len100,
-                                                            len100,
-                                                        );
-                                                        let l101 = *base
-                                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<*mut u8>();
-                                                        let l102 = *base
-                                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                                            .cast::<usize>();
-                                                        let len103 = l102;
-                                                        let bytes103 = _rt::Vec::from_raw_parts(
-                                                            l101.cast(),
-                                                            len103,
-                                                            len103,
-                                                        );
-                                                        (_rt::string_lift(bytes100), _rt::string_lift(bytes103))
-                                                    };
-                                                    result104.push(e104);
-                                                }
-                                                _rt::cabi_dealloc(
-                                                    base104,
-                                                    len104 * (4 * ::core::mem::size_of::<*const u8>()),
-                                                    ::core::mem::size_of::<*const u8>(),
-                                                );
-                                                AttributeChange {
-                                                    identity: _rt::string_lift(bytes95),
-                                                    changed: result104,
-                                                }
-                                            };
-                                            Event::AttributesChanged(e125)
-                                        }
-                                        6 => {
-                                            let e125 = {
-                                                let l105 = i32::from(*ptr0.add(16).cast::<u8>());
-                                                let l109 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l110 = *ptr0
-                                                    .add(16 + 4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len111 = l110;
-                                                let bytes111 = _rt::Vec::from_raw_parts(
-                                                    l109.cast(),
-                                                    len111,
-                                                    len111,
-                                                );
-                                                MetadataChange {
-                                                    identity: match l105 {
-                                                        0 => None,
-                                                        1 => {
-                                                            let e = {
-                                                                let l106 = *ptr0
-                                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l107 = *ptr0
-                                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len108 = l107;
-                                                                let bytes108 = _rt::Vec::from_raw_parts(
-                                                                    l106.cast(),
-                                                                    len108,
-                                                                    len108,
-                                                                );
-                                                                _rt::string_lift(bytes108)
-                                                            };
-                                                            Some(e)
-                                                        }
-                                                        _ => _rt::invalid_enum_discriminant(),
-                                                    },
-                                                    metadata: _rt::string_lift(bytes111),
-                                                }
-                                            };
-                                            Event::MetadataChanged(e125)
-                                        }
-                                        7 => {
-                                            let e125 = {
-                                                let l112 = i32::from(*ptr0.add(16).cast::<u8>());
-                                                let l113 = *ptr0.add(24).cast::<f64>();
-                                                let l114 = *ptr0.add(32).cast::<f64>();
-                                                LimitWarning {
-                                                    budget: BudgetKind::_lift(l112 as u8),
-                                                    used: l113,
-                                                    limit: l114,
-                                                }
-                                            };
-                                            Event::LimitWarning(e125)
-                                        }
-                                        8 => {
-                                            let e125 = {
-                                                let l115 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l116 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len117 = l116;
-                                                let bytes117 = _rt::Vec::from_raw_parts(
-                                                    l115.cast(),
-                                                    len117,
-                                                    len117,
-                                                );
-                                                let l118 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>();
-                                                ShutdownRequest {
-                                                    reason: _rt::string_lift(bytes117),
-                                                    grace_ms: l118 as u32,
-                                                }
-                                            };
-                                            Event::ShutdownRequested(e125)
-                                        }
-                                        n => {
-                                            debug_assert_eq!(n, 9, "invalid enum discriminant");
-                                            let e125 = {
-                                                let l119 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l120 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len121 = l120;
-                                                let bytes121 = _rt::Vec::from_raw_parts(
-                                                    l119.cast(),
-                                                    len121,
-                                                    len121,
-                                                );
-                                                let l122 = *ptr0
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l123 = *ptr0
-                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len124 = l123;
-                                                let bytes124 = _rt::Vec::from_raw_parts(
-                                                    l122.cast(),
-                                                    len124,
-                                                    len124,
-                                                );
-                                                OtherEvent {
-                                                    kind: _rt::string_lift(bytes121),
-                                                    json: _rt::string_lift(bytes124),
-                                                }
-                                            };
-                                            Event::Other(e125)
-                                        }
-                                    };
-                                    v125
-                                };
-                                Some(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result126
-                    }
-                }
-            }
-            impl Receiver {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Ready while `next(0)` would return an event.
-                #[allow(async_fn_in_trait)]
-                pub fn subscribe(&self) -> Pollable {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasm-worker:agent/inbox@0.1.0")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]receiver.subscribe"]
-                            fn wit_import0(_: i32) -> i32;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
-                            unreachable!()
-                        }
-                        let ret = wit_import0((self).handle() as i32);
-                        super::super::super::wasi::io::poll::Pollable::from_handle(
-                            ret as u32,
-                        )
-                    }
-                }
-            }
-            impl Receiver {
-                #[allow(unused_unsafe, clippy::all)]
-                /// The request to stop, if there was one, whether or not its event was read.
-                #[allow(async_fn_in_trait)]
-                pub fn shutdown_requested(&self) -> Option<ShutdownRequest> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 4
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasm-worker:agent/inbox@0.1.0")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]receiver.shutdown-requested"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result7 = match l2 {
-                            0 => None,
-                            1 => {
-                                let e = {
-                                    let l3 = *ptr0
-                                        .add(::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l4 = *ptr0
-                                        .add(2 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
-                                    let len5 = l4;
-                                    let bytes5 = _rt::Vec::from_raw_parts(
-                                        l3.cast(),
-                                        len5,
-                                        len5,
-                                    );
-                                    let l6 = *ptr0
-                                        .add(3 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<i32>();
-                                    ShutdownRequest {
-                                        reason: _rt::string_lift(bytes5),
-                                        grace_ms: l6 as u32,
-                                    }
-                                };
-                                Some(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        };
-                        result7
-                    }
-                }
-            }
-            impl Receiver {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Ready after a request to stop.
-                #[allow(async_fn_in_trait)]
-                pub fn subscribe_shutdown(&self) -> Pollable {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasm-worker:agent/inbox@0.1.0")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]receiver.subscribe-shutdown"]
-                            fn wit_import0(_: i32) -> i32;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
-                            unreachable!()
-                        }
-                        let ret = wit_import0((self).handle() as i32);
-                        super::super::super::wasi::io::poll::Pollable::from_handle(
-                            ret as u32,
-                        )
-                    }
+                    wit_import0(_rt::as_i32(id));
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Open the inbox. Not allowed in `prewarm`, because a snapshot cannot contain a handle.
+            /// Pause (`true`) or continue (`false`) what this id delivers; a track of the agent pauses its playout. What comes in
+            /// meanwhile waits within the bounds of the id, also its last event.
             #[allow(async_fn_in_trait)]
-            pub fn open() -> Receiver {
+            pub fn hold(id: Id, held: bool) -> () {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasm-worker:agent/inbox@0.1.0")]
+                    #[link(wasm_import_module = "wasm-worker:agent/flow@0.1.0")]
                     unsafe extern "C" {
-                        #[link_name = "open"]
-                        fn wit_import0() -> i32;
+                        #[link_name = "hold"]
+                        fn wit_import0(_: i32, _: i32);
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0() -> i32 {
+                    unsafe extern "C" fn wit_import0(_: i32, _: i32) {
                         unreachable!()
                     }
-                    let ret = wit_import0();
-                    Receiver::from_handle(ret as u32)
+                    wit_import0(
+                        _rt::as_i32(id),
+                        match &held {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
                 }
             }
         }
-        /// The room of the job.
+        /// The room of the job. Sends made while a join is under way wait for it. Without a room they fail as `not-joined`.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod room {
             #[used]
             #[doc(hidden)]
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
-            pub type Pollable = super::super::super::wasi::io::poll::Pollable;
-            pub type Participant = super::super::super::wasm_worker::agent::types::Participant;
             pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
-            /// The agent's state as shown to users (attribute `lk.agent.state`).
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            pub type Participant = super::super::super::wasm_worker::agent::types::Participant;
+            pub type RpcError = super::super::super::wasm_worker::agent::types::RpcError;
+            pub type SendOptions = super::super::super::wasm_worker::agent::types::SendOptions;
+            /// The agent's state as shown to users.
             #[repr(u8)]
             #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
             pub enum AgentState {
@@ -2907,52 +4910,111 @@ pub mod wasm_worker {
                     }
                 }
             }
+            /// How texts and files of a topic are delivered. `whole`: as `text` or `file`, up to 1 MiB; a larger one is delivered
+            /// in parts, or not at all, which `lost` tells. `parts`: by `stream-started`. `none`: not at all.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Receipt {
+                Whole,
+                Parts,
+                None,
+            }
+            impl ::core::fmt::Debug for Receipt {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Receipt::Whole => f.debug_tuple("Receipt::Whole").finish(),
+                        Receipt::Parts => f.debug_tuple("Receipt::Parts").finish(),
+                        Receipt::None => f.debug_tuple("Receipt::None").finish(),
+                    }
+                }
+            }
+            impl Receipt {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Receipt {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Receipt::Whole,
+                        1 => Receipt::Parts,
+                        2 => Receipt::None,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// What a transcription is of. All zero is the default: by the agent, on its own track.
             #[derive(Clone)]
-            pub struct SendOptions {
-                /// Identities of the receivers; all participants if empty.
-                pub destinations: _rt::Vec<_rt::String>,
+            pub struct Transcription {
+                /// Texts with the same id replace each other. Empty: the host makes one.
+                pub segment_id: _rt::String,
+                /// Identity of the participant who spoke; empty: the agent.
+                pub speaker: _rt::String,
+                /// The track that was transcribed; empty: the speaker's own.
+                pub track_sid: _rt::String,
+                pub language: _rt::String,
                 pub attributes: Attributes,
+                /// Whether the text of this segment will not change any more.
+                pub is_final: bool,
             }
-            impl ::core::fmt::Debug for SendOptions {
+            impl ::core::fmt::Debug for Transcription {
                 fn fmt(
                     &self,
                     f: &mut ::core::fmt::Formatter<'_>,
                 ) -> ::core::fmt::Result {
-                    f.debug_struct("SendOptions")
-                        .field("destinations", &self.destinations)
+                    f.debug_struct("Transcription")
+                        .field("segment-id", &self.segment_id)
+                        .field("speaker", &self.speaker)
+                        .field("track-sid", &self.track_sid)
+                        .field("language", &self.language)
                         .field("attributes", &self.attributes)
+                        .field("is-final", &self.is_final)
                         .finish()
                 }
             }
-            /// The reason why the room refused a call.
-            #[derive(Clone)]
-            pub struct RoomError {
-                /// A stable name, such as `disconnected`.
-                pub code: _rt::String,
-                pub message: _rt::String,
-            }
-            impl ::core::fmt::Debug for RoomError {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("RoomError")
-                        .field("code", &self.code)
-                        .field("message", &self.message)
-                        .finish()
-                }
-            }
-            impl ::core::fmt::Display for RoomError {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    write!(f, "{:?}", self)
-                }
-            }
-            impl ::core::error::Error for RoomError {}
             #[allow(unused_unsafe, clippy::all)]
-            /// The other participants of the room.
+            /// Join the room: `connected`, then `done`. Attributes, state and metadata set earlier are sent with the join. While
+            /// joined: `done` at once.
+            #[allow(async_fn_in_trait)]
+            pub fn connect() -> Id {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "connect"]
+                        fn wit_import0() -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Leave the room: `disconnected` follows. The job continues without one, and may connect again.
+            #[allow(async_fn_in_trait)]
+            pub fn disconnect() -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "disconnect"]
+                        fn wit_import0();
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() {
+                        unreachable!()
+                    }
+                    wit_import0();
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Everyone else in the room, as the events delivered so far tell it. Nobody before `connected`. Costs a copy of all
+            /// participants.
             #[allow(async_fn_in_trait)]
             pub fn participants() -> _rt::Vec<Participant> {
                 unsafe {
@@ -2983,13 +5045,13 @@ pub mod wasm_worker {
                     let l3 = *ptr0
                         .add(::core::mem::size_of::<*const u8>())
                         .cast::<usize>();
-                    let base26 = l2;
-                    let len26 = l3;
-                    let mut result26 = _rt::Vec::with_capacity(len26);
-                    for i in 0..len26 {
-                        let base = base26
-                            .add(i * (11 * ::core::mem::size_of::<*const u8>()));
-                        let e26 = {
+                    let base29 = l2;
+                    let len29 = l3;
+                    let mut result29 = _rt::Vec::with_capacity(len29);
+                    for i in 0..len29 {
+                        let base = base29
+                            .add(i * (16 + 10 * ::core::mem::size_of::<*const u8>()));
+                        let e29 = {
                             let l4 = *base.add(0).cast::<*mut u8>();
                             let l5 = *base
                                 .add(::core::mem::size_of::<*const u8>())
@@ -3077,6 +5139,19 @@ pub mod wasm_worker {
                                     .add(10 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
+                            let l26 = i32::from(
+                                *base
+                                    .add(1 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l27 = i32::from(
+                                *base
+                                    .add(2 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l28 = *base
+                                .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                .cast::<f64>();
                             super::super::super::wasm_worker::agent::types::Participant {
                                 sid: _rt::string_lift(bytes6),
                                 identity: _rt::string_lift(bytes9),
@@ -3086,69 +5161,67 @@ pub mod wasm_worker {
                                 kind: super::super::super::wasm_worker::agent::types::ParticipantKind::_lift(
                                     l25 as u8,
                                 ),
+                                state: super::super::super::wasm_worker::agent::types::ParticipantState::_lift(
+                                    l26 as u8,
+                                ),
+                                permissions: super::super::super::wasm_worker::agent::types::Permissions::empty()
+                                    | super::super::super::wasm_worker::agent::types::Permissions::from_bits_retain(
+                                        ((l27 as u8) << 0) as _,
+                                    ),
+                                joined_at_ms: l28,
                             }
                         };
-                        result26.push(e26);
+                        result29.push(e29);
                     }
                     _rt::cabi_dealloc(
-                        base26,
-                        len26 * (11 * ::core::mem::size_of::<*const u8>()),
-                        ::core::mem::size_of::<*const u8>(),
+                        base29,
+                        len29 * (16 + 10 * ::core::mem::size_of::<*const u8>()),
+                        8,
                     );
-                    let result27 = result26;
-                    result27
+                    let result30 = result29;
+                    result30
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Ready when the participants, or their descriptions, differ from the last result of `participants`.
+            /// Choose the delivery of one topic, or with an empty one of all that were not named. At first: `whole`. Streams that
+            /// have begun are not changed.
             #[allow(async_fn_in_trait)]
-            pub fn subscribe_participants() -> Pollable {
+            pub fn receive(topic: &str, receipt: Receipt) -> () {
                 unsafe {
+                    let vec0 = topic;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
                     unsafe extern "C" {
-                        #[link_name = "subscribe-participants"]
-                        fn wit_import0() -> i32;
+                        #[link_name = "receive"]
+                        fn wit_import1(_: *mut u8, _: usize, _: i32);
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0() -> i32 {
+                    unsafe extern "C" fn wit_import1(_: *mut u8, _: usize, _: i32) {
                         unreachable!()
                     }
-                    let ret = wit_import0();
-                    super::super::super::wasi::io::poll::Pollable::from_handle(
-                        ret as u32,
-                    )
+                    wit_import1(ptr0.cast_mut(), len0, receipt.clone() as i32);
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Send a complete text on a topic.
+            /// Send a whole text. `done`: it has left the host.
             #[allow(async_fn_in_trait)]
-            pub fn send_text(
-                topic: &str,
-                text: &str,
-                options: &SendOptions,
-            ) -> Result<(), RoomError> {
+            pub fn send_text(topic: &str, text: &str, options: &SendOptions) -> Id {
                 unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<
-                            u8,
-                        >; 5 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 5
-                            * ::core::mem::size_of::<*const u8>()],
-                    );
                     let vec0 = topic;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     let vec1 = text;
                     let ptr1 = vec1.as_ptr().cast::<u8>();
                     let len1 = vec1.len();
-                    let SendOptions {
+                    let super::super::super::wasm_worker::agent::types::SendOptions {
                         destinations: destinations2,
                         attributes: attributes2,
+                        stream_id: stream_id2,
+                        sender: sender2,
+                        reply_to: reply_to2,
+                        repeatable: repeatable2,
                     } = options;
                     let vec4 = destinations2;
                     let len4 = vec4.len();
@@ -3202,12 +5275,20 @@ pub mod wasm_worker {
                                 .cast::<*mut u8>() = ptr7.cast_mut();
                         }
                     }
-                    let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    let vec9 = stream_id2;
+                    let ptr9 = vec9.as_ptr().cast::<u8>();
+                    let len9 = vec9.len();
+                    let vec10 = sender2;
+                    let ptr10 = vec10.as_ptr().cast::<u8>();
+                    let len10 = vec10.len();
+                    let vec11 = reply_to2;
+                    let ptr11 = vec11.as_ptr().cast::<u8>();
+                    let len11 = vec11.len();
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "send-text"]
-                        fn wit_import10(
+                        fn wit_import12(
                             _: *mut u8,
                             _: usize,
                             _: *mut u8,
@@ -3217,10 +5298,16 @@ pub mod wasm_worker {
                             _: *mut u8,
                             _: usize,
                             _: *mut u8,
-                        );
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import10(
+                    unsafe extern "C" fn wit_import12(
                         _: *mut u8,
                         _: usize,
                         _: *mut u8,
@@ -3230,10 +5317,16 @@ pub mod wasm_worker {
                         _: *mut u8,
                         _: usize,
                         _: *mut u8,
-                    ) {
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
                         unreachable!()
                     }
-                    wit_import10(
+                    let ret = wit_import12(
                         ptr0.cast_mut(),
                         len0,
                         ptr1.cast_mut(),
@@ -3242,70 +5335,546 @@ pub mod wasm_worker {
                         len4,
                         result8,
                         len8,
-                        ptr9,
+                        ptr9.cast_mut(),
+                        len9,
+                        ptr10.cast_mut(),
+                        len10,
+                        ptr11.cast_mut(),
+                        len11,
+                        match repeatable2 {
+                            true => 1,
+                            false => 0,
+                        },
                     );
-                    let l11 = i32::from(*ptr9.add(0).cast::<u8>());
-                    let result18 = match l11 {
-                        0 => {
-                            let e = ();
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l12 = *ptr9
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l13 = *ptr9
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len14 = l13;
-                                let bytes14 = _rt::Vec::from_raw_parts(
-                                    l12.cast(),
-                                    len14,
-                                    len14,
-                                );
-                                let l15 = *ptr9
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l16 = *ptr9
-                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len17 = l16;
-                                let bytes17 = _rt::Vec::from_raw_parts(
-                                    l15.cast(),
-                                    len17,
-                                    len17,
-                                );
-                                RoomError {
-                                    code: _rt::string_lift(bytes14),
-                                    message: _rt::string_lift(bytes17),
-                                }
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result18
+                    ret as u32
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Set attributes of the agent's own participant. An empty value removes the attribute.
+            /// Begin a text that is written in parts; `done` follows `close-stream`. `flow.cancel` tells the receivers that it
+            /// ended early.
             #[allow(async_fn_in_trait)]
-            pub fn set_attributes(
-                attributes: &[(_rt::String, _rt::String)],
-            ) -> Result<(), RoomError> {
+            pub fn open_text(topic: &str, options: &SendOptions) -> Id {
+                unsafe {
+                    let vec0 = topic;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let super::super::super::wasm_worker::agent::types::SendOptions {
+                        destinations: destinations1,
+                        attributes: attributes1,
+                        stream_id: stream_id1,
+                        sender: sender1,
+                        reply_to: reply_to1,
+                        repeatable: repeatable1,
+                    } = options;
+                    let vec3 = destinations1;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = crate::runtime::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let vec2 = e;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                        }
+                    }
+                    let vec7 = attributes1;
+                    let len7 = vec7.len();
+                    let layout7 = _rt::alloc::Layout::from_size_align(
+                            vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result7, _cleanup7) = crate::runtime::Cleanup::new(layout7);
+                    for (i, e) in vec7.into_iter().enumerate() {
+                        let base = result7
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t4_0, t4_1) = e;
+                            let vec5 = t4_0;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                            let vec6 = t4_1;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr6.cast_mut();
+                        }
+                    }
+                    let vec8 = stream_id1;
+                    let ptr8 = vec8.as_ptr().cast::<u8>();
+                    let len8 = vec8.len();
+                    let vec9 = sender1;
+                    let ptr9 = vec9.as_ptr().cast::<u8>();
+                    let len9 = vec9.len();
+                    let vec10 = reply_to1;
+                    let ptr10 = vec10.as_ptr().cast::<u8>();
+                    let len10 = vec10.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "open-text"]
+                        fn wit_import11(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import11(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import11(
+                        ptr0.cast_mut(),
+                        len0,
+                        result3,
+                        len3,
+                        result7,
+                        len7,
+                        ptr8.cast_mut(),
+                        len8,
+                        ptr9.cast_mut(),
+                        len9,
+                        ptr10.cast_mut(),
+                        len10,
+                        match repeatable1 {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Write a part of a text, or of a transcription.
+            #[allow(async_fn_in_trait)]
+            pub fn write_text(id: Id, text: &str) -> () {
+                unsafe {
+                    let vec0 = text;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "write-text"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(id), ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Send a whole file. `done`: it has left the host.
+            #[allow(async_fn_in_trait)]
+            pub fn send_file(
+                topic: &str,
+                name: &str,
+                mime_type: &str,
+                bytes: &[u8],
+                options: &SendOptions,
+            ) -> Id {
                 unsafe {
                     #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                     #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                     struct RetArea(
                         [::core::mem::MaybeUninit<
                             u8,
-                        >; 5 * ::core::mem::size_of::<*const u8>()],
+                        >; 19 * ::core::mem::size_of::<*const u8>()],
                     );
                     let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 5
+                        [::core::mem::MaybeUninit::uninit(); 19
                             * ::core::mem::size_of::<*const u8>()],
                     );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    let vec1 = topic;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len1;
+                    *ptr0.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+                    let vec2 = name;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    *ptr0.add(3 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len2;
+                    *ptr0
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr2.cast_mut();
+                    let vec3 = mime_type;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    *ptr0.add(5 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len3;
+                    *ptr0
+                        .add(4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr3.cast_mut();
+                    let vec4 = bytes;
+                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                    let len4 = vec4.len();
+                    *ptr0.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len4;
+                    *ptr0
+                        .add(6 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr4.cast_mut();
+                    let super::super::super::wasm_worker::agent::types::SendOptions {
+                        destinations: destinations5,
+                        attributes: attributes5,
+                        stream_id: stream_id5,
+                        sender: sender5,
+                        reply_to: reply_to5,
+                        repeatable: repeatable5,
+                    } = options;
+                    let vec7 = destinations5;
+                    let len7 = vec7.len();
+                    let layout7 = _rt::alloc::Layout::from_size_align(
+                            vec7.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result7, _cleanup7) = crate::runtime::Cleanup::new(layout7);
+                    for (i, e) in vec7.into_iter().enumerate() {
+                        let base = result7
+                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let vec6 = e;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                        }
+                    }
+                    *ptr0.add(9 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len7;
+                    *ptr0
+                        .add(8 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result7;
+                    let vec11 = attributes5;
+                    let len11 = vec11.len();
+                    let layout11 = _rt::alloc::Layout::from_size_align(
+                            vec11.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result11, _cleanup11) = crate::runtime::Cleanup::new(layout11);
+                    for (i, e) in vec11.into_iter().enumerate() {
+                        let base = result11
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t8_0, t8_1) = e;
+                            let vec9 = t8_0;
+                            let ptr9 = vec9.as_ptr().cast::<u8>();
+                            let len9 = vec9.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len9;
+                            *base.add(0).cast::<*mut u8>() = ptr9.cast_mut();
+                            let vec10 = t8_1;
+                            let ptr10 = vec10.as_ptr().cast::<u8>();
+                            let len10 = vec10.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len10;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr10.cast_mut();
+                        }
+                    }
+                    *ptr0
+                        .add(11 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len11;
+                    *ptr0
+                        .add(10 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result11;
+                    let vec12 = stream_id5;
+                    let ptr12 = vec12.as_ptr().cast::<u8>();
+                    let len12 = vec12.len();
+                    *ptr0
+                        .add(13 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len12;
+                    *ptr0
+                        .add(12 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr12.cast_mut();
+                    let vec13 = sender5;
+                    let ptr13 = vec13.as_ptr().cast::<u8>();
+                    let len13 = vec13.len();
+                    *ptr0
+                        .add(15 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len13;
+                    *ptr0
+                        .add(14 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr13.cast_mut();
+                    let vec14 = reply_to5;
+                    let ptr14 = vec14.as_ptr().cast::<u8>();
+                    let len14 = vec14.len();
+                    *ptr0
+                        .add(17 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len14;
+                    *ptr0
+                        .add(16 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr14.cast_mut();
+                    *ptr0.add(18 * ::core::mem::size_of::<*const u8>()).cast::<u8>() = (match repeatable5 {
+                        true => 1,
+                        false => 0,
+                    }) as u8;
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send-file"]
+                        fn wit_import15(_: *mut u8) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import15(_: *mut u8) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import15(ptr0);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Begin a file that is written in parts; `done` follows `close-stream`. `size` in bytes, where it is known.
+            #[allow(async_fn_in_trait)]
+            pub fn open_file(
+                topic: &str,
+                name: &str,
+                mime_type: &str,
+                size: Option<f64>,
+                options: &SendOptions,
+            ) -> Id {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    let vec1 = topic;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len1;
+                    *ptr0.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+                    let vec2 = name;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    *ptr0.add(3 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len2;
+                    *ptr0
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr2.cast_mut();
+                    let vec3 = mime_type;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    *ptr0.add(5 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len3;
+                    *ptr0
+                        .add(4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr3.cast_mut();
+                    match size {
+                        Some(e) => {
+                            *ptr0
+                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                .cast::<u8>() = (1i32) as u8;
+                            *ptr0
+                                .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                .cast::<f64>() = _rt::as_f64(e);
+                        }
+                        None => {
+                            *ptr0
+                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                .cast::<u8>() = (0i32) as u8;
+                        }
+                    };
+                    let super::super::super::wasm_worker::agent::types::SendOptions {
+                        destinations: destinations4,
+                        attributes: attributes4,
+                        stream_id: stream_id4,
+                        sender: sender4,
+                        reply_to: reply_to4,
+                        repeatable: repeatable4,
+                    } = options;
+                    let vec6 = destinations4;
+                    let len6 = vec6.len();
+                    let layout6 = _rt::alloc::Layout::from_size_align(
+                            vec6.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result6, _cleanup6) = crate::runtime::Cleanup::new(layout6);
+                    for (i, e) in vec6.into_iter().enumerate() {
+                        let base = result6
+                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let vec5 = e;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                        }
+                    }
+                    *ptr0
+                        .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len6;
+                    *ptr0
+                        .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result6;
+                    let vec10 = attributes4;
+                    let len10 = vec10.len();
+                    let layout10 = _rt::alloc::Layout::from_size_align(
+                            vec10.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result10, _cleanup10) = crate::runtime::Cleanup::new(layout10);
+                    for (i, e) in vec10.into_iter().enumerate() {
+                        let base = result10
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t7_0, t7_1) = e;
+                            let vec8 = t7_0;
+                            let ptr8 = vec8.as_ptr().cast::<u8>();
+                            let len8 = vec8.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len8;
+                            *base.add(0).cast::<*mut u8>() = ptr8.cast_mut();
+                            let vec9 = t7_1;
+                            let ptr9 = vec9.as_ptr().cast::<u8>();
+                            let len9 = vec9.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len9;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr9.cast_mut();
+                        }
+                    }
+                    *ptr0
+                        .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len10;
+                    *ptr0
+                        .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result10;
+                    let vec11 = stream_id4;
+                    let ptr11 = vec11.as_ptr().cast::<u8>();
+                    let len11 = vec11.len();
+                    *ptr0
+                        .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len11;
+                    *ptr0
+                        .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr11.cast_mut();
+                    let vec12 = sender4;
+                    let ptr12 = vec12.as_ptr().cast::<u8>();
+                    let len12 = vec12.len();
+                    *ptr0
+                        .add(16 + 13 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len12;
+                    *ptr0
+                        .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr12.cast_mut();
+                    let vec13 = reply_to4;
+                    let ptr13 = vec13.as_ptr().cast::<u8>();
+                    let len13 = vec13.len();
+                    *ptr0
+                        .add(16 + 15 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len13;
+                    *ptr0
+                        .add(16 + 14 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr13.cast_mut();
+                    *ptr0
+                        .add(16 + 16 * ::core::mem::size_of::<*const u8>())
+                        .cast::<u8>() = (match repeatable4 {
+                        true => 1,
+                        false => 0,
+                    }) as u8;
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "open-file"]
+                        fn wit_import14(_: *mut u8) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import14(_: *mut u8) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import14(ptr0);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Write a part of a file.
+            #[allow(async_fn_in_trait)]
+            pub fn write_bytes(id: Id, bytes: &[u8]) -> () {
+                unsafe {
+                    let vec0 = bytes;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "write-bytes"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(id), ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// End a text or a file, with attributes for the trailer.
+            #[allow(async_fn_in_trait)]
+            pub fn close_stream(
+                id: Id,
+                attributes: &[(_rt::String, _rt::String)],
+            ) -> () {
+                unsafe {
                     let vec3 = attributes;
                     let len3 = vec3.len();
                     let layout3 = _rt::alloc::Layout::from_size_align(
@@ -3337,148 +5906,1680 @@ pub mod wasm_worker {
                                 .cast::<*mut u8>() = ptr2.cast_mut();
                         }
                     }
-                    let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "close-stream"]
+                        fn wit_import4(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import4(_rt::as_i32(id), result3, len3);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Send a data packet, to everyone if there are no destinations. `done`: it has left the host. Where not `reliable`,
+            /// the id is 0 and nothing follows.
+            #[allow(async_fn_in_trait)]
+            pub fn send_data(
+                topic: &str,
+                payload: &[u8],
+                destinations: &[_rt::String],
+                reliable: bool,
+            ) -> Id {
+                unsafe {
+                    let vec0 = topic;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = payload;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec3 = destinations;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = crate::runtime::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let vec2 = e;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send-data"]
+                        fn wit_import4(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import4(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result3,
+                        len3,
+                        match &reliable {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Send a key of a telephone. `done`: it has left the host.
+            #[allow(async_fn_in_trait)]
+            pub fn send_dtmf(code: u32, digit: &str) -> Id {
+                unsafe {
+                    let vec0 = digit;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send-dtmf"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import1(_rt::as_i32(&code), ptr0.cast_mut(), len0);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Send transcribed speech in the forms that front ends expect. `done`: it has left the host.
+            #[allow(async_fn_in_trait)]
+            pub fn send_transcription(text: &str, options: &Transcription) -> Id {
+                unsafe {
+                    let vec0 = text;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let Transcription {
+                        segment_id: segment_id1,
+                        speaker: speaker1,
+                        track_sid: track_sid1,
+                        language: language1,
+                        attributes: attributes1,
+                        is_final: is_final1,
+                    } = options;
+                    let vec2 = segment_id1;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = speaker1;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let vec4 = track_sid1;
+                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                    let len4 = vec4.len();
+                    let vec5 = language1;
+                    let ptr5 = vec5.as_ptr().cast::<u8>();
+                    let len5 = vec5.len();
+                    let vec9 = attributes1;
+                    let len9 = vec9.len();
+                    let layout9 = _rt::alloc::Layout::from_size_align(
+                            vec9.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result9, _cleanup9) = crate::runtime::Cleanup::new(layout9);
+                    for (i, e) in vec9.into_iter().enumerate() {
+                        let base = result9
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t6_0, t6_1) = e;
+                            let vec7 = t6_0;
+                            let ptr7 = vec7.as_ptr().cast::<u8>();
+                            let len7 = vec7.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len7;
+                            *base.add(0).cast::<*mut u8>() = ptr7.cast_mut();
+                            let vec8 = t6_1;
+                            let ptr8 = vec8.as_ptr().cast::<u8>();
+                            let len8 = vec8.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len8;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr8.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send-transcription"]
+                        fn wit_import10(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import10(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import10(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr4.cast_mut(),
+                        len4,
+                        ptr5.cast_mut(),
+                        len5,
+                        result9,
+                        len9,
+                        match is_final1 {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The same in parts, by `write-text`; `close-stream` makes it final.
+            #[allow(async_fn_in_trait)]
+            pub fn open_transcription(options: &Transcription) -> Id {
+                unsafe {
+                    let Transcription {
+                        segment_id: segment_id0,
+                        speaker: speaker0,
+                        track_sid: track_sid0,
+                        language: language0,
+                        attributes: attributes0,
+                        is_final: is_final0,
+                    } = options;
+                    let vec1 = segment_id0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = speaker0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = track_sid0;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let vec4 = language0;
+                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                    let len4 = vec4.len();
+                    let vec8 = attributes0;
+                    let len8 = vec8.len();
+                    let layout8 = _rt::alloc::Layout::from_size_align(
+                            vec8.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result8, _cleanup8) = crate::runtime::Cleanup::new(layout8);
+                    for (i, e) in vec8.into_iter().enumerate() {
+                        let base = result8
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t5_0, t5_1) = e;
+                            let vec6 = t5_0;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                            let vec7 = t5_1;
+                            let ptr7 = vec7.as_ptr().cast::<u8>();
+                            let len7 = vec7.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len7;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr7.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "open-transcription"]
+                        fn wit_import9(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import9(
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr4.cast_mut(),
+                        len4,
+                        result8,
+                        len8,
+                        match is_final0 {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Call a method of a participant. `rpc-answer` follows; where `timeout-ms` is over, with the error 1502.
+            #[allow(async_fn_in_trait)]
+            pub fn call(
+                destination: &str,
+                method: &str,
+                payload: &str,
+                timeout_ms: u32,
+            ) -> Id {
+                unsafe {
+                    let vec0 = destination;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = method;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = payload;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "call"]
+                        fn wit_import3(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import3(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import3(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        _rt::as_i32(&timeout_ms),
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Answer a request. Its id is over, and nothing follows.
+            #[allow(async_fn_in_trait)]
+            pub fn answer(id: Id, answer: Result<&str, &RpcError>) -> () {
+                unsafe {
+                    let (
+                        result4_0,
+                        result4_1,
+                        result4_2,
+                        result4_3,
+                        result4_4,
+                        result4_5,
+                    ) = match answer {
+                        Ok(e) => {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            (
+                                0i32,
+                                ptr0.cast_mut(),
+                                len0 as *mut u8,
+                                0usize,
+                                ::core::ptr::null_mut(),
+                                0usize,
+                            )
+                        }
+                        Err(e) => {
+                            let super::super::super::wasm_worker::agent::types::RpcError {
+                                code: code1,
+                                message: message1,
+                                data: data1,
+                            } = e;
+                            let vec2 = message1;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            let vec3 = data1;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            (
+                                1i32,
+                                _rt::as_i32(code1) as *mut u8,
+                                ptr2.cast_mut(),
+                                len2,
+                                ptr3.cast_mut(),
+                                len3,
+                            )
+                        }
+                    };
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "answer"]
+                        fn wit_import5(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import5(
+                        _rt::as_i32(id),
+                        result4_0,
+                        result4_1,
+                        result4_2,
+                        result4_3,
+                        result4_4,
+                        result4_5,
+                    );
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Set attributes of the agent's own participant. An empty value removes the attribute. `done`: the server has them.
+            /// Not joined, they wait for the join, and `done` follows at once.
+            #[allow(async_fn_in_trait)]
+            pub fn set_attributes(attributes: &[(_rt::String, _rt::String)]) -> Id {
+                unsafe {
+                    let vec3 = attributes;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = crate::runtime::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t0_0, t0_1) = e;
+                            let vec1 = t0_0;
+                            let ptr1 = vec1.as_ptr().cast::<u8>();
+                            let len1 = vec1.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len1;
+                            *base.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+                            let vec2 = t0_1;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr2.cast_mut();
+                        }
+                    }
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "set-attributes"]
-                        fn wit_import5(_: *mut u8, _: usize, _: *mut u8);
+                        fn wit_import4(_: *mut u8, _: usize) -> i32;
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import5(_: *mut u8, _: usize, _: *mut u8) {
+                    unsafe extern "C" fn wit_import4(_: *mut u8, _: usize) -> i32 {
                         unreachable!()
                     }
-                    wit_import5(result3, len3, ptr4);
-                    let l6 = i32::from(*ptr4.add(0).cast::<u8>());
-                    let result13 = match l6 {
-                        0 => {
-                            let e = ();
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l7 = *ptr4
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l8 = *ptr4
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len9 = l8;
-                                let bytes9 = _rt::Vec::from_raw_parts(
-                                    l7.cast(),
-                                    len9,
-                                    len9,
-                                );
-                                let l10 = *ptr4
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l11 = *ptr4
-                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len12 = l11;
-                                let bytes12 = _rt::Vec::from_raw_parts(
-                                    l10.cast(),
-                                    len12,
-                                    len12,
-                                );
-                                RoomError {
-                                    code: _rt::string_lift(bytes9),
-                                    message: _rt::string_lift(bytes12),
-                                }
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result13
+                    let ret = wit_import4(result3, len3);
+                    ret as u32
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
+            /// Set the metadata of the agent's own participant: as `set-attributes`.
             #[allow(async_fn_in_trait)]
-            pub fn set_agent_state(state: AgentState) -> Result<(), RoomError> {
+            pub fn set_metadata(metadata: &str) -> Id {
                 unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<
-                            u8,
-                        >; 5 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 5
-                            * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    let vec0 = metadata;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "set-metadata"]
+                        fn wit_import1(_: *mut u8, _: usize) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8, _: usize) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import1(ptr0.cast_mut(), len0);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Set the name of the agent's own participant: as `set-attributes`.
+            #[allow(async_fn_in_trait)]
+            pub fn set_name(name: &str) -> Id {
+                unsafe {
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "set-name"]
+                        fn wit_import1(_: *mut u8, _: usize) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8, _: usize) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import1(ptr0.cast_mut(), len0);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Set the state that clients show to users (attribute `lk.agent.state`).
+            #[allow(async_fn_in_trait)]
+            pub fn set_agent_state(state: AgentState) -> () {
+                unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "set-agent-state"]
-                        fn wit_import1(_: i32, _: *mut u8);
+                        fn wit_import0(_: i32);
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                    unsafe extern "C" fn wit_import0(_: i32) {
                         unreachable!()
                     }
-                    wit_import1(state.clone() as i32, ptr0);
-                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                    let result9 = match l2 {
-                        0 => {
-                            let e = ();
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l3 = *ptr0
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l4 = *ptr0
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len5 = l4;
-                                let bytes5 = _rt::Vec::from_raw_parts(
-                                    l3.cast(),
-                                    len5,
-                                    len5,
-                                );
-                                let l6 = *ptr0
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l7 = *ptr0
-                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len8 = l7;
-                                let bytes8 = _rt::Vec::from_raw_parts(
-                                    l6.cast(),
-                                    len8,
-                                    len8,
-                                );
-                                RoomError {
-                                    code: _rt::string_lift(bytes5),
-                                    message: _rt::string_lift(bytes8),
-                                }
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result9
+                    wit_import0(state.clone() as i32);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Put a participant out of the room. This and the next three go through the server's API, if the operator's key
+            /// allows it; else they fail as `not-allowed`.
+            #[allow(async_fn_in_trait)]
+            pub fn remove_participant(identity: &str) -> Id {
+                unsafe {
+                    let vec0 = identity;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "remove-participant"]
+                        fn wit_import1(_: *mut u8, _: usize) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8, _: usize) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import1(ptr0.cast_mut(), len0);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Move a participant to another room.
+            #[allow(async_fn_in_trait)]
+            pub fn move_participant(identity: &str, destination: &str) -> Id {
+                unsafe {
+                    let vec0 = identity;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = destination;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "move-participant"]
+                        fn wit_import2(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import2(ptr0.cast_mut(), len0, ptr1.cast_mut(), len1);
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Mute or unmute a track of a participant.
+            #[allow(async_fn_in_trait)]
+            pub fn mute_track(identity: &str, track_sid: &str, muted: bool) -> Id {
+                unsafe {
+                    let vec0 = identity;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = track_sid;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "mute-track"]
+                        fn wit_import2(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import2(
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        match &muted {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Delete the room, and put everybody out of it.
+            #[allow(async_fn_in_trait)]
+            pub fn delete_room() -> Id {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/room@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "delete-room"]
+                        fn wit_import0() -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    ret as u32
                 }
             }
         }
-        /// Usage of models, summed by kind, provider and model.
+        /// Sound from the room and to it.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod audio {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            /// Frames to deliver: all; those with voice, and some before and after it; none.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Delivery {
+                All,
+                Voiced,
+                None,
+            }
+            impl ::core::fmt::Debug for Delivery {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Delivery::All => f.debug_tuple("Delivery::All").finish(),
+                        Delivery::Voiced => f.debug_tuple("Delivery::Voiced").finish(),
+                        Delivery::None => f.debug_tuple("Delivery::None").finish(),
+                    }
+                }
+            }
+            impl Delivery {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Delivery {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Delivery::All,
+                        1 => Delivery::Voiced,
+                        2 => Delivery::None,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// How the sound of a track is delivered. 0 in any field is the host's default.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct Subscription {
+                /// Samples a second.
+                pub rate: u32,
+                /// An event has at least this much sound, and whole multiples of it. 10 to 1,000.
+                pub frame_ms: u32,
+                pub frames: Delivery,
+                /// With `voiced`: sound from before the voice, and from after it.
+                pub before_ms: u32,
+                pub after_ms: u32,
+                /// Tell `voice-started` and `voice-ended`.
+                pub detect_voice: bool,
+                /// The probability of voice, from 0 to 1, above which somebody speaks.
+                pub threshold: f64,
+                /// Voice that is shorter is none.
+                pub min_voice_ms: u32,
+                /// Voice ends after this much silence.
+                pub min_silence_ms: u32,
+                /// Tell the level this often; 0: never.
+                pub level_ms: u32,
+            }
+            impl ::core::fmt::Debug for Subscription {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Subscription")
+                        .field("rate", &self.rate)
+                        .field("frame-ms", &self.frame_ms)
+                        .field("frames", &self.frames)
+                        .field("before-ms", &self.before_ms)
+                        .field("after-ms", &self.after_ms)
+                        .field("detect-voice", &self.detect_voice)
+                        .field("threshold", &self.threshold)
+                        .field("min-voice-ms", &self.min_voice_ms)
+                        .field("min-silence-ms", &self.min_silence_ms)
+                        .field("level-ms", &self.level_ms)
+                        .finish()
+                }
+            }
+            /// Tracks to follow.
+            #[derive(Clone)]
+            pub struct Rule {
+                /// Identity of the participant; empty is any.
+                pub participant: _rt::String,
+                /// Source of the track; empty is any.
+                pub source: _rt::String,
+                /// Only tracks of persons.
+                pub people: bool,
+            }
+            impl ::core::fmt::Debug for Rule {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Rule")
+                        .field("participant", &self.participant)
+                        .field("source", &self.source)
+                        .field("people", &self.people)
+                        .finish()
+                }
+            }
+            /// A track of the agent. 0 in any field is the host's default.
+            #[derive(Clone)]
+            pub struct Publication {
+                pub name: _rt::String,
+                pub source: _rt::String,
+                pub rate: u32,
+                pub bits_per_second: u32,
+            }
+            impl ::core::fmt::Debug for Publication {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Publication")
+                        .field("name", &self.name)
+                        .field("source", &self.source)
+                        .field("rate", &self.rate)
+                        .field("bits-per-second", &self.bits_per_second)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Hear one track. `audio-started` is the first event; `audio-ended` is the last.
+            #[allow(async_fn_in_trait)]
+            pub fn subscribe(track_sid: &str, options: Subscription) -> Id {
+                unsafe {
+                    let vec0 = track_sid;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let Subscription {
+                        rate: rate1,
+                        frame_ms: frame_ms1,
+                        frames: frames1,
+                        before_ms: before_ms1,
+                        after_ms: after_ms1,
+                        detect_voice: detect_voice1,
+                        threshold: threshold1,
+                        min_voice_ms: min_voice_ms1,
+                        min_silence_ms: min_silence_ms1,
+                        level_ms: level_ms1,
+                    } = options;
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "subscribe"]
+                        fn wit_import2(
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: f64,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: f64,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import2(
+                        ptr0.cast_mut(),
+                        len0,
+                        _rt::as_i32(rate1),
+                        _rt::as_i32(frame_ms1),
+                        frames1.clone() as i32,
+                        _rt::as_i32(before_ms1),
+                        _rt::as_i32(after_ms1),
+                        match detect_voice1 {
+                            true => 1,
+                            false => 0,
+                        },
+                        _rt::as_f64(threshold1),
+                        _rt::as_i32(min_voice_ms1),
+                        _rt::as_i32(min_silence_ms1),
+                        _rt::as_i32(level_ms1),
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Hear each track that fits, now and later, each by `audio-started` with an id of its own. Lasts until cancelled. The
+            /// ids of its tracks then go on.
+            #[allow(async_fn_in_trait)]
+            pub fn follow(rule: &Rule, options: Subscription) -> Id {
+                unsafe {
+                    let Rule {
+                        participant: participant0,
+                        source: source0,
+                        people: people0,
+                    } = rule;
+                    let vec1 = participant0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = source0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let Subscription {
+                        rate: rate3,
+                        frame_ms: frame_ms3,
+                        frames: frames3,
+                        before_ms: before_ms3,
+                        after_ms: after_ms3,
+                        detect_voice: detect_voice3,
+                        threshold: threshold3,
+                        min_voice_ms: min_voice_ms3,
+                        min_silence_ms: min_silence_ms3,
+                        level_ms: level_ms3,
+                    } = options;
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "follow"]
+                        fn wit_import4(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: f64,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: f64,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import4(
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        match people0 {
+                            true => 1,
+                            false => 0,
+                        },
+                        _rt::as_i32(rate3),
+                        _rt::as_i32(frame_ms3),
+                        frames3.clone() as i32,
+                        _rt::as_i32(before_ms3),
+                        _rt::as_i32(after_ms3),
+                        match detect_voice3 {
+                            true => 1,
+                            false => 0,
+                        },
+                        _rt::as_f64(threshold3),
+                        _rt::as_i32(min_voice_ms3),
+                        _rt::as_i32(min_silence_ms3),
+                        _rt::as_i32(level_ms3),
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Publish a track of the agent. `audio-published` follows, and `done` after `close`, when everything written has been
+            /// played.
+            #[allow(async_fn_in_trait)]
+            pub fn publish(options: &Publication) -> Id {
+                unsafe {
+                    let Publication {
+                        name: name0,
+                        source: source0,
+                        rate: rate0,
+                        bits_per_second: bits_per_second0,
+                    } = options;
+                    let vec1 = name0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = source0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "publish"]
+                        fn wit_import3(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import3(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import3(
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        _rt::as_i32(rate0),
+                        _rt::as_i32(bits_per_second0),
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Write sound: mono samples, 16 bits, little-endian, at the rate of the publication.
+            #[allow(async_fn_in_trait)]
+            pub fn write(id: Id, pcm: &[u8]) -> () {
+                unsafe {
+                    let vec0 = pcm;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "write"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(id), ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Set a mark: `audio-marked` follows when everything written so far has been played or cleared.
+            #[allow(async_fn_in_trait)]
+            pub fn mark(id: Id, mark: u32) -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "mark"]
+                        fn wit_import0(_: i32, _: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i32, _: i32) {
+                        unreachable!()
+                    }
+                    wit_import0(_rt::as_i32(id), _rt::as_i32(&mark));
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Mute or unmute the agent's track. Its playout goes on.
+            #[allow(async_fn_in_trait)]
+            pub fn mute(id: Id, muted: bool) -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "mute"]
+                        fn wit_import0(_: i32, _: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i32, _: i32) {
+                        unreachable!()
+                    }
+                    wit_import0(
+                        _rt::as_i32(id),
+                        match &muted {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Discard sound that has not been played; `audio-playout` reports the position.
+            #[allow(async_fn_in_trait)]
+            pub fn clear(id: Id) -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "clear"]
+                        fn wit_import0(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i32) {
+                        unreachable!()
+                    }
+                    wit_import0(_rt::as_i32(id));
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// End the track when everything written has been played.
+            #[allow(async_fn_in_trait)]
+            pub fn close(id: Id) -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/audio@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "close"]
+                        fn wit_import0(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i32) {
+                        unreachable!()
+                    }
+                    wit_import0(_rt::as_i32(id));
+                }
+            }
+        }
+        /// HTTP, to the hosts that the operator allows. Others fail as `not-allowed`.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod http {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            #[derive(Clone)]
+            pub struct Request {
+                pub method: _rt::String,
+                pub url: _rt::String,
+                pub headers: Attributes,
+                pub body: _rt::Vec<u8>,
+                /// For the whole exchange; 0: the host's.
+                pub timeout_ms: u32,
+                pub follow_redirects: bool,
+                /// The host may send the request again where it was lost with a worker and nothing of its answer was delivered.
+                /// Otherwise it fails as `interrupted`.
+                pub repeatable: bool,
+            }
+            impl ::core::fmt::Debug for Request {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Request")
+                        .field("method", &self.method)
+                        .field("url", &self.url)
+                        .field("headers", &self.headers)
+                        .field("body", &self.body)
+                        .field("timeout-ms", &self.timeout_ms)
+                        .field("follow-redirects", &self.follow_redirects)
+                        .field("repeatable", &self.repeatable)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Send a request. `http-head` follows, then `http-body`; the one with `last` is the last event. An answer of any
+            /// status is no failure.
+            #[allow(async_fn_in_trait)]
+            pub fn send(request: &Request) -> Id {
+                unsafe {
+                    let Request {
+                        method: method0,
+                        url: url0,
+                        headers: headers0,
+                        body: body0,
+                        timeout_ms: timeout_ms0,
+                        follow_redirects: follow_redirects0,
+                        repeatable: repeatable0,
+                    } = request;
+                    let vec1 = method0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = url0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec6 = headers0;
+                    let len6 = vec6.len();
+                    let layout6 = _rt::alloc::Layout::from_size_align(
+                            vec6.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result6, _cleanup6) = crate::runtime::Cleanup::new(layout6);
+                    for (i, e) in vec6.into_iter().enumerate() {
+                        let base = result6
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t3_0, t3_1) = e;
+                            let vec4 = t3_0;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base.add(0).cast::<*mut u8>() = ptr4.cast_mut();
+                            let vec5 = t3_1;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr5.cast_mut();
+                        }
+                    }
+                    let vec7 = body0;
+                    let ptr7 = vec7.as_ptr().cast::<u8>();
+                    let len7 = vec7.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/http@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send"]
+                        fn wit_import8(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import8(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import8(
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        result6,
+                        len6,
+                        ptr7.cast_mut(),
+                        len7,
+                        _rt::as_i32(timeout_ms0),
+                        match follow_redirects0 {
+                            true => 1,
+                            false => 0,
+                        },
+                        match repeatable0 {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The same, and the body goes on by `write`, up to `end`.
+            #[allow(async_fn_in_trait)]
+            pub fn open(request: &Request) -> Id {
+                unsafe {
+                    let Request {
+                        method: method0,
+                        url: url0,
+                        headers: headers0,
+                        body: body0,
+                        timeout_ms: timeout_ms0,
+                        follow_redirects: follow_redirects0,
+                        repeatable: repeatable0,
+                    } = request;
+                    let vec1 = method0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = url0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec6 = headers0;
+                    let len6 = vec6.len();
+                    let layout6 = _rt::alloc::Layout::from_size_align(
+                            vec6.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result6, _cleanup6) = crate::runtime::Cleanup::new(layout6);
+                    for (i, e) in vec6.into_iter().enumerate() {
+                        let base = result6
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t3_0, t3_1) = e;
+                            let vec4 = t3_0;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base.add(0).cast::<*mut u8>() = ptr4.cast_mut();
+                            let vec5 = t3_1;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr5.cast_mut();
+                        }
+                    }
+                    let vec7 = body0;
+                    let ptr7 = vec7.as_ptr().cast::<u8>();
+                    let len7 = vec7.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/http@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "open"]
+                        fn wit_import8(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import8(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import8(
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        result6,
+                        len6,
+                        ptr7.cast_mut(),
+                        len7,
+                        _rt::as_i32(timeout_ms0),
+                        match follow_redirects0 {
+                            true => 1,
+                            false => 0,
+                        },
+                        match repeatable0 {
+                            true => 1,
+                            false => 0,
+                        },
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            #[allow(async_fn_in_trait)]
+            pub fn write(id: Id, bytes: &[u8]) -> () {
+                unsafe {
+                    let vec0 = bytes;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/http@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "write"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(id), ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// End the body of the request.
+            #[allow(async_fn_in_trait)]
+            pub fn end(id: Id) -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/http@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "end"]
+                        fn wit_import0(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i32) {
+                        unreachable!()
+                    }
+                    wit_import0(_rt::as_i32(id));
+                }
+            }
+        }
+        /// WebSockets, to the hosts that the operator allows. Others fail as `not-allowed`.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod socket {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Connect. `socket-opened` follows; `socket-closed` is the last event. `timeout-ms` is for the connecting; 0: the
+            /// host's.
+            #[allow(async_fn_in_trait)]
+            pub fn connect(
+                url: &str,
+                headers: &[(_rt::String, _rt::String)],
+                protocols: &[_rt::String],
+                timeout_ms: u32,
+            ) -> Id {
+                unsafe {
+                    let vec0 = url;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec4 = headers;
+                    let len4 = vec4.len();
+                    let layout4 = _rt::alloc::Layout::from_size_align(
+                            vec4.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result4, _cleanup4) = crate::runtime::Cleanup::new(layout4);
+                    for (i, e) in vec4.into_iter().enumerate() {
+                        let base = result4
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            let vec3 = t1_1;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr3.cast_mut();
+                        }
+                    }
+                    let vec6 = protocols;
+                    let len6 = vec6.len();
+                    let layout6 = _rt::alloc::Layout::from_size_align(
+                            vec6.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result6, _cleanup6) = crate::runtime::Cleanup::new(layout6);
+                    for (i, e) in vec6.into_iter().enumerate() {
+                        let base = result6
+                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let vec5 = e;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/socket@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "connect"]
+                        fn wit_import7(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                        ) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import7(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import7(
+                        ptr0.cast_mut(),
+                        len0,
+                        result4,
+                        len4,
+                        result6,
+                        len6,
+                        _rt::as_i32(&timeout_ms),
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Send a text. Sends before `socket-opened` wait for it.
+            #[allow(async_fn_in_trait)]
+            pub fn send_text(id: Id, text: &str) -> () {
+                unsafe {
+                    let vec0 = text;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/socket@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send-text"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(id), ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            #[allow(async_fn_in_trait)]
+            pub fn send_bytes(id: Id, bytes: &[u8]) -> () {
+                unsafe {
+                    let vec0 = bytes;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/socket@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "send-bytes"]
+                        fn wit_import1(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import1(_rt::as_i32(id), ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Close the socket after what was sent. `socket-closed` follows.
+            #[allow(async_fn_in_trait)]
+            pub fn close(id: Id, code: u16, reason: &str) -> () {
+                unsafe {
+                    let vec0 = reason;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/socket@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "close"]
+                        fn wit_import1(_: i32, _: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import1(
+                        _rt::as_i32(id),
+                        _rt::as_i32(&code),
+                        ptr0.cast_mut(),
+                        len0,
+                    );
+                }
+            }
+        }
+        /// The usage of models, summed by the host into the job's record.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod usage {
             #[used]
             #[doc(hidden)]
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
+            /// Counters by name, for one model. The usual names are LiveKit's, such as `input_tokens`.
             #[derive(Clone)]
             pub struct ModelUsage {
-                /// `llm`, `stt`, `tts`, or another kind.
                 pub kind: _rt::String,
                 pub provider: _rt::String,
                 pub model: _rt::String,
-                /// Named counts, such as `input_tokens`, `characters_count` or `audio_duration` in seconds.
                 pub counters: _rt::Vec<(_rt::String, f64)>,
             }
             impl ::core::fmt::Debug for ModelUsage {
@@ -3495,22 +7596,11 @@ pub mod wasm_worker {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Add to the sums of this job. Fails without a change if an amount is not finite, if a name is longer than 128
-            /// bytes, or if there would be more than 64 models or more than 32 counters of a model.
+            /// Add to the sums of the job. Not counted, with a warning in the log: amounts that are not finite, names over 128
+            /// bytes, more than 64 models or 32 counters in one.
             #[allow(async_fn_in_trait)]
-            pub fn add(usage: &ModelUsage) -> Result<(), _rt::String> {
+            pub fn add(usage: &ModelUsage) -> () {
                 unsafe {
-                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                    struct RetArea(
-                        [::core::mem::MaybeUninit<
-                            u8,
-                        >; 3 * ::core::mem::size_of::<*const u8>()],
-                    );
-                    let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 3
-                            * ::core::mem::size_of::<*const u8>()],
-                    );
                     let ModelUsage {
                         kind: kind0,
                         provider: provider0,
@@ -3551,12 +7641,11 @@ pub mod wasm_worker {
                                 .cast::<f64>() = _rt::as_f64(t4_1);
                         }
                     }
-                    let ptr7 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasm-worker:agent/usage@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "add"]
-                        fn wit_import8(
+                        fn wit_import7(
                             _: *mut u8,
                             _: usize,
                             _: *mut u8,
@@ -3565,11 +7654,10 @@ pub mod wasm_worker {
                             _: usize,
                             _: *mut u8,
                             _: usize,
-                            _: *mut u8,
                         );
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import8(
+                    unsafe extern "C" fn wit_import7(
                         _: *mut u8,
                         _: usize,
                         _: *mut u8,
@@ -3578,11 +7666,10 @@ pub mod wasm_worker {
                         _: usize,
                         _: *mut u8,
                         _: usize,
-                        _: *mut u8,
                     ) {
                         unreachable!()
                     }
-                    wit_import8(
+                    wit_import7(
                         ptr1.cast_mut(),
                         len1,
                         ptr2.cast_mut(),
@@ -3591,39 +7678,11 @@ pub mod wasm_worker {
                         len3,
                         result6,
                         len6,
-                        ptr7,
                     );
-                    let l9 = i32::from(*ptr7.add(0).cast::<u8>());
-                    let result13 = match l9 {
-                        0 => {
-                            let e = ();
-                            Ok(e)
-                        }
-                        1 => {
-                            let e = {
-                                let l10 = *ptr7
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l11 = *ptr7
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len12 = l11;
-                                let bytes12 = _rt::Vec::from_raw_parts(
-                                    l10.cast(),
-                                    len12,
-                                    len12,
-                                );
-                                _rt::string_lift(bytes12)
-                            };
-                            Err(e)
-                        }
-                        _ => _rt::invalid_enum_discriminant(),
-                    };
-                    result13
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// The sums of this job.
+            /// The sums of this job, this step's included.
             #[allow(async_fn_in_trait)]
             pub fn summary() -> _rt::Vec<ModelUsage> {
                 unsafe {
@@ -3741,145 +7800,1427 @@ pub mod wasm_worker {
                 }
             }
         }
+        /// Spans and measurements under names of OpenTelemetry's semantic conventions. Nothing is told to the agent about what it
+        /// traces, except that the id of `begin` fails as `not-supported` where nobody traces.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod trace {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Begin a span in `parent`, or in the job's span for 0. `at-ms` is its begin in the time of `now-ms`; 0: this step's.
+            #[allow(async_fn_in_trait)]
+            pub fn begin(name: &str, parent: Id, at_ms: f64) -> Id {
+                unsafe {
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/trace@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "begin"]
+                        fn wit_import1(_: *mut u8, _: usize, _: i32, _: f64) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: f64,
+                    ) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import1(
+                        ptr0.cast_mut(),
+                        len0,
+                        _rt::as_i32(parent),
+                        _rt::as_f64(&at_ms),
+                    );
+                    ret as u32
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Add or replace attributes of a span that has not ended.
+            #[allow(async_fn_in_trait)]
+            pub fn set(id: Id, attributes: &[(_rt::String, _rt::String)]) -> () {
+                unsafe {
+                    let vec3 = attributes;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = crate::runtime::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t0_0, t0_1) = e;
+                            let vec1 = t0_0;
+                            let ptr1 = vec1.as_ptr().cast::<u8>();
+                            let len1 = vec1.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len1;
+                            *base.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+                            let vec2 = t0_1;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr2.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/trace@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "set"]
+                        fn wit_import4(_: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(_: i32, _: *mut u8, _: usize) {
+                        unreachable!()
+                    }
+                    wit_import4(_rt::as_i32(id), result3, len3);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Add an event to a span. `at-ms`: as in `begin`.
+            #[allow(async_fn_in_trait)]
+            pub fn event(
+                id: Id,
+                name: &str,
+                at_ms: f64,
+                attributes: &[(_rt::String, _rt::String)],
+            ) -> () {
+                unsafe {
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec4 = attributes;
+                    let len4 = vec4.len();
+                    let layout4 = _rt::alloc::Layout::from_size_align(
+                            vec4.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result4, _cleanup4) = crate::runtime::Cleanup::new(layout4);
+                    for (i, e) in vec4.into_iter().enumerate() {
+                        let base = result4
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            let vec3 = t1_1;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr3.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/trace@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "event"]
+                        fn wit_import5(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: f64,
+                            _: *mut u8,
+                            _: usize,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: f64,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import5(
+                        _rt::as_i32(id),
+                        ptr0.cast_mut(),
+                        len0,
+                        _rt::as_f64(&at_ms),
+                        result4,
+                        len4,
+                    );
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// End a span. `error` is its status, and absent where it succeeded. Spans that are open when the job ends, end with
+            /// it.
+            #[allow(async_fn_in_trait)]
+            pub fn end(id: Id, at_ms: f64, error: Option<&str>) -> () {
+                unsafe {
+                    let (result1_0, result1_1, result1_2) = match error {
+                        Some(e) => {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            (1i32, ptr0.cast_mut(), len0)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/trace@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "end"]
+                        fn wit_import2(_: i32, _: f64, _: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: i32,
+                        _: f64,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import2(
+                        _rt::as_i32(id),
+                        _rt::as_f64(&at_ms),
+                        result1_0,
+                        result1_1,
+                        result1_2,
+                    );
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Record one value of a histogram.
+            #[allow(async_fn_in_trait)]
+            pub fn measure(
+                name: &str,
+                value: f64,
+                attributes: &[(_rt::String, _rt::String)],
+            ) -> () {
+                unsafe {
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec4 = attributes;
+                    let len4 = vec4.len();
+                    let layout4 = _rt::alloc::Layout::from_size_align(
+                            vec4.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result4, _cleanup4) = crate::runtime::Cleanup::new(layout4);
+                    for (i, e) in vec4.into_iter().enumerate() {
+                        let base = result4
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            let vec3 = t1_1;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr3.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasm-worker:agent/trace@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "measure"]
+                        fn wit_import5(
+                            _: *mut u8,
+                            _: usize,
+                            _: f64,
+                            _: *mut u8,
+                            _: usize,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: *mut u8,
+                        _: usize,
+                        _: f64,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import5(
+                        ptr0.cast_mut(),
+                        len0,
+                        _rt::as_f64(&value),
+                        result4,
+                        len4,
+                    );
+                }
+            }
+        }
+        /// What the host tells the agent.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod events {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Attributes = super::super::super::wasm_worker::agent::types::Attributes;
+            pub type Id = super::super::super::wasm_worker::agent::types::Id;
+            pub type Participant = super::super::super::wasm_worker::agent::types::Participant;
+            pub type RoomInfo = super::super::super::wasm_worker::agent::types::RoomInfo;
+            pub type JobInfo = super::super::super::wasm_worker::agent::types::JobInfo;
+            pub type RpcError = super::super::super::wasm_worker::agent::types::RpcError;
+            /// The session goes on somewhere else. For ids that did not come along, `failed` with `interrupted` follows. Reseed
+            /// random generators on `forked`.
+            #[derive(Clone)]
+            pub struct Resumption {
+                /// `moved` (nothing was forgotten; it comes with the next step), `lost` (its worker), `forked`, `reverted`.
+                pub cause: _rt::String,
+                pub attempt: u32,
+                /// Time since the last step that is remembered.
+                pub gap_ms: f64,
+                /// Steps after the last that is remembered may have had effects.
+                pub forgotten: bool,
+            }
+            impl ::core::fmt::Debug for Resumption {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Resumption")
+                        .field("cause", &self.cause)
+                        .field("attempt", &self.attempt)
+                        .field("gap-ms", &self.gap_ms)
+                        .field("forgotten", &self.forgotten)
+                        .finish()
+                }
+            }
+            /// The agent is in the room.
+            #[derive(Clone)]
+            pub struct JoinedRoom {
+                /// The agent's own participant. Its `sid` is a new one after a join anew.
+                pub local: Participant,
+                pub room: RoomInfo,
+            }
+            impl ::core::fmt::Debug for JoinedRoom {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("JoinedRoom")
+                        .field("local", &self.local)
+                        .field("room", &self.room)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct Departure {
+                /// The participant, as it was last.
+                pub participant: Participant,
+                /// The reason, in LiveKit's words, such as `client-initiated`, `room-deleted`, `user-rejected`.
+                pub reason: _rt::String,
+            }
+            impl ::core::fmt::Debug for Departure {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Departure")
+                        .field("participant", &self.participant)
+                        .field("reason", &self.reason)
+                        .finish()
+                }
+            }
+            crate::runtime::bitflags::bitflags! {
+                #[derive(PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Clone, Copy)] pub
+                struct ParticipantChanges : u8 { const NAME = 1 << 0; const METADATA = 1
+                << 1; const ATTRIBUTES = 1 << 2; const PERMISSIONS = 1 << 3; const STATE
+                = 1 << 4; }
+            }
+            #[derive(Clone)]
+            pub struct ParticipantChange {
+                /// The participant, as it is now.
+                pub participant: Participant,
+                /// What differs from before.
+                pub changes: ParticipantChanges,
+                /// The attributes that changed; an empty value means that the attribute was removed.
+                pub attributes: Attributes,
+            }
+            impl ::core::fmt::Debug for ParticipantChange {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ParticipantChange")
+                        .field("participant", &self.participant)
+                        .field("changes", &self.changes)
+                        .field("attributes", &self.attributes)
+                        .finish()
+                }
+            }
+            /// Somebody who speaks. `level` is from 0 to 1.
+            #[derive(Clone)]
+            pub struct Speaker {
+                pub identity: _rt::String,
+                pub level: f64,
+            }
+            impl ::core::fmt::Debug for Speaker {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Speaker")
+                        .field("identity", &self.identity)
+                        .field("level", &self.level)
+                        .finish()
+                }
+            }
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Quality {
+                Lost,
+                Poor,
+                Good,
+                Excellent,
+            }
+            impl ::core::fmt::Debug for Quality {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Quality::Lost => f.debug_tuple("Quality::Lost").finish(),
+                        Quality::Poor => f.debug_tuple("Quality::Poor").finish(),
+                        Quality::Good => f.debug_tuple("Quality::Good").finish(),
+                        Quality::Excellent => {
+                            f.debug_tuple("Quality::Excellent").finish()
+                        }
+                    }
+                }
+            }
+            impl Quality {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Quality {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Quality::Lost,
+                        1 => Quality::Poor,
+                        2 => Quality::Good,
+                        3 => Quality::Excellent,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            #[derive(Clone)]
+            pub struct ConnectionQuality {
+                pub identity: _rt::String,
+                pub quality: Quality,
+            }
+            impl ::core::fmt::Debug for ConnectionQuality {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ConnectionQuality")
+                        .field("identity", &self.identity)
+                        .field("quality", &self.quality)
+                        .finish()
+                }
+            }
+            /// The facts of a text or a file.
+            #[derive(Clone)]
+            pub struct StreamInfo {
+                /// The id that its sender gave it. It is a text, and no id of the contract.
+                pub stream_id: _rt::String,
+                /// Identity of the sender; absent where the server or the host sent it.
+                pub sender: Option<_rt::String>,
+                pub topic: _rt::String,
+                /// Name of a file; empty for a text.
+                pub name: _rt::String,
+                pub mime_type: _rt::String,
+                pub attributes: Attributes,
+                /// Time of sending, by the sender's clock.
+                pub timestamp_ms: f64,
+                /// Size in bytes, if the sender told it.
+                pub size: Option<f64>,
+                /// The stream that this one answers; empty: none.
+                pub reply_to: _rt::String,
+            }
+            impl ::core::fmt::Debug for StreamInfo {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("StreamInfo")
+                        .field("stream-id", &self.stream_id)
+                        .field("sender", &self.sender)
+                        .field("topic", &self.topic)
+                        .field("name", &self.name)
+                        .field("mime-type", &self.mime_type)
+                        .field("attributes", &self.attributes)
+                        .field("timestamp-ms", &self.timestamp_ms)
+                        .field("size", &self.size)
+                        .field("reply-to", &self.reply_to)
+                        .finish()
+                }
+            }
+            /// A whole text.
+            #[derive(Clone)]
+            pub struct TextMessage {
+                pub info: StreamInfo,
+                pub text: _rt::String,
+            }
+            impl ::core::fmt::Debug for TextMessage {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("TextMessage")
+                        .field("info", &self.info)
+                        .field("text", &self.text)
+                        .finish()
+                }
+            }
+            /// A whole file.
+            #[derive(Clone)]
+            pub struct FileMessage {
+                pub info: StreamInfo,
+                pub bytes: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for FileMessage {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("FileMessage")
+                        .field("info", &self.info)
+                        .field("bytes", &self.bytes)
+                        .finish()
+                }
+            }
+            /// A text or a file begins that is delivered in parts: see `room.receive`. `text-chunk` or `bytes-chunk` follow, and
+            /// `stream-ended` is the last event of its id.
+            #[derive(Clone)]
+            pub struct StreamStart {
+                pub id: Id,
+                pub info: StreamInfo,
+                pub is_text: bool,
+            }
+            impl ::core::fmt::Debug for StreamStart {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("StreamStart")
+                        .field("id", &self.id)
+                        .field("info", &self.info)
+                        .field("is-text", &self.is_text)
+                        .finish()
+                }
+            }
+            /// A part of a text. Parts are cut between characters, and cuts mean nothing.
+            #[derive(Clone)]
+            pub struct TextChunk {
+                pub id: Id,
+                pub text: _rt::String,
+            }
+            impl ::core::fmt::Debug for TextChunk {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("TextChunk")
+                        .field("id", &self.id)
+                        .field("text", &self.text)
+                        .finish()
+                }
+            }
+            /// A part of a file. Cuts mean nothing.
+            #[derive(Clone)]
+            pub struct BytesChunk {
+                pub id: Id,
+                pub bytes: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for BytesChunk {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("BytesChunk")
+                        .field("id", &self.id)
+                        .field("bytes", &self.bytes)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct StreamEnd {
+                pub id: Id,
+                /// Attributes of the trailer.
+                pub attributes: Attributes,
+                /// Empty where the sender came to the end, else why the stream ended early.
+                pub reason: _rt::String,
+            }
+            impl ::core::fmt::Debug for StreamEnd {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("StreamEnd")
+                        .field("id", &self.id)
+                        .field("attributes", &self.attributes)
+                        .field("reason", &self.reason)
+                        .finish()
+                }
+            }
+            /// A data packet. `sender` is absent where the server sent it.
+            #[derive(Clone)]
+            pub struct DataMessage {
+                pub sender: Option<_rt::String>,
+                pub topic: _rt::String,
+                pub payload: _rt::Vec<u8>,
+                pub reliable: bool,
+            }
+            impl ::core::fmt::Debug for DataMessage {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("DataMessage")
+                        .field("sender", &self.sender)
+                        .field("topic", &self.topic)
+                        .field("payload", &self.payload)
+                        .field("reliable", &self.reliable)
+                        .finish()
+                }
+            }
+            /// A key of a telephone.
+            #[derive(Clone)]
+            pub struct Dtmf {
+                pub sender: Option<_rt::String>,
+                pub code: u32,
+                pub digit: _rt::String,
+            }
+            impl ::core::fmt::Debug for Dtmf {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Dtmf")
+                        .field("sender", &self.sender)
+                        .field("code", &self.code)
+                        .field("digit", &self.digit)
+                        .finish()
+                }
+            }
+            /// A remote procedure call by a participant. Answer it by `room.answer`; to a method that is not known, answer 1400.
+            /// `failed` follows where the caller is gone, or its time is over.
+            #[derive(Clone)]
+            pub struct RpcRequest {
+                pub id: Id,
+                /// Identity of the caller; absent where the host asks (methods `lk.agent.…`).
+                pub caller: Option<_rt::String>,
+                pub method: _rt::String,
+                pub payload: _rt::String,
+                /// Time that the caller waits for the answer.
+                pub timeout_ms: u32,
+            }
+            impl ::core::fmt::Debug for RpcRequest {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("RpcRequest")
+                        .field("id", &self.id)
+                        .field("caller", &self.caller)
+                        .field("method", &self.method)
+                        .field("payload", &self.payload)
+                        .field("timeout-ms", &self.timeout_ms)
+                        .finish()
+                }
+            }
+            /// The last event of `room.call`: what the other side or the protocol says. `failed` comes instead only where the host
+            /// cannot ask.
+            #[derive(Clone)]
+            pub struct RpcAnswer {
+                pub id: Id,
+                pub answer: Result<_rt::String, RpcError>,
+            }
+            impl ::core::fmt::Debug for RpcAnswer {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("RpcAnswer")
+                        .field("id", &self.id)
+                        .field("answer", &self.answer)
+                        .finish()
+                }
+            }
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum TrackKind {
+                Audio,
+                Video,
+                Data,
+                Other,
+            }
+            impl ::core::fmt::Debug for TrackKind {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        TrackKind::Audio => f.debug_tuple("TrackKind::Audio").finish(),
+                        TrackKind::Video => f.debug_tuple("TrackKind::Video").finish(),
+                        TrackKind::Data => f.debug_tuple("TrackKind::Data").finish(),
+                        TrackKind::Other => f.debug_tuple("TrackKind::Other").finish(),
+                    }
+                }
+            }
+            impl TrackKind {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> TrackKind {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => TrackKind::Audio,
+                        1 => TrackKind::Video,
+                        2 => TrackKind::Data,
+                        3 => TrackKind::Other,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// A track in the room.
+            #[derive(Clone)]
+            pub struct Track {
+                pub sid: _rt::String,
+                /// Identity of the participant who publishes it.
+                pub participant: _rt::String,
+                pub name: _rt::String,
+                pub kind: TrackKind,
+                /// `microphone`, `camera`, `screen-share`, `screen-share-audio` or another word; empty if unknown.
+                pub source: _rt::String,
+                pub mime_type: _rt::String,
+                /// Facts of the contract, such as `@features`, `@stream`, `@width` and `@height`.
+                pub attributes: Attributes,
+                pub muted: bool,
+                /// Encrypted from end to end.
+                pub encrypted: bool,
+            }
+            impl ::core::fmt::Debug for Track {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Track")
+                        .field("sid", &self.sid)
+                        .field("participant", &self.participant)
+                        .field("name", &self.name)
+                        .field("kind", &self.kind)
+                        .field("source", &self.source)
+                        .field("mime-type", &self.mime_type)
+                        .field("attributes", &self.attributes)
+                        .field("muted", &self.muted)
+                        .field("encrypted", &self.encrypted)
+                        .finish()
+                }
+            }
+            /// Sound of a track is about to come.
+            #[derive(Clone)]
+            pub struct AudioStart {
+                pub id: Id,
+                /// The id that `audio.follow` returned, and `id` then a new one; 0 after `audio.subscribe`.
+                pub rule: Id,
+                pub track: Track,
+            }
+            impl ::core::fmt::Debug for AudioStart {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("AudioStart")
+                        .field("id", &self.id)
+                        .field("rule", &self.rule)
+                        .field("track", &self.track)
+                        .finish()
+                }
+            }
+            /// One or more whole frames.
+            #[derive(Clone)]
+            pub struct AudioFrame {
+                pub id: Id,
+                /// When the first sample was heard, in the time of `now-ms`. It advances with the samples; a step in it is a gap.
+                pub at_ms: f64,
+                /// The part of this sound that was made up, for packets that did not arrive.
+                pub concealed_ms: u32,
+                /// Sound before this one that was dropped, because the agent was late.
+                pub dropped_ms: u32,
+                /// Mono samples, 16 bits, little-endian; bytes, because a list of numbers is slow in Python.
+                pub pcm: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for AudioFrame {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("AudioFrame")
+                        .field("id", &self.id)
+                        .field("at-ms", &self.at_ms)
+                        .field("concealed-ms", &self.concealed_ms)
+                        .field("dropped-ms", &self.dropped_ms)
+                        .field("pcm", &self.pcm)
+                        .finish()
+                }
+            }
+            /// `level` in dB below full scale, `voice` from 0 to 1.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct AudioLevel {
+                pub id: Id,
+                pub at_ms: f64,
+                pub level: f64,
+                pub voice: f64,
+            }
+            impl ::core::fmt::Debug for AudioLevel {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("AudioLevel")
+                        .field("id", &self.id)
+                        .field("at-ms", &self.at_ms)
+                        .field("level", &self.level)
+                        .field("voice", &self.voice)
+                        .finish()
+                }
+            }
+            /// `at-ms` is the time at which voice began or ended, which is earlier than the step. Mute and the end of a track end
+            /// voice too.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct Voice {
+                pub id: Id,
+                pub at_ms: f64,
+            }
+            impl ::core::fmt::Debug for Voice {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Voice")
+                        .field("id", &self.id)
+                        .field("at-ms", &self.at_ms)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct AudioPublication {
+                pub id: Id,
+                pub track_sid: _rt::String,
+            }
+            impl ::core::fmt::Debug for AudioPublication {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("AudioPublication")
+                        .field("id", &self.id)
+                        .field("track-sid", &self.track_sid)
+                        .finish()
+                }
+            }
+            /// `playing`: sound goes out, after silence. `drained`: everything written has been played. `cleared`, `held`: by that
+            /// call.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum PlayoutState {
+                Playing,
+                Drained,
+                Cleared,
+                Held,
+            }
+            impl ::core::fmt::Debug for PlayoutState {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        PlayoutState::Playing => {
+                            f.debug_tuple("PlayoutState::Playing").finish()
+                        }
+                        PlayoutState::Drained => {
+                            f.debug_tuple("PlayoutState::Drained").finish()
+                        }
+                        PlayoutState::Cleared => {
+                            f.debug_tuple("PlayoutState::Cleared").finish()
+                        }
+                        PlayoutState::Held => {
+                            f.debug_tuple("PlayoutState::Held").finish()
+                        }
+                    }
+                }
+            }
+            impl PlayoutState {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> PlayoutState {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => PlayoutState::Playing,
+                        1 => PlayoutState::Drained,
+                        2 => PlayoutState::Cleared,
+                        3 => PlayoutState::Held,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// The position of an agent's track.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct Playout {
+                pub id: Id,
+                pub state: PlayoutState,
+                /// What has been played of all that was written since `publish`. What was cleared does not count.
+                pub played_ms: f64,
+                pub at_ms: f64,
+            }
+            impl ::core::fmt::Debug for Playout {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Playout")
+                        .field("id", &self.id)
+                        .field("state", &self.state)
+                        .field("played-ms", &self.played_ms)
+                        .field("at-ms", &self.at_ms)
+                        .finish()
+                }
+            }
+            /// A mark of `audio.mark` was reached. `cleared`: the sound before it was discarded.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct AudioMark {
+                pub id: Id,
+                pub mark: u32,
+                pub cleared: bool,
+                pub played_ms: f64,
+                pub at_ms: f64,
+            }
+            impl ::core::fmt::Debug for AudioMark {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("AudioMark")
+                        .field("id", &self.id)
+                        .field("mark", &self.mark)
+                        .field("cleared", &self.cleared)
+                        .field("played-ms", &self.played_ms)
+                        .field("at-ms", &self.at_ms)
+                        .finish()
+                }
+            }
+            /// The head of an answer. `url`: after redirects.
+            #[derive(Clone)]
+            pub struct HttpHead {
+                pub id: Id,
+                pub status: u16,
+                pub url: _rt::String,
+                pub headers: Attributes,
+            }
+            impl ::core::fmt::Debug for HttpHead {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("HttpHead")
+                        .field("id", &self.id)
+                        .field("status", &self.status)
+                        .field("url", &self.url)
+                        .field("headers", &self.headers)
+                        .finish()
+                }
+            }
+            /// A part of the body, decompressed. Cuts mean nothing. `last` ends the id.
+            #[derive(Clone)]
+            pub struct HttpBody {
+                pub id: Id,
+                pub bytes: _rt::Vec<u8>,
+                pub last: bool,
+            }
+            impl ::core::fmt::Debug for HttpBody {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("HttpBody")
+                        .field("id", &self.id)
+                        .field("bytes", &self.bytes)
+                        .field("last", &self.last)
+                        .finish()
+                }
+            }
+            /// A WebSocket is open. `protocol`: the one that the server chose; empty: none.
+            #[derive(Clone)]
+            pub struct SocketOpened {
+                pub id: Id,
+                pub protocol: _rt::String,
+                pub headers: Attributes,
+            }
+            impl ::core::fmt::Debug for SocketOpened {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("SocketOpened")
+                        .field("id", &self.id)
+                        .field("protocol", &self.protocol)
+                        .field("headers", &self.headers)
+                        .finish()
+                }
+            }
+            /// A whole text of a WebSocket.
+            #[derive(Clone)]
+            pub struct SocketText {
+                pub id: Id,
+                pub text: _rt::String,
+            }
+            impl ::core::fmt::Debug for SocketText {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("SocketText")
+                        .field("id", &self.id)
+                        .field("text", &self.text)
+                        .finish()
+                }
+            }
+            /// A whole binary message of a WebSocket.
+            #[derive(Clone)]
+            pub struct SocketBytes {
+                pub id: Id,
+                pub bytes: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for SocketBytes {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("SocketBytes")
+                        .field("id", &self.id)
+                        .field("bytes", &self.bytes)
+                        .finish()
+                }
+            }
+            /// The last event of a socket that was opened. `code` is 1006 where it was lost.
+            #[derive(Clone)]
+            pub struct SocketClosed {
+                pub id: Id,
+                pub code: u16,
+                pub reason: _rt::String,
+            }
+            impl ::core::fmt::Debug for SocketClosed {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("SocketClosed")
+                        .field("id", &self.id)
+                        .field("code", &self.code)
+                        .field("reason", &self.reason)
+                        .finish()
+                }
+            }
+            /// `value`: what the documentation of the call says, mostly empty.
+            #[derive(Clone)]
+            pub struct Completion {
+                pub id: Id,
+                pub value: _rt::String,
+            }
+            impl ::core::fmt::Debug for Completion {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Completion")
+                        .field("id", &self.id)
+                        .field("value", &self.value)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct Failure {
+                pub id: Id,
+                /// `timeout`, `refused`, `not-allowed`, `not-joined`, `not-supported`, `too-large`, `invalid`, `limit`,
+                /// `interrupted` (lost with its worker), or another word.
+                pub code: _rt::String,
+                /// The status of HTTP, where there was an answer (a WebSocket that was refused, the server's API), else 0.
+                pub status: u16,
+                /// The reason for people. It may be empty.
+                pub message: _rt::String,
+            }
+            impl ::core::fmt::Debug for Failure {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Failure")
+                        .field("id", &self.id)
+                        .field("code", &self.code)
+                        .field("status", &self.status)
+                        .field("message", &self.message)
+                        .finish()
+                }
+            }
+            /// Events that were dropped because the agent was late: `what` is the name of their case, `id` theirs or 0.
+            #[derive(Clone)]
+            pub struct Loss {
+                pub what: _rt::String,
+                pub id: Id,
+                pub count: u32,
+            }
+            impl ::core::fmt::Debug for Loss {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Loss")
+                        .field("what", &self.what)
+                        .field("id", &self.id)
+                        .field("count", &self.count)
+                        .finish()
+                }
+            }
+            /// 80 % of a budget is used. `budget`: `fuel`, `memory`, `time`, `network`, or another word.
+            #[derive(Clone)]
+            pub struct LimitWarning {
+                pub budget: _rt::String,
+                pub used: f64,
+                pub limit: f64,
+            }
+            impl ::core::fmt::Debug for LimitWarning {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("LimitWarning")
+                        .field("budget", &self.budget)
+                        .field("used", &self.used)
+                        .field("limit", &self.limit)
+                        .finish()
+                }
+            }
+            /// The job has to end. Call `job.finish` within the grace; after it the job is killed.
+            #[derive(Clone)]
+            pub struct ShutdownRequest {
+                /// `drain`, `cancelled`, `requested` (by the agent itself), `room-ended`, or another word.
+                pub code: _rt::String,
+                /// The reason for people.
+                pub reason: _rt::String,
+                /// Time from this step until the job is killed.
+                pub grace_ms: u32,
+            }
+            impl ::core::fmt::Debug for ShutdownRequest {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ShutdownRequest")
+                        .field("code", &self.code)
+                        .field("reason", &self.reason)
+                        .field("grace-ms", &self.grace_ms)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct OtherEvent {
+                pub kind: _rt::String,
+                pub id: Id,
+                pub json: _rt::String,
+                pub bytes: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for OtherEvent {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("OtherEvent")
+                        .field("kind", &self.kind)
+                        .field("id", &self.id)
+                        .field("json", &self.json)
+                        .field("bytes", &self.bytes)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub enum Event {
+                /// The first event of a job. It comes once, alone in its step.
+                Started(JobInfo),
+                /// The session goes on somewhere else, after a move, a loss or a fork.
+                Resumed(Resumption),
+                /// The agent is in the room. It follows everyone in the room as `participant-joined` and every track as
+                /// `track-published`; after a join anew, the differences. A move of the agent to another room by the server looks the
+                /// same.
+                Connected(JoinedRoom),
+                /// The connection is lost for now. Sends wait, bounded, until `connected` or `disconnected`.
+                Reconnecting,
+                /// The room is left or lost for good. The value is the reason. Ids of the room have failed before it. The job goes on.
+                Disconnected(_rt::String),
+                /// Somebody is in the room: already there at the join, or new.
+                ParticipantJoined(Participant),
+                ParticipantLeft(Departure),
+                /// Facts of a participant changed, also of the agent's own.
+                ParticipantChanged(ParticipantChange),
+                RoomChanged(RoomInfo),
+                /// Those who speak now. Nobody else does.
+                SpeakersChanged(_rt::Vec<Speaker>),
+                /// The qualities that changed.
+                QualityChanged(_rt::Vec<ConnectionQuality>),
+                /// A text on a topic that is received `whole`.
+                Text(TextMessage),
+                /// A file on a topic that is received `whole`.
+                File(FileMessage),
+                /// A text or a file on a topic that is received in `parts`.
+                StreamStarted(StreamStart),
+                /// A part of a text of `stream-started`, or of the answer of a later call.
+                TextChunk(TextChunk),
+                /// A part of a file of `stream-started`, or of the answer of a later call.
+                BytesChunk(BytesChunk),
+                /// The last event of a stream that arrived in parts.
+                StreamEnded(StreamEnd),
+                Data(DataMessage),
+                Dtmf(Dtmf),
+                /// A participant calls a method of the agent.
+                RpcRequest(RpcRequest),
+                /// The answer to `room.call`, and its last event.
+                RpcAnswer(RpcAnswer),
+                TrackPublished(Track),
+                TrackUnpublished(Track),
+                /// Facts of a track changed, also of the agent's own tracks, as when a moderator mutes one.
+                TrackChanged(Track),
+                /// The first event of a subscription.
+                AudioStarted(AudioStart),
+                Audio(AudioFrame),
+                /// The level, as often as `subscription.level-ms` says.
+                AudioLevel(AudioLevel),
+                /// Somebody begins to speak, where `subscription.detect-voice` is set.
+                VoiceStarted(Voice),
+                VoiceEnded(Voice),
+                /// The last event of a subscription: the track is gone.
+                AudioEnded(Id),
+                /// The agent's track is in the room; again, with another sid, after a join anew.
+                AudioPublished(AudioPublication),
+                /// Somebody hears the agent's track for the first time.
+                AudioSubscribed(Id),
+                /// The playout of the agent's track began, ended or was changed by a call.
+                AudioPlayout(Playout),
+                AudioMarked(AudioMark),
+                HttpHead(HttpHead),
+                HttpBody(HttpBody),
+                SocketOpened(SocketOpened),
+                SocketText(SocketText),
+                SocketBytes(SocketBytes),
+                SocketClosed(SocketClosed),
+                /// Little waits to be sent on this id: write on.
+                Writable(Id),
+                /// The operation succeeded and is over.
+                Done(Completion),
+                /// The operation failed and is over.
+                Failed(Failure),
+                /// Events were dropped. It comes when there is room for events again.
+                Lost(Loss),
+                /// Much of a budget is used. It comes once for each budget.
+                LimitWarning(LimitWarning),
+                /// The job has to end. It comes once.
+                ShutdownRequested(ShutdownRequest),
+                /// Call `report-tasks`. Asked when the session stalls, or when an operator looks.
+                TasksWanted,
+                /// An event that this version of the contract has no case for. Ignore a `kind` that is not known.
+                Other(OtherEvent),
+            }
+            impl ::core::fmt::Debug for Event {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Event::Started(e) => {
+                            f.debug_tuple("Event::Started").field(e).finish()
+                        }
+                        Event::Resumed(e) => {
+                            f.debug_tuple("Event::Resumed").field(e).finish()
+                        }
+                        Event::Connected(e) => {
+                            f.debug_tuple("Event::Connected").field(e).finish()
+                        }
+                        Event::Reconnecting => {
+                            f.debug_tuple("Event::Reconnecting").finish()
+                        }
+                        Event::Disconnected(e) => {
+                            f.debug_tuple("Event::Disconnected").field(e).finish()
+                        }
+                        Event::ParticipantJoined(e) => {
+                            f.debug_tuple("Event::ParticipantJoined").field(e).finish()
+                        }
+                        Event::ParticipantLeft(e) => {
+                            f.debug_tuple("Event::ParticipantLeft").field(e).finish()
+                        }
+                        Event::ParticipantChanged(e) => {
+                            f.debug_tuple("Event::ParticipantChanged").field(e).finish()
+                        }
+                        Event::RoomChanged(e) => {
+                            f.debug_tuple("Event::RoomChanged").field(e).finish()
+                        }
+                        Event::SpeakersChanged(e) => {
+                            f.debug_tuple("Event::SpeakersChanged").field(e).finish()
+                        }
+                        Event::QualityChanged(e) => {
+                            f.debug_tuple("Event::QualityChanged").field(e).finish()
+                        }
+                        Event::Text(e) => f.debug_tuple("Event::Text").field(e).finish(),
+                        Event::File(e) => f.debug_tuple("Event::File").field(e).finish(),
+                        Event::StreamStarted(e) => {
+                            f.debug_tuple("Event::StreamStarted").field(e).finish()
+                        }
+                        Event::TextChunk(e) => {
+                            f.debug_tuple("Event::TextChunk").field(e).finish()
+                        }
+                        Event::BytesChunk(e) => {
+                            f.debug_tuple("Event::BytesChunk").field(e).finish()
+                        }
+                        Event::StreamEnded(e) => {
+                            f.debug_tuple("Event::StreamEnded").field(e).finish()
+                        }
+                        Event::Data(e) => f.debug_tuple("Event::Data").field(e).finish(),
+                        Event::Dtmf(e) => f.debug_tuple("Event::Dtmf").field(e).finish(),
+                        Event::RpcRequest(e) => {
+                            f.debug_tuple("Event::RpcRequest").field(e).finish()
+                        }
+                        Event::RpcAnswer(e) => {
+                            f.debug_tuple("Event::RpcAnswer").field(e).finish()
+                        }
+                        Event::TrackPublished(e) => {
+                            f.debug_tuple("Event::TrackPublished").field(e).finish()
+                        }
+                        Event::TrackUnpublished(e) => {
+                            f.debug_tuple("Event::TrackUnpublished").field(e).finish()
+                        }
+                        Event::TrackChanged(e) => {
+                            f.debug_tuple("Event::TrackChanged").field(e).finish()
+                        }
+                        Event::AudioStarted(e) => {
+                            f.debug_tuple("Event::AudioStarted").field(e).finish()
+                        }
+                        Event::Audio(e) => {
+                            f.debug_tuple("Event::Audio").field(e).finish()
+                        }
+                        Event::AudioLevel(e) => {
+                            f.debug_tuple("Event::AudioLevel").field(e).finish()
+                        }
+                        Event::VoiceStarted(e) => {
+                            f.debug_tuple("Event::VoiceStarted").field(e).finish()
+                        }
+                        Event::VoiceEnded(e) => {
+                            f.debug_tuple("Event::VoiceEnded").field(e).finish()
+                        }
+                        Event::AudioEnded(e) => {
+                            f.debug_tuple("Event::AudioEnded").field(e).finish()
+                        }
+                        Event::AudioPublished(e) => {
+                            f.debug_tuple("Event::AudioPublished").field(e).finish()
+                        }
+                        Event::AudioSubscribed(e) => {
+                            f.debug_tuple("Event::AudioSubscribed").field(e).finish()
+                        }
+                        Event::AudioPlayout(e) => {
+                            f.debug_tuple("Event::AudioPlayout").field(e).finish()
+                        }
+                        Event::AudioMarked(e) => {
+                            f.debug_tuple("Event::AudioMarked").field(e).finish()
+                        }
+                        Event::HttpHead(e) => {
+                            f.debug_tuple("Event::HttpHead").field(e).finish()
+                        }
+                        Event::HttpBody(e) => {
+                            f.debug_tuple("Event::HttpBody").field(e).finish()
+                        }
+                        Event::SocketOpened(e) => {
+                            f.debug_tuple("Event::SocketOpened").field(e).finish()
+                        }
+                        Event::SocketText(e) => {
+                            f.debug_tuple("Event::SocketText").field(e).finish()
+                        }
+                        Event::SocketBytes(e) => {
+                            f.debug_tuple("Event::SocketBytes").field(e).finish()
+                        }
+                        Event::SocketClosed(e) => {
+                            f.debug_tuple("Event::SocketClosed").field(e).finish()
+                        }
+                        Event::Writable(e) => {
+                            f.debug_tuple("Event::Writable").field(e).finish()
+                        }
+                        Event::Done(e) => f.debug_tuple("Event::Done").field(e).finish(),
+                        Event::Failed(e) => {
+                            f.debug_tuple("Event::Failed").field(e).finish()
+                        }
+                        Event::Lost(e) => f.debug_tuple("Event::Lost").field(e).finish(),
+                        Event::LimitWarning(e) => {
+                            f.debug_tuple("Event::LimitWarning").field(e).finish()
+                        }
+                        Event::ShutdownRequested(e) => {
+                            f.debug_tuple("Event::ShutdownRequested").field(e).finish()
+                        }
+                        Event::TasksWanted => {
+                            f.debug_tuple("Event::TasksWanted").finish()
+                        }
+                        Event::Other(e) => {
+                            f.debug_tuple("Event::Other").field(e).finish()
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 #[rustfmt::skip]
 mod _rt {
     #![allow(dead_code, unused_imports, clippy::all)]
-    use core::fmt;
-    use core::marker;
-    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-    /// A type which represents a component model resource, either imported or
-    /// exported into this component.
-    ///
-    /// This is a low-level wrapper which handles the lifetime of the resource
-    /// (namely this has a destructor). The `T` provided defines the component model
-    /// intrinsics that this wrapper uses.
-    ///
-    /// One of the chief purposes of this type is to provide `Deref` implementations
-    /// to access the underlying data when it is owned.
-    ///
-    /// This type is primarily used in generated code for exported and imported
-    /// resources.
-    #[repr(transparent)]
-    pub struct Resource<T: WasmResource> {
-        handle: AtomicU32,
-        _marker: marker::PhantomData<T>,
-    }
-    /// A trait which all wasm resources implement, namely providing the ability to
-    /// drop a resource.
-    ///
-    /// This generally is implemented by generated code, not user-facing code.
-    #[allow(clippy::missing_safety_doc)]
-    pub unsafe trait WasmResource {
-        /// Invokes the `[resource-drop]...` intrinsic.
-        unsafe fn drop(handle: u32);
-    }
-    impl<T: WasmResource> Resource<T> {
-        #[doc(hidden)]
-        pub unsafe fn from_handle(handle: u32) -> Self {
-            debug_assert!(handle != 0 && handle != u32::MAX);
-            Self {
-                handle: AtomicU32::new(handle),
-                _marker: marker::PhantomData,
-            }
-        }
-        /// Takes ownership of the handle owned by `resource`.
-        ///
-        /// Note that this ideally would be `into_handle` taking `Resource<T>` by
-        /// ownership. The code generator does not enable that in all situations,
-        /// unfortunately, so this is provided instead.
-        ///
-        /// Also note that `take_handle` is in theory only ever called on values
-        /// owned by a generated function. For example a generated function might
-        /// take `Resource<T>` as an argument but then call `take_handle` on a
-        /// reference to that argument. In that sense the dynamic nature of
-        /// `take_handle` should only be exposed internally to generated code, not
-        /// to user code.
-        #[doc(hidden)]
-        pub fn take_handle(resource: &Resource<T>) -> u32 {
-            resource.handle.swap(u32::MAX, Relaxed)
-        }
-        #[doc(hidden)]
-        pub fn handle(resource: &Resource<T>) -> u32 {
-            resource.handle.load(Relaxed)
-        }
-    }
-    impl<T: WasmResource> fmt::Debug for Resource<T> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("Resource").field("handle", &self.handle).finish()
-        }
-    }
-    impl<T: WasmResource> Drop for Resource<T> {
-        fn drop(&mut self) {
-            unsafe {
-                match self.handle.load(Relaxed) {
-                    u32::MAX => {}
-                    other => T::drop(other),
-                }
-            }
-        }
-    }
-    pub unsafe fn bool_lift(val: u8) -> bool {
-        if cfg!(debug_assertions) {
-            match val {
-                0 => false,
-                1 => true,
-                _ => panic!("invalid bool discriminant"),
-            }
-        } else {
-            val != 0
-        }
-    }
     pub use alloc_crate::vec::Vec;
-    pub use alloc_crate::alloc;
-    pub fn as_i64<T: AsI64>(t: T) -> i64 {
-        t.as_i64()
-    }
-    pub trait AsI64 {
-        fn as_i64(self) -> i64;
-    }
-    impl<'a, T: Copy + AsI64> AsI64 for &'a T {
-        fn as_i64(self) -> i64 {
-            (*self).as_i64()
-        }
-    }
-    impl AsI64 for i64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
-    impl AsI64 for u64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
     pub use alloc_crate::string::String;
-    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
-        if cfg!(debug_assertions) {
-            String::from_utf8(bytes).unwrap()
-        } else {
-            unsafe { String::from_utf8_unchecked(bytes) }
-        }
-    }
-    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
-        if size == 0 {
-            return;
-        }
-        unsafe {
-            let layout = alloc::Layout::from_size_align_unchecked(size, align);
-            alloc::dealloc(ptr, layout);
-        }
-    }
-    pub unsafe fn invalid_enum_discriminant<T>() -> T {
-        if cfg!(debug_assertions) {
-            panic!("invalid enum discriminant")
-        } else {
-            unsafe { core::hint::unreachable_unchecked() }
-        }
-    }
     pub fn as_i32<T: AsI32>(t: T) -> i32 {
         t.as_i32()
     }
@@ -3939,6 +9280,30 @@ mod _rt {
             self as i32
         }
     }
+    pub unsafe fn invalid_enum_discriminant<T>() -> T {
+        if cfg!(debug_assertions) {
+            panic!("invalid enum discriminant")
+        } else {
+            unsafe { core::hint::unreachable_unchecked() }
+        }
+    }
+    pub use alloc_crate::alloc;
+    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+        if cfg!(debug_assertions) {
+            String::from_utf8(bytes).unwrap()
+        } else {
+            unsafe { String::from_utf8_unchecked(bytes) }
+        }
+    }
+    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
+        if size == 0 {
+            return;
+        }
+        unsafe {
+            let layout = alloc::Layout::from_size_align_unchecked(size, align);
+            alloc::dealloc(ptr, layout);
+        }
+    }
     pub fn as_f64<T: AsF64>(t: T) -> f64 {
         t.as_f64()
     }
@@ -3959,6 +9324,17 @@ mod _rt {
     #[cfg(target_arch = "wasm32")]
     pub fn run_ctors_once() {
         crate::runtime::run_ctors_once();
+    }
+    pub unsafe fn bool_lift(val: u8) -> bool {
+        if cfg!(debug_assertions) {
+            match val {
+                0 => false,
+                1 => true,
+                _ => panic!("invalid bool discriminant"),
+            }
+        } else {
+            val != 0
+        }
     }
     extern crate alloc as alloc_crate;
 }
@@ -3991,80 +9367,171 @@ macro_rules! __export_agent_impl {
         "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.60.0:wasm-worker:sdk:agent:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 3213] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 7328] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x91\x18\x01A\x02\x01\
-A!\x01B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16\
-[method]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]polla\
-ble.block\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\
-\0\x13wasi:io/poll@0.2.12\x05\0\x02\x03\0\0\x08pollable\x01B\x0f\x02\x03\x02\x01\
-\x01\x04\0\x08pollable\x03\0\0\x01w\x04\0\x07instant\x03\0\x02\x01w\x04\0\x08dur\
-ation\x03\0\x04\x01@\0\0\x03\x04\0\x03now\x01\x06\x01@\0\0\x05\x04\0\x0aresoluti\
-on\x01\x07\x01i\x01\x01@\x01\x04when\x03\0\x08\x04\0\x11subscribe-instant\x01\x09\
-\x01@\x01\x04when\x05\0\x08\x04\0\x12subscribe-duration\x01\x0a\x03\0\"wasi:cloc\
-ks/monotonic-clock@0.2.12\x05\x02\x01B\x05\x01p}\x01@\x01\x03lenw\0\0\x04\0\x10g\
-et-random-bytes\x01\x01\x01@\0\0w\x04\0\x0eget-random-u64\x01\x02\x03\0\x19wasi:\
-random/random@0.2.12\x05\x03\x01B\x15\x01o\x02ss\x01p\0\x04\0\x0aattributes\x03\0\
-\x01\x01m\x07\x08standard\x07ingress\x06egress\x03sip\x05agent\x09connector\x05o\
-ther\x04\0\x10participant-kind\x03\0\x03\x01r\x06\x03sids\x08identitys\x04names\x08\
-metadatas\x0aattributes\x02\x04kind\x04\x04\0\x0bparticipant\x03\0\x05\x01r\x03\x03\
-sids\x04names\x08metadatas\x04\0\x09room-info\x03\0\x07\x01m\x03\x04room\x09publ\
-isher\x0bparticipant\x04\0\x08job-kind\x03\0\x09\x01k\x06\x01r\x09\x02ids\x0bdis\
-patch-ids\x04kind\x0a\x04room\x08\x0bparticipant\x0b\x08metadatas\x0aattributes\x02\
-\x0aagent-names\x07attempty\x04\0\x08job-info\x03\0\x0c\x01ks\x01r\x04\x08identi\
-ty\x0e\x04names\x08metadatas\x0aattributes\x02\x04\0\x0aacceptance\x03\0\x0f\x01\
-r\x02\x06reasons\x09terminate\x7f\x04\0\x09rejection\x03\0\x11\x01q\x02\x06accep\
-t\x01\x10\0\x06reject\x01\x12\0\x04\0\x08decision\x03\0\x13\x03\0\x1dwasm-worker\
-:agent/types@0.1.0\x05\x04\x02\x03\0\x03\x08job-info\x02\x03\0\x03\x0aattributes\
-\x01B\x14\x02\x03\x02\x01\x05\x04\0\x08job-info\x03\0\0\x02\x03\x02\x01\x06\x04\0\
-\x0aattributes\x03\0\x02\x01ku\x01r\x02\x04usedu\x05limit\x04\x04\0\x05gauge\x03\
-\0\x05\x01r\x04\x04fuel\x06\x0cmemory-bytes\x06\x07time-ms\x06\x06cpu-msu\x04\0\x06\
-budget\x03\0\x07\x01@\0\0\x01\x04\0\x08get-info\x01\x09\x01@\0\0\x08\x04\0\x0age\
-t-budget\x01\x0a\x01@\x01\x06reasons\x01\0\x04\0\x08shutdown\x01\x0b\x01j\0\x01s\
-\x01@\x01\x06fields\x03\0\x0c\x04\0\x0eset-log-fields\x01\x0d\x01@\x02\x07messag\
-es\x05places\x01\0\x04\0\x0creport-panic\x01\x0e\x03\0\x1bwasm-worker:agent/job@\
-0.1.0\x05\x07\x01B\x06\x02\x03\x02\x01\x06\x04\0\x0aattributes\x03\0\0\x01m\x05\x05\
-trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\x02\x01@\x03\x05lev\
-el\x03\x07messages\x06fields\x01\x01\0\x04\0\x05write\x01\x04\x03\0\x1bwasm-work\
-er:agent/log@0.1.0\x05\x08\x02\x03\0\x03\x0bparticipant\x01B+\x02\x03\x02\x01\x01\
-\x04\0\x08pollable\x03\0\0\x02\x03\x02\x01\x09\x04\0\x0bparticipant\x03\0\x02\x02\
-\x03\x02\x01\x06\x04\0\x0aattributes\x03\0\x04\x01r\x06\x02ids\x06senders\x05top\
-ics\x04texts\x0aattributes\x05\x0ctimestamp-msu\x04\0\x0ctext-message\x03\0\x06\x01\
-ks\x01p}\x01r\x03\x06sender\x08\x05topics\x07payload\x09\x04\0\x0cdata-message\x03\
-\0\x0a\x01r\x05\x02ids\x06callers\x06methods\x07payloads\x0atimeout-msy\x04\0\x0b\
-rpc-request\x03\0\x0c\x01r\x02\x08identitys\x07changed\x05\x04\0\x10attribute-ch\
-ange\x03\0\x0e\x01r\x02\x08identity\x08\x08metadatas\x04\0\x0fmetadata-change\x03\
-\0\x10\x01r\x02\x04kinds\x04jsons\x04\0\x0bother-event\x03\0\x12\x01m\x03\x04fue\
-l\x06memory\x04time\x04\0\x0bbudget-kind\x03\0\x14\x01r\x03\x06budget\x15\x04use\
-du\x05limitu\x04\0\x0dlimit-warning\x03\0\x16\x01r\x02\x06reasons\x08grace-msy\x04\
-\0\x10shutdown-request\x03\0\x18\x01q\x0a\x12participant-joined\x01\x03\0\x10par\
-ticipant-left\x01\x03\0\x04text\x01\x07\0\x04data\x01\x0b\0\x03rpc\x01\x0d\0\x12\
-attributes-changed\x01\x0f\0\x10metadata-changed\x01\x11\0\x0dlimit-warning\x01\x17\
-\0\x12shutdown-requested\x01\x19\0\x05other\x01\x13\0\x04\0\x05event\x03\0\x1a\x04\
-\0\x08receiver\x03\x01\x01h\x1c\x01k\x1b\x01@\x02\x04self\x1d\x0atimeout-msy\0\x1e\
-\x04\0\x15[method]receiver.next\x01\x1f\x01i\x01\x01@\x01\x04self\x1d\0\x20\x04\0\
-\x1a[method]receiver.subscribe\x01!\x01k\x19\x01@\x01\x04self\x1d\0\"\x04\0#[met\
-hod]receiver.shutdown-requested\x01#\x04\0#[method]receiver.subscribe-shutdown\x01\
-!\x01i\x1c\x01@\0\0$\x04\0\x04open\x01%\x03\0\x1dwasm-worker:agent/inbox@0.1.0\x05\
-\x0a\x01B\x1a\x02\x03\x02\x01\x01\x04\0\x08pollable\x03\0\0\x02\x03\x02\x01\x09\x04\
-\0\x0bparticipant\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x0aattributes\x03\0\x04\x01\
-m\x05\x0cinitializing\x04idle\x09listening\x08thinking\x08speaking\x04\0\x0bagen\
-t-state\x03\0\x06\x01ps\x01r\x02\x0cdestinations\x08\x0aattributes\x05\x04\0\x0c\
-send-options\x03\0\x09\x01r\x02\x04codes\x07messages\x04\0\x0aroom-error\x03\0\x0b\
-\x01p\x03\x01@\0\0\x0d\x04\0\x0cparticipants\x01\x0e\x01i\x01\x01@\0\0\x0f\x04\0\
-\x16subscribe-participants\x01\x10\x01j\0\x01\x0c\x01@\x03\x05topics\x04texts\x07\
-options\x0a\0\x11\x04\0\x09send-text\x01\x12\x01@\x01\x0aattributes\x05\0\x11\x04\
-\0\x0eset-attributes\x01\x13\x01@\x01\x05state\x07\0\x11\x04\0\x0fset-agent-stat\
-e\x01\x14\x03\0\x1cwasm-worker:agent/room@0.1.0\x05\x0b\x01B\x0a\x01o\x02su\x01p\
-\0\x01r\x04\x04kinds\x08providers\x05models\x08counters\x01\x04\0\x0bmodel-usage\
-\x03\0\x02\x01j\0\x01s\x01@\x01\x05usage\x03\0\x04\x04\0\x03add\x01\x05\x01p\x03\
-\x01@\0\0\x06\x04\0\x07summary\x01\x07\x03\0\x1dwasm-worker:agent/usage@0.1.0\x05\
-\x0c\x03\0\x08job-info\x03\0\x05\x02\x03\0\x03\x08decision\x03\0\x08decision\x03\
-\0\x0e\x01j\0\x01s\x01@\0\0\x10\x04\0\x07prewarm\x01\x11\x01@\x01\x05offer\x0d\0\
-\x0f\x04\0\x06decide\x01\x12\x04\0\x0aentrypoint\x01\x11\x01@\x01\x06reasons\x01\
-\0\x04\0\x08shutdown\x01\x13\x04\0\x15wasm-worker:sdk/agent\x04\0\x0b\x0b\x01\0\x05\
-agent\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.\
-2\x10wit-bindgen-rust\x060.60.0";
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa48\x01A\x02\x01A*\x01\
+B\x20\x01o\x02ss\x01p\0\x04\0\x0aattributes\x03\0\x01\x01y\x04\0\x02id\x03\0\x03\
+\x01m\x08\x08standard\x07ingress\x06egress\x03sip\x05agent\x09connector\x06bridg\
+e\x05other\x04\0\x10participant-kind\x03\0\x05\x01m\x04\x07joining\x06joined\x06\
+active\x04left\x04\0\x11participant-state\x03\0\x07\x01n\x07\x09subscribe\x07pub\
+lish\x0cpublish-data\x0aupdate-own\x06hidden\x11subscribe-metrics\x14manage-agen\
+t-session\x04\0\x0bpermissions\x03\0\x09\x01r\x09\x03sids\x08identitys\x04names\x08\
+metadatas\x0aattributes\x02\x04kind\x06\x05state\x08\x0bpermissions\x0a\x0cjoine\
+d-at-msu\x04\0\x0bparticipant\x03\0\x0b\x01r\x07\x03sids\x04names\x08metadatas\x0a\
+attributes\x02\x0dcreated-at-msu\x0cparticipantsy\x08recorded\x7f\x04\0\x09room-\
+info\x03\0\x0d\x01m\x04\x04room\x09publisher\x0bparticipant\x05other\x04\0\x08jo\
+b-kind\x03\0\x0f\x01k\x0c\x01r\x09\x02ids\x0bdispatch-ids\x04kind\x10\x04room\x0e\
+\x0bparticipant\x11\x08metadatas\x0aattributes\x02\x0aagent-names\x07attempty\x04\
+\0\x08job-info\x03\0\x12\x01ks\x01r\x04\x08identity\x14\x04names\x08metadatas\x0a\
+attributes\x02\x04\0\x0aacceptance\x03\0\x15\x01r\x02\x06reasons\x09terminate\x7f\
+\x04\0\x09rejection\x03\0\x17\x01q\x02\x06accept\x01\x16\0\x06reject\x01\x18\0\x04\
+\0\x08decision\x03\0\x19\x01r\x03\x04codey\x07messages\x04datas\x04\0\x09rpc-err\
+or\x03\0\x1b\x01ps\x01r\x06\x0cdestinations\x1d\x0aattributes\x02\x09stream-ids\x06\
+senders\x08reply-tos\x0arepeatable\x7f\x04\0\x0csend-options\x03\0\x1e\x03\0\x1d\
+wasm-worker:agent/types@0.1.0\x05\0\x02\x03\0\0\x0aattributes\x01B\x1d\x02\x03\x02\
+\x01\x01\x04\0\x0aattributes\x03\0\0\x01ku\x01r\x02\x04usedu\x05limit\x02\x04\0\x05\
+gauge\x03\0\x03\x01r\x04\x04fuel\x04\x0cmemory-bytes\x04\x07time-ms\x04\x06cpu-m\
+su\x04\0\x06budget\x03\0\x05\x01r\x02\x04names\x09waits-fors\x04\0\x04task\x03\0\
+\x07\x01ky\x01@\x01\x08after-ms\x09\x01\0\x04\0\x04wake\x01\x0a\x01j\0\x01s\x01@\
+\x01\x07outcome\x0b\x01\0\x04\0\x06finish\x01\x0c\x01@\x01\x06reasons\x01\0\x04\0\
+\x08shutdown\x01\x0d\x01@\0\0\x06\x04\0\x0aget-budget\x01\x0e\x01p}\x01@\x01\x03\
+leny\0\x0f\x04\0\x06random\x01\x10\x01@\x01\x06fields\x01\x01\0\x04\0\x0eset-log\
+-fields\x01\x11\x01@\x02\x07messages\x05places\x01\0\x04\0\x0creport-panic\x01\x12\
+\x01p\x08\x01@\x01\x05tasks\x13\x01\0\x04\0\x0creport-tasks\x01\x14\x03\0\x1bwas\
+m-worker:agent/job@0.1.0\x05\x02\x01B\x06\x02\x03\x02\x01\x01\x04\0\x0aattribute\
+s\x03\0\0\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\
+\0\x02\x01@\x03\x05level\x03\x07messages\x06fields\x01\x01\0\x04\0\x05write\x01\x04\
+\x03\0\x1bwasm-worker:agent/log@0.1.0\x05\x03\x02\x03\0\0\x02id\x01B\x06\x02\x03\
+\x02\x01\x04\x04\0\x02id\x03\0\0\x01@\x01\x02id\x01\x01\0\x04\0\x06cancel\x01\x02\
+\x01@\x02\x02id\x01\x04held\x7f\x01\0\x04\0\x04hold\x01\x03\x03\0\x1cwasm-worker\
+:agent/flow@0.1.0\x05\x05\x02\x03\0\0\x0bparticipant\x02\x03\0\0\x09rpc-error\x02\
+\x03\0\0\x0csend-options\x01BF\x02\x03\x02\x01\x01\x04\0\x0aattributes\x03\0\0\x02\
+\x03\x02\x01\x04\x04\0\x02id\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x0bparticipant\x03\
+\0\x04\x02\x03\x02\x01\x07\x04\0\x09rpc-error\x03\0\x06\x02\x03\x02\x01\x08\x04\0\
+\x0csend-options\x03\0\x08\x01m\x05\x0cinitializing\x04idle\x09listening\x08thin\
+king\x08speaking\x04\0\x0bagent-state\x03\0\x0a\x01m\x03\x05whole\x05parts\x04no\
+ne\x04\0\x07receipt\x03\0\x0c\x01r\x06\x0asegment-ids\x07speakers\x09track-sids\x08\
+languages\x0aattributes\x01\x08is-final\x7f\x04\0\x0dtranscription\x03\0\x0e\x01\
+@\0\0\x03\x04\0\x07connect\x01\x10\x01@\0\x01\0\x04\0\x0adisconnect\x01\x11\x01p\
+\x05\x01@\0\0\x12\x04\0\x0cparticipants\x01\x13\x01@\x02\x05topics\x07receipt\x0d\
+\x01\0\x04\0\x07receive\x01\x14\x01@\x03\x05topics\x04texts\x07options\x09\0\x03\
+\x04\0\x09send-text\x01\x15\x01@\x02\x05topics\x07options\x09\0\x03\x04\0\x09ope\
+n-text\x01\x16\x01@\x02\x02id\x03\x04texts\x01\0\x04\0\x0awrite-text\x01\x17\x01\
+p}\x01@\x05\x05topics\x04names\x09mime-types\x05bytes\x18\x07options\x09\0\x03\x04\
+\0\x09send-file\x01\x19\x01ku\x01@\x05\x05topics\x04names\x09mime-types\x04size\x1a\
+\x07options\x09\0\x03\x04\0\x09open-file\x01\x1b\x01@\x02\x02id\x03\x05bytes\x18\
+\x01\0\x04\0\x0bwrite-bytes\x01\x1c\x01@\x02\x02id\x03\x0aattributes\x01\x01\0\x04\
+\0\x0cclose-stream\x01\x1d\x01ps\x01@\x04\x05topics\x07payload\x18\x0cdestinatio\
+ns\x1e\x08reliable\x7f\0\x03\x04\0\x09send-data\x01\x1f\x01@\x02\x04codey\x05dig\
+its\0\x03\x04\0\x09send-dtmf\x01\x20\x01@\x02\x04texts\x07options\x0f\0\x03\x04\0\
+\x12send-transcription\x01!\x01@\x01\x07options\x0f\0\x03\x04\0\x12open-transcri\
+ption\x01\"\x01@\x04\x0bdestinations\x06methods\x07payloads\x0atimeout-msy\0\x03\
+\x04\0\x04call\x01#\x01j\x01s\x01\x07\x01@\x02\x02id\x03\x06answer$\x01\0\x04\0\x06\
+answer\x01%\x01@\x01\x0aattributes\x01\0\x03\x04\0\x0eset-attributes\x01&\x01@\x01\
+\x08metadatas\0\x03\x04\0\x0cset-metadata\x01'\x01@\x01\x04names\0\x03\x04\0\x08\
+set-name\x01(\x01@\x01\x05state\x0b\x01\0\x04\0\x0fset-agent-state\x01)\x01@\x01\
+\x08identitys\0\x03\x04\0\x12remove-participant\x01*\x01@\x02\x08identitys\x0bde\
+stinations\0\x03\x04\0\x10move-participant\x01+\x01@\x03\x08identitys\x09track-s\
+ids\x05muted\x7f\0\x03\x04\0\x0amute-track\x01,\x04\0\x0bdelete-room\x01\x10\x03\
+\0\x1cwasm-worker:agent/room@0.1.0\x05\x09\x01B\x1a\x02\x03\x02\x01\x04\x04\0\x02\
+id\x03\0\0\x01m\x03\x03all\x06voiced\x04none\x04\0\x08delivery\x03\0\x02\x01r\x0a\
+\x04ratey\x08frame-msy\x06frames\x03\x09before-msy\x08after-msy\x0cdetect-voice\x7f\
+\x09thresholdu\x0cmin-voice-msy\x0emin-silence-msy\x08level-msy\x04\0\x0csubscri\
+ption\x03\0\x04\x01r\x03\x0bparticipants\x06sources\x06people\x7f\x04\0\x04rule\x03\
+\0\x06\x01r\x04\x04names\x06sources\x04ratey\x0fbits-per-secondy\x04\0\x0bpublic\
+ation\x03\0\x08\x01@\x02\x09track-sids\x07options\x05\0\x01\x04\0\x09subscribe\x01\
+\x0a\x01@\x02\x04rule\x07\x07options\x05\0\x01\x04\0\x06follow\x01\x0b\x01@\x01\x07\
+options\x09\0\x01\x04\0\x07publish\x01\x0c\x01p}\x01@\x02\x02id\x01\x03pcm\x0d\x01\
+\0\x04\0\x05write\x01\x0e\x01@\x02\x02id\x01\x04marky\x01\0\x04\0\x04mark\x01\x0f\
+\x01@\x02\x02id\x01\x05muted\x7f\x01\0\x04\0\x04mute\x01\x10\x01@\x01\x02id\x01\x01\
+\0\x04\0\x05clear\x01\x11\x04\0\x05close\x01\x11\x03\0\x1dwasm-worker:agent/audi\
+o@0.1.0\x05\x0a\x01B\x0e\x02\x03\x02\x01\x01\x04\0\x0aattributes\x03\0\0\x02\x03\
+\x02\x01\x04\x04\0\x02id\x03\0\x02\x01p}\x01r\x07\x06methods\x03urls\x07headers\x01\
+\x04body\x04\x0atimeout-msy\x10follow-redirects\x7f\x0arepeatable\x7f\x04\0\x07r\
+equest\x03\0\x05\x01@\x01\x07request\x06\0\x03\x04\0\x04send\x01\x07\x04\0\x04op\
+en\x01\x07\x01@\x02\x02id\x03\x05bytes\x04\x01\0\x04\0\x05write\x01\x08\x01@\x01\
+\x02id\x03\x01\0\x04\0\x03end\x01\x09\x03\0\x1cwasm-worker:agent/http@0.1.0\x05\x0b\
+\x01B\x0e\x02\x03\x02\x01\x01\x04\0\x0aattributes\x03\0\0\x02\x03\x02\x01\x04\x04\
+\0\x02id\x03\0\x02\x01ps\x01@\x04\x03urls\x07headers\x01\x09protocols\x04\x0atim\
+eout-msy\0\x03\x04\0\x07connect\x01\x05\x01@\x02\x02id\x03\x04texts\x01\0\x04\0\x09\
+send-text\x01\x06\x01p}\x01@\x02\x02id\x03\x05bytes\x07\x01\0\x04\0\x0asend-byte\
+s\x01\x08\x01@\x03\x02id\x03\x04code{\x06reasons\x01\0\x04\0\x05close\x01\x09\x03\
+\0\x1ewasm-worker:agent/socket@0.1.0\x05\x0c\x01B\x09\x01o\x02su\x01p\0\x01r\x04\
+\x04kinds\x08providers\x05models\x08counters\x01\x04\0\x0bmodel-usage\x03\0\x02\x01\
+@\x01\x05usage\x03\x01\0\x04\0\x03add\x01\x04\x01p\x03\x01@\0\0\x05\x04\0\x07sum\
+mary\x01\x06\x03\0\x1dwasm-worker:agent/usage@0.1.0\x05\x0d\x01B\x0f\x02\x03\x02\
+\x01\x01\x04\0\x0aattributes\x03\0\0\x02\x03\x02\x01\x04\x04\0\x02id\x03\0\x02\x01\
+@\x03\x04names\x06parent\x03\x05at-msu\0\x03\x04\0\x05begin\x01\x04\x01@\x02\x02\
+id\x03\x0aattributes\x01\x01\0\x04\0\x03set\x01\x05\x01@\x04\x02id\x03\x04names\x05\
+at-msu\x0aattributes\x01\x01\0\x04\0\x05event\x01\x06\x01ks\x01@\x03\x02id\x03\x05\
+at-msu\x05error\x07\x01\0\x04\0\x03end\x01\x08\x01@\x03\x04names\x05valueu\x0aat\
+tributes\x01\x01\0\x04\0\x07measure\x01\x09\x03\0\x1dwasm-worker:agent/trace@0.1\
+.0\x05\x0e\x02\x03\0\0\x09room-info\x02\x03\0\0\x08job-info\x01Bf\x02\x03\x02\x01\
+\x01\x04\0\x0aattributes\x03\0\0\x02\x03\x02\x01\x04\x04\0\x02id\x03\0\x02\x02\x03\
+\x02\x01\x06\x04\0\x0bparticipant\x03\0\x04\x02\x03\x02\x01\x0f\x04\0\x09room-in\
+fo\x03\0\x06\x02\x03\x02\x01\x10\x04\0\x08job-info\x03\0\x08\x02\x03\x02\x01\x07\
+\x04\0\x09rpc-error\x03\0\x0a\x01r\x04\x05causes\x07attempty\x06gap-msu\x09forgo\
+tten\x7f\x04\0\x0aresumption\x03\0\x0c\x01r\x02\x05local\x05\x04room\x07\x04\0\x0b\
+joined-room\x03\0\x0e\x01r\x02\x0bparticipant\x05\x06reasons\x04\0\x09departure\x03\
+\0\x10\x01n\x05\x04name\x08metadata\x0aattributes\x0bpermissions\x05state\x04\0\x13\
+participant-changes\x03\0\x12\x01r\x03\x0bparticipant\x05\x07changes\x13\x0aattr\
+ibutes\x01\x04\0\x12participant-change\x03\0\x14\x01r\x02\x08identitys\x05levelu\
+\x04\0\x07speaker\x03\0\x16\x01m\x04\x04lost\x04poor\x04good\x09excellent\x04\0\x07\
+quality\x03\0\x18\x01r\x02\x08identitys\x07quality\x19\x04\0\x12connection-quali\
+ty\x03\0\x1a\x01ks\x01ku\x01r\x09\x09stream-ids\x06sender\x1c\x05topics\x04names\
+\x09mime-types\x0aattributes\x01\x0ctimestamp-msu\x04size\x1d\x08reply-tos\x04\0\
+\x0bstream-info\x03\0\x1e\x01r\x02\x04info\x1f\x04texts\x04\0\x0ctext-message\x03\
+\0\x20\x01p}\x01r\x02\x04info\x1f\x05bytes\"\x04\0\x0cfile-message\x03\0#\x01r\x03\
+\x02id\x03\x04info\x1f\x07is-text\x7f\x04\0\x0cstream-start\x03\0%\x01r\x02\x02i\
+d\x03\x04texts\x04\0\x0atext-chunk\x03\0'\x01r\x02\x02id\x03\x05bytes\"\x04\0\x0b\
+bytes-chunk\x03\0)\x01r\x03\x02id\x03\x0aattributes\x01\x06reasons\x04\0\x0astre\
+am-end\x03\0+\x01r\x04\x06sender\x1c\x05topics\x07payload\"\x08reliable\x7f\x04\0\
+\x0cdata-message\x03\0-\x01r\x03\x06sender\x1c\x04codey\x05digits\x04\0\x04dtmf\x03\
+\0/\x01r\x05\x02id\x03\x06caller\x1c\x06methods\x07payloads\x0atimeout-msy\x04\0\
+\x0brpc-request\x03\01\x01j\x01s\x01\x0b\x01r\x02\x02id\x03\x06answer3\x04\0\x0a\
+rpc-answer\x03\04\x01m\x04\x05audio\x05video\x04data\x05other\x04\0\x0atrack-kin\
+d\x03\06\x01r\x09\x03sids\x0bparticipants\x04names\x04kind7\x06sources\x09mime-t\
+ypes\x0aattributes\x01\x05muted\x7f\x09encrypted\x7f\x04\0\x05track\x03\08\x01r\x03\
+\x02id\x03\x04rule\x03\x05track9\x04\0\x0baudio-start\x03\0:\x01r\x05\x02id\x03\x05\
+at-msu\x0cconcealed-msy\x0adropped-msy\x03pcm\"\x04\0\x0baudio-frame\x03\0<\x01r\
+\x04\x02id\x03\x05at-msu\x05levelu\x05voiceu\x04\0\x0baudio-level\x03\0>\x01r\x02\
+\x02id\x03\x05at-msu\x04\0\x05voice\x03\0@\x01r\x02\x02id\x03\x09track-sids\x04\0\
+\x11audio-publication\x03\0B\x01m\x04\x07playing\x07drained\x07cleared\x04held\x04\
+\0\x0dplayout-state\x03\0D\x01r\x04\x02id\x03\x05state\xc5\0\x09played-msu\x05at\
+-msu\x04\0\x07playout\x03\0F\x01r\x05\x02id\x03\x04marky\x07cleared\x7f\x09playe\
+d-msu\x05at-msu\x04\0\x0aaudio-mark\x03\0H\x01r\x04\x02id\x03\x06status{\x03urls\
+\x07headers\x01\x04\0\x09http-head\x03\0J\x01r\x03\x02id\x03\x05bytes\"\x04last\x7f\
+\x04\0\x09http-body\x03\0L\x01r\x03\x02id\x03\x08protocols\x07headers\x01\x04\0\x0d\
+socket-opened\x03\0N\x01r\x02\x02id\x03\x04texts\x04\0\x0bsocket-text\x03\0P\x01\
+r\x02\x02id\x03\x05bytes\"\x04\0\x0csocket-bytes\x03\0R\x01r\x03\x02id\x03\x04co\
+de{\x06reasons\x04\0\x0dsocket-closed\x03\0T\x01r\x02\x02id\x03\x05values\x04\0\x0a\
+completion\x03\0V\x01r\x04\x02id\x03\x04codes\x06status{\x07messages\x04\0\x07fa\
+ilure\x03\0X\x01r\x03\x04whats\x02id\x03\x05county\x04\0\x04loss\x03\0Z\x01r\x03\
+\x06budgets\x04usedu\x05limitu\x04\0\x0dlimit-warning\x03\0\\\x01r\x03\x04codes\x06\
+reasons\x08grace-msy\x04\0\x10shutdown-request\x03\0^\x01r\x04\x04kinds\x02id\x03\
+\x04jsons\x05bytes\"\x04\0\x0bother-event\x03\0`\x01p\x17\x01p\x1b\x01q0\x07star\
+ted\x01\x09\0\x07resumed\x01\x0d\0\x09connected\x01\x0f\0\x0creconnecting\0\0\x0c\
+disconnected\x01s\0\x12participant-joined\x01\x05\0\x10participant-left\x01\x11\0\
+\x13participant-changed\x01\x15\0\x0croom-changed\x01\x07\0\x10speakers-changed\x01\
+\xe2\0\0\x0fquality-changed\x01\xe3\0\0\x04text\x01!\0\x04file\x01$\0\x0estream-\
+started\x01&\0\x0atext-chunk\x01(\0\x0bbytes-chunk\x01*\0\x0cstream-ended\x01,\0\
+\x04data\x01.\0\x04dtmf\x010\0\x0brpc-request\x012\0\x0arpc-answer\x015\0\x0ftra\
+ck-published\x019\0\x11track-unpublished\x019\0\x0dtrack-changed\x019\0\x0daudio\
+-started\x01;\0\x05audio\x01=\0\x0baudio-level\x01?\0\x0dvoice-started\x01\xc1\0\
+\0\x0bvoice-ended\x01\xc1\0\0\x0baudio-ended\x01\x03\0\x0faudio-published\x01\xc3\
+\0\0\x10audio-subscribed\x01\x03\0\x0daudio-playout\x01\xc7\0\0\x0caudio-marked\x01\
+\xc9\0\0\x09http-head\x01\xcb\0\0\x09http-body\x01\xcd\0\0\x0dsocket-opened\x01\xcf\
+\0\0\x0bsocket-text\x01\xd1\0\0\x0csocket-bytes\x01\xd3\0\0\x0dsocket-closed\x01\
+\xd5\0\0\x08writable\x01\x03\0\x04done\x01\xd7\0\0\x06failed\x01\xd9\0\0\x04lost\
+\x01\xdb\0\0\x0dlimit-warning\x01\xdd\0\0\x12shutdown-requested\x01\xdf\0\0\x0ct\
+asks-wanted\0\0\x05other\x01\xe1\0\0\x04\0\x05event\x03\0d\x03\0\x1ewasm-worker:\
+agent/events@0.1.0\x05\x11\x03\0\x08job-info\x03\0\x10\x02\x03\0\0\x08decision\x03\
+\0\x08decision\x03\0\x13\x02\x03\0\x0a\x05event\x03\0\x05event\x03\0\x15\x01j\0\x01\
+s\x01@\0\0\x17\x04\0\x07prewarm\x01\x18\x01@\x01\x05offer\x12\0\x14\x04\0\x06dec\
+ide\x01\x19\x01p\x16\x01@\x02\x06now-msu\x05batch\x1a\x01\0\x04\0\x06resume\x01\x1b\
+\x04\0\x15wasm-worker:sdk/agent\x04\0\x0b\x0b\x01\0\x05agent\x03\0\0\0G\x09produ\
+cers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x06\
+0.60.0";
         };
     };
 }
@@ -4077,77 +9544,168 @@ pub use __export_agent_impl as export_agent;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3191] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xdb\x17\x01A\x02\x01\
-A\x19\x01B\x0a\x04\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\
-\x16[method]pollable.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]p\
-ollable.block\x01\x03\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\
-\x03\0\x13wasi:io/poll@0.2.12\x05\0\x02\x03\0\0\x08pollable\x01B\x0f\x02\x03\x02\
-\x01\x01\x04\0\x08pollable\x03\0\0\x01w\x04\0\x07instant\x03\0\x02\x01w\x04\0\x08\
-duration\x03\0\x04\x01@\0\0\x03\x04\0\x03now\x01\x06\x01@\0\0\x05\x04\0\x0aresol\
-ution\x01\x07\x01i\x01\x01@\x01\x04when\x03\0\x08\x04\0\x11subscribe-instant\x01\
-\x09\x01@\x01\x04when\x05\0\x08\x04\0\x12subscribe-duration\x01\x0a\x03\0\"wasi:\
-clocks/monotonic-clock@0.2.12\x05\x02\x01B\x05\x01p}\x01@\x01\x03lenw\0\0\x04\0\x10\
-get-random-bytes\x01\x01\x01@\0\0w\x04\0\x0eget-random-u64\x01\x02\x03\0\x19wasi\
-:random/random@0.2.12\x05\x03\x01B\x15\x01o\x02ss\x01p\0\x04\0\x0aattributes\x03\
-\0\x01\x01m\x07\x08standard\x07ingress\x06egress\x03sip\x05agent\x09connector\x05\
-other\x04\0\x10participant-kind\x03\0\x03\x01r\x06\x03sids\x08identitys\x04names\
-\x08metadatas\x0aattributes\x02\x04kind\x04\x04\0\x0bparticipant\x03\0\x05\x01r\x03\
-\x03sids\x04names\x08metadatas\x04\0\x09room-info\x03\0\x07\x01m\x03\x04room\x09\
-publisher\x0bparticipant\x04\0\x08job-kind\x03\0\x09\x01k\x06\x01r\x09\x02ids\x0b\
-dispatch-ids\x04kind\x0a\x04room\x08\x0bparticipant\x0b\x08metadatas\x0aattribut\
-es\x02\x0aagent-names\x07attempty\x04\0\x08job-info\x03\0\x0c\x01ks\x01r\x04\x08\
-identity\x0e\x04names\x08metadatas\x0aattributes\x02\x04\0\x0aacceptance\x03\0\x0f\
-\x01r\x02\x06reasons\x09terminate\x7f\x04\0\x09rejection\x03\0\x11\x01q\x02\x06a\
-ccept\x01\x10\0\x06reject\x01\x12\0\x04\0\x08decision\x03\0\x13\x03\0\x1dwasm-wo\
-rker:agent/types@0.1.0\x05\x04\x02\x03\0\x03\x08job-info\x02\x03\0\x03\x0aattrib\
-utes\x01B\x14\x02\x03\x02\x01\x05\x04\0\x08job-info\x03\0\0\x02\x03\x02\x01\x06\x04\
-\0\x0aattributes\x03\0\x02\x01ku\x01r\x02\x04usedu\x05limit\x04\x04\0\x05gauge\x03\
-\0\x05\x01r\x04\x04fuel\x06\x0cmemory-bytes\x06\x07time-ms\x06\x06cpu-msu\x04\0\x06\
-budget\x03\0\x07\x01@\0\0\x01\x04\0\x08get-info\x01\x09\x01@\0\0\x08\x04\0\x0age\
-t-budget\x01\x0a\x01@\x01\x06reasons\x01\0\x04\0\x08shutdown\x01\x0b\x01j\0\x01s\
-\x01@\x01\x06fields\x03\0\x0c\x04\0\x0eset-log-fields\x01\x0d\x01@\x02\x07messag\
-es\x05places\x01\0\x04\0\x0creport-panic\x01\x0e\x03\0\x1bwasm-worker:agent/job@\
-0.1.0\x05\x07\x01B\x06\x02\x03\x02\x01\x06\x04\0\x0aattributes\x03\0\0\x01m\x05\x05\
-trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\x02\x01@\x03\x05lev\
-el\x03\x07messages\x06fields\x01\x01\0\x04\0\x05write\x01\x04\x03\0\x1bwasm-work\
-er:agent/log@0.1.0\x05\x08\x02\x03\0\x03\x0bparticipant\x01B+\x02\x03\x02\x01\x01\
-\x04\0\x08pollable\x03\0\0\x02\x03\x02\x01\x09\x04\0\x0bparticipant\x03\0\x02\x02\
-\x03\x02\x01\x06\x04\0\x0aattributes\x03\0\x04\x01r\x06\x02ids\x06senders\x05top\
-ics\x04texts\x0aattributes\x05\x0ctimestamp-msu\x04\0\x0ctext-message\x03\0\x06\x01\
-ks\x01p}\x01r\x03\x06sender\x08\x05topics\x07payload\x09\x04\0\x0cdata-message\x03\
-\0\x0a\x01r\x05\x02ids\x06callers\x06methods\x07payloads\x0atimeout-msy\x04\0\x0b\
-rpc-request\x03\0\x0c\x01r\x02\x08identitys\x07changed\x05\x04\0\x10attribute-ch\
-ange\x03\0\x0e\x01r\x02\x08identity\x08\x08metadatas\x04\0\x0fmetadata-change\x03\
-\0\x10\x01r\x02\x04kinds\x04jsons\x04\0\x0bother-event\x03\0\x12\x01m\x03\x04fue\
-l\x06memory\x04time\x04\0\x0bbudget-kind\x03\0\x14\x01r\x03\x06budget\x15\x04use\
-du\x05limitu\x04\0\x0dlimit-warning\x03\0\x16\x01r\x02\x06reasons\x08grace-msy\x04\
-\0\x10shutdown-request\x03\0\x18\x01q\x0a\x12participant-joined\x01\x03\0\x10par\
-ticipant-left\x01\x03\0\x04text\x01\x07\0\x04data\x01\x0b\0\x03rpc\x01\x0d\0\x12\
-attributes-changed\x01\x0f\0\x10metadata-changed\x01\x11\0\x0dlimit-warning\x01\x17\
-\0\x12shutdown-requested\x01\x19\0\x05other\x01\x13\0\x04\0\x05event\x03\0\x1a\x04\
-\0\x08receiver\x03\x01\x01h\x1c\x01k\x1b\x01@\x02\x04self\x1d\x0atimeout-msy\0\x1e\
-\x04\0\x15[method]receiver.next\x01\x1f\x01i\x01\x01@\x01\x04self\x1d\0\x20\x04\0\
-\x1a[method]receiver.subscribe\x01!\x01k\x19\x01@\x01\x04self\x1d\0\"\x04\0#[met\
-hod]receiver.shutdown-requested\x01#\x04\0#[method]receiver.subscribe-shutdown\x01\
-!\x01i\x1c\x01@\0\0$\x04\0\x04open\x01%\x03\0\x1dwasm-worker:agent/inbox@0.1.0\x05\
-\x0a\x01B\x1a\x02\x03\x02\x01\x01\x04\0\x08pollable\x03\0\0\x02\x03\x02\x01\x09\x04\
-\0\x0bparticipant\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x0aattributes\x03\0\x04\x01\
-m\x05\x0cinitializing\x04idle\x09listening\x08thinking\x08speaking\x04\0\x0bagen\
-t-state\x03\0\x06\x01ps\x01r\x02\x0cdestinations\x08\x0aattributes\x05\x04\0\x0c\
-send-options\x03\0\x09\x01r\x02\x04codes\x07messages\x04\0\x0aroom-error\x03\0\x0b\
-\x01p\x03\x01@\0\0\x0d\x04\0\x0cparticipants\x01\x0e\x01i\x01\x01@\0\0\x0f\x04\0\
-\x16subscribe-participants\x01\x10\x01j\0\x01\x0c\x01@\x03\x05topics\x04texts\x07\
-options\x0a\0\x11\x04\0\x09send-text\x01\x12\x01@\x01\x0aattributes\x05\0\x11\x04\
-\0\x0eset-attributes\x01\x13\x01@\x01\x05state\x07\0\x11\x04\0\x0fset-agent-stat\
-e\x01\x14\x03\0\x1cwasm-worker:agent/room@0.1.0\x05\x0b\x01B\x0a\x01o\x02su\x01p\
-\0\x01r\x04\x04kinds\x08providers\x05models\x08counters\x01\x04\0\x0bmodel-usage\
-\x03\0\x02\x01j\0\x01s\x01@\x01\x05usage\x03\0\x04\x04\0\x03add\x01\x05\x01p\x03\
-\x01@\0\0\x06\x04\0\x07summary\x01\x07\x03\0\x1dwasm-worker:agent/usage@0.1.0\x05\
-\x0c\x03\0\x08job-info\x03\0\x05\x02\x03\0\x03\x08decision\x03\0\x08decision\x03\
-\0\x0e\x04\05wasm-worker:sdk/agent-with-all-of-its-exports-removed\x04\0\x0b+\x01\
-\0%agent-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocesse\
-d-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 7313] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf57\x01A\x02\x01A\"\
+\x01B\x20\x01o\x02ss\x01p\0\x04\0\x0aattributes\x03\0\x01\x01y\x04\0\x02id\x03\0\
+\x03\x01m\x08\x08standard\x07ingress\x06egress\x03sip\x05agent\x09connector\x06b\
+ridge\x05other\x04\0\x10participant-kind\x03\0\x05\x01m\x04\x07joining\x06joined\
+\x06active\x04left\x04\0\x11participant-state\x03\0\x07\x01n\x07\x09subscribe\x07\
+publish\x0cpublish-data\x0aupdate-own\x06hidden\x11subscribe-metrics\x14manage-a\
+gent-session\x04\0\x0bpermissions\x03\0\x09\x01r\x09\x03sids\x08identitys\x04nam\
+es\x08metadatas\x0aattributes\x02\x04kind\x06\x05state\x08\x0bpermissions\x0a\x0c\
+joined-at-msu\x04\0\x0bparticipant\x03\0\x0b\x01r\x07\x03sids\x04names\x08metada\
+tas\x0aattributes\x02\x0dcreated-at-msu\x0cparticipantsy\x08recorded\x7f\x04\0\x09\
+room-info\x03\0\x0d\x01m\x04\x04room\x09publisher\x0bparticipant\x05other\x04\0\x08\
+job-kind\x03\0\x0f\x01k\x0c\x01r\x09\x02ids\x0bdispatch-ids\x04kind\x10\x04room\x0e\
+\x0bparticipant\x11\x08metadatas\x0aattributes\x02\x0aagent-names\x07attempty\x04\
+\0\x08job-info\x03\0\x12\x01ks\x01r\x04\x08identity\x14\x04names\x08metadatas\x0a\
+attributes\x02\x04\0\x0aacceptance\x03\0\x15\x01r\x02\x06reasons\x09terminate\x7f\
+\x04\0\x09rejection\x03\0\x17\x01q\x02\x06accept\x01\x16\0\x06reject\x01\x18\0\x04\
+\0\x08decision\x03\0\x19\x01r\x03\x04codey\x07messages\x04datas\x04\0\x09rpc-err\
+or\x03\0\x1b\x01ps\x01r\x06\x0cdestinations\x1d\x0aattributes\x02\x09stream-ids\x06\
+senders\x08reply-tos\x0arepeatable\x7f\x04\0\x0csend-options\x03\0\x1e\x03\0\x1d\
+wasm-worker:agent/types@0.1.0\x05\0\x02\x03\0\0\x0aattributes\x01B\x1d\x02\x03\x02\
+\x01\x01\x04\0\x0aattributes\x03\0\0\x01ku\x01r\x02\x04usedu\x05limit\x02\x04\0\x05\
+gauge\x03\0\x03\x01r\x04\x04fuel\x04\x0cmemory-bytes\x04\x07time-ms\x04\x06cpu-m\
+su\x04\0\x06budget\x03\0\x05\x01r\x02\x04names\x09waits-fors\x04\0\x04task\x03\0\
+\x07\x01ky\x01@\x01\x08after-ms\x09\x01\0\x04\0\x04wake\x01\x0a\x01j\0\x01s\x01@\
+\x01\x07outcome\x0b\x01\0\x04\0\x06finish\x01\x0c\x01@\x01\x06reasons\x01\0\x04\0\
+\x08shutdown\x01\x0d\x01@\0\0\x06\x04\0\x0aget-budget\x01\x0e\x01p}\x01@\x01\x03\
+leny\0\x0f\x04\0\x06random\x01\x10\x01@\x01\x06fields\x01\x01\0\x04\0\x0eset-log\
+-fields\x01\x11\x01@\x02\x07messages\x05places\x01\0\x04\0\x0creport-panic\x01\x12\
+\x01p\x08\x01@\x01\x05tasks\x13\x01\0\x04\0\x0creport-tasks\x01\x14\x03\0\x1bwas\
+m-worker:agent/job@0.1.0\x05\x02\x01B\x06\x02\x03\x02\x01\x01\x04\0\x0aattribute\
+s\x03\0\0\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\
+\0\x02\x01@\x03\x05level\x03\x07messages\x06fields\x01\x01\0\x04\0\x05write\x01\x04\
+\x03\0\x1bwasm-worker:agent/log@0.1.0\x05\x03\x02\x03\0\0\x02id\x01B\x06\x02\x03\
+\x02\x01\x04\x04\0\x02id\x03\0\0\x01@\x01\x02id\x01\x01\0\x04\0\x06cancel\x01\x02\
+\x01@\x02\x02id\x01\x04held\x7f\x01\0\x04\0\x04hold\x01\x03\x03\0\x1cwasm-worker\
+:agent/flow@0.1.0\x05\x05\x02\x03\0\0\x0bparticipant\x02\x03\0\0\x09rpc-error\x02\
+\x03\0\0\x0csend-options\x01BF\x02\x03\x02\x01\x01\x04\0\x0aattributes\x03\0\0\x02\
+\x03\x02\x01\x04\x04\0\x02id\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x0bparticipant\x03\
+\0\x04\x02\x03\x02\x01\x07\x04\0\x09rpc-error\x03\0\x06\x02\x03\x02\x01\x08\x04\0\
+\x0csend-options\x03\0\x08\x01m\x05\x0cinitializing\x04idle\x09listening\x08thin\
+king\x08speaking\x04\0\x0bagent-state\x03\0\x0a\x01m\x03\x05whole\x05parts\x04no\
+ne\x04\0\x07receipt\x03\0\x0c\x01r\x06\x0asegment-ids\x07speakers\x09track-sids\x08\
+languages\x0aattributes\x01\x08is-final\x7f\x04\0\x0dtranscription\x03\0\x0e\x01\
+@\0\0\x03\x04\0\x07connect\x01\x10\x01@\0\x01\0\x04\0\x0adisconnect\x01\x11\x01p\
+\x05\x01@\0\0\x12\x04\0\x0cparticipants\x01\x13\x01@\x02\x05topics\x07receipt\x0d\
+\x01\0\x04\0\x07receive\x01\x14\x01@\x03\x05topics\x04texts\x07options\x09\0\x03\
+\x04\0\x09send-text\x01\x15\x01@\x02\x05topics\x07options\x09\0\x03\x04\0\x09ope\
+n-text\x01\x16\x01@\x02\x02id\x03\x04texts\x01\0\x04\0\x0awrite-text\x01\x17\x01\
+p}\x01@\x05\x05topics\x04names\x09mime-types\x05bytes\x18\x07options\x09\0\x03\x04\
+\0\x09send-file\x01\x19\x01ku\x01@\x05\x05topics\x04names\x09mime-types\x04size\x1a\
+\x07options\x09\0\x03\x04\0\x09open-file\x01\x1b\x01@\x02\x02id\x03\x05bytes\x18\
+\x01\0\x04\0\x0bwrite-bytes\x01\x1c\x01@\x02\x02id\x03\x0aattributes\x01\x01\0\x04\
+\0\x0cclose-stream\x01\x1d\x01ps\x01@\x04\x05topics\x07payload\x18\x0cdestinatio\
+ns\x1e\x08reliable\x7f\0\x03\x04\0\x09send-data\x01\x1f\x01@\x02\x04codey\x05dig\
+its\0\x03\x04\0\x09send-dtmf\x01\x20\x01@\x02\x04texts\x07options\x0f\0\x03\x04\0\
+\x12send-transcription\x01!\x01@\x01\x07options\x0f\0\x03\x04\0\x12open-transcri\
+ption\x01\"\x01@\x04\x0bdestinations\x06methods\x07payloads\x0atimeout-msy\0\x03\
+\x04\0\x04call\x01#\x01j\x01s\x01\x07\x01@\x02\x02id\x03\x06answer$\x01\0\x04\0\x06\
+answer\x01%\x01@\x01\x0aattributes\x01\0\x03\x04\0\x0eset-attributes\x01&\x01@\x01\
+\x08metadatas\0\x03\x04\0\x0cset-metadata\x01'\x01@\x01\x04names\0\x03\x04\0\x08\
+set-name\x01(\x01@\x01\x05state\x0b\x01\0\x04\0\x0fset-agent-state\x01)\x01@\x01\
+\x08identitys\0\x03\x04\0\x12remove-participant\x01*\x01@\x02\x08identitys\x0bde\
+stinations\0\x03\x04\0\x10move-participant\x01+\x01@\x03\x08identitys\x09track-s\
+ids\x05muted\x7f\0\x03\x04\0\x0amute-track\x01,\x04\0\x0bdelete-room\x01\x10\x03\
+\0\x1cwasm-worker:agent/room@0.1.0\x05\x09\x01B\x1a\x02\x03\x02\x01\x04\x04\0\x02\
+id\x03\0\0\x01m\x03\x03all\x06voiced\x04none\x04\0\x08delivery\x03\0\x02\x01r\x0a\
+\x04ratey\x08frame-msy\x06frames\x03\x09before-msy\x08after-msy\x0cdetect-voice\x7f\
+\x09thresholdu\x0cmin-voice-msy\x0emin-silence-msy\x08level-msy\x04\0\x0csubscri\
+ption\x03\0\x04\x01r\x03\x0bparticipants\x06sources\x06people\x7f\x04\0\x04rule\x03\
+\0\x06\x01r\x04\x04names\x06sources\x04ratey\x0fbits-per-secondy\x04\0\x0bpublic\
+ation\x03\0\x08\x01@\x02\x09track-sids\x07options\x05\0\x01\x04\0\x09subscribe\x01\
+\x0a\x01@\x02\x04rule\x07\x07options\x05\0\x01\x04\0\x06follow\x01\x0b\x01@\x01\x07\
+options\x09\0\x01\x04\0\x07publish\x01\x0c\x01p}\x01@\x02\x02id\x01\x03pcm\x0d\x01\
+\0\x04\0\x05write\x01\x0e\x01@\x02\x02id\x01\x04marky\x01\0\x04\0\x04mark\x01\x0f\
+\x01@\x02\x02id\x01\x05muted\x7f\x01\0\x04\0\x04mute\x01\x10\x01@\x01\x02id\x01\x01\
+\0\x04\0\x05clear\x01\x11\x04\0\x05close\x01\x11\x03\0\x1dwasm-worker:agent/audi\
+o@0.1.0\x05\x0a\x01B\x0e\x02\x03\x02\x01\x01\x04\0\x0aattributes\x03\0\0\x02\x03\
+\x02\x01\x04\x04\0\x02id\x03\0\x02\x01p}\x01r\x07\x06methods\x03urls\x07headers\x01\
+\x04body\x04\x0atimeout-msy\x10follow-redirects\x7f\x0arepeatable\x7f\x04\0\x07r\
+equest\x03\0\x05\x01@\x01\x07request\x06\0\x03\x04\0\x04send\x01\x07\x04\0\x04op\
+en\x01\x07\x01@\x02\x02id\x03\x05bytes\x04\x01\0\x04\0\x05write\x01\x08\x01@\x01\
+\x02id\x03\x01\0\x04\0\x03end\x01\x09\x03\0\x1cwasm-worker:agent/http@0.1.0\x05\x0b\
+\x01B\x0e\x02\x03\x02\x01\x01\x04\0\x0aattributes\x03\0\0\x02\x03\x02\x01\x04\x04\
+\0\x02id\x03\0\x02\x01ps\x01@\x04\x03urls\x07headers\x01\x09protocols\x04\x0atim\
+eout-msy\0\x03\x04\0\x07connect\x01\x05\x01@\x02\x02id\x03\x04texts\x01\0\x04\0\x09\
+send-text\x01\x06\x01p}\x01@\x02\x02id\x03\x05bytes\x07\x01\0\x04\0\x0asend-byte\
+s\x01\x08\x01@\x03\x02id\x03\x04code{\x06reasons\x01\0\x04\0\x05close\x01\x09\x03\
+\0\x1ewasm-worker:agent/socket@0.1.0\x05\x0c\x01B\x09\x01o\x02su\x01p\0\x01r\x04\
+\x04kinds\x08providers\x05models\x08counters\x01\x04\0\x0bmodel-usage\x03\0\x02\x01\
+@\x01\x05usage\x03\x01\0\x04\0\x03add\x01\x04\x01p\x03\x01@\0\0\x05\x04\0\x07sum\
+mary\x01\x06\x03\0\x1dwasm-worker:agent/usage@0.1.0\x05\x0d\x01B\x0f\x02\x03\x02\
+\x01\x01\x04\0\x0aattributes\x03\0\0\x02\x03\x02\x01\x04\x04\0\x02id\x03\0\x02\x01\
+@\x03\x04names\x06parent\x03\x05at-msu\0\x03\x04\0\x05begin\x01\x04\x01@\x02\x02\
+id\x03\x0aattributes\x01\x01\0\x04\0\x03set\x01\x05\x01@\x04\x02id\x03\x04names\x05\
+at-msu\x0aattributes\x01\x01\0\x04\0\x05event\x01\x06\x01ks\x01@\x03\x02id\x03\x05\
+at-msu\x05error\x07\x01\0\x04\0\x03end\x01\x08\x01@\x03\x04names\x05valueu\x0aat\
+tributes\x01\x01\0\x04\0\x07measure\x01\x09\x03\0\x1dwasm-worker:agent/trace@0.1\
+.0\x05\x0e\x02\x03\0\0\x09room-info\x02\x03\0\0\x08job-info\x01Bf\x02\x03\x02\x01\
+\x01\x04\0\x0aattributes\x03\0\0\x02\x03\x02\x01\x04\x04\0\x02id\x03\0\x02\x02\x03\
+\x02\x01\x06\x04\0\x0bparticipant\x03\0\x04\x02\x03\x02\x01\x0f\x04\0\x09room-in\
+fo\x03\0\x06\x02\x03\x02\x01\x10\x04\0\x08job-info\x03\0\x08\x02\x03\x02\x01\x07\
+\x04\0\x09rpc-error\x03\0\x0a\x01r\x04\x05causes\x07attempty\x06gap-msu\x09forgo\
+tten\x7f\x04\0\x0aresumption\x03\0\x0c\x01r\x02\x05local\x05\x04room\x07\x04\0\x0b\
+joined-room\x03\0\x0e\x01r\x02\x0bparticipant\x05\x06reasons\x04\0\x09departure\x03\
+\0\x10\x01n\x05\x04name\x08metadata\x0aattributes\x0bpermissions\x05state\x04\0\x13\
+participant-changes\x03\0\x12\x01r\x03\x0bparticipant\x05\x07changes\x13\x0aattr\
+ibutes\x01\x04\0\x12participant-change\x03\0\x14\x01r\x02\x08identitys\x05levelu\
+\x04\0\x07speaker\x03\0\x16\x01m\x04\x04lost\x04poor\x04good\x09excellent\x04\0\x07\
+quality\x03\0\x18\x01r\x02\x08identitys\x07quality\x19\x04\0\x12connection-quali\
+ty\x03\0\x1a\x01ks\x01ku\x01r\x09\x09stream-ids\x06sender\x1c\x05topics\x04names\
+\x09mime-types\x0aattributes\x01\x0ctimestamp-msu\x04size\x1d\x08reply-tos\x04\0\
+\x0bstream-info\x03\0\x1e\x01r\x02\x04info\x1f\x04texts\x04\0\x0ctext-message\x03\
+\0\x20\x01p}\x01r\x02\x04info\x1f\x05bytes\"\x04\0\x0cfile-message\x03\0#\x01r\x03\
+\x02id\x03\x04info\x1f\x07is-text\x7f\x04\0\x0cstream-start\x03\0%\x01r\x02\x02i\
+d\x03\x04texts\x04\0\x0atext-chunk\x03\0'\x01r\x02\x02id\x03\x05bytes\"\x04\0\x0b\
+bytes-chunk\x03\0)\x01r\x03\x02id\x03\x0aattributes\x01\x06reasons\x04\0\x0astre\
+am-end\x03\0+\x01r\x04\x06sender\x1c\x05topics\x07payload\"\x08reliable\x7f\x04\0\
+\x0cdata-message\x03\0-\x01r\x03\x06sender\x1c\x04codey\x05digits\x04\0\x04dtmf\x03\
+\0/\x01r\x05\x02id\x03\x06caller\x1c\x06methods\x07payloads\x0atimeout-msy\x04\0\
+\x0brpc-request\x03\01\x01j\x01s\x01\x0b\x01r\x02\x02id\x03\x06answer3\x04\0\x0a\
+rpc-answer\x03\04\x01m\x04\x05audio\x05video\x04data\x05other\x04\0\x0atrack-kin\
+d\x03\06\x01r\x09\x03sids\x0bparticipants\x04names\x04kind7\x06sources\x09mime-t\
+ypes\x0aattributes\x01\x05muted\x7f\x09encrypted\x7f\x04\0\x05track\x03\08\x01r\x03\
+\x02id\x03\x04rule\x03\x05track9\x04\0\x0baudio-start\x03\0:\x01r\x05\x02id\x03\x05\
+at-msu\x0cconcealed-msy\x0adropped-msy\x03pcm\"\x04\0\x0baudio-frame\x03\0<\x01r\
+\x04\x02id\x03\x05at-msu\x05levelu\x05voiceu\x04\0\x0baudio-level\x03\0>\x01r\x02\
+\x02id\x03\x05at-msu\x04\0\x05voice\x03\0@\x01r\x02\x02id\x03\x09track-sids\x04\0\
+\x11audio-publication\x03\0B\x01m\x04\x07playing\x07drained\x07cleared\x04held\x04\
+\0\x0dplayout-state\x03\0D\x01r\x04\x02id\x03\x05state\xc5\0\x09played-msu\x05at\
+-msu\x04\0\x07playout\x03\0F\x01r\x05\x02id\x03\x04marky\x07cleared\x7f\x09playe\
+d-msu\x05at-msu\x04\0\x0aaudio-mark\x03\0H\x01r\x04\x02id\x03\x06status{\x03urls\
+\x07headers\x01\x04\0\x09http-head\x03\0J\x01r\x03\x02id\x03\x05bytes\"\x04last\x7f\
+\x04\0\x09http-body\x03\0L\x01r\x03\x02id\x03\x08protocols\x07headers\x01\x04\0\x0d\
+socket-opened\x03\0N\x01r\x02\x02id\x03\x04texts\x04\0\x0bsocket-text\x03\0P\x01\
+r\x02\x02id\x03\x05bytes\"\x04\0\x0csocket-bytes\x03\0R\x01r\x03\x02id\x03\x04co\
+de{\x06reasons\x04\0\x0dsocket-closed\x03\0T\x01r\x02\x02id\x03\x05values\x04\0\x0a\
+completion\x03\0V\x01r\x04\x02id\x03\x04codes\x06status{\x07messages\x04\0\x07fa\
+ilure\x03\0X\x01r\x03\x04whats\x02id\x03\x05county\x04\0\x04loss\x03\0Z\x01r\x03\
+\x06budgets\x04usedu\x05limitu\x04\0\x0dlimit-warning\x03\0\\\x01r\x03\x04codes\x06\
+reasons\x08grace-msy\x04\0\x10shutdown-request\x03\0^\x01r\x04\x04kinds\x02id\x03\
+\x04jsons\x05bytes\"\x04\0\x0bother-event\x03\0`\x01p\x17\x01p\x1b\x01q0\x07star\
+ted\x01\x09\0\x07resumed\x01\x0d\0\x09connected\x01\x0f\0\x0creconnecting\0\0\x0c\
+disconnected\x01s\0\x12participant-joined\x01\x05\0\x10participant-left\x01\x11\0\
+\x13participant-changed\x01\x15\0\x0croom-changed\x01\x07\0\x10speakers-changed\x01\
+\xe2\0\0\x0fquality-changed\x01\xe3\0\0\x04text\x01!\0\x04file\x01$\0\x0estream-\
+started\x01&\0\x0atext-chunk\x01(\0\x0bbytes-chunk\x01*\0\x0cstream-ended\x01,\0\
+\x04data\x01.\0\x04dtmf\x010\0\x0brpc-request\x012\0\x0arpc-answer\x015\0\x0ftra\
+ck-published\x019\0\x11track-unpublished\x019\0\x0dtrack-changed\x019\0\x0daudio\
+-started\x01;\0\x05audio\x01=\0\x0baudio-level\x01?\0\x0dvoice-started\x01\xc1\0\
+\0\x0bvoice-ended\x01\xc1\0\0\x0baudio-ended\x01\x03\0\x0faudio-published\x01\xc3\
+\0\0\x10audio-subscribed\x01\x03\0\x0daudio-playout\x01\xc7\0\0\x0caudio-marked\x01\
+\xc9\0\0\x09http-head\x01\xcb\0\0\x09http-body\x01\xcd\0\0\x0dsocket-opened\x01\xcf\
+\0\0\x0bsocket-text\x01\xd1\0\0\x0csocket-bytes\x01\xd3\0\0\x0dsocket-closed\x01\
+\xd5\0\0\x08writable\x01\x03\0\x04done\x01\xd7\0\0\x06failed\x01\xd9\0\0\x04lost\
+\x01\xdb\0\0\x0dlimit-warning\x01\xdd\0\0\x12shutdown-requested\x01\xdf\0\0\x0ct\
+asks-wanted\0\0\x05other\x01\xe1\0\0\x04\0\x05event\x03\0d\x03\0\x1ewasm-worker:\
+agent/events@0.1.0\x05\x11\x03\0\x08job-info\x03\0\x10\x02\x03\0\0\x08decision\x03\
+\0\x08decision\x03\0\x13\x02\x03\0\x0a\x05event\x03\0\x05event\x03\0\x15\x04\05w\
+asm-worker:sdk/agent-with-all-of-its-exports-removed\x04\0\x0b+\x01\0%agent-with\
+-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dw\
+it-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::time::Duration;
 
 use crate::bindings::Guest;
 use crate::types::{Decision, JobInfo};
-use crate::{Agent, Either, Error, JobContext, executor, logging, select, stack, time};
+use crate::{Agent, Either, Error, Event, JobContext, executor, inbox, logging, select, stack, time};
 
 /// Percentage of the shutdown grace that the entrypoint may use. The rest is reserved for the shutdown callbacks.
 const ENTRYPOINT_GRACE_PERCENT: u32 = 75;
@@ -18,8 +20,6 @@ pub struct ExportedAgent<A>(PhantomData<A>);
 thread_local! {
     /// The prewarmed agent, part of the snapshotted memory.
     static AGENT: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
-    /// The context of `entrypoint`, whose shutdown callbacks `shutdown` runs.
-    static CONTEXT: RefCell<Option<JobContext>> = const { RefCell::new(None) };
 }
 
 impl<A: Agent> Guest for ExportedAgent<A> {
@@ -40,25 +40,33 @@ impl<A: Agent> Guest for ExportedAgent<A> {
         decision
     }
 
-    fn entrypoint() -> Result<(), String> {
+    fn resume(now_ms: f64, batch: Vec<Event>) {
         logging::install::<A>();
-        let mut agent = prewarmed::<A>();
-        let ctx = JobContext::open();
-        CONTEXT.set(Some(ctx.clone()));
-        executor::block_on(run(&mut *agent, &ctx)).map_err(with_sources)
-    }
-
-    fn shutdown(reason: String) {
-        if let Some(ctx) = CONTEXT.take() {
-            executor::block_on(ctx.run_shutdown_callbacks(reason));
-        }
+        executor::step(now_ms, batch, start::<A>);
     }
 }
 
+/// Begins the job: its first task owns the agent.
+fn start<A: Agent>(job: JobInfo) {
+    executor::spawn("entrypoint".into(), Box::pin(run(prewarmed::<A>(), JobContext::new(job))));
+}
+
+/// Runs the whole job: the entrypoint, the shutdown callbacks, the end.
+async fn run<A: Agent>(mut agent: Box<A>, ctx: JobContext) {
+    let result = entrypoint(&mut *agent, &ctx).await.map_err(with_sources);
+    drop(agent);
+    let reason = inbox::stop_reason().unwrap_or_else(|| match &result {
+        Ok(()) => "entrypoint returned".to_owned(),
+        Err(error) => format!("entrypoint failed: {error}"),
+    });
+    run_shutdown_callbacks(&ctx, reason).await;
+    executor::finish(result);
+}
+
 /// Runs the entrypoint. An entrypoint that ignores a request to stop is dropped in time for the shutdown callbacks.
-async fn run<A: Agent>(agent: &mut A, ctx: &JobContext) -> Result<(), Error> {
+async fn entrypoint<A: Agent>(agent: &mut A, ctx: &JobContext) -> Result<(), Error> {
     let grace_used = async {
-        let grace_ms = ctx.shutdown_requested().await.grace_ms;
+        let grace_ms = inbox::shutdown_requested("").await.grace_ms;
         time::sleep(Duration::from_millis(grace_ms.into()) * ENTRYPOINT_GRACE_PERCENT / 100).await;
     };
     match select(agent.entrypoint(ctx), grace_used).await {
@@ -68,6 +76,19 @@ async fn run<A: Agent>(agent: &mut A, ctx: &JobContext) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// Runs the shutdown callbacks. If they wait, the job asks for its end, so that the shutdown grace bounds them.
+async fn run_shutdown_callbacks(ctx: &JobContext, reason: String) {
+    let mut callbacks = pin!(ctx.run_shutdown_callbacks(reason.clone()));
+    poll_fn(|cx| {
+        let polled = callbacks.as_mut().poll(cx);
+        if polled.is_pending() && !inbox::stopping() {
+            ctx.shutdown(&reason);
+        }
+        polled
+    })
+    .await;
 }
 
 /// The text of an error followed by the texts of its sources, outermost first.

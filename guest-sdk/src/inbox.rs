@@ -1,121 +1,111 @@
-//! Waiting for events, requests to stop and participants, by any number of waiters at once.
+//! The inbox: events that belong to no id, until the agent reads them.
 //!
-//! No event is stored here: events stay in the host's bounded queue until the reader asks for the next one. Requests to
-//! stop and participants have their own pollables, so waiting for them consumes no event.
+//! Requests to stop and the facts of the room are kept beside the events, so waiting for them consumes no event. Events
+//! that nobody reads are bounded: at most 1,024 of them and 4 MiB wait, and what comes after these is dropped and counted.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::{Poll, Waker};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 
-use crate::bindings::wasi::io::poll::Pollable;
-use crate::bindings::wasm_worker::agent::inbox::{self, Receiver};
-use crate::executor;
-use crate::types::ShutdownRequest;
+use crate::Event;
+use crate::types::{Loss, ShutdownRequest};
+use crate::waits::{self, On};
 
-pub use crate::bindings::wasm_worker::agent::inbox::Event;
+const EVENTS_MAX: usize = 1_024;
+const BYTES_MAX: usize = 4 << 20;
 
-pub(crate) struct Inbox {
-    receiver: Receiver,
-    /// Whether the agent requested its own end. Known here before the host confirms it.
-    stopping: Cell<bool>,
-    /// Wakers of the waiters, by the waiter's number.
-    waiting: RefCell<Vec<(u64, Waker)>>,
-    next_number: Cell<u64>,
+struct Inbox {
+    events: VecDeque<Event>,
+    /// Payload of the events.
+    bytes: usize,
+    /// What was dropped since the last event was taken in.
+    lost: Option<Loss>,
+    /// The host's request to stop.
+    stop: Option<ShutdownRequest>,
+    /// The reason with which the agent asked for its own end. Known here before the host confirms it.
+    own_stop: Option<String>,
+    joined: bool,
+}
+
+thread_local! {
+    static INBOX: RefCell<Inbox> = const {
+        RefCell::new(Inbox {
+            events: VecDeque::new(), bytes: 0, lost: None, stop: None, own_stop: None, joined: false,
+        })
+    };
+}
+
+/// Takes an event in, and wakes those who wait for events.
+pub(crate) fn push(event: Event) {
+    let stop = INBOX.with_borrow_mut(|inbox| {
+        match &event {
+            Event::Connected(_) => inbox.joined = true,
+            Event::Disconnected(_) => inbox.joined = false,
+            Event::ShutdownRequested(request) => inbox.stop = Some(request.clone()),
+            _ => {}
+        }
+        inbox.push(event);
+        inbox.stop.is_some()
+    });
+    if stop {
+        waits::wake(On::Stop);
+    }
+    waits::wake(On::Inbox);
 }
 
 impl Inbox {
-    pub(crate) fn open() -> Self {
-        Self {
-            receiver: inbox::open(),
-            stopping: Cell::new(false),
-            waiting: RefCell::default(),
-            next_number: Cell::new(0),
+    fn push(&mut self, event: Event) {
+        let bytes = self.bytes + event.payload_bytes();
+        if self.events.len() >= EVENTS_MAX || bytes > BYTES_MAX {
+            let lost = self.lost.get_or_insert_with(|| Loss { what: event.name().to_owned(), id: 0, count: 0 });
+            lost.count += 1;
+            return;
         }
-    }
-
-    /// The next event, if one is queued.
-    pub(crate) fn next(&self) -> Option<Event> {
-        self.receiver.next(0)
-    }
-
-    /// Whether the end of the job was requested, by the agent or by the host.
-    pub(crate) fn stopping(&self) -> bool {
-        self.stopping.get() || self.receiver.shutdown_requested().is_some()
-    }
-
-    pub(crate) fn stop(&self) {
-        self.stopping.set(true);
-        self.wake_all();
-    }
-
-    /// Makes every waiter check its condition again.
-    pub(crate) fn wake_all(&self) {
-        let waiting = self.waiting.take();
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
-    }
-
-    pub(crate) async fn shutdown_requested(&self) -> ShutdownRequest {
-        self.wait_until(|| self.receiver.subscribe_shutdown(), || self.receiver.shutdown_requested()).await
-    }
-
-    /// Waits until `check` returns a value. It runs again after every event and every [`wake_all`](Self::wake_all).
-    pub(crate) async fn wait_for_event<T>(&self, check: impl FnMut() -> Option<T>) -> T {
-        self.wait_until(|| self.receiver.subscribe(), check).await
-    }
-
-    /// Waits until `check` returns a value. It runs again whenever the pollable is ready.
-    pub(crate) async fn wait_until<T>(
-        &self,
-        subscribe: impl Fn() -> Pollable,
-        mut check: impl FnMut() -> Option<T>,
-    ) -> T {
-        if let Some(found) = check() {
-            return found;
-        }
-        let number = self.next_number.replace(self.next_number.get() + 1);
-        let slot = WaiterSlot { inbox: self, number };
-        loop {
-            let mut ready = pin!(executor::wait_for(subscribe()));
-            let found = poll_fn(|cx| {
-                if let Some(found) = check() {
-                    return Poll::Ready(Some(found));
-                }
-                slot.set(cx.waker());
-                ready.as_mut().poll(cx).map(|()| None)
-            })
-            .await;
-            if let Some(found) = found {
-                return found;
-            }
-        }
+        self.bytes = bytes;
+        self.events.push_back(event);
     }
 }
 
-/// A waiter's entry in the list that [`Inbox::wake_all`] wakes, removed on drop.
-struct WaiterSlot<'a> {
-    inbox: &'a Inbox,
-    number: u64,
+/// The next event, if one waits. Events that were dropped are told after those that came before them.
+pub(crate) fn next() -> Option<Event> {
+    INBOX.with_borrow_mut(|inbox| {
+        let event = inbox.events.pop_front().or_else(|| inbox.lost.take().map(Event::Lost))?;
+        inbox.bytes = inbox.bytes.saturating_sub(event.payload_bytes());
+        Some(event)
+    })
 }
 
-impl WaiterSlot<'_> {
-    fn set(&self, waker: &Waker) {
-        let mut waiting = self.inbox.waiting.borrow_mut();
-        match waiting.iter_mut().find(|(number, _)| *number == self.number) {
-            Some((_, kept)) if kept.will_wake(waker) => {}
-            Some((_, kept)) => *kept = waker.clone(),
-            None => waiting.push((self.number, waker.clone())),
-        }
-    }
+/// Waits for the next event.
+pub(crate) async fn next_event() -> Event {
+    waits::until(On::Inbox, "next_event", next).await
 }
 
-impl Drop for WaiterSlot<'_> {
-    fn drop(&mut self) {
-        let mut waiting = self.inbox.waiting.borrow_mut();
-        let index = waiting.iter().position(|(number, _)| *number == self.number);
-        // Dropping a waker can drop another slot, so it is dropped after the borrow.
-        let removed = index.map(|index| waiting.swap_remove(index));
-        drop(waiting);
-        drop(removed);
-    }
+/// Waits for a request to stop.
+pub(crate) async fn shutdown_requested(name: &'static str) -> ShutdownRequest {
+    waits::until(On::Stop, name, || INBOX.with_borrow(|inbox| inbox.stop.clone())).await
+}
+
+/// Whether the agent's participant is in the room.
+pub(crate) fn joined() -> bool {
+    INBOX.with_borrow(|inbox| inbox.joined)
+}
+
+/// Notes that the agent asked for its own end.
+pub(crate) fn stop(reason: &str) {
+    INBOX.with_borrow_mut(|inbox| {
+        inbox.own_stop.get_or_insert_with(|| reason.to_owned());
+    });
+    waits::wake(On::Inbox);
+}
+
+/// The reason for the job's end, if the agent or the host has asked for it.
+pub(crate) fn stop_reason() -> Option<String> {
+    INBOX.with_borrow(|inbox| {
+        let asked = inbox.stop.as_ref().map(|request| &request.reason);
+        asked.or(inbox.own_stop.as_ref()).cloned()
+    })
+}
+
+/// Whether the end of the job was asked for, by the agent or by the host.
+pub(crate) fn stopping() -> bool {
+    INBOX.with_borrow(|inbox| inbox.stop.is_some() || inbox.own_stop.is_some())
 }

@@ -32,14 +32,17 @@
 //!   chosen by strangers then belong in a `BTreeMap`, or in a map whose hasher is seeded from [`random`].
 //! - The time of day.
 //! - Secrets of one user.
-//! - Host handles: `println!`, an open inbox or a timer makes a snapshot impossible. The host detects this and runs
-//!   `prewarm` once for each job instead, which is slower. `log::info!` needs no handle.
+//! - Host handles: `println!` makes a snapshot impossible. The host detects this and runs `prewarm` once for each job
+//!   instead, which is slower. `log::info!` needs no handle.
 //!
 //! # Waiting
 //!
-//! The methods of an agent are async and run on one thread. The host kills an agent that runs longer than
-//! `unresponsive-timeout` without waiting. In a long computation, awaiting [`time::sleep`] with a duration of zero is
-//! enough.
+//! The methods of an agent are async and run on one thread. A job runs in steps: events arrive, the tasks that waited for
+//! them run until all of them wait again, and then what they sent goes out. Time stands still during a step.
+//!
+//! The host kills an agent that runs longer than `unresponsive-timeout` without waiting. In a long computation, awaiting
+//! [`time::sleep`] with a duration of zero is enough. Only `.await` waits: a call that blocks, such as
+//! `std::thread::sleep`, ends the job.
 //!
 //! # Load functions
 //!
@@ -49,40 +52,65 @@
 
 mod agent;
 mod context;
+mod event;
 mod executor;
 mod exports;
+mod failure;
 mod inbox;
 mod load;
 mod logging;
+mod operation;
 pub mod random;
+mod room;
+mod rpc;
 mod runtime;
 mod select;
 mod session;
+mod spawn;
 mod stack;
+mod streams;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod usage;
+mod waits;
 
 pub use agent::Agent;
+pub use bindings::wasm_worker::agent::events::Event;
 pub use context::JobContext;
-pub use inbox::Event;
 pub use load::LoadFunction;
+pub use operation::Operation;
 pub use select::{Either, select};
 pub use session::{AgentSession, ChatContext, ChatMessage, ChatRole, StopResponse};
+pub use spawn::{Aborted, JoinHandle, spawn};
+pub use streams::{FileWriter, StreamReader, TextWriter};
 pub use usage::{LlmUsage, SttUsage, TtsUsage, UsageCollector};
 
 /// The types of the contract in `wit/agent.wit` and `wit/load.wit`.
 pub mod types {
-    pub use crate::bindings::wasm_worker::agent::inbox::{
-        AttributeChange, BudgetKind, DataMessage, LimitWarning, MetadataChange, OtherEvent, RpcRequest,
-        ShutdownRequest, TextMessage,
+    pub use crate::bindings::wasm_worker::agent::events::{
+        AudioFrame, AudioLevel, AudioMark, AudioPublication, AudioStart, BytesChunk, Completion, ConnectionQuality,
+        DataMessage, Departure, Dtmf, Failure, FileMessage, HttpBody, HttpHead, JoinedRoom, LimitWarning, Loss,
+        OtherEvent, ParticipantChange, ParticipantChanges, Playout, PlayoutState, Quality, Resumption, RpcAnswer,
+        RpcRequest, ShutdownRequest, SocketBytes, SocketClosed, SocketOpened, SocketText, Speaker, StreamEnd,
+        StreamInfo, StreamStart, TextChunk, TextMessage, Track, TrackKind, Voice,
     };
     pub use crate::bindings::wasm_worker::agent::job::{Budget, Gauge};
-    pub use crate::bindings::wasm_worker::agent::room::{AgentState, SendOptions};
+    pub use crate::bindings::wasm_worker::agent::room::{AgentState, Receipt, Transcription};
     pub use crate::bindings::wasm_worker::agent::types::{
-        Acceptance, Decision, JobInfo, JobKind, Participant, ParticipantKind, Rejection, RoomInfo,
+        Acceptance, Attributes, Decision, Id, JobInfo, JobKind, Participant, ParticipantKind, ParticipantState,
+        Permissions, Rejection, RoomInfo, RpcError, SendOptions,
     };
     pub use crate::bindings::wasm_worker::agent::usage::ModelUsage;
     pub use crate::load_bindings::wasm_worker::agent::load_types::Sample;
+}
+
+/// The calls of the contract themselves, for what the SDK has no method for. Their documentation is `wit/agent.wit`.
+///
+/// A call returns at once, and its effect begins when the step has ended. What it answers arrives at the [`Operation`]
+/// of its id.
+pub mod contract {
+    pub use crate::bindings::wasm_worker::agent::{audio, flow, http, job, log, room, socket, trace, usage};
 }
 
 /// Any error. `?` converts every error type, and `.into()` converts a text.

@@ -1,6 +1,7 @@
 //! The functions that the generated bindings call: the generator's option `runtime_path` names this module.
 //!
-//! They are those of crate `wit-bindgen`. With them here, an agent does not compile that crate and its build script.
+//! They are those of the crates `wit-bindgen` and `bitflags`. With them here, an agent does not compile these crates and
+//! their build script.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
@@ -64,4 +65,47 @@ impl Drop for Cleanup {
             dealloc(self.start.as_ptr(), self.layout);
         }
     }
+}
+
+/// Sets of flags: the part of crate `bitflags` that the bindings use.
+pub(crate) mod bitflags {
+    macro_rules! bitflags {
+        ($(#[$attribute:meta])* pub struct $name:ident: $bits:ty { $(const $flag:ident = $value:expr;)* }) => {
+            $(#[$attribute])*
+            pub struct $name($bits);
+
+            impl $name {
+                $(pub const $flag: Self = Self($value);)*
+
+                /// No flag.
+                pub const fn empty() -> Self {
+                    Self(0)
+                }
+
+                /// The flags of these bits, also of bits that have no name.
+                pub const fn from_bits_retain(bits: $bits) -> Self {
+                    Self(bits)
+                }
+
+                /// The bits.
+                pub const fn bits(self) -> $bits {
+                    self.0
+                }
+
+                /// Whether all flags of `other` are set.
+                pub const fn contains(self, other: Self) -> bool {
+                    self.0 & other.0 == other.0
+                }
+            }
+
+            impl core::ops::BitOr for $name {
+                type Output = Self;
+
+                fn bitor(self, other: Self) -> Self {
+                    Self(self.0 | other.0)
+                }
+            }
+        };
+    }
+    pub(crate) use bitflags;
 }

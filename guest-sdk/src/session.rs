@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::context::is_person;
+use crate::room::is_person;
 use crate::types::AgentState;
-use crate::{Agent, Either, Event, JobContext, Result, select};
+use crate::waits::{self, On};
+use crate::{Agent, Either, Event, JobContext, Result, inbox, select};
 
 /// Topic of the users' texts.
 const CHAT_TOPIC: &str = "lk.chat";
@@ -81,6 +82,7 @@ pub struct AgentSession<'job> {
 }
 
 /// The session's next step.
+#[allow(clippy::large_enum_variant, reason = "each value lives for a moment")]
 enum Next {
     Turn(String),
     Event(Event),
@@ -114,12 +116,13 @@ impl<'job> AgentSession<'job> {
         self.chat.replace(chat);
     }
 
-    /// Runs the session to its end: `on_enter`, a turn for each text on `lk.chat`, and `on_exit`.
+    /// Runs the session to its end: `on_enter`, a turn for each text on `lk.chat`, and `on_exit`. Joins the room first, if
+    /// the agent has not.
     ///
     /// The session ends when the job is asked to stop, also during a turn; when the job's participant, or else the first
     /// person in the room, leaves; and when the current turn is over after a call of [`close`](Self::close).
     pub async fn start<A: Agent>(&self, agent: &mut A) -> Result {
-        let result = match select(self.converse(agent), self.ctx.inbox().shutdown_requested()).await {
+        let result = match select(self.converse(agent), inbox::shutdown_requested("")).await {
             Either::Left(result) => result,
             Either::Right(_) => Ok(()),
         };
@@ -132,7 +135,7 @@ impl<'job> AgentSession<'job> {
     /// Queues a turn with this text, as if a user had written it.
     pub fn generate_reply(&self, user_input: impl Into<String>) {
         self.own_turns.borrow_mut().push_back(user_input.into());
-        self.ctx.inbox().wake_all();
+        waits::wake(On::Inbox);
     }
 
     /// Sends a text without a user's turn.
@@ -146,11 +149,14 @@ impl<'job> AgentSession<'job> {
     /// Ends the session after the current turn. Turns that wait are discarded.
     pub fn close(&self) {
         self.closing.set(true);
-        self.ctx.inbox().wake_all();
+        waits::wake(On::Inbox);
     }
 
     async fn converse<A: Agent>(&self, agent: &mut A) -> Result {
         self.ctx.set_agent_state(AgentState::Initializing)?;
+        if !self.ctx.is_connected() {
+            self.ctx.connect().await?;
+        }
         if let Some(who) = self.ctx.participants().into_iter().find(is_person) {
             self.linked.borrow_mut().get_or_insert(who.identity);
         }
@@ -183,29 +189,30 @@ impl<'job> AgentSession<'job> {
         if self.own_turns.borrow().is_empty() {
             self.ctx.set_agent_state(AgentState::Listening)?;
         }
-        let inbox = self.ctx.inbox();
-        let next = inbox.wait_for_event(|| {
-            if self.closing.get() || inbox.stopping() {
+        let next = waits::until(On::Inbox, "next_event", || {
+            if self.closing.get() || inbox::stopping() {
                 return Some(Next::End);
             }
             if let Some(text) = self.own_turns.borrow_mut().pop_front() {
                 return Some(Next::Turn(text));
             }
-            inbox.next().map(|event| self.sort(event))
+            inbox::next().map(|event| self.sort(event))
         });
         Ok(next.await)
     }
 
     fn sort(&self, event: Event) -> Next {
         match event {
-            Event::Text(message) if message.topic == CHAT_TOPIC => Next::Turn(message.text),
+            Event::Text(message) if message.info.topic == CHAT_TOPIC => Next::Turn(message.text),
             Event::ParticipantJoined(who) => {
                 if is_person(&who) {
                     self.linked.borrow_mut().get_or_insert_with(|| who.identity.clone());
                 }
                 Next::Event(Event::ParticipantJoined(who))
             }
-            Event::ParticipantLeft(who) if self.linked.borrow().as_ref() == Some(&who.identity) => Next::End,
+            Event::ParticipantLeft(left) if self.linked.borrow().as_ref() == Some(&left.participant.identity) => {
+                Next::End
+            }
             Event::ShutdownRequested(_) => Next::End,
             other => Next::Event(other),
         }

@@ -97,7 +97,8 @@ impl UsageCollector {
         self.add("tts", provider, model, &counters);
     }
 
-    /// Counts any other usage, under names chosen by the agent.
+    /// Counts any other usage, under names chosen by the agent. Amounts that the host cannot count appear as a warning in
+    /// the log.
     ///
     /// ```no_run
     /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
@@ -105,15 +106,12 @@ impl UsageCollector {
     /// # }
     /// ```
     pub fn add(&self, kind: &str, provider: &str, model: &str, counters: &[(&str, f64)]) {
-        let added = usage::add(&ModelUsage {
+        usage::add(&ModelUsage {
             kind: kind.into(),
             provider: provider.into(),
             model: model.into(),
             counters: counters.iter().map(|(name, amount)| ((*name).into(), *amount)).collect(),
         });
-        if let Err(error) = added {
-            log::warn!("the usage of `{model}` was not counted: {error}");
-        }
     }
 
     /// The sums of this job so far.

@@ -8,6 +8,7 @@ mod logging;
 
 mod table;
 mod verdict;
+mod waits;
 mod summary;
 
 mod job_spec;
@@ -35,6 +36,7 @@ mod events;
 mod bench;
 mod capacity;
 mod inspect;
+mod prepare;
 mod build;
 mod new;
 mod compile;
@@ -77,7 +79,7 @@ enum Verb {
     Dispatch(Box<dispatch::DispatchArgs>),
     /// List dispatches: waiting, running and ended
     Jobs(Box<jobs::JobsArgs>),
-    /// Show one dispatch: its attempts, its verdict and its backtrace
+    /// Show one dispatch: its attempts, what its job waits for, its verdict and its backtrace
     Job(Box<job::JobArgs>),
     /// List the workers of a dispatcher, with their loads and jobs
     Workers(Box<workers::WorkersArgs>),
@@ -97,7 +99,9 @@ enum Verb {
     New(new::NewArgs),
     /// Show the imports, exports, sizes, limits and prewarm of an agent
     Inspect(Box<inspect::InspectArgs>),
-    /// List the workers of this machine, and their running jobs
+    /// Compile agents into the cache and exit, so that a worker starts at once: for the build of a container
+    Prepare(Box<prepare::PrepareArgs>),
+    /// List the workers of this machine, and their running jobs with what each waits for
     Ps(Box<ps::PsArgs>),
     /// Show the log lines of a job
     Logs(Box<logs::LogsArgs>),
@@ -231,6 +235,7 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Build(args) => build::run(&args),
         Verb::New(args) => new::run(&args),
         Verb::Inspect(args) => inspect::run(*args),
+        Verb::Prepare(args) => prepare::run(*args),
         Verb::Ps(args) => ps::run(*args),
         Verb::Logs(args) => logs::run(*args),
         Verb::Kill(args) => kill::run(*args),
@@ -255,13 +260,16 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// Print `error:`, its causes, and `hint:`, each on a line of its own.
+/// Print `error:`, its causes, the backtrace of an agent that did not start, and `hint:`, each on a line of its own.
 fn report(failure: &Failure) {
     let mut text = format!("error: {}", failure.error);
     let mut cause = failure.error.source();
     while let Some(error) = cause {
         text.push_str(&format!("\n  caused by: {error}"));
         cause = error.source();
+    }
+    if let Some(verdict) = failure.init_verdict() {
+        verdict::frames(verdict).iter().for_each(|frame| text.push_str(&format!("\n{frame}")));
     }
     if let Some(hint) = &failure.hint {
         text.push_str(&format!("\nhint: {hint}"));

@@ -121,7 +121,6 @@ type Maker = [&'static str; 4];
 const TIMER: Maker = ["wasi:clocks/monotonic-clock@0.2.12", "subscribe-duration", "i64", "(i64.const 0)"];
 const STDIN: Maker = ["wasi:cli/stdin@0.2.12", "get-stdin", "", ""];
 const STDOUT: Maker = ["wasi:cli/stdout@0.2.12", "get-stdout", "", ""];
-const INBOX: Maker = ["wasm-worker:agent/inbox@0.1.0", "open", "", ""];
 
 /// What gives the handles that this function begins with.
 fn makers(function: &str) -> &'static [Maker] {
@@ -130,7 +129,6 @@ fn makers(function: &str) -> &'static [Maker] {
         Some(("[method]output-stream", "splice" | "blocking-splice")) => &[STDOUT, STDIN],
         Some(("[method]output-stream", _)) => &[STDOUT],
         Some(("[method]input-stream", _)) => &[STDIN],
-        Some(("[method]receiver", _)) => &[INBOX],
         _ => &[],
     }
 }
@@ -167,7 +165,7 @@ pub(crate) fn has_handle(import: &Import) -> bool {
 pub(crate) fn caller(import: &Import, number: i64, results_at: u32) -> String {
     let (declared, called) = call(import, number, results_at);
     let dropped = "drop ".repeat(import.results.len());
-    format!("{declared}(func (export \"entrypoint\") (result i32) {called} {dropped} i32.const 16)")
+    format!("{declared}(func (export \"resume\") (param f64 i32 i32) {called} {dropped} (call $ok))")
 }
 
 /// A guest that calls this function of a stream, and asks about the error when it is one that can be asked about.
@@ -179,11 +177,11 @@ fn asker(import: &Import, number: i64) -> String {
     let error = if counts { 8 } else { 4 };
     format!(
         "(import \"wasi:io/error@0.2.12\" \"{ASK}\" (func $ask (param i32 i32)))
-        {declared}(func (export \"entrypoint\") (result i32)
+        {declared}(func (export \"resume\") (param f64 i32 i32)
           {called}
           (if (i32.and (i32.load8_u (i32.const 1024)) (i32.eqz (i32.load8_u offset={error} (i32.const 1024))))
             (then (call $ask (i32.load offset={} (i32.const 1024)) (i32.const 2048))))
-          i32.const 16)",
+          (call $ok))",
         error + 4
     )
 }
@@ -225,7 +223,8 @@ fn injected_panics_end_one_job_each() {
     }
     no_stream_gives_an_error(&worker);
 
-    for step in ["created → started", "started → ready", "ready → running", "running → finishing", "finishing → closed"]
+    for step in
+        ["created → started", "started → ready", "ready → running", "running → delivering", "delivering → closed"]
     {
         let verdict = worker.reach(&good, step);
         assert_eq!((verdict.code, verdict.blame), (Code::HostFault, Blame::Host), "{step}");

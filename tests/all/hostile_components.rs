@@ -77,13 +77,7 @@ pub(crate) fn corpus() -> Vec<Row> {
             )
         },
         // It is only large.
-        Row {
-            file: fifty_megabytes(),
-            flags: &[],
-            code: Some("completed"),
-            exit: 0,
-            says: &["the entrypoint returned"],
-        },
+        Row { file: fifty_megabytes(), flags: &[], code: Some("completed"), exit: 0, says: &["the agent finished"] },
     ];
     rows.extend(no_agents());
     rows
@@ -106,14 +100,11 @@ fn no_agents() -> Vec<Row> {
             kept_file("truncated.wasm", &whole[..whole.len() / 2]),
             &["agent `truncated` is not a component that can run here"],
         ),
-        refused(
-            kept_file("no_exports.wat", b"(component)"),
-            &["it exports no `prewarm`, no `decide`, no `entrypoint`"],
-        ),
+        refused(kept_file("no_exports.wat", b"(component)"), &["it exports no `prewarm`, no `decide`, no `resume`"]),
         refused(kept_file("wrong_world.wat", WRONG_WORLD), &["agent `wrong_world` does not implement", "decide"]),
         refused(
             kept_file("forbidden.wat", FORBIDDEN),
-            &["imports interfaces that agents may not import: wasi:sockets/tcp@0.2.6"],
+            &["imports interfaces that agents may not import: wasi:http/types@0.2.6"],
         ),
         refused(
             kept_file("nested.wat", nested(10_000).as_bytes()),
@@ -122,14 +113,14 @@ fn no_agents() -> Vec<Row> {
     ]
 }
 
-const FORBIDDEN: &[u8] = br#"(component (import "wasi:sockets/tcp@0.2.6" (instance)))"#;
+const FORBIDDEN: &[u8] = br#"(component (import "wasi:http/types@0.2.6" (instance)))"#;
 
 const WRONG_WORLD: &[u8] = br#"(component
     (core module $m (func (export "f")))
     (core instance $i (instantiate $m))
     (func $f (canon lift (core func $i "f")))
     (export "prewarm" (func $f)) (export "decide" (func $f))
-    (export "entrypoint" (func $f)) (export "shutdown" (func $f)))"#;
+    (export "resume" (func $f)))"#;
 
 /// What begins as a component does.
 fn random(length: usize) -> Vec<u8> {
@@ -153,7 +144,7 @@ fn fifty_megabytes() -> PathBuf {
 
 /// A function of so many loops, one in another's place.
 fn loops(count: usize) -> String {
-    let mut text = String::from("(func (export \"entrypoint\") (param) (result i32) (local $a i32) (local $b i64)\n");
+    let mut text = String::from("(func (export \"resume\") (param f64 i32 i32) (local $a i32) (local $b i64)\n");
     for at in 0..count {
         writeln!(
             text,
@@ -161,17 +152,25 @@ fn loops(count: usize) -> String {
         )
         .unwrap();
     }
-    text + "i32.const 16)"
+    text + "(call $ok))"
 }
 
-/// Types nested so deep.
+/// The smallest agent with one more import, whose type is nested so deep.
 fn nested(depth: usize) -> String {
-    let mut text = String::from("(component (type $t0 (list u8))\n");
+    let mut text = String::from("(type $t0 (list u8))\n");
     for at in 1..depth {
         writeln!(text, "(type $t{at} (list $t{}))", at - 1).unwrap();
     }
-    write!(text, "(import \"f\" (func (param \"x\" $t{}))))", depth - 1).unwrap();
-    text
+    let (import, last) = ("wasm-worker:agent/nested", depth - 1);
+    write!(text, "(import \"{import}\" (instance (export \"f\" (func (param \"x\" $t{last})))))").unwrap();
+    larger_minimal(&text)
+}
+
+/// The smallest agent, with more in its component.
+pub(crate) fn larger_minimal(more: &str) -> String {
+    let minimal = std::fs::read_to_string(guest("minimal")).unwrap();
+    let open = minimal.trim_end().strip_suffix(')').unwrap();
+    format!("{open}\n{more})")
 }
 
 #[test]
@@ -184,7 +183,7 @@ fn bad_arguments_of_an_import_end_only_the_job_that_passed_them() {
             let arguments: Vec<String> = import.params.iter().map(|ty| format!("({ty}.const {value})")).collect();
             let lines = format!(
                 "(import \"{}\" \"{}\" (func $f (param {params}) (result {results})))
-                (func (export \"entrypoint\") (result i32) (call $f {}) {} i32.const 16)",
+                (func (export \"resume\") (param f64 i32 i32) (call $f {}) {} (call $ok))",
                 import.module,
                 import.name,
                 arguments.join(" "),
@@ -192,16 +191,13 @@ fn bad_arguments_of_an_import_end_only_the_job_that_passed_them() {
             );
             ends_fairly(&lines, &import, value);
             // With a good handle the other arguments are looked at, too.
-            if has_handle(&import) && !ENDLESS.contains(&import.name.as_str()) {
+            if has_handle(&import) {
                 let results_at = u32::try_from(value & 0xffff_ffff).unwrap();
                 ends_fairly(&caller(&import, value, results_at), &import, value);
             }
         }
     }
 }
-
-/// With a good handle these wait for what never comes.
-const ENDLESS: &[&str] = &["[method]receiver.next", "[method]pollable.block"];
 
 fn ends_fairly(lines: &str, import: &Import, value: i64) {
     let component = core_component("import", lines);

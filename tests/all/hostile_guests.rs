@@ -30,6 +30,9 @@ const fn row(
 }
 
 const UNRESPONSIVE: &[&str] = &["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms"];
+/// The grace must not end first, however busy the machine is.
+const UNRESPONSIVE_IN_GRACE: &[&str] =
+    &["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms", "--shutdown-grace", "2m"];
 const DEADLINE: &[&str] = &["--max-duration", "300ms"];
 const GRACE: &[&str] = &["--shutdown-grace", "200ms"];
 const FUEL: &[&str] = &["--fuel-limit", "50M"];
@@ -49,7 +52,7 @@ impl Row {
 }
 
 pub(crate) const CORPUS: &[Row] = &[
-    row("spin", UNRESPONSIVE, "unresponsive", 12, "without waiting, at most 200ms is allowed"),
+    row("spin", UNRESPONSIVE, "unresponsive", 12, "at most 200ms is allowed"),
     row("log_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("print_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("recurse", &[], "trapped", 11, "call stack exhausted"),
@@ -61,11 +64,15 @@ pub(crate) const CORPUS: &[Row] = &[
     row("divide_by_zero", &[], "trapped", 11, "integer divide by zero"),
     row("error", &[], "failed", 10, "invalid digit found in string"),
     row("exit_zero", &[], "completed", 0, "exited with status 0"),
-    row("exit_seven", &[], "failed", 10, "exited with status 1"),
-    row("block", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("exit_seven", &[], "failed", 10, "exited with status 1; standard error: no model is left"),
+    row("block", &[], "stalled", 10, "task `entrypoint`"),
+    row("pending", &[], "stalled", 10, "task `entrypoint`"),
+    row("stalled_tasks", &[], "stalled", 10, "task `reads`"),
     row("sleep", DEADLINE, "deadline", 12, "longer than 300ms"),
     row("poll_loop", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("poll_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("timer_flood", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("timer_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("newline_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("fields_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("usage_flood", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
@@ -75,8 +82,8 @@ pub(crate) const CORPUS: &[Row] = &[
     row("burn", &["--fuel-limit", "50M"], "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("slow_shutdown", GRACE, "shutdown-timeout", 14, "within its shutdown grace of 200ms"),
     row("shutdown_loop", GRACE, "shutdown-timeout", 14, "within its shutdown grace of 200ms"),
-    row("shutdown_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
-    row("trap_in_shutdown", &[], "trapped", 11, "in shutdown: panicked at tests/guests/trap_in_shutdown.rs"),
+    row("shutdown_loop", UNRESPONSIVE_IN_GRACE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("trap_in_shutdown", &[], "trapped", 11, "panicked at tests/guests/trap_in_shutdown.rs"),
     row("large_call", &[], "hostcall-limit", 12, "bytes in one host call"),
     row("random_flood", &[], "hostcall-limit", 12, "bytes of randomness in one call"),
     row("handle_leak", &[], "hostcall-limit", 12, "open handles"),
@@ -91,12 +98,14 @@ pub(crate) const CORPUS: &[Row] = &[
     row("start_trap", &[], "init-failed", 13, "unreachable"),
     row("prewarm_half", &[], "init-failed", 13, "unreachable"),
     row("realloc_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("realloc_loop_at_events", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("realloc_loop_at_events", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("realloc_outside", &[], "trapped", 11, "realloc return"),
     row("realloc_reenter", &[], "trapped", 11, "cannot leave component instance"),
     row("post_return_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("destructor_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("destructor_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
-    row("destructor_left", &[], "completed", 0, "the entrypoint returned"),
+    row("destructor_left", &[], "completed", 0, "the agent finished"),
     row("destructor_left", &["--handle-limit", "50"], "hostcall-limit", 12, "open handles"),
     row("clock_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("grow_by_page", &[], "memory-limit", 12, "at most 134217728 are allowed"),
@@ -112,8 +121,8 @@ pub(crate) const CORPUS: &[Row] = &[
     row("error_empty", &[], "failed", 10, ""),
     row("error_huge", &[], "hostcall-limit", 12, "bytes in one host call"),
     row("error_outside", &[], "trapped", 11, "out of bounds"),
-    row("result_outside", &[], "trapped", 11, "out of bounds"),
-    row("result_neither", &[], "trapped", 11, "invalid"),
+    row("result_outside", &[], "init-failed", 13, "out of bounds"),
+    row("result_neither", &[], "trapped", 11, "discriminant"),
     row("poll_many", &[], "hostcall-limit", 12, "bytes in one host call"),
     row("poll_nothing", &[], "trapped", 11, "empty"),
     row("log_huge", &[], "hostcall-limit", 12, "bytes in one host call"),
@@ -123,13 +132,16 @@ pub(crate) const CORPUS: &[Row] = &[
     row("handle_dropped_twice", &[], "trapped", 11, "unknown handle"),
     row("handle_forged", &[], "trapped", 11, "unknown handle"),
     row("handle_wrong_kind", &[], "trapped", 11, "handle"),
-    row("inbox_wait", DEADLINE, "deadline", 12, "longer than 300ms"),
-    row("listener", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("long_wait", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("wait", &[], "stalled", 10, "no timer"),
+    row("listener", &[], "stalled", 10, "task `entrypoint`"),
     row("fill_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("copy_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("table_fill_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("fill_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("table_fill_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("tail_call_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("tail_call_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("tiny_functions", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("long_block", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("stdout_no_newline", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
@@ -137,6 +149,29 @@ pub(crate) const CORPUS: &[Row] = &[
     row("zeroes_huge", &[], "trapped", 11, ""),
     row("options_overlap", &[], "completed", 0, ""),
     row("list_bomb", &[], "hostcall-limit", 12, "bytes in one host call"),
+    // What the contract of steps makes possible.
+    row("events_unread", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("wake_loop", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("call_flood", &[], "limit-calls", 12, "in one step"),
+    row("call_bytes", &[], "limit-calls", 12, "in one step"),
+    row("ids_unknown", &[], "completed", 0, ""),
+    row("ids_left_open", DEADLINE, "deadline", 12, "longer than 300ms"),
+    row("write_each_step", &["--memory-limit", "8MiB"], "memory-limit", 12, "at most 8388608 are allowed"),
+    row("finish_twice", &[], "completed", 0, ""),
+    row("finish_worse", &[], "failed", 10, "the first end counts"),
+    row("finish_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("finish_loop", FUEL, "out-of-fuel", 12, "used up 50000000 units of fuel"),
+    row("finish_trap", &[], "trapped", 11, "unreachable"),
+    row("finish_wake", &[], "completed", 0, ""),
+    row("grow_each_step", &[], "memory-limit", 12, "at most 134217728 are allowed"),
+    row("block_in_step", &[], "trapped", 11, "the agent waited in `wasi:io/poll`"),
+    row("poll_in_step", &[], "trapped", 11, "the agent waited in `wasi:io/poll`"),
+    row("thread_sleep", &[], "trapped", 11, "the agent waited in `wasi:io/poll`"),
+    row("handles_kept", &[], "completed", 0, ""),
+    row("handle_each_step", &[], "hostcall-limit", 12, "open handles"),
+    row("tasks_bomb", &[], "hostcall-limit", 12, "bytes in one host call"),
+    row("random_huge", &[], "hostcall-limit", 12, "bytes of randomness in one call"),
+    row("shutdown_flood", GRACE, "shutdown-timeout", 14, "within its shutdown grace of 200ms"),
 ];
 
 #[test]
@@ -216,11 +251,14 @@ fn trap_has_a_backtrace_of_function_names() {
 }
 
 #[test]
-fn kill_has_a_backtrace_of_the_guest() {
-    let record = run_guest("block", DEADLINE.iter().copied()).done().record();
+fn kill_has_a_backtrace_of_the_guest_that_runs() {
+    let record = run_guest("spin", DEADLINE.iter().copied()).done().record();
     let backtrace = record["verdict"]["backtrace"].to_string();
-    assert!(backtrace.contains("wait_and_wake"), "{backtrace}");
-    assert!(backtrace.contains("entrypoint"), "{backtrace}");
+    assert!(backtrace.contains("resume"), "{backtrace}");
+    // One that waits is nowhere.
+    let record = run_guest("sleep", DEADLINE.iter().copied()).done().record();
+    assert_eq!(record["verdict"]["code"], "deadline");
+    assert_eq!(record["verdict"]["backtrace"].as_array().map_or(0, Vec::len), 0, "{record}");
 }
 
 #[test]

@@ -1,23 +1,20 @@
 //! LiveKit's own clients and workers, unchanged, with our dispatcher: the packages for Python and for Node, in the versions that
 //! `tests/interop` pins.
 //!
-//! The packages are installed into `interop` in the target directory whenever a pinned version changes. On a machine without Python
-//! or Node, the tests are skipped.
+//! On a machine without Python or Node, the tests are skipped.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::{eventually, root, run_guest, target_dir};
+use crate::support::harness::{eventually, run_guest};
 use crate::support::hook::{header, hook};
-use crate::support::skip;
+use crate::support::toolchains::{PYTHON, installed_node, installed_python};
 
 const API_KEY: &str = "devkey";
 const API_SECRET: &str = "secret";
@@ -25,8 +22,6 @@ const API_SECRET: &str = "secret";
 const ASKS_MAX: usize = 600;
 /// A worker takes ten seconds to start on a machine that does nothing else.
 const SAYS_WITHIN: Duration = Duration::from_secs(600);
-/// In the directory of what is installed for Python.
-const PYTHON: &str = "venv/bin/python";
 
 /// A program that can be started.
 struct Program {
@@ -179,66 +174,6 @@ impl Drop for ForeignWorker {
         kill_process_group(Pid::from_child(&self.process), Signal::KILL).unwrap_or_default();
         drop(self.process.wait());
     }
-}
-
-/// A copy of this directory of `tests/interop` with a Python that has what its `requirements.txt` lists.
-fn installed_python(dir: &str) -> Option<PathBuf> {
-    has("python3")?;
-    Some(installed(dir, "requirements.txt", |place| {
-        must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(place.join("venv")));
-        let mut pip = Command::new(place.join(PYTHON));
-        must(pip.args(["-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"]).current_dir(place));
-    }))
-}
-
-/// A copy that has what its `package-lock.json` lists: Node looks for packages beside the script.
-fn installed_node(dir: &str) -> Option<PathBuf> {
-    has("node")?;
-    has("npm")?;
-    Some(installed(dir, "package-lock.json", |place| {
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(place);
-        must(&mut npm);
-    }))
-}
-
-/// A copy of a directory of `tests/interop` with what one of its files lists, which is installed anew when that has changed.
-fn installed(dir: &str, list: &str, install: impl FnOnce(&Path)) -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    // Other processes of the tests use the same directory.
-    let lock = std::fs::File::create(target_dir().join("interop.lock")).unwrap();
-    lock.lock().unwrap();
-    let (source, place) = (root().join("tests/interop").join(dir), target_dir().join("interop").join(dir));
-    std::fs::create_dir_all(&place).unwrap();
-    for entry in std::fs::read_dir(&source).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), place.join(entry.file_name())).unwrap();
-        }
-    }
-    let (wanted, stamp) = (std::fs::read(place.join(list)).unwrap(), place.join(format!("{list}.installed")));
-    if std::fs::read(&stamp).ok().as_ref() != Some(&wanted) {
-        install(&place);
-        std::fs::write(&stamp, &wanted).unwrap();
-    }
-    place
-}
-
-/// Whether there is such a program; the tests that need it are skipped where not.
-fn has(program: &str) -> Option<()> {
-    let asked = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if asked.is_ok_and(|status| status.success()) {
-        return Some(());
-    }
-    skip("interop", &format!("there is no `{program}` on this machine"));
-    None
-}
-
-#[track_caller]
-fn must(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{command:?} fails:\n{stdout}{stderr}");
 }
 
 /// With both clients, where they are there.

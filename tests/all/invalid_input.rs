@@ -33,7 +33,10 @@ fn invalid_agent_file_is_refused_with_its_reason() {
     run_file(dir.path(), "short.wasm", b"\0asm\x0d").fails_with(3, &["it ends within its first 8 bytes"]);
 
     let module = run_file(dir.path(), "module.wasm", b"\0asm\x01\0\0\0");
-    module.fails_with(3, &["it is a core module; want a component", "hint: `wasm-worker build DIR`"]);
+    module.fails_with(
+        3,
+        &["it is a core module; want a component", "hint: `wasm-worker build DIR`", "wasm-tools component new"],
+    );
 
     let wat = run_file(dir.path(), "broken.wat", b"(component (core module (func))");
     wat.fails_with(3, &["agent `broken` is not WebAssembly text", "expected"]);
@@ -53,31 +56,39 @@ fn component_for_another_world_is_refused() {
         3,
         &[
             "agent `other` does not implement `wasm-worker:agent`",
-            "it exports no `prewarm`, no `decide`, no `entrypoint`, no `shutdown`",
+            "it exports no `prewarm`, no `decide`, no `resume`",
             "hint: an agent exports",
         ],
     );
 
     let greedy = br#"(component
+        (import "wasi:http/types@0.2.6" (instance))
+        (import "golem:api/host@1.1.0" (instance))
         (import "wasi:filesystem/types@0.2.6" (instance))
-        (import "wasi:sockets/tcp@0.2.6" (instance))
         (import "wasi:clocks/wall-clock@0.2.6" (instance)))"#;
     let greedy = run_file(dir.path(), "greedy.wat", greedy);
     greedy.fails_with(
         3,
         &[
-            "imports interfaces that agents may not import: wasi:filesystem/types@0.2.6, wasi:sockets/tcp@0.2.6",
-            "hint: agents have no files, sockets or processes",
+            // All at once, and no more.
+            "it exports no `prewarm`, ",
+            "; it imports interfaces that agents may not import: wasi:http/types@0.2.6, golem:api/host@1.1.0\n",
+            "`-d http fetch-event`",
+            "agents import what guest-sdk/wit lists",
+            "an agent exports `prewarm`, ",
         ],
     );
-    assert!(!greedy.stderr.contains("wall-clock"));
+    let later = br#"(component
+        (import "wasi:cli/stdout@0.3.0" (instance))
+        (core func (canon task.cancel)))"#;
+    run_file(dir.path(), "later.wat", later).fails_with(3, &["the asynchronous functions of WASI 0.3", "`--sync`"]);
 
     let wrong_type = br#"(component
         (core module $m (func (export "f")))
         (core instance $i (instantiate $m))
         (func $f (canon lift (core func $i "f")))
         (export "prewarm" (func $f)) (export "decide" (func $f))
-        (export "entrypoint" (func $f)) (export "shutdown" (func $f)))"#;
+        (export "resume" (func $f)))"#;
     run_file(dir.path(), "types.wat", wrong_type).fails_with(3, &["does not implement", "decide"]);
 }
 

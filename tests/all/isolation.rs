@@ -19,7 +19,11 @@ fn slot_is_released_by_every_kind_of_end() {
     for (guest, flags) in [
         ("panic", [].as_slice()),
         ("memory_bomb", &["--memory-limit", "4MiB"]),
-        ("block", &["--max-duration", "5ms"]),
+        ("sleep", &["--max-duration", "5ms"]),
+        ("pending", &[]),
+        ("call_flood", &[]),
+        ("finish_trap", &[]),
+        ("thread_sleep", &[]),
         ("spin", &["--unresponsive-timeout", "5ms"]),
         ("reject", &[]),
         ("panic_decide", &[]),

@@ -56,7 +56,7 @@ fn guest_is_warned_before_its_budgets_are_used_up() {
     let done = run_guest("budget", ["--fuel-limit", "1G", "--memory-limit", "16MiB", "--events", file]);
     let done = done.args(["--unresponsive-warning", "10s"]).done();
     assert_eq!(done.code(), "completed");
-    assert_eq!(done.texts()["warning"], ["BudgetKind::Memory", "BudgetKind::Fuel"]);
+    assert_eq!(done.texts()["warning"], ["memory", "fuel"]);
     let written = std::fs::read_to_string(file).unwrap();
     assert_eq!(written.matches("\"job.warning\"").count(), 2, "{written}");
 
@@ -96,15 +96,17 @@ fn log_lines_below_the_level_use_no_rate() {
 
 #[test]
 fn unread_messages_of_a_room_are_dropped_and_do_not_kill_the_agent() {
-    let text = "x".repeat(60_000);
-    let say = format!(r#"{{"event": {{"text": {{"sender": "ann", "text": "{text}"}}}}}}"#);
-    let stop = r#"{"after_ms": 50, "event": {"terminate": {"reason": "enough"}}}"#;
-    let spec = format!(r#"{{"inbox": [{}, {stop}]}}"#, vec![say; 60].join(", "));
-    let done =
-        run_guest("obedient", ["--spec", "-", "--inbox-limit", "4", "--memory-limit", "3MiB"]).stdin(&spec).done();
+    let say = |bytes| format!(r#"{{"event": {{"text": {{"sender": "ann", "text": "{}"}}}}}}"#, "x".repeat(bytes));
+    let stop = r#"{"after_ms": 2000, "event": {"terminate": {"reason": "enough"}}}"#;
+    // Before the agent is in the room the host keeps them, as many as there may be, and later the SDK.
+    let spec = |count, bytes, metadata: &str| {
+        format!(r#"{{"metadata": "{metadata}", "inbox": [{}, {stop}]}}"#, vec![say(bytes); count].join(", "))
+    };
+    let flags = ["--inbox-limit", "4", "--memory-limit", "3MiB"];
+    let late = run_guest("steps", ["--spec", "-"].into_iter().chain(flags)).stdin(&spec(60, 60_000, "lost")).done();
+    assert_eq!(late.record()["usage"]["inbox_dropped"], 56, "{}", late.stderr);
+    let done = run_guest("obedient", ["--spec", "-", "--memory-limit", "4MiB"]).stdin(&spec(5_000, 640, "")).done();
     assert_eq!(done.code(), "terminated", "{}", done.stderr);
-    let usage = &done.record()["usage"];
-    assert_eq!((&usage["inbox_dropped"], &usage["hostcalls"]["inbox"]["bytes"]), (&56.into(), &0.into()));
 }
 
 #[test]

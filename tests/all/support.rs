@@ -7,6 +7,7 @@ pub(crate) mod scripted_server;
 pub(crate) mod dispatcher;
 pub(crate) mod hook;
 pub(crate) mod network;
+pub(crate) mod toolchains;
 
 /// Set where the machine has everything that the tests need, as `.ci/run` does: a skipped test fails there.
 const COMPLETE: &str = "WASM_WORKER_TESTS_COMPLETE";

@@ -6,7 +6,8 @@ use livekit_protocol as proto;
 use proto::server_message::Message as FromServer;
 use serde_json::Value;
 
-use crate::support::harness::{Door, guest, wasm_worker};
+use crate::support::dispatcher::Dispatcher;
+use crate::support::harness::{Door, eventually, guest, wasm_worker};
 use crate::support::scripted_server::{Server, behind, blocking, ended, run, stopped};
 
 /// The worker answers HTTP at a free port.
@@ -59,7 +60,7 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
         assert_eq!((rows.len(), &rows[0][..]), (5, &columns[..]), "{}{}", ps.stdout, ps.stderr);
         assert_eq!(rows[1][0], pid);
         assert_eq!(rows[1][2..], ["1", "obedient", "available,", "registered", "as", "AW_test"]);
-        assert_eq!(rows[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU"]);
+        assert_eq!(rows[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU", "WAITS", "FOR"]);
         assert_eq!(rows[4][..4], [pid.as_str(), "AJ_1", "obedient", "lobby"]);
         let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
         assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
@@ -123,4 +124,51 @@ fn logs_shows_the_lines_of_a_job_while_it_runs_and_after_its_end() {
         }
         stopped(worker, peer).await;
     });
+}
+
+#[test]
+fn ps_and_job_show_what_a_job_waits_for() {
+    let dispatcher = Dispatcher::start(&[]);
+    let cache = tempfile::tempdir().unwrap();
+    let dir = cache.path().to_str().unwrap();
+    let [http, at] = HTTP;
+    let worker = dispatcher.worker(&["obedient"], &[http, at, "--cache-dir", dir]);
+    let door = Door::of(cache.path(), worker.pid());
+    let dispatch = dispatcher.dispatch("lobby", "obedient", "");
+    let job = dispatcher.in_state(&dispatch, "running")["job"].as_str().unwrap().to_owned();
+    let verb = |words: &[&str]| {
+        let done = dispatcher.verb(words.iter().copied()).env("WASM_WORKER_CACHE_DIR", dir).done();
+        assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+        done.stdout
+    };
+    // It is in its room, and has a timer of a day.
+    let line = eventually("it waits", || {
+        let listed = verb(&["ps"]);
+        listed.lines().find(|line| line.contains("  timer in 23h")).map(str::to_owned)
+    });
+    assert!(line.contains(&job) && line.ends_with("m, the room"), "{line}");
+    let listed: Value = serde_json::from_str(&verb(&["ps", "--json"])).unwrap();
+    let listed = &listed["jobs"]["running"][0];
+    assert_eq!((&listed["waits"]["joined"], &listed["waits"]["operations"]), (&true.into(), &0.into()), "{listed}");
+    assert!(listed["waits"]["timer_ms"].as_u64().unwrap() > 86_000_000, "{listed}");
+    assert!(listed.get("tasks").is_none(), "{listed}");
+
+    // Somebody looks, and the agent is asked. A slow machine shows the report at the next look.
+    eventually("the tasks are shown", || {
+        let shown = verb(&["job", &dispatch]);
+        let parts = ["\n  waits    timer in 23h", "m, the room\n", "\n  task     `entrypoint` waits for "];
+        parts.iter().all(|part| shown.contains(part)).then_some(())
+    });
+    let shown: Value = serde_json::from_str(&verb(&["job", &job, "--json"])).unwrap();
+    assert_eq!((&shown["state"], &shown["waits"]["joined"]), (&"running".into(), &true.into()), "{shown}");
+    assert_eq!(shown["tasks"]["tasks"][0]["name"], "entrypoint", "{shown}");
+    let (status, body) = door.get(&format!("/api/v1/jobs/{job}"));
+    let detail: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &detail["job"]["tasks"]["tasks"]), (200, &shown["tasks"]["tasks"]), "{detail}");
+
+    verb(&["cancel", &dispatch]);
+    let ended: Value = dispatcher.in_state(&dispatch, "ended");
+    assert_eq!(ended["code"], "terminated", "{ended}");
+    assert!(!verb(&["job", &dispatch]).contains("  waits    "));
+    worker.kill();
 }

@@ -40,11 +40,11 @@ const WITH_THE_SDK: &str = "with the SDK";
 /// Instances of wasmtime alone, that do not run.
 const BARE: &str = "bare instances";
 
-const SPIN: &str = r#"(func (export "entrypoint") (result i32) (loop $more (br $more)) unreachable)"#;
+const SPIN: &str = r#"(func (export "resume") (param f64 i32 i32) (loop $more (br $more)))"#;
 /// 64 KiB of randomness in each turn.
 const SPIN_OUTSIDE: &str = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))
-  (func (export "entrypoint") (result i32) (loop $more (call $random (i64.const 65536) (i32.const 1024)) (br $more)) unreachable)"#;
-const WAIT: &str = include_str!("../guests/core/inbox_wait.wat");
+  (func (export "resume") (param f64 i32 i32) (loop $more (call $random (i64.const 65536) (i32.const 1024)) (br $more)))"#;
+const WAIT: &str = include_str!("../guests/core/long_wait.wat");
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -54,7 +54,7 @@ fn main() {
         let at_once = at_once.parse().unwrap();
         return match agent.as_str() {
             BARE => waiting_bare(at_once),
-            WITH_THE_SDK => waiting(agent, &guest("block"), at_once, &[]),
+            WITH_THE_SDK => waiting(agent, &guest("obedient"), at_once, &[]),
             SMALL_STACKS => waiting(agent, &core_guest::component(WAIT), at_once, &[("stack-limit", "64KiB")]),
             _ => waiting(agent, &core_guest::component(WAIT), at_once, &[]),
         };
@@ -68,6 +68,8 @@ fn main() {
     kill_lags();
     cost_of_limits();
     reservations();
+    steps();
+    wakes_beside_loops();
     waiting_jobs();
 }
 
@@ -378,12 +380,12 @@ fn cost_of_limits() {
     worker.runtimes.shut_down();
 }
 
-/// The same work as the entrypoint of an agent.
+/// The same work as the one step of an agent.
 fn as_an_agent(text: &str) -> String {
     let body = text.strip_prefix("(module").unwrap().strip_suffix(')').unwrap();
     let body =
         body.replace("(func (export \"run\")", "(func $run").replace("(memory 64)", "(memory (export \"memory\") 64)");
-    format!("{body} (func (export \"entrypoint\") (result i32) (call $run) (i32.const 16))")
+    format!("{body} (func (export \"resume\") (param f64 i32 i32) (call $run) (call $ok))")
 }
 
 /// Reads and writes all over 4 MiB.
@@ -464,9 +466,98 @@ fn mappings() -> u64 {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().count() as u64
 }
 
+/// Steps of one job, and how many of them are measured together.
+const STEPS: u32 = 20_000;
+const TEXTS: usize = 500;
+
+/// Has itself woken at once, so many times.
+fn empty_steps(count: u32) -> String {
+    format!(
+        r#"(import "wasm-worker:agent/job@0.1.0" "wake" (func $wake (param i32 i32)))
+        (global $left (mut i32) (i32.const {count}))
+        (func (export "resume") (param f64 i32 i32)
+          (if (i32.eqz (global.get $left)) (then (call $ok) (return)))
+          (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+          (call $wake (i32.const 1) (i32.const 0)))"#
+    )
+}
+
+/// What a step costs, with the host's part of it.
+fn steps() {
+    println!("\nwhat a step costs, with the host's part: of {ROUNDS} jobs of {STEPS} steps, or of {TEXTS} texts, a");
+    println!(
+        "millisecond apart, each answered by a text; the time that the job spent on a thread, without that of its start"
+    );
+    println!("{:<28} {:>10} {:>10} {:>10}", "", "least", "p50", "most");
+    let worker = Worker::new(4, &[]);
+    let by_hand = worker.load(&core_guest::component(&empty_steps(STEPS)), None);
+    print_steps("empty step, by hand", &worker, &by_hand, &JobSpec::default, STEPS);
+    let ticks = worker.load(&guest("tick"), None);
+    let spec = || JobSpec { metadata: STEPS.to_string(), ..JobSpec::default() };
+    print_steps("empty step, with the SDK", &worker, &ticks, &spec, STEPS);
+    let answers = worker.load(&guest("answers"), None);
+    print_steps("text in and text out", &worker, &answers, &texts, TEXTS as u32);
+    worker.runtimes.shut_down();
+}
+
+fn texts() -> JobSpec {
+    let text = |number| {
+        let text = if number + 1 == TEXTS { "last" } else { "some words that somebody said" };
+        format!(r#"{{"after_ms": 1, "event": {{"text": {{"sender": "ann", "text": "{text}"}}}}}}"#)
+    };
+    let script: Vec<String> = (0..TEXTS).map(text).collect();
+    JobSpec::parse(&format!(r#"{{"inbox": [{}]}}"#, script.join(","))).unwrap()
+}
+
+fn print_steps(name: &str, worker: &Worker, agent: &Agent, spec: &dyn Fn() -> JobSpec, count: u32) {
+    let job = || {
+        let offer = spec().into_offers("bench")();
+        let closed = worker.runtimes.block_on(async {
+            let running = agent.offer(offer, &worker.events).await.unwrap();
+            running.closed().await.unwrap()
+        });
+        assert_eq!(closed.verdict.code, Code::Completed, "{:?}", closed.verdict);
+        closed.usage.run_us as f64 / f64::from(count)
+    };
+    let mut each: Vec<f64> = std::iter::repeat_with(job).take(ROUNDS).collect();
+    each.sort_unstable_by(f64::total_cmp);
+    println!("{name:<28} {:>7.2} µs {:>7.2} µs {:>7.2} µs", each[0], each[ROUNDS / 2], each[ROUNDS - 1]);
+}
+
+const NEIGHBOURS: u32 = 1_000;
+const LOOPS: u32 = 2;
+
+/// How late the steps of waiting jobs come that other jobs do not let alone.
+fn wakes_beside_loops() {
+    println!("\n{NEIGHBOURS} jobs that set a timer of 100 ms again and again: how late its step comes");
+    println!("{:<28} {:>8} {:>10} {:>10} {:>10}", "beside", "steps", "p50", "p99", "most");
+    let worker = Worker::new(NEIGHBOURS + LOOPS, &[("unresponsive-timeout", "10m"), ("unresponsive-warning", "5m")]);
+    let (late, spin) = (worker.load(&guest("late"), None), worker.load(&core_guest::component(SPIN), None));
+    for loops in [0, LOOPS] {
+        let lags = worker.runtimes.block_on(async {
+            let offer = JobSpec::default().into_offers("bench");
+            let running = join_all((0..loops).map(|_| spin.offer(offer(), &worker.events))).await;
+            let running: Vec<_> = running.into_iter().map(Result::unwrap).collect();
+            let jobs = join_all((0..NEIGHBOURS).map(|_| worker.job(&late))).await;
+            for job in running {
+                job.handle().kill();
+                job.closed().await.unwrap();
+            }
+            jobs
+        });
+        let texts = lags.iter().flat_map(|closed| &closed.activity.texts);
+        let mut lags: Vec<u64> = texts.flat_map(|sent| sent.text.split(' ').map(|lag| lag.parse().unwrap())).collect();
+        lags.sort_unstable();
+        let [median, slow, most] = [50, 99, 100].map(|percent| percentile(&lags, percent));
+        let beside = if loops == 0 { "nothing".into() } else { format!("{loops} endless loops") };
+        println!("{beside:<28} {:>8} {median:>7} µs {slow:>7} µs {most:>7} µs", lags.len());
+    }
+    worker.runtimes.shut_down();
+}
+
 /// Each row in a process of its own: memory that one has given back would be there for the next.
 fn waiting_jobs() {
-    println!("\njobs that wait for their inbox: resident memory and memory mappings of the process, for each job");
+    println!("\njobs that wait for their timer: resident memory and memory mappings of the process, for each job");
     println!("{:<16} {:>8} {:>12} {:>10} {:>9} {:>8}", "agent", "jobs", "resident", "a job", "mappings", "a job");
     for agent in [BY_HAND, SMALL_STACKS, WITH_THE_SDK, BARE] {
         for at_once in ["1000", "4000", "8000", "12000"] {

@@ -68,28 +68,33 @@ mod a_job_with_a_table_of_mib {
 mod host_calls {
     use super::*;
 
-    fn calling() -> String {
+    /// The calls as the body of an export that begins and ends like this.
+    fn calling(begin: &str, end: &str) -> String {
         format!(
             r#"(import "wasi:clocks/monotonic-clock@0.2.12" "now" (func $now (result i64)))
-            (func (export "entrypoint") (result i32)
+            (func {begin}
               (local $left i32)
               (local.set $left (i32.const {CALLS}))
               (loop $more
                 (drop (call $now))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br_if $more (local.get $left)))
-              (i32.const 16))"#
+              {end})"#
         )
     }
 
     #[divan::bench]
     fn in_the_worker(bencher: Bencher) {
-        whole_jobs(bencher.counter(ItemsCount::new(CALLS)), worker(), &calling());
+        whole_jobs(
+            bencher.counter(ItemsCount::new(CALLS)),
+            worker(),
+            &calling(r#"(export "resume") (param f64 i32 i32)"#, "(call $ok)"),
+        );
     }
 
     #[divan::bench]
     fn bare_and_empty(bencher: Bencher) {
-        let pre = bare(&calling(), 1_000);
+        let pre = bare(&calling(r#"(export "prewarm") (result i32)"#, "(i32.const 16)"), 1_000);
         bencher.counter(ItemsCount::new(CALLS)).bench_local(|| bare_job(&pre));
     }
 }

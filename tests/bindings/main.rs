@@ -11,12 +11,9 @@ use wit_bindgen_rust::{Opts, WithOption};
 
 const HEADER: &str = "// Generated from `guest-sdk/wit` by `cargo run -p sdk-bindings`.\n";
 
-/// The contract's world of an agent, and the interfaces of WASI that the SDK itself calls.
 const AGENT: &str = "package wasm-worker:sdk;
 world agent {
   include wasm-worker:agent/agent@0.1.0;
-  import wasi:clocks/monotonic-clock@0.2.12;
-  import wasi:random/random@0.2.12;
 }";
 
 const LOAD_FUNCTION: &str = "package wasm-worker:sdk;
@@ -53,10 +50,6 @@ fn root() -> PathBuf {
 fn generate(name: &str, world: &str, with: Vec<(String, WithOption)>) -> Result<String, Box<dyn Error>> {
     let mut resolve = Resolve::default();
     resolve.push_path(root().join("guest-sdk/wit"))?;
-    for wasi in ["clocks", "random"] {
-        let path = root().join(format!("tests/guests/core/wit/deps/{wasi}.wit"));
-        resolve.push_str(&path, &std::fs::read_to_string(&path)?)?;
-    }
     let package = resolve.push_str("world.wit", world)?;
     let world = resolve.select_world(&[package], Some(name))?;
     let options = Opts {

@@ -7,6 +7,7 @@ struct Block;
 
 impl Agent for Block {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         ctx.wait_for_participant(Some("nobody")).await;
         Ok(())
     }

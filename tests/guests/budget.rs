@@ -9,6 +9,7 @@ struct Budget;
 
 impl Agent for Budget {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         let limit = ctx.budget().memory_bytes.limit.unwrap_or_default();
         let memory = std::hint::black_box(vec![1_u8; (limit * 0.88) as usize]);
         let fuel = ctx.budget().fuel.limit.unwrap_or_default();
@@ -20,7 +21,7 @@ impl Agent for Budget {
         drop(memory);
         while let Some(event) = timeout(Duration::from_millis(200), ctx.next_event()).await {
             if let Event::LimitWarning(warning) = event {
-                ctx.send_text("warning", &format!("{:?}", warning.budget))?;
+                ctx.send_text("warning", &warning.budget)?;
             }
         }
         Ok(())

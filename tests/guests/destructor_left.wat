@@ -1,33 +1,8 @@
 ;; Ends with resources of its own left open, each with a destructor that runs for ever. Nobody is to run it for them.
 (component
-  (import "wasm-worker:agent/types@0.1.0" (instance $types
-    (type $kind-of-job (enum "room" "publisher" "participant"))
-    (export "job-kind" (type $job-kind (eq $kind-of-job)))
-    (type $a-room (record (field "sid" string) (field "name" string) (field "metadata" string)))
-    (export "room-info" (type $room-info (eq $a-room)))
-    (type $pairs (list (tuple string string)))
-    (export "attributes" (type $attributes (eq $pairs)))
-    (type $kind-of-participant (enum "standard" "ingress" "egress" "sip" "agent" "connector" "other"))
-    (export "participant-kind" (type $participant-kind (eq $kind-of-participant)))
-    (type $a-participant (record
-      (field "sid" string) (field "identity" string) (field "name" string) (field "metadata" string)
-      (field "attributes" $attributes) (field "kind" $participant-kind)))
-    (export "participant" (type $participant (eq $a-participant)))
-    (type $a-job (record
-      (field "id" string) (field "dispatch-id" string) (field "kind" $job-kind) (field "room" $room-info)
-      (field "participant" (option $participant)) (field "metadata" string) (field "attributes" $attributes)
-      (field "agent-name" string) (field "attempt" u32)))
-    (export "job-info" (type (eq $a-job)))
-    (type $an-acceptance (record
-      (field "identity" (option string)) (field "name" string) (field "metadata" string)
-      (field "attributes" $attributes)))
-    (export "acceptance" (type $acceptance (eq $an-acceptance)))
-    (type $a-rejection (record (field "reason" string) (field "terminate" bool)))
-    (export "rejection" (type $rejection (eq $a-rejection)))
-    (type $a-decision (variant (case "accept" $acceptance) (case "reject" $rejection)))
-    (export "decision" (type (eq $a-decision)))))
-  (alias export $types "job-info" (type $job-info))
-  (alias export $types "decision" (type $decision))
+  ;; TYPES
+  (import "wasm-worker:agent/job@0.1.0" (instance $job
+    (export "finish" (func (param "outcome" (result (error string)))))))
 
   ;; The type wants its destructor first, and the code wants the type, so the destructor is a module of its own.
   (core module $destructor (func (export "run") (param i32) (loop $again (br $again))))
@@ -35,34 +10,36 @@
   (type $thing (resource (rep i32) (dtor (core func $destructor "run"))))
   (core func $new (canon resource.new $thing))
 
-  (core module $code
-    (import "thing" "new" (func $new (param i32) (result i32)))
+  (core module $memory
     (memory (export "memory") 2)
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
-    (func (export "entrypoint") (result i32) (local $left i32)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $bytes))
+  (alias core export $memory "realloc" (core func $realloc))
+  (core func $finish (canon lower (func $job "finish") (memory $bytes)))
+
+  (core module $code
+    (import "outside" "new" (func $new (param i32) (result i32)))
+    (import "outside" "finish" (func $finish (param i32 i32 i32)))
+    (func (export "resume") (param f64 i32 i32) (local $left i32)
       (local.set $left (i32.const 100))
       (loop $again
         (drop (call $new (local.get $left)))
         (local.set $left (i32.sub (local.get $left) (i32.const 1)))
         (br_if $again (local.get $left)))
-      i32.const 16)
+      (call $finish (i32.const 0) (i32.const 0) (i32.const 0)))
     (func (export "ok") (result i32) i32.const 16)
-    (func (export "accept") (param i32) (result i32) i32.const 16)
-    (func (export "shutdown") (param i32 i32)))
-  (core instance $code (instantiate $code (with "thing" (instance (export "new" (func $new))))))
-  (alias core export $code "memory" (core memory $memory))
-  (alias core export $code "realloc" (core func $realloc))
+    (func (export "accept") (param i32) (result i32) i32.const 16))
+  (core instance $code (instantiate $code
+    (with "outside" (instance (export "new" (func $new)) (export "finish" (func $finish))))))
 
   (func $prewarm (result (result (error string)))
-    (canon lift (core func $code "ok") (memory $memory)))
+    (canon lift (core func $code "ok") (memory $bytes)))
   (func $decide (param "offer" $job-info) (result $decision)
-    (canon lift (core func $code "accept") (memory $memory) (realloc $realloc)))
-  (func $entrypoint (result (result (error string)))
-    (canon lift (core func $code "entrypoint") (memory $memory)))
-  (func $shutdown (param "reason" string)
-    (canon lift (core func $code "shutdown") (memory $memory) (realloc $realloc)))
+    (canon lift (core func $code "accept") (memory $bytes) (realloc $realloc)))
+  (func $resume (param "now-ms" f64) (param "batch" (list $event))
+    (canon lift (core func $code "resume") (memory $bytes) (realloc $realloc)))
 
   (export "prewarm" (func $prewarm))
   (export "decide" (func $decide))
-  (export "entrypoint" (func $entrypoint))
-  (export "shutdown" (func $shutdown)))
+  (export "resume" (func $resume)))

@@ -16,6 +16,7 @@ impl Agent for Echo {
     }
 
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         ctx.send_text("offer", &self.offered)?;
         ctx.send_text("job", &describe(ctx.job()))
     }

@@ -7,6 +7,7 @@ struct ExitSeven;
 
 impl Agent for ExitSeven {
     async fn entrypoint(&mut self, _: &JobContext) -> Result {
+        eprintln!("no model is left");
         std::process::exit(7)
     }
 }

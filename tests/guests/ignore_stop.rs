@@ -1,19 +1,31 @@
-//! Hears that it should stop, and goes on.
+//! Hears that it should stop, and goes on. It does without the SDK's executor, which would end it.
 
-use wasm_worker_sdk::{Agent, JobContext, Result};
+use wasm_worker_sdk::bindings::wasm_worker::agent::events::Event;
+use wasm_worker_sdk::bindings::wasm_worker::agent::job::wake;
+use wasm_worker_sdk::bindings::wasm_worker::agent::log::{Level, write};
+use wasm_worker_sdk::bindings::{Guest, export_agent};
+use wasm_worker_sdk::types::{Decision, JobInfo};
 
-#[derive(Default)]
 struct IgnoreStop;
 
-impl Agent for IgnoreStop {
-    async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
-        let request = ctx.shutdown_requested().await;
-        log::info!("asked to stop within {} ms, which is not convenient", request.grace_ms);
-        loop {
-            // Not an await, so the SDK cannot end it either.
-            wasip2::clocks::monotonic_clock::subscribe_duration(5_000_000).block();
+impl Guest for IgnoreStop {
+    fn prewarm() -> Result<(), String> {
+        Ok(())
+    }
+
+    fn decide(_: JobInfo) -> Decision {
+        Decision::accept()
+    }
+
+    fn resume(_: f64, batch: Vec<Event>) {
+        for event in batch {
+            if let Event::ShutdownRequested(request) = event {
+                let line = format!("asked to stop within {} ms, which is not convenient", request.grace_ms);
+                write(Level::Info, &line, &[]);
+            }
         }
+        wake(Some(5));
     }
 }
 
-wasm_worker_sdk::agent!(IgnoreStop);
+export_agent!(IgnoreStop with_types_in wasm_worker_sdk::bindings);

@@ -7,6 +7,7 @@ struct LargeCall;
 
 impl Agent for LargeCall {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         ctx.send_text("large", &"x".repeat(8 << 20))
     }
 }

@@ -9,7 +9,7 @@ impl Agent for Listener {
     async fn on_event(&mut self, session: &AgentSession<'_>, event: Event) -> Result {
         match event {
             Event::ParticipantJoined(who) => session.ctx().send_text("joined", &who.identity),
-            Event::ParticipantLeft(who) => session.ctx().send_text("left", &who.identity),
+            Event::ParticipantLeft(left) => session.ctx().send_text("left", &left.participant.identity),
             Event::Data(data) => session.ctx().send_text("data", &String::from_utf8_lossy(&data.payload)),
             _ => Ok(()),
         }

@@ -7,6 +7,7 @@ struct Meeting;
 
 impl Agent for Meeting {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         for name in ["first", "second"] {
             let context = ctx.clone();
             ctx.add_shutdown_callback(async move |_| {

@@ -1,6 +1,10 @@
 //! Computes as many rounds as its metadata says, for ever, or not at all; or waits.
 
-use wasm_worker_sdk::{Agent, JobContext, Result};
+use std::time::Duration;
+
+use wasm_worker_sdk::{Agent, JobContext, Result, time::timeout};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Default)]
 struct Mixed;
@@ -11,7 +15,7 @@ impl Agent for Mixed {
             "loop" => u64::MAX,
             "return" => 0,
             "wait" => {
-                ctx.shutdown_requested().await;
+                timeout(DAY, ctx.shutdown_requested()).await;
                 0
             }
             rounds => rounds.parse()?,

@@ -1,4 +1,4 @@
-//! Polls what is ready, for ever: responsive, and never done.
+//! Polls what is ready, for ever, in one step.
 
 use wasm_worker_sdk::{Agent, JobContext, Result};
 

@@ -14,6 +14,7 @@ impl Agent for PrewarmHandle {
     }
 
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         let ready = self.timer.take().is_some_and(|timer| timer.ready());
         ctx.send_text("ready", &ready.to_string())
     }

@@ -14,6 +14,7 @@ impl Agent for PrewarmLarge {
     }
 
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         let sum: u64 = self.memory.iter().step_by(1 << 20).map(|byte| u64::from(*byte)).sum();
         ctx.send_text("sum", &sum.to_string())
     }

@@ -13,6 +13,7 @@ impl Agent for PrewarmPrint {
 
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         println!("printed in the job");
+        ctx.connect().await?;
         ctx.send_text("end", "printed")
     }
 }

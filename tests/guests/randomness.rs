@@ -7,6 +7,7 @@ struct Randomness;
 
 impl Agent for Randomness {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         let sdk = random::u64();
         let wasi = wasip2::random::insecure_seed::insecure_seed();
         let bytes = random::bytes(8);

@@ -13,6 +13,7 @@ struct Residue;
 
 impl Agent for Residue {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        ctx.connect().await?;
         let found = ZEROS.iter().filter(|byte| byte.load(Relaxed) != 0).count()
             + ONES.iter().filter(|byte| byte.load(Relaxed) != 1).count();
         ZEROS.iter().chain(&ONES).for_each(|byte| byte.store(0xaa, Relaxed));

@@ -1,4 +1,4 @@
-//! The smallest useful agent: it logs, waits 20 ms, sends a text to the room and ends.
+//! The smallest useful agent: it joins the room, waits 20 ms, sends a text and ends.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ struct Hello;
 impl Agent for Hello {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         log::info!("hello, room `{}`", ctx.job().room.name);
+        ctx.connect().await?;
         sleep(Duration::from_millis(20)).await;
         ctx.send_text("lk.transcription", "hello from WebAssembly")?;
         Ok(())

@@ -88,7 +88,7 @@ impl Agent for Lifecycle {
     }
 
     async fn on_event(&mut self, _session: &AgentSession<'_>, event: Event) -> Result {
-        log::info!("  on_event: {event:?}");
+        log::info!("  on_event: {}", event.name());
         Ok(())
     }
 

@@ -177,7 +177,7 @@ pub enum Event {
         /// The id of the job.
         job: String,
     },
-    /// The entrypoint of a job was called.
+    /// The first step of a job begins.
     #[serde(rename = "job.launched")]
     JobLaunched {
         /// The agent that runs the job.
@@ -230,7 +230,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WarningKind {
-    /// The guest ran for `unresponsive-warning` without waiting.
+    /// One step of the guest ran for `unresponsive-warning`.
     Unresponsive,
     /// The fuel budget.
     Fuel,

@@ -88,6 +88,39 @@ pub struct JobInfo {
     pub attempt: u32,
 }
 
+/// One task of an agent, as the agent names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Task {
+    /// The name of the task.
+    pub name: String,
+    /// What the task waits for.
+    pub waits_for: String,
+}
+
+/// The tasks of a job, as its agent reported them last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct TaskReport {
+    /// The age of the report, in milliseconds.
+    pub age_ms: u64,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+}
+
+/// What a job waits for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and so it is in the JSON")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct WaitsFor {
+    /// Whether a step of the job runs now. The other fields are then those of its last wait.
+    pub running: bool,
+    /// The time until the job's timer, in milliseconds; absent where no timer is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer_ms: Option<u64>,
+    /// Calls that have not ended.
+    pub operations: usize,
+    /// Whether the job is in its room.
+    pub joined: bool,
+}
+
 /// The access of an agent to the room of its job, as an assignment carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomAccess {

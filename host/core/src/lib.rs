@@ -8,6 +8,7 @@
 //! duration  durations as people write them
 //! backoff   pauses that double up to a bound
 //! job       the facts of a job: id, room, participants, acceptance
+//! language  the language of an agent, by its component or its backtrace
 //! verdict   how a job ended, who is responsible, and whether a retry may help
 //! refusal   why an offer did not become a job
 //! usage     what one job used
@@ -26,6 +27,7 @@ pub mod text;
 
 pub mod backoff;
 pub mod job;
+pub mod language;
 pub mod verdict;
 
 pub mod refusal;

@@ -33,13 +33,13 @@ impl Calls {
 /// Calls from a guest to its host, by interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct HostCalls {
-    /// `wasm-worker:agent/job`
+    /// `wasm-worker:agent/job`, `flow` and `trace`
     pub job: Calls,
     /// `wasm-worker:agent/log`
     pub log: Calls,
-    /// `wasm-worker:agent/inbox`
+    /// Steps, and the bytes of the events that they were given
     pub inbox: Calls,
-    /// `wasm-worker:agent/room`
+    /// `wasm-worker:agent/room`, `audio`, `http` and `socket`
     pub room: Calls,
     /// `wasm-worker:agent/usage`
     pub usage: Calls,
@@ -74,7 +74,7 @@ pub struct UsageRecord {
     pub prewarm: PrewarmCost,
     /// Fuel, about one unit for each WebAssembly instruction. The same work takes the same fuel.
     pub fuel: u64,
-    /// The time from the admission to the call of the entrypoint; absent where the entrypoint was not called.
+    /// The time from the admission to the first step; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_us: Option<u64>,
     /// The time from the admission to the end.
@@ -83,7 +83,7 @@ pub struct UsageRecord {
     pub cpu_us: u64,
     /// Wall time that the job spent on a thread. During the rest of `wall_us` the job waited or was queued.
     pub run_us: u64,
-    /// Time that the job waited in host calls.
+    /// Time that the job waited between steps.
     pub wait_us: u64,
     /// Peak of memories, tables and host-side buffers together, in bytes.
     pub memory_peak_bytes: usize,

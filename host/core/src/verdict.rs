@@ -9,18 +9,19 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::language::Language;
 use crate::text::clip;
 
 /// The stable name of an end. Events, records, metrics and the server see [`Code::as_str`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// The entrypoint returned ok.
+    /// The agent finished ok.
     Completed,
-    /// The entrypoint returned an error.
+    /// The agent finished with an error.
     Failed,
     /// A WebAssembly trap.
     Trapped,
-    /// The guest ran too long without waiting.
+    /// One step of the guest ran too long.
     Unresponsive,
     /// Creating the instance or running `prewarm` took too long.
     InitTimeout,
@@ -34,6 +35,12 @@ pub enum Code {
     MemoryLimit,
     /// The guest flooded a host resource.
     HostcallLimit,
+    /// The guest made too many calls in one step.
+    LimitCalls,
+    /// Nothing is pending that could wake the job.
+    Stalled,
+    /// The room of the job was lost for good.
+    Disconnected,
     /// The job did not finish within the shutdown grace.
     ShutdownTimeout,
     /// The dispatcher ended the job, and the job finished in time.
@@ -87,7 +94,7 @@ impl Blame {
 pub enum Class {
     /// The end is as intended.
     Ok,
-    /// The agent returned an error.
+    /// The agent failed by itself.
     Failed,
     /// The agent crashed.
     Trapped,
@@ -105,7 +112,7 @@ pub enum Class {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Completed,
         Self::Failed,
         Self::Trapped,
@@ -116,6 +123,9 @@ impl Code {
         Self::Deadline,
         Self::MemoryLimit,
         Self::HostcallLimit,
+        Self::LimitCalls,
+        Self::Stalled,
+        Self::Disconnected,
         Self::ShutdownTimeout,
         Self::Terminated,
         Self::Drained,
@@ -141,6 +151,9 @@ impl Code {
             Self::Deadline => "deadline",
             Self::MemoryLimit => "memory-limit",
             Self::HostcallLimit => "hostcall-limit",
+            Self::LimitCalls => "limit-calls",
+            Self::Stalled => "stalled",
+            Self::Disconnected => "disconnected",
             Self::ShutdownTimeout => "shutdown-timeout",
             Self::Terminated => "terminated",
             Self::Drained => "drained",
@@ -172,9 +185,11 @@ impl Code {
             | Self::Deadline
             | Self::MemoryLimit
             | Self::HostcallLimit
+            | Self::LimitCalls
+            | Self::Stalled
             | Self::ShutdownTimeout
             | Self::Rejected => Blame::Guest,
-            Self::Terminated | Self::Expired | Self::Unserved => Blame::Dispatcher,
+            Self::Terminated | Self::Disconnected | Self::Expired | Self::Unserved => Blame::Dispatcher,
             Self::Drained | Self::Killed | Self::Cancelled => Blame::Operator,
             Self::Lost | Self::HostFault => Blame::Host,
         }
@@ -183,7 +198,7 @@ impl Code {
     /// Whether a second run of the same job may end better. A limit that was passed is passed again.
     pub const fn retry(self) -> bool {
         match self {
-            Self::Killed | Self::Lost | Self::HostFault | Self::Expired | Self::Unserved => true,
+            Self::Disconnected | Self::Killed | Self::Lost | Self::HostFault | Self::Expired | Self::Unserved => true,
             Self::Completed
             | Self::Failed
             | Self::Trapped
@@ -194,6 +209,8 @@ impl Code {
             | Self::Deadline
             | Self::MemoryLimit
             | Self::HostcallLimit
+            | Self::LimitCalls
+            | Self::Stalled
             | Self::ShutdownTimeout
             | Self::Terminated
             | Self::Drained
@@ -206,13 +223,16 @@ impl Code {
     pub const fn class(self) -> Class {
         match self {
             Self::Completed | Self::Terminated | Self::Drained => Class::Ok,
-            Self::Failed => Class::Failed,
+            Self::Failed | Self::Stalled => Class::Failed,
             Self::Trapped => Class::Trapped,
-            Self::Unresponsive | Self::OutOfFuel | Self::Deadline | Self::MemoryLimit | Self::HostcallLimit => {
-                Class::Limit
-            }
+            Self::Unresponsive
+            | Self::OutOfFuel
+            | Self::Deadline
+            | Self::MemoryLimit
+            | Self::HostcallLimit
+            | Self::LimitCalls => Class::Limit,
             Self::InitTimeout | Self::InitFailed => Class::Init,
-            Self::ShutdownTimeout | Self::Killed => Class::Stopped,
+            Self::Disconnected | Self::ShutdownTimeout | Self::Killed => Class::Stopped,
             Self::Lost | Self::HostFault => Class::Host,
             Self::Rejected | Self::Cancelled | Self::Expired | Self::Unserved => Class::Undelivered,
         }
@@ -324,6 +344,11 @@ impl Verdict {
             kill_lag_us: None,
             backtrace: Vec::new(),
         }
+    }
+
+    /// Advice for the reader, in the words of the agent's language: `known`, or else that of the backtrace.
+    pub fn advice(&self, known: Option<Language>) -> &'static str {
+        self.code.advice_for(known.or_else(|| Language::of_frames(&self.backtrace)))
     }
 
     /// The same verdict under another code, with the blame and the retry of that code.

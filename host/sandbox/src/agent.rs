@@ -13,6 +13,8 @@ pub mod source;
 pub mod artifact;
 
 mod start_cost;
+mod contents;
+mod contract;
 pub mod tasks;
 pub mod compile;
 mod instrument;
@@ -43,6 +45,7 @@ use refill::Refill;
 use source::Source;
 use toolchain::Toolchain;
 use wasm_worker_core::event::Event;
+use wasm_worker_core::language::Language;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::verdict::Verdict;
@@ -94,6 +97,21 @@ pub struct Facts {
     pub prewarm_fuel: u64,
     /// CPU time that `prewarm` used, in microseconds.
     pub prewarm_cpu_us: u64,
+    /// Whether the snapshot has random numbers that `prewarm` or the start drew.
+    pub prewarm_random: bool,
+    /// Linear memories of each job. A slot of the pool has three, or fewer in a large pool.
+    pub memories: u32,
+    /// Tables of each job.
+    pub tables: u32,
+    /// The language, where the component names it or its tools.
+    pub language: Option<Language>,
+}
+
+impl Facts {
+    /// The warning about random numbers that all jobs share, where there are any.
+    pub fn random_warning(&self) -> Option<&'static str> {
+        self.prewarm_random.then_some(loader::RANDOM_IN_PREWARM)
+    }
 }
 
 /// The reason why an agent cannot be loaded.
@@ -131,21 +149,23 @@ pub enum AgentError {
         /// The bound.
         why: String,
     },
-    /// The component imports interfaces that agents may not import.
-    #[error("agent `{agent}` imports interfaces that agents may not import: {}", imports.join(", "))]
-    Imports {
+    /// The component was built for an older contract.
+    #[error("agent `{agent}` was built for an older version of `wasm-worker:agent`: {why}")]
+    OldContract {
         /// The name of the agent.
         agent: String,
-        /// All such interfaces.
-        imports: Vec<String>,
+        /// What shows it.
+        why: String,
     },
     /// The component does not implement the world of agents.
     #[error("agent `{agent}` does not implement `wasm-worker:agent`: {why}")]
     World {
         /// The name of the agent.
         agent: String,
-        /// The difference.
+        /// All differences.
         why: String,
+        /// What to change; empty where the tools give no names to go by.
+        hints: Vec<String>,
     },
     /// One instance takes more slots than the engine has.
     #[error("agent `{agent}` has more memories or tables than one job may have")]
@@ -160,6 +180,8 @@ pub enum AgentError {
         agent: String,
         /// The verdict, as for a job.
         verdict: Box<Verdict>,
+        /// The language of the agent, where its component names it.
+        language: Option<Language>,
     },
     /// The kernel's limit does not allow as many instances as the settings ask for.
     #[error("agent `{agent}` needs too many memory mappings")]
@@ -184,20 +206,20 @@ impl AgentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotComponent { .. } => Some(
-                "`wasm-worker build DIR` makes a component of a crate; `wasm-worker new NAME` makes such a crate"
+                "`wasm-worker build DIR` makes a component of a crate; `wasm-tools component new` makes one of a core module of another language"
                     .into(),
             ),
-            Self::World { .. } => Some(
-                "an agent exports `prewarm`, `decide`, `entrypoint` and `shutdown`; the SDK's `agent!` macro does that"
-                    .into(),
-            ),
-            Self::Imports { .. } => {
-                Some("agents have no files, sockets or processes; guest-sdk/wit lists their interfaces".into())
+            Self::World { hints, .. } if hints.is_empty() => {
+                Some("the types of its functions differ from those of guest-sdk/wit: build it against that version".into())
             }
+            Self::World { hints, .. } => Some(hints.join("; ")),
+            Self::OldContract { .. } => Some(
+                "build it again: with the SDK of this version, or with the guest-sdk/wit of this version".into(),
+            ),
             Self::TooMuch { .. } => {
                 Some("raise --compile-timeout or --compile-memory if you trust the agent".into())
             }
-            Self::Init { verdict, .. } => Some(verdict.code.advice().into()),
+            Self::Init { verdict, language, .. } => Some(verdict.advice(*language).into()),
             Self::Mappings { source, .. } => source.hint(),
             Self::Invalid { .. } => Some(
                 "the file may be truncated, or use features that agents may not use; `wasm-worker build DIR` makes a component that runs here"
@@ -211,6 +233,8 @@ impl AgentError {
 /// An agent that can take jobs.
 pub struct Agent {
     facts: Facts,
+    /// Whether the cache had its machine code.
+    from_cache: bool,
     template: Arc<Template>,
     /// Keeps warm instances, for an agent without a snapshot. Ends with the agent.
     _refill: Option<Refill>,
@@ -232,13 +256,15 @@ impl Agent {
     ) -> Result<Self, AgentError> {
         let began = Instant::now();
         let name = source.name.clone();
-        let loaded = Loader { tools: Toolchain { engine, name: &name, settings, compiler }, cache }.load(source).await;
+        let loaded = Loader { tools: Toolchain { engine, name: &name, settings, compiler, language: None }, cache }
+            .load(source)
+            .await;
         match loaded {
-            Ok((agent, cached)) => {
+            Ok(agent) => {
                 events.publish(&Event::AgentLoaded {
                     agent: name,
                     prewarm: agent.facts.prewarm.as_str(),
-                    cached,
+                    cached: agent.from_cache,
                     took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
                 });
                 Ok(agent)
@@ -253,6 +279,11 @@ impl Agent {
     /// The name.
     pub fn name(&self) -> &str {
         &self.template.agent
+    }
+
+    /// Whether the cache had its machine code.
+    pub fn is_from_cache(&self) -> bool {
+        self.from_cache
     }
 
     /// The facts.

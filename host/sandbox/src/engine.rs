@@ -2,20 +2,20 @@
 //!
 //! Sole maker of wasmtime's `Config`, `Engine` and `Linker`. The engine knows nothing of jobs.
 //!
-//! Bounds: the pool holds [`EngineSettings::slots`] jobs, each with at most [`MEMORIES_PER_SLOT`] memories and
+//! Bounds: the pool holds [`EngineSettings::slots`] jobs, each with at most [`EngineSettings::memories_per_slot`] memories and
 //! [`TABLES_PER_SLOT`] tables of at most the memory limit. Each instance holds a permit from [`Engine::acquire_slot`], so the
 //! pool is never asked for more than it has.
 
 pub(crate) mod config;
 mod addresses;
 pub mod mappings;
+pub mod spending;
 pub(crate) mod timeslice;
 
 pub mod ticker;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -25,7 +25,9 @@ use wasmtime::component::{Component, Linker};
 
 use crate::machine;
 use crate::settings::AgentSettings;
+use config::Purpose;
 use mappings::MAPPINGS_MIN;
+use spending::{Spending, Spent};
 use ticker::{Ticker, TickerReport};
 use timeslice::CoreDemand;
 
@@ -35,13 +37,14 @@ pub const EPOCH: Duration = Duration::from_millis(10);
 /// Fuel yield interval: after this fuel a guest checks whether its time slice is over. It lasts 10 to 150 µs.
 pub(crate) const FUEL_YIELD_INTERVAL: u64 = 100_000;
 
-/// Memories of one slot: a component built from one Rust, C, JavaScript or Python program has one.
-const MEMORIES_PER_SLOT: u32 = 1;
-/// Tables of one slot: the program's own, and one for the shims that component tools add.
-const TABLES_PER_SLOT: u32 = 2;
+/// Memories of one slot, where the addresses suffice. A program in Rust, C, Python or Go has one. QuickJS with its adapters has
+/// three, of which two are empty.
+const MEMORIES_PER_SLOT_MAX: u32 = 3;
+/// Tables of one slot: the program's own, and those for the shims that component tools add.
+const TABLES_PER_SLOT: u32 = 4;
 /// Pause between two attempts to get several slots.
 const MANY_SLOTS_PAUSE: Duration = Duration::from_millis(5);
-/// Most slots. Each slot reserves 6 GiB of the 128 TiB of virtual addresses.
+/// Most slots. Each memory of a slot reserves 4 GiB of the 128 TiB of virtual addresses.
 const SLOTS_MAX: u32 = 20_000;
 
 /// The sizes of the engine.
@@ -65,6 +68,16 @@ impl EngineSettings {
             memory_bytes: agents.clone().map(|agent| agent.limits.memory_bytes).max().unwrap_or(0),
             stack_bytes: agents.map(|agent| agent.limits.stack_bytes).max().unwrap_or(0),
         }
+    }
+
+    /// Memories of one slot: three, or fewer where the pool would take more addresses than this process has.
+    pub fn memories_per_slot(&self) -> u32 {
+        addresses::memories_per_slot(self.slots, MEMORIES_PER_SLOT_MAX, machine::address_limit())
+    }
+
+    /// Slots of this pool that an instance with so many memories and tables takes.
+    pub fn slots_for(&self, memories: u32, tables: u32) -> u32 {
+        memories.div_ceil(self.memories_per_slot()).max(tables.div_ceil(TABLES_PER_SLOT)).max(1)
     }
 
     /// Check that this machine has the addresses and the memory mappings for the slots.
@@ -152,31 +165,6 @@ impl EngineError {
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
-/// The sums of what guests have used since the start of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// Fuel units.
-    pub fuel: u64,
-    /// CPU time, by the clocks of the threads.
-    pub cpu: Duration,
-}
-
-/// The counters behind [`Spent`].
-#[derive(Default)]
-pub(crate) struct Spending {
-    /// Fuel units.
-    pub(crate) fuel: AtomicU64,
-    cpu_nanos: AtomicU64,
-}
-
-impl Spending {
-    /// Add what one guest used.
-    pub(crate) fn add(&self, fuel: u64, cpu_nanos: u64) {
-        self.fuel.fetch_add(fuel, Ordering::Relaxed);
-        self.cpu_nanos.fetch_add(cpu_nanos, Ordering::Relaxed);
-    }
-}
-
 struct Shared {
     spending: Arc<Spending>,
     core_demand: Arc<CoreDemand>,
@@ -184,7 +172,7 @@ struct Shared {
     ticker: Ticker,
     /// Permits for the slots of the pool.
     slots: Arc<Semaphore>,
-    slots_total: u32,
+    settings: EngineSettings,
     /// The runtime of the guests, with as many threads as cores.
     guests: Handle,
     /// The runtime of timers, which guests on every core cannot delay.
@@ -200,7 +188,7 @@ impl Engine {
         settings.check()?;
         addresses::check(settings.slots, machine::address_limit())?;
         machine::try_machine_code().map_err(EngineError::MachineCode)?;
-        let wasmtime = config::new_engine(settings).map_err(EngineError::Wasmtime)?;
+        let wasmtime = config::new_engine(settings, Purpose::Jobs).map_err(EngineError::Wasmtime)?;
         let core_demand = Arc::new(CoreDemand::new(guests.metrics().num_workers()));
         let ticker = Ticker::start(&wasmtime, core_demand.clone()).map_err(EngineError::Ticker)?;
         Ok(Self(Arc::new(Shared {
@@ -209,7 +197,7 @@ impl Engine {
             wasmtime,
             ticker,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
-            slots_total: settings.slots,
+            settings,
             guests,
             timers,
         })))
@@ -225,6 +213,11 @@ impl Engine {
         let mut hasher = DefaultHasher::new();
         self.0.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// The sizes.
+    pub(crate) fn settings(&self) -> EngineSettings {
+        self.0.settings
     }
 
     /// An empty linker.
@@ -259,21 +252,19 @@ impl Engine {
 
     /// What guests have used so far.
     pub fn spent(&self) -> Spent {
-        let Spending { fuel, cpu_nanos } = &*self.0.spending;
-        let cpu = Duration::from_nanos(cpu_nanos.load(Ordering::Relaxed));
-        Spent { fuel: fuel.load(Ordering::Relaxed), cpu }
+        self.0.spending.spent()
     }
 
     /// Most instances at once.
     pub fn slots(&self) -> u32 {
-        self.0.slots_total
+        self.0.settings.slots
     }
 
     /// The present use of the pool.
     pub fn pool(&self) -> PoolReport {
         let metrics = self.0.wasmtime.pooling_allocator_metrics();
         PoolReport {
-            slots: self.0.slots_total.saturating_sub(u32::try_from(self.0.slots.available_permits()).unwrap_or(0)),
+            slots: self.0.settings.slots.saturating_sub(u32::try_from(self.0.slots.available_permits()).unwrap_or(0)),
             instances: metrics.as_ref().map_or(0, |metrics| metrics.component_instances()),
             memories: metrics.as_ref().map_or(0, |metrics| metrics.memories()),
             tables: metrics.as_ref().map_or(0, |metrics| metrics.tables()),
@@ -296,13 +287,13 @@ impl Engine {
     /// The number of slots for one instance of this component; `None` when the whole pool is too small.
     pub(crate) fn slots_for(&self, component: &Component) -> Option<u32> {
         let needs = component.resources_required()?;
-        let slots = needs.num_memories.div_ceil(MEMORIES_PER_SLOT).max(needs.num_tables.div_ceil(TABLES_PER_SLOT));
-        Some(slots.max(1)).filter(|slots| *slots <= self.0.slots_total)
+        let slots = self.0.settings.slots_for(needs.num_memories, needs.num_tables);
+        Some(slots).filter(|slots| *slots <= self.0.settings.slots)
     }
 
     /// Fail when the kernel's limit on mappings does not allow a full pool of instances with this many.
     pub(crate) fn check_mappings(&self, mappings_each: u32) -> Result<(), EngineError> {
-        mappings::check(self.0.slots_total, mappings_each)
+        mappings::check(self.0.settings.slots, mappings_each)
     }
 
     /// Wait for slots of the pool. Dropping the permit releases them; the store must be dropped before.

@@ -3,17 +3,23 @@
 //! Not here: what each interface does ([`crate::hostcalls`]), and what becomes of a job ([`crate::job`]).
 //!
 //! Bounds: what a call leaves behind in the host is charged to the job's memory ([`meter::Meter::charge`]), or is bounded by
-//! a constant beside it (log fields, kept log lines, model usage, panic message).
+//! a constant beside it (log fields, kept log lines, model usage, reported tasks, panic message).
 
 pub(crate) mod bindings;
+pub(crate) mod closed;
 
+pub(crate) mod clock;
 pub(crate) mod convert;
+pub(crate) mod events;
 pub(crate) mod kill;
 pub(crate) mod run_clock;
 
 mod kept_log;
 
+pub(crate) mod calls;
+pub(crate) mod ids;
 pub(crate) mod job_log;
+pub(crate) mod participants;
 
 pub(crate) mod inbox_queue;
 
@@ -22,32 +28,35 @@ pub(crate) mod control;
 pub(crate) mod meter;
 pub(crate) mod model_usage;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+mod delivery;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
-use wasm_worker_core::record::RoomRecord;
-use wasm_worker_core::text::pairs_bytes;
 use wasmtime::component::ResourceTable;
 
 use crate::engine::Engine;
 use crate::settings::Limits;
+use calls::CallBuffer;
+use clock::GuestClock;
+use closed::Closed;
 use control::Control;
+use ids::Ids;
 use inbox_queue::InboxQueue;
 use job_log::JobLog;
 use kill::Kill;
 use meter::Meter;
 use model_usage::ModelUsageTable;
+use participants::Participants;
 
 pub(crate) use bindings::wasm_worker::agent::types as contract;
 
 /// One over the share of a job's memory that waiting events may take.
 const INBOX_SHARE: usize = 8;
-/// Start of a live instance's monotonic clock. It is later than any time that a snapshotted prewarm can have read, so that no
-/// job sees its clock go backwards.
-const CLOCK_ORIGIN: Duration = Duration::from_secs(60 * 60 * 24);
+/// The seed of every prewarm.
+const PREWARM_SEED: [u8; 32] = [0; 32];
 
 /// The use of an instance, which decides what the instance may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,32 +67,45 @@ pub(crate) enum Stage {
     Live,
 }
 
+/// The export that runs, which decides which calls act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Start functions, and `prewarm`.
+    Prewarm,
+    /// `decide`
+    Decide,
+    /// The steps of a job.
+    Job,
+}
+
 /// The data of one instance's store.
 pub(crate) struct HostState {
     /// What the instance is used for.
     pub(crate) stage: Stage,
+    /// What runs in it.
+    pub(crate) part: Part,
     /// The open handles.
     pub(crate) table: ResourceTable,
     /// What the job has used, and its limits.
     pub(crate) meter: Meter,
     /// What the job's task shares with others.
     pub(crate) control: Arc<Control>,
-    /// The facts of the job.
-    pub(crate) info: contract::JobInfo,
-    /// What the agent did in its room.
-    pub(crate) room: RoomRecord,
-    /// Version of the participants that the guest saw last.
-    pub(crate) participants_seen: u64,
+    /// The ids of the job.
+    pub(crate) ids: Ids,
+    /// The calls of the present step.
+    pub(crate) calls: CallBuffer,
+    /// Everyone else in the room, as the guest knows it.
+    pub(crate) participants: Participants,
     /// Use of models, as the agent reported it.
     pub(crate) usage: ModelUsageTable,
-    /// The generator of random numbers, seeded from the operating system at the first call.
-    pub(crate) random: Option<StdRng>,
-    /// The time at which the monotonic clock began.
-    pub(crate) started: Instant,
-    /// The value of the monotonic clock at its beginning.
-    pub(crate) clock_origin: Duration,
-    /// The runtime on which this job's timers fire.
-    pub(crate) timers: Handle,
+    /// The generator of random numbers.
+    pub(crate) random: StdRng,
+    /// Whether the start functions or `prewarm` asked for randomness, which is the same in each job then.
+    pub(crate) asked_random: bool,
+    /// The time that the guest sees.
+    pub(crate) clock: GuestClock,
+    /// The file system and the network, which allow nothing.
+    pub(crate) closed: Closed,
     /// Fuel left at the present `get-budget` call.
     pub(crate) fuel_left: u64,
 }
@@ -92,47 +114,50 @@ impl HostState {
     /// The state of an instance that has no job yet.
     pub(crate) fn new(engine: &Engine, limits: &Arc<Limits>, agent: &Arc<str>, stage: Stage) -> Self {
         let log = JobLog::new(agent.clone(), limits.log_lines_per_second);
-        let inbox = InboxQueue::new(limits.inbox_events, limits.memory_bytes / INBOX_SHARE, engine.timers().clone());
+        let inbox = InboxQueue::new(limits.inbox_events, limits.memory_bytes / INBOX_SHARE);
         let control = Arc::new(Control::new(inbox, log, engine.core_demand().clone()));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles.saturating_mul(2));
         Self {
             stage,
+            part: Part::Prewarm,
             table,
             meter: Meter::new(limits.clone(), control.clone(), engine.spending().clone()),
             control,
-            info: no_job(agent),
-            room: RoomRecord::default(),
-            participants_seen: 0,
+            ids: Ids::default(),
+            calls: CallBuffer::default(),
+            participants: Participants::default(),
             usage: ModelUsageTable::default(),
-            random: None,
-            started: Instant::now(),
-            clock_origin: match stage {
-                Stage::Snapshot => Duration::ZERO,
-                Stage::Live => CLOCK_ORIGIN,
-            },
-            timers: engine.timers().clone(),
+            random: StdRng::from_seed(PREWARM_SEED),
+            asked_random: false,
+            clock: GuestClock::prewarm(),
+            closed: Closed::default(),
             fuel_left: 0,
         }
     }
 
-    /// Give this instance to a job. What its prewarm and its `decide` sent, set or asked for through the host is discarded.
-    /// Open handles stay open, and the guest's own memory stays as it is.
-    pub(crate) fn assign(
-        &mut self,
-        info: contract::JobInfo,
-        participants: Vec<contract::Participant>,
-    ) -> Result<(), Kill> {
+    /// `decide` is called next, with the seed that the job will have.
+    pub(crate) fn begin_decide(&mut self) {
+        self.part = Part::Decide;
+        self.clock = GuestClock::decide();
+        self.random = StdRng::from_rng(&mut rand::rng());
+    }
+
+    /// Give this instance to a job. What its prewarm and its `decide` set or asked for through the host is discarded. Open handles
+    /// stay open, and the guest's own memory stays as it is. `kept_bytes` is what the host keeps for the job from its beginning.
+    pub(crate) fn assign(&mut self, job: &str, kept_bytes: usize) -> Result<(), Kill> {
+        self.part = Part::Job;
         self.control.reset();
         self.meter.reset();
-        self.room = RoomRecord::default();
         self.usage = ModelUsageTable::default();
-        let own = info.metadata.len() + info.room.metadata.len() + pairs_bytes(&info.attributes);
-        self.control.log().begin(&info.id);
-        self.control.inbox.begin_with(participants);
-        self.meter.charge(own)?;
-        self.info = info;
-        Ok(())
+        self.control.log().begin(job);
+        self.meter.charge(kept_bytes)
+    }
+
+    /// The job is launched now.
+    pub(crate) fn launch(&mut self, now: Instant) {
+        self.meter.launched = Some(now);
+        self.clock = GuestClock::launched(now);
     }
 
     /// Refuse to give out a handle that a snapshot could not keep.
@@ -156,21 +181,6 @@ pub(crate) struct HandleInSnapshot {
 #[derive(Debug, thiserror::Error)]
 #[error("the agent exited with status {0}")]
 pub(crate) struct Exit(pub(crate) u8);
-
-/// The facts of an instance that has no job.
-fn no_job(agent: &str) -> contract::JobInfo {
-    contract::JobInfo {
-        id: String::new(),
-        dispatch_id: String::new(),
-        kind: contract::JobKind::Room,
-        room: contract::RoomInfo { sid: String::new(), name: String::new(), metadata: String::new() },
-        participant: None,
-        metadata: String::new(),
-        attributes: Vec::new(),
-        agent_name: agent.to_owned(),
-        attempt: 0,
-    }
-}
 
 /// Lock a small state. A panic under the lock cannot leave such a state half changed, so a poisoned lock is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,5 +1,8 @@
 //! The life of a job: `Offer → Admitted → Instance → Ended → Verdict`, one value that moves; each step takes the last one.
 //!
+//! A job is a sequence of steps. Before each step the job waits for an event or a timer, and no guest runs; after each step the
+//! [`world::World`] performs the calls that the step has made.
+//!
 //! [`life::Life`] decides and does nothing itself: it receives inputs with their times, and returns outputs. The supervisor
 //! carries the outputs out. In whatever order the inputs arrive, a life closes exactly once.
 //!
@@ -12,18 +15,27 @@ pub(crate) mod run;
 pub(crate) mod instance;
 
 mod script;
+mod world;
 
 pub mod offer;
 pub mod spec;
 
+mod room_record;
 mod step;
 
+mod recorded_room;
+
 mod life;
+mod stall;
 
 mod usage;
 
 mod teardown;
 
 mod supervisor;
+
+mod steps;
+
+mod course;
 
 pub mod launch;

@@ -14,8 +14,8 @@ use crate::machine::{ThreadsError, process_limit, try_threads};
 const CONTROL_THREADS: usize = 2;
 /// Threads for files, event sinks, the store, the ticker and the like.
 const OTHER_THREADS: usize = 8;
-/// A guest that a timer woke waits for at most this many time slices of other guests.
-const GLOBAL_QUEUE_INTERVAL: u32 = 4;
+/// A thread takes one guest of those that a timer or an event woke, and one of those that run on, in turns.
+const GLOBAL_QUEUE_INTERVAL: u32 = 2;
 /// Time for guests and tasks to end before they are dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -9,9 +9,9 @@ use wasm_worker_core::duration::LONGEST;
 pub struct Limits {
     /// Time for a prewarm, and for the creation of an instance with its start functions.
     pub init_timeout: Duration,
-    /// Run time without a wait after which the operator is warned.
+    /// Run time of one step after which the operator is warned.
     pub unresponsive_warning: Duration,
-    /// Run time without a wait after which the job is killed.
+    /// Run time of one step after which the job is killed.
     pub unresponsive_timeout: Duration,
     /// Wall time of one job from its launch; `None` is no limit.
     pub max_duration: Option<Duration>,
@@ -23,7 +23,7 @@ pub struct Limits {
     pub stack_bytes: usize,
     /// Bytes that one host call may copy out of the guest.
     pub hostcall_bytes: usize,
-    /// Handles (pollables, streams, receivers) that may be open at once.
+    /// Handles (pollables, streams) that may be open at once.
     pub handles: usize,
     /// Events that may wait in the inbox.
     pub inbox_events: usize,

@@ -32,13 +32,17 @@ pub(crate) struct ClientFlags {
 
 impl ClientFlags {
     pub(crate) fn client(self) -> Result<Client, Failure> {
-        let config = self.settings.load()?;
-        config.check_server()?;
-        let (key, secret) = pair(&config)?;
-        match &config.livekit.url {
-            Some(url) => Ok(Client::new(url, key, secret)),
-            None => local(key, secret),
-        }
+        client_of(&self.settings.load()?)
+    }
+}
+
+/// The client of the server that the settings name.
+pub(super) fn client_of(config: &Config) -> Result<Client, Failure> {
+    config.check_server()?;
+    let (key, secret) = pair(config)?;
+    match &config.livekit.url {
+        Some(url) => Ok(Client::new(url, key, secret)),
+        None => local(key, secret),
     }
 }
 

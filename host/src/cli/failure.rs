@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use wasm_worker_core::verdict::Verdict;
 use wasm_worker_sandbox::agent::AgentError;
 use wasm_worker_sandbox::agent::source::SourceError;
 use wasm_worker_sandbox::engine::EngineError;
@@ -29,6 +30,14 @@ impl Failure {
     /// Whether nobody reads standard output any more, as in `wasm-worker jobs | head -1`.
     pub(super) fn is_closed_pipe(&self) -> bool {
         self.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The verdict on an agent whose start or prewarm failed.
+    pub(super) fn init_verdict(&self) -> Option<&Verdict> {
+        match self.error.downcast_ref()? {
+            AgentError::Init { verdict, .. } => Some(verdict),
+            _ => None,
+        }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -13,7 +13,8 @@ use super::{Exit, Failure, logging, print};
 use crate::app::open_cache;
 use crate::config::Config;
 use crate::observers::{EventLines, publisher};
-use wasm_worker_core::text::escaped_json;
+use wasm_worker_core::language::Language;
+use wasm_worker_core::text::{escaped_json, plural};
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, Facts, source};
 use wasm_worker_sandbox::engine::Engine;
@@ -39,6 +40,10 @@ struct Report<'a> {
     agent: &'a str,
     #[serde(flatten)]
     facts: &'a Facts,
+    /// Slots of the pool that each job takes, in a worker with these settings.
+    slots: u32,
+    /// The number of jobs for which that pool has slots.
+    jobs_max: u32,
     limits: LimitsReport,
 }
 
@@ -67,8 +72,11 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
     let runtimes = Runtimes::start()?;
     let agent = runtimes.block_on(load(&runtimes, source, &config, &lines));
     let printed = agent.and_then(|agent| {
+        let (facts, pool) = (agent.facts(), config.engine_settings(jobs(&config)));
+        let slots = pool.slots_for(facts.memories, facts.tables);
+        let limits = LimitsReport::of(&config.agent.limits);
         let report =
-            Report { agent: agent.name(), facts: agent.facts(), limits: LimitsReport::of(&config.agent.limits) };
+            Report { agent: agent.name(), facts, slots, jobs_max: jobs(&config).min(pool.slots / slots), limits };
         let text = if args.json {
             let json = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
             json.lines().map(|line| escaped_json(line.to_owned())).collect::<Vec<_>>().join("\n")
@@ -118,6 +126,11 @@ impl LimitsReport {
     }
 }
 
+/// The number of jobs that a worker with these settings runs at once.
+fn jobs(config: &Config) -> u32 {
+    u32::try_from(config.max_jobs).unwrap_or(u32::MAX)
+}
+
 fn text(report: &Report<'_>) -> String {
     let facts = report.facts;
     let size = |bytes: u64| ByteSize::b(bytes).to_string();
@@ -126,11 +139,20 @@ fn text(report: &Report<'_>) -> String {
     lines.push(format!("code       {} of machine code", size(facts.compiled_bytes as u64)));
     let memory = size(facts.memory_start_bytes);
     lines.push(format!("memory     {memory} at the start of each job, in {} mappings at most", facts.memory_mappings));
+    let memories = if facts.memories == 1 { "1 memory".into() } else { format!("{} memories", facts.memories) };
+    lines.push(format!(
+        "pool       {memories} and {} in each job, so {} for each; {} at once by the pool",
+        plural(facts.tables as usize, "table"),
+        plural(report.slots as usize, "slot"),
+        plural(report.jobs_max as usize, "job"),
+    ));
     lines.push(match &facts.prewarm_why {
         None => format!("prewarm    snapshot of {}", size(facts.snapshot_bytes as u64)),
         Some(why) => format!("prewarm    pool; each job runs it in its own instance: {why}"),
     });
     lines.push(format!("           {} fuel, {} µs of CPU", facts.prewarm_fuel, facts.prewarm_cpu_us));
+    lines.extend(facts.random_warning().map(|warning| format!("           warning: {warning}")));
+    lines.push(format!("language   {}", facts.language.map_or("unknown", Language::as_str)));
     lines.push(format!("imports    {}", facts.imports.join("\n           ")));
     lines.push(format!("exports    {}", facts.exports.join("\n           ")));
     let limits = serde_json::to_value(&report.limits).unwrap_or_default();

@@ -1,15 +1,21 @@
-//! `wasm-worker job`: one dispatch, its attempts, and how it ended.
+//! `wasm-worker job`: one dispatch, its attempts, and what its job waits for or how it ended.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Serialize;
 use wasm_worker_core::api::dispatcher::{Attempt, Dispatch, DispatchState, Waiting};
+use wasm_worker_core::api::worker::{JobDetail, RunningJob};
+use wasm_worker_core::job::{TaskReport, WaitsFor};
 use wasm_worker_core::usage::UsageRecord;
 
-use super::client::ClientFlags;
+use super::client::{ServerSettings, client_of};
+use super::remote::{Answer, Audience, job_path, local};
+use super::settings::{Choice, SettingFlags};
 use super::terminal::paragraph;
-use super::{Exit, Failure, print, print_json, verdict};
+use super::{Exit, Failure, print, print_json, verdict, waits};
 
 #[derive(Args)]
 pub(crate) struct JobArgs {
@@ -20,17 +26,59 @@ pub(crate) struct JobArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    client: ClientFlags,
+    settings: SettingFlags<JobSettings>,
+}
+
+/// The settings that lead to the server, and to the workers of this machine.
+struct JobSettings;
+
+impl Choice for JobSettings {
+    fn has(key: &str) -> bool {
+        key == "cache-dir" || ServerSettings::has(key)
+    }
+}
+
+/// A dispatch, and what its job waits for.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    dispatch: &'a Dispatch,
+    /// Absent where no job runs, or none at a worker of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<WaitsFor>,
+    /// Absent too where the agent has not reported its tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<TaskReport>,
 }
 
 pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
-    show(&args.client.client()?.job(&args.id)?, args.json)?;
+    let config = args.settings.load()?;
+    let dispatch = client_of(&config)?.job(&args.id)?;
+    let job = running(&dispatch, &config.cache_dir);
+    let (waits, tasks) = job.map(|job| (job.waits, job.tasks)).unwrap_or_default();
+    print_all(&Shown { dispatch: &dispatch, waits, tasks }, args.json)?;
     Ok(Exit::Ok)
+}
+
+/// The job of a dispatch, from the worker of this machine that runs it. Another worker cannot be asked, and is not missed.
+fn running(dispatch: &Dispatch, cache_dir: &Path) -> Option<RunningJob> {
+    if matches!(dispatch.state, DispatchState::Pending | DispatchState::Ended) {
+        return None;
+    }
+    let path = format!("/jobs/{}", job_path(&dispatch.job)?);
+    local(cache_dir, Audience::Workers).iter().find_map(|worker| match worker.get(&path) {
+        Ok(Answer::Done(JobDetail::Running(job))) => Some(job),
+        _ => None,
+    })
 }
 
 /// Print all of a dispatch.
 pub(super) fn show(dispatch: &Dispatch, json: bool) -> Result<(), Failure> {
-    let printed = if json { print_json(dispatch) } else { print(&text(dispatch)) };
+    print_all(&Shown { dispatch, waits: None, tasks: None }, json)
+}
+
+fn print_all(shown: &Shown<'_>, json: bool) -> Result<(), Failure> {
+    let printed = if json { print_json(shown) } else { print(&text(shown)) };
     Ok(printed?)
 }
 
@@ -74,12 +122,14 @@ pub(super) fn now_ns() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-fn text(dispatch: &Dispatch) -> String {
+fn text(Shown { dispatch, waits, tasks }: &Shown<'_>) -> String {
     let mut lines = vec![format!("{} {}", mark(dispatch), status(dispatch))];
     lines.extend(dispatch.verdict.iter().flat_map(verdict::details));
     let Dispatch { dispatch: id, agent, room, created_ns, assigned_ns, started_ns, ended_ns, .. } = dispatch;
     lines.push(format!("  dispatch {id} to agent `{agent}`, room `{room}`"));
     dispatch.attempts.iter().for_each(|attempt| lines.extend(attempt_lines(attempt)));
+    lines.extend(waits.as_ref().map(|waits| format!("  waits    {}", waits::text(waits))));
+    lines.extend(tasks.iter().flat_map(waits::task_lines));
     let created = Timestamp::from_nanosecond((*created_ns).into()).unwrap_or_default();
     let waited = assigned_ns.map(|assigned| format!(", assigned after {:.1?}", span(*created_ns, assigned)));
     let ran = started_ns.or(*assigned_ns).zip(*ended_ns).map(|(from, to)| format!(", ran {:.1?}", span(from, to)));
@@ -98,7 +148,7 @@ fn attempt_lines(attempt: &Attempt) -> impl Iterator<Item = String> {
 
 fn usage_line(usage: &UsageRecord) -> String {
     let micros = Duration::from_micros;
-    let start = usage.start_us.map(|start| format!(", {:?} to its entrypoint", micros(start))).unwrap_or_default();
+    let start = usage.start_us.map(|start| format!(", {:?} to its first step", micros(start))).unwrap_or_default();
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let memory = usage.memory_peak_bytes as f64 / f64::from(1 << 20);
     let (wall, cpu) = (micros(usage.wall_us), micros(usage.cpu_us));

@@ -10,7 +10,7 @@ use super::summary::exit_of;
 use super::{Exit, Failure};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
-use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::offer::Offer;
@@ -87,8 +87,13 @@ pub(super) const MEASURED: &str = "the measurement has ended";
 
 pub(super) fn refused(refusal: &Refusal) -> Failure {
     let Refusal { reason, detail, .. } = refusal;
-    let error = format!("the agent refused the offer: {reason}: {detail}").into();
-    Failure { exit: exit_of(refusal), error, hint: None }
+    let error = match reason {
+        Reason::Full => format!("there is no room for so many jobs at once: {detail}"),
+        reason => format!("the agent refused the offer: {reason}: {detail}"),
+    };
+    let hint = (*reason == Reason::Full)
+        .then(|| "`wasm-worker inspect AGENT` shows how many slots of the pool a job takes".to_owned());
+    Failure { exit: exit_of(refusal), error: error.into(), hint }
 }
 
 pub(super) fn guests_gone() -> Failure {

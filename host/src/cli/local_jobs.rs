@@ -136,7 +136,7 @@ impl Runner {
         let events = publisher(lines, None);
         let cache = open_cache(config);
         let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
-        if let Err(AgentError::Init { agent, verdict }) = &loaded {
+        if let Err(AgentError::Init { agent, verdict, .. }) = &loaded {
             print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }
         let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
@@ -236,7 +236,7 @@ impl Runner {
 
     fn report(&self, count: u32, summary: &Summary) -> Report {
         let mut text = match (&summary.last, count) {
-            (Some(closed), 1) => describe(closed),
+            (Some(closed), 1) => describe(closed, self.agent.facts().language),
             _ => summary.text(self.engine.ticker()),
         };
         let interrupted = self.interrupted.load(Ordering::Relaxed);

@@ -1,8 +1,9 @@
-//! How `ps`, `logs`, `kill`, `drain` and `events` reach workers: those of this user on this machine, or one at a URL.
+//! How `ps`, `job`, `logs`, `kill`, `drain` and `events` reach workers: those of this user on this machine, or one at a URL.
 //!
 //! A process of a fleet answers for its own jobs, and its supervisor for all processes.
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -122,15 +123,24 @@ impl RemoteFlags {
             let hint = "`--worker URL` asks a worker elsewhere; a worker with `--http off` cannot be asked";
             return Err(Failure { exit: Exit::Host, error, hint: None }.with_hint(hint));
         }
-        let those = found.iter().filter(|worker| audience.has(worker, &found));
-        let remote = |worker: &LocalWorker| Remote {
-            name: worker.pid.to_string(),
-            pid: Some(worker.pid),
-            url: worker.url.clone(),
-            token: worker.token.clone(),
-        };
-        Ok(those.map(remote).collect())
+        Ok(remotes(&found, audience))
     }
+}
+
+/// The workers of this audience that this user runs on this machine.
+pub(super) fn local(cache_dir: &Path, audience: Audience) -> Vec<Remote> {
+    remotes(&discovery::find_all(cache_dir), audience)
+}
+
+fn remotes(found: &[LocalWorker], audience: Audience) -> Vec<Remote> {
+    let those = found.iter().filter(|worker| audience.has(worker, found));
+    let remote = |worker: &LocalWorker| Remote {
+        name: worker.pid.to_string(),
+        pid: Some(worker.pid),
+        url: worker.url.clone(),
+        token: worker.token.clone(),
+    };
+    those.map(remote).collect()
 }
 
 impl Remote {

@@ -8,14 +8,15 @@ use tokio::time::Instant;
 
 use super::terminal::paragraph;
 use super::{Exit, verdict};
+use wasm_worker_core::language::Language;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_core::text::plural;
 use wasm_worker_core::verdict::{Class, Code};
 use wasm_worker_sandbox::engine::ticker::TickerReport;
 
-/// The verdict, the backtrace and the usage of one job.
-pub(crate) fn describe(closed: &JobRecord) -> String {
+/// The verdict, the backtrace and the usage of one job, with advice in the words of the agent's language.
+pub(crate) fn describe(closed: &JobRecord, language: Option<Language>) -> String {
     let (verdict, usage) = (&closed.verdict, &closed.usage);
     let mut lines = vec![format!("{} {}: {}", verdict::mark(verdict), verdict.code, verdict.detail)];
     lines.extend(verdict::details(verdict));
@@ -30,7 +31,7 @@ pub(crate) fn describe(closed: &JobRecord) -> String {
         time(usage.cpu_us)
     ));
     if let Some(start) = usage.start_us {
-        lines.push(format!("  start    {} from the admission to the entrypoint", time(start)));
+        lines.push(format!("  start    {} from the admission to the first step", time(start)));
     }
     if usage.prewarm.fuel > 0 {
         lines.push(format!(
@@ -42,7 +43,7 @@ pub(crate) fn describe(closed: &JobRecord) -> String {
     lines.push(format!("  memory   {} at the peak", ByteSize::b(usage.memory_peak_bytes as u64)));
     lines.push(format!("  log      {} lines, {} dropped", usage.log_lines, usage.log_dropped));
     if verdict.code.class() != Class::Ok {
-        lines.push(format!("hint: {}", verdict.code.advice()));
+        lines.push(format!("hint: {}", verdict.advice(language)));
     }
     paragraph(&lines)
 }

@@ -41,7 +41,12 @@ pub(super) fn details(verdict: &Verdict) -> Vec<String> {
     lines.extend(verdict.trap.map(|trap| format!("  trap     {}", trap.as_str())));
     let lag = verdict.kill_lag_us.map(Duration::from_micros);
     lines.extend(lag.map(|lag| format!("  killed   {lag:?} after the limit was passed or the kill was requested")));
-    let label = |at: usize| if at == 0 { "  in       " } else { "           " };
-    lines.extend(verdict.backtrace.iter().enumerate().map(|(at, frame)| format!("{}{frame}", label(at))));
+    lines.extend(frames(verdict));
     lines
+}
+
+/// The backtrace, innermost frame first.
+pub(super) fn frames(verdict: &Verdict) -> Vec<String> {
+    let label = |at: usize| if at == 0 { "  in       " } else { "           " };
+    verdict.backtrace.iter().enumerate().map(|(at, frame)| format!("{}{frame}", label(at))).collect()
 }

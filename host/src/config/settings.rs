@@ -21,10 +21,10 @@ pub const SETTINGS: &[Setting] = &[
     setting!("init-timeout", "10s", "TIME" <= "24h", "Time limit for prewarm and for the creation of an instance", |c, v| {
         duration(v).map(|d| c.agent.limits.init_timeout = d)
     }),
-    setting!("unresponsive-warning", "500ms", "TIME" <= "24h", "Run time without a wait before a warning", |c, v| {
+    setting!("unresponsive-warning", "500ms", "TIME" <= "24h", "Run time of one step before a warning", |c, v| {
         duration(v).map(|d| c.agent.limits.unresponsive_warning = d)
     }),
-    setting!("unresponsive-timeout", "10s", "TIME" <= "24h", "Run time without a wait before the job is killed", |c, v| {
+    setting!("unresponsive-timeout", "10s", "TIME" <= "24h", "Run time of one step before the job is killed", |c, v| {
         duration(v).map(|d| c.agent.limits.unresponsive_timeout = d)
     }),
     setting!("max-duration", "none", "TIME" <= "365d", "Wall time limit of a job", |c, v| {

@@ -7,6 +7,7 @@ use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::worker::{
     AgentState, AgentStatus, Draining, EndedJob, FleetInfo, JobDetail, JobList, JobLog, Killing, RunningJob, WorkerInfo,
 };
+use wasm_worker_core::job::{Task, TaskReport, WaitsFor};
 use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::verdict::{Blame, Code};
 
@@ -132,6 +133,8 @@ fn every_field_of_an_answer_is_described() {
         since: at,
         cpu_us: 1,
         wait_us: 1,
+        waits: Some(WaitsFor { timer_ms: Some(1), ..WaitsFor::default() }),
+        tasks: Some(TaskReport { age_ms: 1, tasks: vec![Task::default()] }),
     };
     let ended = EndedJob { job: text(), agent: text(), room: text(), at, code: Code::Killed, detail: text() };
     let agent = AgentStatus { agent: text(), worker: None, state: AgentState::GivenUp };

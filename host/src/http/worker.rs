@@ -7,7 +7,7 @@
 //! GET  /metrics            metrics for Prometheus
 //! GET  /worker        v1   the worker, its agents and its load; the first fields as LiveKit's workers answer
 //! GET  /jobs          v1   the jobs that run, and the jobs that ended last      (token)
-//! GET  /jobs/ID       v1   one job                                              (token)
+//! GET  /jobs/ID       v1   one job; an agent that runs is asked for its tasks   (token)
 //! GET  /jobs/ID/logs  v1   the log lines of one job, from `?after=NUMBER` on    (token; under /api/v1 only)
 //! POST /jobs/ID/kill  v1   kill one job                                         (token)
 //! POST /drain         v1   take no more jobs, and end after the last one        (token)
@@ -132,7 +132,7 @@ async fn jobs(State(state): State<HttpState>) -> Json<JobList> {
 }
 
 async fn job(State(state): State<HttpState>, Path(id): Path<String>) -> Response {
-    match state.status.job(&id) {
+    match state.status.look_at(&id).await {
         Some(job) => Json(job).into_response(),
         None => no_such_job(&id),
     }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
-use wasm_worker_sandbox::engine::Spent;
+use wasm_worker_sandbox::engine::spending::Spent;
 
 use super::window::SAMPLES;
 

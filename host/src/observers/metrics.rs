@@ -132,16 +132,8 @@ impl Metrics {
         r.register("offers_refused", "Offers refused, by reason", self.refused.clone());
         r.register("jobs_ended", "Jobs ended, by end code and blame", self.ended.clone());
         r.register("jobs_running", "Jobs running", self.running.clone());
-        r.register(
-            "job_warnings",
-            "Warnings about jobs that run long without a wait or are near a limit",
-            self.warned.clone(),
-        );
-        r.register(
-            "job_start_seconds",
-            "Time from the assignment of a job to the call of its entrypoint",
-            self.start.clone(),
-        );
+        r.register("job_warnings", "Warnings about jobs with a long step or near a limit", self.warned.clone());
+        r.register("job_start_seconds", "Time from the assignment of a job to its first step", self.start.clone());
         r.register("job_run_seconds", "Time from the assignment of a job to its end", self.run.clone());
         r.register(
             "kill_lag_seconds",

@@ -1,6 +1,6 @@
 //! The health of an agent: repeated crashes pause the agent, and many pauses quarantine it until its next reload. Pure.
 //!
-//! A crash is an end that the agent did not choose: a trap, a limit, a failed prewarm. An entrypoint that returns an error ran
+//! A crash is an end that the agent did not choose: a trap, a limit, a failed prewarm. An agent that finishes with an error ran
 //! to its own end, and is no crash.
 //!
 //! Bounds: `failures-max` equal crashes in a row, pauses from [`PAUSE_MIN`] to [`PAUSE_MAX`], at most [`PAUSES_MAX`] pauses.
@@ -139,8 +139,11 @@ fn evidence(code: Code) -> Evidence {
         | Code::OutOfFuel
         | Code::MemoryLimit
         | Code::HostcallLimit
+        | Code::LimitCalls
+        | Code::Stalled
         | Code::HostFault => Evidence::Crash,
         Code::Deadline
+        | Code::Disconnected
         | Code::ShutdownTimeout
         | Code::Killed
         | Code::Lost

@@ -15,7 +15,7 @@ use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::launch::Accepted;
-use wasm_worker_sandbox::job::offer::Offer;
+use wasm_worker_sandbox::job::offer::{Offer, OfferedRoom};
 
 use super::admission::{AdmissionControl, Permit, WaitingPlace};
 use crate::load::recent_jobs::Cost;
@@ -112,7 +112,7 @@ impl Decider {
         let decider = self.clone();
         self.guests.spawn(async move {
             let (job, offer) =
-                (info.id.clone(), Offer { info: info.clone(), participants: Vec::new(), script: Arc::default() });
+                (info.id.clone(), Offer { info: info.clone(), participants: Vec::new(), room: OfferedRoom::Open });
             let outcome = match agent.decide(offer, &decider.events).await {
                 Ok(accepted) => Ok(Box::new(AcceptedJob { info, accepted, permit })),
                 Err(refusal) => Err(refusal),

@@ -25,6 +25,9 @@ const ACTIVITY_BYTES_MAX: usize = 32 << 10;
 /// The longest time between two rounds of the loop of an agent: a round sends a few messages, each within seconds, and each
 /// sample of the load begins a round.
 const ROUND_MAX: Duration = Duration::from_secs(30);
+/// The time that a job has to report its tasks to an operator who looks at it, asked every [`ANSWER_POLL`].
+const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+const ANSWER_POLL: Duration = Duration::from_millis(5);
 
 /// The status that the agents of a process write and its HTTP endpoints read.
 #[derive(Default)]
@@ -153,6 +156,8 @@ impl WorkerStatus {
             since: Timestamp::now(),
             cpu_us: 0,
             wait_us: 0,
+            waits: None,
+            tasks: None,
         };
         lock(&self.running).insert(info.id.clone(), StatusOfJob { info: running, handle });
     }
@@ -190,6 +195,20 @@ impl WorkerStatus {
         self.record(job).map(|record| JobDetail::Ended(Box::new(JobRecord::clone(&record))))
     }
 
+    /// One job for an operator. An agent that runs is asked for its tasks; the report that is shown is the last one.
+    pub(crate) async fn look_at(&self, job: &str) -> Option<JobDetail> {
+        // What the job waits for is read first: the question wakes it.
+        let running = lock(&self.running).get(job).map(|running| (running.current(), running.handle.clone()));
+        let Some((info, handle)) = running else { return self.job(job) };
+        if handle.ask_for_tasks() {
+            let until = Instant::now() + ANSWER_WITHIN;
+            while !handle.has_answered() && Instant::now() < until {
+                tokio::time::sleep(ANSWER_POLL).await;
+            }
+        }
+        Some(JobDetail::Running(RunningJobInfo { tasks: handle.task_report(), ..info }))
+    }
+
     /// The kept log lines of a job whose number is `after` or higher.
     pub(crate) fn job_log(&self, job: &str, after: u64) -> Option<JobLog> {
         let running = lock(&self.running).get(job).map(|running| running.handle.clone());
@@ -219,7 +238,7 @@ impl WorkerStatus {
 impl StatusOfJob {
     fn current(&self) -> RunningJobInfo {
         let (cpu_us, wait_us) = self.handle.used();
-        RunningJobInfo { cpu_us, wait_us, ..self.info.clone() }
+        RunningJobInfo { cpu_us, wait_us, waits: Some(self.handle.waits_for()), ..self.info.clone() }
     }
 }
 

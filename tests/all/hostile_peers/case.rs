@@ -147,10 +147,13 @@ impl Meter {
         let (stop, peak) = (Arc::<AtomicBool>::default(), Arc::<Peak>::default());
         let thread = std::thread::spawn({
             let (stop, peak) = (stop.clone(), peak.clone());
-            let look = move || {
+            let mut seen = 0;
+            let mut look = move || {
                 let memory = memory_bytes(pid, peak_name).saturating_sub(rest_memory);
                 peak.memory_bytes.fetch_max(memory, Ordering::Relaxed);
-                peak.descriptors.fetch_max(descriptors(pid).saturating_sub(rest_descriptors), Ordering::Relaxed);
+                // Two looks have to see them: a new program still has its parent's for a moment, while the kernel closes them.
+                let before = std::mem::replace(&mut seen, descriptors(pid).saturating_sub(rest_descriptors));
+                peak.descriptors.fetch_max(before.min(seen), Ordering::Relaxed);
             };
             move || {
                 while !stop.load(Ordering::Relaxed) {

@@ -36,10 +36,16 @@ pub(crate) fn guest(name: &str) -> PathBuf {
     });
     let (whole, core) = (format!("tests/guests/{name}.wat"), format!("tests/guests/core/{name}.wat"));
     match (root().join(whole), root().join(core)) {
-        (whole, _) if whole.is_file() => whole,
-        (_, core) if core.is_file() => core_component(name, &std::fs::read_to_string(core).unwrap()),
+        (whole, _) if whole.is_file() => {
+            kept_file(&format!("{name}.wat"), core_guest::component_text(&read(&whole)).as_bytes())
+        }
+        (_, core) if core.is_file() => core_component(name, &read(&core)),
         _ => built.join(format!("{name}.wasm")),
     }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
 }
 
 /// A component made of the lines of a core module, in a file that stays.

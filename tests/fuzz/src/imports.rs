@@ -20,7 +20,7 @@ const PROGRAM_BYTES_MAX: usize = 16 << 10;
 /// to, page 1 the program, and from page 2 on what the host passes in.
 ///
 /// An argument is one byte: a number below 64, a register, a place for results, the rest of the program, or eight bytes more.
-/// An instruction is one byte: an import to call, 240 and above a word of the results to keep, 255 the end of the entrypoint.
+/// An instruction is one byte: an import to call, 240 and above a word of the results to keep, 255 the end of the step.
 const GUEST: &str = r#"
 (memory (export "memory") 8)
 (global $next (mut i32) (i32.const 65536))
@@ -68,12 +68,11 @@ const GUEST: &str = r#"
       (else (call_indirect (i32.rem_u (local.get $code) (i32.const IMPORTS)))))
     (global.set $heap (i32.const 131072))
     (br $more)))
-(func (export "entrypoint") (result i32)
+(func $read (param $event i32)
   (local $from i32) (local $end i32)
-  (call $info (i32.const 4096))
-  ;; Behind two texts, the kind, the room's three texts, and an optional participant of 44 bytes.
-  (local.set $from (i32.load offset=92 (i32.const 4096)))
-  (local.set $end (i32.add (local.get $from) (i32.load offset=96 (i32.const 4096))))
+  ;; In the event `started`, behind two texts, the kind, the room, and an optional participant.
+  (local.set $from (i32.load offset=144 (local.get $event)))
+  (local.set $end (i32.add (local.get $from) (i32.load offset=148 (local.get $event))))
   (block $done
     (loop $more
       (br_if $done (i32.ge_u (local.get $from) (local.get $end)))
@@ -83,11 +82,16 @@ const GUEST: &str = r#"
           (i32.sub (i32.load8_u offset=1 (local.get $from)) (i32.const 97))))
       (global.set $end (i32.add (global.get $end) (i32.const 1)))
       (local.set $from (i32.add (local.get $from) (i32.const 2)))
-      (br $more)))
+      (br $more))))
+(global $started (mut i32) (i32.const 0))
+;; The first event is `started`. A step ends where the program says so, and the job with the program.
+(func (export "resume") (param f64) (param $events i32) (param i32)
+  (if (i32.eqz (global.get $started)) (then (call $read (local.get $events))))
+  (global.set $started (i32.const 1))
   (memory.fill (i32.const 4096) (i32.const 0) (i32.const 4096))
+  (global.set $heap (i32.const 131072))
   (call $run)
-  (i32.const 16))
-(func (export "shutdown") (param i32 i32) (call $run))
+  (if (i32.ge_u (global.get $next) (global.get $end)) (then (call $ok))))
 "#;
 
 /// Run the program.
@@ -110,7 +114,7 @@ pub fn play(program: &[u8]) -> JobRecord {
 fn guest(imports: &[Import]) -> String {
     let (mut declared, mut thunks, mut table) = (String::new(), String::new(), String::new());
     for (index, Import { module, name, params, results }) in imports.iter().enumerate() {
-        let id = if name == "get-info" { "$info".into() } else { format!("$f{index}") };
+        let id = if name == "finish" { "$finish".into() } else { format!("$f{index}") };
         let types = format!("(param {}) (result {})", params.join(" "), results.join(" "));
         writeln!(declared, "(import \"{module}\" \"{name}\" (func {id} {types}))").unwrap();
         let arguments: String = params.iter().map(|ty| format!("({} (call $argument))", from_i64(ty))).collect();

@@ -11,17 +11,12 @@ use crate::worker::worker;
 /// Longer scripts are read, and not played.
 const SCRIPT_MS_MAX: u64 = 20;
 
-/// Reads its inbox until nothing comes.
+/// Joins the room, and waits until nothing comes any more.
 const READER: &str = r#"
-(import "wasm-worker:agent/inbox@0.1.0" "open" (func $open (result i32)))
-(import "wasm-worker:agent/inbox@0.1.0" "[method]receiver.next" (func $next (param i32 i32 i32)))
-(func (export "entrypoint") (result i32)
-  (local $inbox i32)
-  (local.set $inbox (call $open))
-  (loop $more
-    (call $next (local.get $inbox) (i32.const 30) (i32.const 4096))
-    (br_if $more (i32.load8_u (i32.const 4096))))
-  (i32.const 16))
+(import "wasm-worker:agent/room@0.1.0" "connect" (func $connect (result i32)))
+(global $joins (mut i32) (i32.const 0))
+(func (export "resume") (param f64 i32 i32)
+  (if (i32.eqz (global.get $joins)) (then (global.set $joins (call $connect)))))
 "#;
 
 /// Read it, and play it to an agent that listens.

@@ -1,4 +1,2 @@
 ;; Fails without a word.
-(func (export "entrypoint") (result i32)
-  (i32.store8 (i32.const 1024) (i32.const 1))
-  i32.const 1024)
+(func (export "resume") (param f64 i32 i32) (call $finish (i32.const 1) (i32.const 0) (i32.const 0)))

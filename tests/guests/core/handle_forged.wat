@@ -1,5 +1,5 @@
 ;; Uses a number as a handle that it was never given.
-(import "wasm-worker:agent/inbox@0.1.0" "[method]receiver.next" (func $next (param i32 i32 i32)))
-(func (export "entrypoint") (result i32)
-  (call $next (i32.const 12345) (i32.const 1000) (i32.const 1024))
-  i32.const 16)
+(import "wasi:io/poll@0.2.12" "[method]pollable.ready" (func $ready (param i32) (result i32)))
+(func (export "resume") (param f64 i32 i32)
+  (drop (call $ready (i32.const 12345)))
+  (call $ok))

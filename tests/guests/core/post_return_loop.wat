@@ -1,2 +1,2 @@
-;; Returns, and then runs for ever where it is to clean up after its result.
-(func (export "cabi_post_entrypoint") (param i32) (loop $again (br $again)))
+;; Returns from its step, and then runs for ever where it is to clean up behind it.
+(func (export "cabi_post_resume") (loop $again (br $again)))

@@ -1,5 +1,5 @@
 ;; Fills its table, again and again, with one instruction each time.
 (table $t 20000 funcref)
-(func (export "entrypoint") (result i32)
+(func (export "resume") (param f64 i32 i32)
   (loop $again (table.fill $t (i32.const 0) (ref.null func) (i32.const 20000)) (br $again))
   unreachable)

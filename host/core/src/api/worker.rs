@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::job::{TaskReport, WaitsFor};
 use crate::load::Sample;
 use crate::record::{JobRecord, LogLine};
 use crate::verdict::Code;
@@ -104,6 +105,12 @@ pub struct RunningJob {
     pub cpu_us: u64,
     /// Time spent in finished waits so far, in microseconds.
     pub wait_us: u64,
+    /// What the job waits for; absent in the answer of an older worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<WaitsFor>,
+    /// The tasks that the agent reported last; absent in lists, and while there is no report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TaskReport>,
 }
 
 /// A job that ended, in brief.

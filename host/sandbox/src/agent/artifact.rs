@@ -49,8 +49,17 @@ pub struct Cache {
 /// The key of one artifact: a hash of the component, the engine and the settings.
 pub struct Key(blake3::Hash);
 
-/// The key of a component under this engine and these settings.
-pub(super) fn key(engine: &Engine, component: &[u8], prewarm: PrewarmMode) -> Key {
+/// A compiled agent in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name of its file without the extension, which is its key.
+    pub name: String,
+    /// The size of its file, in bytes.
+    pub bytes: u64,
+}
+
+/// The key of a component, or of its text, under this engine and these settings.
+pub fn key(engine: &Engine, component: &[u8], prewarm: PrewarmMode) -> Key {
     let mut hasher = blake3::Hasher::new();
     hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
     hasher.update(&[u8::from(prewarm == PrewarmMode::Pool)]);
@@ -71,6 +80,12 @@ impl Cache {
         // A write test now, rather than an error after minutes of compilation.
         tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
         Ok(Self { dir: dir.to_owned(), key })
+    }
+
+    /// What the cache has under this key. The file is not looked into.
+    pub fn entry(&self, key: &Key) -> Option<Entry> {
+        let found = fs::metadata(self.path(key)).ok()?;
+        Some(Entry { name: key.0.to_hex().to_string(), bytes: found.len() })
     }
 
     /// The artifact of this key, if it exists and its MAC is right.

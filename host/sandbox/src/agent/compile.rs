@@ -19,8 +19,10 @@ use tokio::process::{Child, Command};
 use wasm_worker_core::text::clip;
 use wasmtime::component::Component;
 
+use super::contents::Contents;
 use super::tasks::{self, Task, TaskError};
-use crate::engine::{Engine, EngineSettings, chain, config};
+use crate::engine::config::Purpose;
+use crate::engine::{Engine, EngineSettings, chain};
 use crate::machine;
 use crate::settings::{AgentSettings, CompileLimits};
 
@@ -96,7 +98,9 @@ impl Compiler {
     pub(super) fn start(&self, task: Task, settings: &AgentSettings) -> Result<Child, CompileError> {
         let failed = |source| CompileError::Start { program: self.program.clone(), source };
         let cores = std::thread::available_parallelism().map_err(failed)?.get() as u32;
-        let cpu = settings.compile.timeout.saturating_mul(cores).as_secs().saturating_add(1);
+        // A snapshot has three steps, of which each has its time.
+        let steps = if task == Task::Snapshot { 3 } else { 1 };
+        let cpu = settings.compile.timeout.saturating_mul(cores.saturating_mul(steps)).as_secs().saturating_add(1);
         let mut command = Command::new(&self.program);
         command.args(["compile", task.as_str()]).args([
             settings.limits.memory_bytes.to_string(),
@@ -124,6 +128,19 @@ pub(super) async fn parse(
     }
 }
 
+/// Read the names in a component.
+pub(super) async fn contents(
+    compiler: Option<&Compiler>,
+    settings: &AgentSettings,
+    component: Arc<Vec<u8>>,
+) -> Result<Contents, CompileError> {
+    let json = match compiler {
+        Some(compiler) => perform(compiler, Task::Contents, settings, component).await?,
+        None => here(move || tasks::contents(&component)).await?,
+    };
+    serde_json::from_slice(&json).map_err(|error| CompileError::Host(error.to_string()))
+}
+
 /// Compile a component for this engine.
 pub(super) async fn compile(
     compiler: Option<&Compiler>,
@@ -131,7 +148,6 @@ pub(super) async fn compile(
     settings: &AgentSettings,
     component: Arc<Vec<u8>>,
 ) -> Result<Compiled, CompileError> {
-    let engine = engine.clone();
     let code = match compiler {
         Some(compiler) => perform(compiler, Task::Code, settings, component).await?,
         None => {
@@ -139,6 +155,12 @@ pub(super) async fn compile(
             here(move || tasks::code(engine.wasmtime(), &component)).await?
         }
     };
+    load_code(engine, code).await
+}
+
+/// Load what [`tasks::code`] gave, on a thread that no other task waits for.
+pub(super) async fn load_code(engine: &Engine, code: Vec<u8>) -> Result<Compiled, CompileError> {
+    let engine = engine.clone();
     let loaded = tokio::task::spawn_blocking(move || load(&engine, &code)).await;
     loaded.map_err(|panic| CompileError::Host(panic.to_string()))?
 }
@@ -255,18 +277,16 @@ pub fn serve(task: Task, bounds: Bounds) -> Result<(), TaskError> {
     limit(Resource::Cpu, cpu_seconds)?;
     limit(Resource::Core, 0)?;
     start_threads()?;
+    let settings = EngineSettings { slots: 1, memory_bytes: job_memory_bytes, stack_bytes };
     if task == Task::Snapshot {
-        return tasks::snapshot(io::stdin(), io::stdout());
+        return tasks::snapshot(settings, io::stdin(), io::stdout());
     }
     let mut input = Vec::new();
     io::stdin().read_to_end(&mut input)?;
     let output = match task {
         Task::Text => tasks::text(&input)?,
-        Task::Code | Task::Snapshot => {
-            let settings = EngineSettings { slots: 1, memory_bytes: job_memory_bytes, stack_bytes };
-            let engine = config::new_engine(settings).map_err(|error| TaskError::Engine(chain(&error)))?;
-            tasks::code(&engine, &input)?
-        }
+        Task::Contents => tasks::contents(&input)?,
+        Task::Code | Task::Snapshot => tasks::code(&tasks::engine(settings, Purpose::Jobs)?, &input)?,
     };
     Ok(io::stdout().write_all(&output)?)
 }

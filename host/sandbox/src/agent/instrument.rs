@@ -1,7 +1,8 @@
 //! The other side of [`tasks::snapshot`]: the conversation with the process that makes a snapshot, and what it asks about the
 //! instance.
 //!
-//! Bounds: `compile-timeout` for each of the two halves, and `compile-memory` for a message.
+//! Bounds: `compile-timeout` for the copy and its code, as much for the questions, and again for the code of the snapshot;
+//! `compile-memory` for a message.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use tokio::process::{Child, ChildStderr};
 use tokio::task::JoinHandle;
 
 use super::compile::{CompileError, Compiler, judge, read_message};
-use super::tasks::{self, COMPONENT, MESSAGE_LENGTH, Question, Task, TaskError};
+use super::tasks::{self, CODE, MESSAGE_LENGTH, Question, SIZE, Task, TaskError};
+use crate::engine::{Engine, EngineSettings};
 use crate::settings::{AgentSettings, CompileLimits};
 
 /// A conversation about one component.
@@ -37,20 +39,24 @@ enum Partner {
 pub(super) enum Said {
     /// A question about the instance: the instance and the function to call.
     Question(Question, String, String),
-    /// The snapshot.
-    Component(Vec<u8>),
+    /// The snapshot is made, and has this size. Its code comes next.
+    Made {
+        /// Size of the component, in bytes.
+        bytes: usize,
+    },
 }
 
 impl Conversation {
-    /// Begin with a component, and return its copy with accessors.
+    /// Begin with a component, and return the code of its copy with accessors.
     pub(super) async fn begin(
         compiler: Option<&Compiler>,
+        engine: &Engine,
         settings: &AgentSettings,
         component: &[u8],
     ) -> Result<(Self, Vec<u8>), CompileError> {
         let mut own = match compiler {
             Some(compiler) => Self::with_process(compiler, settings)?,
-            None => Self::with_thread(settings).map_err(|error| CompileError::Host(error.to_string()))?,
+            None => Self::with_thread(engine, settings).map_err(|error| CompileError::Host(error.to_string()))?,
         };
         let limit = own.limits.timeout;
         let first = async {
@@ -59,9 +65,20 @@ impl Conversation {
         };
         let first = tokio::time::timeout(limit, first).await;
         match first.map_err(|_| slow(limit))? {
-            Ok((COMPONENT, instrumented)) => Ok((own, instrumented)),
+            Ok((CODE, code)) => Ok((own, code)),
             Ok(_) => Err(CompileError::Host("it asks before it has answered".into())),
             Err(error) => Err(own.failure(error).await),
+        }
+    }
+
+    /// The code of the snapshot, once that is made.
+    pub(super) async fn code(mut self) -> Result<Vec<u8>, CompileError> {
+        let limit = self.limits.timeout;
+        let last = tokio::time::timeout(limit, self.message()).await;
+        match last.map_err(|_| slow(limit))? {
+            Ok((CODE, code)) => Ok(code),
+            Ok(_) => Err(CompileError::Host("it asks after its last question".into())),
+            Err(error) => Err(self.failure(error).await),
         }
     }
 
@@ -75,13 +92,14 @@ impl Conversation {
         Ok(Self { input: Box::new(input), output: Box::new(output), partner, limits: settings.compile })
     }
 
-    fn with_thread(settings: &AgentSettings) -> io::Result<Self> {
+    fn with_thread(engine: &Engine, settings: &AgentSettings) -> io::Result<Self> {
+        let sizes = EngineSettings { slots: 1, ..engine.settings() };
         let (own, theirs) = std::os::unix::net::UnixStream::pair()?;
         own.set_nonblocking(true)?;
         let (output, input) = UnixStream::from_std(own)?.into_split();
         let partner = Partner::Thread(tokio::task::spawn_blocking(move || {
             let reader = theirs.try_clone()?;
-            tasks::snapshot(reader, theirs)
+            tasks::snapshot(sizes, reader, theirs)
         }));
         Ok(Self { input: Box::new(input), output: Box::new(output), partner, limits: settings.compile })
     }
@@ -89,8 +107,10 @@ impl Conversation {
     /// The next question, or the snapshot.
     pub(super) async fn listen(&mut self) -> io::Result<Said> {
         let (kind, message) = self.message().await?;
-        if kind == COMPONENT {
-            return Ok(Said::Component(message));
+        if kind == SIZE {
+            let bytes = <[u8; size_of::<u64>()]>::try_from(message).map(u64::from_le_bytes).ok();
+            let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+            return bytes.map(|bytes| Said::Made { bytes }).ok_or_else(|| io::Error::other("it says no size"));
         }
         let question = Question::ALL.into_iter().find(|question| *question as u8 == kind);
         let text = String::from_utf8(message).ok();

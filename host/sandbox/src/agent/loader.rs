@@ -11,11 +11,13 @@ use super::refill::Refill;
 use super::source::{Format, Source};
 use super::toolchain::Toolchain;
 use super::{Agent, AgentError, Facts, PrewarmKind};
-use crate::engine::mappings::MAPPINGS_MAX;
+use crate::engine::mappings::{MAPPINGS_MAX, MAPPINGS_PER_MEMORY_MAX};
 use crate::job::instance::WarmInstances;
 use crate::settings::PrewarmMode;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
+/// The warning about numbers that a snapshot keeps.
+pub(super) const RANDOM_IN_PREWARM: &str = "random numbers drawn in prewarm are the same in every job; seed in the job";
 
 /// The loading of one agent.
 pub(super) struct Loader<'a> {
@@ -34,8 +36,8 @@ struct Ready {
 }
 
 impl Loader<'_> {
-    /// Load the agent from the cache or from its bytes. Also tells whether it came from the cache.
-    pub(super) async fn load(&self, source: Source) -> Result<(Agent, bool), AgentError> {
+    /// Load the agent from the cache or from its bytes.
+    pub(super) async fn load(&self, source: Source) -> Result<Agent, AgentError> {
         if source.format == Format::Binary {
             self.check_header(&source.bytes)?;
         }
@@ -45,7 +47,7 @@ impl Loader<'_> {
             let found = self.cache.and_then(|cache| cache.load(self.tools.engine, &key));
             (key, found)
         });
-        let cached = found.is_some();
+        let from_cache = found.is_some();
         let ready = match found {
             Some((facts, component)) => {
                 let compiled = Compiled { component, instance_bytes: facts.instance_bytes };
@@ -61,15 +63,18 @@ impl Loader<'_> {
             }
         };
         let cacheable = ready.cacheable;
-        let agent = self.assemble(ready).await?;
+        let agent = Agent { from_cache, ..self.assemble(ready).await? };
         if let Some(cache) = self.cache.filter(|_| cacheable) {
             block_in_place(|| cache.store(&key, &agent.facts, agent.template.pre.instance_pre().component()));
         }
-        Ok((agent, cached))
+        Ok(agent)
     }
 
     /// Prewarm, check and compile.
     async fn make(&self, bytes: Vec<u8>) -> Result<Ready, AgentError> {
+        let bytes = Arc::new(bytes);
+        let contents = self.tools.check(bytes.clone()).await?;
+        let tools = Toolchain { language: contents.language, ..self.tools };
         let mut facts = Facts {
             imports: Vec::new(),
             exports: Vec::new(),
@@ -83,20 +88,23 @@ impl Loader<'_> {
             prewarm_why: None,
             prewarm_fuel: 0,
             prewarm_cpu_us: 0,
+            prewarm_random: false,
+            memories: 1,
+            tables: 1,
+            language: contents.language,
         };
-        let bytes = Arc::new(bytes);
         let mut cacheable = true;
         match self.tools.settings.prewarm {
             PrewarmMode::Pool => facts.prewarm_why = Some("the setting `prewarm` is `pool`".into()),
-            PrewarmMode::Snapshot => match prewarm::snapshot(self.tools, bytes.clone()).await? {
+            PrewarmMode::Snapshot => match prewarm::snapshot(tools, bytes.clone()).await? {
                 prewarm::Outcome::Taken(snapshot) => {
                     facts.prewarm = PrewarmKind::Snapshot;
-                    facts.snapshot_bytes = snapshot.bytes.len();
+                    facts.snapshot_bytes = snapshot.bytes;
                     facts.prewarm_fuel = snapshot.cost.fuel;
                     facts.prewarm_cpu_us = snapshot.cost.cpu_us;
                     facts.memory_mappings = snapshot.mappings;
-                    let compiled = self.tools.compile(Arc::new(snapshot.bytes)).await?;
-                    return Ok(self.describe(compiled, facts, cacheable));
+                    facts.prewarm_random = snapshot.asked_random;
+                    return Ok(self.describe(snapshot.compiled, facts, cacheable));
                 }
                 prewarm::Outcome::Impossible { why, always } => {
                     facts.prewarm_why = Some(why);
@@ -104,9 +112,7 @@ impl Loader<'_> {
                 }
             },
         }
-        let compiled = self.tools.compile(bytes).await?;
-        self.tools.check_world(&compiled.component)?;
-        // The warning comes after the check: an agent that cannot run needs no warning about its prewarm.
+        let compiled = tools.compile(bytes).await?;
         if let (PrewarmMode::Snapshot, Some(why)) = (self.tools.settings.prewarm, &facts.prewarm_why) {
             tracing::warn!(target: "host", agent = self.tools.name, why, "no snapshot, each job runs prewarm");
         }
@@ -123,9 +129,12 @@ impl Loader<'_> {
         let range = component.image_range();
         facts.compiled_bytes = (range.end as usize).saturating_sub(range.start as usize);
         let needs = component.resources_required();
-        let pages = needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
+        let pages = needs.as_ref().and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
         facts.memory_start_bytes = pages * WASM_PAGE_BYTES;
         facts.instance_bytes = compiled.instance_bytes;
+        facts.memories = needs.as_ref().map_or(1, |needs| needs.num_memories);
+        facts.tables = needs.map_or(1, |needs| needs.num_tables);
+        facts.memory_mappings += facts.memories.saturating_sub(1) * MAPPINGS_PER_MEMORY_MAX;
         Ready { compiled, facts, cacheable }
     }
 
@@ -138,9 +147,10 @@ impl Loader<'_> {
             PrewarmKind::Snapshot => None,
             PrewarmKind::Pool => Some(WarmInstances::new(self.tools.settings.idle)),
         };
-        let template = Arc::new(self.tools.template(&compiled.component, compiled.instance_bytes, warm)?);
+        let tools = Toolchain { language: facts.language, ..self.tools };
+        let template = Arc::new(tools.template(&compiled.component, compiled.instance_bytes, warm)?);
         let proof = template.clone();
-        let proven = self.tools.on_guest_runtime(async move {
+        let proven = tools.on_guest_runtime(async move {
             let mut instance = proof.empty_within_init().await?;
             let control = instance.control();
             let create = async {
@@ -148,17 +158,31 @@ impl Loader<'_> {
                 instance.prewarm(&proof).await
             };
             proof.init_within(&control, create).await?;
-            let cost = instance.prewarmed;
+            let (cost, random) = (instance.prewarmed, instance.store.data().asked_random);
             if let Some(warm) = proof.warm.as_ref().filter(|warm| warm.target > 0) {
                 warm.put(instance);
             }
-            Ok(cost)
+            Ok((cost, random))
         });
-        if let Some(cost) = proven.await? {
+        if let (Some(cost), random) = proven.await? {
             (facts.prewarm_fuel, facts.prewarm_cpu_us) = (cost.fuel, cost.cpu_us);
+            facts.prewarm_random = random;
         }
+        self.warn(&facts, template.slots);
         let refill = template.warm.is_some().then(|| Refill::start(&template));
-        Ok(Agent { facts, template, _refill: refill })
+        Ok(Agent { facts, from_cache: false, template, _refill: refill })
+    }
+
+    /// Warn of facts that make jobs differ from what their author expects.
+    fn warn(&self, facts: &Facts, slots: u32) {
+        let agent = self.tools.name;
+        if facts.prewarm_random {
+            tracing::warn!(target: "host", agent, "{RANDOM_IN_PREWARM}");
+        }
+        if slots > 1 {
+            let jobs = self.tools.engine.slots() / slots;
+            tracing::warn!(target: "host", agent, slots, jobs, "each job takes several slots of the pool, which has room for so many jobs of this agent");
+        }
     }
 
     fn check_header(&self, bytes: &[u8]) -> Result<(), AgentError> {

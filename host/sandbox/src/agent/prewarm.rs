@@ -15,7 +15,7 @@ use wasmtime::component::{Instance as ComponentInstance, Lift, WasmList};
 use wasmtime::{Store, Trap};
 
 use super::AgentError;
-use super::compile::CompileError;
+use super::compile::{CompileError, Compiled};
 use super::instrument::{Conversation, Said};
 use super::tasks::Question;
 use super::toolchain::Toolchain;
@@ -27,12 +27,16 @@ use crate::job::run::{Crash, call};
 
 /// A component with its prewarmed memory.
 pub(super) struct Snapshot {
-    /// The component.
-    pub(super) bytes: Vec<u8>,
+    /// Its machine code.
+    pub(super) compiled: Compiled,
+    /// Size of the component, in bytes.
+    pub(super) bytes: usize,
     /// What `prewarm` used.
     pub(super) cost: PrewarmCost,
     /// Memory mappings of each instance.
     pub(super) mappings: u32,
+    /// Whether `prewarm` or the start drew random numbers, which the snapshot keeps.
+    pub(super) asked_random: bool,
 }
 
 /// The result of an attempt to take a snapshot.
@@ -60,10 +64,10 @@ impl Outcome {
     }
 }
 
-/// Run `prewarm` in a copy of the component with accessors to its memory, and make a component with that memory.
+/// Run `prewarm` in a copy of the component with accessors to its memory, and compile a component with that memory.
 pub(super) async fn snapshot(tools: Toolchain<'_>, bytes: Arc<Vec<u8>>) -> Result<Outcome, AgentError> {
-    let begun = Conversation::begin(tools.compiler, tools.settings, &bytes).await;
-    let (conversation, instrumented) = match begun {
+    let begun = Conversation::begin(tools.compiler, tools.engine, tools.settings, &bytes).await;
+    let (mut conversation, code) = match begun {
         Ok(begun) => begun,
         Err(CompileError::Invalid(why)) => return Ok(Outcome::never(why)),
         // The compiler would exceed the same bound.
@@ -72,19 +76,28 @@ pub(super) async fn snapshot(tools: Toolchain<'_>, bytes: Arc<Vec<u8>>) -> Resul
         }
         Err(error) => return Ok(Outcome::not_now(error.to_string())),
     };
-    let compiled = tools.compile(Arc::new(instrumented)).await?;
-    tools.check_world(&compiled.component)?;
+    let compiled = tools.load(code).await?;
     let template = Arc::new(tools.template(&compiled.component, compiled.instance_bytes, None)?);
-    match tools.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
-        // Reading a large memory takes a while, and this runtime has the timers.
-        Ok(warm) => Ok(block_in_place(|| Handle::current().block_on(take(conversation, tools, warm)))),
+    let warm = match tools.on_guest_runtime(async move { Ok(run(&template).await) }).await? {
+        Ok(warm) => warm,
         Err(Crash::NeedsHandle { import }) => {
-            Ok(Outcome::never(format!("prewarm uses `{import}`, which gives handles that a snapshot cannot keep")))
+            return Ok(Outcome::never(format!(
+                "prewarm uses `{import}`, which gives handles that a snapshot cannot keep"
+            )));
         }
-        Err(crash) => {
-            let verdict = Box::new(crash.verdict());
-            Err(AgentError::Init { agent: tools.name.into(), verdict })
+        Err(crash) => return Err(tools.init_error(crash)),
+    };
+    let (cost, asked_random) = (warm.cost, warm.asked_random);
+    // Reading a large memory takes a while, and this runtime has the timers.
+    let taken = block_in_place(|| Handle::current().block_on(take(&mut conversation, tools, warm)));
+    match taken {
+        Ok(Memory { bytes, mappings }) => {
+            let code = conversation.code().await.map_err(|error| tools.compile_error(error))?;
+            let compiled = tools.load(code).await?;
+            Ok(Outcome::Taken(Snapshot { compiled, bytes, cost, mappings, asked_random }))
         }
+        Err(Untaken::Guest(outcome)) => Ok(outcome),
+        Err(Untaken::Tool(error)) => Ok(Outcome::not_now(conversation.failure(error).await.to_string())),
     }
 }
 
@@ -93,6 +106,7 @@ struct Warm {
     instance: Instance,
     component: ComponentInstance,
     cost: PrewarmCost,
+    asked_random: bool,
 }
 
 /// Run `prewarm` in a new instance.
@@ -113,30 +127,49 @@ async fn run(template: &Template) -> Result<Warm, Crash> {
     control.log().finish();
     let component = outcome?;
     let cost = instance.cost_so_far(&template.limits)?;
-    Ok(Warm { instance, component, cost })
+    let asked_random = instance.store.data().asked_random;
+    Ok(Warm { instance, component, cost, asked_random })
+}
+
+/// A memory that was read.
+struct Memory {
+    /// Size of the component with this memory, in bytes.
+    bytes: usize,
+    /// Memory mappings of each instance.
+    mappings: u32,
+}
+
+/// Why there is no snapshot.
+enum Untaken {
+    Guest(Outcome),
+    /// The tool that makes the snapshot is gone.
+    Tool(io::Error),
 }
 
 /// Answer the questions about the instance, which read its memory. No code of the guest runs here, so the limits are lifted.
-async fn take(mut conversation: Conversation, tools: Toolchain<'_>, warm: Warm) -> Outcome {
-    let Warm { mut instance, component, cost } = warm;
+async fn take(conversation: &mut Conversation, tools: Toolchain<'_>, warm: Warm) -> Result<Memory, Untaken> {
+    let Warm { mut instance, component, .. } = warm;
     instance.store.set_hostcall_fuel(usize::MAX);
     instance.store.data_mut().meter.lift_memory_limit();
     if let Err(error) = instance.store.set_fuel(u64::MAX) {
-        return Outcome::not_now(chain(&error));
+        return Err(Untaken::Guest(Outcome::not_now(chain(&error))));
     }
     let mut reader = Reader { store: &mut instance.store, component, mappings: MAPPINGS_MIN };
     let limit = tools.settings.compile.timeout;
-    let taken = tokio::time::timeout(limit, reader.answer_all(&mut conversation)).await;
+    let taken = tokio::time::timeout(limit, reader.answer_all(conversation)).await;
     let mappings = reader.mappings;
     match taken {
-        Ok(Ok(bytes)) => Outcome::Taken(Snapshot { bytes, cost, mappings }),
+        Ok(Ok(bytes)) => Ok(Memory { bytes, mappings }),
         // The accessors need one more page of memory, which some memories do not allow.
         Ok(Err(Unread::Guest(error))) if error.is::<Trap>() => {
-            Outcome::never(format!("its memory cannot be read: {}", chain(&error)))
+            Err(Untaken::Guest(Outcome::never(format!("its memory cannot be read: {}", chain(&error)))))
         }
-        Ok(Err(Unread::Guest(error))) => Outcome::not_now(chain(&error)),
-        Ok(Err(Unread::Tool(error))) => Outcome::not_now(conversation.failure(error).await.to_string()),
-        Err(_) => Outcome::not_now(format!("the snapshot took longer than `compile-timeout` ({limit:?})")),
+        Ok(Err(Unread::Guest(error))) => Err(Untaken::Guest(Outcome::not_now(chain(&error)))),
+        Ok(Err(Unread::Tool(error))) => Err(Untaken::Tool(error)),
+        Err(_) => {
+            let why = format!("the snapshot took longer than `compile-timeout` ({limit:?})");
+            Err(Untaken::Guest(Outcome::not_now(why)))
+        }
     }
 }
 
@@ -157,11 +190,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Answer all questions, and return the snapshot.
-    async fn answer_all(&mut self, conversation: &mut Conversation) -> Result<Vec<u8>, Unread> {
+    /// Answer all questions, and return the size of the snapshot.
+    async fn answer_all(&mut self, conversation: &mut Conversation) -> Result<usize, Unread> {
         loop {
             match conversation.listen().await.map_err(Unread::Tool)? {
-                Said::Component(snapshot) => return Ok(snapshot),
+                Said::Made { bytes } => return Ok(bytes),
                 Said::Question(question, instance, function) => {
                     self.answer(conversation, question, &instance, &function).await?;
                 }

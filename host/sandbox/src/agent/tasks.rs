@@ -10,8 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_util::FutureExt;
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
+use super::contents::Contents;
 use super::start_cost;
-use crate::engine::chain;
+use crate::engine::config::{self, Purpose};
+use crate::engine::{EngineSettings, chain};
 use crate::job::run::panic_text;
 
 /// Bytes before the machine code: the memory of an instance's structures, as a little-endian `u64`.
@@ -24,20 +26,23 @@ pub(super) const MESSAGE_LENGTH: usize = size_of::<u64>();
 pub enum Task {
     /// Parse WebAssembly text: text in, component out.
     Text,
+    /// Read the names in a component: component in, JSON out.
+    Contents,
     /// Compile: component in, machine code out, after the memory of an instance's structures.
     Code,
-    /// Make a snapshot: a conversation, see [`snapshot`].
+    /// Make a snapshot and compile it: a conversation, see [`snapshot`].
     Snapshot,
 }
 
 impl Task {
     /// All tasks.
-    pub const ALL: [Self; 3] = [Self::Text, Self::Code, Self::Snapshot];
+    pub const ALL: [Self; 4] = [Self::Text, Self::Contents, Self::Code, Self::Snapshot];
 
     /// The name on the command line of the process.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
+            Self::Contents => "contents",
             Self::Code => "code",
             Self::Snapshot => "snapshot",
         }
@@ -60,8 +65,10 @@ impl Question {
     pub(super) const ALL: [Self; 5] = [Self::List, Self::I32, Self::I64, Self::F32, Self::F64];
 }
 
-/// The first byte of a message that is a component.
-pub(super) const COMPONENT: u8 = 0;
+/// The first byte of a message that is machine code, as [`code`] gives it.
+pub(super) const CODE: u8 = 0;
+/// The first byte of a message that is the size of the snapshot, a little-endian `u64`.
+pub(super) const SIZE: u8 = 6;
 
 /// The reason why a task has no result.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +90,11 @@ pub(super) fn text(text: &[u8]) -> Result<Vec<u8>, TaskError> {
     parsed.map_err(|error| TaskError::Component(error.to_string()))
 }
 
+/// Read the names in a component.
+pub(super) fn contents(component: &[u8]) -> Result<Vec<u8>, TaskError> {
+    serde_json::to_vec(&Contents::read(component)).map_err(|error| TaskError::Io(error.into()))
+}
+
 /// Check the cost of an instance, and compile.
 pub(super) fn code(engine: &wasmtime::Engine, component: &[u8]) -> Result<Vec<u8>, TaskError> {
     let cost = start_cost::check(component).map_err(TaskError::Component)?;
@@ -93,9 +105,20 @@ pub(super) fn code(engine: &wasmtime::Engine, component: &[u8]) -> Result<Vec<u8
     Ok(output)
 }
 
-/// Make a snapshot of a component: receive it, send a copy with accessors to its memory, ask questions about an instance of that
-/// copy whose `prewarm` has run, and send a component with the memory of that instance.
-pub(super) fn snapshot(input: impl Read + Send, output: impl Write + Send) -> Result<(), TaskError> {
+/// An engine that compiles.
+pub(super) fn engine(settings: EngineSettings, purpose: Purpose) -> Result<wasmtime::Engine, TaskError> {
+    config::new_engine(settings, purpose).map_err(|error| TaskError::Engine(chain(&error)))
+}
+
+/// Make a snapshot of a component: receive it, send the code of a copy with accessors to its memory, ask questions about an instance
+/// of that copy whose `prewarm` has run, make a component with the memory of that instance, and send its size and its code.
+///
+/// Both components are compiled here, one after the other. The code of the copy runs once, so it is not optimised.
+pub(super) fn snapshot(
+    settings: EngineSettings,
+    input: impl Read + Send,
+    output: impl Write + Send,
+) -> Result<(), TaskError> {
     let mut pipe = Pipe { input, output };
     let component = pipe.receive()?;
     let mut wizer = Wizer::new();
@@ -106,15 +129,19 @@ pub(super) fn snapshot(input: impl Read + Send, output: impl Write + Send) -> Re
         Ok(Err(error)) => return Err(TaskError::Component(chain(&error))),
         Err(panic) => return Err(panicked(&*panic)),
     };
-    pipe.send(COMPONENT, &instrumented)?;
+    pipe.send(CODE, &code(&engine(settings, Purpose::Prewarm)?, &instrumented)?)?;
     drop(instrumented);
     let mut asking = Asking { pipe, failed: None };
     let taken = catch_unwind(AssertUnwindSafe(|| wizer.snapshot_component(&context, &mut asking).now_or_never()));
-    if let Some(error) = asking.failed {
+    let Asking { mut pipe, failed } = asking;
+    if let Some(error) = failed {
         return Err(error.into());
     }
     match taken {
-        Ok(Some(Ok(snapshot))) => Ok(asking.pipe.send(COMPONENT, &snapshot)?),
+        Ok(Some(Ok(snapshot))) => {
+            pipe.send(SIZE, &(snapshot.len() as u64).to_le_bytes())?;
+            Ok(pipe.send(CODE, &code(&engine(settings, Purpose::Jobs)?, &snapshot)?)?)
+        }
         Ok(Some(Err(error))) => Err(TaskError::Component(chain(&error))),
         Ok(None) => Err(io::Error::other("the snapshot tool waits for something else than an answer").into()),
         Err(panic) => Err(panicked(&*panic)),

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
+use wasm_worker_core::language::Language;
 use wasmtime::component::Component;
 
 use super::AgentError;
 use super::compile::{self, CompileError, Compiled, Compiler};
+use super::contents::Contents;
+use super::contract::{self, Misfit};
 use crate::engine::{Engine, chain};
 use crate::guest::bindings::AgentPre;
 use crate::hostcalls;
 use crate::job::instance::{Template, WarmInstances};
 use crate::job::run::Crash;
 use crate::settings::AgentSettings;
-
-/// Functions that an agent must export.
-const EXPORTS: [&str; 4] = ["prewarm", "decide", "entrypoint", "shutdown"];
 
 /// What the steps of loading one agent need.
 #[derive(Clone, Copy)]
@@ -27,6 +27,8 @@ pub(super) struct Toolchain<'a> {
     pub(super) settings: &'a AgentSettings,
     /// Compiles in another process; without it compilation is in this process, and unbounded.
     pub(super) compiler: Option<&'a Compiler>,
+    /// The language of the agent, once its component was read.
+    pub(super) language: Option<Language>,
 }
 
 impl Toolchain<'_> {
@@ -45,25 +47,28 @@ impl Toolchain<'_> {
         compiled.map_err(|error| self.compile_error(error))
     }
 
-    /// Check all imports, and then all exports.
-    pub(super) fn check_world(&self, component: &Component) -> Result<(), AgentError> {
-        let engine = self.engine.wasmtime();
-        let ty = component.component_type();
-        let imports = ty.imports(engine).map(|(name, _)| name.to_owned());
-        let imports: Vec<String> = imports.filter(|name| !hostcalls::may_import(name)).collect();
-        if !imports.is_empty() {
-            return Err(AgentError::Imports { agent: self.name.into(), imports });
+    /// Load machine code that another task has compiled.
+    pub(super) async fn load(&self, code: Vec<u8>) -> Result<Compiled, AgentError> {
+        compile::load_code(self.engine, code).await.map_err(|error| self.compile_error(error))
+    }
+
+    /// Read the names in a component, and check them against the contract. A component that cannot be read to its end is left to
+    /// the compiler, which says why.
+    pub(super) async fn check(&self, bytes: Arc<Vec<u8>>) -> Result<Contents, AgentError> {
+        let contents = compile::contents(self.compiler, self.settings, bytes).await;
+        let contents = contents.map_err(|error| self.compile_error(error))?;
+        if contents.is_whole {
+            contract::check(&contents, contract::EXPORTS).map_err(|misfit| self.misfit(misfit))?;
         }
-        let missing: Vec<String> = EXPORTS
-            .iter()
-            .filter(|export| !ty.exports(engine).any(|(name, _)| name == **export))
-            .map(|export| format!("`{export}`"))
-            .collect();
-        if !missing.is_empty() {
-            let why = format!("it exports no {}", missing.join(", no "));
-            return Err(AgentError::World { agent: self.name.into(), why });
+        Ok(contents)
+    }
+
+    fn misfit(&self, misfit: Misfit) -> AgentError {
+        let agent = self.name.into();
+        match misfit {
+            Misfit::Old { why } => AgentError::OldContract { agent, why },
+            Misfit::Faults { why, hints } => AgentError::World { agent, why, hints },
         }
-        Ok(())
     }
 
     /// The template of a component's instances.
@@ -96,7 +101,12 @@ impl Toolchain<'_> {
         let joined = self.engine.guests().spawn(guest).await;
         joined
             .map_err(|panic| self.host_error(&wasmtime::Error::msg(panic.to_string())))?
-            .map_err(|crash| AgentError::Init { agent: self.name.into(), verdict: Box::new(crash.verdict()) })
+            .map_err(|crash| self.init_error(crash))
+    }
+
+    /// The error of an agent whose start or `prewarm` failed.
+    pub(super) fn init_error(&self, crash: Crash) -> AgentError {
+        AgentError::Init { agent: self.name.into(), verdict: Box::new(crash.verdict()), language: self.language }
     }
 
     pub(super) fn compile_error(&self, error: CompileError) -> AgentError {
@@ -115,6 +125,6 @@ impl Toolchain<'_> {
     }
 
     fn world_error(&self, error: &wasmtime::Error) -> AgentError {
-        AgentError::World { agent: self.name.into(), why: chain(error) }
+        AgentError::World { agent: self.name.into(), why: chain(error), hints: Vec::new() }
     }
 }

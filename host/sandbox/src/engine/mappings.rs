@@ -7,6 +7,8 @@ use super::EngineError;
 pub(crate) const MAPPINGS_MIN: u32 = 4;
 /// Most mappings of an instance with a snapshot: also one before and one after the snapshot's pages.
 pub const MAPPINGS_MAX: u32 = MAPPINGS_MIN + 2;
+/// Most mappings of each further memory: before the snapshot's pages, these, after them, and the reserved rest.
+pub(crate) const MAPPINGS_PER_MEMORY_MAX: u32 = 4;
 /// Smallest page. On larger pages, an address in the first of these is in the first page too.
 const PAGE_BYTES_MIN: usize = 4 << 10;
 /// Mappings for everything else: threads, libraries, compiled agents.

@@ -44,7 +44,8 @@ impl CoreDemand {
         self.wanting.load(Ordering::Relaxed) >= self.cores
     }
 
-    fn slice(&self) -> Duration {
+    /// The length of a time slice now.
+    pub(crate) fn slice(&self) -> Duration {
         if self.is_contended() { SLICE_SHARED } else { SLICE_ALONE }
     }
 }

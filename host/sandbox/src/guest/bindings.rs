@@ -1,8 +1,6 @@
 //! The contract in `guest-sdk/wit`, as Rust.
 
-/// The handle of a job's one inbox. It carries nothing: the inbox is in the state of the instance.
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Receiver;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The world of an agent.
 #[allow(clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub, reason = "generated code")]
@@ -10,15 +8,8 @@ mod agent {
     wasmtime::component::bindgen!({
         path: "../../guest-sdk/wit",
         world: "agent",
-        imports: {
-            "wasm-worker:agent/inbox.[method]receiver.next": async | tracing | trappable,
-            default: tracing | trappable,
-        },
+        imports: { default: tracing | trappable },
         exports: { default: async },
-        with: {
-            "wasi:io/poll": wasmtime_wasi::p2::bindings::io::poll,
-            "wasm-worker:agent/inbox.receiver": super::Receiver,
-        },
         additional_derives: [PartialEq, serde::Deserialize, serde::Serialize],
     });
 }
@@ -39,3 +30,29 @@ pub(crate) mod load_function {
 }
 
 pub(crate) use agent::{Agent, AgentPre, wasm_worker};
+
+use wasm_worker::agent::events::ParticipantChanges;
+use wasm_worker::agent::types::Permissions;
+
+/// The bindings derive no serde for flags: they are written as the number of their bits.
+macro_rules! serde_of_flags {
+    ($flags:ident: $($flag:ident)*) => {
+        impl Serialize for $flags {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.as_array().serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $flags {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let [bits] = <[u32; 1]>::deserialize(deserializer)?;
+                let all = [$(Self::$flag),*];
+                let set = all.into_iter().filter(|flag| flag.as_array().iter().any(|flag| flag & bits != 0));
+                Ok(set.fold(Self::empty(), |set, flag| set | flag))
+            }
+        }
+    };
+}
+
+serde_of_flags!(Permissions: SUBSCRIBE PUBLISH PUBLISH_DATA UPDATE_OWN HIDDEN SUBSCRIBE_METRICS MANAGE_AGENT_SESSION);
+serde_of_flags!(ParticipantChanges: NAME METADATA ATTRIBUTES PERMISSIONS STATE);

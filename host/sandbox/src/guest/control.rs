@@ -5,16 +5,23 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use wasm_worker_core::job::{Task, TaskReport, WaitsFor};
 
-use super::bindings::wasm_worker::agent::inbox::Event;
+use super::bindings::wasm_worker::agent::events::{Event, LimitWarning};
+use super::convert::exact;
 use super::inbox_queue::InboxQueue;
 use super::job_log::JobLog;
 use super::kill::{Kill, Warning};
 use super::lock;
 use super::run_clock::RunClock;
 use crate::engine::timeslice::CoreDemand;
+
+/// The time between two questions to a guest for its tasks.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The origin of a request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +45,23 @@ pub(crate) enum ControlEvent {
     Warning(Warning),
 }
 
+/// What a job waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// The time of the job's timer.
+    pub(crate) timer: Option<Instant>,
+    /// Open ids.
+    pub(crate) operations: usize,
+    /// Whether the job is in its room.
+    pub(crate) joined: bool,
+    /// The tasks that the guest reported last.
+    pub(crate) tasks: Vec<Task>,
+    /// The time of that report.
+    pub(crate) reported: Option<Instant>,
+    /// The last time that an operator asked for the tasks.
+    pub(crate) asked: Option<Instant>,
+}
+
 /// The shared state of one job.
 pub(crate) struct Control {
     /// Events that the supervisor has not taken. Bounded: one stop, kills by operators, one warning of each kind.
@@ -48,8 +72,10 @@ pub(crate) struct Control {
     kill: Mutex<Option<Kill>>,
     /// Set with `kill`, and cheap to read for the epoch check.
     killed: AtomicBool,
-    /// Wakes a guest that waits after a kill.
-    kill_set: Notify,
+    /// What the job waits for, as of its last wait.
+    waits: Mutex<Waits>,
+    /// Whether the job waits between two steps.
+    is_waiting: AtomicBool,
     log: Mutex<JobLog>,
     /// The message of a panic, which the guest reports before it traps.
     panic_message: Mutex<Option<String>>,
@@ -70,7 +96,8 @@ impl Control {
             events_added: Notify::new(),
             kill: Mutex::default(),
             killed: AtomicBool::new(false),
-            kill_set: Notify::new(),
+            waits: Mutex::default(),
+            is_waiting: AtomicBool::new(false),
             clock: RunClock::default(),
             core_demand,
             inbox,
@@ -97,6 +124,7 @@ impl Control {
     pub(crate) fn reset(&self) {
         lock(&self.events).clear();
         lock(&self.panic_message).take();
+        *lock(&self.waits) = Waits::default();
         self.inbox.reset();
         self.clock.reset();
     }
@@ -118,8 +146,9 @@ impl Control {
 
     /// Warn the operator, and the guest too when the warning is about a budget.
     pub(crate) fn warn(&self, warning: Warning) {
-        if let Warning::Budget(of) = &warning {
-            self.inbox.push(Event::LimitWarning(*of));
+        if let Warning::Budget { budget, used, limit } = &warning {
+            let (used, limit) = (exact(*used), exact(*limit));
+            self.inbox.push(Event::LimitWarning(LimitWarning { budget: budget.as_str().into(), used, limit }));
         }
         lock(&self.events).push(ControlEvent::Warning(warning));
         self.events_added.notify_one();
@@ -135,11 +164,11 @@ impl Control {
         self.events_added.notified().await;
     }
 
-    /// End the guest: at its next epoch check if it runs, at once if it waits. The first reason counts.
+    /// End the guest: at its next epoch check if it runs; a job between two steps is ended by its supervisor. The first reason
+    /// counts.
     pub(crate) fn kill(&self, reason: Kill) {
         lock(&self.kill).get_or_insert(reason);
         self.killed.store(true, Ordering::Release);
-        self.kill_set.notify_one();
     }
 
     /// Fail once the guest is to be killed. Cheap until then.
@@ -150,12 +179,64 @@ impl Control {
         Ok(())
     }
 
-    /// Wait until the guest is to be killed.
-    pub(crate) async fn killed(&self) -> Kill {
-        while !self.killed.load(Ordering::Acquire) {
-            self.kill_set.notified().await;
+    /// Keep the tasks that the guest reports.
+    pub(crate) fn set_tasks(&self, tasks: Vec<Task>) {
+        let mut waits = lock(&self.waits);
+        (waits.tasks, waits.reported) = (tasks, Some(Instant::now()));
+    }
+
+    /// The tasks that the guest reported last.
+    pub(crate) fn tasks(&self) -> Vec<Task> {
+        lock(&self.waits).tasks.clone()
+    }
+
+    /// The tasks that the guest reported last, and the age of the report.
+    pub(crate) fn task_report(&self) -> Option<TaskReport> {
+        let waits = lock(&self.waits);
+        let age = Instant::now().saturating_duration_since(waits.reported?);
+        Some(TaskReport { age_ms: millis(age), tasks: waits.tasks.clone() })
+    }
+
+    /// Ask the guest for its tasks, at most once in [`ASK_EVERY`]. Returns whether it was asked.
+    pub(crate) fn ask_for_tasks(&self) -> bool {
+        let now = Instant::now();
+        let mut waits = lock(&self.waits);
+        if waits.asked.is_some_and(|asked| now.saturating_duration_since(asked) < ASK_EVERY) {
+            return false;
         }
-        self.kill_reason()
+        waits.asked = Some(now);
+        drop(waits);
+        self.inbox.want_tasks()
+    }
+
+    /// Whether the guest has reported its tasks since it was asked last.
+    pub(crate) fn has_answered(&self) -> bool {
+        let waits = lock(&self.waits);
+        waits.reported >= waits.asked
+    }
+
+    /// The job begins to wait.
+    pub(crate) fn begin_wait(&self, timer: Option<Instant>, operations: usize, joined: bool) {
+        let mut waits = lock(&self.waits);
+        (waits.timer, waits.operations, waits.joined) = (timer, operations, joined);
+        self.is_waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// The wait is over.
+    pub(crate) fn end_wait(&self) {
+        self.is_waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// What the job waits for, as of its last wait.
+    pub(crate) fn waits_for(&self) -> WaitsFor {
+        let waits = lock(&self.waits);
+        let now = Instant::now();
+        WaitsFor {
+            running: !self.is_waiting.load(Ordering::Relaxed),
+            timer_ms: waits.timer.map(|due| millis(due.saturating_duration_since(now))),
+            operations: waits.operations,
+            joined: waits.joined,
+        }
     }
 
     fn kill_reason(&self) -> Kill {
@@ -163,25 +244,46 @@ impl Control {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::runtime::Handle;
-
     use super::*;
 
-    #[tokio::test]
-    async fn first_stop_and_first_kill_count() {
-        let control =
-            Control::new(InboxQueue::new(1, 1, Handle::current()), JobLog::new("a".into(), 1), Arc::default());
+    #[test]
+    fn first_stop_and_first_kill_count() {
+        let control = Control::new(InboxQueue::new(1, 1), JobLog::new("a".into(), 1), Arc::default());
         control.ask_to_stop(StopBy::Drain, "first");
         control.ask_to_stop(StopBy::Guest, "second");
         assert!(matches!(control.take_events().as_slice(), [ControlEvent::Stop { by: StopBy::Drain, .. }]));
         assert_eq!(control.check_kill(), Ok(()));
         control.kill(Kill::Operator);
         control.kill(Kill::Deadline { limit: Duration::ZERO });
-        assert_eq!(control.killed().await, Kill::Operator);
         assert_eq!(control.check_kill(), Err(Kill::Operator));
+    }
+    #[test]
+    fn tasks_are_asked_for_once_a_second_and_the_answer_is_known() {
+        let control = Control::new(InboxQueue::new(8, 1 << 10), JobLog::new("a".into(), 1), Arc::default());
+        assert_eq!(control.task_report(), None);
+        assert!(control.ask_for_tasks() && !control.ask_for_tasks());
+        assert!(!control.has_answered());
+        let task = Task { name: "entrypoint".into(), waits_for: "next_event".into() };
+        control.set_tasks(vec![task.clone()]);
+        assert!(control.has_answered());
+        assert_eq!(control.task_report().map(|report| report.tasks), Some(vec![task]));
+    }
+
+    #[test]
+    fn a_job_runs_until_it_waits_and_then_names_what_it_waits_for() {
+        let control = Control::new(InboxQueue::new(1, 1), JobLog::new("a".into(), 1), Arc::default());
+        assert!(control.waits_for().running);
+        control.begin_wait(Some(Instant::now() + Duration::from_secs(9)), 2, true);
+        let waits = control.waits_for();
+        assert!(waits.timer_ms.is_some_and(|millis| (8_000..=9_000).contains(&millis)), "{waits:?}");
+        assert_eq!((waits.running, waits.operations, waits.joined), (false, 2, true));
+        control.end_wait();
+        assert!(control.waits_for().running);
     }
 }

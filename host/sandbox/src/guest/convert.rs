@@ -1,4 +1,6 @@
 //! Conversions between the plain data of `wasm-worker-core` and the records of the contract. Texts are moved, not copied.
+//!
+//! A job's description knows less of a room and of its participants than the contract: times are 0, a participant is active.
 
 use wasm_worker_core::job::{Acceptance, JobInfo, JobKind, Participant, ParticipantKind, RoomInfo};
 
@@ -7,7 +9,6 @@ use super::contract;
 impl From<JobInfo> for contract::JobInfo {
     fn from(info: JobInfo) -> Self {
         let JobInfo { id, dispatch_id, kind, room, participant, metadata, attributes, agent_name, attempt } = info;
-        let RoomInfo { sid, name, metadata: room_metadata } = room;
         Self {
             id,
             dispatch_id,
@@ -16,7 +17,7 @@ impl From<JobInfo> for contract::JobInfo {
                 JobKind::Publisher => contract::JobKind::Publisher,
                 JobKind::Participant => contract::JobKind::Participant,
             },
-            room: contract::RoomInfo { sid, name, metadata: room_metadata },
+            room: room.into(),
             participant: participant.map(Into::into),
             metadata,
             attributes,
@@ -38,7 +39,18 @@ impl From<Participant> for contract::Participant {
             ParticipantKind::Connector => contract::ParticipantKind::Connector,
             ParticipantKind::Other => contract::ParticipantKind::Other,
         };
-        Self { sid, identity, name, metadata, attributes, kind }
+        let permissions =
+            contract::Permissions::SUBSCRIBE | contract::Permissions::PUBLISH | contract::Permissions::PUBLISH_DATA;
+        let state = contract::ParticipantState::Active;
+        Self { sid, identity, name, metadata, attributes, kind, state, permissions, joined_at_ms: 0.0 }
+    }
+}
+
+impl From<RoomInfo> for contract::RoomInfo {
+    fn from(room: RoomInfo) -> Self {
+        let RoomInfo { sid, name, metadata } = room;
+        let (attributes, created_at_ms) = (Vec::new(), 0.0);
+        Self { sid, name, metadata, attributes, created_at_ms, participants: 0, recorded: false }
     }
 }
 
@@ -47,4 +59,10 @@ impl From<contract::Acceptance> for Acceptance {
         let contract::Acceptance { identity, name, metadata, attributes } = acceptance;
         Self { identity, name, metadata, attributes }
     }
+}
+
+/// Counters cross the contract as `f64`, exact to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "no counter of one job comes near 2^53")]
+pub(crate) fn exact(count: u64) -> f64 {
+    count as f64
 }

@@ -1,193 +1,194 @@
-//! The queue behind a job's inbox: the events that wait for the guest, and the participants that follow from the events.
+//! The inbox of a job: the events that wait for its next step.
 //!
-//! Bounds: `inbox-limit` events, and a share of the job's memory in bytes. Events that do not fit are dropped and counted,
-//! except for the request to stop, which always fits.
+//! Bounds: `inbox-limit` events, and a share of the job's memory in bytes. An event that does not fit is dropped and counted, and
+//! `lost` tells the guest once there is room again. What ends an id, a room or the job always fits, and so does who
+//! came and who left: the participants are those that the events tell of. All of it is charged to the job.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasm_worker_core::text::pairs_bytes;
 
-use super::bindings::wasm_worker::agent::inbox::{Event, ShutdownRequest};
-use super::contract::Participant;
+use super::bindings::wasm_worker::agent::events::{Event, Loss, ShutdownRequest};
+use super::events::{name_of, payload_bytes};
 use super::lock;
 
-/// The events that wait for one guest, and the participants of its room.
+/// Most events of one step.
+const STEP_EVENTS_MAX: usize = 64;
+/// Most bytes of the events of one step, but for one event that is larger by itself.
+const STEP_BYTES_MAX: usize = 64 << 10;
+
+/// The events that wait for one guest.
 pub(crate) struct InboxQueue {
-    events: Mutex<VecDeque<Event>>,
-    participants: Mutex<Participants>,
-    /// The request to stop: its reason, and the end of its grace.
-    stop: Mutex<Option<(String, Instant)>>,
+    waiting: Mutex<Waiting>,
     events_max: usize,
     bytes_max: usize,
-    /// Memory of the waiting events, in bytes.
-    event_bytes: AtomicUsize,
+    /// Memory of the waiting events and of those in the present step, in bytes.
+    bytes: AtomicUsize,
     dropped: AtomicU64,
-    /// Wakes tasks that wait for an event, for the request to stop or for a change of the participants.
-    changed: Notify,
-    /// The runtime on which the job's timers fire.
-    pub(crate) timers: Handle,
+    /// Wakes the supervisor after a new event.
+    added: Notify,
 }
 
-/// The participants of a room, by identity.
 #[derive(Default)]
-struct Participants {
-    present: BTreeMap<String, Participant>,
-    /// Memory of the participants, in bytes.
-    bytes: usize,
-    /// The number of changes.
-    version: u64,
+struct Waiting {
+    events: VecDeque<Event>,
+    /// Dropped events that the guest has not been told of, by the name of their case.
+    lost: Vec<(&'static str, u32)>,
+    /// The end of the shutdown grace, once the job is asked to stop.
+    stop_until: Option<Instant>,
 }
 
-impl Participants {
-    fn replace(&mut self, present: impl IntoIterator<Item = Participant>) {
-        self.present = present.into_iter().map(|who| (who.identity.clone(), who)).collect();
-        self.changed();
-    }
-
-    /// Apply an event.
-    fn apply(&mut self, event: &Event) {
-        match event {
-            Event::ParticipantJoined(who) => drop(self.present.insert(who.identity.clone(), who.clone())),
-            Event::ParticipantLeft(who) => drop(self.present.remove(&who.identity)),
-            Event::AttributesChanged(change) => {
-                let Some(who) = self.present.get_mut(&change.identity) else { return };
-                who.attributes.retain(|(name, _)| !change.changed.iter().any(|(changed, _)| changed == name));
-                who.attributes.extend(change.changed.iter().filter(|(_, value)| !value.is_empty()).cloned());
-            }
-            Event::MetadataChanged(change) => {
-                let identity = change.identity.as_ref();
-                let Some(who) = identity.and_then(|identity| self.present.get_mut(identity)) else { return };
-                who.metadata.clone_from(&change.metadata);
-            }
-            _ => return,
-        }
-        self.changed();
-    }
-
-    fn changed(&mut self) {
-        self.bytes = self.present.values().map(participant_bytes).sum();
-        self.version += 1;
-    }
+/// Whether an event may be dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// It may, and nobody misses it.
+    Not,
+    /// It may.
+    May,
+    /// It may once the inbox holds twice its bound: what participants are stays known longer than what they say.
+    Late,
+    /// It may not.
+    Must,
 }
 
 impl InboxQueue {
     /// An empty queue with these bounds.
-    pub(crate) fn new(events_max: usize, bytes_max: usize, timers: Handle) -> Self {
+    pub(crate) fn new(events_max: usize, bytes_max: usize) -> Self {
         Self {
-            events: Mutex::default(),
-            participants: Mutex::default(),
-            stop: Mutex::default(),
+            waiting: Mutex::default(),
             events_max,
             bytes_max,
-            event_bytes: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
-            changed: Notify::new(),
-            timers,
+            added: Notify::new(),
         }
     }
 
     /// Add an event, or count it as dropped.
     pub(crate) fn push(&self, event: Event) {
-        let bytes = event_bytes(&event);
-        let mut participants = lock(&self.participants);
-        let mut events = lock(&self.events);
-        let held = participants.bytes + self.event_bytes.load(Ordering::Relaxed) + bytes;
-        let must_fit = matches!(event, Event::ShutdownRequested(_));
-        // The participants are kept up to date even when the event itself does not fit, up to twice the bound. A participant
-        // that left is always removed.
-        if held <= 2 * self.bytes_max || matches!(event, Event::ParticipantLeft(_)) {
-            participants.apply(&event);
-        }
-        if must_fit || (events.len() < self.events_max && held <= self.bytes_max) {
-            self.event_bytes.fetch_add(bytes, Ordering::Relaxed);
-            events.push_back(event);
-        } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        drop((participants, events));
-        self.changed.notify_waiters();
+        let need = match &event {
+            Event::ParticipantJoined(_) | Event::ParticipantLeft(_) => Need::Must,
+            Event::ParticipantChanged(_) => Need::Late,
+            _ => Need::May,
+        };
+        self.add(event, need);
+    }
+
+    /// Add an event that must not be dropped.
+    pub(crate) fn push_sure(&self, event: Event) {
+        self.add(event, Need::Must);
     }
 
     /// Ask the job to stop by `until`.
-    pub(crate) fn stop(&self, reason: String, until: Instant) {
-        *lock(&self.stop) = Some((reason.clone(), until));
-        self.push(Event::ShutdownRequested(ShutdownRequest { reason, grace_ms: 0 }));
+    pub(crate) fn stop(&self, code: &'static str, reason: String, until: Instant) {
+        lock(&self.waiting).stop_until = Some(until);
+        self.push_sure(Event::ShutdownRequested(ShutdownRequest { code: code.into(), reason, grace_ms: 0 }));
     }
 
-    /// The request to stop, with the rest of its grace.
-    pub(crate) fn stop_asked(&self) -> Option<ShutdownRequest> {
-        let stop = lock(&self.stop);
-        let (reason, until) = stop.as_ref()?;
-        let left = until.saturating_duration_since(Instant::now()).as_millis();
-        Some(ShutdownRequest { reason: reason.clone(), grace_ms: u32::try_from(left).unwrap_or(u32::MAX) })
+    /// Ask the guest for its tasks. False where it is asked already, or the inbox is full: nothing is lost by that.
+    pub(crate) fn want_tasks(&self) -> bool {
+        let is_asked = lock(&self.waiting).events.contains(&Event::TasksWanted);
+        !is_asked && self.add(Event::TasksWanted, Need::Not)
     }
 
-    /// Take the oldest event, with its memory in bytes.
-    pub(crate) fn pop(&self) -> Option<(Event, usize)> {
-        let event = lock(&self.events).pop_front()?;
+    fn add(&self, event: Event, need: Need) -> bool {
         let bytes = event_bytes(&event);
-        self.event_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let event = match event {
-            Event::ShutdownRequested(request) => Event::ShutdownRequested(self.stop_asked().unwrap_or(request)),
-            other => other,
+        let mut waiting = lock(&self.waiting);
+        let (count, held) = (waiting.events.len(), self.bytes.load(Ordering::Relaxed) + bytes);
+        let fits = |times: usize| count < times * self.events_max && held <= times * self.bytes_max;
+        let admitted = match need {
+            Need::Not | Need::May => fits(1),
+            Need::Late => fits(2),
+            Need::Must => true,
         };
-        Some((event, bytes))
+        if !admitted && need == Need::Not {
+            return false;
+        }
+        if !admitted {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            waiting.note_loss(name_of(&event));
+            return false;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        waiting.events.push_back(event);
+        drop(waiting);
+        self.added.notify_one();
+        true
     }
 
-    /// Set the participants at the beginning of the job.
-    pub(crate) fn begin_with(&self, participants: Vec<Participant>) {
-        lock(&self.participants).replace(participants);
-    }
-
-    /// The participants now, and their version.
-    pub(crate) fn participants(&self) -> (Vec<Participant>, u64) {
-        let participants = lock(&self.participants);
-        (participants.present.values().cloned().collect(), participants.version)
-    }
-
-    /// Remove all events, participants and requests.
-    pub(crate) fn reset(&self) {
-        lock(&self.events).clear();
-        lock(&self.stop).take();
-        lock(&self.participants).replace([]);
-        self.event_bytes.store(0, Ordering::Relaxed);
-        self.dropped.store(0, Ordering::Relaxed);
-    }
-
-    /// Wait until an event is there.
-    pub(crate) async fn wait_for_event(&self) {
-        self.wait_until(|| !lock(&self.events).is_empty()).await;
-    }
-
-    /// Wait until the job is asked to stop.
-    pub(crate) async fn wait_for_stop(&self) {
-        self.wait_until(|| lock(&self.stop).is_some()).await;
-    }
-
-    /// Wait until the participants have another version than this.
-    pub(crate) async fn wait_for_participants(&self, seen: u64) {
-        self.wait_until(|| lock(&self.participants).version != seen).await;
-    }
-
-    async fn wait_until(&self, condition: impl Fn() -> bool) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if condition() {
-                return;
+    /// Move the events of the next step to `step`. Those that `deliver` refuses are discarded. Returns the memory of the events
+    /// that were moved, which stays counted until [`Self::release`].
+    pub(crate) fn take(
+        &self,
+        now: Instant,
+        step: &mut Vec<Event>,
+        mut deliver: impl FnMut(&mut Event) -> bool,
+    ) -> usize {
+        let mut waiting = lock(&self.waiting);
+        let (mut payload, mut held, first) = (0, 0, step.len());
+        while step.len() - first < STEP_EVENTS_MAX {
+            let Some(next) = waiting.events.front() else { break };
+            payload += payload_bytes(next);
+            if payload > STEP_BYTES_MAX && step.len() > first {
+                break;
             }
-            changed.await;
+            let Some(mut event) = waiting.events.pop_front() else { break };
+            let bytes = event_bytes(&event);
+            if !deliver(&mut event) {
+                payload -= payload_bytes(&event);
+                self.release(bytes);
+                continue;
+            }
+            if let (Event::ShutdownRequested(request), Some(until)) = (&mut event, waiting.stop_until) {
+                request.grace_ms = millis(until.saturating_duration_since(now));
+            }
+            held += bytes;
+            step.push(event);
+        }
+        self.tell_losses(&mut waiting);
+        held
+    }
+
+    /// Add the losses as events, once there is room again. They are few: one for each case of the contract.
+    fn tell_losses(&self, waiting: &mut Waiting) {
+        if waiting.events.len() >= self.events_max {
+            return;
+        }
+        for (what, count) in std::mem::take(&mut waiting.lost) {
+            let event = Event::Lost(Loss { what: what.into(), id: 0, count });
+            self.bytes.fetch_add(event_bytes(&event), Ordering::Relaxed);
+            waiting.events.push_back(event);
         }
     }
 
-    /// Memory of the waiting events and the participants, in bytes.
+    /// The events of a step are gone.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Remove all events and requests.
+    pub(crate) fn reset(&self) {
+        *lock(&self.waiting) = Waiting::default();
+        self.bytes.store(0, Ordering::Relaxed);
+        self.dropped.store(0, Ordering::Relaxed);
+    }
+
+    /// Wait for a new event. Events that were added since the last wait count as new.
+    pub(crate) async fn wait_for_event(&self) {
+        self.added.notified().await;
+    }
+
+    /// Whether no event waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.waiting).events.is_empty()
+    }
+
+    /// Memory of the events, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.event_bytes.load(Ordering::Relaxed) + lock(&self.participants).bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// The number of events that were dropped.
@@ -196,113 +197,135 @@ impl InboxQueue {
     }
 }
 
-/// Host memory of an event in bytes, near enough for a budget.
-fn event_bytes(event: &Event) -> usize {
-    let own = match event {
-        Event::ParticipantJoined(who) | Event::ParticipantLeft(who) => participant_bytes(who),
-        Event::Text(message) => {
-            message.id.len()
-                + message.sender.len()
-                + message.topic.len()
-                + message.text.len()
-                + pairs_bytes(&message.attributes)
+impl Waiting {
+    fn note_loss(&mut self, name: &'static str) {
+        match self.lost.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => self.lost.push((name, 1)),
         }
-        Event::Data(message) => {
-            message.sender.as_ref().map_or(0, String::len) + message.topic.len() + message.payload.len()
-        }
-        Event::Rpc(request) => request.id.len() + request.caller.len() + request.method.len() + request.payload.len(),
-        Event::AttributesChanged(change) => change.identity.len() + pairs_bytes(&change.changed),
-        Event::MetadataChanged(change) => change.identity.as_ref().map_or(0, String::len) + change.metadata.len(),
-        Event::Other(other) => other.kind.len() + other.json.len(),
-        Event::ShutdownRequested(request) => request.reason.len(),
-        Event::LimitWarning(_) => 0,
-    };
-    own + size_of::<Event>()
+    }
 }
 
-fn participant_bytes(who: &Participant) -> usize {
-    who.sid.len() + who.identity.len() + who.name.len() + who.metadata.len() + pairs_bytes(&who.attributes)
+fn event_bytes(event: &Event) -> usize {
+    size_of::<Event>() + payload_bytes(event)
+}
+
+fn millis(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::bindings::wasm_worker::agent::inbox::{AttributeChange, TextMessage};
-    use super::super::contract::ParticipantKind;
+    use proptest::prelude::*;
+
+    use super::super::bindings::wasm_worker::agent::events::{Completion, DataMessage, Departure};
     use super::*;
 
-    fn text() -> Event {
-        let text = String::from("hi");
-        Event::Text(TextMessage {
-            id: String::new(),
-            sender: text.clone(),
-            topic: text.clone(),
-            text,
-            attributes: Vec::new(),
-            timestamp_ms: 0.0,
-        })
+    fn data(bytes: usize) -> Event {
+        let payload = vec![0; bytes];
+        Event::Data(DataMessage { sender: None, topic: String::new(), payload, reliable: true })
     }
 
-    #[tokio::test]
-    async fn a_full_inbox_counts_what_it_drops_but_takes_the_request_to_stop() {
-        let inbox = InboxQueue::new(2, 1 << 20, Handle::current());
-        (0..5).for_each(|_| inbox.push(text()));
-        inbox.stop("drain".into(), Instant::now() + Duration::from_secs(5));
+    fn done(id: u32) -> Event {
+        Event::Done(Completion { id, value: String::new() })
+    }
+
+    fn take(inbox: &InboxQueue) -> Vec<Event> {
+        let mut step = Vec::new();
+        let held = inbox.take(Instant::now(), &mut step, |_| true);
+        inbox.release(held);
+        step
+    }
+
+    #[test]
+    fn a_full_inbox_tells_its_losses_and_takes_what_ends_something() {
+        let inbox = InboxQueue::new(2, 1 << 20);
+        (0..5).for_each(|_| inbox.push(data(1)));
+        inbox.push_sure(done(1));
+        inbox.stop("drain", "enough".into(), Instant::now() + Duration::from_secs(5));
         assert_eq!(inbox.dropped(), 3);
-        inbox.wait_for_event().await;
-        let taken: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
-        assert_eq!(taken.len(), 3);
-        let Some((Event::ShutdownRequested(request), _)) = taken.last() else { panic!("{taken:?}") };
+        let taken = take(&inbox);
+        let [Event::Data(_), Event::Data(_), Event::Done(_), Event::ShutdownRequested(request)] = taken.as_slice()
+        else {
+            panic!("{taken:?}")
+        };
         assert!(request.grace_ms > 4_000 && request.grace_ms <= 5_000);
-        assert_eq!(inbox.stop_asked().unwrap().reason, "drain");
+        let told = take(&inbox);
+        assert_eq!(told, [Event::Lost(Loss { what: "data".into(), id: 0, count: 3 })]);
+        assert!(inbox.is_empty());
         assert_eq!(inbox.bytes(), 0);
     }
 
-    #[tokio::test]
-    async fn an_inbox_is_bounded_in_bytes_too() {
-        let inbox = InboxQueue::new(1_000, 2 * event_bytes(&text()), Handle::current());
-        (0..5).for_each(|_| inbox.push(text()));
+    #[test]
+    fn an_inbox_is_bounded_in_bytes_but_learns_who_left() {
+        let inbox = InboxQueue::new(1_000, 2 * event_bytes(&data(10)));
+        (0..5).for_each(|_| inbox.push(data(10)));
         assert_eq!(inbox.dropped(), 3);
+        let who = wasm_worker_core::job::Participant::default();
+        inbox.push(Event::ParticipantLeft(Departure { participant: who.into(), reason: String::new() }));
+        assert_eq!((inbox.dropped(), take(&inbox).len()), (3, 3));
     }
 
-    #[tokio::test]
-    async fn a_room_too_full_to_list_empties_again() {
-        let inbox = InboxQueue::new(100, 300, Handle::current());
-        let person = |n: usize| Participant {
-            sid: String::new(),
-            identity: format!("{n:0200}"),
-            name: String::new(),
-            metadata: String::new(),
-            attributes: Vec::new(),
-            kind: ParticipantKind::Standard,
-        };
-        (0..10).for_each(|n| inbox.push(Event::ParticipantJoined(person(n))));
-        let (present, _) = inbox.participants();
-        assert!(!present.is_empty() && present.len() < 10, "{}", present.len());
-        (0..10).for_each(|n| inbox.push(Event::ParticipantLeft(person(n))));
-        assert!(inbox.participants().0.is_empty());
+    #[test]
+    fn one_question_for_the_tasks_waits_and_a_full_inbox_takes_none() {
+        let inbox = InboxQueue::new(2, 1 << 20);
+        assert!(inbox.want_tasks() && !inbox.want_tasks());
+        assert_eq!(take(&inbox), [Event::TasksWanted]);
+        (0..2).for_each(|_| inbox.push(data(1)));
+        assert!(!inbox.want_tasks());
+        assert_eq!((inbox.dropped(), take(&inbox).len(), take(&inbox).len()), (0, 2, 0));
+        assert!(inbox.want_tasks());
     }
 
-    #[tokio::test]
-    async fn who_is_there_follows_the_events_even_when_they_do_not_fit() {
-        let inbox = InboxQueue::new(1, 1 << 20, Handle::current());
-        let who = Participant {
-            sid: String::new(),
-            identity: "ann".into(),
-            name: String::new(),
-            metadata: String::new(),
-            attributes: vec![("mood".into(), "good".into())],
-            kind: ParticipantKind::Standard,
-        };
-        let (_, seen) = inbox.participants();
-        inbox.push(text());
-        inbox.push(Event::ParticipantJoined(who));
-        inbox.wait_for_participants(seen).await;
-        let changed = vec![("mood".into(), String::new()), ("hat".into(), "red".into())];
-        inbox.push(Event::AttributesChanged(AttributeChange { identity: "ann".into(), changed }));
-        let (present, version) = inbox.participants();
-        assert_eq!(present[0].attributes, [("hat".to_owned(), "red".to_owned())]);
-        assert_eq!((present.len(), version, inbox.dropped()), (1, seen + 2, 2));
+    #[test]
+    fn a_step_is_bounded_but_takes_one_large_event() {
+        let inbox = InboxQueue::new(1_000, 1 << 20);
+        (0..100).for_each(|_| inbox.push(data(1)));
+        assert_eq!(take(&inbox).len(), STEP_EVENTS_MAX);
+        assert_eq!(take(&inbox).len(), 100 - STEP_EVENTS_MAX);
+        [40 << 10, 40 << 10, 200 << 10, 1].into_iter().for_each(|bytes| inbox.push(data(bytes)));
+        let counts: Vec<usize> = (0..4).map(|_| take(&inbox).len()).collect();
+        assert_eq!(counts, [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn refused_events_are_discarded_and_not_counted() {
+        let inbox = InboxQueue::new(1_000, 1 << 20);
+        (1..=100).for_each(|id| inbox.push_sure(done(id)));
+        let mut step = Vec::new();
+        let held = inbox.take(Instant::now(), &mut step, |event| super::super::events::id_of(event) > 90);
+        assert_eq!(step.len(), 10);
+        assert_eq!(inbox.bytes(), held);
+    }
+
+    proptest! {
+        /// Whatever is pushed and taken in whatever order, the order of the events stays and the memory is counted exactly.
+        #[test]
+        fn order_and_memory_are_kept(pushes in prop::collection::vec((0_usize..70_000, any::<bool>()), 0..200)) {
+            let inbox = InboxQueue::new(50, 1 << 20);
+            let (mut next, mut last) = (0, 0);
+            let mut check = |events: Vec<Event>| {
+                for event in events {
+                    if let Event::Done(done) = event {
+                        assert!(done.id > last);
+                        last = done.id;
+                    }
+                }
+            };
+            for (bytes, takes) in pushes {
+                next += 1;
+                inbox.push(data(bytes));
+                inbox.push_sure(done(next));
+                if takes {
+                    check(take(&inbox));
+                }
+            }
+            while !inbox.is_empty() {
+                check(take(&inbox));
+            }
+            prop_assert_eq!((last, inbox.bytes()), (next, 0));
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The log of one job: the lines that its agent logs and prints, with the job's fields, at a bounded rate.
 //!
 //! Bounds: `log-rate` lines a second, [`FIELDS_MAX`] fields of the job in [`FIELDS_BYTES_MAX`], each line as long as [`clip`]
-//! keeps, and what [`KeptLog`] bounds.
+//! keeps, [`STDERR_BYTES_MAX`] of standard error, and what [`KeptLog`] bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use super::kept_log::KeptLog;
 const FIELDS_MAX: usize = 64;
 /// Most bytes of the names and values of those fields together.
 const FIELDS_BYTES_MAX: usize = 4 << 10;
+
+/// Most bytes of the end of standard error that are kept for the verdict on a trap.
+const STDERR_BYTES_MAX: usize = 2 << 10;
 
 /// Longest piece of printed output without a line break that becomes one line.
 const PRINTED_BYTES_MAX: usize = 4 << 10;
@@ -45,6 +48,8 @@ pub(crate) struct JobLog {
     pub(crate) kept: KeptLog,
     /// The last line of each standard stream, while it has no end yet.
     unfinished: [Vec<u8>; 2],
+    /// The end of standard error, whatever the rate of lines. Allocated at the first byte.
+    stderr_end: VecDeque<u8>,
     /// Calls that printed, and their bytes.
     pub(crate) printed: Calls,
     /// Lines written.
@@ -65,6 +70,7 @@ impl JobLog {
             hidden_rate: rate,
             kept: KeptLog::default(),
             unfinished: Default::default(),
+            stderr_end: VecDeque::new(),
             printed: Calls::default(),
             lines: 0,
             dropped: 0,
@@ -75,6 +81,17 @@ impl JobLog {
     pub(crate) fn begin(&mut self, job: &str) {
         self.job = Some(job.to_owned());
         self.fields.clear();
+        self.stderr_end.clear();
+    }
+
+    /// The last lines of standard error in one line, the first of them without its begin where it is long; empty where nothing
+    /// was printed there.
+    pub(crate) fn last_of_stderr(&self) -> String {
+        let bytes: Vec<u8> = self.stderr_end.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        // A cut may leave a part of a character.
+        lines.collect::<Vec<_>>().join(" | ").trim_start_matches('\u{fffd}').to_owned()
     }
 
     /// Set fields of every later line; an empty value removes a field. Too many fields change nothing.
@@ -154,6 +171,9 @@ impl JobLog {
     /// Add printed bytes. Each finished line is written.
     pub(crate) fn print(&mut self, to: Printed, bytes: &[u8]) {
         self.printed.add(bytes.len());
+        if matches!(to, Printed::Stderr) {
+            self.keep_end(bytes);
+        }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in piece.chunks(PRINTED_BYTES_MAX) {
                 let line = self.unfinished_of(to);
@@ -163,6 +183,13 @@ impl JobLog {
                 }
             }
         }
+    }
+
+    fn keep_end(&mut self, bytes: &[u8]) {
+        let end = bytes.len().saturating_sub(STDERR_BYTES_MAX);
+        self.stderr_end.extend(bytes.get(end..).unwrap_or_default());
+        let surplus = self.stderr_end.len().saturating_sub(STDERR_BYTES_MAX);
+        self.stderr_end.drain(..surplus);
     }
 
     /// Write the printed lines that have no line break yet.
@@ -274,6 +301,23 @@ mod tests {
         log.finish();
         assert!(log.unfinished_of(Printed::Stdout).is_empty());
         assert_eq!((log.printed.calls, log.printed.bytes), (2, 11 + 10 * 4096 + 3));
+    }
+
+    #[test]
+    fn end_of_standard_error_is_kept_without_that_of_prewarm() {
+        let mut log = JobLog::new("a".into(), 0);
+        log.print(Printed::Stderr, b"in prewarm\n");
+        log.print(Printed::Stdout, b"elsewhere\n");
+        assert_eq!(log.last_of_stderr(), "in prewarm");
+        log.begin("j");
+        assert_eq!(log.last_of_stderr(), "");
+        log.print(Printed::Stderr, b"panic: a bug\n\ngorou");
+        log.print(Printed::Stderr, b"tine 1:\n");
+        assert_eq!(log.last_of_stderr(), "panic: a bug | goroutine 1:");
+        log.print(Printed::Stderr, "ü".repeat(5_000).as_bytes());
+        log.print(Printed::Stderr, b"!");
+        let end = log.last_of_stderr();
+        assert!(end.len() <= STDERR_BYTES_MAX && end.starts_with('ü') && end.ends_with("ü!"), "{}", end.len());
     }
 
     #[test]

@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use wasm_worker_core::verdict::Code;
 
-use super::bindings::wasm_worker::agent::inbox::LimitWarning;
-
 /// The reason of a kill. It is raised inside the guest, so that the backtrace is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Kill {
-    /// The guest ran for `unresponsive-timeout` without waiting.
-    #[error("job is unresponsive, killing it: it ran for {ran:?} without waiting, at most {limit:?} is allowed")]
+    /// One step ran for `unresponsive-timeout`.
+    #[error("job is unresponsive, killing it: one step ran for {ran:?}, at most {limit:?} is allowed")]
     Unresponsive { ran: Duration, limit: Duration },
     /// Instance and prewarm took longer than `init-timeout`.
     #[error("initialization timed out, killing it: it took longer than {limit:?}")]
@@ -30,6 +28,9 @@ pub(crate) enum Kill {
     /// The job exceeded a bound that the engine keeps.
     #[error("too many {what}")]
     TooMany { what: &'static str },
+    /// One step made too many calls.
+    #[error("more than {limit} {what} in one step")]
+    Calls { what: &'static str, limit: usize },
     /// The job did not stop within `shutdown-grace`.
     #[error("the job did not finish within its shutdown grace of {grace:?}")]
     ShutdownTimeout { grace: Duration },
@@ -47,8 +48,31 @@ impl Kill {
             Self::Deadline { .. } => Code::Deadline,
             Self::Memory { .. } => Code::MemoryLimit,
             Self::Hostcall { .. } | Self::TooMany { .. } => Code::HostcallLimit,
+            Self::Calls { .. } => Code::LimitCalls,
             Self::ShutdownTimeout { .. } => Code::ShutdownTimeout,
             Self::Operator => Code::Killed,
+        }
+    }
+}
+
+/// A budget of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Budget {
+    /// `fuel-limit`
+    Fuel,
+    /// `memory-limit`
+    Memory,
+    /// `max-duration`
+    Time,
+}
+
+impl Budget {
+    /// The name that the contract uses.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fuel => "fuel",
+            Self::Memory => "memory",
+            Self::Time => "time",
         }
     }
 }
@@ -56,8 +80,8 @@ impl Kill {
 /// A warning about a job that still runs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Warning {
-    /// The guest runs without waiting.
+    /// One step runs long.
     SlowToYield { ran: Duration },
     /// The job has used 80 % of a budget.
-    Budget(LimitWarning),
+    Budget { budget: Budget, used: u64, limit: u64 },
 }

@@ -6,12 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
 
-use super::bindings::wasm_worker::agent::inbox::{BudgetKind, LimitWarning};
 use wasm_worker_core::usage::HostCalls;
 
 use super::control::Control;
-use super::kill::{Kill, Warning};
-use crate::engine::Spending;
+use super::kill::{Budget, Kill, Warning};
+use crate::engine::spending::Spending;
 use crate::settings::Limits;
 
 /// Share of a budget whose use causes a warning, in percent.
@@ -37,10 +36,10 @@ pub(crate) struct Meter {
     /// Bytes of the last growth, which are subtracted again if the growth fails.
     growing: usize,
     /// Budgets with a warning already.
-    warned: Vec<BudgetKind>,
+    warned: Vec<Budget>,
     /// Host calls and their bytes; each host call counts itself.
     pub(crate) calls: HostCalls,
-    /// The time of the call to the entrypoint.
+    /// The time of the launch.
     pub(crate) launched: Option<Instant>,
     /// The sums of the engine.
     spending: Arc<Spending>,
@@ -117,6 +116,11 @@ impl Meter {
         Ok(())
     }
 
+    /// Fail when what is kept already exceeds the limit: events that must not be dropped are counted after the fact.
+    pub(crate) fn check(&mut self) -> Result<(), Kill> {
+        self.admit(0)
+    }
+
     /// Charge the engine's structures for the instance, which no limiter is asked about.
     pub(crate) fn charge_instance(&mut self, bytes: usize) -> Result<(), Kill> {
         self.admit(bytes)?;
@@ -136,11 +140,11 @@ impl Meter {
     }
 
     /// Warn once when `used` has reached its share of `limit`.
-    pub(crate) fn watch(&mut self, budget: BudgetKind, used: u64, limit: u64) {
+    pub(crate) fn watch(&mut self, budget: Budget, used: u64, limit: u64) {
         let passed = u128::from(used) * 100 >= u128::from(limit) * WARNING_PERCENT as u128;
         if passed && !self.warned.contains(&budget) {
             self.warned.push(budget);
-            self.control.warn(budget_warning(budget, used, limit));
+            self.control.warn(Warning::Budget { budget, used, limit });
         }
     }
 
@@ -151,25 +155,14 @@ impl Meter {
             return Err(Kill::Memory { wanted, limit });
         }
         self.peak_bytes = self.peak_bytes.max(wanted);
-        self.watch(BudgetKind::Memory, wanted as u64, limit as u64);
+        self.watch(Budget::Memory, wanted as u64, limit as u64);
         Ok(())
     }
-}
-
-/// The warning about a budget.
-pub(crate) fn budget_warning(budget: BudgetKind, used: u64, limit: u64) -> Warning {
-    Warning::Budget(LimitWarning { budget, used: exact(used), limit: exact(limit) })
 }
 
 /// The used fuel when `left` is left. A job without a fuel limit starts with `u64::MAX`.
 pub(crate) fn fuel_used(limits: &Limits, left: u64) -> u64 {
     limits.fuel.unwrap_or(u64::MAX).saturating_sub(left)
-}
-
-/// Counters cross the contract as `f64`, exact to 2^53.
-#[expect(clippy::cast_precision_loss, reason = "no counter of one job comes near 2^53")]
-pub(crate) fn exact(count: u64) -> f64 {
-    count as f64
 }
 
 /// Checks the memories and tables of the whole job against one limit. Exceeding the limit ends the job. A growth that fails for
@@ -211,10 +204,10 @@ mod tests {
     use crate::guest::inbox_queue::InboxQueue;
     use crate::guest::job_log::JobLog;
 
-    #[tokio::test]
-    async fn memory_is_one_budget_for_memories_tables_and_host() {
+    #[test]
+    fn memory_is_one_budget_for_memories_tables_and_host() {
         let limits = Arc::new(Limits { memory_bytes: 1_000, ..Limits::default() });
-        let inbox = InboxQueue::new(4, 500, tokio::runtime::Handle::current());
+        let inbox = InboxQueue::new(4, 500);
         let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
         let mut meter = Meter::new(limits, control.clone(), Arc::default());
         assert!(meter.memory_growing(0, 500, None).unwrap());
@@ -222,8 +215,10 @@ mod tests {
         assert_eq!(meter.used_bytes(), 700);
         assert!(control.take_events().is_empty());
         meter.charge(150).unwrap();
-        assert!(matches!(control.take_events().as_slice(), [ControlEvent::Warning(Warning::Budget(_))]));
-        assert!(control.inbox.bytes() > 0 && control.inbox.pop().is_some(), "the guest is told, at its own cost");
+        assert!(matches!(control.take_events().as_slice(), [ControlEvent::Warning(Warning::Budget { .. })]));
+        assert!(control.inbox.bytes() > 0, "the guest is told, at its own cost");
+        let told = control.inbox.take(Instant::now(), &mut Vec::new(), |_| true);
+        control.inbox.release(told);
         assert_eq!(meter.charge(200), Err(Kill::Memory { wanted: 1_050, limit: 1_000 }));
         meter.release(150);
         assert!(meter.memory_growing(500, 800, None).unwrap());
@@ -233,9 +228,9 @@ mod tests {
         assert!(control.take_events().is_empty(), "the warning is given once");
     }
 
-    #[tokio::test]
-    async fn use_before_a_job_does_not_reduce_its_own() {
-        let inbox = InboxQueue::new(4, 500, tokio::runtime::Handle::current());
+    #[test]
+    fn use_before_a_job_does_not_reduce_its_own() {
+        let inbox = InboxQueue::new(4, 500);
         let control = Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), Arc::default()));
         let engine = Arc::new(Spending::default());
         let mut meter = Meter::new(Arc::new(Limits::default()), control, engine.clone());

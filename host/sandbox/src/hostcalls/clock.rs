@@ -1,9 +1,7 @@
-//! `wasi:clocks`: the time of day, a monotonic clock that begins with the instance, and timers.
+//! `wasi:clocks`: the time of day and a monotonic clock, which both stand still during a step.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::time::Instant;
 use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
@@ -24,13 +22,10 @@ pub(super) const INTERFACES: &[Interface] = &[
     },
 ];
 
-/// Longest timer. For one job, a longer wait is a wait for ever.
-const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
-
 impl wall_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
         self.meter.calls.clock.add(0);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = self.clock.now().since_1970();
         Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }
 
@@ -43,7 +38,7 @@ impl wall_clock::Host for HostState {
 impl monotonic_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<monotonic_clock::Instant> {
         self.meter.calls.clock.add(0);
-        Ok(u64::try_from(self.monotonic().as_nanos())?)
+        Ok(u64::try_from(self.clock.monotonic().as_nanos())?)
     }
 
     fn resolution(&mut self) -> wasmtime::Result<monotonic_clock::Duration> {
@@ -52,7 +47,7 @@ impl monotonic_clock::Host for HostState {
     }
 
     fn subscribe_instant(&mut self, when: monotonic_clock::Instant) -> wasmtime::Result<Resource<DynPollable>> {
-        let until = Duration::from_nanos(when).saturating_sub(self.monotonic());
+        let until = Duration::from_nanos(when).saturating_sub(self.clock.monotonic());
         self.timer(until)
     }
 
@@ -62,40 +57,26 @@ impl monotonic_clock::Host for HostState {
 }
 
 impl HostState {
-    fn monotonic(&self) -> Duration {
-        self.clock_origin + self.started.elapsed()
-    }
-
     fn timer(&mut self, after: Duration) -> wasmtime::Result<Resource<DynPollable>> {
         self.meter.calls.clock.add(0);
         self.check_handle_allowed("wasi:clocks/monotonic-clock")?;
-        let timer = if after.is_zero() {
-            Timer::Now
-        } else {
-            Timer::At { due: Instant::now() + after.min(FOREVER), timers: self.timers.clone() }
-        };
-        let timer = self.table.push(timer)?;
+        let timer = self.table.push(if after.is_zero() { Timer::Due } else { Timer::Later })?;
         subscribe(&mut self.table, timer)
     }
 }
 
+/// A timer. Time stands still, so that one which is not due now is not due in this step.
 enum Timer {
-    Now,
-    At { due: Instant, timers: Handle },
+    Due,
+    Later,
 }
 
 #[async_trait]
 impl Pollable for Timer {
     async fn ready(&mut self) {
         match self {
-            Self::Now => {}
-            Self::At { due, timers } => {
-                let sleep = {
-                    let _timers = timers.enter();
-                    tokio::time::sleep_until(*due)
-                };
-                sleep.await;
-            }
+            Self::Due => {}
+            Self::Later => std::future::pending().await,
         }
     }
 }

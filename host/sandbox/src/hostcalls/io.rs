@@ -1,10 +1,5 @@
-//! `wasi:io`: the place where a guest waits, and the streams, which are those of wasmtime-wasi.
+//! `wasi:io`: polls that never wait, and the streams, which are those of wasmtime-wasi.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::time::Duration;
-
-use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Resource, ResourceTable};
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::io::poll::{Host, HostPollable};
@@ -28,45 +23,37 @@ pub(super) const INTERFACES: &[Interface] = &[
 
 /// How the data of an interface is found in a store: it is the table of handles.
 type Table = HasSelf<ResourceTable>;
-type Waiting<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
-impl HostState {
-    /// Wait for the guest. This counts as a wait of the job, and a kill reaches a guest that does not run here.
-    pub(super) async fn wait<T>(&mut self, start: impl FnOnce(&mut Self) -> Waiting<'_, T>) -> wasmtime::Result<T> {
-        let control = self.control.clone();
-        let began = Instant::now();
-        control.clock.wait_begins();
-        let result = tokio::select! {
-            biased;
-            result = start(self) => result,
-            kill = control.killed() => Err(kill.into()),
-        };
-        control.clock.wait_ends(began.elapsed());
-        result
-    }
-}
+/// The guest wanted to wait in a host call.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent waited in `wasi:io/poll`; an agent returns from `resume` to wait, and `job.wake` sets its timer")]
+struct Waited;
 
 impl Host for HostState {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         self.meter.calls.poll.add(pollables.len() * size_of::<u32>());
-        self.wait(|state| Box::pin(state.table.poll(pollables))).await
+        if pollables.is_empty() {
+            return Err(wasmtime::Error::msg("empty poll list"));
+        }
+        let mut ready = Vec::new();
+        for (index, pollable) in (0..).zip(pollables) {
+            if self.table.ready(pollable).await? {
+                ready.push(index);
+            }
+        }
+        if ready.is_empty() { Err(Waited.into()) } else { Ok(ready) }
     }
 }
 
 impl HostPollable for HostState {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         self.meter.calls.poll.add(0);
-        self.wait(|state| Box::pin(state.table.block(pollable))).await
+        if self.table.ready(pollable).await? { Ok(()) } else { Err(Waited.into()) }
     }
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.meter.calls.poll.add(0);
-        let ready = self.table.ready(pollable).await?;
-        if ready {
-            // An executor asks this first, and does not poll for a pollable that is ready.
-            self.control.clock.wait_ends(Duration::ZERO);
-        }
-        Ok(ready)
+        self.table.ready(pollable).await
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

@@ -1,10 +1,11 @@
 //! `wasm-worker:agent/usage`: what models used, as the agent reports it.
 
+use wasm_worker_core::record::LogLevel;
 use wasm_worker_core::usage::ModelSums;
 
 use super::{Interface, Own};
-use crate::guest::HostState;
 use crate::guest::bindings::wasm_worker::agent::usage::{self, Host, ModelUsage};
+use crate::guest::{HostState, Part};
 
 /// The interfaces of this file.
 pub(super) const INTERFACES: &[Interface] = &[Interface {
@@ -13,9 +14,14 @@ pub(super) const INTERFACES: &[Interface] = &[Interface {
 }];
 
 impl Host for HostState {
-    fn add(&mut self, used: ModelUsage) -> wasmtime::Result<Result<(), String>> {
+    fn add(&mut self, used: ModelUsage) -> wasmtime::Result<()> {
         self.meter.calls.usage.add(used.counters.len() * size_of::<f64>());
-        Ok(self.usage.add(used))
+        if self.part == Part::Job
+            && let Err(why) = self.usage.add(used)
+        {
+            self.control.log().write(LogLevel::Warn, &format!("usage is not counted: {why}"), &[]);
+        }
+        Ok(())
     }
 
     fn summary(&mut self) -> wasmtime::Result<Vec<ModelUsage>> {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
-use wasm_worker_core::job::Acceptance;
+use wasm_worker_core::job::{Acceptance, TaskReport, WaitsFor};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::usage::micros;
 
+use super::course;
 use super::instance::Template;
 use super::offer::{Offer, admit};
 use super::run::Crash;
-use super::supervisor::supervise;
 use crate::guest::control::{Control, StopBy};
 
 /// A job that the agent accepted. Dropping it releases the job's slot.
@@ -64,6 +64,26 @@ impl JobHandle {
         self.0.ask_to_stop(by, reason);
     }
 
+    /// What the job waits for, as of its last wait.
+    pub fn waits_for(&self) -> WaitsFor {
+        self.0.waits_for()
+    }
+
+    /// Ask the agent for its tasks: at most once a second, and one question waits at most. Returns whether it was asked.
+    pub fn ask_for_tasks(&self) -> bool {
+        self.0.ask_for_tasks()
+    }
+
+    /// Whether the agent has reported its tasks since it was asked last.
+    pub fn has_answered(&self) -> bool {
+        self.0.has_answered()
+    }
+
+    /// The tasks that the agent reported last; none before its first report.
+    pub fn task_report(&self) -> Option<TaskReport> {
+        self.0.task_report()
+    }
+
     /// The use so far: CPU time, and time spent in finished waits, in microseconds.
     pub fn used(&self) -> (u64, u64) {
         (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
@@ -105,7 +125,7 @@ async fn ask(
     let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
     let (admitted, answer) = oneshot::channel();
     let (closed, end) = oneshot::channel();
-    let (for_admission, for_supervisor) = (template.clone(), events.clone());
+    let (for_admission, for_course) = (template.clone(), events.clone());
     template.engine.guests().spawn(async move {
         let job = match admit(for_admission, offer).await {
             Err(refusal) => return drop(admitted.send(Err(refusal))),
@@ -120,7 +140,7 @@ async fn ask(
             Some(launch) => launch.await.ok(),
         };
         if let Some(launched) = launched {
-            drop(closed.send(supervise(job, launched, for_supervisor).await));
+            drop(closed.send(course::run(job, launched, for_course).await));
         }
     });
     let lost = || Refusal::decide_failed(Crash::Host("the task of the offer ended".into()).verdict());

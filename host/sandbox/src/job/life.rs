@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wasm_worker_core::usage::micros;
 use wasm_worker_core::verdict::{Code, Verdict};
 
-use super::run::{Crash, KILL_GRACE};
+use super::run::{Crash, KILL_GRACE, exit_detail};
 use super::step::{Input, Notice, Output, Phase};
 use crate::guest::control::StopBy;
 use crate::guest::kill::Kill;
@@ -24,29 +24,19 @@ pub(super) struct Life {
     limits: Arc<Limits>,
     /// The time of the admission.
     created: Instant,
-    /// The time of the call to the entrypoint.
+    /// The time of the launch.
     launched: Option<Instant>,
     /// The first request to stop: its origin, its reason, and the end of its grace.
     stop: Option<(StopBy, String, Instant)>,
     /// Whether the warning about `max-duration` has been given.
     time_warned: bool,
-    /// The error that the entrypoint returned.
-    failed: Option<String>,
 }
 
 impl Life {
     /// The life of a job that is admitted.
     pub(super) fn begin(job: String, limits: Arc<Limits>, now: Instant) -> (Self, Output) {
-        let life = Self {
-            job,
-            phase: Phase::Created,
-            limits,
-            created: now,
-            launched: None,
-            stop: None,
-            time_warned: false,
-            failed: None,
-        };
+        let life =
+            Self { job, phase: Phase::Created, limits, created: now, launched: None, stop: None, time_warned: false };
         (life, Output::Publish(Notice::Created))
     }
 
@@ -55,9 +45,19 @@ impl Life {
         &self.job
     }
 
-    /// The time of the call to the entrypoint.
+    /// The time of the launch.
     pub(super) fn launched(&self) -> Option<Instant> {
         self.launched
+    }
+
+    /// Whether the agent has finished, and what it sent is being delivered.
+    pub(super) fn is_delivering(&self) -> bool {
+        matches!(self.phase, Phase::Delivering { .. })
+    }
+
+    /// Whether the job is asked to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_some()
     }
 
     /// The time at which [`Input::TimeUp`] is due, whatever else happens.
@@ -65,7 +65,7 @@ impl Life {
         match &self.phase {
             Phase::Created | Phase::Started | Phase::Ready => Some(self.created + self.limits.init_timeout),
             Phase::Running => [self.deadline(), self.time_warning(), self.grace_end()].into_iter().flatten().min(),
-            Phase::Finishing { until, .. } | Phase::Killing { until, .. } => Some(*until),
+            Phase::Delivering { until, .. } | Phase::Killing { until, .. } => Some(*until),
             Phase::Closed => None,
         }
     }
@@ -87,7 +87,7 @@ impl Life {
             (_, Input::Crashed(crash)) => self.close_crashed(now, crash),
             (_, Input::Warned(warning)) => vec![Output::Publish(Notice::of_warning(&warning))],
             (_, Input::TimeUp) => self.time_up(now),
-            (Phase::Killing { kill, .. }, Input::EntrypointReturned(_) | Input::ShutdownReturned) => {
+            (Phase::Killing { kill, .. }, Input::StepReturned) => {
                 let kill = kill.clone();
                 self.close_killed(now, &kill, Vec::new())
             }
@@ -97,8 +97,10 @@ impl Life {
             (Phase::Created, Input::InstanceMade) => self.enter(Phase::Started, Notice::Started),
             (Phase::Started, Input::StateReady) => self.enter(Phase::Ready, Notice::Ready),
             (Phase::Ready, Input::Launched) => self.launch(now),
-            (Phase::Running, Input::EntrypointReturned(result)) => self.finish(now, result),
-            (Phase::Finishing { result, .. }, Input::ShutdownReturned) => {
+            (Phase::Running, Input::StepReturned) => Vec::new(),
+            (Phase::Running, Input::Finished(result)) => self.finish(now, result),
+            (Phase::Running, Input::Stalled { detail }) => self.close(Verdict::new(Code::Stalled, detail)),
+            (Phase::Delivering { result, .. }, Input::Delivered) => {
                 let verdict = self.verdict_of(result.clone());
                 self.close(verdict)
             }
@@ -125,27 +127,21 @@ impl Life {
     }
 
     fn stop(&mut self, now: Instant, by: StopBy, reason: String) -> Vec<Output> {
-        if self.stop.is_some() || matches!(self.phase, Phase::Finishing { .. }) {
+        if self.stop.is_some() || matches!(self.phase, Phase::Delivering { .. }) {
             return Vec::new();
         }
         let grace = self.limits.shutdown_grace;
         self.stop = Some((by, reason.clone(), now + grace));
         match self.phase {
-            Phase::Running => vec![Output::AskGuestToStop { reason, grace }],
+            Phase::Running => vec![Output::AskGuestToStop { by, reason, grace }],
             _ => Vec::new(),
         }
     }
 
     fn finish(&mut self, now: Instant, result: Result<(), String>) -> Vec<Output> {
-        let reason = match (&self.stop, &result) {
-            (Some((_, reason, _)), _) => reason.clone(),
-            (None, Ok(())) => "entrypoint returned".to_owned(),
-            (None, Err(error)) => format!("entrypoint failed: {error}"),
-        };
         let until = self.grace_end().unwrap_or(now + self.limits.shutdown_grace);
-        self.failed = result.as_ref().err().cloned();
-        self.phase = Phase::Finishing { result, until };
-        vec![Output::CallShutdown { reason }]
+        self.phase = Phase::Delivering { result, until };
+        Vec::new()
     }
 
     fn time_up(&mut self, now: Instant) -> Vec<Output> {
@@ -166,7 +162,11 @@ impl Life {
                 let used = self.launched.map(|at| now - at).unwrap_or_default();
                 vec![Output::WarnOfTime { used, limit: limits.max_duration.unwrap_or_default() }]
             }
-            Phase::Finishing { .. } => self.kill(now, due, Kill::ShutdownTimeout { grace: limits.shutdown_grace }),
+            // The agent has done its part. What is not delivered by now is discarded.
+            Phase::Delivering { result, .. } => {
+                let verdict = self.verdict_of(result.clone());
+                self.close(verdict)
+            }
             Phase::Killing { kill, .. } => {
                 let kill = kill.clone();
                 self.close_killed(now, &kill, Vec::new())
@@ -194,18 +194,14 @@ impl Life {
     }
 
     fn close_crashed(&mut self, now: Instant, crash: Crash) -> Vec<Output> {
-        let place = match &self.phase {
-            Phase::Finishing { .. } => "in shutdown: ",
-            _ => "",
-        };
         match crash {
             Crash::Killed { kill, backtrace } => self.close_killed(now, &kill, backtrace),
-            Crash::Exit(status) => {
-                let verdict = self.verdict_of_exit(status, place);
+            Crash::Exit { status, printed } => {
+                let verdict = self.verdict_of_exit(status, &printed);
                 self.close(verdict)
             }
             Crash::OutOfFuel { backtrace } => {
-                let detail = format!("{place}used up {} units of fuel", self.limits.fuel.unwrap_or(u64::MAX));
+                let detail = format!("used up {} units of fuel", self.limits.fuel.unwrap_or(u64::MAX));
                 let verdict = Verdict { backtrace, ..Verdict::new(Code::OutOfFuel, detail) };
                 self.close_by_force(verdict)
             }
@@ -214,7 +210,7 @@ impl Life {
                     Phase::Created | Phase::Started | Phase::Ready => Code::InitFailed,
                     _ => Code::Trapped,
                 };
-                let verdict = Verdict::new(code, format!("{place}{detail}"));
+                let verdict = Verdict::new(code, detail);
                 self.close(Verdict { trap: Some(kind), backtrace, ..verdict })
             }
             Crash::InitFailed(error) => self.close(Verdict::new(Code::InitFailed, error)),
@@ -227,10 +223,8 @@ impl Life {
     }
 
     fn close_killed(&mut self, now: Instant, kill: &Kill, backtrace: Vec<String>) -> Vec<Output> {
-        let failed = self.failed.as_ref().map(|error| format!("; before that the entrypoint failed: {error}"));
-        let detail = format!("{kill}{}", failed.unwrap_or_default());
         let kill_lag_us = self.kill_lag(now, kill).map(micros);
-        self.close_by_force(Verdict { backtrace, kill_lag_us, ..Verdict::new(kill.code(), detail) })
+        self.close_by_force(Verdict { backtrace, kill_lag_us, ..Verdict::new(kill.code(), kill.to_string()) })
     }
 
     fn close_by_force(&mut self, verdict: Verdict) -> Vec<Output> {
@@ -248,22 +242,21 @@ impl Life {
         }
     }
 
-    /// The verdict on a guest that called `exit`. In `shutdown`, status 0 ends the shutdown, and the entrypoint's result counts.
-    fn verdict_of_exit(&self, status: u8, place: &str) -> Verdict {
-        let detail = format!("{place}the agent exited with status {status}");
+    /// The verdict on a guest that called `exit`, which ends the job as `finish` does, but what its step sent is not delivered.
+    fn verdict_of_exit(&self, status: u8, printed: &str) -> Verdict {
+        let detail = exit_detail(status, printed);
         match (&self.phase, status) {
             (Phase::Created | Phase::Started | Phase::Ready, _) => Verdict::new(Code::InitFailed, detail),
-            (Phase::Finishing { result, .. }, 0) => self.verdict_of(result.clone()),
             (_, 0) => Verdict { detail, ..self.verdict_of(Ok(())) },
             (_, _) => self.verdict_of(Err(detail)),
         }
     }
 
-    /// The verdict on an entrypoint that returned.
+    /// The verdict on an agent that finished.
     fn verdict_of(&self, result: Result<(), String>) -> Verdict {
         match (result, &self.stop) {
             (Err(error), _) => Verdict::new(Code::Failed, error),
-            (Ok(()), None) => Verdict::new(Code::Completed, "the entrypoint returned"),
+            (Ok(()), None) => Verdict::new(Code::Completed, "the agent finished"),
             (Ok(()), Some((StopBy::Guest, reason, _))) => Verdict::new(Code::Completed, reason.as_str()),
             (Ok(()), Some((StopBy::Dispatcher, reason, _))) => Verdict::new(Code::Terminated, reason.as_str()),
             (Ok(()), Some((StopBy::Drain, reason, _))) => Verdict::new(Code::Drained, reason.as_str()),
@@ -304,12 +297,13 @@ mod tests {
     }
 
     #[test]
-    fn job_is_completed_after_its_shutdown() {
+    fn job_is_completed_once_it_is_delivered() {
         let now = Instant::now();
         let mut life = running(now);
-        let outputs = life.advance(now, Input::EntrypointReturned(Ok(())));
-        assert_eq!(outputs, [Output::CallShutdown { reason: "entrypoint returned".into() }]);
-        let outputs = life.advance(now, Input::ShutdownReturned);
+        assert!(life.advance(now, Input::StepReturned).is_empty());
+        assert!(life.advance(now, Input::Finished(Ok(()))).is_empty() && life.is_delivering());
+        assert_eq!(life.wake_at(), Some(now + Duration::from_secs(10)));
+        let outputs = life.advance(now, Input::Delivered);
         assert_eq!(closing(&outputs).unwrap().code, Code::Completed);
         assert_eq!(life.wake_at(), None);
     }
@@ -323,24 +317,42 @@ mod tests {
             let mut life = running(now);
             let outputs = life.advance(now, Input::StopAsked { by, reason: "enough".into() });
             assert!(matches!(outputs.as_slice(), [Output::AskGuestToStop { .. }]));
-            life.advance(now, Input::EntrypointReturned(Ok(())));
-            let outputs = life.advance(now, Input::ShutdownReturned);
+            life.advance(now, Input::Finished(Ok(())));
+            let outputs = life.advance(now, Input::Delivered);
             assert_eq!(closing(&outputs).unwrap(), &Verdict::new(code, "enough"));
         }
     }
 
     #[test]
-    fn grace_covers_the_rest_of_the_run_and_the_shutdown() {
+    fn grace_ends_a_job_that_does_not_finish() {
         let now = Instant::now();
         let mut life = running(now);
         life.advance(now, Input::StopAsked { by: StopBy::Drain, reason: "drain".into() });
-        let later = now + Duration::from_secs(9);
-        life.advance(later, Input::EntrypointReturned(Ok(())));
+        assert!(life.is_stopping());
         assert_eq!(life.wake_at(), Some(now + Duration::from_secs(10)));
         let outputs = life.advance(now + Duration::from_secs(10), Input::TimeUp);
         assert!(matches!(outputs.as_slice(), [Output::KillGuest(Kill::ShutdownTimeout { .. })]));
         let outputs = life.advance(now + Duration::from_secs(11), Input::TimeUp);
         assert_eq!(closing(&outputs).unwrap().code, Code::ShutdownTimeout);
+    }
+
+    #[test]
+    fn grace_bounds_the_delivery_and_the_result_counts() {
+        let now = Instant::now();
+        let mut life = running(now);
+        life.advance(now, Input::StopAsked { by: StopBy::Drain, reason: "drain".into() });
+        life.advance(now + Duration::from_secs(9), Input::Finished(Err("no".into())));
+        assert_eq!(life.wake_at(), Some(now + Duration::from_secs(10)));
+        let outputs = life.advance(now + Duration::from_secs(10), Input::TimeUp);
+        assert_eq!(closing(&outputs).unwrap(), &Verdict::new(Code::Failed, "no"));
+    }
+
+    #[test]
+    fn stalled_job_is_closed_without_a_kill() {
+        let now = Instant::now();
+        let mut life = running(now);
+        let outputs = life.advance(now, Input::Stalled { detail: "nothing".into() });
+        assert_eq!(outputs, [Output::Close(Verdict::new(Code::Stalled, "nothing"))]);
     }
 
     #[test]
@@ -421,7 +433,7 @@ mod tests {
             Just(trap),
             Just(Crash::OutOfFuel { backtrace: Vec::new() }),
             Just(Crash::Killed { kill: Kill::Operator, backtrace: Vec::new() }),
-            any::<u8>().prop_map(Crash::Exit),
+            any::<u8>().prop_map(|status| Crash::Exit { status, printed: "last".into() }),
             Just(Crash::InitFailed("no".into())),
             Just(Crash::Host("bug".into())),
         ]
@@ -436,8 +448,10 @@ mod tests {
             2 => by.prop_map(|by| Input::StopAsked { by, reason: "r".into() }),
             1 => Just(Input::KillAsked),
             1 => Just(Input::Warned(Warning::SlowToYield { ran: Duration::from_secs(1) })),
-            2 => prop_oneof![Just(Ok(())), Just(Err("e".to_owned()))].prop_map(Input::EntrypointReturned),
-            2 => Just(Input::ShutdownReturned),
+            3 => Just(Input::StepReturned),
+            2 => prop_oneof![Just(Ok(())), Just(Err("e".to_owned()))].prop_map(Input::Finished),
+            2 => Just(Input::Delivered),
+            1 => Just(Input::Stalled { detail: "s".into() }),
             1 => any_crash().prop_map(Input::Crashed),
             3 => Just(Input::TimeUp),
         ]

@@ -6,8 +6,7 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::engine::FUEL_YIELD_INTERVAL;
 use crate::guest::HostState;
-use crate::guest::bindings::wasm_worker::agent::inbox::BudgetKind;
-use crate::guest::kill::{Kill, Warning};
+use crate::guest::kill::{Budget, Kill, Warning};
 use crate::guest::meter::fuel_used;
 use crate::settings::Limits;
 
@@ -42,7 +41,7 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
     state.control.check_kill()?;
     // Before the launch only `init-timeout` limits the run time.
     if state.meter.launched.is_some() {
-        let ran = state.control.clock.since_wait();
+        let ran = state.control.clock.since_call();
         match judge(ran, state.meter.limits()) {
             Judgement::Fine => {}
             Judgement::Slow => {
@@ -54,7 +53,7 @@ fn check(mut ctx: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDead
         }
     }
     if let Some(limit) = state.meter.limits().fuel {
-        state.meter.watch(BudgetKind::Fuel, used, limit);
+        state.meter.watch(Budget::Fuel, used, limit);
     }
     // A guest that spends its time in host calls uses little fuel, so that fuel alone would end its time slice too late. After
     // this yield the guest is checked again at once: it may have been killed meanwhile, and its next epoch may be far.
@@ -69,7 +68,7 @@ enum Judgement {
     Unresponsive { limit: Duration },
 }
 
-/// The judgement on a guest that ran for this long without waiting.
+/// The judgement on a step that ran for this long.
 fn judge(ran: Duration, limits: &Limits) -> Judgement {
     if ran >= limits.unresponsive_timeout {
         Judgement::Unresponsive { limit: limits.unresponsive_timeout }

@@ -9,6 +9,7 @@ use super::instance::{Instance, Template};
 use super::run::{Crash, call, within};
 use super::script::Scripted;
 use crate::guest::contract::{self, Decision, Rejection};
+use crate::guest::events::job_info_bytes;
 use crate::guest::kill::Kill;
 use wasm_worker_core::job::{Acceptance, JobInfo, Participant};
 use wasm_worker_core::refusal::{Reason, Refusal};
@@ -27,13 +28,22 @@ pub struct Offer {
     pub info: JobInfo,
     /// The participants of the room.
     pub participants: Vec<Participant>,
-    /// Events that arrive after the launch.
-    pub script: Arc<[Scripted]>,
+    /// What may happen in the room.
+    pub room: OfferedRoom,
+}
+
+/// What may happen in the room of a job.
+#[derive(Clone, Debug)]
+pub enum OfferedRoom {
+    /// The events of a script, and nothing else.
+    Scripted(Arc<[Scripted]>),
+    /// Anything.
+    Open,
 }
 
 /// A job that the agent accepted.
 pub(crate) struct Admitted {
-    /// The offer, whose participants the instance has now.
+    /// The offer.
     pub(crate) offer: Offer,
     /// How the agent wants to appear in the room.
     pub(crate) acceptance: Acceptance,
@@ -66,10 +76,8 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     if let Some(why) = unusable(&acceptance) {
         return Err(Refusal::new(Reason::DecideFailed, why));
     }
-    let mut offer = offer;
-    let participants = std::mem::take(&mut offer.participants).into_iter().map(Into::into).collect();
-    let state = instance.store.data_mut();
-    let assigned = state.assign(info, participants).and_then(|()| state.meter.charge(kept_bytes(&acceptance)));
+    let kept = offer_bytes(&info, &offer.participants) + kept_bytes(&acceptance);
+    let assigned = instance.store.data_mut().assign(&offer.info.id, kept);
     assigned.map_err(|kill| refused(Crash::Killed { kill, backtrace: Vec::new() }))?;
     Ok(Admitted { offer, acceptance, template, instance })
 }
@@ -87,6 +95,18 @@ fn unusable(acceptance: &Acceptance) -> Option<String> {
             "the agent wants identity, name, metadata and attributes of {bytes} bytes together; at most {max} are allowed"
         )
     })
+}
+
+/// Host memory that the facts of a job and the participants of its room take for as long as the job runs.
+fn offer_bytes(info: &contract::JobInfo, participants: &[Participant]) -> usize {
+    let bytes_of = |who: &Participant| {
+        let Participant { sid, identity, name, metadata, attributes, kind: _ } = who;
+        let texts = [sid, identity, name, metadata];
+        size_of::<contract::Participant>()
+            + texts.into_iter().map(|text| text_bytes(text)).sum::<usize>()
+            + pairs_bytes(attributes)
+    };
+    job_info_bytes(info) + participants.iter().map(bytes_of).sum::<usize>()
 }
 
 /// Host memory that an acceptance takes for as long as the job runs.
@@ -108,6 +128,7 @@ async fn decide(template: &Template, instance: &mut Instance, info: &contract::J
             .agent
             .as_ref()
             .ok_or_else(|| Crash::Host("`decide` was called before the instance exists".into()))?;
+        instance.store.data_mut().begin_decide();
         call(&control, agent.call_decide(&mut instance.store, info)).await
     };
     within(&control, limit, Kill::DecideTimeout { limit }, &template.engine, call_decide).await

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::guest::kill::Kill;
 use crate::guest::{Exit, HandleInSnapshot};
 use wasm_worker_core::verdict::{Code, FRAMES_MAX, TrapKind, Verdict, frame_name};
 
-/// Time for a guest to notice a kill: at its next epoch if it runs, at once if it waits.
+/// Time for a guest that runs to notice a kill, at its next epoch.
 pub(crate) const KILL_GRACE: Duration = Duration::from_millis(100);
 
 /// The reason why a call into a guest did not return.
@@ -34,8 +34,8 @@ pub(crate) enum Crash {
     Killed { kill: Kill, backtrace: Vec<String> },
     /// The guest used up its fuel.
     OutOfFuel { backtrace: Vec<String> },
-    /// The guest called `exit`.
-    Exit(u8),
+    /// The guest called `exit`. `printed`: the last lines that it printed to standard error.
+    Exit { status: u8, printed: String },
     /// `prewarm` before a snapshot asked for a handle.
     NeedsHandle { import: &'static str },
     /// `prewarm` returned an error, or the instance could not be created.
@@ -55,7 +55,7 @@ impl Crash {
             Self::OutOfFuel { backtrace } => {
                 Verdict { backtrace, ..Verdict::new(Code::OutOfFuel, "used up `fuel-limit`") }
             }
-            Self::Exit(status) => Verdict::new(Code::InitFailed, format!("the agent exited with status {status}")),
+            Self::Exit { status, printed } => Verdict::new(Code::InitFailed, exit_detail(status, &printed)),
             Self::InitFailed(error) => Verdict::new(Code::InitFailed, error),
             Self::NeedsHandle { import } => {
                 Verdict::new(Code::HostFault, format!("`{import}` was refused although no snapshot is being taken"))
@@ -64,13 +64,30 @@ impl Crash {
         }
     }
 
-    /// Replace the detail of a trap by the panic message that the guest reported.
-    fn with_panic_message(self, message: Option<String>) -> Self {
+    /// Have the detail of a trap or an exit say what the guest said: the panic message that it reported, or else the last lines
+    /// that it printed to standard error.
+    fn with_last_words(self, control: &Control) -> Self {
+        let message = control.take_panic_message();
         match (self, message) {
             (Self::Trap { kind, backtrace, .. }, Some(detail)) => Self::Trap { kind, detail, backtrace },
+            (Self::Trap { kind, detail, backtrace }, None) => {
+                let detail = with_printed(detail, &control.log().last_of_stderr());
+                Self::Trap { kind, detail, backtrace }
+            }
+            (Self::Exit { status, .. }, _) => Self::Exit { status, printed: control.log().last_of_stderr() },
             (crash, _) => crash,
         }
     }
+}
+
+/// The detail of the verdict on a guest that called `exit`. A good end needs no last words.
+pub(crate) fn exit_detail(status: u8, printed: &str) -> String {
+    let detail = format!("the agent exited with status {status}");
+    if status == 0 { detail } else { with_printed(detail, printed) }
+}
+
+fn with_printed(detail: String, printed: &str) -> String {
+    if printed.is_empty() { detail } else { format!("{detail}; standard error: {printed}") }
 }
 
 /// Drive one call into a guest to its end.
@@ -79,14 +96,13 @@ pub(crate) async fn call<R>(
     future: impl Future<Output = wasmtime::Result<R>>,
 ) -> Result<R, Crash> {
     control.check_kill().map_err(|kill| Crash::Killed { kill, backtrace: Vec::new() })?;
-    // A guest with expired timers could use up the budget that tokio gives a task, and then no timer around the guest would
-    // be polled. Epochs and fuel intervals bound the guest's polls instead.
-    let guest = tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind());
+    // Epochs and fuel intervals bound the guest's polls, and not the budget that tokio gives a task.
+    let guest = pin!(tokio::task::unconstrained(AssertUnwindSafe(future).catch_unwind()));
     let demand = GuestDemand::new(control.core_demand.clone());
-    let metered = Metered { control: control.clone(), demand, future: Box::pin(guest) };
+    let metered = Metered { control, demand, future: guest };
     match metered.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(sort(&error).with_panic_message(control.take_panic_message())),
+        Ok(Err(error)) => Err(sort(&error).with_last_words(control)),
         Err(panic) => Err(Crash::Host(format!("a host call panicked: {}", panic_text(&*panic)))),
     }
 }
@@ -103,7 +119,7 @@ pub(crate) async fn within<T>(
         let _timers = engine.timers().enter();
         (tokio::time::sleep(limit), tokio::time::sleep(limit + KILL_GRACE))
     };
-    let mut guest = std::pin::pin!(guest);
+    let mut guest = pin!(guest);
     tokio::select! {
         biased;
         result = &mut guest => return result,
@@ -121,22 +137,22 @@ pub(crate) async fn within<T>(
 }
 
 /// Polls a guest for one time slice, which spans many fuel intervals, and counts it on the job's clock.
-struct Metered<F> {
-    control: Arc<Control>,
+struct Metered<'a, F> {
+    control: &'a Control,
     demand: GuestDemand,
-    future: Pin<Box<F>>,
+    future: Pin<&'a mut F>,
 }
 
-impl<F: Future> Future for Metered<F> {
+impl<F: Future> Future for Metered<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { control, demand, future } = &mut *self;
         let began = demand.begin_slice();
-        control.clock.poll_begins();
+        control.clock.poll_begins(began);
         let polled = loop {
             let polled = future.as_mut().poll(cx);
-            if polled.is_ready() || control.clock.is_waiting() {
+            if polled.is_ready() {
                 demand.rest();
                 break polled;
             }
@@ -157,7 +173,7 @@ pub(crate) fn sort(error: &wasmtime::Error) -> Crash {
         return Crash::Killed { kill: kill.clone(), backtrace };
     }
     if let Some(Exit(status)) = error.downcast_ref::<Exit>() {
-        return Crash::Exit(*status);
+        return Crash::Exit { status: *status, printed: String::new() };
     }
     if let Some(HandleInSnapshot { import }) = error.downcast_ref::<HandleInSnapshot>() {
         return Crash::NeedsHandle { import };

@@ -1,19 +1,15 @@
-//! The events of a job's description, which arrive in the job's inbox while it runs. They take the place of a room in trials
-//! and tests.
+//! The events of a job's description, which happen while the job runs. They take the place of a room in trials and tests.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::time::Instant;
 use wasm_worker_core::job::{Participant, ParticipantKind};
 
-use crate::guest::bindings::wasm_worker::agent::inbox::{AttributeChange, DataMessage, Event, TextMessage};
-use crate::guest::control::{Control, StopBy};
-use crate::guest::meter::exact;
+use crate::guest::bindings::wasm_worker::agent::events::{
+    DataMessage, Departure, Event, ParticipantChange, ParticipantChanges, RpcRequest, StreamInfo, TextMessage,
+};
+use crate::guest::clock::Moment;
+use crate::guest::contract;
 
 /// One event and its time.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,6 +45,19 @@ pub enum ScriptedEvent {
         topic: String,
         /// The data, as text.
         payload: String,
+    },
+    /// A participant calls a method of the agent.
+    Rpc {
+        /// The identity of the caller.
+        sender: String,
+        /// The method.
+        method: String,
+        /// The payload.
+        #[serde(default)]
+        payload: String,
+        /// Milliseconds after which the caller gives up.
+        #[serde(default = "rpc_timeout_ms")]
+        timeout_ms: u32,
     },
     /// A participant joins the room.
     ParticipantJoined(Person),
@@ -127,48 +136,65 @@ fn chat_topic() -> String {
     "lk.chat".into()
 }
 
-/// Run a guest, and meanwhile send it the events of the script.
-pub(crate) async fn play_during<T>(script: &[Scripted], control: &Arc<Control>, guest: impl Future<Output = T>) -> T {
-    if script.is_empty() {
-        return guest.await;
-    }
-    let mut guest = std::pin::pin!(guest);
-    let mut at = Instant::now();
-    for Scripted { after_ms, event } in script {
-        at += Duration::from_millis((*after_ms).into());
-        let sleep = {
-            let _timers = control.inbox.timers.enter();
-            tokio::time::sleep_until(at)
-        };
-        tokio::select! {
-            biased;
-            result = &mut guest => return result,
-            () = sleep => inject(control, event.clone()),
-        }
-    }
-    guest.await
+const fn rpc_timeout_ms() -> u32 {
+    10_000
 }
 
-/// Send one event to the job.
-fn inject(control: &Control, event: ScriptedEvent) {
-    control.inbox.push(match event {
-        ScriptedEvent::Text { sender, topic, text } => Event::Text(TextMessage {
-            id: String::new(),
-            sender,
-            topic,
-            text,
-            attributes: Vec::new(),
-            timestamp_ms: exact(u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)),
-        }),
-        ScriptedEvent::Data { sender, topic, payload } => {
-            Event::Data(DataMessage { sender: Some(sender), topic, payload: payload.into_bytes() })
-        }
-        ScriptedEvent::ParticipantJoined(who) => Event::ParticipantJoined(Participant::from(who).into()),
-        ScriptedEvent::ParticipantLeft(who) => Event::ParticipantLeft(Participant::from(who).into()),
-        ScriptedEvent::AttributesChanged { identity, changed } => {
-            Event::AttributesChanged(AttributeChange { identity, changed: changed.into_iter().collect() })
-        }
-        ScriptedEvent::Terminate { reason } => return control.ask_to_stop(StopBy::Dispatcher, reason),
-        ScriptedEvent::Kill {} => return control.kill_by_operator(),
-    });
+impl ScriptedEvent {
+    /// The event in the room, whose participants are brought up to date. None where nothing happens in the room, and where the
+    /// event is about a participant who is not there. `position` is that of the event in its script.
+    pub(super) fn into_event(
+        self,
+        position: usize,
+        at: Moment,
+        present: &mut BTreeMap<String, contract::Participant>,
+    ) -> Option<Event> {
+        Some(match self {
+            Self::Text { sender, topic, text } => {
+                Event::Text(TextMessage { info: stream_info(position, sender, topic, text.len(), at), text })
+            }
+            Self::Data { sender, topic, payload } => {
+                let payload = payload.into_bytes();
+                Event::Data(DataMessage { sender: Some(sender), topic, payload, reliable: true })
+            }
+            Self::Rpc { sender, method, payload, timeout_ms } => {
+                Event::RpcRequest(RpcRequest { id: 0, caller: Some(sender), method, payload, timeout_ms })
+            }
+            Self::ParticipantJoined(who) => {
+                let who: contract::Participant = Participant::from(who).into();
+                present.insert(who.identity.clone(), who.clone());
+                Event::ParticipantJoined(who)
+            }
+            Self::ParticipantLeft(who) => {
+                let participant = present.remove(&who.identity).unwrap_or_else(|| Participant::from(who).into());
+                Event::ParticipantLeft(Departure { participant, reason: "client-initiated".into() })
+            }
+            Self::AttributesChanged { identity, changed } => {
+                let who = present.get_mut(&identity)?;
+                who.attributes.retain(|(name, _)| !changed.contains_key(name));
+                who.attributes.extend(
+                    changed.iter().filter(|(_, value)| !value.is_empty()).map(|(n, value)| (n.clone(), value.clone())),
+                );
+                let (participant, changes) = (who.clone(), ParticipantChanges::ATTRIBUTES);
+                let attributes = changed.into_iter().collect();
+                Event::ParticipantChanged(ParticipantChange { participant, changes, attributes })
+            }
+            Self::Terminate { .. } | Self::Kill {} => return None,
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a text in a description is far below 2^53 bytes")]
+fn stream_info(position: usize, sender: String, topic: String, bytes: usize, at: Moment) -> StreamInfo {
+    StreamInfo {
+        stream_id: format!("script-{position}"),
+        sender: Some(sender),
+        topic,
+        name: String::new(),
+        mime_type: "text/plain".into(),
+        attributes: Vec::new(),
+        timestamp_ms: at.as_ms(),
+        size: Some(bytes as f64),
+        reply_to: String::new(),
+    }
 }

@@ -8,7 +8,7 @@ use rand::distr::Alphanumeric;
 use serde::Deserialize;
 use wasm_worker_core::job::{JobInfo, JobKind, RoomInfo};
 
-use super::offer::Offer;
+use super::offer::{Offer, OfferedRoom};
 use super::script::{Person, Scripted};
 
 /// Random characters of a job id, as in LiveKit's ids.
@@ -87,7 +87,7 @@ impl JobSpec {
         move || Offer {
             info: JobInfo { id: job_id(), ..info.clone() },
             participants: participants.clone(),
-            script: script.clone(),
+            room: OfferedRoom::Scripted(script.clone()),
         }
     }
 }

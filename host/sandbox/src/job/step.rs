@@ -7,9 +7,8 @@ use wasm_worker_core::event::WarningKind;
 use wasm_worker_core::verdict::{Code, Verdict};
 
 use super::run::Crash;
-use crate::guest::bindings::wasm_worker::agent::inbox::BudgetKind;
 use crate::guest::control::StopBy;
-use crate::guest::kill::{Kill, Warning};
+use crate::guest::kill::{Budget, Kill, Warning};
 
 /// The phase of a job.
 #[derive(Debug)]
@@ -20,10 +19,10 @@ pub(super) enum Phase {
     Started,
     /// The prewarmed state is in place.
     Ready,
-    /// The entrypoint runs.
+    /// The job runs, step by step.
     Running,
-    /// The entrypoint has returned, and `shutdown` runs until then at most.
-    Finishing { result: Result<(), String>, until: Instant },
+    /// The agent has finished, and what it sent leaves the host until then at most.
+    Delivering { result: Result<(), String>, until: Instant },
     /// The job is to be killed, since `due`. The guest has until `until` to notice.
     Killing { kill: Kill, due: Instant, until: Instant },
     /// The job has its verdict.
@@ -38,7 +37,7 @@ impl Phase {
             Self::Started => "started",
             Self::Ready => "ready",
             Self::Running => "running",
-            Self::Finishing { .. } => "finishing",
+            Self::Delivering { .. } => "delivering",
             Self::Killing { .. } => "killing",
             Self::Closed => "closed",
         }
@@ -52,7 +51,7 @@ pub(super) enum Input {
     InstanceMade,
     /// `prewarm` has run, or its state came from a snapshot.
     StateReady,
-    /// The entrypoint is called now.
+    /// The first step begins now.
     Launched,
     /// The job is asked to stop.
     StopAsked { by: StopBy, reason: String },
@@ -60,10 +59,14 @@ pub(super) enum Input {
     KillAsked,
     /// The job came close to a limit.
     Warned(Warning),
-    /// The entrypoint returned.
-    EntrypointReturned(Result<(), String>),
-    /// `shutdown` returned.
-    ShutdownReturned,
+    /// A step returned.
+    StepReturned,
+    /// The agent finished with this result.
+    Finished(Result<(), String>),
+    /// Everything that the job sent has left the host.
+    Delivered,
+    /// Nothing can wake the job.
+    Stalled { detail: String },
     /// A call into the guest did not return.
     Crashed(Crash),
     /// The time of [`super::life::Life::wake_at`] has come.
@@ -80,8 +83,10 @@ impl Input {
             Self::StopAsked { .. } => "stop asked",
             Self::KillAsked => "kill asked",
             Self::Warned(_) => "warned",
-            Self::EntrypointReturned(_) => "entrypoint returned",
-            Self::ShutdownReturned => "shutdown returned",
+            Self::StepReturned => "step returned",
+            Self::Finished(_) => "finished",
+            Self::Delivered => "delivered",
+            Self::Stalled { .. } => "stalled",
             Self::Crashed(_) => "crashed",
             Self::TimeUp => "time up",
         }
@@ -94,11 +99,9 @@ pub(super) enum Output {
     /// Publish an event.
     Publish(Notice),
     /// Send the request to stop to the guest's inbox.
-    AskGuestToStop { reason: String, grace: Duration },
+    AskGuestToStop { by: StopBy, reason: String, grace: Duration },
     /// Warn that 80 % of `max-duration` is over.
     WarnOfTime { used: Duration, limit: Duration },
-    /// Call the guest's `shutdown`.
-    CallShutdown { reason: String },
     /// Kill the guest.
     KillGuest(Kill),
     /// The job has its verdict.
@@ -114,7 +117,7 @@ pub(super) enum Notice {
     Started,
     /// The prewarmed state is in place.
     Ready,
-    /// The entrypoint is called.
+    /// The first step begins.
     Launched,
     /// The job came close to a limit.
     Warning { about: WarningKind, detail: String },
@@ -127,20 +130,19 @@ impl Notice {
     pub(super) fn of_warning(warning: &Warning) -> Self {
         match warning {
             Warning::SlowToYield { ran } => {
-                Self::Warning { about: WarningKind::Unresponsive, detail: format!("ran for {ran:?} without waiting") }
+                Self::Warning { about: WarningKind::Unresponsive, detail: format!("one step ran for {ran:?}") }
             }
-            Warning::Budget(budget) => Self::Warning {
-                about: kind_of(budget.budget),
-                detail: format!("{} of {} used", budget.used, budget.limit),
-            },
+            Warning::Budget { budget, used, limit } => {
+                Self::Warning { about: kind_of(*budget), detail: format!("{used} of {limit} used") }
+            }
         }
     }
 }
 
-const fn kind_of(budget: BudgetKind) -> WarningKind {
+const fn kind_of(budget: Budget) -> WarningKind {
     match budget {
-        BudgetKind::Fuel => WarningKind::Fuel,
-        BudgetKind::Memory => WarningKind::Memory,
-        BudgetKind::Time => WarningKind::Time,
+        Budget::Fuel => WarningKind::Fuel,
+        Budget::Memory => WarningKind::Memory,
+        Budget::Time => WarningKind::Time,
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use wasm_worker_core::job::{Acceptance, JobInfo};
-use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::record::{JobRecord, RoomRecord};
 use wasm_worker_core::usage::micros;
 
 use super::instance::Instance;
@@ -24,6 +24,8 @@ pub(super) struct Ended {
     pub(super) instance: Instance,
     /// How the job ended.
     pub(super) verdict: Verdict,
+    /// What the agent did in its room.
+    pub(super) activity: RoomRecord,
     /// The time of the admission.
     pub(super) created: Instant,
     /// The time from the admission to the launch, if there was one.
@@ -32,7 +34,7 @@ pub(super) struct Ended {
 
 /// Release what a job held, and make its record. The instance and its slots are released before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
-    let Ended { info, acceptance, mut instance, verdict, created, start_us } = ended;
+    let Ended { info, acceptance, mut instance, verdict, activity, created, start_us } = ended;
     let (log, log_not_kept) = {
         let control = instance.control();
         let mut log = control.log();
@@ -41,7 +43,6 @@ pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
     };
     let fuel_left = instance.store.get_fuel().unwrap_or(0);
     let state = instance.store.data_mut();
-    let activity = std::mem::take(&mut state.room);
     let mut usage = usage::read(state, fuel_left);
     usage.prewarm = instance.prewarmed.unwrap_or_default();
     let verdict = match catch_unwind(AssertUnwindSafe(|| drop(instance))) {

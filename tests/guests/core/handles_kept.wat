@@ -1,0 +1,13 @@
+;; Keeps its standard output over a thousand steps, and writes to it in each.
+(import "wasm-worker:agent/job@0.1.0" "wake" (func $wake (param i32 i32)))
+(import "wasi:cli/stdout@0.2.12" "get-stdout" (func $stdout (result i32)))
+(import "wasi:io/streams@0.2.12" "[method]output-stream.write" (func $write (param i32 i32 i32 i32)))
+(global $out (mut i32) (i32.const -1))
+(global $steps (mut i32) (i32.const 0))
+(data (i32.const 2048) "line\0a")
+(func (export "resume") (param f64 i32 i32)
+  (if (i32.eq (global.get $out) (i32.const -1)) (then (global.set $out (call $stdout))))
+  (call $write (global.get $out) (i32.const 2048) (i32.const 5) (i32.const 1024))
+  (global.set $steps (i32.add (global.get $steps) (i32.const 1)))
+  (if (i32.eq (global.get $steps) (i32.const 1000)) (then (call $ok) (return)))
+  (call $wake (i32.const 1) (i32.const 0)))

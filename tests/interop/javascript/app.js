@@ -1,0 +1,128 @@
+// The talker in JavaScript: see tests/interop/README.md for what it does.
+//
+// componentize-js app.js -w WIT -n agent -d http fetch-event -o agent.wasm
+import { setLogFields } from 'wasm-worker:agent/job@0.1.0';
+import { closeStream, connect, openText, sendText, writeText } from 'wasm-worker:agent/room@0.1.0';
+import { add } from 'wasm-worker:agent/usage@0.1.0';
+import * as steps from './steps.js';
+
+const TOPIC = 'lk.chat';
+// Between two parts of an answer, and before a greeting.
+const PACE = 10;
+const PATIENCE = 2000;
+
+const checksums = [];
+
+export function prewarm() {
+  for (let value = 0; value < 256; value++) {
+    let checksum = value;
+    for (let bit = 0; bit < 8; bit++) checksum = (checksum >>> 1) ^ (checksum & 1 ? 0xedb88320 : 0);
+    checksums.push(checksum);
+  }
+}
+
+export function decide(offer) {
+  if (offer.metadata === 'fail') throw new Error('a bug in decide');
+  const attributes = [['language', 'javascript']];
+  return { tag: 'accept', val: { identity: undefined, name: 'Talker', metadata: '', attributes } };
+}
+
+export function resume(nowMs, batch) {
+  steps.resume(main, nowMs, batch);
+}
+
+async function main(task) {
+  setLogFields([['language', 'javascript']]);
+  await task.done(connect());
+  const talker = new Talker();
+  for (;;) {
+    const { tag, val } = await task.nextEvent();
+    if (tag === 'participant-joined' && val.kind === 'standard') {
+      new steps.Task(`greet ${val.identity}`, (task) => greet(task, val));
+    } else if (tag === 'shutdown-requested' || (tag === 'text' && !(await talker.hear(val)))) {
+      break;
+    }
+  }
+  await talker.interrupt();
+  send('Goodbye.');
+}
+
+async function greet(task, { identity, name }) {
+  await task.sleep(PACE);
+  let checksum = -1;
+  for (const byte of new TextEncoder().encode(identity)) {
+    checksum = (checksum >>> 8) ^ checksums[(checksum & 0xff) ^ byte];
+  }
+  send(`Welcome, ${name || identity} (${(~checksum >>> 0).toString(16).padStart(8, '0')}).`);
+}
+
+/** One conversation. */
+class Talker {
+  history = [];
+  answer;
+  silence;
+
+  /** Answer a text, or do what it says. False: say goodbye. */
+  async hear(message) {
+    await this.interrupt();
+    switch (message.text) {
+      case 'stop':
+        send('Stopped.');
+        break;
+      case 'history':
+        send(this.history.join('\n'));
+        break;
+      case 'dice':
+        send(`dice ${Math.floor(Math.random() * 2 ** 32)}`);
+        break;
+      case 'fail':
+        throw new Error('a bug in the agent');
+      case 'bye':
+        return false;
+      default:
+        this.history.push(`${message.info.sender}: ${message.text}`);
+        this.answer = new steps.Task('answer', (task) => this.#speak(task, message));
+    }
+    this.silence = new steps.Task('silence', async (task) => {
+      await task.sleep(PATIENCE);
+      send('Anything else?');
+    });
+    return true;
+  }
+
+  /** Answer in parts, until interrupted. */
+  async #speak(task, { info, text }) {
+    const stream = openText(TOPIC, options(info.streamId));
+    let said = '';
+    let interrupted = true;
+    try {
+      for (const part of ['You', ' said:', ...text.split(' ').map((word) => ` ${word}`), '.']) {
+        writeText(stream, part);
+        said += part;
+        await task.sleep(PACE);
+      }
+      interrupted = false;
+    } finally {
+      closeStream(stream, interrupted ? [['interrupted', 'true']] : []);
+      this.history.push(`agent: ${said}${interrupted ? ' (interrupted)' : ''}`);
+      add({ kind: 'llm', provider: 'none', model: 'echo', counters: [['letters', said.length]] });
+    }
+  }
+
+  /** End the answer and the wait for more to hear. */
+  async interrupt() {
+    for (const task of [this.answer, this.silence]) {
+      task?.cancel();
+      await task?.ended;
+    }
+    this.answer = this.silence = undefined;
+  }
+}
+
+function send(text) {
+  sendText(TOPIC, text, options());
+}
+
+function options(replyTo = '') {
+  return { destinations: [], attributes: [], streamId: '', sender: '', replyTo, repeatable: false };
+}

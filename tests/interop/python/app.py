@@ -1,0 +1,134 @@
+"""The talker in Python: see tests/interop/README.md for what it does.
+
+componentize-py -d WIT -w agent componentize app -o agent.wasm
+"""
+
+import asyncio
+import random
+
+import steps
+from wit_world import WitWorld as Agent
+from wit_world.imports import events, job, room, types, usage
+
+TOPIC = "lk.chat"
+# Between two parts of an answer, and before a greeting.
+PACE = 0.01
+PATIENCE = 2.0
+
+checksums: list[int] = []
+
+
+class WitWorld(Agent):
+    def prewarm(self):
+        for value in range(256):
+            for _ in range(8):
+                value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+            checksums.append(value)
+
+    def decide(self, offer: types.JobInfo) -> types.Decision:
+        if offer.metadata == "fail":
+            raise RuntimeError("a bug in decide")
+        return types.Decision_Accept(types.Acceptance(None, "Talker", "", [("language", "python")]))
+
+    def resume(self, now_ms: float, batch: list[events.Event]):
+        steps.resume(main, now_ms, batch)
+
+
+async def main(info: types.JobInfo):
+    job.set_log_fields([("language", "python")])
+    await steps.done(room.connect())
+    talker = Talker()
+    while True:
+        match await steps.next_event():
+            case events.Event_ParticipantJoined(who) if who.kind == types.ParticipantKind.STANDARD:
+                talker.spawn(greet(who), f"greet {who.identity}")
+            case events.Event_Text(message):
+                if not await talker.hear(message):
+                    break
+            case events.Event_ShutdownRequested():
+                break
+    await talker.interrupt()
+    send("Goodbye.")
+
+
+async def greet(who: types.Participant):
+    await asyncio.sleep(PACE)
+    checksum = 0xFFFFFFFF
+    for byte in who.identity.encode():
+        checksum = checksum >> 8 ^ checksums[checksum & 0xFF ^ byte]
+    send(f"Welcome, {who.name or who.identity} ({checksum ^ 0xFFFFFFFF:08x}).")
+
+
+class Talker:
+    """One conversation."""
+
+    def __init__(self):
+        self.history: list[str] = []
+        self.answer: asyncio.Task | None = None
+        self.silence: asyncio.Task | None = None
+        self.greetings: set[asyncio.Task] = set()
+
+    def spawn(self, work, name: str) -> asyncio.Task:
+        task = asyncio.create_task(work, name=name)
+        # The loop itself does not keep tasks alive.
+        self.greetings.add(task)
+        task.add_done_callback(self.greetings.discard)
+        return task
+
+    async def hear(self, message: events.TextMessage) -> bool:
+        """Answer a text, or do what it says. False: say goodbye."""
+        await self.interrupt()
+        match message.text:
+            case "stop":
+                send("Stopped.")
+            case "history":
+                send("\n".join(self.history))
+            case "dice":
+                send(f"dice {random.getrandbits(32)}")
+            case "fail":
+                raise RuntimeError("a bug in the agent")
+            case "bye":
+                return False
+            case text:
+                self.history.append(f"{message.info.sender}: {text}")
+                self.answer = self.spawn(self.speak(message), "answer")
+        self.silence = self.spawn(ask(), "silence")
+        return True
+
+    async def speak(self, message: events.TextMessage):
+        """Answer in parts, until interrupted."""
+        stream = room.open_text(TOPIC, options(message.info.stream_id))
+        said, end = "", []
+        try:
+            for part in ["You", " said:", *(f" {word}" for word in message.text.split(" ")), "."]:
+                room.write_text(stream, part)
+                said += part
+                await asyncio.sleep(PACE)
+        except asyncio.CancelledError:
+            end = [("interrupted", "true")]
+            raise
+        finally:
+            room.close_stream(stream, end)
+            self.history.append(f"agent: {said}{' (interrupted)' if end else ''}")
+            usage.add(usage.ModelUsage("llm", "none", "echo", [("letters", float(len(said)))]))
+
+    async def interrupt(self):
+        """End the answer and the wait for more to hear."""
+        tasks = [task for task in (self.answer, self.silence) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.answer = self.silence = None
+
+
+async def ask():
+    await asyncio.sleep(PATIENCE)
+    send("Anything else?")
+
+
+def send(text: str):
+    room.send_text(TOPIC, text, options())
+
+
+def options(reply_to: str = "") -> types.SendOptions:
+    return types.SendOptions([], [], "", "", reply_to, False)

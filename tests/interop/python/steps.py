@@ -1,0 +1,151 @@
+"""Runs an asyncio program in the steps of a job.
+
+A step gives its events to those who wait for them, runs the loop until nothing is ready, sets the job's timer and returns. Tasks, futures,
+`asyncio.sleep`, `wait_for` and `timeout` work as always; nothing here blocks or reads a clock.
+"""
+
+import asyncio
+import collections
+import math
+import random
+import sys
+import traceback
+
+from componentize_py_types import Err, Ok
+from wit_world.imports import events, flow, job
+
+# The last events of calls; all others are for `next_event`.
+_LAST = (events.Event_Done, events.Event_Failed, events.Event_RpcAnswer)
+
+
+class CallFailed(Exception):
+    """The last event of a call was `failed`."""
+
+    def __init__(self, failure: events.Failure):
+        super().__init__(f"{failure.code}: {failure.message}" if failure.message else failure.code)
+        self.code = failure.code
+
+
+class _NeverReady:
+    """The selector of a loop without files."""
+
+    def select(self, timeout):
+        return []
+
+
+class _StepLoop(asyncio.BaseEventLoop):
+    """A loop whose time is the step's, in seconds since the job began, and which returns where another would wait."""
+
+    def __init__(self, began_ms: float):
+        super().__init__()
+        self._selector = _NeverReady()
+        self._began_ms = began_ms
+        self._now = 0.0
+        # A timer is due that much early, since milliseconds are no sums of floats.
+        self._clock_resolution = 1e-5
+
+    def time(self) -> float:
+        return self._now
+
+    def _process_events(self, event_list):
+        pass
+
+    def run_step(self, now_ms: float) -> int | None:
+        """Run all that is ready. The milliseconds until the next timer is due."""
+        self._now = (now_ms - self._began_ms) / 1000
+        asyncio._set_running_loop(self)
+        try:
+            while self._ready or self._is_due():
+                self._run_once()
+        finally:
+            asyncio._set_running_loop(None)
+        due = min((timer.when() for timer in self._scheduled if not timer.cancelled()), default=None)
+        return None if due is None else max(0, math.ceil((due - self._now - self._clock_resolution) * 1000))
+
+    def _is_due(self) -> bool:
+        return any(timer.when() < self._now + self._clock_resolution for timer in self._scheduled)
+
+
+_loop: _StepLoop | None = None
+_main: asyncio.Task | None = None
+_calls: dict[int, asyncio.Future] = {}
+_events: collections.deque = collections.deque()
+_listener: asyncio.Future | None = None
+
+
+def resume(main, now_ms: float, batch: list[events.Event]) -> None:
+    """The export `resume`, of an agent whose job is the coroutine function `main(info)`. It ends the job when it returns or raises."""
+    global _loop, _main
+    for event in batch:
+        if isinstance(event, events.Event_Started):
+            # Python seeds its generator at build time.
+            random.seed(job.random(32))
+            _loop = _StepLoop(now_ms)
+            _main = _loop.create_task(main(event.value), name="main")
+        else:
+            _deliver(event)
+    if _loop is None or _main is None:
+        return
+    after_ms = _loop.run_step(now_ms)
+    if _main.done():
+        job.finish(_outcome(_main))
+    else:
+        job.wake(after_ms)
+
+
+async def next_event() -> events.Event:
+    """The next event that no call waits for. One task at a time listens."""
+    global _listener
+    while not _events:
+        _listener = asyncio.get_running_loop().create_future()
+        await _listener
+    return _events.popleft()
+
+
+async def done(id: int):
+    """Wait for the last event of a call: what it says, or CallFailed. Cancelling this cancels the call."""
+    _calls[id] = asyncio.get_running_loop().create_future()
+    try:
+        return await _calls[id]
+    except asyncio.CancelledError:
+        flow.cancel(id)
+        raise
+    finally:
+        _calls.pop(id, None)
+
+
+def _deliver(event: events.Event) -> None:
+    if isinstance(event, events.Event_TasksWanted):
+        job.report_tasks([_report(task) for task in sorted(asyncio.all_tasks(_loop), key=asyncio.Task.get_name)])
+        return
+    if isinstance(event, _LAST):
+        call = _calls.pop(event.value.id, None)
+        if call is None or call.done():
+            if isinstance(event, events.Event_Failed):
+                print(f"call {event.value.id} failed: {event.value.code} {event.value.message}", file=sys.stderr)
+        elif isinstance(event, events.Event_Failed):
+            call.set_exception(CallFailed(event.value))
+        else:
+            call.set_result(event.value)
+        return
+    _events.append(event)
+    if _listener is not None and not _listener.done():
+        _listener.set_result(None)
+
+
+def _report(task: asyncio.Task) -> job.Task:
+    """The innermost coroutine is what the task waits for."""
+    coroutine = task.get_coro()
+    while hasattr(getattr(coroutine, "cr_await", None), "cr_frame"):
+        coroutine = coroutine.cr_await
+    return job.Task(task.get_name(), coroutine.__qualname__)
+
+
+def _outcome(main: asyncio.Task):
+    error = asyncio.CancelledError("main was cancelled") if main.cancelled() else main.exception()
+    if error is None:
+        return Ok(None)
+    traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return Err(f"{type(error).__name__}: {error}{place}")
