@@ -4,8 +4,10 @@
 //! A scripted server offers jobs that compute, at a rate that does not wait for answers, as a server of many rooms does. One in
 //! 100 loops until it is killed for its run time, and shows how late that was. A limit by the wall clock would let a loop cost
 //! less, the more jobs run beside it. The worker is at its defaults otherwise. How much a job can compute in [`JOB_TAKES`] on this
-//! machine is measured first. Each rate is twice the one before it, and what is finished
-//! of each is the median of [`ROUNDS`], taken in turn: the machine is not the same from one to the next.
+//! machine is measured first. Each rate is twice the one before it, and its figures are medians of [`ROUNDS`], taken in turn.
+//!
+//! What is finished is told as the CPU time of the finished jobs too, in percent of the time of all cores. On a machine whose
+//! speed varies the same rate finishes fewer jobs in one round than in the next, and each of them takes more CPU time.
 //!
 //! Bounds: [`RATE_FOR`] for each rate of each round, [`REFUSALS`], and [`SHORT_JOBS`] for each number of waiting jobs.
 #![allow(
@@ -81,8 +83,10 @@ fn main() {
         }
     }
     let rates: Vec<Rate> = rounds.into_iter().map(Rate::of).collect();
-    let most = rates.iter().map(|rate| rate.finished[1]).fold(0.0, f64::max);
-    println!("offers/s  finished/s (least, most)  of the most   refused  kill lag p50      p99");
+    let most = rates.iter().map(|rate| rate.cpu[1]).fold(0.0, f64::max);
+    println!(
+        "offers/s  finished/s (least, most)  their CPU (least, most)  of the most  refused  kill lag p50      p99"
+    );
     for (times, rate) in RATES.into_iter().zip(rates) {
         println!("{:>8} {}", work.fits * times, rate.text(most));
     }
@@ -190,6 +194,8 @@ async fn run_jobs(worker: &mut Worker, metadata: &[&str], status: JobStatus) -> 
 struct Row {
     /// A second.
     finished: f64,
+    /// CPU time of the finished jobs, as a part of the time of all cores.
+    cpu: f64,
     refused: f64,
     /// In microseconds.
     kill_lags: Vec<u64>,
@@ -199,6 +205,8 @@ struct Row {
 struct Rate {
     /// The least, the median and the most, a second.
     finished: [f64; 3],
+    /// The same of the CPU time of the finished jobs, as a part of the time of all cores.
+    cpu: [f64; 3],
     /// The median.
     refused: f64,
     /// Sorted.
@@ -212,14 +220,14 @@ impl Rate {
             figures.sort_by(f64::total_cmp);
             figures
         };
-        let (finished, refused) = (sorted(|row| row.finished), sorted(|row| row.refused));
+        let (finished, cpu, refused) = (sorted(|row| row.finished), sorted(|row| row.cpu), sorted(|row| row.refused));
         let mut kill_lags: Vec<u64> = rows.iter().flat_map(|row| &row.kill_lags).copied().collect();
         kill_lags.sort_unstable();
-        let finished = [0, ROUNDS / 2, ROUNDS - 1].map(|at| finished[at]);
-        Self { finished, refused: refused[ROUNDS / 2], kill_lags }
+        let spread = |figures: Vec<f64>| [0, ROUNDS / 2, ROUNDS - 1].map(|at| figures[at]);
+        Self { finished: spread(finished), cpu: spread(cpu), refused: refused[ROUNDS / 2], kill_lags }
     }
 
-    /// `most` is the median of the rate at which most were finished.
+    /// `most` is the median of the rate whose finished jobs took the most CPU time.
     fn text(&self, most: f64) -> String {
         let lag = |percent: usize| {
             let at = self.kill_lags.len().saturating_sub(1) * percent / 100;
@@ -227,8 +235,14 @@ impl Rate {
         };
         let [least, median, highest] = self.finished;
         let span = format!("({least:.0}, {highest:.0})");
-        let (of_most, refused) = (100.0 * median / most, 100.0 * self.refused);
-        format!("{median:>11.0} {span:>14} {of_most:>10.0} % {refused:>7.0} % {:>13} {:>8}", lag(50), lag(99))
+        let [cpu_least, cpu, cpu_highest] = self.cpu.map(|part| 100.0 * part);
+        let cpu_span = format!("({cpu_least:.0}, {cpu_highest:.0})");
+        let (of_most, refused) = (cpu / most, 100.0 * self.refused);
+        format!(
+            "{median:>11.0} {span:>14} {cpu:>9.1} % {cpu_span:>13} {of_most:>10.0} % {refused:>6.0} % {:>13} {:>8}",
+            lag(50),
+            lag(99)
+        )
     }
 }
 
@@ -244,7 +258,8 @@ async fn offer(work: &Work, rate: u32) -> Row {
     let mut ticks = interval(TICK);
     // A late driver offers what it missed: the rooms do not wait.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (mut offered, mut finished, mut answered, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut offered, mut answered, mut refused) = (0_u64, 0_u64, 0_u64);
+    let mut finished = std::collections::HashSet::new();
     let mut jobs = std::collections::HashMap::new();
     while Instant::now() < until {
         let far = until;
@@ -261,8 +276,10 @@ async fn offer(work: &Work, rate: u32) -> Row {
                         refused += u64::from(counts);
                     }
                 }
-                Some(ToServer::UpdateJob(UpdateJobStatus { status, .. })) if status == JobStatus::JsSuccess as i32 => {
-                    finished += u64::from(Instant::now() >= counts_from);
+                Some(ToServer::UpdateJob(UpdateJobStatus { status, job_id, .. })) if status == JobStatus::JsSuccess as i32 => {
+                    if Instant::now() >= counts_from {
+                        finished.insert(job_id);
+                    }
                 }
                 Some(_) => {}
                 None => break,
@@ -281,8 +298,16 @@ async fn offer(work: &Work, rate: u32) -> Row {
     }
     worker.stop().await;
     let text = std::fs::read_to_string(events.path()).unwrap();
-    let closed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let kill_lags = closed.filter_map(|line| line["verdict"]["kill_lag_us"].as_u64()).collect();
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let kill_lags = lines.iter().filter_map(|line| line["verdict"]["kill_lag_us"].as_u64()).collect();
+    let of_finished = lines.iter().filter(|line| line["job"].as_str().is_some_and(|job| finished.contains(job)));
+    let cpu_us: u64 = of_finished.filter_map(|line| line["usage"]["cpu_us"].as_u64()).sum();
     let counted = (RATE_FOR - SETTLE).as_secs_f64();
-    Row { finished: finished as f64 / counted, refused: refused as f64 / answered.max(1) as f64, kill_lags }
+    let cores = std::thread::available_parallelism().unwrap().get() as f64;
+    Row {
+        finished: finished.len() as f64 / counted,
+        cpu: cpu_us as f64 / 1e6 / counted / cores,
+        refused: refused as f64 / answered.max(1) as f64,
+        kill_lags,
+    }
 }

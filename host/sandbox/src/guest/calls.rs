@@ -78,6 +78,60 @@ pub(crate) enum Call {
 }
 
 impl Call {
+    /// The name of the call.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Shutdown { .. } => "shutdown",
+            Self::Cancel { .. } => "cancel",
+            Self::Hold { .. } => "hold",
+            Self::Connect { .. } => "connect",
+            Self::Disconnect => "disconnect",
+            Self::Receive { .. } => "receive",
+            Self::SendText { .. } => "send-text",
+            Self::OpenText { .. } => "open-text",
+            Self::WriteText { .. } => "write-text",
+            Self::SendFile { .. } => "send-file",
+            Self::OpenFile { .. } => "open-file",
+            Self::WriteBytes { .. } => "write-bytes",
+            Self::CloseStream { .. } => "close-stream",
+            Self::SendData { .. } => "send-data",
+            Self::SendDtmf { .. } => "send-dtmf",
+            Self::SendTranscription { .. } => "send-transcription",
+            Self::OpenTranscription { .. } => "open-transcription",
+            Self::Rpc { .. } => "rpc",
+            Self::Answer { .. } => "answer",
+            Self::SetAttributes { .. } => "set-attributes",
+            Self::SetMetadata { .. } => "set-metadata",
+            Self::SetName { .. } => "set-name",
+            Self::SetAgentState { .. } => "set-agent-state",
+            Self::RemoveParticipant { .. } => "remove-participant",
+            Self::MoveParticipant { .. } => "move-participant",
+            Self::MuteTrack { .. } => "mute-track",
+            Self::DeleteRoom { .. } => "delete-room",
+            Self::SubscribeAudio { .. } => "subscribe-audio",
+            Self::FollowAudio { .. } => "follow-audio",
+            Self::PublishAudio { .. } => "publish-audio",
+            Self::WriteAudio { .. } => "write-audio",
+            Self::MarkAudio { .. } => "mark-audio",
+            Self::MuteAudio { .. } => "mute-audio",
+            Self::ClearAudio { .. } => "clear-audio",
+            Self::CloseAudio { .. } => "close-audio",
+            Self::SendHttp { .. } => "send-http",
+            Self::OpenHttp { .. } => "open-http",
+            Self::WriteHttp { .. } => "write-http",
+            Self::EndHttp { .. } => "end-http",
+            Self::ConnectSocket { .. } => "connect-socket",
+            Self::SendSocketText { .. } => "send-socket-text",
+            Self::SendSocketBytes { .. } => "send-socket-bytes",
+            Self::CloseSocket { .. } => "close-socket",
+            Self::BeginSpan { .. } => "begin-span",
+            Self::SetSpan { .. } => "set-span",
+            Self::AddSpanEvent { .. } => "add-span-event",
+            Self::EndSpan { .. } => "end-span",
+            Self::Measure { .. } => "measure",
+        }
+    }
+
     /// The new id that the call returned.
     pub(crate) const fn new_id(&self) -> Option<u32> {
         match self {
@@ -157,6 +211,11 @@ pub(crate) struct Wishes {
 }
 
 impl CallBuffer {
+    /// The calls of the step so far, and what it asks for besides.
+    pub(crate) fn look(&self) -> (&[Call], Option<Option<u32>>, Option<&Result<(), String>>) {
+        (&self.calls, self.wake, self.finish.as_ref())
+    }
+
     /// Count one more call that carries these bytes. Returns the memory to charge.
     pub(crate) fn count(&mut self, carried: usize) -> Result<usize, Kill> {
         if self.calls.len() == CALLS_MAX {
