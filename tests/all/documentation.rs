@@ -190,6 +190,8 @@ fn cheap_commands_run() {
 
 #[test]
 fn shown_agents_complete() {
+    /// Nobody comes, and the job is asked to stop.
+    const SPEC: &str = r#"{"inbox": [{"after_ms": 50, "event": {"terminate": {"reason": "nobody comes"}}}]}"#;
     let own = tempfile::tempdir_in(target_dir()).unwrap();
     let dir = own.path();
     let made = run_in_shell("wasm-worker new shown-agent", dir);
@@ -198,7 +200,7 @@ fn shown_agents_complete() {
     for page in pages::all() {
         for block in page.blocks().into_iter().filter(|block| block.language == "rust") {
             std::fs::write(dir.join("shown-agent/src/lib.rs"), block.lines.join("\n")).unwrap();
-            let output = run_in_shell("wasm-worker run shown-agent --job --max-duration 1m", dir);
+            let output = run_in_shell(&format!("echo '{SPEC}' | wasm-worker run shown-agent --job --spec -"), dir);
             let stderr = String::from_utf8_lossy(&output.stderr);
             let warned = stderr.lines().any(|line| line.starts_with("warning"));
             assert!(output.status.success() && !warned, "{}: {stderr}", page.path.display());
