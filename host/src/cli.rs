@@ -37,8 +37,10 @@ mod bench;
 mod capacity;
 mod inspect;
 mod prepare;
+mod replay;
 mod build;
 mod new;
+mod test;
 mod compile;
 
 mod config;
@@ -97,10 +99,14 @@ enum Verb {
     Build(build::BuildArgs),
     /// Create an agent crate
     New(new::NewArgs),
+    /// Play scenarios with an agent, under virtual time, and check what it does
+    Test(Box<test::TestArgs>),
     /// Show the imports, exports, sizes, limits and prewarm of an agent
     Inspect(Box<inspect::InspectArgs>),
     /// Compile agents into the cache and exit, so that a worker starts at once: for the build of a container
     Prepare(Box<prepare::PrepareArgs>),
+    /// Replay recorded jobs: the same calls, fuel and end, or the first difference; show their timelines
+    Replay(Box<replay::ReplayArgs>),
     /// List the workers of this machine, and their running jobs with what each waits for
     Ps(Box<ps::PsArgs>),
     /// Show the log lines of a job
@@ -137,6 +143,8 @@ Exit status:
   12  a limit ended a job       13  a job did not start (init-timeout, init-failed)
   14  a job was killed, or did not stop in time
   15  a dispatch did not become a job (rejected, cancelled, expired, unserved)
+  16  a replay differs from its recording
+  17  a scenario of `test` failed
  130  a signal ended the command before its time, and jobs were killed or not started";
 
 /// The exit status.
@@ -154,6 +162,8 @@ pub(crate) enum Exit {
     Init = 13,
     Stopped = 14,
     Undelivered = 15,
+    Differs = 16,
+    Test = 17,
     Interrupted = 130,
 }
 
@@ -234,8 +244,10 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Capacity(args) => capacity::run(*args),
         Verb::Build(args) => build::run(&args),
         Verb::New(args) => new::run(&args),
+        Verb::Test(args) => test::run(*args),
         Verb::Inspect(args) => inspect::run(*args),
         Verb::Prepare(args) => prepare::run(*args),
+        Verb::Replay(args) => replay::run(*args),
         Verb::Ps(args) => ps::run(*args),
         Verb::Logs(args) => logs::run(*args),
         Verb::Kill(args) => kill::run(*args),

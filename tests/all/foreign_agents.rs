@@ -2,15 +2,12 @@
 //! says what they do.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 use crate::support::harness::{Call, Done, guest, path, wasm_worker};
+use crate::support::interpreters::{agent_in, with_interpreters};
 use crate::support::toolchains::Language;
-
-/// A program that is not optimised takes minutes to compile an interpreter.
-const COMPILE_TIMEOUT: &str = "1h";
 
 /// An answer of a second and more.
 fn long_text() -> String {
@@ -22,7 +19,7 @@ fn text(after_ms: u32, sender: &str, text: &str) -> Value {
 }
 
 fn call<'a>(words: impl IntoIterator<Item = &'a str>) -> Call {
-    wasm_worker(words).env("WASM_WORKER_COMPILE_TIMEOUT", COMPILE_TIMEOUT)
+    with_interpreters(wasm_worker(words))
 }
 
 /// An agent by its name in messages.
@@ -33,15 +30,12 @@ struct Talker {
 
 /// The one of a language, built and loaded; none where a tool is missing on this machine.
 fn talker(language: Language) -> Option<Talker> {
-    static ONE_OF_EACH: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
     let name = match language {
         Language::C => "C",
         Language::Python => "Python",
         Language::JavaScript => "JavaScript",
     };
-    let talker = Talker { name, component: language.agent()? };
-    // Tests of the same agent find it in the cache.
-    let _guard = ONE_OF_EACH[language as usize].lock().unwrap_or_else(PoisonError::into_inner);
+    let talker = Talker { name, component: agent_in(language)? };
     talker.is_a_snapshot();
     Some(talker)
 }

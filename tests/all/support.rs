@@ -8,6 +8,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod hook;
 pub(crate) mod network;
 pub(crate) mod toolchains;
+pub(crate) mod interpreters;
 
 /// Set where the machine has everything that the tests need, as `.ci/run` does: a skipped test fails there.
 const COMPLETE: &str = "WASM_WORKER_TESTS_COMPLETE";

@@ -19,6 +19,7 @@ fn new_crate_builds_and_runs_outside_of_the_repository() {
     std::fs::create_dir(&moved).unwrap();
     std::fs::rename(dir.path().join("my-agent"), moved.join("my-agent")).unwrap();
     let ran = wasm_worker(["run", "my-agent", "--job"]).dir(&moved).done();
+    assert!(ran.stderr.contains("nobody came"), "{}", ran.stderr);
     assert_eq!((ran.exit, ran.code().as_str()), (0, "completed"), "{}", ran.stderr);
     assert_eq!(ran.record()["agent"], "my-agent");
     assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
@@ -40,11 +41,42 @@ fn new_crate_builds_and_runs_outside_of_the_repository() {
     assert!(Path::new(built.stdout.trim()).is_file());
 
     let source = moved.join("my-agent/src/lib.rs");
-    let broken = std::fs::read_to_string(&source).unwrap().replace("Ok(())", "Ok(1)");
+    let broken = std::fs::read_to_string(&source).unwrap().replacen("Ok(())", "Ok(1)", 1);
     std::fs::write(&source, broken).unwrap();
     let failed = wasm_worker(["run", "my-agent", "--job"]).dir(&moved).done();
     failed.fails_with(3, &["mismatched types", "src/lib.rs:", "error: the crate in `my-agent` does not compile"]);
     assert_eq!(failed.stdout, "");
+}
+
+#[test]
+fn new_crate_passes_its_tests() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(wasm_worker(["new", "my-agent"]).dir(dir.path()).done().exit, 0);
+    let created = dir.path().join("my-agent");
+    let done = wasm_worker(["test", "my-agent"]).dir(dir.path()).done();
+    assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("tests/hello.yaml") && done.stdout.contains("1 passed, 0 failed"), "{}", done.stdout);
+
+    let cargo = || {
+        let mut cargo = std::process::Command::new("cargo");
+        cargo.args(["test", "--offline"]).current_dir(&created).env("WASM_WORKER", env!("CARGO_BIN_EXE_wasm-worker"));
+        cargo.env("WASM_WORKER_CACHE_DIR", crate::support::harness::cache_dir());
+        let output = cargo.env_remove("CARGO_TARGET_DIR").output().unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.success(), stdout, stderr)
+    };
+    let (passed, stdout, stderr) = cargo();
+    assert!(passed && stdout.contains("2 passed; 0 failed"), "{stdout}{stderr}");
+    assert!(!stderr.contains("warning"), "{stderr}");
+
+    // What the agent does wrong is told where the author looks.
+    let source = created.join("src/lib.rs");
+    let rude = std::fs::read_to_string(&source).unwrap().replace("\"hello\"", "\"go away\"");
+    std::fs::write(&source, rude).unwrap();
+    let (passed, stdout, stderr) = cargo();
+    assert!(!passed && stdout.contains("1 passed; 1 failed"), "{stdout}{stderr}");
+    assert!(stdout.contains("hello.yaml:5: expected a text that contains \"hello\""), "{stdout}");
+    assert!(stdout.contains("+ 0.000s lk.transcription \"go away\""), "{stdout}");
 }
 
 /// The files below a directory, by their paths in it.
@@ -84,6 +116,11 @@ fn program_carries_the_whole_sdk() {
         );
         assert!(copied == original, "the program was not built from these files");
     }
+    let copied = files(&created.join("wasm-worker-test/src"));
+    assert!(
+        copied == files(&root().join("host/test/src")),
+        "`TEST_FILES` in host/src/cli/new.rs differs from host/test"
+    );
     let repository = root().display().to_string();
     for (path, text) in files(&created) {
         assert!(!text.contains(&repository), "{} names the repository", path.display());
@@ -104,6 +141,12 @@ fn new_crate_has_the_versions_of_the_repository() {
     inherit(package, &workspace["workspace"]["package"]);
     inherit(expanded["dependencies"].as_table_mut().unwrap(), &workspace["workspace"]["dependencies"]);
     assert_eq!(toml(&created.join("wasm-worker-sdk/Cargo.toml")), expanded);
+    let mut expanded = toml(&root().join("host/test/Cargo.toml"));
+    expanded.remove("lints");
+    let package = expanded["package"].as_table_mut().unwrap();
+    package.remove("include");
+    inherit(package, &workspace["workspace"]["package"]);
+    assert_eq!(toml(&created.join("wasm-worker-test/Cargo.toml")), expanded);
 
     let (lock, locked) = (toml(&created.join("Cargo.lock")), toml(&root().join("Cargo.lock")));
     for package in lock["package"].as_array().unwrap() {

@@ -498,6 +498,49 @@ fn steps() {
     let answers = worker.load(&guest("answers"), None);
     print_steps("text in and text out", &worker, &answers, &texts, TEXTS as u32);
     worker.runtimes.shut_down();
+    recording();
+}
+
+/// What a recording adds to a step, and how large it is.
+fn recording() {
+    println!("\nwhat a recording adds: the wall time of the same jobs, a step, without and with `record`");
+    println!("{:<28} {:>10} {:>10} {:>10}", "", "without", "with", "bytes");
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, recorded] =
+        [vec![], vec![("record", dir.path().to_str().unwrap())]].map(|settings| Worker::new(4, &settings));
+    let spec = || JobSpec { metadata: STEPS.to_string(), ..JobSpec::default() };
+    for (name, component, texts) in [
+        ("empty step, by hand", core_guest::component(&empty_steps(STEPS)), false),
+        ("empty step, with the SDK", guest("tick"), false),
+        ("text in and text out", guest("answers"), true),
+    ] {
+        let count = if texts { TEXTS as u32 } else { STEPS };
+        let [without, with] = [&plain, &recorded].map(|worker| {
+            let agent = worker.load(&component, None);
+            let wall = |_| {
+                let offer = if texts { self::texts() } else { spec() }.into_offers("bench")();
+                let closed = worker
+                    .runtimes
+                    .block_on(async { agent.offer(offer, &worker.events).await.unwrap().closed().await.unwrap() });
+                let spent = if texts { closed.usage.wall_us - closed.usage.wait_us } else { closed.usage.wall_us };
+                (spent - closed.usage.start_us.unwrap_or(0)) as f64 / f64::from(count)
+            };
+            let mut each: Vec<f64> = (0..ROUNDS).map(wall).collect();
+            each.sort_unstable_by(f64::total_cmp);
+            each[ROUNDS / 2]
+        });
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        let sizes: Vec<u64> = files
+            .map(|file| {
+                let size = file.metadata().unwrap().len();
+                std::fs::remove_file(file.path()).unwrap();
+                size
+            })
+            .collect();
+        let bytes = sizes.iter().sum::<u64>() / (sizes.len().max(1) as u64 * u64::from(count));
+        println!("{name:<28} {without:>7.2} µs {with:>7.2} µs {bytes:>10}");
+    }
+    [plain, recorded].into_iter().for_each(|worker| worker.runtimes.shut_down());
 }
 
 fn texts() -> JobSpec {

@@ -26,6 +26,8 @@ mod refill;
 
 mod loader;
 
+mod play;
+
 pub mod load_function;
 
 use std::sync::Arc;
@@ -37,8 +39,10 @@ use crate::engine::{Engine, EngineError};
 use crate::job::instance::Template;
 use crate::job::launch::{self, Accepted, Running};
 use crate::job::offer::Offer;
+use crate::job::replay::{self, How, ReplayError, Replayed};
+use crate::recording::reader::Reader;
 use crate::settings::AgentSettings;
-use artifact::Cache;
+use artifact::{Cache, Key};
 use compile::Compiler;
 use loader::Loader;
 use refill::Refill;
@@ -274,6 +278,32 @@ impl Agent {
                 Err(error)
             }
         }
+    }
+
+    /// Load an agent that the cache has under the name of its artifact, for a replay. `None` where the cache does not have it.
+    ///
+    /// # Errors
+    /// When the agent does not fit into the engine, or its first instance fails.
+    pub async fn load_cached(
+        engine: &Engine,
+        name: &str,
+        artifact: &str,
+        settings: &AgentSettings,
+        cache: &Cache,
+    ) -> Result<Option<Self>, AgentError> {
+        let Some(key) = Key::named(artifact) else { return Ok(None) };
+        let tools = Toolchain { engine, name, settings, compiler: None, language: None };
+        Loader { tools, cache: Some(cache) }.load_cached(&key).await
+    }
+
+    /// Replay a recording to its end, or to its first difference. The reader comes back for what follows.
+    pub async fn replay(
+        &self,
+        reader: Reader,
+        how: How,
+    ) -> Result<(Reader, Result<Replayed, ReplayError>), ReplayError> {
+        let replayed = self.template.engine.guests().spawn(replay::replay(self.template.clone(), reader, how)).await;
+        replayed.map_err(|panic| ReplayError::Host(panic.to_string()))
     }
 
     /// The name.

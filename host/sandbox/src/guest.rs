@@ -22,6 +22,7 @@ pub(crate) mod job_log;
 pub(crate) mod participants;
 
 pub(crate) mod inbox_queue;
+pub(crate) mod tape;
 
 pub(crate) mod control;
 
@@ -31,6 +32,7 @@ pub(crate) mod model_usage;
 mod delivery;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -50,13 +52,17 @@ use kill::Kill;
 use meter::Meter;
 use model_usage::ModelUsageTable;
 use participants::Participants;
+use tape::Tape;
 
 pub(crate) use bindings::wasm_worker::agent::types as contract;
 
 /// One over the share of a job's memory that waiting events may take.
 const INBOX_SHARE: usize = 8;
 /// The seed of every prewarm.
-const PREWARM_SEED: [u8; 32] = [0; 32];
+const PREWARM_SEED: Seed = [0; 32];
+
+/// The seed of a job's random numbers.
+pub(crate) type Seed = [u8; 32];
 
 /// The use of an instance, which decides what the instance may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +112,9 @@ pub(crate) struct HostState {
     pub(crate) clock: GuestClock,
     /// The file system and the network, which allow nothing.
     pub(crate) closed: Closed,
-    /// Fuel left at the present `get-budget` call.
+    /// What the guest has learnt of its budget.
+    pub(crate) tape: Tape,
+    /// Fuel left at the present `get-budget` call, and after each step.
     pub(crate) fuel_left: u64,
 }
 
@@ -132,15 +140,16 @@ impl HostState {
             asked_random: false,
             clock: GuestClock::prewarm(),
             closed: Closed::default(),
+            tape: Tape::default(),
             fuel_left: 0,
         }
     }
 
-    /// `decide` is called next, with the seed that the job will have.
-    pub(crate) fn begin_decide(&mut self) {
+    /// `decide` is called next, with the seed that the job will have, at this time since 1970.
+    pub(crate) fn begin_decide(&mut self, seed: Seed, wall: Duration) {
         self.part = Part::Decide;
-        self.clock = GuestClock::decide();
-        self.random = StdRng::from_rng(&mut rand::rng());
+        self.clock = GuestClock::decide(wall);
+        self.random = StdRng::from_seed(seed);
     }
 
     /// Give this instance to a job. What its prewarm and its `decide` set or asked for through the host is discarded. Open handles
@@ -154,10 +163,10 @@ impl HostState {
         self.meter.charge(kept_bytes)
     }
 
-    /// The job is launched now.
-    pub(crate) fn launch(&mut self, now: Instant) {
+    /// The job is launched at `now`, which is `wall` since 1970.
+    pub(crate) fn launch(&mut self, now: Instant, wall: Duration) {
         self.meter.launched = Some(now);
-        self.clock = GuestClock::launched(now);
+        self.clock = GuestClock::launched(now, wall);
     }
 
     /// Refuse to give out a handle that a snapshot could not keep.

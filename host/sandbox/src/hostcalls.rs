@@ -97,7 +97,7 @@ impl HostState {
             return Ok(());
         }
         let bytes = self.calls.count(carried)?;
-        self.meter.charge(bytes)?;
+        self.meter.charge_call(bytes)?;
         self.calls.push(call);
         Ok(())
     }

@@ -15,6 +15,7 @@ pub(crate) mod run;
 pub(crate) mod instance;
 
 mod script;
+mod time;
 mod world;
 
 pub mod offer;
@@ -24,9 +25,14 @@ mod room_record;
 mod step;
 
 mod recorded_room;
+mod played_rules;
+mod played_network;
+mod played_room;
 
 mod life;
 mod stall;
+
+mod step_end;
 
 mod usage;
 
@@ -37,5 +43,8 @@ mod supervisor;
 mod steps;
 
 mod course;
+
+pub mod compared;
+pub mod replay;
 
 pub mod launch;

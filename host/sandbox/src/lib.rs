@@ -9,6 +9,8 @@
 //! engine      sole maker of wasmtime's Config, Engine and Linker; the epoch ticker; the time slices of guests
 //! guest       the host's side of one instance: bindings, state, clock, meter, log, ids, calls, inbox queue, kill
 //! hostcalls   the interfaces that a guest may import, one file for each
+//! recording   what determined a job, as a file: format, writer, ring, reader, views
+//! scenario    scripted conversations: their files, and what is expected
 //! job         the life of a job: offer, instance, limits, run, supervisor, steps, world, teardown, handles
 //! agent       the loading of agents: source, compiler, cache, prewarm, warm instances
 //! ```
@@ -40,6 +42,10 @@ pub mod engine;
 pub(crate) mod guest;
 
 pub(crate) mod hostcalls;
+
+pub mod recording;
+
+pub mod scenario;
 
 pub mod job;
 

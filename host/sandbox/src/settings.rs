@@ -1,5 +1,6 @@
-//! What an agent's jobs may use, and how they get their prewarmed state.
+//! What an agent's jobs may use, how they get their prewarmed state, and which of them are recorded.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wasm_worker_core::duration::LONGEST;
@@ -91,6 +92,32 @@ impl Default for CompileLimits {
     }
 }
 
+/// Which jobs are recorded, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// The directory for a recording of each job.
+    pub all: Option<PathBuf>,
+    /// The directory for recordings of jobs that did not end well, where not every job is recorded.
+    pub failed: Option<PathBuf>,
+    /// Bytes of one recording.
+    pub bytes_max: usize,
+    /// Whether recordings have the contents of events and calls. Without them a recording cannot be replayed.
+    pub content: bool,
+}
+
+impl Default for RecordSettings {
+    fn default() -> Self {
+        Self { all: None, failed: None, bytes_max: 64 << 20, content: true }
+    }
+}
+
+impl RecordSettings {
+    /// Whether any job is recorded.
+    pub fn is_on(&self) -> bool {
+        self.all.is_some() || self.failed.is_some()
+    }
+}
+
 /// The settings of one agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentSettings {
@@ -102,10 +129,18 @@ pub struct AgentSettings {
     pub idle: usize,
     /// What its compiler may use.
     pub compile: CompileLimits,
+    /// Which of its jobs are recorded.
+    pub record: RecordSettings,
 }
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), prewarm: PrewarmMode::default(), idle: 2, compile: CompileLimits::default() }
+        Self {
+            limits: Limits::default(),
+            prewarm: PrewarmMode::default(),
+            idle: 2,
+            compile: CompileLimits::default(),
+            record: RecordSettings::default(),
+        }
     }
 }

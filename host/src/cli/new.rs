@@ -1,6 +1,6 @@
-//! `wasm-worker new`: creates the crate of an agent, which builds and runs as it is.
+//! `wasm-worker new`: creates the crate of an agent, which builds, runs and passes its test as it is.
 //!
-//! The program contains the source of the guest SDK and writes it into the new crate. The crate therefore needs no
+//! The program contains the source of the guest SDK and of the crate for tests, and writes both into the new crate. The crate therefore needs no
 //! checkout of wasm-worker, and its directory can be moved to another machine.
 
 use std::fs;
@@ -35,15 +35,83 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Failure> {
         Some(sdk) => say(&format!("created `{name}`, which depends on the SDK in `{}`", sdk.display())),
         None => say(&format!("created `{name}`, with a copy of the SDK in `{name}/{SDK_DIR}`")),
     }
-    say(&format!("now `wasm-worker run {name} --job`"));
+    say(&format!("now `wasm-worker run {name} --job`, or `wasm-worker test {name}`"));
     Ok(Exit::Ok)
 }
+
+/// Directory of the copy of the crate for tests inside the new crate.
+const TEST_DIR: &str = "wasm-worker-test";
+
+/// Every file of the crate for tests but its manifest, by its path.
+const TEST_FILES: &[(&str, &str)] = &[
+    ("src/agent.rs", include_str!("../../test/src/agent.rs")),
+    ("src/conversation.rs", include_str!("../../test/src/conversation.rs")),
+    ("src/lib.rs", include_str!("../../test/src/lib.rs")),
+];
+
+/// The manifest of the crate for tests, with the values that it inherits from the workspace in the repository.
+const TEST_MANIFEST: &str = concat!(
+    r#"[package]
+name = "wasm-worker-test"
+description = "Tests agents of wasm-worker from `cargo test`: scripted conversations under virtual time"
+version = ""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""
+edition = "2024"
+rust-version = ""#,
+    env!("CARGO_PKG_RUST_VERSION"),
+    r#""
+license = ""#,
+    env!("CARGO_PKG_LICENSE"),
+    r#""
+repository = ""#,
+    env!("CARGO_PKG_REPOSITORY"),
+    r#""
+"#
+);
+
+/// A scenario that the new agent passes.
+const SCENARIO: &str = r#"# A conversation under virtual time. `wasm-worker test` plays it, and so does `cargo test`.
+seed: 1
+steps:
+  - join: ann
+  - expect: {text: {contains: "hello"}, within: 2s}
+  - say: {from: ann, text: "good morning"}
+  - expect: {text: "you said: good morning"}
+  - advance: 10m
+  - leave: ann
+  - expect: {end: completed, fuel: {max: 10M}}
+"#;
+
+/// The tests of the new agent.
+const TESTS: &str = r#"//! Conversations with the agent. They need the program `wasm-worker`, in `PATH` or named by `WASM_WORKER`.
+
+use std::time::Duration;
+
+use wasm_worker_test::{Agent, Conversation, equals};
+
+#[test]
+fn scenarios_pass() {
+    Agent::of_this_crate().passes(["tests/hello.yaml"]);
+}
+
+#[test]
+fn agent_stops_when_it_is_asked_to() {
+    Conversation::new()
+        .join("ann")
+        .say("ann", "hi")
+        .expect_text_within(equals("you said: hi"), Duration::from_secs(2))
+        .stop("enough")
+        .expect_end("terminated")
+        .passes(&Agent::of_this_crate());
+}
+"#;
 
 /// Names that cargo refuses, that are keywords of Rust, or that hide a library which the new crate uses.
 const RESERVED: &str = "abstract alloc as async await become box break const continue core crate do dyn else enum \
     extern false final fn for gen if impl in let log loop macro match mod move mut override priv proc-macro proc_macro \
     pub ref return self static std struct super test trait true try type typeof unsafe unsized use virtual \
-    wasm-worker-sdk wasm_worker_sdk where while yield";
+    wasm-worker-sdk wasm_worker_sdk wasm-worker-test wasm_worker_test where while yield";
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let well_formed = name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -148,6 +216,12 @@ fn write_crate(dir: &Path, name: &str, sdk: Option<&Path>) -> io::Result<()> {
     write("Cargo.lock", &lock_file(name))?;
     write(".gitignore", "/target\n")?;
     write("src/lib.rs", &library(name))?;
+    write("tests/conversation.rs", TESTS)?;
+    write("tests/hello.yaml", SCENARIO)?;
+    write(&format!("{TEST_DIR}/Cargo.toml"), TEST_MANIFEST)?;
+    for (path, text) in TEST_FILES {
+        write(&format!("{TEST_DIR}/{path}"), text)?;
+    }
     if sdk.is_none() {
         write(&format!("{SDK_DIR}/Cargo.toml"), SDK_MANIFEST)?;
         for (path, text) in SDK_FILES {
@@ -172,9 +246,12 @@ crate-type = ["cdylib"]
 log = "0.4"
 wasm-worker-sdk = {{ path = "{sdk}" }}
 
+[dev-dependencies]
+wasm-worker-test = {{ path = "{TEST_DIR}" }}
+
 # The crate is a workspace of its own, also inside the directory of another one.
 [workspace]
-exclude = ["{SDK_DIR}"]
+exclude = ["{SDK_DIR}", "{TEST_DIR}"]
 "#
     )
 }
@@ -189,9 +266,11 @@ version = "0.1.0"
 dependencies = [
  "log",
  "wasm-worker-sdk",
+ "wasm-worker-test",
 ]
 "#
     );
+    let test = format!("[[package]]\nname = \"wasm-worker-test\"\nversion = \"{version}\"\n");
     let sdk = format!(
         r#"[[package]]
 name = "wasm-worker-sdk"
@@ -201,7 +280,7 @@ dependencies = [
 ]
 "#
     );
-    let mut packages = [("log", LOCKED_LOG), (name, &agent), ("wasm-worker-sdk", &sdk)];
+    let mut packages = [("log", LOCKED_LOG), (name, &agent), ("wasm-worker-sdk", &sdk), ("wasm-worker-test", &test)];
     packages.sort_unstable();
     let packages = packages.map(|(_, text)| text).join("\n");
     let head =
@@ -216,7 +295,10 @@ fn library(name: &str) -> String {
 
 use std::time::Duration;
 
-use wasm_worker_sdk::{{Agent, Either, JobContext, Result, select, time::sleep}};
+use wasm_worker_sdk::{{Agent, Event, JobContext, Result, time::timeout}};
+
+/// Time for somebody to come.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct {agent};
@@ -224,11 +306,21 @@ struct {agent};
 impl Agent for {agent} {{
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {{
         log::info!("job {{}} in room `{{}}`", ctx.job().id, ctx.job().room.name);
-        match select(sleep(Duration::from_millis(100)), ctx.shutdown_requested()).await {{
-            Either::Left(()) => log::info!("done"),
-            Either::Right(request) => log::info!("asked to stop: {{}}", request.reason),
+        ctx.connect().await?;
+        ctx.send_text("lk.transcription", "hello")?;
+        if timeout(PATIENCE, ctx.wait_for_participant(None)).await.is_none() {{
+            log::info!("nobody came");
+            return Ok(());
         }}
-        Ok(())
+        loop {{
+            match ctx.next_event().await {{
+                Event::Text(message) => {{
+                    ctx.send_text("lk.transcription", &format!("you said: {{}}", message.text))?;
+                }}
+                Event::ParticipantLeft(_) | Event::ShutdownRequested(_) => return Ok(()),
+                _ => {{}}
+            }}
+        }}
     }}
 }}
 

@@ -53,6 +53,24 @@ pub(super) fn log_unknown_variables() {
     unknown_variable_warnings().for_each(|warning| tracing::warn!(target: "host", "{warning}"));
 }
 
+/// The settings of a replay: the limits of a job are those of its recording.
+pub(crate) struct OfReplay;
+
+impl Choice for OfReplay {
+    fn has(key: &str) -> bool {
+        matches!(
+            key,
+            "cache-dir"
+                | "compile-timeout"
+                | "compile-memory"
+                | "init-timeout"
+                | "unresponsive-timeout"
+                | "log-level"
+                | "log-format"
+        )
+    }
+}
+
 /// The settings of a dispatcher without agents.
 pub(crate) struct OfDispatcher;
 

@@ -64,6 +64,37 @@ pub const SETTINGS: &[Setting] = &[
     setting!("idle", "2", "COUNT" <= "1000", "Prewarmed instances that are kept ready without a snapshot", |c, v| {
         v.parse().map(|n| c.agent.idle = n).map_err(|_| "want a whole number, 0 or more".into())
     }),
+    setting!("record", "", "DIR", "Directory for a recording of each job, which `replay` runs again", |c, v| {
+        c.agent.record.all = some_path(v);
+        Ok(())
+    }),
+    setting!(
+        "record-failed",
+        "",
+        "DIR",
+        "Directory for recordings of jobs that did not end well, without `record`",
+        |c, v| {
+            c.agent.record.failed = some_path(v);
+            Ok(())
+        }
+    ),
+    setting!("record-limit", "64MiB", "SIZE" <= "64GiB", "Size limit of one recording", |c, v| {
+        size(v).map(|s| c.agent.record.bytes_max = s)
+    }),
+    setting!(
+        "record-content",
+        "on",
+        "MODE",
+        "Contents in recordings: `on`, or `off` for names and sizes alone, which cannot be replayed",
+        |c, v| {
+            c.agent.record.content = match v {
+                "on" => true,
+                "off" => false,
+                _ => return Err("want `on` or `off`".into()),
+            };
+            Ok(())
+        }
+    ),
     setting!(
         "agent-name",
         "",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -194,7 +194,11 @@ impl Call {
         let mut child = self.command.spawn().unwrap();
         let said = Arc::<Mutex<Vec<u8>>>::default();
         let reader = read_along(child.stderr.take().unwrap(), said.clone());
-        child.stdin.take().unwrap().write_all(self.stdin.as_bytes()).unwrap();
+        match child.stdin.take().unwrap().write_all(self.stdin.as_bytes()) {
+            // A program need not read all of its input.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
         Started { child, said, reader }
     }
 

@@ -20,6 +20,8 @@ pub mod core_guest;
 pub mod imports;
 pub mod job_spec;
 mod parts;
+pub mod scenario;
+pub mod recording;
 mod served;
 pub mod server_frames;
 pub mod worker;
@@ -38,6 +40,8 @@ pub const TARGETS: &[Target] = &[
     ("config", config::run),
     ("imports", imports::run),
     ("job_spec", job_spec::run),
+    ("recording", recording::run),
+    ("scenario", scenario::run),
     ("server_frames", server_frames::run),
     ("worker_frames", worker_frames::run),
     ("worker_sockets", worker_sockets::run),

@@ -17,6 +17,8 @@ use wasm_worker_sandbox::agent::{Agent, AgentError};
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::spec::JobSpec;
 use wasm_worker_sandbox::runtimes::Runtimes;
+use wasm_worker_sandbox::scenario::{Outcome, Scenario};
+use wasm_worker_sandbox::settings::Limits;
 
 /// Small, so that an input takes milliseconds.
 const LIMITS: &[(&str, &str)] = &[
@@ -31,6 +33,8 @@ const LIMITS: &[(&str, &str)] = &[
     ("shutdown-grace", "100ms"),
     ("idle", "0"),
 ];
+/// Fuel of a scenario's job, so that an agent that wakes up for ever comes to an end.
+const PLAY_FUEL: u64 = 500_000;
 /// All of the above, and a machine that is busy with something else.
 const WALL_MAX: Duration = Duration::from_secs(120);
 
@@ -99,6 +103,22 @@ impl Worker {
         let closed = self.runtimes.block_on(self.job(agent, job));
         assert_eq!(self.engine.pool().slots, 0);
         closed
+    }
+
+    /// Play a scenario with such an agent. `None` where it wants more than the settings allow.
+    pub fn play(&self, agent: &Agent, scenario: &Scenario) -> Option<Outcome> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = &self.config.agent.limits;
+        let changed = scenario.limits(limits).ok()?.unwrap_or_else(|| limits.clone());
+        // Virtual time costs nothing but the steps in it.
+        let limits = Limits { fuel: Some(PLAY_FUEL), max_duration: None, ..changed };
+        let outcome = self.runtimes.block_on(agent.play(scenario, Some(limits), &self.events, |_| ()));
+        if let Some(record) = &outcome.record {
+            check(&record.verdict);
+            self.check_published(&record.job);
+        }
+        assert_eq!(self.engine.pool().slots, 0);
+        Some(outcome)
     }
 
     async fn job(&self, agent: &Agent, job: JobSpec) -> Option<JobRecord> {

@@ -49,6 +49,18 @@ pub struct Cache {
 /// The key of one artifact: a hash of the component, the engine and the settings.
 pub struct Key(blake3::Hash);
 
+impl Key {
+    /// The key with this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        blake3::Hash::from_hex(name).ok().map(Self)
+    }
+
+    /// The hash.
+    pub(super) fn hash(&self) -> &blake3::Hash {
+        &self.0
+    }
+}
+
 /// A compiled agent in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

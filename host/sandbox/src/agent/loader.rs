@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tokio::task::block_in_place;
+use wasmtime::component::Component;
 
-use super::artifact::{self, Cache};
+use super::artifact::{self, Cache, Key};
 use super::compile::Compiled;
 use super::prewarm;
 use super::refill::Refill;
@@ -12,7 +13,8 @@ use super::source::{Format, Source};
 use super::toolchain::Toolchain;
 use super::{Agent, AgentError, Facts, PrewarmKind};
 use crate::engine::mappings::{MAPPINGS_MAX, MAPPINGS_PER_MEMORY_MAX};
-use crate::job::instance::WarmInstances;
+use crate::job::instance::{Template, WarmInstances};
+use crate::recording::recorder::Recordings;
 use crate::settings::PrewarmMode;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
@@ -35,6 +37,14 @@ struct Ready {
     cacheable: bool,
 }
 
+impl Ready {
+    /// A component that the cache had.
+    fn cached((facts, component): (Facts, Component)) -> Self {
+        let compiled = Compiled { component, instance_bytes: facts.instance_bytes };
+        Self { compiled, facts, cacheable: false }
+    }
+}
+
 impl Loader<'_> {
     /// Load the agent from the cache or from its bytes.
     pub(super) async fn load(&self, source: Source) -> Result<Agent, AgentError> {
@@ -47,12 +57,10 @@ impl Loader<'_> {
             let found = self.cache.and_then(|cache| cache.load(self.tools.engine, &key));
             (key, found)
         });
+        let recordings = Recordings::start(self.tools.settings, self.tools.name, key.hash(), &source.bytes);
         let from_cache = found.is_some();
         let ready = match found {
-            Some((facts, component)) => {
-                let compiled = Compiled { component, instance_bytes: facts.instance_bytes };
-                Ready { compiled, facts, cacheable: false }
-            }
+            Some(found) => Ready::cached(found),
             None => {
                 let bytes = match source.format {
                     Format::Binary => source.bytes,
@@ -63,11 +71,19 @@ impl Loader<'_> {
             }
         };
         let cacheable = ready.cacheable;
-        let agent = Agent { from_cache, ..self.assemble(ready).await? };
+        let agent = Agent { from_cache, ..self.assemble(ready, recordings).await? };
         if let Some(cache) = self.cache.filter(|_| cacheable) {
             block_in_place(|| cache.store(&key, &agent.facts, agent.template.pre.instance_pre().component()));
         }
         Ok(agent)
+    }
+
+    /// Load the agent that the cache has under this key, without its bytes.
+    pub(super) async fn load_cached(&self, key: &Key) -> Result<Option<Agent>, AgentError> {
+        let found = block_in_place(|| self.cache.and_then(|cache| cache.load(self.tools.engine, key)));
+        let Some(found) = found else { return Ok(None) };
+        let agent = self.assemble(Ready::cached(found), None).await?;
+        Ok(Some(Agent { from_cache: true, ..agent }))
     }
 
     /// Prewarm, check and compile.
@@ -139,7 +155,7 @@ impl Loader<'_> {
     }
 
     /// Make the template, and create one instance as a proof that the agent works.
-    async fn assemble(&self, ready: Ready) -> Result<Agent, AgentError> {
+    async fn assemble(&self, ready: Ready, recordings: Option<Arc<Recordings>>) -> Result<Agent, AgentError> {
         let Ready { compiled, mut facts, .. } = ready;
         let fits = self.tools.engine.check_mappings(facts.memory_mappings);
         fits.map_err(|source| AgentError::Mappings { agent: self.tools.name.into(), source })?;
@@ -148,7 +164,8 @@ impl Loader<'_> {
             PrewarmKind::Pool => Some(WarmInstances::new(self.tools.settings.idle)),
         };
         let tools = Toolchain { language: facts.language, ..self.tools };
-        let template = Arc::new(tools.template(&compiled.component, compiled.instance_bytes, warm)?);
+        let template = tools.template(&compiled.component, compiled.instance_bytes, warm)?;
+        let template = Arc::new(Template { recordings, ..template });
         let proof = template.clone();
         let proven = tools.on_guest_runtime(async move {
             let mut instance = proof.empty_within_init().await?;

@@ -90,6 +90,7 @@ impl Toolchain<'_> {
             slots,
             instance_bytes: usize::try_from(instance_bytes).unwrap_or(usize::MAX),
             warm,
+            recordings: None,
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Bounds: [`CALLS_MAX`] calls and [`CALL_BYTES_MAX`] in one step. The memory is charged to the job until the calls are performed.
 
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::bindings::wasm_worker::agent::audio::{Publication, Rule, Subscription};
@@ -19,6 +20,7 @@ const CALLS_KEPT: usize = 4;
 
 /// One call. The fields have the names of the contract.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Call {
     // job
     Shutdown { reason: String },
@@ -78,6 +80,72 @@ pub(crate) enum Call {
 }
 
 impl Call {
+    /// The name of the call.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Shutdown { .. } => "shutdown",
+            Self::Cancel { .. } => "cancel",
+            Self::Hold { .. } => "hold",
+            Self::Connect { .. } => "connect",
+            Self::Disconnect => "disconnect",
+            Self::Receive { .. } => "receive",
+            Self::SendText { .. } => "send-text",
+            Self::OpenText { .. } => "open-text",
+            Self::WriteText { .. } => "write-text",
+            Self::SendFile { .. } => "send-file",
+            Self::OpenFile { .. } => "open-file",
+            Self::WriteBytes { .. } => "write-bytes",
+            Self::CloseStream { .. } => "close-stream",
+            Self::SendData { .. } => "send-data",
+            Self::SendDtmf { .. } => "send-dtmf",
+            Self::SendTranscription { .. } => "send-transcription",
+            Self::OpenTranscription { .. } => "open-transcription",
+            Self::Rpc { .. } => "rpc",
+            Self::Answer { .. } => "answer",
+            Self::SetAttributes { .. } => "set-attributes",
+            Self::SetMetadata { .. } => "set-metadata",
+            Self::SetName { .. } => "set-name",
+            Self::SetAgentState { .. } => "set-agent-state",
+            Self::RemoveParticipant { .. } => "remove-participant",
+            Self::MoveParticipant { .. } => "move-participant",
+            Self::MuteTrack { .. } => "mute-track",
+            Self::DeleteRoom { .. } => "delete-room",
+            Self::SubscribeAudio { .. } => "subscribe-audio",
+            Self::FollowAudio { .. } => "follow-audio",
+            Self::PublishAudio { .. } => "publish-audio",
+            Self::WriteAudio { .. } => "write-audio",
+            Self::MarkAudio { .. } => "mark-audio",
+            Self::MuteAudio { .. } => "mute-audio",
+            Self::ClearAudio { .. } => "clear-audio",
+            Self::CloseAudio { .. } => "close-audio",
+            Self::SendHttp { .. } => "send-http",
+            Self::OpenHttp { .. } => "open-http",
+            Self::WriteHttp { .. } => "write-http",
+            Self::EndHttp { .. } => "end-http",
+            Self::ConnectSocket { .. } => "connect-socket",
+            Self::SendSocketText { .. } => "send-socket-text",
+            Self::SendSocketBytes { .. } => "send-socket-bytes",
+            Self::CloseSocket { .. } => "close-socket",
+            Self::BeginSpan { .. } => "begin-span",
+            Self::SetSpan { .. } => "set-span",
+            Self::AddSpanEvent { .. } => "add-span-event",
+            Self::EndSpan { .. } => "end-span",
+            Self::Measure { .. } => "measure",
+        }
+    }
+
+    /// Check the name of a call. The error lists the known names.
+    pub(crate) fn check_name(name: &str) -> Result<(), String> {
+        let read: Result<Self, serde::de::value::Error> = Self::deserialize(name.into_deserializer());
+        match read.map_err(|error| error.to_string()) {
+            Err(error) if error.starts_with("unknown variant") => {
+                Err(error.replacen("unknown variant", "no call is named", 1))
+            }
+            // A call without its fields is none, but has a known name.
+            _ => Ok(()),
+        }
+    }
+
     /// The new id that the call returned.
     pub(crate) const fn new_id(&self) -> Option<u32> {
         match self {
@@ -156,7 +224,15 @@ pub(crate) struct Wishes {
     pub(crate) finish: Option<Result<(), String>>,
 }
 
+/// What a step asks for: its calls, its timer, and its result.
+pub(crate) type Asked<'a> = (&'a [Call], Option<Option<u32>>, Option<&'a Result<(), String>>);
+
 impl CallBuffer {
+    /// The calls of the step so far, and what it asks for besides.
+    pub(crate) fn look(&self) -> Asked<'_> {
+        (&self.calls, self.wake, self.finish.as_ref())
+    }
+
     /// Count one more call that carries these bytes. Returns the memory to charge.
     pub(crate) fn count(&mut self, carried: usize) -> Result<usize, Kill> {
         if self.calls.len() == CALLS_MAX {

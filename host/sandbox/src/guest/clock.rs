@@ -22,6 +22,16 @@ impl Moment {
         Self(u64::try_from(units).unwrap_or(u64::MAX))
     }
 
+    /// The moment of a recording.
+    pub(crate) const fn of_units(units: u64) -> Self {
+        Self(units)
+    }
+
+    /// The same as a whole number.
+    pub(crate) const fn units(self) -> u64 {
+        self.0
+    }
+
     /// Milliseconds since 1970.
     #[expect(clippy::cast_precision_loss, reason = "below 2^53 for the next 270,000 years")]
     pub(crate) fn as_ms(self) -> f64 {
@@ -56,17 +66,26 @@ impl GuestClock {
         Self { now: Moment::new(PREWARM_DATE), began: None, launch: None }
     }
 
-    /// The clock of `decide`.
-    pub(crate) fn decide() -> Self {
-        let now = Moment::new(since_1970());
+    /// The clock of `decide`, at this time since 1970.
+    pub(crate) fn decide(wall: Duration) -> Self {
+        let now = Moment::new(wall);
         Self { now, began: Some(now), launch: None }
     }
 
-    /// The clock of a job that is launched at `at`, which is now.
-    pub(crate) fn launched(at: Instant) -> Self {
-        let wall = since_1970();
+    /// The clock of a job that is launched at `at`, which is `wall` since 1970.
+    pub(crate) fn launched(at: Instant, wall: Duration) -> Self {
         let now = Moment::new(wall);
         Self { now, began: Some(now), launch: Some((at, wall)) }
+    }
+
+    /// The clock of a replay, which shows what it is told.
+    pub(crate) fn replayed(now: Moment) -> Self {
+        Self { now, began: Some(now), launch: None }
+    }
+
+    /// Show this moment from now on.
+    pub(crate) fn show(&mut self, moment: Moment) {
+        self.now = moment;
     }
 
     /// Show another time from now on. It never decreases.
@@ -95,7 +114,8 @@ impl GuestClock {
     }
 }
 
-fn since_1970() -> Duration {
+/// The time since 1970, by the host's clock.
+pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -111,7 +131,7 @@ mod tests {
         assert_eq!(prewarm.now().as_ms(), 1_767_225_600_000.0);
         assert_eq!(prewarm.monotonic(), Duration::ZERO);
         let launched = Instant::now();
-        let mut clock = GuestClock::launched(launched);
+        let mut clock = GuestClock::launched(launched, since_1970());
         assert_eq!(clock.monotonic(), MONOTONIC_ORIGIN);
         clock.advance(launched + Duration::from_millis(1_500));
         assert_eq!(clock.monotonic(), MONOTONIC_ORIGIN + Duration::from_millis(1_500));

@@ -35,6 +35,10 @@ pub(crate) struct Meter {
     peak_bytes: usize,
     /// Bytes of the last growth, which are subtracted again if the growth fails.
     growing: usize,
+    /// Admissions of memory that the guest has asked for in the present step. A replay counts the same.
+    admissions: u64,
+    /// In a replay: the admission that is refused, and no other one.
+    refused: Option<u64>,
     /// Budgets with a warning already.
     warned: Vec<Budget>,
     /// Host calls and their bytes; each host call counts itself.
@@ -59,6 +63,8 @@ impl Meter {
             host_bytes: 0,
             peak_bytes: 0,
             growing: 0,
+            admissions: 0,
+            refused: None,
             warned: Vec::new(),
             calls: HostCalls::default(),
             launched: None,
@@ -109,6 +115,23 @@ impl Meter {
         self.peak_bytes.max(self.used_bytes())
     }
 
+    /// A step begins. In a replay `refused` is the admission that the recorded step was killed for.
+    pub(crate) fn begin_step(&mut self, refused: Option<u64>) {
+        (self.admissions, self.refused) = (0, refused);
+    }
+
+    /// Admissions of memory that the guest has asked for in the present step.
+    pub(crate) fn admissions(&self) -> u64 {
+        self.admissions
+    }
+
+    /// Charge memory that a call of the guest keeps in the host.
+    pub(crate) fn charge_call(&mut self, bytes: usize) -> Result<(), Kill> {
+        self.admit_for_guest(bytes)?;
+        self.host_bytes += bytes;
+        Ok(())
+    }
+
     /// Charge memory that the host is about to keep for this job.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Kill> {
         self.admit(bytes)?;
@@ -148,6 +171,18 @@ impl Meter {
         }
     }
 
+    /// Check that the job may have `more` bytes for something that the guest does.
+    fn admit_for_guest(&mut self, more: usize) -> Result<(), Kill> {
+        self.admissions += 1;
+        if self.refused == Some(self.admissions) {
+            return Err(Kill::Memory {
+                wanted: self.used_bytes().saturating_add(more),
+                limit: self.limits.memory_bytes,
+            });
+        }
+        self.admit(more)
+    }
+
     /// Check that the job may have `more` bytes.
     fn admit(&mut self, more: usize) -> Result<(), Kill> {
         let (wanted, limit) = (self.used_bytes().saturating_add(more), self.limits.memory_bytes);
@@ -170,7 +205,7 @@ pub(crate) fn fuel_used(limits: &Limits, left: u64) -> u64 {
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        self.admit(more)?;
+        self.admit_for_guest(more)?;
         self.memory_bytes += more;
         self.growing = more;
         Ok(true)
@@ -183,7 +218,7 @@ impl ResourceLimiter for Meter {
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES);
-        self.admit(more)?;
+        self.admit_for_guest(more)?;
         self.table_bytes += more;
         self.growing = more;
         Ok(true)

@@ -62,7 +62,7 @@ impl Host for HostState {
         let limits = self.meter.limits();
         let time = self.clock.since_launch();
         let millis = |duration: Duration| exact(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        Ok(Budget {
+        let budget = Budget {
             fuel: Gauge { used: exact(fuel_used(limits, self.fuel_left)), limit: limits.fuel.map(exact) },
             memory_bytes: Gauge {
                 used: exact(self.meter.used_bytes() as u64),
@@ -70,7 +70,8 @@ impl Host for HostState {
             },
             time_ms: Gauge { used: millis(time), limit: limits.max_duration.map(millis) },
             cpu_ms: millis(self.control.clock.cpu_before_call()),
-        })
+        };
+        Ok(self.tape.answer(budget))
     }
 
     fn random(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {

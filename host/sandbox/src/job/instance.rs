@@ -17,6 +17,7 @@ use crate::guest::control::Control;
 use crate::guest::kill::Kill;
 use crate::guest::meter::fuel_used;
 use crate::guest::{HostState, Stage};
+use crate::recording::recorder::Recordings;
 use crate::settings::Limits;
 
 /// The origin of all instances of one agent.
@@ -35,6 +36,8 @@ pub(crate) struct Template {
     pub(crate) instance_bytes: usize,
     /// For an agent without a snapshot: the instances that have run `prewarm` already.
     pub(crate) warm: Option<WarmInstances>,
+    /// Where the jobs are recorded; absent where none is.
+    pub(crate) recordings: Option<Arc<Recordings>>,
 }
 
 /// Prewarmed instances that wait for a job.
@@ -107,6 +110,20 @@ pub(crate) struct Instance {
 }
 
 impl Template {
+    /// The same with other limits, and without instances that are warm already.
+    pub(crate) fn with_limits(&self, limits: Limits) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            agent: self.agent.clone(),
+            pre: self.pre.clone(),
+            limits: Arc::new(limits.with_bounded_times()),
+            slots: self.slots,
+            instance_bytes: self.instance_bytes,
+            warm: self.warm.as_ref().map(|_| WarmInstances::new(0)),
+            recordings: self.recordings.clone(),
+        }
+    }
+
     /// A warm instance or an empty one, whichever is available first.
     pub(crate) async fn acquire(&self) -> Result<Instance, Crash> {
         match &self.warm {

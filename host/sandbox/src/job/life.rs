@@ -55,6 +55,11 @@ impl Life {
         matches!(self.phase, Phase::Delivering { .. })
     }
 
+    /// Whether the job is to be killed, and the guest has not noticed it.
+    pub(super) fn is_killing(&self) -> bool {
+        matches!(self.phase, Phase::Killing { .. })
+    }
+
     /// Whether the job is asked to stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.is_some()

@@ -28,6 +28,11 @@ pub(crate) fn arm(store: &mut Store<HostState>) -> wasmtime::Result<()> {
 /// Give a store its whole fuel, and have the guest yield after each fuel interval, where its time slice may end.
 pub(crate) fn refuel(store: &mut Store<HostState>) -> wasmtime::Result<()> {
     let fuel = store.data().meter.limits().fuel.unwrap_or(u64::MAX);
+    give_fuel(store, fuel)
+}
+
+/// Give a store this fuel.
+pub(crate) fn give_fuel(store: &mut Store<HostState>, fuel: u64) -> wasmtime::Result<()> {
     store.set_fuel(fuel)?;
     store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))
 }

@@ -8,9 +8,15 @@ use std::time::Duration;
 use super::instance::{Instance, Template};
 use super::run::{Crash, call, within};
 use super::script::Scripted;
+use crate::guest::Seed;
+use crate::guest::clock::since_1970;
 use crate::guest::contract::{self, Decision, Rejection};
 use crate::guest::events::job_info_bytes;
 use crate::guest::kill::Kill;
+use crate::guest::meter::fuel_used;
+use crate::recording::record::Decided;
+use crate::recording::recorder::Recorder;
+use crate::scenario::play::SharedPlay;
 use wasm_worker_core::job::{Acceptance, JobInfo, Participant};
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_core::text::{clip, pairs_bytes, text_bytes};
@@ -39,6 +45,21 @@ pub enum OfferedRoom {
     Scripted(Arc<[Scripted]>),
     /// Anything.
     Open,
+    /// The conversation of a scenario, under virtual time.
+    Played(SharedPlay),
+}
+
+impl OfferedRoom {
+    /// The seed of the job's random numbers, and the time since 1970 at which it begins.
+    fn origin(&self) -> (Seed, Duration) {
+        match self {
+            Self::Scripted(_) | Self::Open => (rand::random(), since_1970()),
+            Self::Played(play) => {
+                let script = play.script();
+                (script.seed, script.began)
+            }
+        }
+    }
 }
 
 /// A job that the agent accepted.
@@ -51,6 +72,8 @@ pub(crate) struct Admitted {
     pub(crate) template: Arc<Template>,
     /// The instance that the job runs in.
     pub(crate) instance: Instance,
+    /// Records the job.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// Ask the agent whether it accepts a job. The answer takes at most [`DECIDE_TIMEOUT`] for a slot and as much again for the
@@ -64,22 +87,29 @@ pub(crate) async fn admit(template: Arc<Template>, offer: Offer) -> Result<Admit
     let mut instance = slot.await.map_err(full)?.map_err(refused)?;
     instance.control().log().begin(&offer.info.id);
     let info: contract::JobInfo = offer.info.clone().into();
-    let decision = decide(&template, &mut instance, &info).await;
+    let (seed, wall) = offer.room.origin();
+    let decision = decide(&template, &mut instance, &info, (seed, wall)).await;
     instance.control().log().finish();
     instance.settle();
     let acceptance = match decision.map_err(refused)? {
-        Decision::Accept(acceptance) => Acceptance::from(acceptance),
+        Decision::Accept(acceptance) => acceptance,
         Decision::Reject(Rejection { reason, terminate }) => {
             return Err(Refusal { terminate, ..Refusal::new(Reason::Rejected, clip(&reason)) });
         }
     };
+    let recorder = template.recordings.as_ref().map(|recordings| {
+        let fuel = fuel_used(&template.limits, instance.store.get_fuel().unwrap_or(0));
+        let at = instance.store.data().clock.now().units();
+        recordings.begin(Decided { seed, at, offer: info.clone(), acceptance: acceptance.clone(), fuel })
+    });
+    let acceptance = Acceptance::from(acceptance);
     if let Some(why) = unusable(&acceptance) {
         return Err(Refusal::new(Reason::DecideFailed, why));
     }
     let kept = offer_bytes(&info, &offer.participants) + kept_bytes(&acceptance);
     let assigned = instance.store.data_mut().assign(&offer.info.id, kept);
     assigned.map_err(|kill| refused(Crash::Killed { kill, backtrace: Vec::new() }))?;
-    Ok(Admitted { offer, acceptance, template, instance })
+    Ok(Admitted { offer, acceptance, template, instance, recorder })
 }
 
 /// The reason why the server would not take this acceptance. A worker also keeps the identity of each ended job.
@@ -116,7 +146,12 @@ fn kept_bytes(acceptance: &Acceptance) -> usize {
     texts.into_iter().map(text_bytes).sum::<usize>() + pairs_bytes(attributes)
 }
 
-async fn decide(template: &Template, instance: &mut Instance, info: &contract::JobInfo) -> Result<Decision, Crash> {
+async fn decide(
+    template: &Template,
+    instance: &mut Instance,
+    info: &contract::JobInfo,
+    (seed, wall): (Seed, Duration),
+) -> Result<Decision, Crash> {
     let control = instance.control();
     let prepare = template.warm.is_some() && instance.prewarmed.is_none();
     let limit = if prepare { DECIDE_TIMEOUT + template.limits.init_timeout } else { DECIDE_TIMEOUT };
@@ -128,7 +163,7 @@ async fn decide(template: &Template, instance: &mut Instance, info: &contract::J
             .agent
             .as_ref()
             .ok_or_else(|| Crash::Host("`decide` was called before the instance exists".into()))?;
-        instance.store.data_mut().begin_decide();
+        instance.store.data_mut().begin_decide(seed, wall);
         call(&control, agent.call_decide(&mut instance.store, info)).await
     };
     within(&control, limit, Kill::DecideTimeout { limit }, &template.engine, call_decide).await

@@ -38,8 +38,8 @@ pub(super) struct RecordedRoom {
     /// The next event of the script, by its position, and its time.
     next: usize,
     due: Instant,
-    /// Positions of room events that wait for the agent to join.
-    missed: VecDeque<usize>,
+    /// Room events that wait for the agent to join, each with its number.
+    missed: VecDeque<(usize, ScriptedEvent)>,
     /// Requests that the agent has not answered, and when their callers give up.
     requests: BTreeMap<u32, Instant>,
 }
@@ -62,7 +62,7 @@ impl RecordedRoom {
     ) -> Self {
         let script = match room {
             OfferedRoom::Scripted(script) => script.clone(),
-            OfferedRoom::Open => Arc::default(),
+            OfferedRoom::Open | OfferedRoom::Played(_) => Arc::default(),
         };
         let present = participants.into_iter().map(contract::Participant::from);
         Self {
@@ -95,35 +95,68 @@ impl RecordedRoom {
                 }
             }
             self.presence = Presence::Joined;
-            let attributes = self.sent.record.attributes.iter().map(|(name, value)| (name.clone(), value.clone()));
-            let local = contract::Participant { attributes: attributes.collect(), ..self.local.clone() };
             // Differences after a join anew come before `connected`, as those who are there do.
-            for position in std::mem::take(&mut self.missed) {
-                self.happen(position, job);
+            for (number, event) in std::mem::take(&mut self.missed) {
+                self.happen(number, event, job);
             }
-            job.send_sure(Event::Connected(JoinedRoom { local, room: self.room.clone() }))?;
+            job.send_sure(self.joined_anew())?;
         }
         job.done(id)
     }
 
     fn disconnect(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        self.end(job, "the agent left the room", "client-initiated")
+    }
+
+    /// The room is lost for good, if the agent is in it.
+    pub(super) fn lose(&mut self, reason: &str, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        self.end(job, "the room is lost", reason)
+    }
+
+    fn end(&mut self, job: &mut JobAccess<'_>, why: &str, reason: &str) -> Result<(), Kill> {
         if self.presence != Presence::Joined {
             return Ok(());
         }
         self.presence = Presence::Left;
         let requests = std::mem::take(&mut self.requests).into_keys();
         for id in self.sent.cancel_all(job).into_iter().chain(requests) {
-            job.fail(id, "not-joined", "the agent left the room")?;
+            job.fail(id, "not-joined", why)?;
         }
-        job.send_sure(Event::Disconnected("client-initiated".into()))
+        job.send_sure(Event::Disconnected(reason.into()))
     }
 
-    /// Have an event of the script happen in the room.
-    fn happen(&mut self, position: usize, job: &mut JobAccess<'_>) {
-        let Some(scripted) = self.script.get(position) else { return };
-        if let Some(event) = scripted.event.clone().into_event(position, job.moment(), &mut self.present) {
+    /// Have an event happen in the room: now, or once the agent joins it. `number` is the event's own.
+    pub(super) fn bring(&mut self, number: usize, event: ScriptedEvent, job: &mut JobAccess<'_>) {
+        match self.presence {
+            Presence::Joined => self.happen(number, event, job),
+            Presence::Never | Presence::Left => self.missed.push_back((number, event)),
+        }
+    }
+
+    fn happen(&mut self, number: usize, event: ScriptedEvent, job: &mut JobAccess<'_>) {
+        if let Some(event) = event.into_event(number, job.moment(), &mut self.present) {
             job.send(event);
         }
+    }
+
+    /// What the agent did so far.
+    pub(super) fn record(&self) -> &RoomRecord {
+        &self.sent.record
+    }
+
+    /// Whether a participant is there.
+    pub(super) fn has(&self, identity: &str) -> bool {
+        self.present.contains_key(identity)
+    }
+
+    /// The event of a join after the connection was lost for a while.
+    pub(super) fn joined_anew(&self) -> Event {
+        Event::Connected(JoinedRoom { local: self.local_now(), room: self.room.clone() })
+    }
+
+    fn local_now(&self) -> contract::Participant {
+        let attributes = self.sent.record.attributes.iter().map(|(name, value)| (name.clone(), value.clone()));
+        contract::Participant { attributes: attributes.collect(), ..self.local.clone() }
     }
 
     /// Fail an operation that needs the room. Whether the agent is in the room.
@@ -226,13 +259,13 @@ impl World for RecordedRoom {
             let position = self.next;
             self.next += 1;
             self.schedule();
-            match self.script.get(position).map(|scripted| &scripted.event) {
+            match self.script.clone().get(position).map(|scripted| &scripted.event) {
                 Some(ScriptedEvent::Terminate { reason }) => {
                     job.control.ask_to_stop(StopBy::Dispatcher, reason.as_str());
                 }
                 Some(ScriptedEvent::Kill {}) => job.control.kill_by_operator(),
-                _ if self.presence == Presence::Joined => self.happen(position, job),
-                _ => self.missed.push_back(position),
+                Some(event) => self.bring(position, event.clone(), job),
+                None => {}
             }
         }
         let late: Vec<u32> = self.requests.iter().filter(|(_, until)| **until <= job.now).map(|(id, _)| *id).collect();

@@ -14,7 +14,7 @@ use crate::guest::contract::{Attributes, SendOptions};
 use crate::guest::kill::Kill;
 
 /// Attribute under which front ends look for an agent's state.
-const AGENT_STATE: &str = "lk.agent.state";
+pub(super) const AGENT_STATE: &str = "lk.agent.state";
 /// Topic and attributes of transcriptions, as front ends expect them.
 const TRANSCRIPTION: &str = "lk.transcription";
 const SEGMENT_ID: &str = "lk.segment_id";

@@ -185,7 +185,7 @@ impl ScriptedEvent {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a text in a description is far below 2^53 bytes")]
-fn stream_info(position: usize, sender: String, topic: String, bytes: usize, at: Moment) -> StreamInfo {
+pub(super) fn stream_info(position: usize, sender: String, topic: String, bytes: usize, at: Moment) -> StreamInfo {
     StreamInfo {
         stream_id: format!("script-{position}"),
         sender: Some(sender),

@@ -13,13 +13,17 @@ use super::instance::Instance;
 use super::run::{Crash, call};
 use super::stall;
 use super::step::Input;
+use super::step_end;
 use super::supervisor::Supervisor;
+use super::time::JobTime;
 use super::world::{JobAccess, World, perform_all};
 use crate::guest::HostState;
 use crate::guest::bindings::Agent;
 use crate::guest::bindings::wasm_worker::agent::events::Event;
 use crate::guest::contract::JobInfo;
 use crate::guest::kill::Kill;
+use crate::guest::tape::Tape;
+use crate::recording::recorder::Recorder;
 
 /// Events for which a waiting job keeps memory.
 const EVENTS_KEPT: usize = 4;
@@ -38,6 +42,8 @@ pub(super) struct Steps<'a> {
     asked_for_tasks: bool,
     /// The time since which the job has not given up its core.
     slice_began: Instant,
+    /// Records the job.
+    recorder: Option<&'a mut Recorder>,
 }
 
 impl<'a> Steps<'a> {
@@ -51,15 +57,28 @@ impl<'a> Steps<'a> {
             batch_bytes: 0,
             asked_for_tasks: false,
             slice_began: Instant::now(),
+            recorder: None,
         }
+    }
+
+    /// The same, observed by a recorder.
+    pub(super) fn recorded_by(self, recorder: Option<&'a mut Recorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Run the steps. `None` once the life has closed.
     pub(super) async fn run(mut self, instance: &mut Instance, info: JobInfo) -> Option<()> {
         let Instance { store, agent: Some(agent), .. } = instance else { return None };
         let mut now = self.supervisor.life.launched()?;
-        store.data_mut().launch(now);
+        store.data_mut().launch(now, self.supervisor.time.since_1970());
         self.world.launched(now);
+        if self.supervisor.time.is_virtual() {
+            store.data_mut().tape = Tape::Still;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            store.data_mut().tape = Tape::recording();
+            recorder.launched(store.data().clock.now());
+        }
         self.batch.push(Event::Started(info));
         loop {
             self.step(store, agent, now).await?;
@@ -72,15 +91,26 @@ impl<'a> Steps<'a> {
         let state = store.data_mut();
         state.clock.advance(now);
         state.meter.calls.inbox.add(self.batch_bytes);
+        state.meter.begin_step(None);
         self.batch.iter().for_each(|event| self.world.has_begun(event, now));
         let now_ms = state.clock.now().as_ms();
         let control = self.supervisor.control.clone();
         control.clock.call_begins();
-        let resume = call(&control, agent.call_resume(&mut *store, now_ms, &self.batch));
+        let mut outcome = None;
+        let resume = async {
+            let result = call(&control, agent.call_resume(&mut *store, now_ms, &self.batch)).await;
+            outcome = Some(result.clone());
+            result
+        };
         let returned = self.supervisor.drive(resume, |()| Input::StepReturned).await;
+        if let Some(recorder) = &mut self.recorder {
+            step_end::record(recorder, &self.batch, store, outcome.as_ref());
+        }
         self.batch.clear();
         control.inbox.release(std::mem::take(&mut self.batch_bytes));
         returned?;
+        self.supervisor.time.step_ends();
+        store.data_mut().fuel_left = store.get_fuel().unwrap_or(0);
         self.carry_out(store.data_mut(), now)
     }
 
@@ -184,7 +214,12 @@ impl<'a> Steps<'a> {
     /// Wait for whatever comes first. Control events first: a kill or a stop decides the verdict.
     async fn park(&mut self, state: &mut HostState, now: Instant) {
         let times = [self.timer, self.supervisor.life.wake_at(), self.world.wake_at()];
-        let sleep = self.supervisor.sleep_until(times.into_iter().flatten().min());
+        let next = times.into_iter().flatten().min();
+        if let Some(next) = next.filter(|_| self.supervisor.time.is_virtual()) {
+            self.supervisor.control.clock.add_wait(next.saturating_duration_since(now));
+            return self.supervisor.time.jump(next);
+        }
+        let sleep = self.supervisor.sleep_until(next);
         let control = self.supervisor.control.clone();
         self.batch.shrink_to(EVENTS_KEPT);
         state.calls.rest();
@@ -200,14 +235,18 @@ impl<'a> Steps<'a> {
         control.clock.add_wait(self.slice_began.saturating_duration_since(now));
     }
 
-    /// Give up the core once the time slice is over. Returns the time.
+    /// Give up the core once the time slice is over. Returns the time of the job.
     async fn share_core(&mut self) -> Instant {
         let now = Instant::now();
-        if now.saturating_duration_since(self.slice_began) < self.supervisor.control.core_demand.slice() {
-            return now;
+        let is_over = now.saturating_duration_since(self.slice_began) >= self.supervisor.control.core_demand.slice();
+        if is_over {
+            tokio::task::yield_now().await;
+            self.slice_began = Instant::now();
         }
-        tokio::task::yield_now().await;
-        self.slice_began = Instant::now();
-        self.slice_began
+        match self.supervisor.time {
+            JobTime::Real if is_over => self.slice_began,
+            JobTime::Real => now,
+            JobTime::Virtual(_) => self.supervisor.time.now(),
+        }
     }
 }

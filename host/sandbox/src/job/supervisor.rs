@@ -16,8 +16,9 @@ use wasm_worker_core::verdict::Verdict;
 
 use super::instance::{Instance, Template};
 use super::life::Life;
-use super::run::Crash;
+use super::run::{Crash, KILL_GRACE};
 use super::step::{Input, Notice, Output};
+use super::time::JobTime;
 use crate::engine::Engine;
 use crate::guest::control::{Control, ControlEvent, StopBy};
 use crate::guest::kill::{Budget, Warning};
@@ -34,6 +35,8 @@ enum Other {
 pub(super) struct Supervisor {
     pub(super) life: Life,
     pub(super) control: Arc<Control>,
+    /// The clock of the job.
+    pub(super) time: JobTime,
     events: Arc<Events>,
     agent: String,
     room: String,
@@ -50,6 +53,7 @@ impl Supervisor {
         info: &JobInfo,
         template: &Template,
         control: Arc<Control>,
+        time: JobTime,
         created: Instant,
         events: Arc<Events>,
     ) -> Self {
@@ -57,6 +61,7 @@ impl Supervisor {
         let mut supervisor = Self {
             life,
             control,
+            time,
             events,
             agent: info.agent_name.clone(),
             room: info.room.name.clone(),
@@ -112,7 +117,7 @@ impl Supervisor {
         let mut guest_ran = true;
         loop {
             let control = self.control.clone();
-            let wake = self.sleep_until(self.life.wake_at());
+            let wake = self.sleep_while_guest_runs();
             let mut other = pin!(async {
                 // Control events first: a kill or a stop before the deadline decides the verdict.
                 tokio::select! {
@@ -133,7 +138,12 @@ impl Supervisor {
             match happened.await {
                 Ok(result) => return Some(result),
                 Err(Other::Control) => self.take_events(),
-                Err(Other::Time) => self.handle_input(Input::TimeUp),
+                Err(Other::Time) => {
+                    if let Some(due) = self.life.wake_at() {
+                        self.time.jump(due);
+                    }
+                    self.handle_input(Input::TimeUp);
+                }
             }
             self.is_open()?;
             // While many guests run, a second time slice for each guest with a warning would delay the next kill. A guest that
@@ -173,9 +183,18 @@ impl Supervisor {
         }
     }
 
+    /// Sleep until the next time of the life while a guest runs. Virtual time stands still then, but a guest that is to be
+    /// killed has no more of the machine's time than any other.
+    fn sleep_while_guest_runs(&self) -> impl Future<Output = ()> + use<> {
+        self.sleep_until(match self.time.is_virtual() {
+            false => self.life.wake_at(),
+            true => self.life.is_killing().then(|| Instant::now() + KILL_GRACE),
+        })
+    }
+
     /// Have the life handle an input, and carry out its outputs.
     pub(super) fn handle_input(&mut self, input: Input) {
-        let outputs = self.life.advance(Instant::now(), input);
+        let outputs = self.life.advance(self.time.now(), input);
         self.perform(outputs);
     }
 
@@ -189,7 +208,7 @@ impl Supervisor {
                         StopBy::Dispatcher => "cancelled",
                         StopBy::Drain => "drain",
                     };
-                    self.control.inbox.stop(code, reason, Instant::now() + grace);
+                    self.control.inbox.stop(code, reason, self.time.now() + grace);
                 }
                 Output::WarnOfTime { used, limit } => {
                     let (used, limit) = (micros(used) / 1_000, micros(limit) / 1_000);

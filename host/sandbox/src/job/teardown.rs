@@ -28,13 +28,15 @@ pub(super) struct Ended {
     pub(super) activity: RoomRecord,
     /// The time of the admission.
     pub(super) created: Instant,
+    /// The time of the end, by the same clock.
+    pub(super) closed: Instant,
     /// The time from the admission to the launch, if there was one.
     pub(super) start_us: Option<u64>,
 }
 
 /// Release what a job held, and make its record. The instance and its slots are released before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
-    let Ended { info, acceptance, mut instance, verdict, activity, created, start_us } = ended;
+    let Ended { info, acceptance, mut instance, verdict, activity, created, closed, start_us } = ended;
     let (log, log_not_kept) = {
         let control = instance.control();
         let mut log = control.log();
@@ -52,7 +54,7 @@ pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
         }
     };
     usage.start_us = start_us;
-    usage.wall_us = micros(created.elapsed());
+    usage.wall_us = micros(closed.saturating_duration_since(created));
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));
     let closed = JobRecord {
         at: Timestamp::now(),

@@ -10,7 +10,7 @@ use crate::guest::clock::{GuestClock, Moment};
 use crate::guest::control::{Control, StopBy};
 use crate::guest::ids::{ID_BYTES, Ids};
 use crate::guest::kill::Kill;
-use crate::guest::meter::Meter;
+use crate::guest::meter::{Meter, fuel_used};
 use wasm_worker_core::text::clip;
 
 /// The outside of one job. No function waits.
@@ -53,13 +53,16 @@ pub(super) struct JobAccess<'a> {
     clock: GuestClock,
     /// The time.
     pub(super) now: Instant,
+    /// The fuel that the job has used up to its last step.
+    pub(super) fuel: u64,
 }
 
 impl<'a> JobAccess<'a> {
     /// Access to the job of this state.
     pub(super) fn new(state: &'a mut HostState, now: Instant) -> Self {
-        let HostState { control, meter, ids, clock, .. } = state;
-        Self { control, meter, ids, clock: *clock, now }
+        let HostState { control, meter, ids, clock, fuel_left, .. } = state;
+        let fuel = fuel_used(meter.limits(), *fuel_left);
+        Self { control, meter, ids, clock: *clock, now, fuel }
     }
 
     /// The time as the guest counts it.
@@ -149,7 +152,13 @@ impl JobWithoutGuest {
         let control = std::sync::Arc::new(Control::new(inbox, JobLog::new("a".into(), 1), std::sync::Arc::default()));
         let meter = Meter::new(limits, control.clone(), std::sync::Arc::default());
         let launched = Instant::now();
-        Self { control, meter, ids: Ids::default(), clock: GuestClock::launched(launched), launched }
+        Self {
+            control,
+            meter,
+            ids: Ids::default(),
+            clock: GuestClock::launched(launched, crate::guest::clock::since_1970()),
+            launched,
+        }
     }
 
     /// The next id of a call.
@@ -161,7 +170,7 @@ impl JobWithoutGuest {
     pub(super) fn access(&mut self, after_ms: u64) -> JobAccess<'_> {
         let now = self.launched + std::time::Duration::from_millis(after_ms);
         let Self { control, meter, ids, clock, .. } = self;
-        JobAccess { control, meter, ids, clock: *clock, now }
+        JobAccess { control, meter, ids, clock: *clock, now, fuel: 0 }
     }
 
     /// Take the events that the next step would be given.

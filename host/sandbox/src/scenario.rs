@@ -1,0 +1,270 @@
+//! Scenarios: scripted conversations with an agent, under virtual time and a seed.
+//!
+//! A scenario is a YAML document. Its steps are carried out in order: people join, speak and leave, servers answer, time passes,
+//! faults happen, and each `expect` waits until it holds or its time is over.
+//!
+//! ```text
+//! tree      YAML as a tree with line numbers
+//! matching  texts, URLs and amounts as a scenario wants them
+//! fields    the values of one mapping: kinds, unknown keys
+//! script    the steps of a scenario as data
+//! parse     tree → script, with every check that needs no agent
+//! trace     what the agent did so far
+//! failure   an expectation that did not hold, in words
+//! check     whether an expectation holds
+//! play      the position in a script
+//! from_recording  a recorded job as a scenario
+//! ```
+//!
+//! Not here: the room and the servers of a scenario, which are a world of the job.
+//!
+//! Bounds: [`FILE_BYTES_MAX`] for a file, and the bounds of `tree` and `play`.
+
+mod tree;
+
+pub(crate) mod matching;
+mod fields;
+
+pub(crate) mod script;
+mod parse;
+
+pub(crate) mod trace;
+mod failure;
+pub(crate) mod check;
+pub(crate) mod play;
+
+mod from_recording;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use failure::Failure;
+pub use from_recording::{FromRecordingError, from_recording};
+use play::{Play, SharedPlay};
+use wasm_worker_core::job::{JobInfo, JobKind, Participant, RoomInfo};
+use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::refusal::Refusal;
+
+use crate::settings::Limits;
+use script::Script;
+
+/// Largest file of scenarios, in bytes.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The reason why a text is no scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {why}")]
+pub struct ScenarioError {
+    /// The name of the file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what is wanted.
+    pub why: String,
+}
+
+/// One scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The name: that of the file, and of the scenario where it has one.
+    pub name: String,
+    /// The file.
+    pub file: String,
+    script: Arc<Script>,
+}
+
+impl Scenario {
+    /// Read the scenarios of a file: one for each document.
+    ///
+    /// # Errors
+    /// At the first fault of the file.
+    pub fn parse(file: &str, text: &str) -> Result<Vec<Self>, ScenarioError> {
+        let error = |(line, why): (usize, String)| ScenarioError { file: file.to_owned(), line, why };
+        if text.len() > FILE_BYTES_MAX {
+            return Err(error((1, format!("the file has {} bytes, at most {FILE_BYTES_MAX} are allowed", text.len()))));
+        }
+        let documents = tree::read(text).map_err(error)?;
+        let several = documents.len() > 1;
+        let scripts = documents.iter().map(parse::script).collect::<Result<Vec<_>, _>>().map_err(error)?;
+        let named = scripts.into_iter().enumerate().map(|(at, script)| {
+            let name = match (&script.name, several) {
+                (Some(name), _) => format!("{file}: {name}"),
+                (None, true) => format!("{file}#{}", at + 1),
+                (None, false) => file.to_owned(),
+            };
+            Self { name, file: file.to_owned(), script: Arc::new(script) }
+        });
+        Ok(named.collect())
+    }
+
+    /// The limits of the job, where the scenario changes those of the settings.
+    ///
+    /// # Errors
+    /// When the scenario wants more memory than the settings allow, for which the engine has no room.
+    pub fn limits(&self, settings: &Limits) -> Result<Option<Limits>, ScenarioError> {
+        let changes = &self.script.limits;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let limits = changes.apply(settings.clone());
+        if limits.memory_bytes > settings.memory_bytes {
+            let why = format!(
+                "the scenario wants {} bytes of memory, and the settings allow {}; `--memory-limit` raises that",
+                limits.memory_bytes, settings.memory_bytes
+            );
+            return Err(ScenarioError { file: self.file.clone(), line: changes.line, why });
+        }
+        Ok(Some(limits))
+    }
+
+    /// The facts of the job. Its id is the same in every run.
+    pub(crate) fn job_info(&self, agent: &str) -> JobInfo {
+        let facts = &self.script.job;
+        JobInfo {
+            id: "AJ_scenario".into(),
+            dispatch_id: String::new(),
+            kind: JobKind::Room,
+            room: RoomInfo { sid: String::new(), name: facts.room.clone(), metadata: facts.room_metadata.clone() },
+            participant: None,
+            metadata: facts.metadata.clone(),
+            attributes: facts.attributes.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            agent_name: agent.into(),
+            attempt: 1,
+        }
+    }
+
+    /// Those who are in the room before the agent.
+    pub(crate) fn participants(&self) -> Vec<Participant> {
+        self.script.job.participants.clone()
+    }
+}
+
+/// How a scenario went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The first expectation that did not hold; none where the scenario passed.
+    pub failure: Option<Failure>,
+    /// The record of the job; none where the agent refused it, or the host lost it.
+    pub record: Option<Box<JobRecord>>,
+    /// Virtual time from the launch to the end of the job.
+    pub lasted: Duration,
+}
+
+impl Outcome {
+    /// The outcome of a job that closed.
+    pub(crate) fn closed(play: &SharedPlay, record: JobRecord) -> Self {
+        let mut play = play.lock();
+        play.job_ended(&record);
+        let lasted = Duration::from_micros(record.usage.wall_us);
+        Self { failure: play.failure().cloned(), record: Some(Box::new(record)), lasted }
+    }
+
+    /// The outcome of an offer that was refused.
+    pub(crate) fn refused(play: &SharedPlay, refusal: &Refusal) -> Self {
+        let mut play = play.lock();
+        play.job_refused(refusal);
+        Self { failure: play.failure().cloned(), record: None, lasted: Duration::ZERO }
+    }
+
+    /// The outcome of a job whose record is lost.
+    pub(crate) fn lost(play: &SharedPlay) -> Self {
+        let mut play = play.lock();
+        play.job_lost();
+        Self { failure: play.failure().cloned(), record: None, lasted: Duration::ZERO }
+    }
+}
+
+impl From<&Scenario> for SharedPlay {
+    fn from(scenario: &Scenario) -> Self {
+        Self::new(Play::new(scenario.script.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use wasm_worker_core::record::SentText;
+
+    use super::check::Now;
+    use super::play::Next;
+    use super::*;
+
+    const GOOD: &str = r#"name: n
+seed: 7
+limits: {fuel: 1M, memory: 1MiB}
+steps:
+  - join: {identity: ann, attributes: {a: b}}
+  - say: {from: ann, text: hello}
+  - expect: {text: {contains: "a", pattern: "^b*"}, within: 2s}
+  - http: {match: "POST https://x/*", status: 200, parts: [a, b], every: 1s}
+  - at: 10m
+  - expect: {end: {code: completed}, fuel: {max: 10M}}
+"#;
+
+    fn play(steps: &str) -> Play {
+        let scenarios = Scenario::parse("f", &format!("steps:\n{steps}")).unwrap();
+        Play::new(scenarios[0].script.clone())
+    }
+
+    fn text(text: &str) -> SentText {
+        SentText { topic: "t".into(), text: text.into(), destinations: Vec::new(), attributes: BTreeMap::new() }
+    }
+
+    fn now(seconds: u64, attributes: &BTreeMap<String, String>) -> Now<'_> {
+        Now { at: Duration::from_secs(seconds), joined: true, fuel: 0, memory: 0, attributes }
+    }
+
+    #[test]
+    fn steps_follow_each_other_and_expectations_wait() {
+        let none = BTreeMap::new();
+        let mut play =
+            play("  - join: ann\n  - expect: {text: b, within: 5s}\n  - expect: {text: a}\n  - advance: 3s\n");
+        assert_eq!(play.next(&now(0, &none)), Next::Act(0));
+        assert_eq!(play.next(&now(0, &none)), Next::Wait(Duration::from_secs(5)));
+        ["a", "b"].into_iter().for_each(|word| play.trace.text(Duration::ZERO, text(word)));
+        assert_eq!(play.next(&now(1, &none)), Next::Act(1));
+        // The text `a` came before the one that was expected first.
+        assert_eq!(play.next(&now(1, &none)), Next::Wait(Duration::from_secs(11)));
+        play.trace.text(Duration::ZERO, text("a"));
+        assert_eq!(play.next(&now(2, &none)), Next::Act(2));
+        assert_eq!(play.next(&now(2, &none)), Next::Wait(Duration::from_secs(5)));
+        assert_eq!((play.next(&now(5, &none)), play.next(&now(5, &none))), (Next::Act(3), Next::Over));
+        assert!(play.failure().is_none());
+    }
+
+    #[test]
+    fn an_expectation_whose_time_is_over_fails_with_its_line() {
+        let none = BTreeMap::new();
+        let mut play = play("  - expect: {text: a, within: 5s}\n");
+        play.trace.text(Duration::from_millis(1_500), text("b"));
+        assert_eq!(play.next(&now(0, &none)), Next::Wait(Duration::from_secs(5)));
+        assert_eq!(play.next(&now(5, &none)), Next::Failed);
+        let failure = play.failure().unwrap();
+        assert_eq!((failure.line, failure.why.as_str()), (2, "expected a text equal to \"a\" within 5s"));
+        assert_eq!(failure.diff, ["- a text equal to \"a\"", "+ 1.500s t \"b\""]);
+    }
+
+    #[test]
+    fn the_seed_of_a_recording_is_written_in_hexadecimal() {
+        let seed = |text: &str| Scenario::parse("f", &format!("seed: {text}\n{}", GOOD.replace("seed: 7\n", "")));
+        let exact = "ab".repeat(32);
+        assert_eq!(seed(&exact).unwrap()[0].script.seed, [0xab; 32]);
+        assert_ne!(seed("1").unwrap()[0].script.seed, seed("2").unwrap()[0].script.seed);
+        assert_eq!(seed("-1").unwrap_err().to_string(), "f:1: want a whole number in range, got `-1`");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_scenario_or_an_error(any in ".{0,200}", at in 0..500_usize, with in any::<char>()) {
+            drop(Scenario::parse("f", &any));
+            prop_assert!(Scenario::parse("f", GOOD).is_ok());
+            // One character of a good scenario is another.
+            let changed: String = GOOD.chars().enumerate().map(|(n, old)| if n == at { with } else { old }).collect();
+            if let Err(error) = Scenario::parse("f", &changed) {
+                prop_assert!(error.line > 0 && !error.why.is_empty(), "{error}");
+            }
+        }
+    }
+}

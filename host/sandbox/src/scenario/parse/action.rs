@@ -1,0 +1,123 @@
+//! One step of a scenario.
+
+use std::time::Duration;
+
+use super::super::fields::{Fields, text};
+use super::super::script::{Action, Fault as ScriptFault, Said, SentFile};
+use super::super::tree::{Fault, Node, Value};
+use super::{expect, identity, person, servers, texts_by_name, time};
+
+/// Every step.
+const STEPS: &str = "join, leave, say, data, file, call, attributes, answer, http, socket, socket-send, socket-close, advance, \
+    at, stop, drain, fault, expect";
+
+/// Time that a caller waits for the agent's answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Read the step with this name.
+pub(super) fn read(name: &str, line: usize, value: &Node) -> Result<Action, Fault> {
+    Ok(match name {
+        "join" => Action::Join(person(value)?),
+        "leave" => Action::Leave { identity: identity(value)? },
+        "say" => said(value)?,
+        "data" => data(value)?,
+        "file" => file(value)?,
+        "call" => call(value)?,
+        "attributes" => change(value)?,
+        "answer" => Action::Answer(servers::answer(value)?.into()),
+        "http" => Action::Http(servers::http(value)?.into()),
+        "socket" => Action::Socket(servers::socket(value)?.into()),
+        "socket-send" => servers::socket_send(value)?,
+        "socket-close" => servers::socket_close(value)?,
+        "advance" => Action::Advance(time(value)?),
+        "at" => Action::At(time(value)?),
+        "stop" => Action::Stop { reason: reason(value, "stopped by the scenario")? },
+        "drain" => Action::Drain { reason: reason(value, "drained by the scenario")? },
+        "fault" => Action::Fault(fault(value)?),
+        "expect" => Action::Expect(expect::read(value)?.into()),
+        other => return Err((line, format!("`{other}` is no step; known are {STEPS}"))),
+    })
+}
+
+fn said(node: &Node) -> Result<Action, Fault> {
+    let mut fields = Fields::of(node, "`say`")?;
+    let said = Said {
+        from: fields.need_text("from")?,
+        topic: fields.text("topic")?.unwrap_or_else(|| "lk.chat".into()),
+        text: fields.need_text("text")?,
+        attributes: fields.texts_by_name("attributes")?,
+    };
+    fields.end()?;
+    Ok(Action::Say(said))
+}
+
+fn data(node: &Node) -> Result<Action, Fault> {
+    let mut fields = Fields::of(node, "`data`")?;
+    let action = Action::Data {
+        from: fields.need_text("from")?,
+        topic: fields.text_or_empty("topic")?,
+        payload: fields.need_text("payload")?,
+    };
+    fields.end()?;
+    Ok(action)
+}
+
+fn file(node: &Node) -> Result<Action, Fault> {
+    let mut fields = Fields::of(node, "`file`")?;
+    let file = SentFile {
+        from: fields.need_text("from")?,
+        topic: fields.text_or_empty("topic")?,
+        name: fields.need_text("name")?,
+        mime_type: fields.text("mime-type")?.unwrap_or_else(|| "application/octet-stream".into()),
+        content: fields.need_text("content")?,
+    };
+    fields.end()?;
+    Ok(Action::File(file))
+}
+
+fn call(node: &Node) -> Result<Action, Fault> {
+    let mut fields = Fields::of(node, "`call`")?;
+    let action = Action::Call {
+        from: fields.need_text("from")?,
+        method: fields.need_text("method")?,
+        payload: fields.text_or_empty("payload")?,
+        timeout: fields.duration("timeout")?.unwrap_or(CALL_TIMEOUT),
+    };
+    fields.end()?;
+    Ok(action)
+}
+
+fn change(node: &Node) -> Result<Action, Fault> {
+    let mut fields = Fields::of(node, "`attributes`")?;
+    let identity = fields.need_text("of")?;
+    let attributes = texts_by_name(fields.need("set")?)?;
+    fields.end()?;
+    Ok(Action::Change { identity, attributes })
+}
+
+fn reason(node: &Node, default: &str) -> Result<String, Fault> {
+    match &node.value {
+        Value::Null => Ok(default.to_owned()),
+        _ => text(node).map(str::to_owned),
+    }
+}
+
+fn fault(node: &Node) -> Result<ScriptFault, Fault> {
+    if let Value::Text(name) = &node.value {
+        return match name.as_str() {
+            "kill" => Ok(ScriptFault::Kill),
+            "disconnect" => Ok(ScriptFault::Disconnect { reason: "connection-lost".into() }),
+            other => Err((node.line, format!("`{other}` is no fault; known are kill, disconnect, reconnect: TIME"))),
+        };
+    }
+    let mut fields = Fields::of(node, "`fault`")?;
+    let disconnect = fields.text("disconnect")?;
+    let reconnect = fields.duration("reconnect")?;
+    let line = fields.line;
+    fields.end()?;
+    match (disconnect, reconnect) {
+        (Some(reason), None) => Ok(ScriptFault::Disconnect { reason }),
+        (None, Some(after)) => Ok(ScriptFault::Reconnect { after }),
+        _ => Err((line, "want one fault: `kill`, `disconnect: REASON` or `reconnect: TIME`".into())),
+    }
+}

@@ -1,0 +1,121 @@
+//! What the agent of a scenario did so far. Pure.
+//!
+//! Bounds: [`KEPT_MAX`] entries of each kind, [`BYTES_MAX`] bytes of all. Later ones are counted, and no expectation sees them.
+
+use std::time::Duration;
+
+use wasm_worker_core::record::SentText;
+
+use crate::guest::calls::Call;
+
+/// Most entries of each kind.
+const KEPT_MAX: usize = 100_000;
+/// Most bytes of all entries.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Something that was seen, and the time since the launch.
+#[derive(Debug)]
+pub(crate) struct Seen<T> {
+    pub(crate) at: Duration,
+    pub(crate) it: T,
+}
+
+/// A call of the agent: its name in the contract, and what it carries as JSON.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenCall {
+    pub(crate) name: &'static str,
+    pub(crate) json: String,
+}
+
+/// A request of the agent.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenRequest {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) body: String,
+}
+
+/// An answer of the agent to a participant's call.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenAnswer {
+    pub(crate) method: String,
+    pub(crate) answer: Result<String, (u32, String)>,
+}
+
+/// Everything that was seen, in order.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    pub(crate) texts: Vec<Seen<SentText>>,
+    pub(crate) states: Vec<Seen<String>>,
+    pub(crate) calls: Vec<Seen<SeenCall>>,
+    pub(crate) requests: Vec<Seen<SeenRequest>>,
+    pub(crate) answers: Vec<Seen<SeenAnswer>>,
+    bytes: usize,
+    /// Whether an expectation looks at calls.
+    keeps_calls: bool,
+    /// Entries that are not kept.
+    pub(crate) not_kept: u64,
+}
+
+impl Trace {
+    /// Nothing was seen.
+    pub(super) fn new(keeps_calls: bool) -> Self {
+        Self {
+            texts: Vec::new(),
+            states: Vec::new(),
+            calls: Vec::new(),
+            requests: Vec::new(),
+            answers: Vec::new(),
+            bytes: 0,
+            keeps_calls,
+            not_kept: 0,
+        }
+    }
+
+    pub(crate) fn text(&mut self, at: Duration, it: SentText) {
+        if self.admit(self.texts.len(), it.bytes()) {
+            self.texts.push(Seen { at, it });
+        }
+    }
+
+    pub(crate) fn state(&mut self, at: Duration, it: String) {
+        if self.admit(self.states.len(), it.len()) {
+            self.states.push(Seen { at, it });
+        }
+    }
+
+    pub(crate) fn call(&mut self, at: Duration, call: &Call) {
+        if !self.keeps_calls {
+            return;
+        }
+        let value = serde_json::to_value(call).unwrap_or_default();
+        let json =
+            value.as_object().and_then(|object| object.values().next()).map(ToString::to_string).unwrap_or_default();
+        if self.admit(self.calls.len(), json.len()) {
+            self.calls.push(Seen { at, it: SeenCall { name: call.name(), json } });
+        }
+    }
+
+    pub(crate) fn request(&mut self, at: Duration, it: SeenRequest) {
+        if self.admit(self.requests.len(), it.url.len() + it.body.len()) {
+            self.requests.push(Seen { at, it });
+        }
+    }
+
+    pub(crate) fn answer(&mut self, at: Duration, it: SeenAnswer) {
+        let bytes = it.answer.as_ref().map_or_else(|(_, message)| message.len(), String::len);
+        if self.admit(self.answers.len(), it.method.len() + bytes) {
+            self.answers.push(Seen { at, it });
+        }
+    }
+
+    fn admit(&mut self, count: usize, bytes: usize) -> bool {
+        let fits = count < KEPT_MAX && self.bytes + bytes <= BYTES_MAX;
+        if fits {
+            self.bytes += bytes;
+        } else {
+            self.not_kept += 1;
+        }
+        fits
+    }
+}

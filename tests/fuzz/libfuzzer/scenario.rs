@@ -1,0 +1,4 @@
+//! Scenarios, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::scenario::run(bytes));
