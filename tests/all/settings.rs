@@ -1,6 +1,7 @@
 //! Settings at their largest values, variables that are mistyped, URLs and addresses, and flags that a verb does not have.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::process::Signal;
 use wasm_worker::config::{SETTINGS, Setting};
@@ -123,4 +124,17 @@ fn http_is_served_at_the_address_that_is_logged() {
 fn config_check_refuses_as_many_jobs_as_a_worker_refuses() {
     let done = wasm_worker(["config", "check", "--max-jobs", "20000"]).done();
     done.fails_with(2, &["`max-jobs` (all sources together): ", "instances at once"]);
+}
+
+#[test]
+fn settings_of_version_1_open() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/all/settings/version_1.toml");
+    let done = wasm_worker(["config", "check", "--config", path(&file)]).done();
+    assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let keys: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+    assert!(keys.len() > 58);
+    for key in keys {
+        assert!(done.stdout.contains(&format!("{key} = ")), "{key}: {}", done.stdout);
+    }
 }
