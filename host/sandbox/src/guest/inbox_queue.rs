@@ -20,6 +20,9 @@ const STEP_EVENTS_MAX: usize = 64;
 /// Most bytes of the events of one step, but for one event that is larger by itself.
 const STEP_BYTES_MAX: usize = 64 << 10;
 
+/// Events for which the inbox of a waiting job keeps memory: most come one at a time.
+const EVENTS_KEPT: usize = 1;
+
 /// The events that wait for one guest.
 pub(crate) struct InboxQueue {
     waiting: Mutex<Waiting>,
@@ -149,6 +152,7 @@ impl InboxQueue {
             step.push(event);
         }
         self.tell_losses(&mut waiting);
+        waiting.events.shrink_to(EVENTS_KEPT);
         held
     }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(admitted: Admitted, created: Instant, events: Arc<Events
     let mut supervisor = Supervisor::new(&offer.info, &template, control, time, created, events.clone());
     let lived = AssertUnwindSafe(async {
         let started = offer.info.clone().into();
-        if supervisor.begin(&mut instance, &template).await.is_some() {
+        if supervisor.begin(&mut instance).is_some() {
             let steps = Steps::new(&mut supervisor, &mut *world).recorded_by(recorder.as_mut());
             steps.run(&mut instance, started).await;
         }

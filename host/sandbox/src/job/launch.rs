@@ -127,7 +127,8 @@ async fn ask(
     let (closed, end) = oneshot::channel();
     let (for_admission, for_course) = (template.clone(), events.clone());
     template.engine.guests().spawn(async move {
-        let job = match admit(for_admission, offer).await {
+        // Boxed: the memory of the decision would be that of each waiting job.
+        let job = match Box::pin(admit(for_admission, offer)).await {
             Err(refusal) => return drop(admitted.send(Err(refusal))),
             Ok(job) => job,
         };

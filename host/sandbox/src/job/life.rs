@@ -92,11 +92,12 @@ impl Life {
             (_, Input::Crashed(crash)) => self.close_crashed(now, crash),
             (_, Input::Warned(warning)) => vec![Output::Publish(Notice::of_warning(&warning))],
             (_, Input::TimeUp) => self.time_up(now),
-            (Phase::Killing { kill, .. }, Input::StepReturned) => {
+            (Phase::Killing { .. }, Input::KillAsked | Input::StopAsked { .. }) => Vec::new(),
+            // The call has returned, so no guest runs: a job can also be killed before its launch.
+            (Phase::Killing { kill, .. }, _) => {
                 let kill = kill.clone();
                 self.close_killed(now, &kill, Vec::new())
             }
-            (Phase::Killing { .. }, _) => Vec::new(),
             (_, Input::KillAsked) => self.kill(now, now, Kill::Operator),
             (_, Input::StopAsked { by, reason }) => self.stop(now, by, reason),
             (Phase::Created, Input::InstanceMade) => self.enter(Phase::Started, Notice::Started),
@@ -382,6 +383,17 @@ mod tests {
         let outputs = life.advance(now + Duration::from_secs(5), Input::Launched);
         assert!(matches!(outputs.as_slice(), [Output::Publish(Notice::Launched), Output::AskGuestToStop { .. }]));
         assert_eq!(life.wake_at(), Some(now + Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn a_job_that_is_killed_before_its_launch_closes_when_its_call_returns() {
+        for returned in [Input::InstanceMade, Input::StateReady, Input::Launched] {
+            let now = Instant::now();
+            let (mut life, _) = Life::begin("j".into(), limits(), now);
+            life.advance(now, Input::KillAsked);
+            assert!(life.advance(now, Input::StopAsked { by: StopBy::Drain, reason: "d".into() }).is_empty());
+            assert_eq!(closing(&life.advance(now, returned)).unwrap().code, Code::Killed);
+        }
     }
 
     /// The verdict on a running job that is killed at `killed_at` and whose guest is gone at `gone_at`, by this crash.

@@ -4,6 +4,7 @@
 //!
 //! Bounds: a job whose steps follow each other without a wait yields its core after each time slice.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,8 +26,8 @@ use crate::guest::kill::Kill;
 use crate::guest::tape::Tape;
 use crate::recording::recorder::Recorder;
 
-/// Events for which a waiting job keeps memory.
-const EVENTS_KEPT: usize = 4;
+/// Events for which a waiting job keeps memory: most steps are given one.
+const EVENTS_KEPT: usize = 1;
 
 /// The steps of one job.
 pub(super) struct Steps<'a> {
@@ -53,7 +54,7 @@ impl<'a> Steps<'a> {
             supervisor,
             world,
             timer: None,
-            batch: Vec::new(),
+            batch: Vec::with_capacity(EVENTS_KEPT),
             batch_bytes: 0,
             asked_for_tasks: false,
             slice_began: Instant::now(),
@@ -97,12 +98,14 @@ impl<'a> Steps<'a> {
         let control = self.supervisor.control.clone();
         control.clock.call_begins();
         let mut outcome = None;
-        let resume = async {
-            let result = call(&control, agent.call_resume(&mut *store, now_ms, &self.batch)).await;
-            outcome = Some(result.clone());
-            result
+        let returned = {
+            let mut resume = pin!(async {
+                let result = call(&control, agent.call_resume(&mut *store, now_ms, &self.batch)).await;
+                outcome = Some(result.clone());
+                result
+            });
+            self.supervisor.drive(resume.as_mut(), |()| Input::StepReturned).await
         };
-        let returned = self.supervisor.drive(resume, |()| Input::StepReturned).await;
         if let Some(recorder) = &mut self.recorder {
             step_end::record(recorder, &self.batch, store, outcome.as_ref());
         }

@@ -78,10 +78,12 @@ impl Supervisor {
         self.verdict.take()
     }
 
-    /// From the admission to the launch. `None` once the life has closed early.
-    pub(super) async fn begin(&mut self, instance: &mut Instance, template: &Template) -> Option<()> {
-        self.drive(instance.instantiate(template), |()| Input::InstanceMade).await?;
-        self.drive(instance.prewarm(template), |()| Input::StateReady).await?;
+    /// From the admission, which has made and prewarmed the instance, to the launch. `None` once the life has closed early.
+    pub(super) fn begin(&mut self, instance: &mut Instance) -> Option<()> {
+        self.take_events();
+        self.handle_input(Input::InstanceMade);
+        self.handle_input(Input::StateReady);
+        self.is_open()?;
         if let Err(crash) = instance.reset_use() {
             self.handle_input(Input::Crashed(crash));
             return None;
@@ -93,10 +95,9 @@ impl Supervisor {
     /// Run one call into the guest, and handle control events and timers meanwhile. `None` once the life has closed.
     pub(super) async fn drive<T>(
         &mut self,
-        guest: impl Future<Output = Result<T, Crash>>,
+        mut guest: Pin<&mut impl Future<Output = Result<T, Crash>>>,
         returned: impl FnOnce(T) -> Input,
     ) -> Option<()> {
-        let mut guest = pin!(guest);
         // Most steps return within their first time slice.
         let result = match poll_fn(|cx| Poll::Ready(guest.as_mut().poll(cx))).await {
             Poll::Ready(result) => result,
