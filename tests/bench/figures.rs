@@ -484,10 +484,8 @@ fn empty_steps(count: u32) -> String {
 
 /// What a step costs, with the host's part of it.
 fn steps() {
-    println!("\nwhat a step costs, with the host's part: of {ROUNDS} jobs of {STEPS} steps, or of {TEXTS} texts, a");
-    println!(
-        "millisecond apart, each answered by a text; the time that the job spent on a thread, without that of its start"
-    );
+    println!("\nwhat a step costs, with the host's part: of {ROUNDS} jobs of {STEPS} steps, or of {TEXTS} texts,");
+    println!("each answered by a text; the time that the job spent on a thread, without that of its start");
     println!("{:<28} {:>10} {:>10} {:>10}", "", "least", "p50", "most");
     let worker = Worker::new(4, &[]);
     let by_hand = worker.load(&core_guest::component(&empty_steps(STEPS)), None);
@@ -496,7 +494,8 @@ fn steps() {
     let spec = || JobSpec { metadata: STEPS.to_string(), ..JobSpec::default() };
     print_steps("empty step, with the SDK", &worker, &ticks, &spec, STEPS);
     let answers = worker.load(&guest("answers"), None);
-    print_steps("text in and text out", &worker, &answers, &texts, TEXTS as u32);
+    print_steps("text and answer, at once", &worker, &answers, &|| texts(0), TEXTS as u32);
+    print_steps("text and answer, 1 ms apart", &worker, &answers, &|| texts(1), TEXTS as u32);
     worker.runtimes.shut_down();
     recording();
 }
@@ -512,13 +511,13 @@ fn recording() {
     for (name, component, texts) in [
         ("empty step, by hand", core_guest::component(&empty_steps(STEPS)), false),
         ("empty step, with the SDK", guest("tick"), false),
-        ("text in and text out", guest("answers"), true),
+        ("text and answer, 1 ms apart", guest("answers"), true),
     ] {
         let count = if texts { TEXTS as u32 } else { STEPS };
         let [without, with] = [&plain, &recorded].map(|worker| {
             let agent = worker.load(&component, None);
             let wall = |_| {
-                let offer = if texts { self::texts() } else { spec() }.into_offers("bench")();
+                let offer = if texts { self::texts(1) } else { spec() }.into_offers("bench")();
                 let closed = worker
                     .runtimes
                     .block_on(async { agent.offer(offer, &worker.events).await.unwrap().closed().await.unwrap() });
@@ -543,10 +542,11 @@ fn recording() {
     [plain, recorded].into_iter().for_each(|worker| worker.runtimes.shut_down());
 }
 
-fn texts() -> JobSpec {
+/// Texts of somebody, so many milliseconds apart.
+fn texts(apart_ms: u32) -> JobSpec {
     let text = |number| {
         let text = if number + 1 == TEXTS { "last" } else { "some words that somebody said" };
-        format!(r#"{{"after_ms": 1, "event": {{"text": {{"sender": "ann", "text": "{text}"}}}}}}"#)
+        format!(r#"{{"after_ms": {apart_ms}, "event": {{"text": {{"sender": "ann", "text": "{text}"}}}}}}"#)
     };
     let script: Vec<String> = (0..TEXTS).map(text).collect();
     JobSpec::parse(&format!(r#"{{"inbox": [{}]}}"#, script.join(","))).unwrap()
