@@ -2,10 +2,11 @@
 //!
 //! The measured load is an average of 2.5 s ([`WINDOW`]). It shows an admitted job late, and a flood of short jobs only when there
 //! are too many. Each admitted job therefore counts at once, at the average cost of its agent's jobs: while it runs, by its share
-//! of a core; after its end, by its CPU time, until that has left the window. The sum minus the CPU that guests used in the same
-//! window is the part of the load that is not visible yet.
+//! of a core; after its end, by its CPU time. It counts for one window in all, from its admission: its work is in the window for as
+//! long. Were it to count for its own time besides, a worker that is offered too much would take some percent less than it may. The
+//! sum minus the CPU that guests used in the same window is the part of the load that is not visible yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -80,7 +81,7 @@ impl Costs {
 }
 
 /// The id of one admitted job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AdmittedId(u64);
 
 /// The admitted jobs that run, or whose work is still in the window.
@@ -88,8 +89,8 @@ pub(crate) struct AdmittedId(u64);
 pub(crate) struct RecentJobs {
     next: u64,
     running: HashMap<AdmittedId, (Instant, Cost)>,
-    /// For each ended job: the moment at which it leaves the window, and its cores.
-    ended: VecDeque<(Instant, f64)>,
+    /// The cores of each ended job, by the moment at which it has counted for a window.
+    ended: BTreeMap<(Instant, AdmittedId), f64>,
     sum: Cost,
 }
 
@@ -107,10 +108,11 @@ impl RecentJobs {
     /// Replace the predicted cost of a job that ended by its actual cost; `actual` is none for a job that did not run.
     pub(crate) fn end(&mut self, now: Instant, id: AdmittedId, actual: Option<Cost>) {
         if let Some((since, cost)) = self.running.remove(&id) {
-            let cores = actual.unwrap_or_default().cores;
+            let until = since + WINDOW;
+            let cores = actual.filter(|_| until > now).unwrap_or_default().cores;
             self.sum.cores = (self.sum.cores - cost.cores).max(0.0) + cores;
             if cores > 0.0 {
-                self.ended.push_back((now + WINDOW, cores));
+                self.ended.insert((until, id), cores);
             }
             self.sum.memory_bytes = (self.sum.memory_bytes - cost.memory_bytes * unmeasured(now, since)).max(0.0);
         }
@@ -118,18 +120,18 @@ impl RecentJobs {
 
     /// The cost of all jobs: cores of the window, and memory that no measurement shows yet.
     pub(crate) fn sum(&mut self, now: Instant) -> Cost {
-        while let Some((_, cores)) = self.ended.pop_front_if(|(until, _)| *until <= now) {
-            self.sum.cores = (self.sum.cores - cores).max(0.0);
+        while let Some(first) = self.ended.first_entry().filter(|first| first.key().0 <= now) {
+            self.sum.cores = (self.sum.cores - first.remove()).max(0.0);
         }
         self.sum
     }
 
     /// Compute the sum again. To be called with each measurement, so that errors do not add up and memory does not count twice.
     pub(crate) fn measured(&mut self, now: Instant) {
-        self.ended.retain(|(until, _)| *until > now);
+        self.ended.retain(|(until, _), _| *until > now);
         let running = self.running.values();
         self.sum = Cost {
-            cores: running.clone().map(|(_, cost)| cost.cores).chain(self.ended.iter().map(|(_, cores)| *cores)).sum(),
+            cores: running.clone().map(|(_, cost)| cost.cores).chain(self.ended.values().copied()).sum(),
             memory_bytes: running.map(|(since, cost)| cost.memory_bytes * unmeasured(now, *since)).sum(),
         };
     }
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_counts_until_its_work_has_left_the_window() {
+    fn a_job_counts_for_one_window_or_while_it_runs() {
         let (mut recent, start) = (RecentJobs::default(), Instant::now());
         let at = |parts: u32| start + WINDOW / 4 * parts;
         let long = recent.add(start, Cost { cores: 1.0, memory_bytes: 10.0 });
@@ -182,7 +184,7 @@ mod tests {
         recent.end(at(1), short, Some(Cost { cores: 0.25, memory_bytes: 0.0 }));
         recent.measured(at(2));
         assert_eq!(recent.sum(at(2)), Cost { cores: 1.25, memory_bytes: 5.0 });
-        assert_eq!(recent.sum(at(5)).cores, 1.0);
+        assert_eq!((recent.sum(at(3)).cores, recent.sum(at(4)).cores), (1.25, 1.0));
         recent.measured(at(40));
         assert_eq!(recent.sum(at(40)), Cost { cores: 1.0, memory_bytes: 0.0 });
         recent.end(at(40), long, None);

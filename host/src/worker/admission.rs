@@ -244,7 +244,7 @@ impl AdmissionControl {
 }
 
 impl AdmissionState {
-    /// The measured load, plus the recent jobs that it does not show yet, minus the finished work that has left the window since.
+    /// The measured load, plus the recent jobs that it does not show yet, minus the finished work that has counted for its window since.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     fn load(&mut self) -> f64 {
         let Measurement { sample, load, .. } = self.measured;
@@ -324,7 +324,7 @@ mod tests {
         let refused = control.acquire(control.wait(), hog).await.err().unwrap();
         assert_eq!(refused.reason, Reason::Load);
         assert!(refused.detail.contains("60 %"), "{}", refused.detail);
-        // The work of a finished job counts until it has left the window.
+        // The work of a finished job counts for a window.
         first.release(hog);
         assert_eq!(control.acquire(control.wait(), hog).await.err().unwrap().reason, Reason::Load);
         tokio::time::advance(crate::load::window::WINDOW).await;
