@@ -30,9 +30,6 @@ const fn row(
 }
 
 const UNRESPONSIVE: &[&str] = &["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms"];
-/// The grace must not end first, however busy the machine is.
-const UNRESPONSIVE_IN_GRACE: &[&str] =
-    &["--unresponsive-timeout", "200ms", "--unresponsive-warning", "50ms", "--shutdown-grace", "2m"];
 const DEADLINE: &[&str] = &["--max-duration", "300ms"];
 const GRACE: &[&str] = &["--shutdown-grace", "200ms"];
 const FUEL: &[&str] = &["--fuel-limit", "50M"];
@@ -82,7 +79,7 @@ pub(crate) const CORPUS: &[Row] = &[
     row("burn", &["--fuel-limit", "50M"], "out-of-fuel", 12, "used up 50000000 units of fuel"),
     row("slow_shutdown", GRACE, "shutdown-timeout", 14, "within its shutdown grace of 200ms"),
     row("shutdown_loop", GRACE, "shutdown-timeout", 14, "within its shutdown grace of 200ms"),
-    row("shutdown_loop", UNRESPONSIVE_IN_GRACE, "unresponsive", 12, "job is unresponsive, killing it"),
+    row("shutdown_loop", UNRESPONSIVE, "unresponsive", 12, "job is unresponsive, killing it"),
     row("trap_in_shutdown", &[], "trapped", 11, "panicked at tests/guests/trap_in_shutdown.rs"),
     row("large_call", &[], "hostcall-limit", 12, "bytes in one host call"),
     row("random_flood", &[], "hostcall-limit", 12, "bytes of randomness in one call"),

@@ -1,4 +1,4 @@
-//! Rates, percentiles, ratios and sizes, as tables: `cargo bench --bench figures`. About two minutes.
+//! Rates, percentiles, ratios and sizes, as tables: `cargo bench --bench figures`. About four minutes.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

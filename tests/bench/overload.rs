@@ -1,5 +1,5 @@
 //! What a worker finishes when it is offered more than fits, what a refusal costs, and what a short job costs beside jobs that
-//! wait: `cargo bench --bench overload`, seven minutes.
+//! wait: `cargo bench --bench overload`, ten minutes.
 //!
 //! A scripted server offers jobs that compute, at a rate that does not wait for answers, as a server of many rooms does. One in
 //! 100 loops until it is killed for its run time, and shows how late that was. A limit by the wall clock would let a loop cost

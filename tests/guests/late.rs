@@ -34,15 +34,7 @@ impl Guest for Late {
                 _ => return,
             }
             if late.len() == STEPS {
-                let options = SendOptions {
-                    destinations: Vec::new(),
-                    attributes: Vec::new(),
-                    stream_id: String::new(),
-                    sender: String::new(),
-                    reply_to: String::new(),
-                    repeatable: false,
-                };
-                room::send_text("late", &late.join(" "), &options);
+                room::send_text("late", &late.join(" "), &SendOptions::default());
                 return job::finish(Ok(()));
             }
             *due = now_ms + f64::from(PAUSE_MS);

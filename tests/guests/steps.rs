@@ -91,18 +91,7 @@ fn forbidden() -> String {
 }
 
 fn send(topic: &str, text: &str) -> u32 {
-    room::send_text(topic, text, &options())
-}
-
-fn options() -> types::SendOptions {
-    types::SendOptions {
-        destinations: Vec::new(),
-        attributes: Vec::new(),
-        stream_id: String::new(),
-        sender: String::new(),
-        reply_to: String::new(),
-        repeatable: false,
-    }
+    room::send_text(topic, text, &types::SendOptions::default())
 }
 
 impl Trial {
@@ -183,7 +172,7 @@ impl Trial {
             return;
         }
         self.say("the last words");
-        let parts = room::open_text("parts", &options());
+        let parts = room::open_text("parts", &types::SendOptions::default());
         room::write_text(parts, "one, ");
         room::write_text(parts, "two");
         room::close_stream(parts, &[]);
@@ -195,7 +184,7 @@ impl Trial {
     fn ids(&mut self, now_ms: f64, batch: &[Event]) {
         if self.step == 1 {
             self.ids = vec![room::connect(), send("greeting", "hello"), room::set_name("ann")];
-            let parts = room::open_text("parts", &options());
+            let parts = room::open_text("parts", &types::SendOptions::default());
             room::close_stream(parts, &[]);
             self.ids.extend([parts, room::send_data("topic", b"lossy", &[], false), room::set_metadata("m")]);
             let ids = format!("{:?}", self.ids);
@@ -237,7 +226,7 @@ impl Trial {
     /// A send without a room; the failure is the job's.
     fn not_joined(&mut self, _: f64, batch: &[Event]) {
         if self.step == 1 {
-            self.ids = vec![send("said", "to nobody"), room::open_text("parts", &options())];
+            self.ids = vec![send("said", "to nobody"), room::open_text("parts", &types::SendOptions::default())];
         }
         for event in batch {
             if let Event::Failed(failed) = event {
@@ -295,7 +284,7 @@ impl Trial {
     fn cancel(&mut self, now_ms: f64, batch: &[Event]) {
         if self.step == 1 {
             room::connect();
-            let parts = room::open_text("parts", &options());
+            let parts = room::open_text("parts", &types::SendOptions::default());
             room::write_text(parts, "never mind");
             flow::cancel(parts);
             room::write_text(parts, "after its end");

@@ -36,8 +36,9 @@ const RUNTIMES: [(&str, Language); 12] = [
 
 /// Begins of the names of tools that put an interpreter or an engine into a component, and of its libraries, in lower case. One
 /// of them tells the language wherever it stands: the interpreter is written in C or Rust itself.
-const INTERPRETERS: [(&str, Language); 7] = [
+const INTERPRETERS: [(&str, Language); 8] = [
     ("componentize-py", Language::Python),
+    ("python", Language::Python),
     ("libcomponentize_py", Language::Python),
     ("componentize-js", Language::JavaScript),
     ("componentizejs", Language::JavaScript),
@@ -117,9 +118,11 @@ mod tests {
         };
         assert_eq!(of(&[&["C11", "Rust"], &["Rust"], &["ComponentizeJS"]]), Some(Language::JavaScript));
         assert_eq!(of(&[&["libcomponentize_py_runtime"], &["Rust"]]), Some(Language::Python));
+        assert_eq!(of(&[&["C11", "clang", "Rust", "componentize-py"]]), Some(Language::Python));
         assert_eq!(of(&[&["Go", "Rust"]]), Some(Language::Go));
         assert_eq!(of(&[&["Rust", "C11", "wit-bindgen-c"]]), Some(Language::Rust));
         assert_eq!(of(&[&["wit-component"], &["C99"], &["Rust"]]), Some(Language::C), "the adapter is in Rust");
+        assert_eq!(of(&[&["clang"]]), Some(Language::C));
         assert_eq!(of(&[]), None);
     }
 }

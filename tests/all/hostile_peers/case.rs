@@ -147,13 +147,10 @@ impl Meter {
         let (stop, peak) = (Arc::<AtomicBool>::default(), Arc::<Peak>::default());
         let thread = std::thread::spawn({
             let (stop, peak) = (stop.clone(), peak.clone());
-            let mut seen = 0;
-            let mut look = move || {
+            let look = move || {
                 let memory = memory_bytes(pid, peak_name).saturating_sub(rest_memory);
                 peak.memory_bytes.fetch_max(memory, Ordering::Relaxed);
-                // Two looks have to see them: a new program still has its parent's for a moment, while the kernel closes them.
-                let before = std::mem::replace(&mut seen, descriptors(pid).saturating_sub(rest_descriptors));
-                peak.descriptors.fetch_max(before.min(seen), Ordering::Relaxed);
+                peak.descriptors.fetch_max(descriptors(pid).saturating_sub(rest_descriptors), Ordering::Relaxed);
             };
             move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -182,8 +179,12 @@ fn memory_bytes(pid: u32, name: &str) -> u64 {
     kib.unwrap_or(0) << 10
 }
 
-/// The number of open descriptors of a process; 0 for one that is gone.
+/// The number of open descriptors of a process; 0 for one that is gone. A process that has just begun has those of its parent
+/// until the kernel has closed them, which it does before the process has arguments.
 fn descriptors(pid: u32) -> u64 {
+    if std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| arguments.is_empty()) {
+        return 0;
+    }
     let dir = PathBuf::from(format!("/proc/{pid}/fd"));
     std::fs::read_dir(dir).map_or(0, |entries| entries.count() as u64)
 }

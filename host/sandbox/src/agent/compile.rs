@@ -278,15 +278,15 @@ pub fn serve(task: Task, bounds: Bounds) -> Result<(), TaskError> {
     limit(Resource::Core, 0)?;
     start_threads()?;
     let settings = EngineSettings { slots: 1, memory_bytes: job_memory_bytes, stack_bytes };
-    if task == Task::Snapshot {
-        return tasks::snapshot(settings, io::stdin(), io::stdout());
-    }
-    let mut input = Vec::new();
-    io::stdin().read_to_end(&mut input)?;
+    let input = || {
+        let mut input = Vec::new();
+        io::stdin().read_to_end(&mut input).map(|_| input)
+    };
     let output = match task {
-        Task::Text => tasks::text(&input)?,
-        Task::Contents => tasks::contents(&input)?,
-        Task::Code | Task::Snapshot => tasks::code(&tasks::engine(settings, Purpose::Jobs)?, &input)?,
+        Task::Snapshot => return tasks::snapshot(settings, io::stdin(), io::stdout()),
+        Task::Text => tasks::text(&input()?)?,
+        Task::Contents => tasks::contents(&input()?)?,
+        Task::Code => tasks::code(&tasks::engine(settings, Purpose::Jobs)?, &input()?)?,
     };
     Ok(io::stdout().write_all(&output)?)
 }
