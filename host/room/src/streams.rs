@@ -12,9 +12,10 @@
 //!
 //! # What is promised
 //!
-//! - What is sent on the reliable channel arrives once, whole and in order; or the sender is told that it failed. `Done` means that the
-//!   server has it. After a resume the packets that the server did not read are sent again. After a join anew, what had begun to be
-//!   sent fails as `interrupted`, and what waited is sent.
+//! - What is sent on the reliable channel arrives once, whole and in order; or the sender is told that it failed. `Done` means that
+//!   the server's transport has it: only a server that ends without having read it loses it unnoticed. After a resume the packets
+//!   that the server did not read are sent again. After a join anew, what had begun to be sent fails as `interrupted`, and what
+//!   waited is sent.
 //! - What arrives is delivered once and in order, or its loss is told. A text that does not arrive whole is not delivered whole.
 //! - Nothing grows beyond the bounds of `limits`, whatever arrives.
 
@@ -27,12 +28,17 @@ mod receipts;
 mod sent;
 mod unicode;
 
+mod operation;
+
 mod outbox;
 
 mod shared;
 
 mod header;
 mod rpc;
+
+mod held;
+mod parts;
 
 mod calls;
 mod incoming;
@@ -49,10 +55,11 @@ use crate::data::event::RoomEvent;
 use crate::wire::Channel;
 use calls::Calls;
 use deadlines::Due;
-use heard::Heard;
-use incoming::{From, Incoming};
+use heard::{Heard, Origin};
+use incoming::Incoming;
 use limits::SENDER_NAME_BYTES_MAX;
-use outbox::{Effect, Handed, Kind};
+use operation::{Effect, Kind};
+use outbox::Handed;
 use outgoing::Outgoing;
 use requests::Requests;
 pub(crate) use shared::Counts;
@@ -250,7 +257,7 @@ impl Streams {
                 Requests::refuse_stream(&mut self.shared, sender, request_id);
             }
             Value::StreamHeader(header) => {
-                let from = From { has_left: self.heard.has_left(&sid), sid, sender: some(sender) };
+                let from = Origin { has_left: self.heard.has_left(&sid), sid, sender: some(sender) };
                 self.incoming.begun(&mut self.shared, from, header);
             }
             Value::StreamChunk(chunk) => self.incoming.chunk(&mut self.shared, sid, chunk),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::deadlines::Due;
 use super::limits::{CALLED_AT_LEAST, PAYLOAD_BYTES_MAX, ROUND_TRIP_MAX};
-use super::outbox::{Envelope, Kind};
+use super::operation::{Envelope, Kind};
 use super::rpc::{Fault, VERSION, bounded};
 use super::shared::{Refusal, Shared};
 use crate::data::command::{OperationId, RpcError};

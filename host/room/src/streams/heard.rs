@@ -7,6 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::limits::{DEPARTED_MAX, PUBLISHERS_MAX};
 
+/// Who sent a packet.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The server sets it: it cannot be forged.
+    pub(super) sid: String,
+    /// The identity, which may be of somebody for whom an agent speaks; none of the server.
+    pub(super) sender: Option<String>,
+    /// Whether the news that the publisher left overtook the packet.
+    pub(super) has_left: bool,
+}
+
 /// The last sequences, by the sids of the publishers. A sid is of one stay in the room, so a new session does not change them.
 #[derive(Debug, Default)]
 pub(super) struct Heard {

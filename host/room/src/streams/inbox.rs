@@ -13,6 +13,9 @@ use crate::data::event::RoomEvent;
 /// Most kinds of losses that are told apart by their stream.
 const LOSSES_MAX: usize = 64;
 
+/// Memory of an event that waits, without what it carries, in bytes.
+pub(super) const EVENT_BYTES: usize = size_of::<Waiting>();
+
 /// The events of one room.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
@@ -51,7 +54,7 @@ impl Inbox {
 
     /// Add an event from outside that carries these bytes. Whether there is room for it.
     pub(super) fn try_tell(&mut self, event: RoomEvent, carried: usize) -> bool {
-        let bytes = size_of::<Waiting>() + carried;
+        let bytes = EVENT_BYTES + carried;
         let fits = self.try_reserve(bytes);
         if fits {
             self.tell_reserved(event, bytes);
@@ -61,7 +64,7 @@ impl Inbox {
 
     /// Add lossy data, and drop the oldest where there is no room.
     pub(super) fn tell_lossy(&mut self, event: RoomEvent, carried: usize) {
-        let (number, bytes) = (self.number(), size_of::<Waiting>() + carried);
+        let (number, bytes) = (self.number(), EVENT_BYTES + carried);
         self.lossy.push_back(Waiting { number, bytes, event });
         self.lossy_bytes += bytes;
         while self.lossy_bytes > LOSSY_BYTES_MAX

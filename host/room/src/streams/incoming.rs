@@ -7,7 +7,7 @@
 //! Bounds: [`STREAMS_MAX`] streams, [`SENDER_STREAMS_MAX`] of one sender, their bytes (see [`super::inbox`]), and
 //! [`STREAM_IDLE_MAX`] without a chunk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use livekit_protocol as proto;
 use proto::data_stream::{Chunk, CompressionType, Header, Trailer};
@@ -15,13 +15,12 @@ use tokio::time::Instant;
 
 use super::deadlines::Due;
 use super::header::{self, info_bytes, pairs_bytes};
-use super::limits::{
-    AFTER_LEAVING, READ_AHEAD_BYTES_MAX, SENDER_BYTES_MAX, SENDER_STREAMS_MAX, STREAM_BYTES, STREAM_IDLE_MAX,
-    STREAMS_MAX, WHOLE_BYTES_MAX,
-};
+use super::heard::Origin;
+use super::held::Held;
+use super::limits::{AFTER_LEAVING, SENDER_STREAMS_MAX, STREAM_BYTES, STREAM_IDLE_MAX, STREAMS_MAX, WHOLE_BYTES_MAX};
+use super::parts::{Parts, held_by};
 use super::receipts::Receipts;
 use super::shared::Shared;
-use super::unicode::Decoder;
 use crate::data::command::{IncomingId, Receipt};
 use crate::data::event::{RoomEvent, StreamInfo};
 use crate::data::people::Attributes;
@@ -29,17 +28,6 @@ use crate::wire;
 
 /// Longest reason of a sender that is told, in bytes.
 const REASON_BYTES_MAX: usize = 256;
-/// The reason of a text that is none.
-const NOT_TEXT: &str = "no UTF-8";
-
-/// Whose stream begins.
-pub(super) struct From {
-    pub(super) sid: String,
-    /// The identity; none of the server.
-    pub(super) sender: Option<String>,
-    /// Whether the news of the sender's leaving overtook the stream.
-    pub(super) has_left: bool,
-}
 
 /// The streams that have not ended.
 #[derive(Debug, Default)]
@@ -50,7 +38,7 @@ pub(super) struct Incoming {
     /// Those that their senders have not ended.
     open: BTreeMap<Key, IncomingId>,
     /// Bytes that the streams of each sender hold.
-    held: BTreeMap<String, usize>,
+    held: Held,
 }
 
 /// The sid of the sender, and the id that it gave the stream.
@@ -84,22 +72,10 @@ enum Delivery {
     Parts(Parts),
 }
 
-/// A stream that is delivered in parts.
-#[derive(Debug, Default)]
-struct Parts {
-    /// Chunks that wait until the reader has taken others.
-    waiting: VecDeque<Vec<u8>>,
-    /// Bytes that were given and not taken.
-    ahead: usize,
-    decoder: Decoder,
-    /// Attributes and reason, once the end is known.
-    end: Option<(Attributes, String)>,
-}
-
 impl Incoming {
     /// A stream begins. It is bounded in time where its sender has left since.
-    pub(super) fn begun(&mut self, shared: &mut Shared, from: From, mut header: Header) {
-        let From { sid, sender, has_left } = from;
+    pub(super) fn begun(&mut self, shared: &mut Shared, from: Origin, mut header: Header) {
+        let Origin { sid, sender, has_left } = from;
         let (inline, compression) = (header.inline_content.take(), header.compression);
         let Some((info, is_text)) = header::info(header, sender) else {
             shared.counts.ignored += 1;
@@ -134,7 +110,7 @@ impl Incoming {
         let Some(id) = shared.new_incoming() else { return false };
         let carried = info_bytes(&info);
         let held = STREAM_BYTES + carried;
-        if !self.try_hold(shared, &key.0, held) {
+        if !self.held.try_take(&mut shared.inbox, &key.0, held) {
             return false;
         }
         let delivery = if receipt == Receipt::Whole {
@@ -142,7 +118,7 @@ impl Incoming {
         } else if shared.inbox.try_tell(RoomEvent::StreamStarted { id, info, is_text }, carried) {
             Delivery::Parts(Parts::default())
         } else {
-            self.unhold(&key.0, held);
+            self.held.give_back(&key.0, held);
             shared.inbox.release(held);
             return false;
         };
@@ -177,9 +153,10 @@ impl Incoming {
         } else if is_whole && length > WHOLE_BYTES_MAX as u64 {
             "too large to be delivered whole"
         } else {
-            let (held, is_text, sid) = (held_by(&chunk.content), stream.is_text, stream.key.0.clone());
-            if self.try_hold(shared, &sid, held) {
-                return self.append(shared, id, chunk.content);
+            let held = if is_whole { bytes } else { held_by(&chunk.content) };
+            let (is_text, sid) = (stream.is_text, stream.key.0.clone());
+            if self.held.try_take(&mut shared.inbox, &sid, held) {
+                return self.append(shared, id, chunk.content, held);
             }
             if !is_whole {
                 shared.inbox.lose(if is_text { "text-chunk" } else { "bytes-chunk" }, Some(id));
@@ -189,16 +166,16 @@ impl Incoming {
         self.end(shared, id, Attributes::new(), reason.to_owned());
     }
 
-    fn append(&mut self, shared: &mut Shared, id: IncomingId, part: Vec<u8>) {
+    fn append(&mut self, shared: &mut Shared, id: IncomingId, part: Vec<u8>, held: usize) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.next_chunk += 1;
         stream.length = stream.length.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
-        stream.held += held_by(&part);
+        stream.held += held;
         stream.last_at = stream.last_at.map(|_| shared.now);
         match &mut stream.delivery {
             Delivery::Whole { content, .. } => content.extend(part),
             Delivery::Parts(parts) => {
-                parts.waiting.push_back(part);
+                parts.add(part);
                 self.give(shared, id);
             }
         }
@@ -222,7 +199,7 @@ impl Incoming {
     /// The reader has taken bytes of a stream.
     pub(super) fn taken(&mut self, shared: &mut Shared, id: IncomingId, bytes: usize) {
         if let Some(Stream { delivery: Delivery::Parts(parts), .. }) = self.streams.get_mut(&id) {
-            parts.ahead = parts.ahead.saturating_sub(bytes);
+            parts.taken(bytes);
             self.give(shared, id);
         }
     }
@@ -267,10 +244,8 @@ impl Incoming {
     /// The number of streams.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        use super::limits::SENDER_BYTES_MAX;
         assert!(self.open.len() <= self.streams.len());
-        assert_eq!(self.held.values().sum::<usize>(), self.streams.values().map(|stream| stream.held).sum());
-        assert!(self.held.values().all(|held| *held <= SENDER_BYTES_MAX));
+        assert_eq!(self.held.sum(), self.streams.values().map(|stream| stream.held).sum::<usize>());
         self.streams.len()
     }
 
@@ -287,7 +262,7 @@ impl Incoming {
         self.open.remove(&stream.key);
         shared.deadlines.clear(stream.due_at, Due::Stream(id));
         let (sid, carried) = (stream.key.0.clone(), pairs_bytes(&attributes));
-        if self.try_hold(shared, &sid, carried) {
+        if self.held.try_take(&mut shared.inbox, &sid, carried) {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.held += carried;
             }
@@ -296,7 +271,7 @@ impl Incoming {
             reason = "too much waits to be read".into();
         }
         if let Some(Stream { delivery: Delivery::Parts(parts), .. }) = self.streams.get_mut(&id) {
-            parts.end = Some((attributes, reason));
+            parts.end(attributes, reason);
             return self.give(shared, id);
         }
         self.finish_whole(shared, id, attributes, &reason);
@@ -323,31 +298,12 @@ impl Incoming {
 
     /// Give the reader of a stream what it may be given.
     fn give(&mut self, shared: &mut Shared, id: IncomingId) {
-        let Some(Stream { is_text, key, held, delivery: Delivery::Parts(parts), .. }) = self.streams.get_mut(&id)
-        else {
-            return;
-        };
-        let before = *held;
-        while parts.ahead < READ_AHEAD_BYTES_MAX
-            && let Some(part) = parts.waiting.pop_front()
-        {
-            let (bytes, of_part) = (part.len(), held_by(&part));
-            *held -= of_part;
-            let event = match parts.decode(part, *is_text) {
-                Part::Text(text) => RoomEvent::TextChunk { id, text },
-                Part::Bytes(bytes) => RoomEvent::BytesChunk { id, bytes },
-                Part::Nothing { dropped } => {
-                    *held -= dropped;
-                    shared.inbox.release(of_part + dropped);
-                    continue;
-                }
-            };
-            parts.ahead += bytes;
-            shared.inbox.tell_reserved(event, of_part);
-        }
-        let is_over = parts.waiting.is_empty() && parts.end.is_some();
-        let (sid, given) = (key.0.clone(), before - *held);
-        self.unhold(&sid, given);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Delivery::Parts(parts) = &mut stream.delivery else { return };
+        let given = parts.give(&mut shared.inbox, id, stream.is_text);
+        let is_over = parts.is_over();
+        stream.held -= given;
+        self.held.give_back(&stream.key.0, given);
         if is_over {
             self.finish_parts(shared, id);
         }
@@ -356,12 +312,8 @@ impl Incoming {
     /// Tell the end of a stream in parts.
     fn finish_parts(&mut self, shared: &mut Shared, id: IncomingId) {
         let Some(stream) = self.take(shared, id) else { return };
-        let Delivery::Parts(Parts { decoder, end: Some((attributes, mut reason)), .. }) = stream.delivery else {
-            return;
-        };
-        if reason.is_empty() && !decoder.is_whole() {
-            reason = NOT_TEXT.into();
-        }
+        let Delivery::Parts(parts) = stream.delivery else { return };
+        let (attributes, reason) = parts.into_end();
         shared.inbox.tell_reserved(RoomEvent::StreamEnded { id, attributes, reason }, stream.held);
     }
 
@@ -372,28 +324,8 @@ impl Incoming {
             self.open.remove(&stream.key);
         }
         shared.deadlines.clear(stream.due_at, Due::Stream(id));
-        self.unhold(&stream.key.0, stream.held);
+        self.held.give_back(&stream.key.0, stream.held);
         Some(stream)
-    }
-
-    /// Count bytes that a stream of this sender holds. Whether there is room for them.
-    fn try_hold(&mut self, shared: &mut Shared, sid: &str, bytes: usize) -> bool {
-        let held = self.held.get(sid).copied().unwrap_or_default() + bytes;
-        let fits = held <= SENDER_BYTES_MAX && shared.inbox.try_reserve(bytes);
-        if fits {
-            self.held.insert(sid.to_owned(), held);
-        }
-        fits
-    }
-
-    /// Streams of this sender hold so many bytes less. They stay counted in the inbox.
-    fn unhold(&mut self, sid: &str, bytes: usize) {
-        if let Some(held) = self.held.get_mut(sid) {
-            *held -= bytes;
-            if *held == 0 {
-                self.held.remove(sid);
-            }
-        }
     }
 
     /// The open streams of a sender.
@@ -406,37 +338,6 @@ impl Incoming {
         let id = *self.open.get(&(sid, stream_id.to_owned()))?;
         self.streams.get_mut(&id).map(|stream| (id, stream))
     }
-}
-
-/// What a part becomes for the reader.
-enum Part {
-    Text(String),
-    Bytes(Vec<u8>),
-    /// Nothing: it is empty so far, or no text. These bytes of later parts were dropped with it.
-    Nothing {
-        dropped: usize,
-    },
-}
-
-impl Parts {
-    fn decode(&mut self, part: Vec<u8>, is_text: bool) -> Part {
-        if !is_text {
-            return Part::Bytes(part);
-        }
-        match self.decoder.decode(part) {
-            Ok(text) if text.is_empty() => Part::Nothing { dropped: 0 },
-            Ok(text) => Part::Text(text),
-            Err(_) => {
-                self.end = Some((Attributes::new(), NOT_TEXT.into()));
-                Part::Nothing { dropped: self.waiting.drain(..).map(|part| held_by(&part)).sum() }
-            }
-        }
-    }
-}
-
-/// Memory of a part that waits, in bytes.
-const fn held_by(part: &Vec<u8>) -> usize {
-    size_of::<Vec<u8>>() + part.len()
 }
 
 /// The name of a whole text or file in the contract's `lost`.

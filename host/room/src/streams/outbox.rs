@@ -13,12 +13,9 @@ use prost::Message;
 use proto::data_packet::Value;
 use tokio::time::Instant;
 
-use super::limits::{
-    ANSWER_BYTES_MAX, LOSSY_UNSENT_BYTES_MAX, QUEUE_BYTES_MAX, RECEIPT_BYTES_MAX, WRITABLE_AFTER_BYTES,
-    WRITABLE_BELOW_BYTES,
-};
+use super::limits::{ANSWER_BYTES_MAX, LOSSY_UNSENT_BYTES_MAX, QUEUE_BYTES_MAX, RECEIPT_BYTES_MAX};
+use super::operation::{After, Effect, Kind, Operation, Piece, Waiting};
 use super::sent::Sent;
-use super::unicode::end_of_chunk;
 use crate::data::command::OperationId;
 use crate::wire::Channel;
 
@@ -50,108 +47,6 @@ pub(super) struct Outbox {
     pub(super) sent: Sent,
 }
 
-/// An operation that sends something.
-#[derive(Debug)]
-pub(super) struct Operation {
-    pub(super) kind: Kind,
-    /// Pieces in the queue.
-    pieces: usize,
-    /// Bytes in the queue.
-    pub(super) bytes: usize,
-    /// Bytes that were written since the writer was last told to go on.
-    written: usize,
-    /// Whether something of it has been handed over.
-    pub(super) has_begun: bool,
-}
-
-/// What an operation is.
-#[derive(Debug)]
-pub(super) enum Kind {
-    /// One packet.
-    Packet,
-    /// The request of a remote procedure call. Its answer ends it.
-    Call,
-    /// A text or a file.
-    Stream(Stream),
-}
-
-/// A text or a file that is sent.
-#[derive(Debug)]
-pub(super) struct Stream {
-    /// The id by which receivers know it.
-    pub(super) stream_id: String,
-    pub(super) envelope: Envelope,
-    pub(super) is_text: bool,
-    /// The size that was announced.
-    pub(super) size: Option<u64>,
-    /// Bytes that were written.
-    pub(super) length: u64,
-    /// Whether the trailer is in the queue.
-    pub(super) is_closed: bool,
-    /// The number of the next chunk.
-    next_chunk: u64,
-}
-
-impl Stream {
-    /// A stream of which nothing is written.
-    pub(super) const fn new(stream_id: String, envelope: Envelope, is_text: bool, size: Option<u64>) -> Self {
-        Self { stream_id, envelope, is_text, size, length: 0, is_closed: false, next_chunk: 0 }
-    }
-
-    fn next_chunk(&mut self, content: &[u8]) -> proto::DataPacket {
-        let chunk = proto::data_stream::Chunk {
-            stream_id: self.stream_id.clone(),
-            chunk_index: self.next_chunk,
-            content: content.to_vec(),
-            ..Default::default()
-        };
-        self.next_chunk += 1;
-        self.envelope.packet(Value::StreamChunk(chunk))
-    }
-}
-
-/// For whom a packet is, and from whom.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Envelope {
-    /// Identity of the participant that the packet speaks for; empty: the agent.
-    pub(super) sender: String,
-    /// Identities of the receivers; everyone when empty.
-    pub(super) destinations: Vec<String>,
-}
-
-impl Envelope {
-    /// To one participant.
-    pub(super) fn to(identity: &str) -> Self {
-        Self { sender: String::new(), destinations: vec![identity.to_owned()] }
-    }
-
-    /// A packet with this content.
-    pub(super) fn packet(&self, value: Value) -> proto::DataPacket {
-        proto::DataPacket {
-            participant_identity: self.sender.clone(),
-            destination_identities: self.destinations.clone(),
-            value: Some(value),
-            ..Default::default()
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Waiting {
-    /// The operation; none of what is sent for others.
-    id: Option<OperationId>,
-    bytes: usize,
-    piece: Piece,
-}
-
-#[derive(Debug)]
-enum Piece {
-    /// A packet. The last one of an operation ends it.
-    Packet { packet: Box<proto::DataPacket>, is_last: bool },
-    /// A content of which the bytes up to `at` have been handed over.
-    Content { content: Vec<u8>, at: usize },
-}
-
 /// What is sent for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -169,15 +64,6 @@ pub(super) struct Handed {
     pub(super) effect: Option<Effect>,
 }
 
-/// What follows from a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// Little of this stream waits: its writer may go on.
-    Writable(OperationId),
-    /// The request of this call is on its way.
-    Asked(OperationId),
-}
-
 impl Outbox {
     /// Whether the operations together have room for another call.
     pub(super) const fn has_room(&self) -> bool {
@@ -186,7 +72,7 @@ impl Outbox {
 
     /// Begin an operation.
     pub(super) fn begin(&mut self, id: OperationId, kind: Kind) {
-        self.operations.insert(id, Operation { kind, pieces: 0, bytes: 0, written: 0, has_begun: false });
+        self.operations.insert(id, Operation::new(kind));
     }
 
     /// An operation that is not over.
@@ -196,8 +82,7 @@ impl Outbox {
 
     /// Add a packet of an operation.
     pub(super) fn push_packet(&mut self, id: OperationId, packet: proto::DataPacket, is_last: bool) {
-        let bytes = size_of::<Waiting>() + size_of::<proto::DataPacket>() + packet.encoded_len();
-        self.push(id, bytes, Piece::Packet { packet: Box::new(packet), is_last });
+        self.push(id, Waiting::packet(Some(id), packet, is_last));
     }
 
     /// Add to the content of a stream.
@@ -218,30 +103,29 @@ impl Outbox {
             operation.bytes += added;
             self.bytes += added;
         } else if !content.is_empty() {
-            self.push(id, size_of::<Waiting>() + content.len(), Piece::Content { content, at: 0 });
+            self.push(id, Waiting::content(id, content));
         }
     }
 
-    fn push(&mut self, id: OperationId, bytes: usize, piece: Piece) {
+    fn push(&mut self, id: OperationId, waiting: Waiting) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         operation.pieces += 1;
-        operation.bytes += bytes;
-        self.bytes += bytes;
-        self.waiting.push_back(Waiting { id: Some(id), bytes, piece });
+        operation.bytes += waiting.bytes;
+        self.bytes += waiting.bytes;
+        self.waiting.push_back(waiting);
     }
 
     /// Add a packet that is sent for others. Whether there was room for it.
     pub(super) fn push_reply(&mut self, packet: proto::DataPacket, reply: Reply) -> bool {
-        let bytes = size_of::<Waiting>() + size_of::<proto::DataPacket>() + packet.encoded_len();
+        let waiting = Waiting::packet(None, packet, true);
         let limit = match reply {
             Reply::Answer => ANSWER_BYTES_MAX,
             Reply::Receipt => RECEIPT_BYTES_MAX,
         };
-        let fits = self.reply_bytes + bytes <= limit;
+        let fits = self.reply_bytes + waiting.bytes <= limit;
         if fits {
-            self.reply_bytes += bytes;
-            let piece = Piece::Packet { packet: Box::new(packet), is_last: true };
-            self.waiting.push_back(Waiting { id: None, bytes, piece });
+            self.reply_bytes += waiting.bytes;
+            self.waiting.push_back(waiting);
         }
         fits
     }
@@ -321,7 +205,7 @@ impl Outbox {
             operation.bytes -= taken.freed;
             self.bytes -= taken.freed;
             let effect = operation.effect(id);
-            if taken.is_over {
+            if taken.after != After::Rest {
                 operation.pieces -= 1;
                 self.waiting.pop_front();
             }
@@ -329,7 +213,7 @@ impl Outbox {
                 self.operations.remove(&id);
             }
             let Some(packet) = taken.packet else { continue };
-            let packet = self.sent.hand_over(packet, taken.is_last.then_some(id));
+            let packet = self.sent.hand_over(packet, (taken.after == After::End).then_some(id));
             return Some(Handed { channel, packet, effect });
         }
     }
@@ -351,10 +235,9 @@ impl Outbox {
         self.lossy_bytes = 0;
         for packet in self.sent.reset().into_iter().rev() {
             if matches!(packet.value, Some(Value::RpcAck(_) | Value::RpcResponse(_))) {
-                let bytes = size_of::<Waiting>() + size_of::<proto::DataPacket>() + packet.encoded_len();
-                let piece = Piece::Packet { packet: Box::new(packet), is_last: true };
-                self.reply_bytes += bytes;
-                self.waiting.push_front(Waiting { id: None, bytes, piece });
+                let waiting = Waiting::packet(None, packet, true);
+                self.reply_bytes += waiting.bytes;
+                self.waiting.push_front(waiting);
             }
         }
         over
@@ -381,53 +264,6 @@ impl Outbox {
         self.sent.forget(now);
         if self.waiting.is_empty() {
             self.waiting.shrink_to_fit();
-        }
-    }
-}
-
-/// What a piece of an operation gives next.
-struct Taken {
-    packet: Option<proto::DataPacket>,
-    /// Bytes that do not wait any more.
-    freed: usize,
-    /// Whether the piece is over.
-    is_over: bool,
-    /// Whether the operation ends with the packet.
-    is_last: bool,
-}
-
-impl Operation {
-    fn take(&mut self, waiting: &mut Waiting) -> Taken {
-        let all = waiting.bytes;
-        match (&mut waiting.piece, &mut self.kind) {
-            (Piece::Packet { packet, is_last }, _) => {
-                Taken { packet: Some(std::mem::take(packet)), freed: all, is_over: true, is_last: *is_last }
-            }
-            (Piece::Content { content, at }, Kind::Stream(stream)) => {
-                let end = end_of_chunk(content, *at, stream.is_text);
-                let packet = stream.next_chunk(content.get(*at..end).unwrap_or_default());
-                let is_over = end == content.len();
-                let freed = if is_over { all } else { end - *at };
-                waiting.bytes -= freed;
-                *at = end;
-                Taken { packet: Some(packet), freed, is_over, is_last: false }
-            }
-            (Piece::Content { .. }, Kind::Packet | Kind::Call) => {
-                Taken { packet: None, freed: all, is_over: true, is_last: false }
-            }
-        }
-    }
-
-    fn effect(&mut self, id: OperationId) -> Option<Effect> {
-        match &self.kind {
-            Kind::Call => Some(Effect::Asked(id)),
-            Kind::Stream(stream)
-                if !stream.is_closed && self.written > WRITABLE_AFTER_BYTES && self.bytes < WRITABLE_BELOW_BYTES =>
-            {
-                self.written = 0;
-                Some(Effect::Writable(id))
-            }
-            Kind::Packet | Kind::Stream(_) => None,
         }
     }
 }

@@ -13,7 +13,8 @@ use proto::data_stream::{ByteHeader, Header, Trailer};
 
 use super::header;
 use super::limits::{CHUNK_BYTES_MAX, UNSENT_BYTES_MAX};
-use super::outbox::{Envelope, Kind, Reply, Stream};
+use super::operation::{Envelope, Kind, State, Stream};
+use super::outbox::Reply;
 use super::shared::{Refusal, Shared};
 use crate::data::command::{OperationId, SendOptions, Transcription};
 use crate::data::people::Attributes;
@@ -139,7 +140,7 @@ impl Outgoing {
         let Some(operation) = shared.outbox.operation(id) else { return Ok(()) };
         let waiting = operation.bytes;
         let Kind::Stream(stream) = &mut operation.kind else { return Ok(()) };
-        if stream.is_closed {
+        if stream.state == State::Closed {
             return Ok(());
         }
         let length = stream.length.saturating_add(u64::try_from(content.len()).unwrap_or(u64::MAX));
@@ -170,7 +171,7 @@ impl Outgoing {
     ) -> Result<(), Refusal> {
         let Some(operation) = shared.outbox.operation(id) else { return Ok(()) };
         let Kind::Stream(stream) = &mut operation.kind else { return Ok(()) };
-        if stream.is_closed {
+        if stream.state == State::Closed {
             return Ok(());
         }
         if stream.size.is_some_and(|size| stream.length < size) {
@@ -185,7 +186,7 @@ impl Outgoing {
         if packet.encoded_len() > PACKET_BYTES_MAX {
             return Err(TOO_LARGE);
         }
-        stream.is_closed = true;
+        stream.state = State::Closed;
         let old_form = spoken.and_then(|spoken| spoken.packet(&stream.envelope));
         if let Some(packet) = old_form {
             shared.outbox.push_packet(id, packet, false);

@@ -4,7 +4,7 @@ use livekit_protocol as proto;
 use proto::data_packet::Value;
 
 use super::limits::{ERROR_MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use super::outbox::Envelope;
+use super::operation::Envelope;
 use crate::data::command::RpcError;
 
 /// The version of the protocol that is spoken.

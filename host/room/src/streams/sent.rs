@@ -23,8 +23,8 @@ pub(super) struct Sent {
     acknowledged: u32,
     /// Bytes of the acknowledged packets that are kept.
     kept_bytes: usize,
-    /// What the channel holds, in order: the sequences, and the bytes of their packets. A packet that was sent again is there
-    /// twice.
+    /// What the channel holds, in order: the sequences, and the bytes of their packets. The sequence is 0 where the packet is sent
+    /// again: a server that lost an earlier one may not read this copy.
     channel: VecDeque<(u32, usize)>,
     /// Bytes in `channel`.
     channel_bytes: usize,
@@ -87,21 +87,22 @@ impl Sent {
     pub(super) fn refused(&mut self) {
         if let Some((sequence, bytes)) = self.channel.pop_back() {
             self.channel_bytes -= bytes;
-            self.again = Some(sequence);
+            // A copy that is sent again anyway has no sequence.
+            self.again = if sequence == 0 { self.again } else { Some(sequence) };
         }
     }
 
     /// The channel holds so many bytes that the server has not acknowledged. Returns the operations that ended.
     pub(super) fn drained(&mut self, unacknowledged: usize, now: Instant) -> Vec<OperationId> {
-        let mut acknowledged = None;
+        let mut acknowledged = 0;
         while let Some((sequence, bytes)) = self.channel.front().copied()
             && self.channel_bytes - bytes >= unacknowledged
         {
             self.channel.pop_front();
             self.channel_bytes -= bytes;
-            acknowledged = Some(sequence);
+            acknowledged = acknowledged.max(sequence);
         }
-        acknowledged.map_or_else(Vec::new, |sequence| self.acknowledge(sequence, now))
+        self.acknowledge(acknowledged, now)
     }
 
     /// The session goes on, and the server has read the packets up to this sequence.
@@ -115,6 +116,9 @@ impl Sent {
             if sent.acknowledged_at.take().is_some() {
                 self.kept_bytes -= sent.bytes;
             }
+        }
+        for (sequence, _) in &mut self.channel {
+            *sequence = 0;
         }
         self.acknowledged = again - 1;
         self.again = (again <= self.last).then_some(again);
@@ -209,7 +213,7 @@ mod tests {
             let id = sent.last + 1;
             handed += hand_over(&mut sent, 10_000, id);
         }
-        assert!(handed >= WINDOW_BYTES && handed < WINDOW_BYTES + 11_000);
+        assert!((WINDOW_BYTES..WINDOW_BYTES + 11_000).contains(&handed));
         assert_eq!(sent.drained(handed, now), []);
         assert_eq!(sent.drained(handed - 10_000, now), [], "not the whole packet");
         assert_eq!(sent.drained(handed - 10_020, now), [1]);

@@ -3,8 +3,11 @@
 mod hostile;
 mod link;
 mod rpc;
-mod sends;
 mod texts;
+
+mod sends;
+
+mod bounds;
 
 use std::time::Duration;
 

@@ -323,8 +323,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn nothing_grows_beyond_its_bound_and_all_that_begins_ends(steps in prop::collection::vec(step(), 0..300)) {
         let mut world = World::new();

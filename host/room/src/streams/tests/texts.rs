@@ -308,6 +308,17 @@ fn many_small_things_that_nobody_takes_are_bounded() {
 }
 
 #[test]
+fn many_small_parts_are_bounded_by_the_memory_of_their_events() {
+    let mut agent = in_parts();
+    agent.receive(Value::StreamHeader(header("s", None)));
+    (0..100_000).for_each(|index| agent.receive(chunk("s", index, b"x")));
+    let events = agent.events();
+    assert!(events.len() * size_of::<RoomEvent>() < INCOMING_BYTES_MAX, "{}", events.len());
+    assert!(events.iter().any(|event| matches!(event, RoomEvent::Lost { what: "text-chunk", .. })));
+    assert_eq!(agent.streams.bytes(), 0);
+}
+
+#[test]
 fn a_stream_given_up_is_forgotten() {
     let mut agent = in_parts();
     agent.receive(Value::StreamHeader(header("s", None)));
