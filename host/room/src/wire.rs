@@ -36,6 +36,21 @@ impl Channel {
     }
 }
 
+/// An offer, or the text that answered one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Description {
+    /// The number of the offer; its answer has the same one.
+    pub(crate) id: u32,
+    pub(crate) sdp: String,
+}
+
+impl Description {
+    /// LiveKit's message with it, of type `offer` or `answer`.
+    pub(crate) fn message(&self, kind: &str) -> proto::SessionDescription {
+        proto::SessionDescription { r#type: kind.into(), sdp: self.sdp.clone(), id: self.id, ..Default::default() }
+    }
+}
+
 /// Attributes from outside: sorted by name, without those whose names are the contract's.
 pub(crate) fn attributes<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Attributes {
     let foreign = pairs.into_iter().filter(|(name, _)| !name.starts_with(CONTRACT));

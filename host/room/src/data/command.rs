@@ -157,3 +157,34 @@ pub enum Command {
     /// Set the state that clients show to users.
     SetAgentState { state: AgentState },
 }
+
+impl Command {
+    /// The operation that the command begins.
+    pub const fn new_id(&self) -> Option<OperationId> {
+        match self {
+            Self::Connect { id }
+            | Self::SendText { id, .. }
+            | Self::OpenText { id, .. }
+            | Self::SendFile { id, .. }
+            | Self::OpenFile { id, .. }
+            | Self::SendDtmf { id, .. }
+            | Self::SendTranscription { id, .. }
+            | Self::OpenTranscription { id, .. }
+            | Self::Call { id, .. }
+            | Self::SetAttributes { id, .. }
+            | Self::SetMetadata { id, .. }
+            | Self::SetName { id, .. } => Some(*id),
+            Self::SendData { id, .. } => *id,
+            Self::Disconnect
+            | Self::Receive { .. }
+            | Self::WriteText { .. }
+            | Self::WriteBytes { .. }
+            | Self::CloseStream { .. }
+            | Self::Answer { .. }
+            | Self::Cancel { .. }
+            | Self::CancelIncoming { .. }
+            | Self::Taken { .. }
+            | Self::SetAgentState { .. } => None,
+        }
+    }
+}

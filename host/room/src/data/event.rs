@@ -42,10 +42,6 @@ pub enum Reason {
     MediaFailure,
     /// An agent failed.
     AgentError,
-    /// The room cannot be reached, and all attempts are used up.
-    Unreachable,
-    /// The server refused the token.
-    Unauthorized,
     /// Events were not taken for so long that the room ran out of space for them.
     Overrun,
     /// A bug of the host ended the room.
@@ -73,8 +69,6 @@ impl Reason {
             Self::ConnectionTimeout => "connection-timeout",
             Self::MediaFailure => "media-failure",
             Self::AgentError => "agent-error",
-            Self::Unreachable => "unreachable",
-            Self::Unauthorized => "unauthorized",
             Self::Overrun => "overrun",
             Self::Fault => "fault",
         }
@@ -165,8 +159,8 @@ pub struct Failure {
 /// Something that happened in a room, or the end of an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RoomEvent {
-    /// The agent is in the room. Everyone in the room follows as `ParticipantJoined` and every track as `TrackPublished`; after a
-    /// join anew, the differences.
+    /// The agent is in the room. It follows everyone in the room as `ParticipantJoined` and every track as `TrackPublished`; after
+    /// a join anew or a resumption, the differences.
     Connected { local: Participant, room: RoomInfo },
     /// The connection is lost for now. Sends wait, bounded, until `Connected` or `Disconnected`.
     Reconnecting,

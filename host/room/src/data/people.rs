@@ -115,6 +115,7 @@ pub enum TrackKind {
 }
 
 /// A track in a room.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the contract; each is a fact of its own")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Track {
     /// The server's id of the track.

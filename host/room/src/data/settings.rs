@@ -32,17 +32,10 @@ pub struct RoomLimits {
     pub leave_within: Duration,
     /// Most participants that are kept; the server's list beyond them is not told.
     pub participants_max: usize,
-    /// Most bytes a second that the room takes from the network and sends to it, each; 0: no limit.
-    pub bytes_a_second: u64,
 }
 
 impl Default for RoomLimits {
     fn default() -> Self {
-        Self {
-            join_within: Duration::from_secs(15),
-            leave_within: Duration::from_secs(5),
-            participants_max: 2_000,
-            bytes_a_second: 0,
-        }
+        Self { join_within: Duration::from_secs(15), leave_within: Duration::from_secs(5), participants_max: 2_000 }
     }
 }
