@@ -8,7 +8,7 @@
 //!   are taken until there is none.
 //! - Packets are taken only while the channels are open. The shell tells by [`Streams::drained`] how many bytes of the reliable
 //!   channel the server has not acknowledged (str0m: `Channel::buffered_amount`). Only then an operation is over, and only then more
-//!   is handed over: [`limits::WINDOW_BYTES`] at a time.
+//!   is handed over: `limits::WINDOW_BYTES` at a time.
 //!
 //! # What is promised
 //!
@@ -19,7 +19,7 @@
 //! - What arrives is delivered once and in order, or its loss is told. A text that does not arrive whole is not delivered whole.
 //! - Nothing grows beyond the bounds of `limits`, whatever arrives.
 
-pub(crate) mod limits;
+mod limits;
 
 mod deadlines;
 mod heard;
@@ -58,7 +58,7 @@ use deadlines::Due;
 use heard::{Heard, Origin};
 use incoming::Incoming;
 use limits::SENDER_NAME_BYTES_MAX;
-use operation::{Effect, Kind};
+use operation::{Effect, Envelope, Kind};
 use outbox::Handed;
 use outgoing::Outgoing;
 use requests::Requests;
@@ -175,13 +175,26 @@ impl Streams {
 
     /// The next packet for a channel, if there is one. It is sent at once.
     pub(crate) fn next_packet(&mut self) -> Option<(Channel, proto::DataPacket)> {
-        let Handed { channel, packet, effect } = self.shared.outbox.next()?;
+        let Some(Handed { channel, packet, effect }) = self.shared.outbox.next() else {
+            return self.hastening_packet();
+        };
         match effect {
             Some(Effect::Writable(id)) => self.shared.inbox.tell(RoomEvent::Writable(id)),
             Some(Effect::Asked(id)) => self.calls.asked(&mut self.shared, id),
             None => {}
         }
         Some((channel, packet))
+    }
+
+    /// A packet to oneself, which the server forwards to nobody. A receiver acknowledges each second packet at once, and one that stays
+    /// alone after 200 ms (RFC 9260, section 6.2): this is the second one, so that what was sent is told as done at once.
+    fn hastening_packet(&mut self) -> Option<(Channel, proto::DataPacket)> {
+        let identity = &self.outgoing.identity;
+        if identity.is_empty() || !self.shared.outbox.sent.hasten() {
+            return None;
+        }
+        let packet = Envelope::to(identity).packet(Value::User(proto::UserPacket::default()));
+        Some((Channel::Lossy, packet))
     }
 
     /// The reliable channel had no room for the last packet of [`Self::next_packet`], which is taken again.

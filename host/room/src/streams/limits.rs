@@ -42,9 +42,9 @@ pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub(super) const RECEIPT_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of lossy data that wait to be sent.
 pub(super) const LOSSY_UNSENT_BYTES_MAX: usize = 64 << 10;
-/// Bytes in the channel that the server has not acknowledged, beyond which nothing more is handed over: 10 Mbit/s at 100 ms.
-/// The channel's own buffer must take this and one packet more.
-pub(crate) const WINDOW_BYTES: usize = 128 << 10;
+/// Bytes in the channel that the server has not acknowledged, beyond which nothing more is handed over: 8 Mbit/s at 100 ms.
+/// The channel's own buffer takes this and a full chunk more.
+pub(super) const WINDOW_BYTES: usize = 96 << 10;
 /// Most bytes of acknowledged packets that are kept for a server that did not read them: one that moved the room to another node.
 pub(super) const KEPT_BYTES_MAX: usize = 64 << 10;
 /// Time for which they are kept. LiveKit's server forgets a participant that does not resume after 5 s.

@@ -318,3 +318,21 @@ fn repeats_are_not_delivered() {
     assert_eq!((ann.events().len(), ann.streams.counts().repeats), (1, 3));
     assert_eq!(ann.streams.heard().collect::<Vec<_>>(), [("PA_agent", 3)]);
 }
+
+#[test]
+fn an_acknowledgement_is_hastened_once_where_an_operation_waits_for_it() {
+    let mut agent = Side::new("agent");
+    let taken =
+        |agent: &mut Side| std::iter::from_fn(|| agent.streams.next_packet()).map(|(channel, _)| channel).collect();
+    open(&mut agent, 1);
+    write(&mut agent, 1, 10);
+    let channels: Vec<Channel> = taken(&mut agent);
+    assert_eq!(channels, [Channel::Reliable; 2], "nobody waits");
+    agent.perform(Command::CloseStream { id: 1, attributes: Vec::new() });
+    let channels: Vec<Channel> = taken(&mut agent);
+    assert_eq!(channels, [Channel::Reliable, Channel::Lossy]);
+    let channels: Vec<Channel> = taken(&mut agent);
+    assert!(channels.is_empty());
+    agent.streams.drained(0, agent.now);
+    assert_eq!(agent.events(), [RoomEvent::Done(1)]);
+}
