@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! probe load COUNT [PREFIX]  join that many rooms one after another, and print the times of the joins and the memory
-//! probe agent ROOM [NAME]    join a room; echo texts, files and data, answer the method `echo`, call the method `greet` of each who
-//!                            comes and has the attribute `greet`; print every event, until a line arrives on standard input
+//! probe agent ROOM [NAME]    join a room and be the agent that tests/interop/clients/person.py meets; print every event, until a line
+//!                            arrives on standard input
 //! ```
 //!
 //! `LIVEKIT_URL` is the server; `ws://127.0.0.1:7880` by default.
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::http::Uri;
 use wasm_worker_core::secret::Secret;
-use wasm_worker_room::data::command::{AgentState, Command, SendOptions};
+use wasm_worker_room::data::command::{AgentState, Command, RpcError, SendOptions};
 use wasm_worker_room::data::event::RoomEvent;
 use wasm_worker_room::data::settings::{RoomLimits, RoomSettings};
 use wasm_worker_room::io::{Connect, Connecting, Io, Room, Rooms, RoomsSettings};
@@ -175,13 +175,20 @@ async fn agent(rooms: &Rooms, name: &str, identity: &str) {
                 let id = reliable.then(&mut id);
                 room.try_perform(Command::SendData { id, topic, payload, destinations: Vec::new() }).unwrap();
             }
-            RoomEvent::RpcRequest { id, payload, .. } => {
-                room.try_perform(Command::Answer { request: id, answer: Ok(format!("echo {payload}")) }).unwrap();
+            RoomEvent::RpcRequest { id: request, method, payload, .. } => {
+                let unknown = RpcError { code: 1_400, message: "unknown".into(), data: String::new() };
+                let answer = if method == "echo" { Ok(format!("echo {payload}")) } else { Err(unknown) };
+                room.try_perform(Command::Answer { request, answer }).unwrap();
             }
-            RoomEvent::ParticipantJoined(who) if who.attributes.iter().any(|(name, _)| name == "greet") => {
-                let (method, payload, timeout) = ("greet".into(), "hello".into(), Duration::from_secs(5));
-                room.try_perform(Command::Call { id: id(), destination: who.identity, method, payload, timeout })
-                    .unwrap();
+            RoomEvent::ParticipantJoined(participant) | RoomEvent::ParticipantChanged { participant, .. }
+                if participant.attributes.iter().any(|(name, _)| name == "greet") =>
+            {
+                let (destination, method, payload) = (participant.identity, "greet".into(), "hello".into());
+                let timeout = Duration::from_secs(5);
+                room.try_perform(Command::Call { id: id(), destination, method, payload, timeout }).unwrap();
+            }
+            RoomEvent::RpcAnswer { .. } => {
+                room.try_perform(Command::SetAgentState { state: AgentState::Speaking }).unwrap();
             }
             RoomEvent::Disconnected { .. } => {
                 println!("{:?}", room.statistics());

@@ -135,8 +135,9 @@ impl Task {
 
     /// Wait for one input, and carry out what follows. The arms have no order: each source has its share of the turns.
     async fn turn(&mut self) -> Result<(), Over> {
-        let has_space = self.carry_out()?;
+        // Whoever is told an event finds the numbers that go with it.
         self.publish();
+        let has_space = self.carry_out()?;
         let now = Instant::now();
         let wake_at = self.session.wake_at().unwrap_or(now + SLEEP_LONGEST).min(now + SLEEP_LONGEST);
         let wake_at = if has_space { wake_at } else { wake_at.min(now + SPACE_EVERY) };

@@ -192,6 +192,7 @@ impl Signal {
             return;
         }
         self.phase = Phase::Up { since: now };
+        self.people.own_is_active();
         let mut events = Vec::new();
         let connected = RoomEvent::Connected { local: self.people.own().clone(), room: self.room.clone() };
         match std::mem::replace(&mut self.stay, Stay::In) {

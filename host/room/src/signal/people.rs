@@ -53,6 +53,11 @@ impl People {
         self.own_version = info.version;
     }
 
+    /// Texts reach the agent from now on. The server says so later.
+    pub(super) fn own_is_active(&mut self) {
+        self.own.state = ParticipantState::Active;
+    }
+
     /// Take some people as they are now.
     pub(super) fn update(&mut self, infos: &[proto::ParticipantInfo], events: &mut Vec<RoomEvent>) {
         let mut beyond = 0;
