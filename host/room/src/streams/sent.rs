@@ -154,12 +154,11 @@ impl Sent {
         Some(self.packets.front()?.acknowledged_at? + KEPT_FOR)
     }
 
-    /// Forget the packets that need not be kept.
+    /// Forget the packets that need not be kept. Those that are sent again are not acknowledged.
     pub(super) fn forget(&mut self, now: Instant) {
         while let Some(first) = self.packets.front()
             && let Some(at) = first.acknowledged_at
             && (self.kept_bytes > KEPT_BYTES_MAX || at + KEPT_FOR <= now)
-            && self.again.is_none()
         {
             self.kept_bytes -= first.bytes;
             self.packets.pop_front();

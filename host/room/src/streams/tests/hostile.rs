@@ -213,7 +213,11 @@ impl World {
                 }
             }
             Step::Drain(bytes) => streams.drained(bytes, now),
-            Step::Refuse => streams.refused(),
+            Step::Refuse => {
+                if let Some((Channel::Reliable, _)) = streams.next_packet() {
+                    streams.refused();
+                }
+            }
             Step::Leave(who) => {
                 let identity = ["a", "b", "c", ""][usize::from(who)];
                 streams.participant_left(&format!("PA_{identity}"), identity, now);
