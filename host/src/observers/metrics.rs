@@ -1,6 +1,7 @@
 //! All metrics, in one struct. Counters follow the events; gauges are set at each scrape.
 
 mod labels;
+mod rooms;
 mod served;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use wasm_worker_sandbox::engine::Engine;
 
 use super::event_lines::EventLines;
 use labels::{AgentLabel, DispatchEndLabels, JobEndLabels, RefusalLabels, ResourceLabel, SinkLabel};
+use rooms::RoomMetrics;
 use served::ServedAgents;
 
 /// Buckets from 1 µs, the start of a job with a warm instance, to 10 s, the default `init-timeout`.
@@ -75,6 +77,7 @@ pub struct Metrics {
     dispatches_running: Gauge,
     dispatcher_workers: Gauge,
     store_stuck: Gauge,
+    rooms: RoomMetrics,
     /// The agents of the dispatcher that have series of their own.
     served: ServedAgents,
 }
@@ -120,6 +123,7 @@ impl Metrics {
             dispatches_running: Gauge::default(),
             dispatcher_workers: Gauge::default(),
             store_stuck: Gauge::default(),
+            rooms: RoomMetrics::new(),
             served: ServedAgents::default(),
         };
         metrics.register();
@@ -173,6 +177,7 @@ impl Metrics {
             self.events_dropped.clone(),
         );
         r.register("events_failed", "Events that a sink failed to write", self.events_failed.clone());
+        self.rooms.register(r);
         self.register_dispatcher();
     }
 
@@ -199,6 +204,7 @@ impl Metrics {
                 self.link_up.get_or_create(&of(agent)).set(1);
                 // The metrics exist from the start, with the value zero.
                 drop((self.full.get_or_create(&of(agent)), self.full_times.get_or_create(&of(agent))));
+                self.rooms.add_agent(agent);
             }
             Event::LinkLost { agent, .. } => {
                 self.link_up.get_or_create(&of(agent)).set(0);
@@ -222,6 +228,9 @@ impl Metrics {
                 self.accepted.get_or_create(&of(agent)).inc();
                 self.running.get_or_create(&of(agent)).inc();
             }
+            Event::RoomJoined { agent, took_ms, .. } => self.rooms.joined(agent, *took_ms),
+            Event::RoomFailed { agent, .. } => self.rooms.failed(agent),
+            Event::RoomLeft { agent, used, .. } => self.rooms.left(agent, used),
             Event::JobWarning { agent, .. } => drop(self.warned.get_or_create(&of(agent)).inc()),
             Event::JobClosed { agent, verdict, usage, .. } => {
                 let (code, blame) = (verdict.code.as_str(), verdict.blame.as_str());
