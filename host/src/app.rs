@@ -204,7 +204,7 @@ impl Parts {
 
         let (control, guests) = (runtimes.control().clone(), runtimes.guests().clone());
         let (admission, status) = (AdmissionControl::new(&config), Arc::new(WorkerStatus::default()));
-        let context = WorkerContext { events, admission, status, control, guests };
+        let context = WorkerContext { events, admission, status, control, guests, rooms: None };
         agents.iter().for_each(|agent| context.status.add_loading(agent.name()));
         let role = supervised.as_ref().map_or(Role::Worker, |process| process.role());
         let instance = supervised.map_or_else(|| upstream.instance(), |process| process.instance);

@@ -32,6 +32,7 @@ mod interop;
 mod invalid_input;
 mod isolation;
 mod isolation_beside_hostile_guests;
+mod joined_rooms;
 mod limits;
 mod livekit_real_server;
 mod livekit_worker;

@@ -11,10 +11,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use wasm_worker_core::event::Event;
-use wasm_worker_core::job::RoomAccess;
 use wasm_worker_core::load::Resource;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::room::connection::RoomOpener;
 use wasm_worker_protocol::registration::Registration;
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
 
@@ -22,7 +22,7 @@ use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
 use super::control_signal::ControlSignal;
 use super::drain::{CutShort, Drain, DrainStage};
-use super::jobs::Jobs;
+use super::jobs::{Jobs, Rooms};
 use super::link::{Link, LinkEvent, Server};
 use super::offers::JobEvent;
 use super::reload::{LoadedAgent, ReloadableAgent};
@@ -47,6 +47,8 @@ pub(crate) struct WorkerContext {
     pub(crate) control: Handle,
     /// The runtime of the guests, and of the tasks that wait for one of them only.
     pub(crate) guests: Handle,
+    /// Opens the rooms of jobs; none where they are only recorded.
+    pub(crate) rooms: Option<Arc<dyn RoomOpener>>,
 }
 
 /// One agent with its connection and its jobs.
@@ -74,10 +76,11 @@ impl AgentWorker {
         config: &Config,
         context: WorkerContext,
     ) -> Self {
-        let WorkerContext { events, admission, status, control, guests } = context.clone();
+        let WorkerContext { events, admission, status, control, guests, rooms } = context.clone();
         let entry = status.enter(&source.name);
         let samples = admission.samples();
-        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests));
+        let rooms = rooms.map(|opener| Rooms { opener, server_url: server.url() });
+        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests), rooms);
         Self {
             session: Session::new(registration, Instant::now()),
             link: Link::new(server, config.max_retry),
@@ -302,13 +305,7 @@ impl AgentWorker {
                     return Ok(self.session.advance(Instant::now(), Input::Answered { job: job.id, answer }));
                 }
             }
-            Output::Launch { job, access: RoomAccess { url, .. } } => {
-                tracing::debug!(target: "host", job, url, "the server gave access to the room");
-                if let Some(accepted) = self.jobs.take_accepted(&job) {
-                    let stage = self.drain.late_job();
-                    self.jobs.launch(job, accepted, stage);
-                }
-            }
+            Output::Launch { job, access } => self.jobs.launch(job, access, || self.drain.late_job()),
             Output::Withdraw { job, why } => {
                 // An agent that still decides holds nothing to release.
                 if self.jobs.take_accepted(&job).is_some() {

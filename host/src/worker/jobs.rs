@@ -11,10 +11,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
-use wasm_worker_core::job::{Acceptance, JobInfo};
+use wasm_worker_core::job::{Acceptance, JobInfo, RoomAccess};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::room::connection::{RoomOpener, RoomToJoin};
 use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::report::JobEnd;
 use wasm_worker_protocol::wire::job_info;
@@ -48,8 +49,17 @@ pub(super) struct Jobs {
     /// Jobs that run, with the time of their launch.
     running: HashMap<String, (Instant, JobHandle)>,
     throttle: FullnessThrottle,
+    /// None where the rooms of jobs are only recorded.
+    rooms: Option<Rooms>,
     sender: mpsc::Sender<JobEvent>,
     receiver: mpsc::Receiver<JobEvent>,
+}
+
+/// The rooms that the jobs of one agent join.
+pub(super) struct Rooms {
+    pub(super) opener: Arc<dyn RoomOpener>,
+    /// The server of the worker, which has the rooms that come without a URL.
+    pub(super) server_url: String,
 }
 
 impl Jobs {
@@ -59,6 +69,7 @@ impl Jobs {
         admission: Arc<AdmissionControl>,
         status: Arc<WorkerStatus>,
         (control, guests): (Handle, Handle),
+        rooms: Option<Rooms>,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let offers = Offers::new(admission.clone(), events.clone(), (&control, guests.clone()), sender.clone());
@@ -73,6 +84,7 @@ impl Jobs {
             accepted: HashMap::new(),
             running: HashMap::new(),
             throttle: FullnessThrottle::default(),
+            rooms,
             sender,
             receiver,
         }
@@ -104,11 +116,11 @@ impl Jobs {
         acceptance
     }
 
-    /// Launch an accepted job, and apply the stage of a drain to it.
-    pub(super) fn launch(&mut self, job: String, accepted: AcceptedJob, stage: DrainStage) {
-        let AcceptedJob { info, accepted, permit } = accepted;
-        let running = accepted.launch();
-        apply(stage, &running.handle());
+    /// Launch a job that was accepted, and apply the stage of a drain to it. Without access to its room, the room is only recorded.
+    pub(super) fn launch(&mut self, job: String, access: Option<RoomAccess>, stage: impl FnOnce() -> DrainStage) {
+        let Some(AcceptedJob { info, accepted, permit }) = self.take_accepted(&job) else { return };
+        let running = accepted.launch(access.and_then(|access| self.room_to_join(access)));
+        apply(stage(), &running.handle());
         self.status.job_started(&info, running.handle());
         self.running.insert(job.clone(), (Instant::now(), running.handle()));
         let sender = self.sender.clone();
@@ -122,7 +134,12 @@ impl Jobs {
         });
     }
 
-    /// Take an accepted job out, for its launch or its withdrawal.
+    fn room_to_join(&self, RoomAccess { url, token }: RoomAccess) -> Option<RoomToJoin> {
+        let Rooms { opener, server_url } = self.rooms.as_ref()?;
+        Some(RoomToJoin { url: url.unwrap_or_else(|| server_url.clone()), token, opener: opener.clone() })
+    }
+
+    /// Take an accepted job out, for its withdrawal or its launch.
     pub(super) fn take_accepted(&mut self, job: &str) -> Option<AcceptedJob> {
         self.accepted.remove(job)
     }

@@ -92,6 +92,8 @@ impl Session {
                 self.set_phase(&job, Some(Phase::Running));
                 let running = Report::running(&job);
                 let access = RoomAccess { url: url.filter(|url| !url.is_empty()), token: Secret(token) };
+                // The embedded dispatcher hosts no rooms so far.
+                let access = Some(access).filter(|_| !matches!(self.link, Link::Up { embedded: true }));
                 vec![Output::Launch { job, access }, Output::Report(running)]
             }
             Some(Phase::Running) => vec![Output::Warn(format!("ignored a second assignment of job {job}"))],

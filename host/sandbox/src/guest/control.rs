@@ -32,6 +32,24 @@ pub enum StopBy {
     Dispatcher,
     /// A drain of the worker.
     Drain,
+    /// The loss of the job's room.
+    RoomLost,
+    /// The server, which ended the room.
+    RoomEnded,
+    /// The server, which put the agent out of the room.
+    PutOut,
+}
+
+impl StopBy {
+    /// The word of the contract for the origin.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "requested",
+            Self::Dispatcher => "cancelled",
+            Self::Drain => "drain",
+            Self::RoomLost | Self::RoomEnded | Self::PutOut => "room-ended",
+        }
+    }
 }
 
 /// An event for the job's supervisor.

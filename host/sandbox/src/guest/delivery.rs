@@ -26,7 +26,12 @@ impl HostState {
 }
 
 /// Prepare one event. Events of an id that is closed are not delivered.
-fn deliver(event: &mut Event, ids: &mut Ids, participants: &mut Participants, meter: &mut Meter) -> Result<bool, Kill> {
+pub(crate) fn deliver(
+    event: &mut Event,
+    ids: &mut Ids,
+    participants: &mut Participants,
+    meter: &mut Meter,
+) -> Result<bool, Kill> {
     if let Some(place) = id_to_give(event) {
         let id = ids.next()?;
         *place = id;

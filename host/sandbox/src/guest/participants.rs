@@ -29,6 +29,10 @@ impl Participants {
             Event::ParticipantJoined(who) => self.put(who),
             Event::ParticipantChanged(change) => self.put(&change.participant),
             Event::ParticipantLeft(departure) => self.remove(&departure.participant.identity),
+            Event::Disconnected(_) => {
+                self.present.clear();
+                self.bytes = 0;
+            }
             _ => return false,
         }
         true

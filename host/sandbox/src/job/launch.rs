@@ -11,6 +11,7 @@ use wasm_worker_core::job::{Acceptance, TaskReport, WaitsFor};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::usage::micros;
 
 use super::course;
@@ -23,15 +24,21 @@ use crate::guest::control::{Control, StopBy};
 pub struct Accepted {
     /// How the agent wants to appear in the room.
     pub acceptance: Acceptance,
-    launch: oneshot::Sender<Instant>,
+    launch: oneshot::Sender<Launch>,
     running: Running,
 }
 
+/// The launch of a job.
+struct Launch {
+    at: Instant,
+    room: Option<RoomToJoin>,
+}
+
 impl Accepted {
-    /// Run the job, whether or not anybody waits for its end.
-    pub fn launch(self) -> Running {
+    /// Run the job, whether or not anybody waits for its end. Without a room to join, what the agent sends is only recorded.
+    pub fn launch(self, room: Option<RoomToJoin>) -> Running {
         // Without the runtime of the guests the end of the job reports the loss.
-        self.launch.send(Instant::now()).ok();
+        self.launch.send(Launch { at: Instant::now(), room }).ok();
         self.running
     }
 }
@@ -120,7 +127,7 @@ async fn ask(
     template: &Arc<Template>,
     offer: Offer,
     events: &Arc<Events>,
-    launch: Option<oneshot::Receiver<Instant>>,
+    launch: Option<oneshot::Receiver<Launch>>,
 ) -> Result<(Acceptance, Running), Refusal> {
     let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
     let (admitted, answer) = oneshot::channel();
@@ -136,11 +143,11 @@ async fn ask(
             return;
         }
         let launched = match launch {
-            None => Some(Instant::now()),
+            None => Some(Launch { at: Instant::now(), room: None }),
             Some(launch) => launch.await.ok(),
         };
-        if let Some(launched) = launched {
-            drop(closed.send(course::run(job, launched, for_course).await));
+        if let Some(Launch { at, room }) = launched {
+            drop(closed.send(course::run(job, at, room, for_course).await));
         }
     });
     let lost = || Refusal::decide_failed(Crash::Host("the task of the offer ended".into()).verdict());

@@ -209,12 +209,12 @@ impl World for PlayedRoom {
         Ok(())
     }
 
-    fn has_begun(&mut self, event: &Event, now: Instant) {
+    fn is_given(&mut self, event: &Event, now: Instant) {
         if let Event::RpcRequest(request) = event {
             let until = now + Duration::from_millis(request.timeout_ms.into());
             self.called.insert(request.id, (request.method.clone(), until));
         }
-        self.room.has_begun(event, now);
+        self.room.is_given(event, now);
     }
 
     fn wake_at(&self) -> Option<Instant> {

@@ -89,13 +89,11 @@ impl RecordedRoom {
 
     fn connect(&mut self, id: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         if self.presence != Presence::Joined {
-            if self.presence == Presence::Never {
-                for who in self.present.values() {
-                    job.send_sure(Event::ParticipantJoined(who.clone()))?;
-                }
+            for who in self.present.values() {
+                job.send_sure(Event::ParticipantJoined(who.clone()))?;
             }
             self.presence = Presence::Joined;
-            // Differences after a join anew come before `connected`, as those who are there do.
+            // What happened meanwhile comes before `connected`, as those who are there do.
             for (number, event) in std::mem::take(&mut self.missed) {
                 self.happen(number, event, job);
             }
@@ -208,14 +206,14 @@ impl World for RecordedRoom {
                 self.open_stream(id, Stream::Text(transcription(String::new(), options)), job)
             }
             Call::OpenFile { id, .. } => self.open_stream(id, Stream::File, job),
-            Call::WriteText { id, text } => self.sent.write(id, &text, job),
+            Call::WriteText { id, text } => {
+                self.sent.write(id, &text, job)?;
+                self.sent.wrote(id, text.len(), job)
+            }
             Call::WriteBytes { id, bytes } => self.sent.wrote(id, bytes.len(), job),
             Call::CloseStream { id, attributes } => {
-                if self.sent.close(id, attributes, job)? {
-                    job.done(id)
-                } else {
-                    Ok(())
-                }
+                self.sent.end(id, attributes, job)?;
+                if self.sent.keep(id, job) { job.done(id) } else { Ok(()) }
             }
             Call::SendFile { id, .. } | Call::SendDtmf { id, .. } | Call::SendData { id: Some(id), .. } => {
                 if self.in_room(id, job)? { job.done(id) } else { Ok(()) }
@@ -243,7 +241,7 @@ impl World for RecordedRoom {
         }
     }
 
-    fn has_begun(&mut self, event: &Event, now: Instant) {
+    fn is_given(&mut self, event: &Event, now: Instant) {
         if let Event::RpcRequest(request) = event {
             self.requests.insert(request.id, now + Duration::from_millis(request.timeout_ms.into()));
         }
@@ -418,7 +416,7 @@ mod tests {
                 payload: String::new(),
                 timeout_ms: 100,
             };
-            room.has_begun(&Event::RpcRequest(request), job.launched);
+            room.is_given(&Event::RpcRequest(request), job.launched);
         }
         assert_eq!(room.nothing_to_come(), None, "the caller gives up some time");
         perform(&mut room, &mut job, Call::Answer { id: 1, answer: Ok("yes".into()) });

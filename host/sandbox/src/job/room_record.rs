@@ -1,4 +1,4 @@
-//! What an agent sends into a room that is only recorded: texts, streams of text, and its own attributes.
+//! What an agent sends into its room: texts, streams of text, and its own attributes, for the record of its job.
 //!
 //! Bounds: [`TEXTS_MAX`] texts are kept. All of it is charged to the job.
 
@@ -52,7 +52,7 @@ impl Sent {
     /// Keep a whole text.
     pub(super) fn add(&mut self, text: SentText, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         job.meter.charge(kept_bytes(&text))?;
-        self.keep(text, job);
+        self.put(text, job);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Sent {
             sent.text.push_str(text);
             job.meter.charge(kept_bytes(sent).saturating_sub(before))?;
         }
-        self.wrote(id, text.len(), job)
+        Ok(())
     }
 
     /// Count bytes of a stream. Nothing waits to be sent here, so a writer that has to wait is told to go on.
@@ -84,22 +84,25 @@ impl Sent {
         job.send_sure(Event::Writable(id))
     }
 
-    /// End a stream. Whether there was one.
-    pub(super) fn close(&mut self, id: u32, attributes: Attributes, job: &mut JobAccess<'_>) -> Result<bool, Kill> {
-        match self.streams.remove(&id).map(|open| open.stream) {
-            None => return Ok(false),
-            Some(Stream::File) => job.meter.release(Stream::File.bytes()),
-            Some(Stream::Text(mut sent)) => {
-                let before = kept_bytes(&sent);
-                sent.attributes.extend(attributes);
-                if sent.topic == TRANSCRIPTION {
-                    sent.attributes.insert(IS_FINAL.into(), "true".into());
-                }
-                job.meter.charge(kept_bytes(&sent).saturating_sub(before))?;
-                self.keep(sent, job);
-            }
+    /// The agent ends a stream, with these attributes.
+    pub(super) fn end(&mut self, id: u32, attributes: Attributes, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        let Some(Open { stream: Stream::Text(sent), .. }) = self.streams.get_mut(&id) else { return Ok(()) };
+        let before = kept_bytes(sent);
+        sent.attributes.extend(attributes);
+        if sent.topic == TRANSCRIPTION {
+            sent.attributes.insert(IS_FINAL.into(), "true".into());
         }
-        Ok(true)
+        job.meter.charge(kept_bytes(sent).saturating_sub(before))
+    }
+
+    /// A stream has been sent. Whether there was one.
+    pub(super) fn keep(&mut self, id: u32, job: &mut JobAccess<'_>) -> bool {
+        match self.streams.remove(&id).map(|open| open.stream) {
+            None => return false,
+            Some(Stream::File) => job.meter.release(Stream::File.bytes()),
+            Some(Stream::Text(sent)) => self.put(sent, job),
+        }
+        true
     }
 
     /// Give up a stream.
@@ -141,7 +144,7 @@ impl Sent {
     }
 
     /// Keep a text that has been charged.
-    fn keep(&mut self, sent: SentText, job: &mut JobAccess<'_>) {
+    fn put(&mut self, sent: SentText, job: &mut JobAccess<'_>) {
         if self.record.texts.len() < TEXTS_MAX {
             self.record.texts.push(sent);
         } else {
@@ -208,7 +211,7 @@ mod tests {
         sent.write(1, &"x".repeat(10_000), &mut job.access(0)).unwrap();
         sent.write(2, "no text", &mut job.access(0)).unwrap();
         assert!(job.meter.used_bytes() > 10_000);
-        assert_eq!(sent.close(3, Vec::new(), &mut job.access(0)), Ok(false));
+        assert!(!sent.keep(3, &mut job.access(0)));
         assert_eq!(sent.cancel_all(&mut job.access(0)), [1, 2]);
         assert_eq!(job.meter.used_bytes(), 0);
         sent.put_attribute("a".into(), "b".into(), &mut job.access(0)).unwrap();

@@ -117,7 +117,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 }
                 Err(refusal) => return Err(refused(&refusal)),
             };
-            let running = accepted.launch();
+            let running = accepted.launch(None);
             let handle = running.handle();
             let mut closed = std::pin::pin!(running.closed());
             let (closed, in_time) = tokio::select! {
