@@ -1,6 +1,7 @@
 //! Whole jobs that join their rooms. In the place of a server is a room in this process, which does what a test says.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -28,10 +29,9 @@ use wasm_worker_sandbox::job::launch::Running;
 use wasm_worker_sandbox::job::offer::{Offer, OfferedRoom};
 use wasm_worker_sandbox::runtimes::Runtimes;
 
-use crate::support::harness::{cache_dir, guest};
+use crate::support::harness::{cache_dir, guest, wasm_worker};
 
 const TOKEN: &str = "eyJ-the-token-of-the-job";
-/// Longer than any test waits.
 const LONG: &str = "1h";
 
 /// What a room does when it is asked for something.
@@ -144,26 +144,27 @@ fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| {
         let runtimes = Runtimes::start().unwrap();
-        let settings = config(LONG).engine_settings(8);
+        let settings = config(&[]).engine_settings(8);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone()).unwrap();
         Host { runtimes, engine }
     })
 }
 
-fn config(grace: &str) -> Config {
-    let values = [("shutdown-grace", grace), ("unresponsive-timeout", LONG), ("init-timeout", LONG)];
-    let overrides = values.map(|(key, value)| {
-        let key = SETTINGS.iter().find(|setting| setting.key == key).unwrap().key;
-        Override { key, value: value.into(), source: "test".into() }
+/// Longer than any test waits, but for these settings.
+fn config(changes: &[(&str, &str)]) -> Config {
+    let long = [("shutdown-grace", LONG), ("unresponsive-timeout", LONG), ("init-timeout", LONG)];
+    let overrides = long.iter().chain(changes).map(|(key, value)| {
+        let key = SETTINGS.iter().find(|setting| setting.key == *key).unwrap().key;
+        Override { key, value: (*value).into(), source: "test".into() }
     });
-    Config::load(None, overrides.into()).unwrap()
+    Config::load(None, overrides.collect()).unwrap()
 }
 
 /// Run a job of this guest in this room while `play` does its part, to the end.
-fn job(name: &str, grace: &str, room: &Arc<Room>, play: impl AsyncFnOnce(&Running)) -> JobRecord {
+fn job(name: &str, changes: &[(&str, &str)], room: &Arc<Room>, play: impl AsyncFnOnce(&Running)) -> JobRecord {
     let Host { runtimes, engine } = host();
     let (events, path) = (Arc::new(Events::new(vec![Box::new(Keep(room.clone()))])), guest(name));
-    let config = config(grace);
+    let config = config(changes);
     runtimes.block_on(async {
         let cache = Cache::open(cache_dir()).unwrap();
         let source = source::read(&path).unwrap();
@@ -223,7 +224,7 @@ fn said(record: &JobRecord) -> Vec<(&str, &str)> {
 #[test]
 fn job_joins_its_room_and_leaves_it_when_its_last_words_are_delivered() {
     let room = Room::new(holding);
-    let record = job("obedient", LONG, &room, async |running| {
+    let record = job("obedient", &[], &room, async |running| {
         room.until(is_in).await;
         running.handle().stop(StopBy::Dispatcher, "enough");
         room.until(|state| state.commands.contains(&Command::Disconnect)).await;
@@ -261,7 +262,7 @@ fn end_of_a_room_ends_its_job_with_the_code_of_its_reason() {
         ),
     ] {
         let room = Room::new(obliging);
-        let record = job("obedient", LONG, &room, async |_| {
+        let record = job("obedient", &[], &room, async |_| {
             room.until(is_in).await;
             room.tell(vec![disconnected(reason)]);
         });
@@ -277,7 +278,7 @@ fn job_that_goes_on_without_its_room_is_killed_as_disconnected() {
         (Reason::RoomDeleted, "shutdown-timeout"),
     ] {
         let room = Room::new(obliging);
-        let record = job("ignore_stop", "50ms", &room, async |_| {
+        let record = job("ignore_stop", &[("shutdown-grace", "50ms")], &room, async |_| {
             room.until(is_in).await;
             room.tell(vec![disconnected(reason)]);
         });
@@ -288,9 +289,9 @@ fn job_that_goes_on_without_its_room_is_killed_as_disconnected() {
 }
 
 #[test]
-fn conversation_goes_both_ways_in_the_room() {
-    let room = Room::new(obliging);
-    let record = job("talker", LONG, &room, async |_| {
+fn conversation_goes_both_ways_and_its_recording_replays() {
+    let (room, dir) = (Room::new(obliging), tempfile::tempdir().unwrap());
+    let record = job("talker", &[("record", dir.path().to_str().unwrap())], &room, async |_| {
         room.until(is_in).await;
         let info = StreamInfo {
             stream_id: "S1".into(),
@@ -314,12 +315,19 @@ fn conversation_goes_both_ways_in_the_room() {
     });
     assert_eq!(reply_to, Some("S1"));
     assert_eq!(state.commands.last(), Some(&Command::Disconnect));
+
+    let recordings: Vec<PathBuf> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [recording] = &recordings[..] else { panic!("{recordings:?}") };
+    let bytes = std::fs::read(recording).unwrap();
+    assert!(!bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "the token is in the recording");
+    let replayed = wasm_worker(["replay", recording.to_str().unwrap()]).done();
+    assert_eq!(replayed.exit, 0, "{}{}", replayed.stdout, replayed.stderr);
 }
 
 #[test]
 fn job_that_never_connects_opens_no_room() {
     let room = Room::new(obliging);
-    let record = job("minimal", LONG, &room, async |_| ());
+    let record = job("minimal", &[], &room, async |_| ());
     assert_eq!(record.verdict.code.as_str(), "completed");
     assert!(room.state().opened.is_empty());
     assert!(!room.published().iter().any(|name| name.starts_with("room.")));

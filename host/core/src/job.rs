@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::room::people::Participant;
 use crate::secret::Secret;
 
 /// The kind of a job: the event of a room that causes it, as LiveKit names it.
@@ -28,45 +29,8 @@ pub struct RoomInfo {
     pub metadata: String,
 }
 
-/// How a participant entered the room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ParticipantKind {
-    /// A client SDK.
-    #[default]
-    Standard,
-    /// An ingress.
-    Ingress,
-    /// An egress.
-    Egress,
-    /// A phone call.
-    Sip,
-    /// An agent.
-    Agent,
-    /// A connector.
-    Connector,
-    /// A kind that this version does not know.
-    Other,
-}
-
-/// A participant of a room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Participant {
-    /// The server's id of the participant.
-    pub sid: String,
-    /// The identity, unique in the room.
-    pub identity: String,
-    /// The name that users see.
-    pub name: String,
-    /// The metadata of the participant.
-    pub metadata: String,
-    /// The attributes of the participant.
-    pub attributes: Vec<(String, String)>,
-    /// How the participant entered the room.
-    pub kind: ParticipantKind,
-}
-
 /// The facts of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobInfo {
     /// The id of the job.
     pub id: String,

@@ -25,6 +25,7 @@ pub trait RoomConnection: Send {
     ///
     /// # Errors
     /// When too many commands wait, or the room is over.
+    #[expect(clippy::result_large_err, reason = "the command goes back to its owner, and is not copied once more")]
     fn try_perform(&mut self, command: Command) -> Result<(), CommandRefused>;
 
     /// The next event, if there is one. The last one of a room that is over is [`RoomEvent::Disconnected`] with a reason that

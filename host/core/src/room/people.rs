@@ -59,6 +59,19 @@ pub struct Permissions {
     pub manage_agent_session: bool,
 }
 
+impl Permissions {
+    /// Those of a person who joins by an ordinary token.
+    pub const ORDINARY: Self = Self {
+        subscribe: true,
+        publish: true,
+        publish_data: true,
+        update_own: false,
+        hidden: false,
+        subscribe_metrics: false,
+        manage_agent_session: false,
+    };
+}
+
 /// One participant of a room.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Participant {
@@ -80,6 +93,14 @@ pub struct Participant {
     pub permissions: Permissions,
     /// The time of the join, in milliseconds since 1970.
     pub joined_at_ms: f64,
+}
+
+impl Participant {
+    /// A participant of this identity who is there, with [ordinary](Permissions::ORDINARY) permissions.
+    pub fn present(identity: String) -> Self {
+        let (state, permissions) = (ParticipantState::Active, Permissions::ORDINARY);
+        Self { identity, state, permissions, ..Self::default() }
+    }
 }
 
 /// The facts of a room.
@@ -115,6 +136,7 @@ pub enum TrackKind {
 }
 
 /// A track in a room.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the contract; each is a fact of its own")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Track {
     /// The server's id of the track.

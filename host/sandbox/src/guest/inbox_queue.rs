@@ -265,7 +265,7 @@ mod tests {
         let inbox = InboxQueue::new(1_000, 2 * event_bytes(&data(10)));
         (0..5).for_each(|_| inbox.push(data(10)));
         assert_eq!(inbox.dropped(), 3);
-        let who = wasm_worker_core::job::Participant::default();
+        let who = wasm_worker_core::room::people::Participant::default();
         inbox.push(Event::ParticipantLeft(Departure { participant: who.into(), reason: String::new() }));
         assert_eq!((inbox.dropped(), take(&inbox).len()), (3, 3));
     }

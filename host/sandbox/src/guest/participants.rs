@@ -72,10 +72,10 @@ mod tests {
     use super::*;
 
     fn person(identity: &str, name: &str) -> Participant {
-        let core = wasm_worker_core::job::Participant {
+        let core = wasm_worker_core::room::people::Participant {
             identity: identity.into(),
             name: name.into(),
-            ..wasm_worker_core::job::Participant::default()
+            ..wasm_worker_core::room::people::Participant::default()
         };
         core.into()
     }

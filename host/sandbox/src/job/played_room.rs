@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::job::{Participant, ParticipantKind};
 use wasm_worker_core::record::RoomRecord;
+use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use super::played_network::PlayedNetwork;
 use super::played_rules::NO_ANSWER;
@@ -272,7 +272,7 @@ fn file_of(file: &SentFile, number: usize, job: &JobAccess<'_>) -> Event {
 
 fn person(who: &Participant) -> Person {
     let kind = match who.kind {
-        ParticipantKind::Standard | ParticipantKind::Other => PersonKind::Standard,
+        ParticipantKind::Standard | ParticipantKind::Bridge | ParticipantKind::Other => PersonKind::Standard,
         ParticipantKind::Ingress => PersonKind::Ingress,
         ParticipantKind::Egress => PersonKind::Egress,
         ParticipantKind::Sip => PersonKind::Sip,

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::job::{Acceptance, JobInfo, Participant, ParticipantKind};
+use wasm_worker_core::job::{Acceptance, JobInfo};
 use wasm_worker_core::record::{RoomRecord, SentText};
+use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use super::offer::OfferedRoom;
 use super::room_record::{self, Sent, Stream, transcription};
@@ -300,7 +301,7 @@ impl World for RecordedRoom {
 fn local(info: &JobInfo, acceptance: &Acceptance) -> Participant {
     let Acceptance { identity, name, metadata, attributes } = acceptance.clone();
     let identity = identity.unwrap_or_else(|| format!("agent-{}", info.id));
-    Participant { sid: String::new(), identity, name, metadata, attributes, kind: ParticipantKind::Agent }
+    Participant { name, metadata, attributes, kind: ParticipantKind::Agent, ..Participant::present(identity) }
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ impl JoinedRoom {
         match &event {
             RoomEvent::Connected { .. } => self.entered(job.now),
             RoomEvent::Disconnected { reason, message } => {
-                if !self.lost(*reason, message, job)? {
+                let was_in = self.lost(*reason, message, job)?;
+                if !was_in {
                     return Ok(());
                 }
             }

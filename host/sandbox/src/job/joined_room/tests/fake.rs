@@ -23,6 +23,17 @@ use crate::guest::calls::Call;
 use crate::guest::contract::SendOptions;
 use crate::guest::events::{id_of, name_of};
 
+/// What becomes of commands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Takes {
+    #[default]
+    All,
+    /// None, because too many wait.
+    Full,
+    /// None any more.
+    Over,
+}
+
 /// What is behind all connections of one test.
 #[derive(Default)]
 pub(super) struct State {
@@ -30,10 +41,8 @@ pub(super) struct State {
     pub(super) commands: Vec<Command>,
     pub(super) events: VecDeque<RoomEvent>,
     pub(super) statistics: RoomStatistics,
-    /// No command is taken, because too many wait.
-    pub(super) is_full: bool,
-    /// No command is taken any more.
-    pub(super) is_over: bool,
+    /// What becomes of commands.
+    pub(super) takes: Takes,
     /// No room is opened.
     pub(super) is_refused: bool,
     pub(super) dropped: usize,
@@ -161,7 +170,7 @@ impl RoomOpener for Opener {
             return Err(OpenError::TooMany { rooms_max: 3 });
         }
         state.opened.push(settings);
-        state.is_over = false;
+        state.takes = Takes::All;
         Ok(Box::new(Connection(self.0.clone())))
     }
 }
@@ -171,10 +180,10 @@ struct Connection(Arc<Mutex<State>>);
 impl RoomConnection for Connection {
     fn try_perform(&mut self, command: Command) -> Result<(), CommandRefused> {
         let mut state = self.0.lock().unwrap();
-        match (state.is_over, state.is_full) {
-            (true, _) => Err(CommandRefused::Over(command)),
-            (false, true) => Err(CommandRefused::Full(command)),
-            (false, false) => {
+        match state.takes {
+            Takes::Over => Err(CommandRefused::Over(command)),
+            Takes::Full => Err(CommandRefused::Full(command)),
+            Takes::All => {
                 state.commands.push(command);
                 Ok(())
             }

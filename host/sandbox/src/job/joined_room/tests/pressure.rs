@@ -8,7 +8,7 @@ use wasm_worker_core::room::event::{Reason, RoomEvent, StreamInfo};
 
 use super::super::super::world::World;
 use super::super::EVENTS_AT_ONCE;
-use super::fake::{Test, connected, disconnected};
+use super::fake::{Takes, Test, connected, disconnected};
 use crate::guest::bindings::wasm_worker::agent::events::{Event, Loss};
 use crate::guest::calls::Call;
 use crate::guest::control::{ControlEvent, StopBy};
@@ -91,7 +91,7 @@ fn the_stop_comes_after_the_event_of_the_lost_room() {
 fn commands_wait_for_a_room_that_is_behind_and_keep_their_order() {
     let mut test = Test::joined();
     let used = test.job.meter.used_bytes();
-    test.state().is_full = true;
+    test.state().takes = Takes::Full;
     let first = test.call(|id| Call::SendFile {
         id,
         topic: "t".into(),
@@ -107,7 +107,7 @@ fn commands_wait_for_a_room_that_is_behind_and_keep_their_order() {
     test.advance(10);
     assert!(test.commands().is_empty());
     assert_eq!(test.room.wake_at(), Some(retry_at + Duration::from_millis(10)));
-    test.state().is_full = false;
+    test.state().takes = Takes::All;
     test.advance(15);
     assert!(test.commands().is_empty(), "it is not time");
     test.advance(20);
@@ -120,7 +120,7 @@ fn commands_wait_for_a_room_that_is_behind_and_keep_their_order() {
 #[test]
 fn commands_for_a_room_that_is_over_fail_with_it() {
     let mut test = Test::joined();
-    test.state().is_over = true;
+    test.state().takes = Takes::Over;
     let id = test.send_text("hi");
     assert!(test.events().is_empty());
     test.tell([disconnected(Reason::Fault)]);
