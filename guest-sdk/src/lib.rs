@@ -59,6 +59,7 @@ mod failure;
 mod inbox;
 mod load;
 mod logging;
+mod moderation;
 mod operation;
 pub mod random;
 mod room;

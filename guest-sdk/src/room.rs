@@ -1,7 +1,7 @@
 //! The job's room: joining and leaving it, its participants, and what is sent to it.
 
 use crate::bindings::wasm_worker::agent::room;
-use crate::types::{AgentState, Participant, ParticipantKind, Receipt, SendOptions, StreamStart};
+use crate::types::{AgentState, Participant, ParticipantKind, Receipt, SendOptions, StreamStart, Transcription};
 use crate::waits::{self, On};
 use crate::{FileWriter, JobContext, Operation, Result, StreamReader, TextWriter, executor, inbox, operation};
 
@@ -76,6 +76,26 @@ impl JobContext {
     /// ```
     pub fn open_text(&self, topic: &str, options: &SendOptions) -> TextWriter {
         TextWriter::new(room::open_text(topic, options))
+    }
+
+    /// Sends a complete text as transcribed speech, which front ends show as what the agent, or another participant, says. A
+    /// failure is logged.
+    ///
+    /// ```no_run
+    /// # fn example(ctx: &wasm_worker_sdk::JobContext) -> wasm_worker_sdk::Result {
+    /// use wasm_worker_sdk::types::Transcription;
+    /// ctx.send_transcription("hello", &Transcription { is_final: true, ..Transcription::default() })
+    /// # }
+    /// ```
+    pub fn send_transcription(&self, text: &str, options: &Transcription) -> Result {
+        executor::count_call();
+        operation::forget(room::send_transcription(text, options), "send_transcription");
+        Ok(())
+    }
+
+    /// Begins transcribed speech that is sent in parts: as [`open_text`](Self::open_text). Its end makes it final.
+    pub fn open_transcription(&self, options: &Transcription) -> TextWriter {
+        TextWriter::new(room::open_transcription(options))
     }
 
     /// Sends a complete file on a topic. A failure is logged.
@@ -170,6 +190,20 @@ impl Default for SendOptions {
             sender: String::new(),
             reply_to: String::new(),
             repeatable: false,
+        }
+    }
+}
+
+impl Default for Transcription {
+    /// By the agent, on its own track, in a new segment that may still change.
+    fn default() -> Self {
+        Self {
+            segment_id: String::new(),
+            speaker: String::new(),
+            track_sid: String::new(),
+            language: String::new(),
+            attributes: Vec::new(),
+            is_final: false,
         }
     }
 }

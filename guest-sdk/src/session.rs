@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use crate::room::is_person;
-use crate::types::AgentState;
+use crate::types::{AgentState, Participant};
 use crate::waits::{self, On};
 use crate::{Agent, Either, Event, JobContext, Result, inbox, select};
 
@@ -70,6 +70,9 @@ impl fmt::Display for StopResponse {
 
 impl std::error::Error for StopResponse {}
 
+/// The reasons of a leaving that end a session, as in LiveKit's frameworks: the person meant it, or the room is over.
+const ENDING: [&str; 3] = ["client-initiated", "room-deleted", "user-rejected"];
+
 /// A conversation between the room and one agent.
 pub struct AgentSession<'job> {
     ctx: &'job JobContext,
@@ -120,7 +123,7 @@ impl<'job> AgentSession<'job> {
     /// the agent has not.
     ///
     /// The session ends when the job is asked to stop, also during a turn; when the job's participant, or else the first
-    /// person in the room, leaves; and when the current turn is over after a call of [`close`](Self::close).
+    /// person in the room, leaves by itself; and when the current turn is over after a call of [`close`](Self::close).
     pub async fn start<A: Agent>(&self, agent: &mut A) -> Result {
         let result = match select(self.converse(agent), inbox::shutdown_requested("")).await {
             Either::Left(result) => result,
@@ -210,12 +213,23 @@ impl<'job> AgentSession<'job> {
                 }
                 Next::Event(Event::ParticipantJoined(who))
             }
-            Event::ParticipantLeft(left) if self.linked.borrow().as_ref() == Some(&left.participant.identity) => {
-                Next::End
+            Event::ParticipantLeft(left) if self.is_linked(&left.participant) => {
+                if ENDING.contains(&left.reason.as_str()) {
+                    return Next::End;
+                }
+                // Whose connection failed may come back. In the place of the first person may come another one.
+                if self.ctx.job().participant.is_none() {
+                    self.linked.take();
+                }
+                Next::Event(Event::ParticipantLeft(left))
             }
             Event::ShutdownRequested(_) => Next::End,
             other => Next::Event(other),
         }
+    }
+
+    fn is_linked(&self, who: &Participant) -> bool {
+        self.linked.borrow().as_ref() == Some(&who.identity)
     }
 
     async fn turn<A: Agent>(&self, agent: &mut A, text: String) -> Result {

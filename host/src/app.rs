@@ -59,6 +59,7 @@ use crate::http::worker::{HttpState, router};
 use crate::load::RustLoadFunction;
 use crate::observers::metrics::Metrics;
 use crate::observers::{EventLines, publisher_with};
+use crate::rooms;
 use crate::service_manager::ServiceManager;
 use crate::worker;
 use crate::worker::admission::AdmissionControl;
@@ -204,7 +205,8 @@ impl Parts {
 
         let (control, guests) = (runtimes.control().clone(), runtimes.guests().clone());
         let (admission, status) = (AdmissionControl::new(&config), Arc::new(WorkerStatus::default()));
-        let context = WorkerContext { events, admission, status, control, guests };
+        let rooms = rooms::start(config.rooms_max())?;
+        let context = WorkerContext { events, admission, status, control, guests, rooms };
         agents.iter().for_each(|agent| context.status.add_loading(agent.name()));
         let role = supervised.as_ref().map_or(Role::Worker, |process| process.role());
         let instance = supervised.map_or_else(|| upstream.instance(), |process| process.instance);
@@ -262,7 +264,7 @@ impl Parts {
             manager,
             _announcement,
         } = self;
-        let dispatcher = upstream.dispatcher.as_ref();
+        let (dispatcher, rooms) = (upstream.dispatcher.as_ref(), context.rooms.clone());
         let _follower = manager.map(|manager| follow_worker(manager, &context, &loader.engine, dispatcher));
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
         let loaded = tokio::select! {
@@ -278,6 +280,7 @@ impl Parts {
             Ok(None) => Ok(WorkerOutcome::default()),
             Err(error) => Err(error),
         };
+        rooms::leave(&rooms).await;
         if let Some(dispatcher) = upstream.dispatcher {
             dispatcher.stop().await;
         }

@@ -9,6 +9,7 @@ mod logging;
 mod table;
 mod verdict;
 mod waits;
+mod in_room;
 mod summary;
 
 mod job_spec;

@@ -126,6 +126,8 @@ pub struct Config {
     pub cores: Option<f64>,
     /// Component that computes the load.
     pub load_function: Option<PathBuf>,
+    /// Whether the agent may moderate the room of its job.
+    pub moderate: bool,
     /// Equal crashes in a row before an agent pauses; none disables the check.
     pub failures_max: Option<usize>,
     /// Policy of a drain for the jobs that run.
@@ -142,6 +144,8 @@ pub struct Config {
     pub agent: AgentSettings,
     /// Jobs that a worker runs at once.
     pub max_jobs: usize,
+    /// Rooms that a worker has open at once; none for as many as jobs.
+    pub max_rooms: Option<usize>,
     /// Load at which a worker refuses jobs; none disables the check.
     pub load_threshold: Option<f64>,
     /// Interval at which a worker logs its load.
@@ -167,6 +171,11 @@ impl Config {
         EngineSettings::for_jobs(jobs, u32::from(self.load_function.is_some()), agents)
     }
 
+    /// Rooms that a worker has open at once.
+    pub fn rooms_max(&self) -> usize {
+        self.max_rooms.unwrap_or(self.max_jobs)
+    }
+
     /// The settings of one agent.
     pub fn of_agent(&self, name: &str) -> &Self {
         self.agents.get(name).unwrap_or(self)
@@ -183,6 +192,7 @@ impl Default for Config {
             livekit: LiveKit::default(),
             dispatcher: DispatcherSettings {
                 listen: (Ipv4Addr::LOCALHOST, 0).into(),
+                rtc_port: 0,
                 keys: None,
                 store: default_store(),
                 store_sync: StoreSync::Commit,
@@ -200,6 +210,7 @@ impl Default for Config {
             workers: 1,
             cores: None,
             load_function: None,
+            moderate: false,
             failures_max: None,
             drain: DrainPolicy::Wait,
             http: HttpBind::Auto,
@@ -208,6 +219,7 @@ impl Default for Config {
             event_command: None,
             agent: AgentSettings::default(),
             max_jobs: 0,
+            max_rooms: None,
             load_threshold: None,
             load_log: None,
             drain_timeout: Duration::ZERO,

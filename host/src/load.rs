@@ -2,14 +2,16 @@
 //!
 //! The monitors read the machine; the rest is pure.
 
-pub(crate) mod capacity;
 pub(crate) mod cgroup;
 pub(crate) mod window;
 
 pub(crate) mod cpu;
+pub(crate) mod descriptors;
 pub(crate) mod fuel;
 pub(crate) mod memory;
 pub(crate) mod recent_jobs;
+
+pub(crate) mod capacity;
 
 use std::sync::Arc;
 
@@ -19,8 +21,10 @@ use wasm_worker_sandbox::agent::load_function::LoadComponent;
 use wasm_worker_sandbox::engine::Engine;
 
 use cpu::CpuMonitor;
+use descriptors::{DescriptorMonitor, Descriptors};
 use fuel::FuelMonitor;
 use memory::MemoryMonitor;
+use recent_jobs::CORES_OF_ROOM;
 
 /// A full worker is available again when its load falls below this part of the threshold. Without this hysteresis the status
 /// would alternate.
@@ -55,8 +59,10 @@ pub(crate) struct Measurement {
     pub(crate) sample: Sample,
     /// The result of the load function, 0 to 1.
     pub(crate) load: f64,
-    /// Cores that guests used, averaged over the same window.
-    pub(crate) guest_cores: f64,
+    /// Cores that guests and rooms used, averaged over the same window.
+    pub(crate) job_cores: f64,
+    /// None where the system does not tell.
+    pub(crate) descriptors: Option<Descriptors>,
 }
 
 /// Measures the load.
@@ -65,6 +71,7 @@ pub(crate) struct LoadMonitor {
     cpu: CpuMonitor,
     fuel: FuelMonitor,
     memory: MemoryMonitor,
+    descriptors: DescriptorMonitor,
     function: LoadFunction,
     jobs_max: usize,
 }
@@ -72,12 +79,12 @@ pub(crate) struct LoadMonitor {
 impl LoadMonitor {
     /// `cores` replaces the number of cores of the cgroup or the machine.
     pub(crate) fn new(engine: Engine, cores: Option<f64>, jobs_max: usize, function: LoadFunction) -> Self {
-        let (cpu, memory) = (CpuMonitor::new(cores), MemoryMonitor::new());
-        Self { engine, cpu, fuel: FuelMonitor::default(), memory, function, jobs_max }
+        let (cpu, memory, descriptors) = (CpuMonitor::new(cores), MemoryMonitor::new(), DescriptorMonitor::new());
+        Self { engine, cpu, fuel: FuelMonitor::default(), memory, descriptors, function, jobs_max }
     }
 
-    /// Take a sample. To be called every [`window::SAMPLE_EVERY`].
-    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize) -> Measurement {
+    /// Take a sample, of `jobs` jobs of which some are in their rooms. To be called every [`window::SAMPLE_EVERY`].
+    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize, in_rooms: usize) -> Measurement {
         let cores = self.cpu.cores();
         let fuel = self.fuel.sample(now, self.engine.spent(), cores);
         let memory = self.memory.sample();
@@ -91,7 +98,10 @@ impl LoadMonitor {
             jobs,
             jobs_max: self.jobs_max,
         };
-        Measurement { sample, load: self.function.combine(sample).await, guest_cores: fuel.cores }
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let job_cores = fuel.cores + in_rooms as f64 * CORES_OF_ROOM;
+        let descriptors = self.descriptors.sample(in_rooms);
+        Measurement { sample, load: self.function.combine(sample).await, job_cores, descriptors }
     }
 }
 

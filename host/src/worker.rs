@@ -9,6 +9,8 @@ pub(crate) mod control_signal;
 pub(crate) mod health;
 pub(crate) mod link;
 
+mod moderator;
+
 pub(crate) mod agent_source;
 
 pub(crate) mod admission;
@@ -36,6 +38,7 @@ use crate::load::{LoadMonitor, Measurement};
 use admission::AdmissionControl;
 use agent_worker::{AgentWorker, WorkerContext, WorkerOutcome};
 use control_signal::ControlSignal;
+use status::WorkerStatus;
 
 /// Control signals that wait for a busy agent.
 const SIGNALS_MAX: usize = 16;
@@ -61,7 +64,8 @@ impl Worker {
     /// Serve until every agent has drained.
     pub(crate) async fn serve(self, mut signals: mpsc::Receiver<ControlSignal>) -> WorkerOutcome {
         let Self { agents, context, monitor, load_log } = self;
-        let sampling = context.control.spawn(sample(monitor, context.admission.clone(), load_log));
+        let (admission, status) = (context.admission.clone(), context.status.clone());
+        let sampling = context.control.spawn(sample(monitor, admission, status, load_log));
         let mut senders = Vec::new();
         let mut serving = JoinSet::new();
         for agent in agents {
@@ -109,7 +113,12 @@ impl WorkerOutcome {
 }
 
 /// Measure the load at a fixed interval, and log it where the settings ask for that.
-async fn sample(mut monitor: LoadMonitor, admission: Arc<AdmissionControl>, load_log: Option<Duration>) {
+async fn sample(
+    mut monitor: LoadMonitor,
+    admission: Arc<AdmissionControl>,
+    status: Arc<WorkerStatus>,
+    load_log: Option<Duration>,
+) {
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
     // Late ticks are not made up for: two measurements at one moment have no difference to measure.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -117,7 +126,7 @@ async fn sample(mut monitor: LoadMonitor, admission: Arc<AdmissionControl>, load
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let measured = monitor.measure(now, admission.jobs()).await;
+        let measured = monitor.measure(now, admission.jobs(), status.in_rooms_count()).await;
         admission.update(now, measured);
         let Measurement { sample, load, .. } = measured;
         if load_log.is_some_and(|every| logged + every <= now) {

@@ -121,9 +121,10 @@ fn running_job_survives_a_killed_dispatcher_and_ends_once() {
     let job = dispatcher.in_state(&long, "running");
     let short = dispatcher.dispatch("r", "nap", "10000");
     dispatcher.in_state(&short, "running");
+    let events = || std::fs::read_to_string(events.path()).unwrap();
+    eventually("the long one is in its room", || events().contains(r#""event":"room.joined""#).then_some(()));
     dispatcher.kill();
     // One ends while nobody is there to hear of it.
-    let events = || std::fs::read_to_string(events.path()).unwrap();
     eventually("the short one ends", || events().contains(r#""event":"job.closed""#).then_some(()));
     dispatcher.start_again();
     let ended = dispatcher.ended(&short);

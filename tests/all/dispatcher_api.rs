@@ -81,7 +81,7 @@ fn errors_of_the_api_have_livekit_s_codes_and_messages() {
     let wrong = dispatcher.ask("POST", "/api/v1/workers", "", &admin, &[], "");
     assert_eq!((wrong.status, wrong.body["error"].is_string()), (405, true), "{}", wrong.body);
     assert_eq!(refused(&admin, "AgentDispatchService/Nothing", &json!({})).1, "bad_route");
-    assert_eq!(refused(&admin, "RoomService/SendData", &json!({})).1, "unimplemented");
+    assert_eq!(refused(&admin, "RoomService/MoveParticipant", &json!({})).1, "unimplemented");
     assert_eq!(refused(&everything("x"), LIST, &json!({ "room": "x" })).1, "not_found");
     let twice = dispatcher.ask("POST", "//twirp/livekit.RoomService/ListRooms", "application/json", &admin, &[], "{}");
     assert_eq!(twice.status, 200, "a doubled slash does not matter");

@@ -234,8 +234,6 @@ fn first_commands_print_what_the_readme_shows() {
     let log = worker.done().stderr;
 
     assert_eq!(done.exit, 0, "{}", done.stderr);
-    let fuel = |text: &str| text.split_once(" fuel,").unwrap().0.rsplit(' ').next().unwrap().to_owned();
-    assert_eq!(fuel(&readme.text), fuel(&done.stdout), "the same work takes the same fuel");
     for line in done.stdout.lines().map(skeleton) {
         assert!(dispatched.contains(&line), "the README does not show this line of `dispatch`: {line}");
     }

@@ -19,7 +19,9 @@ mod case;
 mod files;
 mod machine;
 mod network;
+mod participants;
 mod ports;
+mod rooms;
 mod terminal;
 
 /// The most memory of a call of the program, in MiB.
@@ -135,6 +137,16 @@ fn text_of_strangers_and_closed_terminals_do_no_harm() {
 #[test]
 fn servers_that_answer_oddly_are_named_and_do_no_harm() {
     all("network", network::ROWS);
+}
+
+#[test]
+fn servers_of_rooms_that_misbehave_end_their_own_jobs_alone() {
+    all("rooms", rooms::ROWS);
+}
+
+#[test]
+fn participants_that_flood_an_agent_do_it_no_harm() {
+    all("room", participants::ROWS);
 }
 
 #[test]

@@ -8,6 +8,10 @@ pub(crate) mod dispatcher;
 pub(crate) mod hook;
 pub(crate) mod network;
 pub(crate) mod toolchains;
+pub(crate) mod livekit_server;
+pub(crate) mod room_network;
+pub(crate) mod people;
+pub(crate) mod rooms;
 pub(crate) mod interpreters;
 
 /// Set where the machine has everything that the tests need, as `.ci/run` does: a skipped test fails there.

@@ -60,7 +60,7 @@ fn ps_kill_drain_and_events_reach_the_workers_of_this_user() {
         assert_eq!((rows.len(), &rows[0][..]), (5, &columns[..]), "{}{}", ps.stdout, ps.stderr);
         assert_eq!(rows[1][0], pid);
         assert_eq!(rows[1][2..], ["1", "obedient", "available,", "registered", "as", "AW_test"]);
-        assert_eq!(rows[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU", "WAITS", "FOR"]);
+        assert_eq!(rows[3], ["WORKER", "JOB", "AGENT", "ROOM", "AGE", "CPU", "WAITS", "FOR", "IN", "ROOM"]);
         assert_eq!(rows[4][..4], [pid.as_str(), "AJ_1", "obedient", "lobby"]);
         let json: Value = serde_json::from_str(&verb(&["ps", "--json"]).await.stdout).unwrap();
         assert_eq!(json["jobs"]["running"][0]["job"], "AJ_1");
@@ -146,22 +146,29 @@ fn ps_and_job_show_what_a_job_waits_for() {
         let listed = verb(&["ps"]);
         listed.lines().find(|line| line.contains("  timer in 23h")).map(str::to_owned)
     });
-    assert!(line.contains(&job) && line.ends_with("m, the room"), "{line}");
+    assert!(line.contains(&job) && line.contains("m, the room  ") && line.ends_with("  joined, alone"), "{line}");
     let listed: Value = serde_json::from_str(&verb(&["ps", "--json"])).unwrap();
     let listed = &listed["jobs"]["running"][0];
     assert_eq!((&listed["waits"]["joined"], &listed["waits"]["operations"]), (&true.into(), &0.into()), "{listed}");
     assert!(listed["waits"]["timer_ms"].as_u64().unwrap() > 86_000_000, "{listed}");
     assert!(listed.get("tasks").is_none(), "{listed}");
+    assert_eq!((&listed["in_room"]["state"], &listed["in_room"]["others"]), (&"joined".into(), &0.into()), "{listed}");
 
     // Somebody looks, and the agent is asked. A slow machine shows the report at the next look.
     eventually("the tasks are shown", || {
         let shown = verb(&["job", &dispatch]);
-        let parts = ["\n  waits    timer in 23h", "m, the room\n", "\n  task     `entrypoint` waits for "];
+        let parts = [
+            "\n  waits    timer in 23h",
+            "m, the room\n",
+            "\n  room     joined for ",
+            "\n  task     `entrypoint` waits for ",
+        ];
         parts.iter().all(|part| shown.contains(part)).then_some(())
     });
     let shown: Value = serde_json::from_str(&verb(&["job", &job, "--json"])).unwrap();
     assert_eq!((&shown["state"], &shown["waits"]["joined"]), (&"running".into(), &true.into()), "{shown}");
     assert_eq!(shown["tasks"]["tasks"][0]["name"], "entrypoint", "{shown}");
+    assert_eq!(shown["in_room"]["state"], "joined", "{shown}");
     let (status, body) = door.get(&format!("/api/v1/jobs/{job}"));
     let detail: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &detail["job"]["tasks"]["tasks"]), (200, &shown["tasks"]["tasks"]), "{detail}");

@@ -22,6 +22,7 @@
     reason = "a bench that cannot run says why by panicking, its output is data, and another bench uses the rest of the modules"
 )]
 
+mod process;
 mod server;
 mod workers;
 

@@ -17,6 +17,7 @@
     reason = "a bench that cannot run says why by panicking, and its output is data"
 )]
 
+mod process;
 mod server;
 mod workers;
 

@@ -4,17 +4,16 @@
 //! Bounds: a worker registers within [`START_WITHIN`] and has [`STOP_WITHIN`] once it is asked to stop; then it and all that it
 //! started are killed, and so they are when a measurement is given up.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasm_worker_sandbox::agent::cargo;
 
+use crate::process::Process;
 use crate::server::{Peer, Server};
 
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -174,31 +173,29 @@ impl Worker {
         let (entered, entries) = mpsc::channel(ENTRIES_MAX);
         let stderr = child.stderr.take().unwrap();
         std::thread::spawn(move || listen(stderr, log, &entered));
-        let process = Process { child, known: BTreeMap::new() };
+        let process = Process::new(child);
         let peer = server.registered(START_WITHIN).await.expect("the worker does not register");
         Self { peer, behaviour, entries, process }
     }
 
     /// Memory in kB that no other process shares, of the worker and all that it started.
     pub(crate) fn private_kilobytes(&self) -> u64 {
-        self.process.tree().keys().map(|pid| private_kilobytes(*pid)).sum()
+        self.process.memory().private
     }
 
     /// The CPU time of the worker and all that it started.
     #[allow(dead_code, reason = "only the bench of overload asks")]
     pub(crate) fn cpu(&self) -> Duration {
-        self.process.tree().keys().map(|pid| cpu(*pid)).sum()
+        self.process.cpu()
     }
 
     /// Ask it to stop, and kill what is left.
     pub(crate) async fn stop(mut self) {
-        self.process.known = self.process.tree();
-        // Not waited for yet, so it is there, if only as a zombie.
-        kill_process(Pid::from_child(&self.process.child), Signal::TERM).unwrap();
+        self.process.ask_to_end();
         let until = Instant::now() + STOP_WITHIN;
         // It closes the connection when it has stopped.
         while self.peer.hear(until).await.is_some() {}
-        while Instant::now() < until && self.process.child.try_wait().unwrap().is_none() {
+        while Instant::now() < until && !self.process.has_ended() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -215,82 +212,4 @@ fn listen(stderr: ChildStderr, mut log: std::fs::File, entered: &mpsc::Sender<(S
         }
         writeln!(log, "{line}").unwrap();
     }
-}
-
-/// A process and what it started, which end with this value.
-struct Process {
-    child: Child,
-    /// Those that were there when it was asked to stop: one whose parent has gone is not found by its parent.
-    known: BTreeMap<u32, u64>,
-}
-
-impl Process {
-    /// Each process id, with the time when it was started: an id may be used again.
-    fn tree(&self) -> BTreeMap<u32, u64> {
-        let all: Vec<Stat> =
-            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| stat(&entry.path())).collect();
-        let root = self.child.id();
-        let mut tree: BTreeMap<u32, u64> =
-            all.iter().filter(|stat| stat.pid == root).map(|stat| (stat.pid, stat.started)).collect();
-        loop {
-            let found = tree.len();
-            for stat in &all {
-                if tree.contains_key(&stat.parent) {
-                    tree.insert(stat.pid, stat.started);
-                }
-            }
-            if tree.len() == found {
-                return tree;
-            }
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let mut tree = self.tree();
-        tree.append(&mut self.known);
-        for (pid, started) in tree {
-            let same = stat(&PathBuf::from(format!("/proc/{pid}"))).is_some_and(|stat| stat.started == started);
-            if same && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                // It may have ended since.
-                kill_process(pid, Signal::KILL).unwrap_or_default();
-            }
-        }
-        drop(self.child.wait());
-    }
-}
-
-struct Stat {
-    pid: u32,
-    parent: u32,
-    started: u64,
-}
-
-/// Nothing when that is no process, or no longer.
-fn stat(dir: &Path) -> Option<Stat> {
-    let pid = dir.file_name()?.to_str()?.parse().ok()?;
-    let text = std::fs::read_to_string(dir.join("stat")).ok()?;
-    // The name before may hold anything: what counts begins after its last bracket, with the third field.
-    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-    Some(Stat { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
-}
-
-/// The CPU time of the threads of a process.
-#[allow(dead_code, reason = "only the bench of overload asks")]
-fn cpu(pid: u32) -> Duration {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
-    let nanos = |thread: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    };
-    Duration::from_nanos(threads.flatten().filter_map(nanos).sum())
-}
-
-fn private_kilobytes(pid: u32) -> u64 {
-    // It may have ended since.
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let value = |line: &str| line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).unwrap_or(0);
-    let private = |line: &&str| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:");
-    rollup.lines().filter(private).map(value).sum::<u64>()
 }

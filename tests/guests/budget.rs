@@ -19,8 +19,12 @@ impl Agent for Budget {
             });
         }
         drop(memory);
-        while let Some(event) = timeout(Duration::from_millis(200), ctx.next_event()).await {
+        let mut warnings = 0;
+        while warnings < 2
+            && let Some(event) = timeout(Duration::from_secs(60), ctx.next_event()).await
+        {
             if let Event::LimitWarning(warning) = event {
+                warnings += 1;
                 ctx.send_text("warning", &warning.budget)?;
             }
         }

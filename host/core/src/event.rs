@@ -10,7 +10,7 @@ pub use dispatcher::DispatcherEvent;
 
 use crate::load::Resource;
 use crate::refusal::{Reason, Refusal};
-use crate::usage::UsageRecord;
+use crate::usage::{RoomUse, UsageRecord};
 use crate::verdict::{Code, Verdict};
 
 /// Something that happened in a worker, to an agent or to a job.
@@ -185,6 +185,50 @@ pub enum Event {
         /// The id of the job.
         job: String,
     },
+    /// The agent of a job joined its room.
+    #[serde(rename = "room.joined")]
+    RoomJoined {
+        /// The agent that runs the job.
+        agent: String,
+        /// The id of the job.
+        job: String,
+        /// The name of the room.
+        room: String,
+        /// The time from the call to the open data channels, in milliseconds.
+        took_ms: u64,
+    },
+    /// The agent of a job could not join its room.
+    #[serde(rename = "room.failed")]
+    RoomFailed {
+        /// The agent that runs the job.
+        agent: String,
+        /// The id of the job.
+        job: String,
+        /// The name of the room.
+        room: String,
+        /// The code of the failure, as the agent gets it.
+        code: &'static str,
+        /// The cause in one line.
+        detail: String,
+    },
+    /// The agent of a job left its room, or lost it for good.
+    #[serde(rename = "room.left")]
+    RoomLeft {
+        /// The agent that runs the job.
+        agent: String,
+        /// The id of the job.
+        job: String,
+        /// The name of the room.
+        room: String,
+        /// The reason, in LiveKit's words.
+        reason: &'static str,
+        /// What the connection was used for. The JSON has its fields beside the others.
+        #[serde(flatten)]
+        used: RoomUse,
+        /// The part of it that no reader of the job's [room](crate::job::RoomStatus) has counted.
+        #[serde(skip)]
+        uncounted: RoomUse,
+    },
     /// A job is slow to yield, or used 80 % of a budget.
     #[serde(rename = "job.warning")]
     JobWarning {
@@ -280,6 +324,9 @@ impl Event {
             Self::JobStarted { .. } => "job.started",
             Self::JobReady { .. } => "job.ready",
             Self::JobLaunched { .. } => "job.launched",
+            Self::RoomJoined { .. } => "room.joined",
+            Self::RoomFailed { .. } => "room.failed",
+            Self::RoomLeft { .. } => "room.left",
             Self::JobWarning { .. } => "job.warning",
             Self::JobKilled { .. } => "job.killed",
             Self::JobClosed { .. } => "job.closed",
@@ -297,7 +344,16 @@ mod tests {
         let refused =
             Event::offer_refused("a".into(), "AJ_1".into(), &Refusal::new(Reason::Full, "no slot became free"));
         let dispatcher = Event::Dispatcher(DispatcherEvent::StoreRecovered);
-        for event in [refused, dispatcher] {
+        let left = Event::RoomLeft {
+            agent: "a".into(),
+            job: "AJ_1".into(),
+            room: "lobby".into(),
+            reason: "room-deleted",
+            used: RoomUse { resumes: 2, ..RoomUse::default() },
+            uncounted: RoomUse::default(),
+        };
+        assert_eq!(serde_json::to_value(&left).unwrap()["resumes"], 2);
+        for event in [refused, dispatcher, left] {
             let json = serde_json::to_value(&event).unwrap();
             assert_eq!(json["event"], event.name());
         }

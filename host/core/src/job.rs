@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::room::people::Participant;
 use crate::secret::Secret;
+use crate::usage::RoomUse;
 
 /// The kind of a job: the event of a room that causes it, as LiveKit names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -28,45 +30,8 @@ pub struct RoomInfo {
     pub metadata: String,
 }
 
-/// How a participant entered the room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ParticipantKind {
-    /// A client SDK.
-    #[default]
-    Standard,
-    /// An ingress.
-    Ingress,
-    /// An egress.
-    Egress,
-    /// A phone call.
-    Sip,
-    /// An agent.
-    Agent,
-    /// A connector.
-    Connector,
-    /// A kind that this version does not know.
-    Other,
-}
-
-/// A participant of a room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Participant {
-    /// The server's id of the participant.
-    pub sid: String,
-    /// The identity, unique in the room.
-    pub identity: String,
-    /// The name that users see.
-    pub name: String,
-    /// The metadata of the participant.
-    pub metadata: String,
-    /// The attributes of the participant.
-    pub attributes: Vec<(String, String)>,
-    /// How the participant entered the room.
-    pub kind: ParticipantKind,
-}
-
 /// The facts of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobInfo {
     /// The id of the job.
     pub id: String,
@@ -119,6 +84,64 @@ pub struct WaitsFor {
     pub operations: usize,
     /// Whether the job is in its room.
     pub joined: bool,
+}
+
+/// The state of a job's connection to its room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoomState {
+    /// The agent has not asked for the room, or has left it.
+    #[default]
+    Out,
+    /// The agent is on its way into the room.
+    Joining,
+    /// The agent is in the room.
+    Joined,
+    /// The connection is lost for now.
+    Reconnecting,
+}
+
+impl RoomState {
+    /// The spelling that all outputs use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Reconnecting => "reconnecting",
+        }
+    }
+}
+
+/// One participant of a room, for an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Present {
+    /// The identity, as one line.
+    pub identity: String,
+    /// The kind, by the word of the contract.
+    pub kind: String,
+    /// The stage of the stay, by the word of the contract.
+    pub state: String,
+}
+
+/// The room of a job, as its agent was last told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RoomStatus {
+    /// The state of the connection.
+    pub state: RoomState,
+    /// The number of the others in the room.
+    pub others: usize,
+    /// The first of them, by identity: at most [`PRESENT_MAX`](Self::PRESENT_MAX), in lists [`LISTED_MAX`](Self::LISTED_MAX).
+    pub present: Vec<Present>,
+    /// The use of the connection, from its opening on.
+    pub used: RoomUse,
+}
+
+impl RoomStatus {
+    /// Most participants in the status of one job.
+    pub const PRESENT_MAX: usize = 20;
+    /// Most participants in the status of a job among others.
+    pub const LISTED_MAX: usize = 3;
 }
 
 /// The access of an agent to the room of its job, as an assignment carries it.

@@ -7,11 +7,12 @@
 //! secret    texts that no output shows
 //! duration  durations as people write them
 //! backoff   pauses that double up to a bound
-//! job       the facts of a job: id, room, participants, acceptance
 //! language  the language of an agent, by its component or its backtrace
+//! room      a LiveKit room: its settings, its commands and events, and the way to it
+//! usage     what one job used
+//! job       the facts of a job: id, room, participants, acceptance
 //! verdict   how a job ended, who is responsible, and whether a retry may help
 //! refusal   why an offer did not become a job
-//! usage     what one job used
 //! load      one measurement of a worker's load
 //! record    the record of a finished job
 //! event     every event that is published, as one enum
@@ -26,12 +27,15 @@ pub mod secret;
 pub mod text;
 
 pub mod backoff;
-pub mod job;
 pub mod language;
+pub mod room;
+
+pub mod usage;
+
+pub mod job;
 pub mod verdict;
 
 pub mod refusal;
-pub mod usage;
 
 pub mod load;
 pub mod record;

@@ -19,6 +19,9 @@ pub enum Resource {
     /// Slots for jobs (`max-jobs`).
     #[serde(rename = "jobs")]
     Jobs,
+    /// Descriptors of the process: open files and sockets.
+    #[serde(rename = "descriptors")]
+    Descriptors,
     /// The agent, which is not available.
     #[serde(rename = "agent")]
     Agent,
@@ -32,6 +35,7 @@ impl Resource {
             Self::Fuel => "fuel",
             Self::Memory => "memory",
             Self::Jobs => "jobs",
+            Self::Descriptors => "descriptors",
             Self::Agent => "agent",
         }
     }
@@ -42,9 +46,9 @@ impl Resource {
 pub struct Scarcity {
     /// The resource.
     pub resource: Resource,
-    /// The use: a load of 0 to 1, or a number of jobs.
+    /// The use: a load of 0 to 1, or a number of jobs or descriptors.
     pub used: f64,
-    /// The use from which on the worker is full: `load-threshold`, or `max-jobs`.
+    /// The use from which on the worker is full: `load-threshold`, `max-jobs`, or the limit of the process.
     pub limit: f64,
 }
 
@@ -57,6 +61,7 @@ impl fmt::Display for Scarcity {
                 write!(f, "{name} {:.0} %, `load-threshold` {:.0} %", used * 100.0, limit * 100.0)
             }
             Resource::Jobs => write!(f, "{name} {used:.0}, `max-jobs` {limit:.0}"),
+            Resource::Descriptors => write!(f, "{name} {used:.0}, of {limit:.0} that the process may have"),
             Resource::Agent => f.write_str("its agent is not available"),
         }
     }
@@ -118,6 +123,7 @@ mod tests {
         let scarce = |resource, used, limit| Scarcity { resource, used, limit }.to_string();
         assert_eq!(scarce(Resource::Cpu, 0.99, 0.75), "CPU 99 %, `load-threshold` 75 %");
         assert_eq!(scarce(Resource::Jobs, 10.0, 10.0), "jobs 10, `max-jobs` 10");
+        assert_eq!(scarce(Resource::Descriptors, 990.0, 1024.0), "descriptors 990, of 1024 that the process may have");
         let json = serde_json::to_string(&Scarcity { resource: Resource::Cpu, used: 0.5, limit: 0.25 }).unwrap();
         assert_eq!(json, r#"{"resource":"CPU","used":0.5,"limit":0.25}"#);
         assert_eq!(serde_json::from_str::<Scarcity>(&json).unwrap().resource, Resource::Cpu);

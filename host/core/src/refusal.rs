@@ -17,7 +17,7 @@ pub enum Reason {
     Withdrawn,
     /// The load would pass its threshold.
     Load,
-    /// No slot became free in time.
+    /// No slot or no descriptor became free in time.
     Full,
     /// The agent keeps crashing.
     Unavailable,
@@ -59,7 +59,9 @@ impl Reason {
                 "the answer came too late, or the server did not assign the job before the timeout, the end of the connection or the end of the worker"
             }
             Self::Load => "the load would pass `load-threshold`",
-            Self::Full => "`max-jobs` or the number of instances is reached, and no job ended in time",
+            Self::Full => {
+                "`max-jobs`, the number of instances or the limit on open files is reached, and no job ended in time"
+            }
             Self::Unavailable => "the agent keeps crashing and gets no jobs for now",
             Self::Draining => "the worker drains, and the server did not know that yet",
         }
@@ -77,7 +79,7 @@ impl Reason {
                 "start another worker, or raise --load-threshold; --load-log 5s shows the load of each resource"
             }
             Self::Full => {
-                "start another worker, or raise --max-jobs; an agent with several memories takes several instances for one job"
+                "read the detail; start another worker, or raise --max-jobs or `ulimit -n`; an agent with several memories takes several instances for one job"
             }
             Self::Unavailable => {
                 "read how the last jobs ended (`wasm-worker events`), then reload the agent: change its file, or send SIGHUP"

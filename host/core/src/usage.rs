@@ -104,3 +104,22 @@ pub struct UsageRecord {
 pub fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+/// What the connection to a room was used for, from the join on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RoomUse {
+    /// The time in the room, in milliseconds.
+    pub stayed_ms: u64,
+    /// Losses after which the agent kept its place.
+    pub resumes: u32,
+    /// Losses after which the agent got a new place.
+    pub rejoins: u32,
+    /// Packets of the data channels.
+    pub packets_received: u64,
+    /// Packets of the data channels.
+    pub packets_sent: u64,
+    /// Bytes of all sockets.
+    pub bytes_received: u64,
+    /// Bytes of all sockets.
+    pub bytes_sent: u64,
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use livekit_protocol as proto;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -18,7 +19,7 @@ use crate::connections::sockets_max;
 use crate::keys::{Caller, Keys};
 use crate::limits::{WAITS_MAX, WORKERS_MAX};
 use crate::rates::Rates;
-use crate::rooms::Room;
+use crate::room_host::RoomHost;
 use crate::scheduler::Id;
 use crate::settings::DispatcherSettings;
 use crate::store::{ReadError, Reader};
@@ -58,6 +59,8 @@ pub(crate) struct ApiState {
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
     metrics: MetricsText,
+    /// The host of the rooms.
+    pub(crate) room_host: Arc<RoomHost>,
     /// The address that the dispatcher listens on.
     pub(crate) address: SocketAddr,
 }
@@ -65,7 +68,7 @@ pub(crate) struct ApiState {
 impl ApiState {
     pub(crate) fn new(
         settings: &DispatcherSettings,
-        (keys, rates): (Arc<Keys>, Arc<Rates>),
+        (keys, rates, room_host): (Arc<Keys>, Arc<Rates>, Arc<RoomHost>),
         reader: Reader,
         (commands, worker_commands): (mpsc::Sender<Command>, mpsc::Sender<WorkerCommand>),
         changes: broadcast::Sender<Id>,
@@ -85,6 +88,7 @@ impl ApiState {
             queue_deadline: settings.queue_deadline,
             metadata_bytes_max: settings.metadata_bytes_max,
             metrics,
+            room_host,
             address,
         }
     }
@@ -108,7 +112,7 @@ impl ApiState {
     }
 
     /// The rooms with these names; all rooms for no names.
-    pub(crate) async fn rooms(&self, names: Vec<String>) -> Result<Vec<Room>, TwirpError> {
+    pub(crate) async fn rooms(&self, names: Vec<String>) -> Result<Vec<proto::Room>, TwirpError> {
         let (reply, rooms) = oneshot::channel();
         Ok(self.ask(Command::Rooms { names, reply }, rooms).await??)
     }
@@ -120,7 +124,7 @@ impl ApiState {
     }
 
     /// The room with this name, or LiveKit's error.
-    pub(crate) async fn room(&self, name: &str) -> Result<Room, TwirpError> {
+    pub(crate) async fn room(&self, name: &str) -> Result<proto::Room, TwirpError> {
         self.rooms(vec![name.to_owned()]).await?.pop().ok_or_else(no_such_room)
     }
 
@@ -165,9 +169,10 @@ impl From<CommandError> for TwirpError {
     fn from(error: CommandError) -> Self {
         let refused = |code| Self::new(code, error.to_string());
         match &error {
-            CommandError::Full(_) | CommandError::TooManyRooms | CommandError::StoreFull => {
-                refused(Code::ResourceExhausted).retry_after(1)
-            }
+            CommandError::Full(_)
+            | CommandError::TooManyRooms
+            | CommandError::TooManyHosted
+            | CommandError::StoreFull => refused(Code::ResourceExhausted).retry_after(1),
             CommandError::StoreBusy => refused(Code::Unavailable).retry_after(1),
             CommandError::StoreStuck(_) => refused(Code::Unavailable).retry_after(5),
             CommandError::OtherRequest | CommandError::TooLong(_) => refused(Code::InvalidArgument),

@@ -8,6 +8,7 @@ use proto::server_message::Message as ServerMessage;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::answers::AnswerTooLong;
+use crate::room_host::{ROOMS_MAX as HOSTED_MAX, RoomHandle};
 use crate::rooms::{ROOMS_MAX, Room, RoomRequest};
 use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use wasm_worker_core::api::dispatcher::{PoolWorker, Waiting};
@@ -70,6 +71,9 @@ pub(crate) enum CommandError {
     /// The bound of the rooms is reached.
     #[error("the maximum of {ROOMS_MAX} rooms, or of their metadata, is reached")]
     TooManyRooms,
+    /// The bound of the rooms with participants is reached.
+    #[error("the maximum of {HOSTED_MAX} rooms with participants is reached")]
+    TooManyHosted,
     /// Open dispatches fill the store up to its bound.
     #[error("the store has reached `store-limit` with open dispatches")]
     StoreFull,
@@ -107,7 +111,11 @@ pub(crate) enum Command {
     /// Get the number of dispatches that wait, and of those that a worker has.
     Counts { reply: oneshot::Sender<(usize, usize)> },
     /// Get rooms by name; all rooms for no names.
-    Rooms { names: Vec<String>, reply: oneshot::Sender<Result<Vec<Room>, CommandError>> },
+    Rooms { names: Vec<String>, reply: oneshot::Sender<Result<Vec<proto::Room>, CommandError>> },
+    /// Serve a room for somebody who joins it, and create it where there is none.
+    EnterRoom { name: String, api_key: String, reply: oneshot::Sender<Result<RoomHandle, CommandError>> },
+    /// Get a room that is served.
+    HostedRoom { name: String, reply: oneshot::Sender<Option<RoomHandle>> },
     /// Create a room with its first dispatches, or change the room where there is one.
     CreateRoom {
         room: Box<RoomRequest>,

@@ -97,11 +97,16 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> 
     }
 }
 
+/// The address of this machine that the client of a connection has reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalAddress(pub(crate) SocketAddr);
+
 async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, host_rule: HostRule, router: Router) {
     // A small frame must not wait for the acknowledgement of the one before it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "host", %error, "cannot set TCP_NODELAY on a connection");
     }
+    let local = stream.local_addr().ok().map(LocalAddress);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(bounds.silence_max));
     let mut http = http1::Builder::new();
@@ -111,7 +116,10 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, 
     let (router, asked) = (TowerToHyperService::new(router), place.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let answering = asked.answering();
-        let request = request.map(|body| AwaitedBody::new(body, asked.clone()));
+        let mut request = request.map(|body| AwaitedBody::new(body, asked.clone()));
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         let answer = host_rule.check(request.uri(), request.headers()).map(|()| router.call(request));
         async move {
             let response = match answer {
@@ -136,7 +144,7 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, 
 }
 
 /// Raise the limit of open files to the maximum of this process, because each connection is an open file. Returns the limit.
-fn raise_file_limit() -> usize {
+pub fn raise_file_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = current == maximum
         || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })

@@ -8,6 +8,7 @@
 
 mod commands;
 mod dispatches;
+mod hosted;
 mod look_ups;
 mod notifications;
 mod rooms;
@@ -28,6 +29,7 @@ use crate::command::{Command, CommandError, DispatchTarget, WorkerCommand};
 use crate::keys::Keys;
 use crate::limits::COMMANDS_MAX;
 use crate::rates::Rates;
+use crate::room_host::{HostedRoom, RoomHost};
 use crate::rooms::Rooms;
 use crate::scheduler::{Id, Output, Scheduler, ToWorker};
 use crate::store::{Recovered, Store, StoreOp, Written};
@@ -80,6 +82,9 @@ struct WorkerConnection {
 pub(crate) struct Coordinator {
     scheduler: Scheduler,
     rooms: Rooms,
+    room_host: Arc<RoomHost>,
+    /// The rooms that are served, by name: those that have, or had, participants.
+    hosted: HashMap<String, HostedRoom>,
     store: Store,
     keys: Arc<Keys>,
     rates: Arc<Rates>,
@@ -120,6 +125,7 @@ pub(crate) struct CoordinatorParts {
     pub(crate) sender: mpsc::WeakSender<WorkerCommand>,
     pub(crate) changes: broadcast::Sender<Id>,
     pub(crate) queue_deadline: Duration,
+    pub(crate) room_host: Arc<RoomHost>,
 }
 
 impl Coordinator {
@@ -136,6 +142,7 @@ impl Coordinator {
             sender,
             changes,
             queue_deadline,
+            room_host,
         } = parts;
         let now = Moment::now();
         let mut rooms = Rooms::default();
@@ -145,6 +152,8 @@ impl Coordinator {
         Self {
             scheduler,
             rooms,
+            room_host,
+            hosted: HashMap::new(),
             look_ups: LookUps::new(store.reader(), sender),
             store,
             keys,
@@ -199,6 +208,7 @@ impl Coordinator {
             let Ok(command) = self.worker_commands.try_recv() else { break };
             self.handle_worker_command(command);
         }
+        self.close_all_hosted().await;
         self.store.close().await;
     }
 
@@ -291,9 +301,7 @@ impl Coordinator {
         let now = Moment::now();
         self.scheduler.on_timer(now);
         let mut ops = Vec::new();
-        while let Some(room) = self.rooms.remove_expired(now.at) {
-            ops.push(StoreOp::RoomDeleted { name: room.name, at_ns: now.wall_ns });
-        }
+        self.expire_rooms(now, &mut ops);
         self.flush(ops);
     }
 

@@ -20,6 +20,7 @@ use crate::http;
 use crate::keys::Keys;
 use crate::limits::{CHANGES_MAX, COMMANDS_MAX};
 use crate::rates::Rates;
+use crate::room_host::RoomHost;
 use crate::scheduler::{Bounds, Scheduler};
 use crate::settings::{DispatcherSettings, KeyPairs};
 use crate::store::{self, Recovered, Store, StoreError};
@@ -35,6 +36,14 @@ pub enum DispatcherError {
     /// The address cannot be bound.
     #[error("cannot listen on `{address}`")]
     Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The address for the datagrams of rooms cannot be bound, or the system refuses a thread for them.
+    #[error("cannot serve rooms at `{address}` (UDP)")]
+    Rooms {
         /// The address.
         address: SocketAddr,
         /// The cause.
@@ -56,6 +65,7 @@ impl DispatcherError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bind { .. } => Some("choose another address with --listen".into()),
+            Self::Rooms { .. } => Some("choose another port with --rtc-port".into()),
             Self::DevelopmentKey { .. } => Some("set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_KEYS".into()),
             Self::Store(error) => error.hint().map(str::to_owned),
         }
@@ -103,10 +113,13 @@ impl Dispatcher {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;
+        let datagrams = SocketAddr::new(settings.listen.ip(), settings.rtc_port);
+        let room_host = RoomHost::start(datagrams, keys.clone());
+        let room_host = room_host.map_err(|source| DispatcherError::Rooms { address: datagrams, source })?;
         let (store, recovered) = Store::open(store_settings(settings), Moment::now().wall_ns)?;
         let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
         tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
-        let (state, coordinator) = assemble(settings, keys, (store, recovered), events, metrics, address);
+        let (state, coordinator) = assemble(settings, (keys, room_host), (store, recovered), events, metrics, address);
         let (commands, worker_commands) = (state.commands.clone(), state.worker_commands.clone());
         let http = control.spawn(connections::serve(listener, http::router(state)));
         Ok(Self { address, commands, worker_commands, coordinator: control.spawn(coordinator.serve()), http })
@@ -180,7 +193,7 @@ impl Pulse {
 /// The state of the handlers and the coordinator, connected with each other.
 fn assemble(
     settings: &DispatcherSettings,
-    keys: Arc<Keys>,
+    (keys, room_host): (Arc<Keys>, RoomHost),
     (store, recovered): (Store, Recovered),
     events: Arc<Events>,
     metrics: MetricsText,
@@ -192,7 +205,8 @@ fn assemble(
     let rates = Arc::new(Rates::new(&keys, settings.rate));
     let sender = worker_commands.downgrade();
     let (senders, reader) = ((commands, worker_commands), store.reader());
-    let shared = (keys.clone(), rates.clone());
+    let room_host = Arc::new(room_host);
+    let shared = (keys.clone(), rates.clone(), room_host.clone());
     let state = ApiState::new(settings, shared, reader, senders, changes.clone(), metrics, address);
     let coordinator = Coordinator::new(CoordinatorParts {
         scheduler: Scheduler::new(bounds(settings), rand::random()),
@@ -206,6 +220,7 @@ fn assemble(
         sender,
         changes,
         queue_deadline: settings.queue_deadline,
+        room_host,
     });
     (Arc::new(state), coordinator)
 }

@@ -4,6 +4,9 @@
 //! WebSockets. Two headers, which no page can set, show it. A name that the page's owner controls may lead to 127.0.0.1, so a
 //! listener on loopback answers to no name but `localhost`. A request that a page of another origin sent is refused on every
 //! listener. Programs other than browsers send no `Origin`.
+//!
+//! Rooms are for pages of any origin: a front end is served from elsewhere. Nothing but the token, which no browser adds by itself,
+//! opens them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -67,6 +70,9 @@ impl HostRule {
         {
             return Err(Foreign::Host(foreign.clone()));
         }
+        if is_room(uri.path()) {
+            return Ok(());
+        }
         let is_foreign = |origin: &String| hosts.is_empty() || hosts.iter().any(|host| !is_same_origin(origin, host));
         let mut origins = headers.get_all(ORIGIN).iter().map(text);
         match origins.find(is_foreign) {
@@ -82,6 +88,11 @@ impl HostRule {
         let is_ours = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.to_canonical() == self.bound;
         name == LOCALHOST || address.is_some_and(is_ours)
     }
+}
+
+/// Whether a path is one of those by which clients join rooms.
+pub(crate) fn is_room(path: &str) -> bool {
+    path == "/rtc" || path.starts_with("/rtc/")
 }
 
 /// Whether a page of this origin came from this host.
@@ -143,6 +154,22 @@ mod tests {
         assert_eq!(check("0.0.0.0:7880", "agents.example", Some("https://agents.example")), 200);
         assert_eq!(check("0.0.0.0:7880", "agents.example:443", Some("https://AGENTS.example")), 200);
         assert_eq!(check("0.0.0.0:7880", "agents.example:7880", Some("https://agents.example")), 403);
+    }
+
+    #[test]
+    fn rooms_are_for_pages_of_any_origin() {
+        let rule = HostRule::of("127.0.0.1:7880".parse().unwrap());
+        let check = |path: &'static str, host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            headers.insert(ORIGIN, "https://front.example".parse().unwrap());
+            rule.check(&Uri::from_static(path), &headers)
+        };
+        for path in ["/rtc", "/rtc/v1?join_request=a", "/rtc/v1/validate"] {
+            assert_eq!(check(path, "localhost:7880"), Ok(()), "{path}");
+            assert!(check(path, "evil.example").is_err(), "{path}");
+        }
+        assert!(check("/rtcx", "localhost:7880").is_err() && check("/agent", "localhost:7880").is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE};
+use axum::http::header::{AUTHORIZATION, SERVER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,6 @@ use hyper::upgrade::OnUpgrade;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::api_state::{ApiState, SharedState};
 use crate::auth::{allow_agent, caller_of};
@@ -29,7 +28,7 @@ use crate::keys::Caller;
 use crate::proof::PROOF_HEADER;
 use crate::rest::RestError;
 use crate::twirp::{Code, Content, TwirpError};
-use crate::{dispatch_service, proof, rest, room_service, socket};
+use crate::{dispatch_service, proof, rest, room_service, rtc, socket, upgrade};
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 10 << 20;
@@ -54,9 +53,13 @@ const fn post(path: &'static str, handler: fn(MethodFilter) -> MethodRouter<Arc<
 }
 
 /// Every route. The paths without `/api/v1` are the older names of the same handlers.
-pub(crate) const ROUTES: [Route; 12] = [
+pub(crate) const ROUTES: [Route; 16] = [
     get("/", |method| on(method, root)),
     get("/agent", |method| on(method, agent)),
+    get("/rtc", |method| on(method, rtc::older)),
+    get("/rtc/validate", |method| on(method, rtc::validate)),
+    get("/rtc/v1", |method| on(method, rtc::join)),
+    get("/rtc/v1/validate", |method| on(method, rtc::validate)),
     post("/twirp/{service}/{method}", |method| on(method, twirp)),
     get("/metrics", |method| on(method, metrics)),
     get("/api/v1/jobs", |method| on(method, rest::list)),
@@ -126,10 +129,7 @@ async fn root(State(state): SharedState, headers: HeaderMap) -> Response {
 
 /// Upgrade the connection of a worker to a WebSocket.
 async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut request: Request) -> Response {
-    let upgrade = request.headers().get(UPGRADE);
-    let websocket = upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
-    let (true, Some(accept)) = (websocket, key) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(accept_key) = upgrade::accept_key(request.headers()) else { return StatusCode::NOT_FOUND.into_response() };
     let caller = caller_of(&state, request.headers(), query.access_token.as_deref());
     let caller = match caller.and_then(|caller| allow_agent(&caller).map(|()| caller)) {
         Ok(caller) => caller,
@@ -149,12 +149,7 @@ async fn agent(State(state): SharedState, Query(query): Query<TokenQuery>, mut r
         }
         drop(slot);
     });
-    let headers = [
-        (CONNECTION, HeaderValue::from_static("upgrade")),
-        (UPGRADE, HeaderValue::from_static("websocket")),
-        (SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept).unwrap_or(HeaderValue::from_static(""))),
-    ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    upgrade::switching(accept_key)
 }
 
 /// Authenticate a Twirp call, then read its body and dispatch it.
@@ -213,12 +208,21 @@ async fn call(
         ("livekit.RoomService", "UpdateRoomMetadata") => {
             c.write(&room_service::set_metadata(state, caller, c.read(body)?).await?)
         }
-        ("livekit.RoomService", "ListParticipants") => c.write(&room_service::participants(caller, c.read(body)?)?),
+        ("livekit.RoomService", "ListParticipants") => {
+            c.write(&room_service::participants(state, caller, c.read(body)?).await?)
+        }
         ("livekit.RoomService", "GetParticipant") => {
             c.write(&room_service::participant(state, caller, c.read(body)?).await?)
         }
+        ("livekit.RoomService", "RemoveParticipant") => {
+            c.write(&room_service::remove(state, caller, c.read(body)?).await?)
+        }
+        ("livekit.RoomService", "UpdateParticipant") => {
+            c.write(&room_service::update(state, caller, c.read(body)?).await?)
+        }
+        ("livekit.RoomService", "SendData") => c.write(&room_service::send_data(state, caller, c.read(body)?).await?),
         ("livekit.RoomService", method) => {
-            let why = format!("`{method}` is not supported: rooms of this dispatcher have no media");
+            let why = format!("`{method}` is not supported by the rooms of this dispatcher");
             Err(TwirpError::new(Code::Unimplemented, why))
         }
         (service, method) => Err(TwirpError::bad_route(format!("no handler for path `/twirp/{service}/{method}`"))),
@@ -232,10 +236,6 @@ async fn fallback(state: SharedState, request: Request) -> Response {
     match (request.method(), parts.next(), parts.next(), parts.next(), parts.next()) {
         (&Method::POST, Some("twirp"), Some(service), Some(method), None) => {
             twirp(state, Path((service.to_owned(), method.to_owned())), request).await
-        }
-        (_, Some("rtc"), ..) => {
-            let why = "this dispatcher assigns jobs to agents and has no media; join the room at a LiveKit server";
-            (StatusCode::NOT_IMPLEMENTED, why).into_response()
         }
         _ => TwirpError::bad_route(format!("no route for path `{path}`")).into_response(),
     }

@@ -1,5 +1,6 @@
 //! API keys: the verification of access tokens, and the tokens of jobs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +21,8 @@ pub const DEVELOPMENT_PAIR: (&str, &str) = ("devkey", "secret");
 
 /// The lifetime of a job's token, as in LiveKit's server.
 const JOB_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
+/// The shortest lifetime of a participant's next token, as in LiveKit's server.
+const ROOM_TOKEN_TTL_MIN: Duration = Duration::from_secs(10 * 60);
 /// The attribute with the agent's name in a job's token, as in LiveKit's server.
 const AGENT_NAME_ATTRIBUTE: &str = "lk.agent_name";
 /// Shortest secret that nobody guesses, in bytes, as in LiveKit's server.
@@ -34,6 +37,30 @@ pub(crate) struct Caller {
     /// The API key that signed the token.
     pub(crate) api_key: String,
     pub(crate) grants: VideoGrants,
+    /// The person of a token that joins a room; of others it says nothing.
+    pub(crate) person: Person,
+    /// The expiry of the token, as a Unix time.
+    pub(crate) expires_s: i64,
+}
+
+/// The person of a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Person {
+    #[serde(rename = "sub")]
+    pub(crate) identity: String,
+    pub(crate) name: String,
+    /// LiveKit's kind of the participant, such as `agent`; empty for the standard one.
+    pub(crate) kind: String,
+    pub(crate) metadata: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+}
+
+impl Person {
+    /// The size of the metadata and the attributes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.metadata.len() + self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
 }
 
 /// Why a token is refused. No text shows a secret or a valid signature.
@@ -111,9 +138,27 @@ impl Keys {
         validation.validate_aud = false;
         let decoded = decode::<Value>(token, &DecodingKey::from_secret(secret.0.as_bytes()), &validation);
         let claims = decoded.map_err(|error| token_error(&error, key, &unverified))?.claims;
+        let (person, expires_s) = (person(&claims), unix_seconds(claims.get("exp")));
         let grants =
             grants(claims).map_err(|error| TokenError::Claim { claim: "video".into(), why: error.to_string() })?;
-        Ok(Caller { api_key: key.to_owned(), grants })
+        Ok(Caller { api_key: key.to_owned(), grants, person, expires_s })
+    }
+
+    /// The next token of a participant, with its newest facts. It is valid for as long as the one before, and at least for
+    /// [`ROOM_TOKEN_TTL_MIN`].
+    pub(crate) fn room_token(&self, caller: &Caller) -> Result<String, String> {
+        let secret = self.0.get(&caller.api_key).ok_or("the API key of the participant is not configured")?;
+        let left = u64::try_from(caller.expires_s.saturating_sub(Timestamp::now().as_second())).unwrap_or_default();
+        let person = &caller.person;
+        let token = AccessToken::with_api_key(&caller.api_key, &secret.0)
+            .with_ttl(Duration::from_secs(left).max(ROOM_TOKEN_TTL_MIN))
+            .with_identity(&person.identity)
+            .with_name(&person.name)
+            .with_kind(&person.kind)
+            .with_metadata(&person.metadata)
+            .with_attributes(&person.attributes)
+            .with_grants(caller.grants.clone());
+        token.to_jwt().map_err(|error| error.to_string())
     }
 
     /// The token with which the agent of a job joins its room, as LiveKit's server creates it.
@@ -151,6 +196,18 @@ impl Keys {
     }
 }
 
+/// The person of a token. A claim that is `null` is absent. Claims of another form make nobody of it, who joins no room.
+fn person(claims: &Value) -> Person {
+    let Value::Object(mut claims) = claims.clone() else { return Person::default() };
+    claims.retain(|_, value| !value.is_null());
+    serde_json::from_value(Value::Object(claims)).unwrap_or_default()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a time that no number holds becomes the last one")]
+fn unix_seconds(claim: Option<&Value>) -> i64 {
+    claim.and_then(Value::as_f64).unwrap_or_default() as i64
+}
+
 /// The grants of a token. A field that is `null` is absent.
 fn grants(mut claims: Value) -> Result<VideoGrants, serde_json::Error> {
     let mut video = claims.get_mut("video").map(Value::take).unwrap_or_default();
@@ -186,6 +243,7 @@ fn token_error(error: &JwtError, key: &str, claims: &Unverified) -> TokenError {
 mod tests {
     use serde_json::json;
     use wasm_worker_core::secret::Secret;
+    use wasm_worker_protocol::dispatcher_session::DispatchKey;
 
     use super::*;
 
@@ -248,6 +306,49 @@ mod tests {
             assert!(why.contains(part), "`{part}` is missing in `{why}`");
             assert!(!why.contains("one") && !why.contains("two"), "{why}");
         }
+    }
+
+    #[test]
+    fn token_of_a_job_joins_its_room_and_no_other() {
+        let keys = keys();
+        let worker = WorkerRegistration {
+            dispatch_key: DispatchKey { agent: "helper".into(), job_type: 0, deployment: String::new() },
+            instance: String::new(),
+            version: String::new(),
+            permissions: proto::ParticipantPermission { can_publish_data: true, ..Default::default() },
+        };
+        let room = proto::Room { name: "r".into(), ..Default::default() };
+        let job = proto::Job { room: Some(room), ..Default::default() };
+        let answer = proto::AvailabilityResponse { participant_identity: "agent-1".into(), ..Default::default() };
+        let caller = keys.verify(&keys.job_token("a", &worker, &job, &answer).unwrap()).unwrap();
+        assert!(caller.grants.room_join && caller.grants.room == "r" && caller.grants.can_publish_data());
+        assert!(!caller.grants.can_publish() && !caller.grants.room_admin);
+        let person = caller.person;
+        assert_eq!((person.identity.as_str(), person.kind.as_str()), ("agent-1", "agent"));
+        assert_eq!(person.attributes[AGENT_NAME_ATTRIBUTE], "helper");
+    }
+
+    #[test]
+    fn next_token_of_a_participant_says_what_is_true_by_now() {
+        let keys = keys();
+        let now = Timestamp::now().as_second();
+        let grants = json!({ "room": "r", "roomJoin": true, "canPublish": false });
+        let claims = json!({
+            "iss": "a", "exp": now + 7_200, "sub": "ann", "name": null, "kind": "agent", "attributes": { "a": "1" },
+            "video": grants,
+        });
+        let mut caller = keys.verify(&signed(&claims)).unwrap();
+        assert_eq!((caller.person.identity.as_str(), caller.expires_s), ("ann", now + 7_200));
+        caller.person.name = "Ann".into();
+        let next = keys.verify(&keys.room_token(&caller).unwrap()).unwrap();
+        assert_eq!((&next.person, &next.grants), (&caller.person, &caller.grants));
+        assert!((next.expires_s - now - 7_200).abs() < 5, "{}", next.expires_s);
+        caller.expires_s = now;
+        let next = keys.verify(&keys.room_token(&caller).unwrap()).unwrap();
+        assert!((next.expires_s - now - 600).abs() < 5, "{}", next.expires_s);
+        // Claims of another form make nobody of it.
+        let odd = json!({ "iss": "a", "exp": now + 60, "sub": 7 });
+        assert_eq!(keys.verify(&signed(&odd)).unwrap().person, Person::default());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The embedded dispatcher: the server side of LiveKit's agent protocol for one machine, with a durable queue.
 //!
 //! Workers connect by WebSocket. Clients create dispatches by LiveKit's `AgentDispatchService`. The dispatcher queues each dispatch,
-//! offers it to a worker, and keeps its verdict. Rooms are names without media: an agent that joins its room needs a LiveKit server.
+//! offers it to a worker, and keeps its verdict. It serves the rooms too: people with LiveKit's clients and agents join them, see each
+//! other, and exchange texts, files and calls. Sound and video are not forwarded.
 //!
 //! The modules, lowest first:
 //!
@@ -12,6 +13,7 @@
 //! settings          the settings of a dispatcher
 //! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
+//! ids               random ids (pure)
 //! keys              API keys: verification of tokens, and the tokens of jobs
 //! proof             the proof that a dispatcher has the secret of an API key
 //! rates             the rate limit of each API key
@@ -20,9 +22,10 @@
 //! twirp             the encodings and errors of LiveKit's services
 //! queue             the order of the dispatches that wait (pure)
 //! assign            the choice of a worker (pure)
-//! rooms             the rooms of the dispatcher (pure)
+//! rooms             the directory of the rooms (pure)
 //! scheduler         all open dispatches and all workers (pure)
 //! store             the durable record, in SQLite
+//! room_host         the rooms, as participants join them
 //! command           the requests to the coordinator
 //! coordinator       the one task that owns the scheduler, and stores every change before it tells anyone
 //! api_state         the shared state of the HTTP handlers
@@ -30,7 +33,10 @@
 //! checks            checks of the texts in requests
 //! socket            the WebSocket of a worker
 //! dispatch_service  LiveKit's `AgentDispatchService`
-//! room_service      LiveKit's `RoomService`, without media
+//! room_service      LiveKit's `RoomService`
+//! join_request      the request by which a client joins a room (pure)
+//! upgrade           the upgrade of a connection to a WebSocket
+//! rtc               LiveKit's signalling, by which clients join rooms
 //! rest              the JSON API, `/api/v1`
 //! http              the table of routes
 //! dispatcher        start, serve, stop
@@ -49,6 +55,8 @@ pub mod settings;
 mod hosts;
 
 pub mod connections;
+
+mod ids;
 
 mod keys;
 
@@ -72,6 +80,8 @@ mod scheduler;
 
 mod store;
 
+mod room_host;
+
 mod command;
 
 mod coordinator;
@@ -87,6 +97,12 @@ mod socket;
 mod dispatch_service;
 
 mod room_service;
+
+mod join_request;
+
+mod upgrade;
+
+mod rtc;
 
 mod rest;
 

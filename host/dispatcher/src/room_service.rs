@@ -1,7 +1,11 @@
-//! `livekit.RoomService`, as far as rooms without media allow: create, list and delete rooms. A room has no participants.
+//! `livekit.RoomService`: rooms, and the participants of those that are served. What concerns tracks is left out.
+
+use std::time::Duration;
 
 use livekit_protocol as proto;
+use prost::Message as _;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::api_state::{ApiState, no_such_room};
 use crate::auth::{allow_create, allow_list};
@@ -10,13 +14,18 @@ use crate::clock::Moment;
 use crate::command::{Command, DispatchRequest};
 use crate::dispatch_service::allow_room;
 use crate::keys::Caller;
-use crate::rooms::{Room, RoomRequest};
+use crate::room_host::{RoomHandle, RoomInput, RoomOver};
+use crate::rooms::RoomRequest;
 use crate::twirp::{Code, TwirpError};
 
 /// Most dispatches that a room is created with.
 const AGENTS_MAX: usize = 100;
 /// Most rooms that a caller may ask for by name.
 const NAMES_MAX: usize = 1_000;
+/// Most data of one call, with the names of its receivers, in bytes: a packet has to fit into a message of the data channels.
+const DATA_BYTES_MAX: usize = 64_000;
+/// Time limit for the answer of a room.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) async fn create(
     state: &ApiState,
@@ -83,8 +92,7 @@ pub(crate) async fn list(
         let count = request.names.len();
         return Err(TwirpError::invalid(format!("the request names {count} rooms, at most {NAMES_MAX} are allowed")));
     }
-    let rooms = state.rooms(request.names).await?;
-    Ok(proto::ListRoomsResponse { rooms: rooms.iter().map(Room::to_proto).collect() })
+    Ok(proto::ListRoomsResponse { rooms: state.rooms(request.names).await? })
 }
 
 pub(crate) async fn delete(
@@ -113,12 +121,15 @@ pub(crate) async fn set_metadata(
     Ok(room.ok_or_else(no_such_room)?.to_proto())
 }
 
-pub(crate) fn participants(
+pub(crate) async fn participants(
+    state: &ApiState,
     caller: &Caller,
     request: proto::ListParticipantsRequest,
 ) -> Result<proto::ListParticipantsResponse, TwirpError> {
     allow_room(caller, &request.room)?;
-    Ok(proto::ListParticipantsResponse::default())
+    let Some(room) = hosted(state, &request.room).await? else { return Ok(Default::default()) };
+    let participants = answer(room.ask(|reply| RoomInput::Participants { reply })).await?.unwrap_or_default();
+    Ok(proto::ListParticipantsResponse { participants })
 }
 
 pub(crate) async fn participant(
@@ -128,5 +139,67 @@ pub(crate) async fn participant(
 ) -> Result<proto::ParticipantInfo, TwirpError> {
     allow_room(caller, &request.room)?;
     state.room(&request.room).await?;
-    Err(TwirpError::new(Code::NotFound, "participant does not exist"))
+    let Some(room) = hosted(state, &request.room).await? else { return Err(no_such_participant()) };
+    let participants = answer(room.ask(|reply| RoomInput::Participants { reply })).await?.unwrap_or_default();
+    participants.into_iter().find(|one| one.identity == request.identity).ok_or_else(no_such_participant)
+}
+
+pub(crate) async fn remove(
+    state: &ApiState,
+    caller: &Caller,
+    request: proto::RoomParticipantIdentity,
+) -> Result<proto::RemoveParticipantResponse, TwirpError> {
+    allow_room(caller, &request.room)?;
+    let Some(room) = hosted(state, &request.room).await? else { return Err(no_such_participant()) };
+    let identity = request.identity;
+    match answer(room.ask(|reply| RoomInput::Remove { identity, reply })).await? {
+        Some(true) => Ok(proto::RemoveParticipantResponse::default()),
+        Some(false) | None => Err(no_such_participant()),
+    }
+}
+
+pub(crate) async fn update(
+    state: &ApiState,
+    caller: &Caller,
+    request: proto::UpdateParticipantRequest,
+) -> Result<proto::ParticipantInfo, TwirpError> {
+    allow_room(caller, &request.room)?;
+    let Some(room) = hosted(state, &request.room).await? else { return Err(no_such_participant()) };
+    let request = Box::new(request);
+    let updated = answer(room.ask(|reply| RoomInput::Update { request, reply })).await?.flatten();
+    updated.ok_or_else(no_such_participant)?.map_err(|error| TwirpError::invalid(error.to_string()))
+}
+
+pub(crate) async fn send_data(
+    state: &ApiState,
+    caller: &Caller,
+    request: proto::SendDataRequest,
+) -> Result<proto::SendDataResponse, TwirpError> {
+    allow_room(caller, &request.room)?;
+    let bytes = request.encoded_len();
+    if bytes > DATA_BYTES_MAX {
+        let why = format!("the data and its receivers have {bytes} bytes, at most {DATA_BYTES_MAX} are allowed");
+        return Err(TwirpError::invalid(why));
+    }
+    let room = hosted(state, &request.room).await?.ok_or_else(no_such_room)?;
+    let request = Box::new(request);
+    answer(room.ask(|reply| RoomInput::SendData { request, reply })).await?.ok_or_else(no_such_room)?;
+    Ok(proto::SendDataResponse::default())
+}
+
+/// The room with this name, if it is served: once somebody was there.
+async fn hosted(state: &ApiState, name: &str) -> Result<Option<RoomHandle>, TwirpError> {
+    let (reply, handle) = oneshot::channel();
+    state.ask(Command::HostedRoom { name: name.to_owned(), reply }, handle).await
+}
+
+/// The answer of a room; none where it ended in the meantime.
+async fn answer<T>(asking: impl Future<Output = Result<T, RoomOver>>) -> Result<Option<T>, TwirpError> {
+    let asked = timeout(ANSWER_WITHIN, asking).await;
+    let late = |_| TwirpError::new(Code::Unavailable, format!("the room did not answer within {ANSWER_WITHIN:?}"));
+    Ok(asked.map_err(late)?.ok())
+}
+
+fn no_such_participant() -> TwirpError {
+    TwirpError::new(Code::NotFound, "participant does not exist")
 }

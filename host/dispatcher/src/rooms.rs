@@ -1,6 +1,8 @@
-//! The rooms of a dispatcher: names that dispatches belong to. Pure.
+//! The directory of the rooms: what dispatches belong to, and what participants join. Pure.
 //!
-//! A room exists from its creation, by a client or with a dispatch, until it had no open dispatch for its `empty_timeout`.
+//! A room exists from its creation, by a client, with a dispatch or with its first participant, until it had neither an open dispatch
+//! nor a participant for its timeout: `departure_timeout` once a participant has left, else `empty_timeout`. The room host knows the
+//! participants; its word is asked for when the time of a room without dispatches has come.
 //!
 //! Bounds: [`ROOMS_MAX`] rooms, with [`METADATA_BYTES_MAX`] of metadata together.
 
@@ -16,7 +18,7 @@ pub(crate) const ROOMS_MAX: usize = 100_000;
 pub(crate) const METADATA_BYTES_MAX: usize = 64 << 20;
 /// The default time without a dispatch after which a room is removed, in seconds, as in LiveKit's server.
 pub(crate) const EMPTY_TIMEOUT: u32 = 300;
-/// The default departure timeout, in seconds, as in LiveKit's server. Without participants it has no effect.
+/// The default time without a participant after which a room is removed that had one, in seconds, as in LiveKit's server.
 pub(crate) const DEPARTURE_TIMEOUT: u32 = 20;
 /// Most bytes of a room in an answer beside its name and metadata.
 const OVERHEAD_BYTES: usize = 64;
@@ -29,7 +31,7 @@ pub(crate) struct Room {
     pub(crate) metadata: String,
     /// Seconds without a dispatch after which the room is removed.
     pub(crate) empty_timeout: u32,
-    /// The departure timeout that clients set, in seconds.
+    /// Seconds after the last participant has left.
     pub(crate) departure_timeout: u32,
     pub(crate) max_participants: u32,
     pub(crate) created_ns: i64,
@@ -97,15 +99,23 @@ struct RoomEntry {
     room: Room,
     /// The number of its open dispatches.
     open: usize,
-    /// The time of the removal, while no dispatch is open.
-    expires: Option<Instant>,
+    /// While no dispatch is open.
+    idle: Option<Idle>,
+}
+
+/// The state of a room without open dispatches.
+#[derive(Clone, Copy)]
+struct Idle {
+    since: Instant,
+    /// When it is looked at next: it may have to be removed then.
+    look_at: Instant,
 }
 
 /// All rooms.
 #[derive(Default)]
 pub(crate) struct Rooms {
     by_name: HashMap<String, RoomEntry>,
-    expiring: BTreeSet<(Instant, String)>,
+    looks: BTreeSet<(Instant, String)>,
     metadata_bytes: usize,
 }
 
@@ -131,8 +141,8 @@ impl Rooms {
     pub(crate) fn insert(&mut self, now: Instant, room: Room) {
         let name = room.name.clone();
         self.metadata_bytes += room.metadata.len();
-        self.by_name.insert(name.clone(), RoomEntry { room, open: 0, expires: None });
-        self.schedule_removal(now, &name);
+        self.by_name.insert(name.clone(), RoomEntry { room, open: 0, idle: None });
+        self.set_idle(now, &name);
     }
 
     /// Count a dispatch that was opened in the room.
@@ -140,8 +150,8 @@ impl Rooms {
         let name = &room.name;
         if let Some(entry) = self.by_name.get_mut(name).filter(|entry| entry.room.sid == room.sid) {
             entry.open += 1;
-            if let Some(expires) = entry.expires.take() {
-                self.expiring.remove(&(expires, name.clone()));
+            if let Some(idle) = entry.idle.take() {
+                self.looks.remove(&(idle.look_at, name.clone()));
             }
         }
     }
@@ -153,7 +163,7 @@ impl Rooms {
         if let Some(entry) = self.by_name.get_mut(name).filter(|entry| entry.room.sid == room.sid) {
             entry.open = entry.open.saturating_sub(1);
             if entry.open == 0 {
-                self.schedule_removal(now, name);
+                self.set_idle(now, name);
             }
         }
     }
@@ -163,39 +173,51 @@ impl Rooms {
         let name = room.name.clone();
         let Some(entry) = self.by_name.get_mut(&name) else { return };
         self.metadata_bytes = self.metadata_bytes - entry.room.metadata.len() + room.metadata.len();
-        let has_other_timeout = entry.room.empty_timeout != room.empty_timeout;
+        let timeouts = |room: &Room| (room.empty_timeout, room.departure_timeout);
+        let has_other_timeout = timeouts(&entry.room) != timeouts(&room);
         entry.room = room;
-        if has_other_timeout && let Some(expires) = entry.expires.take() {
-            self.expiring.remove(&(expires, name.clone()));
-            self.schedule_removal(now, &name);
+        if has_other_timeout && let Some(idle) = entry.idle.take() {
+            self.looks.remove(&(idle.look_at, name.clone()));
+            self.set_idle(now, &name);
         }
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Room> {
         let entry = self.by_name.remove(name)?;
         self.metadata_bytes -= entry.room.metadata.len();
-        if let Some(expires) = entry.expires {
-            self.expiring.remove(&(expires, name.to_owned()));
+        if let Some(idle) = entry.idle {
+            self.looks.remove(&(idle.look_at, name.to_owned()));
         }
         Some(entry.room)
     }
 
-    /// Remove and return the next expired room.
-    pub(crate) fn remove_expired(&mut self, now: Instant) -> Option<Room> {
-        let name = self.expiring.first().filter(|(expires, _)| *expires <= now).map(|(_, name)| name.clone())?;
-        self.remove(&name)
+    /// The next room that may have to be removed, and since when it has no open dispatch. It is removed, or looked at again later.
+    pub(crate) fn to_look_at(&self, now: Instant) -> Option<(&Room, Instant)> {
+        let (_, name) = self.looks.first().filter(|(look_at, _)| *look_at <= now)?;
+        let entry = self.by_name.get(name)?;
+        Some((&entry.room, entry.idle.map_or(now, |idle| idle.since)))
     }
 
-    /// The time at which the next room expires.
+    /// Look at a room without open dispatches at this time.
+    pub(crate) fn look_again(&mut self, name: &str, at: Instant) {
+        if let Some(idle) = self.by_name.get_mut(name).and_then(|entry| entry.idle.as_mut()) {
+            self.looks.remove(&(idle.look_at, name.to_owned()));
+            idle.look_at = at;
+            self.looks.insert((at, name.to_owned()));
+        }
+    }
+
+    /// The time at which the next room is looked at.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.expiring.first().map(|(expires, _)| *expires)
+        self.looks.first().map(|(look_at, _)| *look_at)
     }
 
-    fn schedule_removal(&mut self, now: Instant, name: &str) {
+    fn set_idle(&mut self, now: Instant, name: &str) {
         if let Some(entry) = self.by_name.get_mut(name) {
-            let expires = now + Duration::from_secs(entry.room.empty_timeout.into());
-            entry.expires = Some(expires);
-            self.expiring.insert((expires, name.to_owned()));
+            let soonest = entry.room.empty_timeout.min(entry.room.departure_timeout);
+            let look_at = now + Duration::from_secs(soonest.into());
+            entry.idle = Some(Idle { since: now, look_at });
+            self.looks.insert((look_at, name.to_owned()));
         }
     }
 }
@@ -217,16 +239,23 @@ mod tests {
     }
 
     #[test]
-    fn room_expires_after_its_timeout_without_a_dispatch() {
+    fn room_without_a_dispatch_is_looked_at() {
         let now = Instant::now();
         let timeout = Duration::from_secs(300);
         let mut rooms = Rooms::default();
         rooms.insert(now, room("a"));
         rooms.dispatch_opened(&room("a").to_proto());
-        assert_eq!((rooms.wake_at(), rooms.remove_expired(now + timeout * 2)), (None, None));
-        rooms.dispatch_ended(now + timeout, &room("a").to_proto());
-        assert_eq!(rooms.remove_expired(now + timeout), None);
-        assert_eq!(rooms.remove_expired(now + timeout * 2), Some(room("a")));
+        assert_eq!((rooms.wake_at(), rooms.to_look_at(now + timeout * 2)), (None, None));
+        let idle_since = now + timeout;
+        rooms.dispatch_ended(idle_since, &room("a").to_proto());
+        assert_eq!(rooms.to_look_at(idle_since), None);
+        assert_eq!(rooms.to_look_at(now + timeout * 2), Some((&room("a"), idle_since)));
+        // A participant is there.
+        rooms.look_again("a", now + timeout * 3);
+        assert_eq!(rooms.to_look_at(now + timeout * 2), None);
+        assert_eq!(rooms.to_look_at(now + timeout * 3), Some((&room("a"), idle_since)));
+        assert_eq!(rooms.remove("a"), Some(room("a")));
+        assert_eq!(rooms.wake_at(), None);
         assert_eq!(rooms.get("a"), None);
         assert_eq!(rooms.metadata_bytes, 0);
         assert_eq!((room("a").to_proto().creation_time, room("a").to_proto().creation_time_ms), (1, 1_500));

@@ -22,11 +22,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use crate::clock::Moment;
+use crate::ids::new_id;
 use crate::queue::Queue;
 use groups::Group;
 pub(crate) use messages::{Bounds, Change, Dispatch, Id, Notification, Output, SchedulerFull, ToWorker};
@@ -51,10 +52,6 @@ const ROUND_PAUSE_MIN: Duration = Duration::from_millis(100);
 const ROUND_PAUSES: Backoff = Backoff::new(ROUND_PAUSE_MIN, Duration::from_secs(5));
 /// The time within which a worker that reports its jobs has reported that one runs.
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
-/// The characters of an id, without those that look alike, as in LiveKit's ids.
-const ID_ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-/// The number of random characters of an id.
-const ID_CHARS: usize = 12;
 
 /// A dispatch that has not ended.
 struct OpenDispatch {
@@ -177,13 +174,7 @@ impl Scheduler {
 
     /// A new id with this prefix.
     pub(crate) fn new_id(&mut self, prefix: &str) -> Id {
-        let mut id = String::with_capacity(prefix.len() + ID_CHARS);
-        id.push_str(prefix);
-        id.extend((0..ID_CHARS).filter_map(|_| {
-            let position = self.rng.random_range(0..ID_ALPHABET.len());
-            ID_ALPHABET.get(position).map(|byte| char::from(*byte))
-        }));
-        id.into()
+        new_id(prefix, &mut self.rng).into()
     }
 
     /// An open dispatch.

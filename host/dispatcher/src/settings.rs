@@ -25,6 +25,8 @@ pub enum StoreSync {
 pub struct DispatcherSettings {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// The port for the datagrams of participants in rooms (UDP), on the same address; 0 for any that is free.
+    pub rtc_port: u16,
     /// The API keys whose tokens are accepted; `None` for those of the server's API key.
     pub keys: Option<KeyPairs>,
     /// The file of the store.

@@ -10,6 +10,7 @@ pub(crate) mod closed;
 
 pub(crate) mod clock;
 pub(crate) mod convert;
+mod convert_room;
 pub(crate) mod events;
 pub(crate) mod kill;
 pub(crate) mod run_clock;
@@ -21,6 +22,8 @@ pub(crate) mod ids;
 pub(crate) mod job_log;
 pub(crate) mod participants;
 
+pub(crate) mod room_view;
+
 pub(crate) mod inbox_queue;
 pub(crate) mod tape;
 
@@ -29,7 +32,7 @@ pub(crate) mod control;
 pub(crate) mod meter;
 pub(crate) mod model_usage;
 
-mod delivery;
+pub(crate) mod delivery;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -24,6 +24,7 @@ pub mod spec;
 mod room_record;
 mod step;
 
+mod joined_room;
 mod recorded_room;
 mod played_rules;
 mod played_network;

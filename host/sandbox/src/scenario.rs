@@ -41,9 +41,10 @@ use std::time::Duration;
 pub use failure::Failure;
 pub use from_recording::{FromRecordingError, from_recording};
 use play::{Play, SharedPlay};
-use wasm_worker_core::job::{JobInfo, JobKind, Participant, RoomInfo};
+use wasm_worker_core::job::{JobInfo, JobKind, RoomInfo};
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::room::people::Participant;
 
 use crate::settings::Limits;
 use script::Script;

@@ -28,6 +28,8 @@ pub struct Limits {
     pub handles: usize,
     /// Events that may wait in the inbox.
     pub inbox_events: usize,
+    /// Bytes of packets a second that a job may send into its room, on average. What is over waits.
+    pub room_bytes_per_second: usize,
     /// Log lines a second, and the burst that may come at once.
     pub log_lines_per_second: u32,
     /// Time from a stop request to the kill.
@@ -48,6 +50,7 @@ impl Default for Limits {
             hostcall_bytes: 1 << 20,
             handles: 1_000,
             inbox_events: 1_024,
+            room_bytes_per_second: 4 << 20,
             log_lines_per_second: 1_000,
             shutdown_grace: Duration::from_secs(10),
         }

@@ -26,7 +26,9 @@ use super::{Exit, Failure, logging, print};
 use crate::app::open_cache;
 use crate::load::capacity::{Bottleneck, Fit, Machine, Need};
 use crate::load::cpu::CpuMonitor;
+use crate::load::descriptors::{DESCRIPTORS_OF_ROOM, rooms_that_fit};
 use crate::load::memory::MemoryMonitor;
+use crate::load::recent_jobs::BYTES_OF_ROOM;
 use crate::observers::{EventLines, publisher};
 use verify::Verification;
 use wasm_worker_core::record::JobRecord;
@@ -128,7 +130,14 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let here_memory = MemoryMonitor::new().sample().limit_bytes as f64;
     // Offers that are not decided take instances too.
-    let here = Machine { cores: here_cores, memory_bytes: here_memory, instances: instances.saturating_sub(4) };
+    let rooms = rooms_that_fit();
+    // The jobs of the measurement join no room.
+    let here = Machine {
+        cores: here_cores,
+        memory_bytes: here_memory,
+        instances: instances.saturating_sub(4),
+        rooms: u32::MAX,
+    };
     let mut round = sample(&jobs, 2, args.time, idle_bytes).await?;
     for _ in 1..ROUNDS {
         let at_once = round.need()?.fit(here, threshold).at_once;
@@ -136,17 +145,21 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
     }
     let need = round.need()?;
     print(&round.text(agent.name(), &need))?;
+    let in_room = need.in_room();
 
     #[expect(clippy::cast_precision_loss, reason = "a share of it")]
     let memory = args.memory.map_or(here_memory, |size| size.as_u64() as f64);
     let instances = instances_that_fit(agent.facts().memory_mappings);
-    let asked = Machine { cores: config.cores.unwrap_or(here_cores), memory_bytes: memory, instances };
-    print(&format!("\nat a load of at most {threshold}:\n{HEADER}"))?;
+    let asked = Machine { cores: config.cores.unwrap_or(here_cores), memory_bytes: memory, instances, rooms };
+    print(&format!(
+        "\nat a load of at most {threshold}, each job in a room, which takes about {} and {DESCRIPTORS_OF_ROOM} descriptors more:\n{HEADER}",
+        size(BYTES_OF_ROOM)
+    ))?;
     for cores in SIZES {
-        let machine = Machine { cores: cores.into(), memory_bytes: gib(cores * GIB_PER_CORE), instances };
-        print(&row(machine, need.fit(machine, threshold)))?;
+        let machine = Machine { cores: cores.into(), memory_bytes: gib(cores * GIB_PER_CORE), instances, rooms };
+        print(&row(machine, in_room.fit(machine, threshold)))?;
     }
-    let fit = need.fit(asked, threshold);
+    let fit = in_room.fit(asked, threshold);
     print(&format!(
         "\na machine with {} cores and {} runs {} jobs at once, {:.0} an hour; bottleneck: {}",
         asked.cores,
@@ -159,6 +172,9 @@ async fn measure(worker: &Verification<'_, impl Fn() -> Offer>, args: &Asked, in
         print(
             "hint: start several processes (`--workers`), or raise the limit of each with `sysctl -w vm.max_map_count`",
         )?;
+    }
+    if fit.bottleneck == Bottleneck::Descriptors {
+        print("hint: start several processes (`--workers`), or raise the limit of each with `ulimit -n`")?;
     }
     if fit.at_once as usize > config.max_jobs {
         print(&format!(

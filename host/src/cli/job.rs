@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use wasm_worker_core::api::dispatcher::{Attempt, Dispatch, DispatchState, Waiting};
 use wasm_worker_core::api::worker::{JobDetail, RunningJob};
-use wasm_worker_core::job::{TaskReport, WaitsFor};
+use wasm_worker_core::job::{RoomStatus, TaskReport, WaitsFor};
 use wasm_worker_core::usage::UsageRecord;
 
 use super::client::{ServerSettings, client_of};
 use super::remote::{Answer, Audience, job_path, local};
 use super::settings::{Choice, SettingFlags};
 use super::terminal::paragraph;
-use super::{Exit, Failure, print, print_json, verdict, waits};
+use super::{Exit, Failure, in_room, print, print_json, verdict, waits};
 
 #[derive(Args)]
 pub(crate) struct JobArgs {
@@ -46,6 +46,9 @@ struct Shown<'a> {
     /// Absent where no job runs, or none at a worker of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits: Option<WaitsFor>,
+    /// Absent too where the job has not asked for its room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_room: Option<RoomStatus>,
     /// Absent too where the agent has not reported its tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<TaskReport>,
@@ -55,13 +58,13 @@ pub(crate) fn run(args: JobArgs) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     let dispatch = client_of(&config)?.job(&args.id)?;
     let job = running(&dispatch, &config.cache_dir);
-    let (waits, tasks) = job.map(|job| (job.waits, job.tasks)).unwrap_or_default();
-    print_all(&Shown { dispatch: &dispatch, waits, tasks }, args.json)?;
+    let (waits, in_room, tasks) = job.map(|job| (job.waits, job.in_room, job.tasks)).unwrap_or_default();
+    print_all(&Shown { dispatch: &dispatch, waits, in_room, tasks }, args.json)?;
     Ok(Exit::Ok)
 }
 
 /// The job of a dispatch, from the worker of this machine that runs it. Another worker cannot be asked, and is not missed.
-fn running(dispatch: &Dispatch, cache_dir: &Path) -> Option<RunningJob> {
+fn running(dispatch: &Dispatch, cache_dir: &Path) -> Option<Box<RunningJob>> {
     if matches!(dispatch.state, DispatchState::Pending | DispatchState::Ended) {
         return None;
     }
@@ -74,7 +77,7 @@ fn running(dispatch: &Dispatch, cache_dir: &Path) -> Option<RunningJob> {
 
 /// Print all of a dispatch.
 pub(super) fn show(dispatch: &Dispatch, json: bool) -> Result<(), Failure> {
-    print_all(&Shown { dispatch, waits: None, tasks: None }, json)
+    print_all(&Shown { dispatch, waits: None, in_room: None, tasks: None }, json)
 }
 
 fn print_all(shown: &Shown<'_>, json: bool) -> Result<(), Failure> {
@@ -122,13 +125,14 @@ pub(super) fn now_ns() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-fn text(Shown { dispatch, waits, tasks }: &Shown<'_>) -> String {
+fn text(Shown { dispatch, waits, in_room, tasks }: &Shown<'_>) -> String {
     let mut lines = vec![format!("{} {}", mark(dispatch), status(dispatch))];
     lines.extend(dispatch.verdict.iter().flat_map(verdict::details));
     let Dispatch { dispatch: id, agent, room, created_ns, assigned_ns, started_ns, ended_ns, .. } = dispatch;
     lines.push(format!("  dispatch {id} to agent `{agent}`, room `{room}`"));
     dispatch.attempts.iter().for_each(|attempt| lines.extend(attempt_lines(attempt)));
     lines.extend(waits.as_ref().map(|waits| format!("  waits    {}", waits::text(waits))));
+    lines.extend(in_room.iter().flat_map(in_room::lines));
     lines.extend(tasks.iter().flat_map(waits::task_lines));
     let created = Timestamp::from_nanosecond((*created_ns).into()).unwrap_or_default();
     let waited = assigned_ns.map(|assigned| format!(", assigned after {:.1?}", span(*created_ns, assigned)));

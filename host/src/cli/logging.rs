@@ -26,6 +26,9 @@ impl Drop for LogGuard {
     }
 }
 
+/// The crates of the peer connections.
+const WEBRTC: [&str; 3] = ["str0m", "is", "sctp_proto"];
+
 /// Start the log. Without a thread for it, lines go to standard error directly.
 pub(crate) fn start(config: &Config, default: LevelFilter) -> LogGuard {
     let sink = Sink::start("log", Lines::new(io::stderr())).ok().map(Arc::new);
@@ -33,6 +36,8 @@ pub(crate) fn start(config: &Config, default: LevelFilter) -> LogGuard {
     // Libraries log warnings and errors only.
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // Their warnings are about what peers send, and a peer could fill the log.
+        .with_targets(WEBRTC.map(|target| (target, level.min(LevelFilter::ERROR))))
         .with_target("host", level)
         .with_target("dispatcher", level)
         .with_target("agent", level);

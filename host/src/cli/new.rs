@@ -154,6 +154,7 @@ const SDK_FILES: &[(&str, &str)] = sdk_files![
     "src/load.rs",
     "src/load_bindings.rs",
     "src/logging.rs",
+    "src/moderation.rs",
     "src/operation.rs",
     "src/random.rs",
     "src/room.rs",

@@ -9,7 +9,7 @@ use wasm_worker_core::api::worker::{AgentStatus, FleetInfo, JobList, RunningJob,
 
 use super::remote::{Audience, Remote, RemoteFlags, each};
 use super::table::{Column, table, time};
-use super::{Exit, Failure, print, print_json, waits};
+use super::{Exit, Failure, in_room, print, print_json, waits};
 
 #[derive(Args)]
 pub(crate) struct PsArgs {
@@ -75,7 +75,7 @@ const WORKERS: [Column; 5] = [
     Column::Left("STATUS"),
 ];
 
-const JOBS: [Column; 7] = [
+const JOBS: [Column; 8] = [
     Column::Left("WORKER"),
     Column::Left("JOB"),
     Column::Left("AGENT"),
@@ -83,6 +83,7 @@ const JOBS: [Column; 7] = [
     Column::Right("AGE"),
     Column::Right("CPU"),
     Column::Left("WAITS FOR"),
+    Column::Left("IN ROOM"),
 ];
 
 /// A table of the agents of all workers, and one of the jobs that run.
@@ -123,9 +124,10 @@ const fn drain_note(draining: bool) -> &'static str {
     if draining { ", draining" } else { "" }
 }
 
-fn job_row(at: &str, job: RunningJob, now: Timestamp) -> [String; 7] {
-    let RunningJob { job, agent, room, since, cpu_us, waits: waits_for, .. } = job;
+fn job_row(at: &str, job: RunningJob, now: Timestamp) -> [String; 8] {
+    let RunningJob { job, agent, room, since, cpu_us, waits: waits_for, in_room, .. } = job;
     let waits = waits_for.as_ref().map(waits::text).unwrap_or_default();
+    let in_room = in_room.as_ref().map(in_room::text).unwrap_or_default();
     let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    [at.into(), job, agent, room, time(age), format!("{:.1?}", Duration::from_micros(cpu_us)), waits]
+    [at.into(), job, agent, room, time(age), format!("{:.1?}", Duration::from_micros(cpu_us)), waits, in_room]
 }

@@ -45,6 +45,13 @@ pub const SETTINGS: &[Setting] = &[
     setting!("inbox-limit", "1024", "COUNT" <= "1000000", "Events that may wait in the inbox of a job", |c, v| {
         count(v).map(|n| c.agent.limits.inbox_events = n)
     }),
+    setting!(
+        "room-rate",
+        "4MiB",
+        "SIZE" <= "1GiB",
+        "Bytes a second that a job may send into its room, a quarter of it at once; further ones wait",
+        |c, v| size(v).map(|s| c.agent.limits.room_bytes_per_second = s)
+    ),
     setting!("log-rate", "1000", "COUNT" <= "1000000", "Log lines a second of a job; further lines are dropped and counted", |c, v| {
         count(v).and_then(|n| u32::try_from(n).map_err(|_| "more than 4294967295".into())).map(|n| {
             c.agent.limits.log_lines_per_second = n;
@@ -107,6 +114,20 @@ pub const SETTINGS: &[Setting] = &[
     )
     .named("LIVEKIT_AGENT_NAME"),
     setting!(
+        "moderate",
+        "off",
+        "MODE",
+        "Moderation by the agent in the room of its job: `on` to remove, move and mute participants and to delete the room, or `off`",
+        |c, v| {
+            c.moderate = match v {
+                "on" => true,
+                "off" => false,
+                _ => return Err("want `on` or `off`".into()),
+            };
+            Ok(())
+        }
+    ),
+    setting!(
         "failures-max",
         "10",
         "COUNT" <= "1000000",
@@ -130,6 +151,11 @@ pub const SETTINGS: &[Setting] = &[
     .of(Group::Worker),
     setting!("max-jobs", "1000", "COUNT" <= "20000", "Jobs that a worker runs at once", |c, v| count(v).map(|n| c.max_jobs = n))
         .of(Group::Worker),
+    setting!("max-rooms", "", "COUNT" <= "20000", "Rooms that a worker has open at once [default: `max-jobs`]", |c, v| {
+        c.max_rooms = if v.is_empty() { None } else { Some(count(v)?) };
+        Ok(())
+    })
+    .of(Group::Worker),
     setting!("workers", "1", "COUNT" <= "64", "Worker processes; each registers with the server", |c, v| {
         count(v).map(|n| c.workers = n)
     })
@@ -285,6 +311,11 @@ pub const SETTINGS: &[Setting] = &[
     setting!("listen", "127.0.0.1:7880", "ADDRESS", "Address of the dispatcher", |c, v| {
         let wanted = "want an address with a port, such as 127.0.0.1:7880, localhost:7880 or :7880";
         c.dispatcher.listen = address(v).ok_or(wanted)?;
+        Ok(())
+    })
+    .of(Group::Dispatcher),
+    setting!("rtc-port", "0", "PORT" <= "65535", "UDP port of the dispatcher's rooms; 0 for a free one", |c, v| {
+        c.dispatcher.rtc_port = v.parse().map_err(|_| "want a port, 0 to 65535")?;
         Ok(())
     })
     .of(Group::Dispatcher),

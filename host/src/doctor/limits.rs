@@ -12,6 +12,7 @@ use super::Finding;
 use crate::config::Config;
 use crate::load::cgroup::KernelTables;
 use crate::load::cpu::CpuMonitor;
+use crate::load::descriptors::DESCRIPTORS_OF_ROOM;
 use crate::load::memory::MemoryMonitor;
 
 /// Threads beside those of the guests: control, files, sinks, the epoch, the compiler.
@@ -45,6 +46,7 @@ pub(super) struct Facts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
     instances: u32,
+    rooms: u64,
     job_memory_bytes: u64,
     compile_memory_bytes: u64,
 }
@@ -83,6 +85,7 @@ impl Needs {
         let engine = config.engine_settings(jobs);
         Self {
             instances: engine.slots,
+            rooms: bytes(config.rooms_max()),
             job_memory_bytes: bytes(engine.memory_bytes),
             compile_memory_bytes: bytes(config.agent.compile.memory_bytes),
         }
@@ -94,7 +97,7 @@ pub(super) fn judge(facts: &Facts, needs: &Needs) -> Vec<Finding> {
         cgroup(facts),
         memory(facts, needs),
         threads(facts),
-        descriptors(facts),
+        descriptors(facts, needs),
         address_space(facts, needs),
         mappings(facts, needs),
     ]
@@ -143,12 +146,20 @@ fn threads(facts: &Facts) -> Finding {
     }
 }
 
-fn descriptors(facts: &Facts) -> Finding {
+fn descriptors(facts: &Facts, needs: &Needs) -> Finding {
     let (connections, share) = (CONNECTIONS_MAX as u64, FILES_SHARE as u64);
-    let wanted = connections * share;
+    let each = DESCRIPTORS_OF_ROOM as u64;
+    let for_rooms = needs.rooms.saturating_mul(each).saturating_add(2 * DESCRIPTORS);
+    let wanted = (connections * share).max(for_rooms);
     let fix = format!("LimitNOFILE={wanted} in the unit, or `ulimit -n {wanted}` in a shell");
     match facts.descriptors {
         Some(limit) if limit < DESCRIPTORS => Finding::fail("descriptors", format!("{limit} are allowed"), fix),
+        Some(limit) if limit < for_rooms => {
+            let rooms = limit.saturating_sub(2 * DESCRIPTORS) / each;
+            let detail =
+                format!("{limit} are allowed, enough for {rooms} rooms, and the settings allow {}", needs.rooms);
+            Finding::warn("descriptors", detail, fix)
+        }
         Some(limit) if limit < wanted => {
             let places = limit / share;
             let detail =
@@ -202,7 +213,8 @@ mod tests {
         instances: 10_755,
         cgroup: Some(2),
     };
-    const NEEDS: Needs = Needs { instances: 1_002, job_memory_bytes: 128 << 20, compile_memory_bytes: 2 << 30 };
+    const NEEDS: Needs =
+        Needs { instances: 1_002, rooms: 1_000, job_memory_bytes: 128 << 20, compile_memory_bytes: 2 << 30 };
 
     #[track_caller]
     fn found(facts: Facts, needs: Needs, check: &str, level: Level, fix: &str) {
@@ -225,6 +237,9 @@ mod tests {
         use Level::{Fail, Warn};
         found(Facts { descriptors: Some(20), ..FACTS }, NEEDS, "descriptors", Fail, "LimitNOFILE=16384");
         found(Facts { descriptors: Some(16_383), ..FACTS }, NEEDS, "descriptors", Warn, "ulimit -n 16384");
+        found(Facts { descriptors: Some(4_000), ..FACTS }, NEEDS, "descriptors", Warn, "LimitNOFILE=16384");
+        let many = Needs { rooms: 20_000, ..NEEDS };
+        found(Facts { descriptors: Some(20_000), ..FACTS }, many, "descriptors", Warn, "ulimit -n 80128");
         found(Facts { threads: Some(10), ..FACTS }, NEEDS, "threads", Fail, "TasksMax=136");
         let small = Facts { address_space_bytes: Some(4 << 30), ..FACTS };
         found(small, NEEDS, "address-space", Fail, "LimitAS=infinity");

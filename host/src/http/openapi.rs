@@ -7,7 +7,7 @@ use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::worker::{
     AgentState, AgentStatus, Draining, EndedJob, FleetInfo, JobDetail, JobList, JobLog, Killing, RunningJob, WorkerInfo,
 };
-use wasm_worker_core::job::{Task, TaskReport, WaitsFor};
+use wasm_worker_core::job::{Present, RoomStatus, Task, TaskReport, WaitsFor};
 use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::verdict::{Blame, Code};
 
@@ -134,6 +134,10 @@ fn every_field_of_an_answer_is_described() {
         cpu_us: 1,
         wait_us: 1,
         waits: Some(WaitsFor { timer_ms: Some(1), ..WaitsFor::default() }),
+        in_room: Some(RoomStatus {
+            present: vec![Present { identity: text(), kind: text(), state: text() }],
+            ..RoomStatus::default()
+        }),
         tasks: Some(TaskReport { age_ms: 1, tasks: vec![Task::default()] }),
     };
     let ended = EndedJob { job: text(), agent: text(), room: text(), at, code: Code::Killed, detail: text() };
@@ -157,7 +161,7 @@ fn every_field_of_an_answer_is_described() {
     answer("WorkerInfo", json!(worker));
     answer("FleetInfo", json!(fleet));
     answer("JobList", json!(JobList { running: vec![running.clone()], ended: vec![ended] }));
-    answer("JobDetail", json!(JobDetail::Running(running)));
+    answer("JobDetail", json!(JobDetail::Running(Box::new(running))));
     answer("JobDetail", json!(JobDetail::Ended(Box::new(record()))));
     answer("JobLog", json!(JobLog { job: text(), lines: vec![line], not_kept: 0, ended: false }));
     answer("Killing", json!(Killing { job: text(), state: "killing".into() }));

@@ -102,7 +102,8 @@ async fn ready(State(state): State<HttpState>) -> Response {
 
 async fn metrics(State(state): State<HttpState>) -> Response {
     let (sample, load) = state.admission.measured();
-    state.metrics.read_worker(&state.engine, sample, load);
+    state.metrics.read_worker(&state.engine, sample, load, state.admission.descriptors());
+    state.metrics.read_rooms(&state.status.take_room_uses());
     ([(CONTENT_TYPE, METRICS_TYPE)], state.metrics.text(state.control.lines())).into_response()
 }
 

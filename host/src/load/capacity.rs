@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::recent_jobs::{BYTES_OF_ROOM, CORES_OF_ROOM};
+
 /// The average usage of one job, the host's own work for it included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Need {
@@ -20,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) memory_bytes: f64,
     /// Instances that the memory mappings of one process suffice for.
     pub(crate) instances: u32,
+    /// Rooms that the descriptors of one process suffice for.
+    pub(crate) rooms: u32,
 }
 
 /// The resource that is exhausted first.
@@ -29,6 +33,8 @@ pub(crate) enum Bottleneck {
     Memory,
     /// The memory mappings of one process, which the kernel limits.
     Mappings,
+    /// The descriptors of one process: files and sockets.
+    Descriptors,
 }
 
 impl Bottleneck {
@@ -38,6 +44,7 @@ impl Bottleneck {
             Self::Cpu => "CPU",
             Self::Memory => "memory",
             Self::Mappings => "memory mappings of one process",
+            Self::Descriptors => "descriptors of one process",
         }
     }
 }
@@ -57,6 +64,12 @@ pub(crate) struct Fit {
 }
 
 impl Need {
+    /// The same in a room on a server.
+    pub(crate) fn in_room(self) -> Self {
+        let memory_bytes = self.memory_bytes + BYTES_OF_ROOM;
+        Self { cpu: self.cpu + self.wall.mul_f64(CORES_OF_ROOM), memory_bytes, ..self }
+    }
+
     /// The most jobs with which the load of a machine stays below the threshold.
     pub(crate) fn fit(&self, machine: Machine, threshold: f64) -> Fit {
         let wall = self.wall.as_secs_f64().max(1e-6);
@@ -65,7 +78,8 @@ impl Need {
         let by_memory =
             if self.memory_bytes > 0.0 { machine.memory_bytes * threshold / self.memory_bytes } else { f64::INFINITY };
         let by_mappings = (Bottleneck::Mappings, f64::from(machine.instances));
-        let others = [(Bottleneck::Memory, by_memory), (Bottleneck::Cpu, by_cpu)];
+        let by_descriptors = (Bottleneck::Descriptors, f64::from(machine.rooms));
+        let others = [by_descriptors, (Bottleneck::Memory, by_memory), (Bottleneck::Cpu, by_cpu)];
         let (bottleneck, most) =
             others.into_iter().fold(by_mappings, |least, bound| if bound.1 <= least.1 { bound } else { least });
         #[expect(
@@ -89,7 +103,7 @@ impl Need {
 mod tests {
     use super::*;
 
-    const MACHINE: Machine = Machine { cores: 4.0, memory_bytes: 16e9, instances: 10_000 };
+    const MACHINE: Machine = Machine { cores: 4.0, memory_bytes: 16e9, instances: 10_000, rooms: 20_000 };
 
     #[test]
     fn the_resource_that_is_exhausted_first_is_the_bottleneck() {
@@ -104,6 +118,9 @@ mod tests {
         let idle = Need { cpu: Duration::ZERO, memory_bytes: 0.0, ..busy };
         let fit = idle.fit(MACHINE, 0.75);
         assert_eq!((fit.at_once, fit.bottleneck), (10_000, Bottleneck::Mappings));
+        assert_eq!(idle.fit(Machine { rooms: 900, ..MACHINE }, 0.75).bottleneck, Bottleneck::Descriptors);
+        let in_room = idle.in_room();
+        assert_eq!((in_room.cpu, in_room.memory_bytes), (Duration::from_micros(250), BYTES_OF_ROOM));
         let hog = Need { cpu: millis(9_000), wall: millis(1_000), memory_bytes: 0.0 };
         assert_eq!(hog.fit(MACHINE, 0.75).at_once, 1);
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::fault::ConnectionError;
@@ -25,7 +25,7 @@ fn read() -> Result<Arc<ClientConfig>, ConnectionError> {
         let why = if faults.is_empty() { "none was found".into() } else { faults.join("; ") };
         return Err(ConnectionError::NoTrust { why });
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectionError::NoTrust { why: error.to_string() })?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))

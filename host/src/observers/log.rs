@@ -50,6 +50,16 @@ fn log(event: &Event) {
         Event::JobStarted { agent, job } | Event::JobReady { agent, job } | Event::JobLaunched { agent, job } => {
             tracing::info!(target: "host", agent, job, "{name}");
         }
+        Event::RoomJoined { agent, job, room, took_ms } => {
+            tracing::info!(target: "host", agent, job, room, took_ms, "{name}");
+        }
+        Event::RoomFailed { agent, job, room, code, detail } => {
+            tracing::warn!(target: "host", agent, job, room, code, detail, "{name}");
+        }
+        Event::RoomLeft { agent, job, room, reason, used, .. } => {
+            let (stayed_ms, resumes, rejoins) = (used.stayed_ms, used.resumes, used.rejoins);
+            tracing::info!(target: "host", agent, job, room, reason, stayed_ms, resumes, rejoins, "{name}");
+        }
         Event::JobWarning { agent, job, about, detail } => {
             tracing::warn!(target: "host", agent, job, about = about.as_str(), detail, "{name}");
         }

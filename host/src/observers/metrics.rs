@@ -1,6 +1,7 @@
 //! All metrics, in one struct. Counters follow the events; gauges are set at each scrape.
 
 mod labels;
+mod rooms;
 mod served;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +16,13 @@ use prometheus_client::registry::Registry;
 use wasm_worker_core::event::{DispatcherEvent, Event};
 use wasm_worker_core::load::Sample;
 use wasm_worker_core::observer::Observer;
+use wasm_worker_core::usage::RoomUse;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_sandbox::engine::Engine;
 
 use super::event_lines::EventLines;
 use labels::{AgentLabel, DispatchEndLabels, JobEndLabels, RefusalLabels, ResourceLabel, SinkLabel};
+use rooms::RoomMetrics;
 use served::ServedAgents;
 
 /// Buckets from 1 µs, the start of a job with a warm instance, to 10 s, the default `init-timeout`.
@@ -75,6 +78,7 @@ pub struct Metrics {
     dispatches_running: Gauge,
     dispatcher_workers: Gauge,
     store_stuck: Gauge,
+    rooms: RoomMetrics,
     /// The agents of the dispatcher that have series of their own.
     served: ServedAgents,
 }
@@ -120,6 +124,7 @@ impl Metrics {
             dispatches_running: Gauge::default(),
             dispatcher_workers: Gauge::default(),
             store_stuck: Gauge::default(),
+            rooms: RoomMetrics::new(),
             served: ServedAgents::default(),
         };
         metrics.register();
@@ -147,7 +152,7 @@ impl Metrics {
             "Load, 0 to 1, without the jobs that were admitted since the last measurement",
             self.load.clone(),
         );
-        r.register("used_ratio", "Utilisation by resource: cpu, fuel, memory, jobs", self.used.clone());
+        r.register("used_ratio", "Utilisation by resource: cpu, fuel, memory, jobs, descriptors", self.used.clone());
         r.register("cores", "CPU cores that the worker may use", self.cores.clone());
         r.register("fuel_per_second", "Fuel used by guests per second", self.fuel_rate.clone());
         r.register("pool_slots", "Capacity of the instance pool", self.pool_slots.clone());
@@ -173,6 +178,7 @@ impl Metrics {
             self.events_dropped.clone(),
         );
         r.register("events_failed", "Events that a sink failed to write", self.events_failed.clone());
+        self.rooms.register(r);
         self.register_dispatcher();
     }
 
@@ -199,6 +205,7 @@ impl Metrics {
                 self.link_up.get_or_create(&of(agent)).set(1);
                 // The metrics exist from the start, with the value zero.
                 drop((self.full.get_or_create(&of(agent)), self.full_times.get_or_create(&of(agent))));
+                self.rooms.add_agent(agent);
             }
             Event::LinkLost { agent, .. } => {
                 self.link_up.get_or_create(&of(agent)).set(0);
@@ -222,6 +229,9 @@ impl Metrics {
                 self.accepted.get_or_create(&of(agent)).inc();
                 self.running.get_or_create(&of(agent)).inc();
             }
+            Event::RoomJoined { agent, took_ms, .. } => self.rooms.joined(agent, *took_ms),
+            Event::RoomFailed { agent, .. } => self.rooms.failed(agent),
+            Event::RoomLeft { agent, uncounted, .. } => self.rooms.left(agent, uncounted),
             Event::JobWarning { agent, .. } => drop(self.warned.get_or_create(&of(agent)).inc()),
             Event::JobClosed { agent, verdict, usage, .. } => {
                 let (code, blame) = (verdict.code.as_str(), verdict.blame.as_str());
@@ -278,9 +288,9 @@ impl Metrics {
         self.dispatches_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
-    /// Set the gauges of the worker.
+    /// Set the gauges of the worker. `descriptors` are the open ones, and the most that there may be.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
-    pub(crate) fn read_worker(&self, engine: &Engine, sample: Sample, load: f64) {
+    pub(crate) fn read_worker(&self, engine: &Engine, sample: Sample, load: f64, descriptors: Option<(usize, usize)>) {
         let (spent, ticker, pool) = (engine.spent(), engine.ticker(), engine.pool());
         self.fuel.inner().store(spent.fuel, Ordering::Relaxed);
         self.guest_cpu.inner().store(spent.cpu.as_secs_f64().to_bits(), Ordering::Relaxed);
@@ -293,10 +303,16 @@ impl Metrics {
         self.cores.set(sample.cores);
         self.fuel_rate.set(sample.fuel_rate);
         let jobs = sample.jobs as f64 / sample.jobs_max.max(1) as f64;
-        for (resource, share) in [("cpu", sample.cpu), ("fuel", sample.fuel), ("memory", sample.memory), ("jobs", jobs)]
-        {
+        let of_load = [("cpu", sample.cpu), ("fuel", sample.fuel), ("memory", sample.memory), ("jobs", jobs)];
+        let descriptors = descriptors.map(|(open, limit)| open as f64 / limit.max(1) as f64);
+        for (resource, share) in of_load.into_iter().chain(descriptors.map(|share| ("descriptors", share))) {
             self.used.get_or_create(&ResourceLabel { resource }).set(share);
         }
+    }
+
+    /// Count what agents used of the connections to their rooms since the last call.
+    pub(crate) fn read_rooms(&self, uses: &[(String, RoomUse)]) {
+        uses.iter().for_each(|(agent, used)| self.rooms.count_use(agent, used));
     }
 
     /// All metrics, in the OpenMetrics text format.

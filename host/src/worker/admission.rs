@@ -1,4 +1,5 @@
-//! Admission control of one worker process: a job needs a slot, and a load below the threshold. All agents share it.
+//! Admission control of one worker process: a job needs a slot, descriptors for its room, and a load below the threshold. All
+//! agents share it.
 //!
 //! Bounds: `max-jobs` jobs, pending decisions included; an offer waits [`CAPACITY_WITHIN`] for capacity, and up to
 //! [`CHECK_EVERY`] more.
@@ -11,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Config;
+use crate::load::descriptors::Descriptors;
 use crate::load::recent_jobs::{AdmittedId, Cost, RecentJobs};
 use crate::load::{Measurement, Threshold};
 use wasm_worker_core::load::{Resource, Sample, Scarcity};
@@ -26,6 +28,8 @@ const CHECK_EVERY: Duration = Duration::from_millis(10);
 pub(crate) struct AdmissionControl {
     slots: Arc<Semaphore>,
     jobs_max: usize,
+    /// The number of jobs that run and have a room.
+    with_room: AtomicUsize,
     /// The time from which deadlines are counted.
     started: Instant,
     /// The number of offers that wait for capacity. A later offer does not overtake them.
@@ -55,8 +59,8 @@ pub(crate) struct Fullness {
     pub(crate) load: f64,
     /// The scarcest resource.
     pub(crate) scarce: Resource,
-    /// The number of jobs, and the most that the worker may have.
-    jobs: (usize, usize),
+    /// The number of jobs, and the most that the worker may have; the same of descriptors, where those are the scarcest.
+    count: (usize, usize),
     /// The load from which on the worker is full.
     threshold: f64,
 }
@@ -65,10 +69,10 @@ impl Fullness {
     /// The scarcest resource with its figure and its limit.
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     pub(crate) fn scarcity(self) -> Scarcity {
-        let (jobs, jobs_max) = self.jobs;
+        let (count, count_max) = self.count;
         let (used, limit) = match self.scarce {
             Resource::Cpu | Resource::Fuel | Resource::Memory => (self.load, self.threshold),
-            Resource::Jobs | Resource::Agent => (jobs as f64, jobs_max as f64),
+            Resource::Jobs | Resource::Descriptors | Resource::Agent => (count as f64, count_max as f64),
         };
         Scarcity { resource: self.scarce, used, limit }
     }
@@ -80,19 +84,36 @@ pub(crate) struct Permit {
     admitted: AdmittedId,
     /// The cost of the job; none for a job that did not run.
     cost: Option<Cost>,
+    /// Whether the job has a room.
+    has_room: bool,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.control.state().recent.end(Instant::now(), self.admitted, self.cost);
+        if self.has_room {
+            self.control.with_room.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Permit {
-    /// Release the slot of a job that ended, at this cost.
-    pub(crate) fn release(mut self, cost: Cost) {
+    /// The job is launched with a room, which takes memory, CPU and descriptors of its own.
+    #[must_use]
+    pub(crate) fn with_room(mut self) -> Self {
+        if !self.has_room {
+            self.has_room = true;
+            self.control.with_room.fetch_add(1, Ordering::Relaxed);
+        }
+        self
+    }
+
+    /// Release the slot of a job that ended, and return what the job cost with its room.
+    pub(crate) fn release(mut self, cost: Cost) -> Cost {
+        let cost = if self.has_room { cost.with_room() } else { cost };
         self.cost = Some(cost);
+        cost
     }
 }
 
@@ -114,6 +135,7 @@ impl AdmissionControl {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(config.max_jobs)),
             jobs_max: config.max_jobs,
+            with_room: AtomicUsize::new(0),
             started: Instant::now(),
             waiting: AtomicUsize::new(0),
             oldest: tokio::sync::Mutex::default(),
@@ -141,12 +163,17 @@ impl AdmissionControl {
         (Sample { jobs: self.jobs(), ..sample }, load)
     }
 
+    /// The descriptors at the last measurement, and the most that there may be; none where the system does not tell.
+    pub(crate) fn descriptors(&self) -> Option<(usize, usize)> {
+        self.state().measured.descriptors.map(Descriptors::used)
+    }
+
     /// Apply a new measurement.
     pub(crate) fn update(&self, now: Instant, measured: Measurement) {
         let mut state = self.state();
         state.measured = measured;
         state.recent.measured(now);
-        state.measured_cores = state.recent.sum(now).cores.min(measured.guest_cores);
+        state.measured_cores = state.recent.sum(now).cores.min(measured.job_cores);
         drop(state);
         self.sampled.send_replace(());
     }
@@ -161,11 +188,15 @@ impl AdmissionControl {
         let mut state = self.state();
         let load = state.load();
         let part = state.threshold.part(load);
-        let jobs = (self.jobs(), self.jobs_max);
+        let (count, threshold) = ((self.jobs(), self.jobs_max), state.threshold.limit());
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let slots = jobs.0 as f64 / jobs.1 as f64;
+        let slots = count.0 as f64 / count.1 as f64;
+        let short = state.measured.descriptors.filter(|found| found.check(self.with_one_more_room()).is_err());
+        if let Some(count) = short.map(|found| found.used()).filter(|_| slots.max(part) < 1.0) {
+            return Fullness { part: 1.0, load, scarce: Resource::Descriptors, count, threshold };
+        }
         let scarce = if slots >= part { Resource::Jobs } else { state.measured.sample.scarcest() };
-        Fullness { part: part.max(slots), load, scarce, jobs, threshold: state.threshold.limit() }
+        Fullness { part: part.max(slots), load, scarce, count, threshold }
     }
 
     /// The right to run a job, where there is capacity and no other offer waits for it.
@@ -211,17 +242,25 @@ impl AdmissionControl {
         };
         let waited = if deadline <= Instant::now() { None } else { timeout_at(deadline, admission).await.ok() };
         // The last check gives the reason of the refusal.
-        let last_check = || self.admit(cost).map_err(|detail| Refusal::new(Reason::Load, detail));
+        let last_check = || self.admit(cost);
         let admitted = waited.map_or_else(last_check, Ok)?;
         Ok(self.permit(admitted, slot))
     }
 
     fn permit(self: &Arc<Self>, admitted: AdmittedId, slot: OwnedSemaphorePermit) -> Permit {
-        Permit { control: self.clone(), admitted, cost: None, _slot: slot }
+        Permit { control: self.clone(), admitted, cost: None, has_room: false, _slot: slot }
     }
 
-    fn admit(&self, cost: Cost) -> Result<AdmittedId, String> {
+    /// The jobs with a room, where one more had one.
+    fn with_one_more_room(&self) -> usize {
+        self.with_room.load(Ordering::Relaxed) + 1
+    }
+
+    fn admit(&self, cost: Cost) -> Result<AdmittedId, Refusal> {
         let mut state = self.state();
+        if let Some(descriptors) = state.measured.descriptors {
+            descriptors.check(self.with_one_more_room()).map_err(|why| Refusal::new(Reason::Full, why))?;
+        }
         let load = state.load();
         // The status for the server has hysteresis. Admission has none.
         if state.threshold.admits(load) {
@@ -229,13 +268,14 @@ impl AdmissionControl {
         }
         let Sample { cpu, fuel, memory, .. } = state.measured.sample;
         let percent = |share: f64| share * 100.0;
-        Err(format!(
+        let detail = format!(
             "the load, recently admitted jobs included, is {:.0} % and exceeds `load-threshold`: CPU {:.0} %, fuel {:.0} %, memory {:.0} %",
             percent(load),
             percent(cpu),
             percent(fuel),
             percent(memory)
-        ))
+        );
+        Err(Refusal::new(Reason::Load, detail))
     }
 
     fn state(&self) -> MutexGuard<'_, AdmissionState> {
@@ -262,6 +302,7 @@ impl AdmissionState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::descriptors::DESCRIPTORS_OF_ROOM;
 
     fn control(max_jobs: usize) -> Arc<AdmissionControl> {
         AdmissionControl::new(&Config { max_jobs, load_threshold: Some(0.5), ..Config::default() })
@@ -270,7 +311,7 @@ mod tests {
     /// A load on two cores, to which guests contribute nothing.
     fn measured(load: f64) -> Measurement {
         let sample = Sample { cpu: load, cores: 2.0, memory_bytes: 1_000, jobs_max: 4, ..Sample::default() };
-        Measurement { sample, load, guest_cores: 0.0 }
+        Measurement { sample, load, job_cores: 0.0, descriptors: None }
     }
 
     #[tokio::test(start_paused = true)]
@@ -332,8 +373,37 @@ mod tests {
         // Measured work does not count twice.
         let control = self::control(4);
         let _seen = control.acquire(control.wait(), hog).await.ok().unwrap();
-        control.update(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.4) });
+        control.update(Instant::now(), Measurement { job_cores: 1.0, ..measured(0.4) });
         assert!((control.fullness().load - 0.4).abs() < 1e-9, "{:?}", control.fullness());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_refused_before_the_descriptors_run_out() {
+        let control = control(4);
+        // 64 for everything else, and those of two rooms.
+        let limit = 20 + 64 + 2 * DESCRIPTORS_OF_ROOM;
+        let at = |open, in_rooms| Measurement {
+            descriptors: Some(Descriptors::new(open, limit, in_rooms)),
+            ..measured(0.1)
+        };
+        control.update(Instant::now(), at(20, 0));
+        let joins = control.try_acquire(Cost::default()).unwrap().with_room().with_room();
+        let without = control.try_acquire(Cost::default()).unwrap();
+        let last = control.try_acquire(Cost::default()).unwrap().with_room();
+        let full = control.fullness();
+        assert_eq!((full.part, full.scarce), (1.0, Resource::Descriptors));
+        assert_eq!((full.scarcity().used, full.scarcity().limit), (20.0, 92.0));
+        let refused = control.acquire(control.wait(), Cost::default()).await.err().unwrap();
+        assert_eq!(refused.reason, Reason::Full);
+        let expected = "may open 92 files and sockets, 20 are open, and 12 are kept";
+        assert!(refused.detail.contains(expected), "{}", refused.detail);
+        // A room that is joined is among the open ones, and took less than it may.
+        control.update(Instant::now(), at(20, 1));
+        drop(without);
+        assert!(control.fullness().part < 1.0);
+        assert_eq!(last.release(Cost::default()), Cost::default().with_room());
+        drop(joins);
+        assert_eq!(control.with_room.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -358,7 +428,7 @@ mod tests {
         let leaves = began + crate::load::window::WINDOW;
         tokio::time::advance(leaves - Duration::from_millis(300) - began).await;
         // The measurement shows the job by now.
-        control.update(Instant::now(), Measurement { guest_cores: 1.0, ..measured(0.5) });
+        control.update(Instant::now(), Measurement { job_cores: 1.0, ..measured(0.5) });
         let waits = async || control.acquire(control.wait(), hog).await.map(|permit| (Instant::now(), permit));
         let (first, second) = tokio::join!(waits(), waits());
         let (admitted, _running) = first.ok().unwrap();
@@ -367,7 +437,7 @@ mod tests {
         // Finished work gives no capacity where another resource is the scarcest.
         let control = self::control(4);
         control.acquire(control.wait(), hog).await.ok().unwrap().release(hog);
-        control.update(Instant::now(), Measurement { guest_cores: 1.0, load: 0.5, ..measured(0.4) });
+        control.update(Instant::now(), Measurement { job_cores: 1.0, load: 0.5, ..measured(0.4) });
         tokio::time::advance(crate::load::window::WINDOW).await;
         assert_eq!(control.acquire(control.wait(), hog).await.err().unwrap().reason, Reason::Load);
     }

@@ -11,19 +11,20 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use wasm_worker_core::event::Event;
-use wasm_worker_core::job::RoomAccess;
 use wasm_worker_core::load::Resource;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_protocol::registration::Registration;
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
+use wasm_worker_room::io::Rooms;
 
 use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
 use super::control_signal::ControlSignal;
 use super::drain::{CutShort, Drain, DrainStage};
-use super::jobs::Jobs;
+use super::jobs::{Jobs, RoomsOfAgent};
 use super::link::{Link, LinkEvent, Server};
+use super::moderator::ServerModerator;
 use super::offers::JobEvent;
 use super::reload::{LoadedAgent, ReloadableAgent};
 use super::status::{AgentEntry, WorkerStatus};
@@ -47,6 +48,8 @@ pub(crate) struct WorkerContext {
     pub(crate) control: Handle,
     /// The runtime of the guests, and of the tasks that wait for one of them only.
     pub(crate) guests: Handle,
+    /// Opens the rooms of jobs.
+    pub(crate) rooms: Arc<Rooms>,
 }
 
 /// One agent with its connection and its jobs.
@@ -74,10 +77,12 @@ impl AgentWorker {
         config: &Config,
         context: WorkerContext,
     ) -> Self {
-        let WorkerContext { events, admission, status, control, guests } = context.clone();
+        let WorkerContext { events, admission, status, control, guests, rooms } = context.clone();
         let entry = status.enter(&source.name);
         let samples = admission.samples();
-        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests));
+        let moderator = source.config.moderate.then(|| ServerModerator::shared(server.clone(), control.clone()));
+        let rooms = RoomsOfAgent { opener: rooms, server_url: server.url(), moderator };
+        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests), rooms);
         Self {
             session: Session::new(registration, Instant::now()),
             link: Link::new(server, config.max_retry),
@@ -216,9 +221,9 @@ impl AgentWorker {
                 }
                 self.handle_input(Input::Answered { job, answer: Answer::Refused { terminate } }).await;
             }
-            JobEvent::Ended { job, record } => {
-                let end = self.jobs.ended(&job, record.as_ref());
-                if let Some(record) = record {
+            JobEvent::Ended { job, ended } => {
+                let end = self.jobs.ended(&job, ended.as_ref());
+                if let Some((record, _)) = ended {
                     self.agent.record(record.verdict.code);
                     self.drain.job_ended(record.verdict.code);
                 }
@@ -302,13 +307,7 @@ impl AgentWorker {
                     return Ok(self.session.advance(Instant::now(), Input::Answered { job: job.id, answer }));
                 }
             }
-            Output::Launch { job, access: RoomAccess { url, .. } } => {
-                tracing::debug!(target: "host", job, url, "the server gave access to the room");
-                if let Some(accepted) = self.jobs.take_accepted(&job) {
-                    let stage = self.drain.late_job();
-                    self.jobs.launch(job, accepted, stage);
-                }
-            }
+            Output::Launch { job, access } => self.jobs.launch(job, access, || self.drain.late_job()),
             Output::Withdraw { job, why } => {
                 // An agent that still decides holds nothing to release.
                 if self.jobs.take_accepted(&job).is_some() {

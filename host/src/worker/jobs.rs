@@ -11,10 +11,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
-use wasm_worker_core::job::{Acceptance, JobInfo};
+use wasm_worker_core::job::{Acceptance, JobInfo, RoomAccess};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::room::connection::{RoomOpener, RoomToJoin};
+use wasm_worker_core::room::moderation::Moderator;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_protocol::report::JobEnd;
 use wasm_worker_protocol::wire::job_info;
@@ -48,8 +50,18 @@ pub(super) struct Jobs {
     /// Jobs that run, with the time of their launch.
     running: HashMap<String, (Instant, JobHandle)>,
     throttle: FullnessThrottle,
+    rooms: RoomsOfAgent,
     sender: mpsc::Sender<JobEvent>,
     receiver: mpsc::Receiver<JobEvent>,
+}
+
+/// The rooms that the jobs of one agent join.
+pub(super) struct RoomsOfAgent {
+    pub(super) opener: Arc<dyn RoomOpener>,
+    /// The server of the worker, which has the rooms that come without a URL.
+    pub(super) server_url: String,
+    /// None where the operator grants no moderation to the agent.
+    pub(super) moderator: Option<Arc<dyn Moderator>>,
 }
 
 impl Jobs {
@@ -59,6 +71,7 @@ impl Jobs {
         admission: Arc<AdmissionControl>,
         status: Arc<WorkerStatus>,
         (control, guests): (Handle, Handle),
+        rooms: RoomsOfAgent,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let offers = Offers::new(admission.clone(), events.clone(), (&control, guests.clone()), sender.clone());
@@ -73,6 +86,7 @@ impl Jobs {
             accepted: HashMap::new(),
             running: HashMap::new(),
             throttle: FullnessThrottle::default(),
+            rooms,
             sender,
             receiver,
         }
@@ -104,25 +118,33 @@ impl Jobs {
         acceptance
     }
 
-    /// Launch an accepted job, and apply the stage of a drain to it.
-    pub(super) fn launch(&mut self, job: String, accepted: AcceptedJob, stage: DrainStage) {
-        let AcceptedJob { info, accepted, permit } = accepted;
-        let running = accepted.launch();
-        apply(stage, &running.handle());
+    /// Launch a job that was accepted, and apply the stage of a drain to it. Without access to its room, the room is only recorded.
+    pub(super) fn launch(&mut self, job: String, access: Option<RoomAccess>, stage: impl FnOnce() -> DrainStage) {
+        let Some(AcceptedJob { info, accepted, permit }) = self.take_accepted(&job) else { return };
+        let room = access.map(|access| self.room_to_join(access));
+        let permit = if room.is_some() { permit.with_room() } else { permit };
+        let running = accepted.launch(room);
+        apply(stage(), &running.handle());
         self.status.job_started(&info, running.handle());
         self.running.insert(job.clone(), (Instant::now(), running.handle()));
         let sender = self.sender.clone();
         self.guests.spawn(async move {
             let record = running.closed().await.map(status::shorten);
-            match &record {
-                Some(record) => permit.release(Cost::of_job(record)),
-                None => drop(permit),
-            }
-            drop(sender.send(JobEvent::Ended { job, record }).await);
+            let ended = record.map(|record| {
+                let cost = permit.release(Cost::of_job(&record));
+                (record, cost)
+            });
+            drop(sender.send(JobEvent::Ended { job, ended }).await);
         });
     }
 
-    /// Take an accepted job out, for its launch or its withdrawal.
+    fn room_to_join(&self, RoomAccess { url, token }: RoomAccess) -> RoomToJoin {
+        let RoomsOfAgent { opener, server_url, moderator } = &self.rooms;
+        let (opener, moderator) = (opener.clone(), moderator.clone());
+        RoomToJoin { url: url.unwrap_or_else(|| server_url.clone()), token, opener, moderator }
+    }
+
+    /// Take an accepted job out, for its withdrawal or its launch.
     pub(super) fn take_accepted(&mut self, job: &str) -> Option<AcceptedJob> {
         self.accepted.remove(job)
     }
@@ -149,13 +171,13 @@ impl Jobs {
     }
 
     /// Note the end of a job, and return how it ended.
-    pub(super) fn ended(&mut self, job: &str, record: Option<&Arc<JobRecord>>) -> Box<JobEnd> {
+    pub(super) fn ended(&mut self, job: &str, ended: Option<&(Arc<JobRecord>, Cost)>) -> Box<JobEnd> {
         self.running.remove(job);
-        self.status.job_ended(job, record.cloned());
-        Box::new(match record {
+        self.status.job_ended(job, ended.map(|(record, _)| record.clone()));
+        Box::new(match ended {
             None => JobEnd::new(Code::HostFault, "the runtime of the guests has ended"),
-            Some(record) => {
-                self.costs.learn(Cost::of_job(record));
+            Some((record, cost)) => {
+                self.costs.learn(*cost);
                 JobEnd { verdict: record.verdict.clone(), usage: serde_json::to_string(&record.usage).ok() }
             }
         })

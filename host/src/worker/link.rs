@@ -31,6 +31,8 @@ use open::{ConnectError, Socket};
 
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// The path at which a server has its workers.
+const WORKERS: &str = "/agent";
 /// Most messages that are sent before a flush.
 const FLUSH_AFTER: usize = 64;
 /// The lifetime that LiveKit's own workers ask for.
@@ -65,7 +67,7 @@ impl Server {
             "wss" | "https" => "wss",
             _ => return Err(failed("want ws://, wss://, http:// or https://")),
         };
-        let uri = format!("{scheme}://{}/agent", rest.trim_end_matches('/'));
+        let uri = format!("{scheme}://{}{WORKERS}", rest.trim_end_matches('/'));
         let uri: Uri = uri.parse().map_err(|error| failed(&format!("{error}")))?;
         if uri.host().is_none_or(str::is_empty) {
             return Err(failed("the host is missing"));
@@ -75,6 +77,27 @@ impl Server {
         }
         connect::server_of(&uri).map_err(|error| failed(&error.to_string()))?;
         Ok(Self { uri, key, secret })
+    }
+
+    /// The URL of the server without the path of workers.
+    pub(crate) fn url(&self) -> String {
+        let uri = self.uri.to_string();
+        uri.strip_suffix(WORKERS).unwrap_or(&uri).to_owned()
+    }
+
+    /// The URL of the server's API.
+    pub(crate) fn api_url(&self) -> String {
+        // The scheme is `ws` or `wss`.
+        self.url().replacen("ws", "http", 1)
+    }
+
+    /// A token with these grants.
+    ///
+    /// # Errors
+    /// When the key and its secret make none.
+    pub(crate) fn token(&self, ttl: Duration, grants: VideoGrants) -> Result<String, String> {
+        let token = AccessToken::with_api_key(&self.key, &self.secret).with_ttl(ttl).with_grants(grants);
+        token.to_jwt().map_err(|error| error.to_string())
     }
 
     fn token_ttl(&self) -> Duration {
@@ -90,8 +113,7 @@ impl Server {
             can_publish_data: Some(true),
             ..Default::default()
         };
-        let token = AccessToken::with_api_key(&self.key, &self.secret).with_ttl(self.token_ttl()).with_grants(grants);
-        let token = token.to_jwt().map_err(|error| error.to_string())?;
+        let token = self.token(self.token_ttl(), grants)?;
         Ok(ClientRequestBuilder::new(self.uri.clone()).with_header("Authorization", format!("Bearer {token}")))
     }
 }
@@ -306,6 +328,8 @@ mod tests {
         assert_eq!(uri("http://localhost:7880").unwrap(), "ws://localhost:7880/agent");
         assert_eq!(uri("wss://a.livekit.cloud/").unwrap(), "wss://a.livekit.cloud/agent");
         assert_eq!(uri("https://host/path").unwrap(), "wss://host/path/agent");
+        let server = Server::new("https://host/path/", String::new(), String::new()).unwrap();
+        assert_eq!(server.url(), "wss://host/path");
         for bad in
             ["localhost:7880", "ftp://x", "ws://", "ws:///x", "ws://a b", "ws://a:99999", "ws://a/?x=1", "ws://a/#x"]
         {

@@ -36,10 +36,10 @@ pub(super) enum JobEvent {
         job: String,
         outcome: Result<Box<AcceptedJob>, Refusal>,
     },
-    /// The record is absent where the runtime of the guests has ended.
+    /// The record and the cost are absent where the runtime of the guests has ended.
     Ended {
         job: String,
-        record: Option<Arc<JobRecord>>,
+        ended: Option<(Arc<JobRecord>, Cost)>,
     },
 }
 

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use wasm_worker_core::api::worker::{
     AgentState, AgentStatus, EndedJob, JobDetail, JobList, JobLog, RunningJob as RunningJobInfo,
 };
-use wasm_worker_core::job::JobInfo;
+use wasm_worker_core::job::{JobInfo, RoomStatus};
 use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::usage::RoomUse;
 use wasm_worker_sandbox::job::launch::JobHandle;
 
 use super::health::HealthState;
@@ -157,6 +158,7 @@ impl WorkerStatus {
             cpu_us: 0,
             wait_us: 0,
             waits: None,
+            in_room: None,
             tasks: None,
         };
         lock(&self.running).insert(info.id.clone(), StatusOfJob { info: running, handle });
@@ -180,6 +182,18 @@ impl WorkerStatus {
         lock(&self.running).len()
     }
 
+    /// The number of jobs that are in their rooms on servers.
+    pub(crate) fn in_rooms_count(&self) -> usize {
+        lock(&self.running).values().filter(|job| job.handle.is_in_room()).count()
+    }
+
+    /// What the running jobs used of the connections to their rooms since the last call, by agent.
+    pub(crate) fn take_room_uses(&self) -> Vec<(String, RoomUse)> {
+        let running = lock(&self.running);
+        let uses = running.values().map(|job| (&job.info.agent, job.handle.take_room_use()));
+        uses.filter(|(_, used)| *used != RoomUse::default()).map(|(agent, used)| (agent.clone(), used)).collect()
+    }
+
     /// The running jobs, the oldest first, and the ended jobs, the newest first.
     pub(crate) fn jobs(&self) -> JobList {
         let mut running: Vec<RunningJobInfo> = lock(&self.running).values().map(StatusOfJob::current).collect();
@@ -190,7 +204,7 @@ impl WorkerStatus {
 
     pub(crate) fn job(&self, job: &str) -> Option<JobDetail> {
         if let Some(running) = lock(&self.running).get(job) {
-            return Some(JobDetail::Running(running.current()));
+            return Some(JobDetail::Running(Box::new(running.current())));
         }
         self.record(job).map(|record| JobDetail::Ended(Box::new(JobRecord::clone(&record))))
     }
@@ -206,7 +220,9 @@ impl WorkerStatus {
                 tokio::time::sleep(ANSWER_POLL).await;
             }
         }
-        Some(JobDetail::Running(RunningJobInfo { tasks: handle.task_report(), ..info }))
+        let in_room = handle.room(RoomStatus::PRESENT_MAX);
+        let info = RunningJobInfo { in_room, tasks: handle.task_report(), ..info };
+        Some(JobDetail::Running(Box::new(info)))
     }
 
     /// The kept log lines of a job whose number is `after` or higher.
@@ -238,7 +254,8 @@ impl WorkerStatus {
 impl StatusOfJob {
     fn current(&self) -> RunningJobInfo {
         let (cpu_us, wait_us) = self.handle.used();
-        RunningJobInfo { cpu_us, wait_us, waits: Some(self.handle.waits_for()), ..self.info.clone() }
+        let (waits, in_room) = (Some(self.handle.waits_for()), self.handle.room(RoomStatus::LISTED_MAX));
+        RunningJobInfo { cpu_us, wait_us, waits, in_room, ..self.info.clone() }
     }
 }
 

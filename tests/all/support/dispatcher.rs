@@ -106,22 +106,7 @@ impl Dispatcher {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        let url = format!("{}{path}", self.url.replace("ws://", "http://"));
-        let mut request = ureq::http::Request::builder().method(method).uri(url).header("Content-Type", content);
-        request = request.header("Authorization", format!("Bearer {token}"));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut response = match method {
-            "GET" => agent.run(request.body(()).unwrap()),
-            _ => agent.run(request.body(body.to_owned()).unwrap()),
-        }
-        .unwrap();
-        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
-        let text = response.body_mut().read_to_string().unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status: response.status().as_u16(), body, retry_after }
+        ask(&self.url, method, path, content, token, headers, body)
     }
 
     /// Create a dispatch; its id.
@@ -166,6 +151,34 @@ impl Dispatcher {
             Some(self.job_without_metadata(id)).filter(is_there).map(|_| self.job(id))
         })
     }
+}
+
+/// Ask the API of the server at this URL.
+pub(crate) fn ask(
+    url: &str,
+    method: &str,
+    path: &str,
+    content: &str,
+    token: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    let url = format!("{}{path}", url.replace("ws://", "http://"));
+    let mut request = ureq::http::Request::builder().method(method).uri(url).header("Content-Type", content);
+    request = request.header("Authorization", format!("Bearer {token}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = match method {
+        "GET" => agent.run(request.body(()).unwrap()),
+        _ => agent.run(request.body(body.to_owned()).unwrap()),
+    }
+    .unwrap();
+    let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+    let text = response.body_mut().read_to_string().unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer { status: response.status().as_u16(), body, retry_after }
 }
 
 /// A token that may do everything in a room, and with rooms.

@@ -24,7 +24,7 @@ use crate::support::harness::root;
 const ACCEPTED_WITHIN: Duration = Duration::from_millis(300);
 
 /// Runs what stands in between, beside tests that wait.
-static BACKGROUND: LazyLock<Runtime> =
+pub(crate) static BACKGROUND: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
 /// The address of a URL on loopback.
@@ -87,7 +87,7 @@ impl Ca {
     pub(crate) fn tls(&self, name: &str, server: SocketAddr) -> SocketAddr {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();

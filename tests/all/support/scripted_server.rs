@@ -185,7 +185,7 @@ impl Peer {
     }
 
     pub(crate) async fn assign(&mut self, id: &str) {
-        let assignment = proto::JobAssignment { job: job(id), url: None, token: "token".into() };
+        let assignment = proto::JobAssignment { job: job(id), url: None, token: String::new() };
         self.send(FromServer::Assignment(assignment)).await;
     }
 

@@ -22,6 +22,11 @@ pub mod job_spec;
 mod parts;
 pub mod scenario;
 pub mod recording;
+pub mod room_answers;
+mod room_story;
+pub mod room_packets;
+pub mod room_headers;
+pub mod room_signals;
 mod served;
 pub mod server_frames;
 pub mod worker;
@@ -41,6 +46,10 @@ pub const TARGETS: &[Target] = &[
     ("imports", imports::run),
     ("job_spec", job_spec::run),
     ("recording", recording::run),
+    ("room_answers", room_answers::run),
+    ("room_headers", room_headers::run),
+    ("room_packets", room_packets::run),
+    ("room_signals", room_signals::run),
     ("scenario", scenario::run),
     ("server_frames", server_frames::run),
     ("worker_frames", worker_frames::run),

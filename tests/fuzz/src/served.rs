@@ -110,6 +110,7 @@ fn token(grants: VideoGrants) -> String {
 fn settings(store: &TempDir) -> DispatcherSettings {
     DispatcherSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
+        rtc_port: 0,
         keys: None,
         store: store.path().join("store.db"),
         store_sync: StoreSync::Checkpoint,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{TaskReport, WaitsFor};
+use crate::job::{RoomStatus, TaskReport, WaitsFor};
 use crate::load::Sample;
 use crate::record::{JobRecord, LogLine};
 use crate::verdict::Code;
@@ -108,6 +108,9 @@ pub struct RunningJob {
     /// What the job waits for; absent in the answer of an older worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<WaitsFor>,
+    /// The room; absent for a job that has not asked for it, and in the answer of an older worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_room: Option<RoomStatus>,
     /// The tasks that the agent reported last; absent in lists, and while there is no report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TaskReport>,
@@ -144,7 +147,7 @@ pub struct JobList {
 #[serde(tag = "state", content = "job", rename_all = "lowercase")]
 pub enum JobDetail {
     /// The job runs.
-    Running(RunningJob),
+    Running(Box<RunningJob>),
     /// The job ended.
     Ended(Box<JobRecord>),
 }

@@ -23,7 +23,9 @@ impl Code {
             Self::Stalled => {
                 "nothing was pending that could wake the job: no timer, no call, no room that brings events"
             }
-            Self::Disconnected => "the room of the job was lost for good",
+            Self::Disconnected => {
+                "the room was lost for good and the job did not finish within `shutdown-grace`, or the agent was put out of its room"
+            }
             Self::ShutdownTimeout => "the job was asked to stop and did not finish within `shutdown-grace`",
             Self::Terminated => "the dispatcher asked the job to stop, and it finished within the grace",
             Self::Drained => "the worker drained, and the job finished within the grace",

@@ -3,6 +3,7 @@
 use super::{Coordinator, DEFERRED_MAX, Deferred};
 use crate::clock::Moment;
 use crate::command::{Command, WorkerCommand};
+use crate::room_host::HostedRoom;
 
 impl Coordinator {
     pub(super) fn handle_command(&mut self, command: Command) {
@@ -28,6 +29,11 @@ impl Coordinator {
             Command::Workers { reply } => drop(reply.send(self.scheduler.workers(Moment::now()))),
             Command::Counts { reply } => drop(reply.send(self.scheduler.counts())),
             Command::Rooms { names, reply } => drop(reply.send(self.list_rooms(&names))),
+            Command::EnterRoom { name, api_key, reply } => {
+                let room = self.enter_room(&name, &api_key);
+                self.reply_durably(reply, room);
+            }
+            Command::HostedRoom { name, reply } => drop(reply.send(self.hosted.get(&name).map(HostedRoom::handle))),
             Command::CreateRoom { room, requests, api_key, reply } => {
                 let created = self.create_room(*room, requests, api_key);
                 self.reply_durably(reply, created);

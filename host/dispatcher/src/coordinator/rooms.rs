@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use livekit_protocol as proto;
+use proto::DisconnectReason;
 
 use super::Coordinator;
 use crate::answers::{ANSWER_BYTES_MAX, AnswerTooLong};
 use crate::clock::Moment;
 use crate::command::{CommandError, DispatchRequest};
+use crate::room_host::HostedRoom;
 use crate::rooms::{Room, RoomRequest};
 use crate::scheduler::{Dispatch, Id};
 use crate::store::StoreOp;
@@ -52,7 +54,7 @@ impl Coordinator {
     }
 
     /// The rooms with these names, each once; all rooms for no names.
-    pub(super) fn list_rooms(&self, names: &[String]) -> Result<Vec<Room>, CommandError> {
+    pub(super) fn list_rooms(&self, names: &[String]) -> Result<Vec<proto::Room>, CommandError> {
         let mut rooms: Vec<&Room> = match names {
             [] => self.rooms.all().collect(),
             names => names.iter().filter_map(|name| self.rooms.get(name)).collect(),
@@ -63,7 +65,12 @@ impl Coordinator {
         if bytes > ANSWER_BYTES_MAX {
             return Err(AnswerTooLong.into());
         }
-        Ok(rooms.into_iter().cloned().collect())
+        let occupied = |room: &Room| {
+            let occupancy = self.hosted.get(&room.name).map(HostedRoom::occupancy).unwrap_or_default();
+            let num_participants = u32::try_from(occupancy.visible).unwrap_or(u32::MAX);
+            proto::Room { num_participants, ..room.to_proto() }
+        };
+        Ok(rooms.into_iter().map(occupied).collect())
     }
 
     /// Create a room with its first dispatches. As in LiveKit's server, a request for an existing room changes the fields that it
@@ -105,6 +112,9 @@ impl Coordinator {
             return Err(CommandError::TooManyRooms);
         }
         self.rooms.change(now.at, room.clone());
+        if let Some(hosted) = self.hosted.get(&room.name) {
+            hosted.set_info(room.to_proto());
+        }
         ops.push(StoreOp::Room(room));
         Ok(())
     }
@@ -125,6 +135,7 @@ impl Coordinator {
             return Ok(false);
         }
         let now = Moment::now();
+        self.close_hosted(&name, DisconnectReason::RoomDeleted);
         for dispatch in self.scheduler.in_room(&name) {
             self.scheduler.cancel(now, &dispatch, "the room was deleted");
         }

@@ -24,6 +24,7 @@ use wasm_worker_protocol::report::JobEnd;
 fn settings(dir: &Path) -> DispatcherSettings {
     DispatcherSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
+        rtc_port: 0,
         keys: None,
         store: dir.join("store.db"),
         store_sync: StoreSync::Checkpoint,
@@ -56,7 +57,9 @@ async fn serving(dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
     let opened = Store::open(store_settings(&settings), 0).unwrap();
     let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (state, coordinator) = assemble(&settings, keys, opened, Arc::new(Events::default()), metrics, address);
+    let room_host = RoomHost::start(address, keys.clone()).unwrap();
+    let (state, coordinator) =
+        assemble(&settings, (keys, room_host), opened, Arc::new(Events::default()), metrics, address);
     Handle::current().spawn(coordinator.serve());
     state
 }

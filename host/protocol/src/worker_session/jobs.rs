@@ -92,6 +92,8 @@ impl Session {
                 self.set_phase(&job, Some(Phase::Running));
                 let running = Report::running(&job);
                 let access = RoomAccess { url: url.filter(|url| !url.is_empty()), token: Secret(token) };
+                // A server without rooms has no token for them.
+                let access = Some(access).filter(|access| !access.token.0.is_empty());
                 vec![Output::Launch { job, access }, Output::Report(running)]
             }
             Some(Phase::Running) => vec![Output::Warn(format!("ignored a second assignment of job {job}"))],

@@ -79,8 +79,8 @@ pub enum Output {
     Launch {
         /// The id of the job.
         job: String,
-        /// How the agent of the job joins its room.
-        access: RoomAccess,
+        /// How the agent of the job joins its room; none where the server has no rooms.
+        access: Option<RoomAccess>,
     },
     /// Publish that an offer was refused without asking the agent.
     Refused {

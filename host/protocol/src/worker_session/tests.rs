@@ -116,7 +116,7 @@ fn assignment_gives_access_to_the_room() {
     session.advance(now, offer("j"));
     session.advance(now, accepted("j"));
     let outputs = session.advance(now, assignment("j"));
-    let [Output::Launch { job, access }, Output::Report(_)] = &outputs[..] else { panic!("{outputs:?}") };
+    let [Output::Launch { job, access: Some(access) }, Output::Report(_)] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((job.as_str(), access.url.as_deref(), access.token.0.as_str()), ("j", Some("wss://rooms"), "secret"));
     assert!(!format!("{access:?}").contains("secret\""));
 }

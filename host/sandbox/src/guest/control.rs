@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use wasm_worker_core::job::{Task, TaskReport, WaitsFor};
+use wasm_worker_core::job::{RoomState, RoomStatus, Task, TaskReport, WaitsFor};
+use wasm_worker_core::usage::RoomUse;
 
 use super::bindings::wasm_worker::agent::events::{Event, LimitWarning};
 use super::convert::exact;
@@ -17,6 +18,8 @@ use super::inbox_queue::InboxQueue;
 use super::job_log::JobLog;
 use super::kill::{Kill, Warning};
 use super::lock;
+use super::participants::Participants;
+use super::room_view::{RoomCounter, RoomView};
 use super::run_clock::RunClock;
 use crate::engine::timeslice::CoreDemand;
 
@@ -32,6 +35,24 @@ pub enum StopBy {
     Dispatcher,
     /// A drain of the worker.
     Drain,
+    /// The loss of the job's room.
+    RoomLost,
+    /// The server, which ended the room.
+    RoomEnded,
+    /// The server, which put the agent out of the room.
+    PutOut,
+}
+
+impl StopBy {
+    /// The word of the contract for the origin.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "requested",
+            Self::Dispatcher => "cancelled",
+            Self::Drain => "drain",
+            Self::RoomLost | Self::RoomEnded | Self::PutOut => "room-ended",
+        }
+    }
 }
 
 /// An event for the job's supervisor.
@@ -77,6 +98,8 @@ pub(crate) struct Control {
     /// Whether the job waits between two steps.
     is_waiting: AtomicBool,
     log: Mutex<JobLog>,
+    /// The room, once the job has asked for it.
+    room: Mutex<Option<Box<RoomView>>>,
     /// The message of a panic, which the guest reports before it traps.
     panic_message: Mutex<Option<String>>,
     /// The time for which the guest ran and waited.
@@ -101,6 +124,7 @@ impl Control {
             clock: RunClock::default(),
             core_demand,
             inbox,
+            room: Mutex::default(),
             panic_message: Mutex::default(),
         }
     }
@@ -125,6 +149,7 @@ impl Control {
         lock(&self.events).clear();
         lock(&self.panic_message).take();
         *lock(&self.waits) = Waits::default();
+        lock(&self.room).take();
         self.inbox.reset();
         self.clock.reset();
     }
@@ -237,6 +262,37 @@ impl Control {
             operations: waits.operations,
             joined: waits.joined,
         }
+    }
+
+    /// The agent is given an event about its room.
+    pub(crate) fn show_room(&self, event: &Event, participants: &Participants) {
+        lock(&self.room).get_or_insert_default().apply(event, participants, Instant::now());
+    }
+
+    /// The agent asks for its room, or does not get into it.
+    pub(crate) fn set_room_state(&self, state: RoomState) {
+        lock(&self.room).get_or_insert_default().set_state(state, Instant::now());
+    }
+
+    /// The connection to the room is opened, or given up.
+    pub(crate) fn set_room_counter(&self, counter: Option<Arc<RoomCounter>>) {
+        lock(&self.room).get_or_insert_default().set_counter(counter);
+    }
+
+    /// The room with at most so many of its participants; none where the job has not asked for it.
+    pub(crate) fn room(&self, present_max: usize) -> Option<RoomStatus> {
+        lock(&self.room).as_ref().map(|room| room.status(present_max, Instant::now()))
+    }
+
+    /// Whether the agent is in a room on a server, also while the connection is lost for now.
+    pub(crate) fn is_in_room(&self) -> bool {
+        lock(&self.room).as_ref().is_some_and(|room| room.is_on_server())
+    }
+
+    /// The use of the connection to the room that nobody has counted.
+    pub(crate) fn take_room_use(&self) -> RoomUse {
+        let counter = lock(&self.room).as_ref().and_then(|room| room.counter().cloned());
+        counter.map(|counter| counter.take()).unwrap_or_default()
     }
 
     fn kill_reason(&self) -> Kill {

@@ -1,8 +1,8 @@
 //! Conversions between the plain data of `wasm-worker-core` and the records of the contract. Texts are moved, not copied.
 //!
-//! A job's description knows less of a room and of its participants than the contract: times are 0, a participant is active.
+//! A job's description knows less of a room than the contract: its time is 0. Participants are in `convert_room`.
 
-use wasm_worker_core::job::{Acceptance, JobInfo, JobKind, Participant, ParticipantKind, RoomInfo};
+use wasm_worker_core::job::{Acceptance, JobInfo, JobKind, RoomInfo};
 
 use super::contract;
 
@@ -24,25 +24,6 @@ impl From<JobInfo> for contract::JobInfo {
             agent_name,
             attempt,
         }
-    }
-}
-
-impl From<Participant> for contract::Participant {
-    fn from(participant: Participant) -> Self {
-        let Participant { sid, identity, name, metadata, attributes, kind } = participant;
-        let kind = match kind {
-            ParticipantKind::Standard => contract::ParticipantKind::Standard,
-            ParticipantKind::Ingress => contract::ParticipantKind::Ingress,
-            ParticipantKind::Egress => contract::ParticipantKind::Egress,
-            ParticipantKind::Sip => contract::ParticipantKind::Sip,
-            ParticipantKind::Agent => contract::ParticipantKind::Agent,
-            ParticipantKind::Connector => contract::ParticipantKind::Connector,
-            ParticipantKind::Other => contract::ParticipantKind::Other,
-        };
-        let permissions =
-            contract::Permissions::SUBSCRIBE | contract::Permissions::PUBLISH | contract::Permissions::PUBLISH_DATA;
-        let state = contract::ParticipantState::Active;
-        Self { sid, identity, name, metadata, attributes, kind, state, permissions, joined_at_ms: 0.0 }
     }
 }
 

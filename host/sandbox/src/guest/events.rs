@@ -190,6 +190,11 @@ pub(crate) fn job_info_bytes(info: &JobInfo) -> usize {
         + info.participant.as_ref().map_or(0, participant_bytes)
 }
 
+/// Host memory of an event with what it carries, in bytes.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    size_of::<Event>() + payload_bytes(event)
+}
+
 fn stream_bytes(info: &StreamInfo) -> usize {
     info.stream_id.len()
         + optional(info.sender.as_ref())

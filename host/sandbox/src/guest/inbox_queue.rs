@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::bindings::wasm_worker::agent::events::{Event, Loss, ShutdownRequest};
-use super::events::{name_of, payload_bytes};
+use super::events::{event_bytes, name_of, payload_bytes};
 use super::lock;
 
 /// Most events of one step.
@@ -83,6 +83,12 @@ impl InboxQueue {
     /// Add an event that must not be dropped.
     pub(crate) fn push_sure(&self, event: Event) {
         self.add(event, Need::Must);
+    }
+
+    /// Whether an event fits beside those that wait.
+    pub(crate) fn has_room_for(&self, event: &Event) -> bool {
+        let held = self.bytes() + event_bytes(event);
+        lock(&self.waiting).events.len() < self.events_max && held <= self.bytes_max
     }
 
     /// Ask the job to stop by `until`.
@@ -210,10 +216,6 @@ impl Waiting {
     }
 }
 
-fn event_bytes(event: &Event) -> usize {
-    size_of::<Event>() + payload_bytes(event)
-}
-
 fn millis(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
@@ -267,9 +269,20 @@ mod tests {
         let inbox = InboxQueue::new(1_000, 2 * event_bytes(&data(10)));
         (0..5).for_each(|_| inbox.push(data(10)));
         assert_eq!(inbox.dropped(), 3);
-        let who = wasm_worker_core::job::Participant::default();
+        let who = wasm_worker_core::room::people::Participant::default();
         inbox.push(Event::ParticipantLeft(Departure { participant: who.into(), reason: String::new() }));
         assert_eq!((inbox.dropped(), take(&inbox).len()), (3, 3));
+    }
+
+    #[test]
+    fn room_for_an_event_is_known_before() {
+        let inbox = InboxQueue::new(2, 2 * event_bytes(&data(10)));
+        assert!(inbox.has_room_for(&data(10)) && !inbox.has_room_for(&data(1 << 20)));
+        inbox.push(data(10));
+        assert!(inbox.has_room_for(&data(10)) && !inbox.has_room_for(&data(11)));
+        inbox.push(data(0));
+        assert!(!inbox.has_room_for(&data(0)), "as many events as there may be");
+        assert_eq!((inbox.dropped(), take(&inbox).len()), (0, 2));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(crate) enum Kill {
     /// The job did not stop within `shutdown-grace`.
     #[error("the job did not finish within its shutdown grace of {grace:?}")]
     ShutdownTimeout { grace: Duration },
+    /// The job did not stop within `shutdown-grace` after it lost its room.
+    #[error("{why}, and the job did not finish within its shutdown grace of {grace:?}")]
+    Disconnected { why: String, grace: Duration },
     /// An operator killed the job.
     #[error("killed by the operator")]
     Operator,
@@ -50,6 +53,7 @@ impl Kill {
             Self::Hostcall { .. } | Self::TooMany { .. } => Code::HostcallLimit,
             Self::Calls { .. } => Code::LimitCalls,
             Self::ShutdownTimeout { .. } => Code::ShutdownTimeout,
+            Self::Disconnected { .. } => Code::Disconnected,
             Self::Operator => Code::Killed,
         }
     }

@@ -29,6 +29,10 @@ impl Participants {
             Event::ParticipantJoined(who) => self.put(who),
             Event::ParticipantChanged(change) => self.put(&change.participant),
             Event::ParticipantLeft(departure) => self.remove(&departure.participant.identity),
+            Event::Disconnected(_) => {
+                self.present.clear();
+                self.bytes = 0;
+            }
             _ => return false,
         }
         true
@@ -37,6 +41,16 @@ impl Participants {
     /// All of them, by identity.
     pub(crate) fn all(&self) -> Vec<Participant> {
         self.present.values().cloned().collect()
+    }
+
+    /// Each of them, by identity.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Participant> {
+        self.present.values()
+    }
+
+    /// Their number.
+    pub(crate) fn count(&self) -> usize {
+        self.present.len()
     }
 
     /// Memory of the participants, in bytes.
@@ -68,10 +82,10 @@ mod tests {
     use super::*;
 
     fn person(identity: &str, name: &str) -> Participant {
-        let core = wasm_worker_core::job::Participant {
+        let core = wasm_worker_core::room::people::Participant {
             identity: identity.into(),
             name: name.into(),
-            ..wasm_worker_core::job::Participant::default()
+            ..wasm_worker_core::room::people::Participant::default()
         };
         core.into()
     }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
+use wasm_worker_core::job::Acceptance;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::usage::micros;
 use wasm_worker_core::verdict::{Code, Verdict};
 
-use super::offer::{Admitted, OfferedRoom};
+use super::joined_room::JoinedRoom;
+use super::offer::{Admitted, Offer, OfferedRoom};
 use super::played_room::PlayedRoom;
 use super::recorded_room::RecordedRoom;
 use super::run::panic_text;
@@ -20,17 +23,37 @@ use super::teardown::{self, Ended};
 use super::time::JobTime;
 use super::world::World;
 
-/// Run one job to its end. A panic of the supervisor ends this job and nothing else.
-pub(super) async fn run(admitted: Admitted, created: Instant, events: Arc<Events>) -> JobRecord {
-    let Admitted { mut offer, acceptance, template, mut instance, mut recorder } = admitted;
+/// The outside of a job, and its clock.
+fn world_of(
+    offer: &mut Offer,
+    acceptance: &Acceptance,
+    created: Instant,
+    room: Option<RoomToJoin>,
+    events: &Arc<Events>,
+) -> (Box<dyn World>, JobTime) {
     let participants = std::mem::take(&mut offer.participants);
-    let room = RecordedRoom::new(&offer.info, &acceptance, participants, &offer.room);
-    let (mut world, time): (Box<dyn World>, JobTime) = match &offer.room {
-        OfferedRoom::Scripted(_) | OfferedRoom::Open => (Box::new(room), JobTime::Real),
-        OfferedRoom::Played(play) => {
-            (Box::new(PlayedRoom::new(room, play.clone())), JobTime::jumping(created, play.script().began))
+    let recorded = |room| RecordedRoom::new(&offer.info, acceptance, participants, room);
+    match (&offer.room, room) {
+        (OfferedRoom::Open, Some(room)) => {
+            (Box::new(JoinedRoom::new(&offer.info, acceptance, room, events.clone())), JobTime::Real)
         }
-    };
+        (room @ (OfferedRoom::Scripted(_) | OfferedRoom::Open), _) => (Box::new(recorded(room)), JobTime::Real),
+        (room @ OfferedRoom::Played(play), _) => {
+            let time = JobTime::jumping(created, play.script().began);
+            (Box::new(PlayedRoom::new(recorded(room), play.clone())), time)
+        }
+    }
+}
+
+/// Run one job to its end. A panic of the supervisor ends this job and nothing else.
+pub(super) async fn run(
+    admitted: Admitted,
+    created: Instant,
+    room: Option<RoomToJoin>,
+    events: Arc<Events>,
+) -> JobRecord {
+    let Admitted { mut offer, acceptance, template, mut instance, mut recorder } = admitted;
+    let (mut world, time) = world_of(&mut offer, &acceptance, created, room, &events);
     let control = instance.control();
     let mut supervisor = Supervisor::new(&offer.info, &template, control, time, created, events.clone());
     let lived = AssertUnwindSafe(async {

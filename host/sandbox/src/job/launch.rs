@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
-use wasm_worker_core::job::{Acceptance, TaskReport, WaitsFor};
+use wasm_worker_core::job::{Acceptance, RoomStatus, TaskReport, WaitsFor};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::refusal::Refusal;
-use wasm_worker_core::usage::micros;
+use wasm_worker_core::room::connection::RoomToJoin;
+use wasm_worker_core::usage::{RoomUse, micros};
 
 use super::course;
 use super::instance::Template;
@@ -23,15 +24,21 @@ use crate::guest::control::{Control, StopBy};
 pub struct Accepted {
     /// How the agent wants to appear in the room.
     pub acceptance: Acceptance,
-    launch: oneshot::Sender<Instant>,
+    launch: oneshot::Sender<Launch>,
     running: Running,
 }
 
+/// The launch of a job.
+struct Launch {
+    at: Instant,
+    room: Option<RoomToJoin>,
+}
+
 impl Accepted {
-    /// Run the job, whether or not anybody waits for its end.
-    pub fn launch(self) -> Running {
+    /// Run the job, whether or not anybody waits for its end. Without a room to join, what the agent sends is only recorded.
+    pub fn launch(self, room: Option<RoomToJoin>) -> Running {
         // Without the runtime of the guests the end of the job reports the loss.
-        self.launch.send(Instant::now()).ok();
+        self.launch.send(Launch { at: Instant::now(), room }).ok();
         self.running
     }
 }
@@ -84,6 +91,21 @@ impl JobHandle {
         self.0.task_report()
     }
 
+    /// The room as the agent was last told, with at most so many participants; none for a job that has not asked for it.
+    pub fn room(&self, present_max: usize) -> Option<RoomStatus> {
+        self.0.room(present_max)
+    }
+
+    /// Whether the agent is in a room on a server, also while the connection is lost for now.
+    pub fn is_in_room(&self) -> bool {
+        self.0.is_in_room()
+    }
+
+    /// The use of the connection to the room since the last call. What is left at the end is in [`Event::RoomLeft`].
+    pub fn take_room_use(&self) -> RoomUse {
+        self.0.take_room_use()
+    }
+
     /// The use so far: CPU time, and time spent in finished waits, in microseconds.
     pub fn used(&self) -> (u64, u64) {
         (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
@@ -120,7 +142,7 @@ async fn ask(
     template: &Arc<Template>,
     offer: Offer,
     events: &Arc<Events>,
-    launch: Option<oneshot::Receiver<Instant>>,
+    launch: Option<oneshot::Receiver<Launch>>,
 ) -> Result<(Acceptance, Running), Refusal> {
     let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
     let (admitted, answer) = oneshot::channel();
@@ -137,11 +159,11 @@ async fn ask(
             return;
         }
         let launched = match launch {
-            None => Some(Instant::now()),
+            None => Some(Launch { at: Instant::now(), room: None }),
             Some(launch) => launch.await.ok(),
         };
-        if let Some(launched) = launched {
-            drop(closed.send(course::run(job, launched, for_course).await));
+        if let Some(Launch { at, room }) = launched {
+            drop(closed.send(course::run(job, at, room, for_course).await));
         }
     });
     let lost = || Refusal::decide_failed(Crash::Host("the task of the offer ended".into()).verdict());

@@ -158,7 +158,8 @@ impl Life {
                 self.kill(now, due, Kill::InitTimeout { limit: limits.init_timeout })
             }
             Phase::Running if self.grace_end() == Some(due) => {
-                self.kill(now, due, Kill::ShutdownTimeout { grace: limits.shutdown_grace })
+                let kill = self.kill_after_grace(limits.shutdown_grace);
+                self.kill(now, due, kill)
             }
             Phase::Running if self.deadline() == Some(due) => {
                 self.kill(now, due, Kill::Deadline { limit: limits.max_duration.unwrap_or_default() })
@@ -192,6 +193,16 @@ impl Life {
 
     fn grace_end(&self) -> Option<Instant> {
         self.stop.as_ref().map(|(_, _, until)| *until)
+    }
+
+    /// The reason to kill a job that was asked to stop and did not.
+    fn kill_after_grace(&self, grace: Duration) -> Kill {
+        match &self.stop {
+            Some((StopBy::RoomLost | StopBy::PutOut, why, _)) => Kill::Disconnected { why: why.clone(), grace },
+            Some((StopBy::Guest | StopBy::Dispatcher | StopBy::Drain | StopBy::RoomEnded, ..)) | None => {
+                Kill::ShutdownTimeout { grace }
+            }
+        }
     }
 
     fn kill(&mut self, now: Instant, due: Instant, kill: Kill) -> Vec<Output> {
@@ -263,9 +274,15 @@ impl Life {
         match (result, &self.stop) {
             (Err(error), _) => Verdict::new(Code::Failed, error),
             (Ok(()), None) => Verdict::new(Code::Completed, "the agent finished"),
-            (Ok(()), Some((StopBy::Guest, reason, _))) => Verdict::new(Code::Completed, reason.as_str()),
-            (Ok(()), Some((StopBy::Dispatcher, reason, _))) => Verdict::new(Code::Terminated, reason.as_str()),
-            (Ok(()), Some((StopBy::Drain, reason, _))) => Verdict::new(Code::Drained, reason.as_str()),
+            (Ok(()), Some((by, reason, _))) => {
+                let code = match by {
+                    StopBy::Guest | StopBy::RoomLost => Code::Completed,
+                    StopBy::Dispatcher | StopBy::RoomEnded => Code::Terminated,
+                    StopBy::Drain => Code::Drained,
+                    StopBy::PutOut => Code::Disconnected,
+                };
+                Verdict::new(code, reason.as_str())
+            }
         }
     }
 
@@ -316,9 +333,14 @@ mod tests {
 
     #[test]
     fn origin_of_a_stop_decides_the_code() {
-        for (by, code) in
-            [(StopBy::Guest, Code::Completed), (StopBy::Dispatcher, Code::Terminated), (StopBy::Drain, Code::Drained)]
-        {
+        for (by, code) in [
+            (StopBy::Guest, Code::Completed),
+            (StopBy::Dispatcher, Code::Terminated),
+            (StopBy::Drain, Code::Drained),
+            (StopBy::RoomLost, Code::Completed),
+            (StopBy::RoomEnded, Code::Terminated),
+            (StopBy::PutOut, Code::Disconnected),
+        ] {
             let now = Instant::now();
             let mut life = running(now);
             let outputs = life.advance(now, Input::StopAsked { by, reason: "enough".into() });
@@ -340,6 +362,24 @@ mod tests {
         assert!(matches!(outputs.as_slice(), [Output::KillGuest(Kill::ShutdownTimeout { .. })]));
         let outputs = life.advance(now + Duration::from_secs(11), Input::TimeUp);
         assert_eq!(closing(&outputs).unwrap().code, Code::ShutdownTimeout);
+    }
+
+    #[test]
+    fn grace_after_a_lost_room_ends_as_disconnected() {
+        for (by, code) in [
+            (StopBy::RoomLost, Code::Disconnected),
+            (StopBy::PutOut, Code::Disconnected),
+            (StopBy::RoomEnded, Code::ShutdownTimeout),
+        ] {
+            let now = Instant::now();
+            let mut life = running(now);
+            life.advance(now, Input::StopAsked { by, reason: "the room is lost".into() });
+            life.advance(now + Duration::from_secs(10), Input::TimeUp);
+            let outputs = life.advance(now + Duration::from_secs(11), Input::TimeUp);
+            let verdict = closing(&outputs).unwrap();
+            assert_eq!(verdict.code, code);
+            assert_eq!(verdict.detail.starts_with("the room is lost, and"), code == Code::Disconnected, "{verdict:?}");
+        }
     }
 
     #[test]
@@ -457,7 +497,14 @@ mod tests {
     }
 
     fn any_input() -> impl Strategy<Value = Input> {
-        let by = prop_oneof![Just(StopBy::Guest), Just(StopBy::Dispatcher), Just(StopBy::Drain)];
+        let by = prop_oneof![
+            Just(StopBy::Guest),
+            Just(StopBy::Dispatcher),
+            Just(StopBy::Drain),
+            Just(StopBy::RoomLost),
+            Just(StopBy::RoomEnded),
+            Just(StopBy::PutOut),
+        ];
         prop_oneof![
             3 => Just(Input::InstanceMade),
             3 => Just(Input::StateReady),

@@ -17,8 +17,9 @@ use crate::guest::meter::fuel_used;
 use crate::recording::record::Decided;
 use crate::recording::recorder::Recorder;
 use crate::scenario::play::SharedPlay;
-use wasm_worker_core::job::{Acceptance, JobInfo, Participant};
+use wasm_worker_core::job::{Acceptance, JobInfo};
 use wasm_worker_core::refusal::{Reason, Refusal};
+use wasm_worker_core::room::people::Participant;
 use wasm_worker_core::text::{clip, pairs_bytes, text_bytes};
 
 /// Longest wait for a slot, and longest decision. The server wants an answer within 2 s.
@@ -130,7 +131,7 @@ fn unusable(acceptance: &Acceptance) -> Option<String> {
 /// Host memory that the facts of a job and the participants of its room take for as long as the job runs.
 fn offer_bytes(info: &contract::JobInfo, participants: &[Participant]) -> usize {
     let bytes_of = |who: &Participant| {
-        let Participant { sid, identity, name, metadata, attributes, kind: _ } = who;
+        let Participant { sid, identity, name, metadata, attributes, .. } = who;
         let texts = [sid, identity, name, metadata];
         size_of::<contract::Participant>()
             + texts.into_iter().map(|text| text_bytes(text)).sum::<usize>()

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::job::{Participant, ParticipantKind};
 use wasm_worker_core::record::RoomRecord;
+use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use super::played_network::PlayedNetwork;
 use super::played_rules::NO_ANSWER;
@@ -209,12 +209,12 @@ impl World for PlayedRoom {
         Ok(())
     }
 
-    fn has_begun(&mut self, event: &Event, now: Instant) {
+    fn is_given(&mut self, event: &Event, now: Instant) {
         if let Event::RpcRequest(request) = event {
             let until = now + Duration::from_millis(request.timeout_ms.into());
             self.called.insert(request.id, (request.method.clone(), until));
         }
-        self.room.has_begun(event, now);
+        self.room.is_given(event, now);
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -272,7 +272,7 @@ fn file_of(file: &SentFile, number: usize, job: &JobAccess<'_>) -> Event {
 
 fn person(who: &Participant) -> Person {
     let kind = match who.kind {
-        ParticipantKind::Standard | ParticipantKind::Other => PersonKind::Standard,
+        ParticipantKind::Standard | ParticipantKind::Bridge | ParticipantKind::Other => PersonKind::Standard,
         ParticipantKind::Ingress => PersonKind::Ingress,
         ParticipantKind::Egress => PersonKind::Egress,
         ParticipantKind::Sip => PersonKind::Sip,

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::job::{Acceptance, JobInfo, Participant, ParticipantKind};
+use wasm_worker_core::job::{Acceptance, JobInfo};
 use wasm_worker_core::record::{RoomRecord, SentText};
+use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use super::offer::OfferedRoom;
 use super::room_record::{self, Sent, Stream, transcription};
@@ -66,7 +67,7 @@ impl RecordedRoom {
         };
         let present = participants.into_iter().map(contract::Participant::from);
         Self {
-            sent: Sent::default(),
+            sent: Sent::recorded(),
             local: local(info, acceptance).into(),
             room: info.room.clone().into(),
             present: present.map(|who| (who.identity.clone(), who)).collect(),
@@ -89,13 +90,11 @@ impl RecordedRoom {
 
     fn connect(&mut self, id: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         if self.presence != Presence::Joined {
-            if self.presence == Presence::Never {
-                for who in self.present.values() {
-                    job.send_sure(Event::ParticipantJoined(who.clone()))?;
-                }
+            for who in self.present.values() {
+                job.send_sure(Event::ParticipantJoined(who.clone()))?;
             }
             self.presence = Presence::Joined;
-            // Differences after a join anew come before `connected`, as those who are there do.
+            // What happened meanwhile comes before `connected`, as those who are there do.
             for (number, event) in std::mem::take(&mut self.missed) {
                 self.happen(number, event, job);
             }
@@ -208,14 +207,14 @@ impl World for RecordedRoom {
                 self.open_stream(id, Stream::Text(transcription(String::new(), options)), job)
             }
             Call::OpenFile { id, .. } => self.open_stream(id, Stream::File, job),
-            Call::WriteText { id, text } => self.sent.write(id, &text, job),
+            Call::WriteText { id, text } => {
+                self.sent.write(id, &text, job)?;
+                self.sent.wrote(id, text.len(), job)
+            }
             Call::WriteBytes { id, bytes } => self.sent.wrote(id, bytes.len(), job),
             Call::CloseStream { id, attributes } => {
-                if self.sent.close(id, attributes, job)? {
-                    job.done(id)
-                } else {
-                    Ok(())
-                }
+                self.sent.end(id, attributes, job)?;
+                if self.sent.keep(id, job) { job.done(id) } else { Ok(()) }
             }
             Call::SendFile { id, .. } | Call::SendDtmf { id, .. } | Call::SendData { id: Some(id), .. } => {
                 if self.in_room(id, job)? { job.done(id) } else { Ok(()) }
@@ -243,7 +242,7 @@ impl World for RecordedRoom {
         }
     }
 
-    fn has_begun(&mut self, event: &Event, now: Instant) {
+    fn is_given(&mut self, event: &Event, now: Instant) {
         if let Event::RpcRequest(request) = event {
             self.requests.insert(request.id, now + Duration::from_millis(request.timeout_ms.into()));
         }
@@ -302,7 +301,7 @@ impl World for RecordedRoom {
 fn local(info: &JobInfo, acceptance: &Acceptance) -> Participant {
     let Acceptance { identity, name, metadata, attributes } = acceptance.clone();
     let identity = identity.unwrap_or_else(|| format!("agent-{}", info.id));
-    Participant { sid: String::new(), identity, name, metadata, attributes, kind: ParticipantKind::Agent }
+    Participant { name, metadata, attributes, kind: ParticipantKind::Agent, ..Participant::present(identity) }
 }
 
 #[cfg(test)]
@@ -418,7 +417,7 @@ mod tests {
                 payload: String::new(),
                 timeout_ms: 100,
             };
-            room.has_begun(&Event::RpcRequest(request), job.launched);
+            room.is_given(&Event::RpcRequest(request), job.launched);
         }
         assert_eq!(room.nothing_to_come(), None, "the caller gives up some time");
         perform(&mut room, &mut job, Call::Answer { id: 1, answer: Ok("yes".into()) });

@@ -1,6 +1,6 @@
-//! What an agent sends into a room that is only recorded: texts, streams of text, and its own attributes.
+//! What an agent sends into its room: texts, streams of text, and its own attributes, for the record of its job.
 //!
-//! Bounds: [`TEXTS_MAX`] texts are kept. All of it is charged to the job.
+//! Bounds: [`TEXTS_MAX`] texts are kept, [`TEXTS_IN_A_ROOM_MAX`] where others have them too. All of it is charged to the job.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,15 @@ const IS_FINAL: &str = "lk.transcription_final";
 
 /// Most texts of one job that its record keeps.
 const TEXTS_MAX: usize = 1_000;
+/// The same for a job in a room of a server: a joined room takes 200 KiB in all, and a thousand texts take as much again.
+const TEXTS_IN_A_ROOM_MAX: usize = 100;
 /// Bytes of a stream after which its writer waits to be told to go on.
 const UNSENT_MAX: usize = 64 << 10;
 
 /// The record of one job, and its streams.
-#[derive(Default)]
 pub(super) struct Sent {
     pub(super) record: RoomRecord,
+    texts_max: usize,
     /// The streams that the agent writes, by their ids.
     streams: BTreeMap<u32, Open>,
 }
@@ -49,10 +51,20 @@ pub(super) enum Stream {
 }
 
 impl Sent {
+    /// Nothing yet, where the record is all that is left of it.
+    pub(super) fn recorded() -> Self {
+        Self { record: RoomRecord::default(), texts_max: TEXTS_MAX, streams: BTreeMap::new() }
+    }
+
+    /// Nothing yet, in a room of a server.
+    pub(super) fn in_a_room() -> Self {
+        Self { texts_max: TEXTS_IN_A_ROOM_MAX, ..Self::recorded() }
+    }
+
     /// Keep a whole text.
     pub(super) fn add(&mut self, text: SentText, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         job.meter.charge(kept_bytes(&text))?;
-        self.keep(text, job);
+        self.put(text, job);
         Ok(())
     }
 
@@ -70,7 +82,7 @@ impl Sent {
             sent.text.push_str(text);
             job.meter.charge(kept_bytes(sent).saturating_sub(before))?;
         }
-        self.wrote(id, text.len(), job)
+        Ok(())
     }
 
     /// Count bytes of a stream. Nothing waits to be sent here, so a writer that has to wait is told to go on.
@@ -84,22 +96,25 @@ impl Sent {
         job.send_sure(Event::Writable(id))
     }
 
-    /// End a stream. Whether there was one.
-    pub(super) fn close(&mut self, id: u32, attributes: Attributes, job: &mut JobAccess<'_>) -> Result<bool, Kill> {
-        match self.streams.remove(&id).map(|open| open.stream) {
-            None => return Ok(false),
-            Some(Stream::File) => job.meter.release(Stream::File.bytes()),
-            Some(Stream::Text(mut sent)) => {
-                let before = kept_bytes(&sent);
-                sent.attributes.extend(attributes);
-                if sent.topic == TRANSCRIPTION {
-                    sent.attributes.insert(IS_FINAL.into(), "true".into());
-                }
-                job.meter.charge(kept_bytes(&sent).saturating_sub(before))?;
-                self.keep(sent, job);
-            }
+    /// The agent ends a stream, with these attributes.
+    pub(super) fn end(&mut self, id: u32, attributes: Attributes, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        let Some(Open { stream: Stream::Text(sent), .. }) = self.streams.get_mut(&id) else { return Ok(()) };
+        let before = kept_bytes(sent);
+        sent.attributes.extend(attributes);
+        if sent.topic == TRANSCRIPTION {
+            sent.attributes.insert(IS_FINAL.into(), "true".into());
         }
-        Ok(true)
+        job.meter.charge(kept_bytes(sent).saturating_sub(before))
+    }
+
+    /// A stream has been sent. Whether there was one.
+    pub(super) fn keep(&mut self, id: u32, job: &mut JobAccess<'_>) -> bool {
+        match self.streams.remove(&id).map(|open| open.stream) {
+            None => return false,
+            Some(Stream::File) => job.meter.release(Stream::File.bytes()),
+            Some(Stream::Text(sent)) => self.put(sent, job),
+        }
+        true
     }
 
     /// Give up a stream.
@@ -141,8 +156,8 @@ impl Sent {
     }
 
     /// Keep a text that has been charged.
-    fn keep(&mut self, sent: SentText, job: &mut JobAccess<'_>) {
-        if self.record.texts.len() < TEXTS_MAX {
+    fn put(&mut self, sent: SentText, job: &mut JobAccess<'_>) {
+        if self.record.texts.len() < self.texts_max {
             self.record.texts.push(sent);
         } else {
             self.record.texts_not_kept += 1;
@@ -190,25 +205,27 @@ mod tests {
 
     #[test]
     fn texts_beyond_the_bound_are_counted_and_cost_nothing() {
-        let (mut sent, mut job) = (Sent::default(), JobWithoutGuest::new(1 << 20));
-        for _ in 0..TEXTS_MAX {
-            sent.add(plain("x"), &mut job.access(0)).unwrap();
+        for (mut sent, most) in [(Sent::recorded(), TEXTS_MAX), (Sent::in_a_room(), TEXTS_IN_A_ROOM_MAX)] {
+            let mut job = JobWithoutGuest::new(1 << 20);
+            for _ in 0..most {
+                sent.add(plain("x"), &mut job.access(0)).unwrap();
+            }
+            let used = job.meter.used_bytes();
+            sent.add(plain("y"), &mut job.access(0)).unwrap();
+            assert_eq!((sent.record.texts.len(), sent.record.texts_not_kept), (most, 1));
+            assert_eq!(job.meter.used_bytes(), used);
         }
-        let used = job.meter.used_bytes();
-        sent.add(plain("y"), &mut job.access(0)).unwrap();
-        assert_eq!((sent.record.texts.len(), sent.record.texts_not_kept), (TEXTS_MAX, 1));
-        assert_eq!(job.meter.used_bytes(), used);
     }
 
     #[test]
     fn memory_of_streams_is_charged_and_given_back() {
-        let (mut sent, mut job) = (Sent::default(), JobWithoutGuest::new(1 << 20));
+        let (mut sent, mut job) = (Sent::recorded(), JobWithoutGuest::new(1 << 20));
         sent.open(1, Stream::Text(plain("")), &mut job.access(0)).unwrap();
         sent.open(2, Stream::File, &mut job.access(0)).unwrap();
         sent.write(1, &"x".repeat(10_000), &mut job.access(0)).unwrap();
         sent.write(2, "no text", &mut job.access(0)).unwrap();
         assert!(job.meter.used_bytes() > 10_000);
-        assert_eq!(sent.close(3, Vec::new(), &mut job.access(0)), Ok(false));
+        assert!(!sent.keep(3, &mut job.access(0)));
         assert_eq!(sent.cancel_all(&mut job.access(0)), [1, 2]);
         assert_eq!(job.meter.used_bytes(), 0);
         sent.put_attribute("a".into(), "b".into(), &mut job.access(0)).unwrap();

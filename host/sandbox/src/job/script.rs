@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wasm_worker_core::job::{Participant, ParticipantKind};
+use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use crate::guest::bindings::wasm_worker::agent::events::{
     DataMessage, Departure, Event, ParticipantChange, ParticipantChanges, RpcRequest, StreamInfo, TextMessage,
@@ -128,7 +128,7 @@ impl From<Person> for Participant {
             PersonKind::Agent => ParticipantKind::Agent,
             PersonKind::Connector => ParticipantKind::Connector,
         };
-        Self { sid: String::new(), identity, name, metadata, attributes: attributes.into_iter().collect(), kind }
+        Self { name, metadata, attributes: attributes.into_iter().collect(), kind, ..Self::present(identity) }
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Bounds: a job whose steps follow each other without a wait yields its core after each time slice.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ impl<'a> Steps<'a> {
         state.clock.advance(now);
         state.meter.calls.inbox.add(self.batch_bytes);
         state.meter.begin_step(None);
-        self.batch.iter().for_each(|event| self.world.has_begun(event, now));
+        self.batch.iter().for_each(|event| self.world.is_given(event, now));
         let now_ms = state.clock.now().as_ms();
         let control = self.supervisor.control.clone();
         control.clock.call_begins();
@@ -130,6 +131,8 @@ impl<'a> Steps<'a> {
         if let Some(result) = wishes.finish {
             self.timer = None;
             self.supervisor.handle_input(Input::Finished(result));
+            let finished = self.world.finish(&mut JobAccess::new(state, now));
+            self.check(finished)?;
         }
         self.supervisor.is_open()
     }
@@ -227,10 +230,12 @@ impl<'a> Steps<'a> {
         self.batch.shrink_to(EVENTS_KEPT);
         state.calls.rest();
         control.begin_wait(self.timer, state.ids.open_count(), self.world.is_joined());
+        let world = &mut *self.world;
         tokio::select! {
             biased;
             () = control.wait_for_events() => {}
             () = control.inbox.wait_for_event() => {}
+            () = poll_fn(|context| world.poll_ready(context)) => {}
             () = sleep => {}
         }
         control.end_wait();

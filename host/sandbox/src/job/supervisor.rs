@@ -20,7 +20,7 @@ use super::run::{Crash, KILL_GRACE};
 use super::step::{Input, Notice, Output};
 use super::time::JobTime;
 use crate::engine::Engine;
-use crate::guest::control::{Control, ControlEvent, StopBy};
+use crate::guest::control::{Control, ControlEvent};
 use crate::guest::kill::{Budget, Warning};
 
 /// Something that happens while the guest runs.
@@ -204,12 +204,7 @@ impl Supervisor {
             match output {
                 Output::Publish(notice) => self.events.publish(&self.event_of(notice)),
                 Output::AskGuestToStop { by, reason, grace } => {
-                    let code = match by {
-                        StopBy::Guest => "requested",
-                        StopBy::Dispatcher => "cancelled",
-                        StopBy::Drain => "drain",
-                    };
-                    self.control.inbox.stop(code, reason, self.time.now() + grace);
+                    self.control.inbox.stop(by.as_str(), reason, self.time.now() + grace);
                 }
                 Output::WarnOfTime { used, limit } => {
                     let (used, limit) = (micros(used) / 1_000, micros(limit) / 1_000);

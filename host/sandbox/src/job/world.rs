@@ -1,5 +1,7 @@
 //! The outside of a job: it performs the calls of each step, and puts events into the job's inbox.
 
+use std::task::{Context, Poll};
+
 use tokio::time::Instant;
 use wasm_worker_core::record::RoomRecord;
 
@@ -21,14 +23,24 @@ pub(super) trait World: Send {
     /// Begin a call. A call with a new id finds the id open; a call on another id may come after the end of that id.
     fn perform(&mut self, call: Call, job: &mut JobAccess<'_>) -> Result<(), Kill>;
 
-    /// Something that began outside has its id now, and its event is about to be delivered.
-    fn has_begun(&mut self, event: &Event, now: Instant);
+    /// The next step is given this event. Something that began outside has its id by now.
+    fn is_given(&mut self, event: &Event, now: Instant);
 
     /// The next time at which something happens here.
     fn wake_at(&self) -> Option<Instant>;
 
+    /// Ready once something happened here that [`Self::advance`] has not seen.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Have everything happen that is due.
     fn advance(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill>;
+
+    /// The agent has finished: what it sent is delivered, and nothing is told to it any more.
+    fn finish(&mut self, _: &mut JobAccess<'_>) -> Result<(), Kill> {
+        Ok(())
+    }
 
     /// The reason why nothing can come from here, whatever time passes; none where something may come.
     fn nothing_to_come(&self) -> Option<&'static str>;
@@ -36,7 +48,7 @@ pub(super) trait World: Send {
     /// Whether the job is in its room.
     fn is_joined(&self) -> bool;
 
-    /// Whether everything that the job sent has left the host.
+    /// Whether everything that the job sent has left the host, after [`Self::finish`].
     fn is_delivered(&self) -> bool;
 
     /// What the agent did in its room.
@@ -92,6 +104,11 @@ impl<'a> JobAccess<'a> {
         self.send_sure(Event::Failed(failure))
     }
 
+    /// Whether an id has not ended.
+    pub(super) fn is_open(&self, id: u32) -> bool {
+        self.ids.is_open(id)
+    }
+
     /// Close an id without a last event. Whether it was open.
     pub(super) fn close(&mut self, id: u32) -> bool {
         let closed = self.ids.close(id);
@@ -136,6 +153,7 @@ pub(super) struct JobWithoutGuest {
     pub(super) meter: Meter,
     pub(super) ids: Ids,
     pub(super) clock: GuestClock,
+    pub(super) participants: crate::guest::participants::Participants,
     pub(super) launched: Instant,
 }
 
@@ -157,6 +175,7 @@ impl JobWithoutGuest {
             meter,
             ids: Ids::default(),
             clock: GuestClock::launched(launched, crate::guest::clock::since_1970()),
+            participants: Default::default(),
             launched,
         }
     }
@@ -171,6 +190,23 @@ impl JobWithoutGuest {
         let now = self.launched + std::time::Duration::from_millis(after_ms);
         let Self { control, meter, ids, clock, .. } = self;
         JobAccess { control, meter, ids, clock: *clock, now, fuel: 0 }
+    }
+
+    /// Perform a call.
+    pub(super) fn perform(&mut self, world: &mut dyn World, call: Call) {
+        perform_all(world, std::iter::once(call), &mut self.access(0)).unwrap();
+    }
+
+    /// Give the next step its events, as a job does.
+    pub(super) fn step(&mut self, world: &mut dyn World) -> Vec<Event> {
+        let Self { control, meter, ids, participants, launched, .. } = self;
+        let mut events = Vec::new();
+        let held = control.inbox.take(*launched, &mut events, |event| {
+            crate::guest::delivery::deliver(event, ids, participants, control, meter).unwrap()
+        });
+        control.inbox.release(held);
+        events.iter().for_each(|event| world.is_given(event, *launched));
+        events
     }
 
     /// Take the events that the next step would be given.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use wasm_worker_core::job::{Participant, ParticipantKind};
+use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use super::fields::{Fields, number, text, texts_by_name, time};
 use super::script::{Action, JobFacts, LimitChanges, Script, Step};
@@ -80,7 +80,7 @@ fn step(node: &Node) -> Result<Step, Fault> {
 /// A participant: an identity, or a mapping with one.
 fn person(node: &Node) -> Result<Participant, Fault> {
     if let Value::Text(identity) = &node.value {
-        return Ok(Participant { identity: identity.clone(), ..Participant::default() });
+        return Ok(Participant::present(identity.clone()));
     }
     let mut fields = Fields::of(node, "a participant")?;
     let kind = match fields.text("kind")?.as_deref() {
@@ -95,13 +95,13 @@ fn person(node: &Node) -> Result<Participant, Fault> {
             return Err((node.line, format!("`{other}` is no kind of participants; known are {kinds}")));
         }
     };
+    let who = Participant::present(fields.need_text("identity")?);
     let who = Participant {
-        sid: String::new(),
-        identity: fields.need_text("identity")?,
         name: fields.text_or_empty("name")?,
         metadata: fields.text_or_empty("metadata")?,
         attributes: fields.texts_by_name("attributes")?.into_iter().collect(),
         kind,
+        ..who
     };
     fields.end()?;
     Ok(who)

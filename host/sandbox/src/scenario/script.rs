@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasm_worker_core::job::Participant;
+use wasm_worker_core::room::people::Participant;
 
 use super::matching::{Range, RequestMatch, TextMatch};
 use crate::guest::Seed;

@@ -82,7 +82,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let measured = monitor.measure(now, admission.jobs()).await;
+            let measured = monitor.measure(now, admission.jobs(), 0).await;
             admission.update(now, measured);
             if counted.contains(&now) {
                 lock(figures).loads.push(measured.load);
@@ -117,7 +117,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 }
                 Err(refusal) => return Err(refused(&refusal)),
             };
-            let running = accepted.launch();
+            let running = accepted.launch(None);
             let handle = running.handle();
             let mut closed = std::pin::pin!(running.closed());
             let (closed, in_time) = tokio::select! {
@@ -129,8 +129,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 }
             };
             let closed = closed.ok_or_else(guests_gone)?;
-            let took = Cost::of_job(&closed);
-            permit.release(took);
+            let took = permit.release(Cost::of_job(&closed));
             let mut figures = lock(figures);
             figures.costs.learn(took);
             if in_time && Instant::now() >= counted.start {

@@ -1,0 +1,118 @@
+//! The rooms of the directory that are served, because somebody joined them.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use proto::DisconnectReason;
+use tokio::time::Instant;
+
+use super::Coordinator;
+use crate::clock::Moment;
+use crate::command::CommandError;
+use crate::room_host::{HostedRoom, Occupancy, RoomHandle};
+use crate::rooms::Room;
+use crate::store::StoreOp;
+
+/// How long a room is kept for somebody who is about to enter it.
+const ENTERS_WITHIN: Duration = Duration::from_secs(5);
+/// How often a room that is occupied is looked at, at most.
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
+
+impl Coordinator {
+    /// Serve a room for somebody who joins it, and create it where there is none, as LiveKit's server does.
+    pub(super) fn enter_room(&mut self, name: &str, api_key: &str) -> Result<RoomHandle, CommandError> {
+        let now = Moment::now();
+        let existing = self.rooms.get(name).cloned();
+        let room = match &existing {
+            Some(room) => room.clone(),
+            None => {
+                self.check_store()?;
+                self.default_room(name, now)
+            }
+        };
+        let found = self.hosted.get(name).filter(|hosted| hosted.is_open() && hosted.sid == room.sid);
+        let handle = match found {
+            Some(hosted) => hosted.handle(),
+            None => {
+                let hosted = self.room_host.open(room.to_proto()).ok_or(CommandError::TooManyHosted)?;
+                let handle = hosted.handle();
+                self.hosted.insert(name.to_owned(), hosted);
+                handle
+            }
+        };
+        if existing.is_none() {
+            let mut ops = Vec::new();
+            if let Err(full) = self.add_room(now, room, &mut ops) {
+                self.hosted.remove(name);
+                return Err(full);
+            }
+            self.dispatch_to_unnamed_workers(now, name, &api_key.into());
+            self.flush(ops);
+        }
+        self.rooms.look_again(name, now.at + ENTERS_WITHIN);
+        Ok(handle)
+    }
+
+    /// End the rooms whose time has come, and that are vacant.
+    pub(super) fn expire_rooms(&mut self, now: Moment, ops: &mut Vec<StoreOp>) {
+        while let Some((room, idle_since)) = self.rooms.to_look_at(now.at).map(|(room, since)| (room.clone(), since)) {
+            let occupancy = self.hosted.get(&room.name).map(HostedRoom::occupancy).unwrap_or_default();
+            if let Some(until) = kept_until(&room, idle_since, occupancy, now.at) {
+                self.rooms.look_again(&room.name, until);
+                continue;
+            }
+            self.rooms.remove(&room.name);
+            self.close_hosted(&room.name, DisconnectReason::RoomClosed);
+            ops.push(StoreOp::RoomDeleted { name: room.name, at_ns: now.wall_ns });
+        }
+    }
+
+    /// End a room for its participants.
+    pub(super) fn close_hosted(&mut self, name: &str, reason: DisconnectReason) {
+        if let Some(hosted) = self.hosted.remove(name) {
+            hosted.close(reason);
+        }
+    }
+
+    /// End all rooms for their participants, who may come back to the next dispatcher.
+    pub(super) async fn close_all_hosted(&mut self) {
+        for (_, hosted) in self.hosted.drain() {
+            hosted.close(DisconnectReason::ServerShutdown);
+        }
+        self.room_host.closed().await;
+    }
+}
+
+/// Until when a room without open dispatches is kept at least; none where its time is over.
+fn kept_until(room: &Room, idle_since: Instant, occupancy: Occupancy, now: Instant) -> Option<Instant> {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let due = match (occupancy.participants, occupancy.vacant_since) {
+        (1.., _) => return Some(now + seconds(room.departure_timeout).max(LOOK_EVERY_MIN)),
+        (0, Some(vacant_since)) => vacant_since.max(idle_since) + seconds(room.departure_timeout),
+        (0, None) => idle_since + seconds(room.empty_timeout),
+    };
+    (due > now).then_some(due)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn participants_keep_a_room_until_the_departure_timeout_is_over() {
+        let (begin, room) = (Instant::now(), Room::new("r", "RM_1".into(), 0));
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let occupied = Occupancy { participants: 1, visible: 1, vacant_since: None };
+        assert_eq!(kept_until(&room, begin, occupied, after(100)), Some(after(120)));
+        let vacant = Occupancy { vacant_since: Some(after(100)), ..Occupancy::default() };
+        assert_eq!(kept_until(&room, begin, vacant, after(105)), Some(after(120)));
+        assert_eq!(kept_until(&room, begin, vacant, after(120)), None);
+        assert_eq!(kept_until(&room, after(110), vacant, after(120)), Some(after(130)), "its dispatch ended later");
+        // Nobody ever came.
+        assert_eq!(kept_until(&room, begin, Occupancy::default(), after(299)), Some(after(300)));
+        assert_eq!(kept_until(&room, begin, Occupancy::default(), after(300)), None);
+        // A room whose timeout is 0 is not looked at all the time.
+        let hasty = Room { departure_timeout: 0, ..room };
+        assert_eq!(kept_until(&hasty, begin, occupied, begin), Some(begin + LOOK_EVERY_MIN));
+    }
+}

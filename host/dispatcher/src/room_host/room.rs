@@ -1,0 +1,213 @@
+//! A hosted room: its participants, their signalling and their data. Pure: the task of the room has the sockets.
+//!
+//! Every participant has one link and one peer. All negotiation is the client's: it offers, the room answers. A participant whose
+//! link is lost keeps its peer for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
+//!
+//! Bounds: [`MEMBERS_MAX`](super::limits::MEMBERS_MAX) participants, their facts by [`FACTS_BYTES_MAX`], what waits for one by its
+//! `Outbox`, what is kept for resumptions by `History`.
+
+mod answers;
+
+mod leaving;
+
+mod facts;
+
+mod timers;
+
+mod entry;
+
+mod data;
+
+mod signals;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use livekit_protocol as proto;
+use proto::signal_response::Message as Response;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::history::History;
+use super::limits::FACTS_BYTES_MAX;
+use super::member::{LinkId, Member, MemberId};
+use super::peer::PeerOutput;
+use crate::clock::Moment;
+use crate::keys::Caller;
+pub(crate) use entry::{Entrant, Refusal};
+pub(super) use facts::FactsError;
+
+/// What a room asks for.
+#[derive(Debug)]
+pub(super) enum RoomOutput {
+    /// Send a message on these links.
+    Send { links: Vec<LinkId>, message: Box<proto::SignalResponse> },
+    /// Send a new token for this caller on a link.
+    Token { link: LinkId, caller: Box<Caller> },
+    /// Close a link, after the messages before.
+    Close { link: LinkId },
+    /// Send a datagram.
+    Transmit { destination: SocketAddr, bytes: Vec<u8> },
+    /// Datagrams for this name are a participant's.
+    Name { name: String, member: MemberId },
+    /// Datagrams from this address are a participant's.
+    Address { address: SocketAddr, member: MemberId },
+    /// A name leads nowhere any more.
+    ForgetName(String),
+    /// An address leads nowhere any more.
+    ForgetAddress(SocketAddr),
+}
+
+/// One room.
+pub(super) struct Room {
+    /// The room as the dispatcher has it; the numbers of participants are added in answers.
+    info: proto::Room,
+    /// The port of the host's datagrams.
+    port: u16,
+    members: BTreeMap<MemberId, Member>,
+    by_link: HashMap<LinkId, MemberId>,
+    last_member: u64,
+    history: History,
+    rng: StdRng,
+    outputs: VecDeque<RoomOutput>,
+    /// Participants whose peer may have something to say.
+    touched: BTreeSet<MemberId>,
+    /// Participants who left, and when the others are told. The texts that they sent before come first.
+    departures: VecDeque<(Instant, proto::ParticipantInfo)>,
+}
+
+impl Room {
+    pub(super) fn new(info: proto::Room, port: u16, seed: u64) -> Self {
+        Self {
+            info,
+            port,
+            members: BTreeMap::new(),
+            by_link: HashMap::new(),
+            last_member: 0,
+            history: History::default(),
+            rng: StdRng::seed_from_u64(seed),
+            outputs: VecDeque::new(),
+            touched: BTreeSet::new(),
+            departures: VecDeque::new(),
+        }
+    }
+
+    /// The next output.
+    pub(super) fn next_output(&mut self) -> Option<RoomOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// The number of participants, hidden ones too.
+    pub(super) fn occupants(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The number of participants that others see.
+    pub(super) fn visible(&self) -> usize {
+        self.members.values().filter(|member| !member.permission.hidden).count()
+    }
+
+    /// The participants that others see.
+    pub(super) fn participants(&self) -> Vec<proto::ParticipantInfo> {
+        self.members.values().filter(|member| !member.permission.hidden).map(Member::info).collect()
+    }
+
+    /// A datagram for a participant came.
+    pub(super) fn datagram(&mut self, member: MemberId, source: SocketAddr, bytes: &[u8], now: Moment) {
+        if let Some(found) = self.members.get_mut(&member) {
+            found.peer.receive(source, bytes, now.at);
+            self.touched.insert(member);
+        }
+        self.settle(now);
+    }
+
+    /// The room as clients see it.
+    fn to_proto(&self) -> proto::Room {
+        proto::Room { num_participants: u32::try_from(self.visible()).unwrap_or(u32::MAX), ..self.info.clone() }
+    }
+
+    /// The metadata and attributes of all participants, in bytes.
+    fn facts_bytes(&self) -> usize {
+        self.members.values().map(|member| member.caller.person.bytes()).sum()
+    }
+
+    /// Whether a participant may have this much more.
+    fn has_space_for(&self, bytes: usize) -> bool {
+        self.facts_bytes() + bytes <= FACTS_BYTES_MAX
+    }
+
+    fn member_of(&self, identity: &str) -> Option<MemberId> {
+        self.members.iter().find(|(_, member)| member.identity() == identity).map(|(id, _)| *id)
+    }
+
+    /// Act on everything that the peers ask for.
+    fn settle(&mut self, now: Moment) {
+        while let Some(id) = self.touched.pop_first() {
+            while let Some(output) = self.members.get_mut(&id).and_then(|member| member.peer.next_output()) {
+                self.on_peer_output(id, output, now);
+            }
+        }
+    }
+
+    fn on_peer_output(&mut self, id: MemberId, output: PeerOutput, now: Moment) {
+        match output {
+            PeerOutput::Transmit { destination, bytes } => self.transmit(id, destination, bytes),
+            PeerOutput::Found => self.path_found(id),
+            PeerOutput::Lost => self.path_lost(id, now),
+            PeerOutput::Ready => self.ready(id, now),
+            PeerOutput::Message { channel, bytes } => self.forward(id, channel, &bytes, now),
+            PeerOutput::Writable => self.pump(id, now),
+            PeerOutput::Closed { why } => self.peer_over(id, &why, now),
+        }
+    }
+
+    /// Send a datagram, and let those that come back find the peer: their sender knows the secret of the answer.
+    fn transmit(&mut self, id: MemberId, destination: SocketAddr, bytes: Vec<u8>) {
+        if let Some(member) = self.members.get_mut(&id) {
+            let (is_new, forgotten) = member.add_address(destination);
+            self.outputs.extend(forgotten.map(RoomOutput::ForgetAddress));
+            if is_new {
+                self.outputs.push_back(RoomOutput::Address { address: destination, member: id });
+            }
+        }
+        self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
+    }
+
+    /// Send a message on one link.
+    fn send(&mut self, link: LinkId, message: Response) {
+        let message = Box::new(proto::SignalResponse { message: Some(message) });
+        self.outputs.push_back(RoomOutput::Send { links: vec![link], message });
+    }
+
+    /// Send a message to a participant, if its link is open.
+    fn tell(&mut self, id: MemberId, message: Response) {
+        if let Some(link) = self.members.get(&id).and_then(Member::open_link) {
+            self.send(link, message);
+        }
+    }
+
+    /// Send a message to every participant but one.
+    fn tell_others(&mut self, but: Option<MemberId>, message: Response) {
+        let others = self.members.iter().filter(|(id, _)| Some(**id) != but);
+        let links: Vec<LinkId> = others.filter_map(|(_, member)| member.open_link()).collect();
+        if !links.is_empty() {
+            let message = Box::new(proto::SignalResponse { message: Some(message) });
+            self.outputs.push_back(RoomOutput::Send { links, message });
+        }
+    }
+
+    /// Tell everybody who may see it about a participant.
+    fn tell_changed(&mut self, id: MemberId) {
+        let Some(member) = self.members.get(&id) else { return };
+        let update = Response::Update(proto::ParticipantUpdate { participants: vec![member.info()] });
+        if member.permission.hidden {
+            self.tell(id, update);
+        } else {
+            self.tell_others(None, update);
+        }
+    }
+}

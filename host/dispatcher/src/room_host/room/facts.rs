@@ -1,0 +1,138 @@
+//! The facts of participants and of the room: names, metadata, attributes and permissions, and their changes.
+
+use std::collections::HashMap;
+
+use livekit_protocol as proto;
+use proto::request_response::Reason;
+use proto::signal_response::Message as Response;
+
+use super::answers::updated;
+use super::{Room, RoomOutput};
+use crate::keys::Person;
+use crate::room_host::limits::{ATTRIBUTES_BYTES_MAX, FACTS_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX};
+use crate::room_host::member::{self, MemberId};
+
+/// Why facts are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FactsError {
+    /// The identity or the name is too long.
+    #[error("the identity or the name has more than {NAME_BYTES_MAX} bytes")]
+    Name,
+    /// The metadata is too long.
+    #[error("the metadata has more than {METADATA_BYTES_MAX} bytes")]
+    Metadata,
+    /// The attributes are too long.
+    #[error("the attributes have more than {ATTRIBUTES_BYTES_MAX} bytes")]
+    Attributes,
+    /// All participants together have too much.
+    #[error("the participants of the room have more than {FACTS_BYTES_MAX} bytes of metadata and attributes")]
+    Room,
+}
+
+/// A change of a participant. What is empty stays as it is.
+struct Change<'a> {
+    name: &'a str,
+    metadata: &'a str,
+    attributes: &'a HashMap<String, String>,
+}
+
+/// Check the facts of one participant.
+pub(super) fn check(person: &Person) -> Result<(), FactsError> {
+    let attributes: usize = person.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
+    match () {
+        () if person.identity.len().max(person.name.len()) > NAME_BYTES_MAX => Err(FactsError::Name),
+        () if person.metadata.len() > METADATA_BYTES_MAX => Err(FactsError::Metadata),
+        () if attributes > ATTRIBUTES_BYTES_MAX => Err(FactsError::Attributes),
+        () => Ok(()),
+    }
+}
+
+impl Room {
+    /// The dispatcher has changed the facts of the room.
+    pub(in crate::room_host) fn set_info(&mut self, info: proto::Room) {
+        self.info = info;
+        let room = Some(self.to_proto());
+        self.tell_others(None, Response::RoomUpdate(proto::RoomUpdate { room }));
+    }
+
+    /// A participant asks for a change of itself.
+    pub(super) fn update_own(&mut self, id: MemberId, update: proto::UpdateParticipantMetadata) {
+        let Some(member) = self.members.get(&id) else { return };
+        let refused = if member.permission.can_update_metadata {
+            let change = Change { name: &update.name, metadata: &update.metadata, attributes: &update.attributes };
+            self.change(id, &change).err().map(|error| (Reason::LimitExceeded, error.to_string()))
+        } else {
+            let why = "the token of the participant does not allow `canUpdateOwnMetadata`";
+            Some((Reason::NotAllowed, why.to_owned()))
+        };
+        self.tell(id, updated(update, refused));
+    }
+
+    /// A caller of the API changes a participant. `None`: there is none with this identity.
+    pub(in crate::room_host) fn update_participant(
+        &mut self,
+        update: &proto::UpdateParticipantRequest,
+    ) -> Option<Result<proto::ParticipantInfo, FactsError>> {
+        let id = self.member_of(&update.identity)?;
+        let change = Change { name: &update.name, metadata: &update.metadata, attributes: &update.attributes };
+        if let Err(error) = self.change(id, &change) {
+            return Some(Err(error));
+        }
+        if let Some(permission) = &update.permission {
+            self.permit(id, permission.clone());
+        }
+        self.members.get(&id).map(|member| Ok(member.info()))
+    }
+
+    fn change(&mut self, id: MemberId, change: &Change<'_>) -> Result<(), FactsError> {
+        let Some(member) = self.members.get(&id) else { return Ok(()) };
+        let former = &member.caller.person;
+        let or = |given: &str, kept: &str| if given.is_empty() { kept.to_owned() } else { given.to_owned() };
+        let person = Person {
+            name: or(change.name, &former.name),
+            metadata: or(change.metadata, &former.metadata),
+            attributes: member::changed(&former.attributes, change.attributes),
+            ..former.clone()
+        };
+        if person == *former {
+            return Ok(());
+        }
+        check(&person)?;
+        if !self.has_space_for(person.bytes().saturating_sub(former.bytes())) {
+            return Err(FactsError::Room);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.change(|member| member.caller.person = person);
+        }
+        self.claims_changed(id);
+        Ok(())
+    }
+
+    fn permit(&mut self, id: MemberId, permission: proto::ParticipantPermission) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let grants = &mut member.caller.grants;
+        grants.can_subscribe = Some(permission.can_subscribe);
+        grants.can_publish = Some(permission.can_publish);
+        grants.can_publish_data = Some(permission.can_publish_data);
+        grants.can_update_own_metadata = Some(permission.can_update_metadata);
+        // Whether others know of a participant is decided when it comes.
+        let hidden = member.permission.hidden;
+        member.change(|member| member.permission = proto::ParticipantPermission { hidden, ..permission });
+        self.claims_changed(id);
+    }
+
+    /// Tell everybody, and give the participant a token that says the same.
+    fn claims_changed(&mut self, id: MemberId) {
+        self.tell_changed(id);
+        self.give_token(id);
+    }
+
+    /// Give a participant a new token, with which it can come back.
+    pub(super) fn give_token(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get(&id)
+            && let Some(link) = member.open_link()
+        {
+            self.outputs.push_back(RoomOutput::Token { link, caller: Box::new(member.caller.clone()) });
+        }
+    }
+}

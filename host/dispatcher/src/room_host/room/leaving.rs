@@ -1,0 +1,127 @@
+//! Losses and ends: of a link, of a path, of a participant, of the room.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use proto::DisconnectReason as Reason;
+use proto::leave_request::Action;
+use proto::signal_response::Message as Response;
+use tokio::time::Instant;
+
+use super::answers::leave;
+use super::{Room, RoomOutput};
+use crate::clock::Moment;
+use crate::room_host::limits::RESUME_WITHIN;
+use crate::room_host::member::{LinkId, LinkState, MemberId, Path};
+use crate::room_host::peer::PeerOutput;
+
+/// Time for a client that ended its peer to say why. It does both in one moment.
+const WORDS_WITHIN: Duration = Duration::from_secs(2);
+/// Time from a departure until the others are told. Texts go another way than this word, and clients drop what is unfinished of one
+/// who left.
+const TOLD_AFTER: Duration = Duration::from_millis(200);
+
+impl Room {
+    /// A link ended without a word.
+    pub(in crate::room_host) fn link_lost(&mut self, link: LinkId, now: Moment) {
+        let Some(id) = self.by_link.remove(&link) else { return };
+        if let Some(member) = self.members.get_mut(&id) {
+            member.link = LinkState::Lost { until: now.at + RESUME_WITHIN };
+        }
+    }
+
+    /// Put a participant out of the room.
+    pub(in crate::room_host) fn remove_participant(&mut self, identity: &str, now: Moment) -> bool {
+        let Some(id) = self.member_of(identity) else { return false };
+        self.remove(id, Reason::ParticipantRemoved, Action::Disconnect, now);
+        self.settle(now);
+        true
+    }
+
+    /// End the room.
+    pub(in crate::room_host) fn close(&mut self, reason: Reason, now: Moment) {
+        // Nobody is left whom the end of the others would concern.
+        let all: Vec<MemberId> = self.members.keys().copied().collect();
+        let links: Vec<LinkId> = self.by_link.keys().copied().collect();
+        if !links.is_empty() {
+            let message = Box::new(proto::SignalResponse { message: Some(leave(reason, Action::Disconnect)) });
+            self.outputs.push_back(RoomOutput::Send { links: links.clone(), message });
+            self.outputs.extend(links.into_iter().map(|link| RoomOutput::Close { link }));
+        }
+        for id in all {
+            self.take_out(id, now);
+        }
+        self.by_link.clear();
+    }
+
+    /// Remove a participant, and tell it and the others.
+    pub(super) fn remove(&mut self, id: MemberId, reason: Reason, action: Action, now: Moment) {
+        if let Some(link) = self.members.get(&id).and_then(|member| member.open_link()) {
+            self.send(link, leave(reason, action));
+            self.outputs.push_back(RoomOutput::Close { link });
+            self.by_link.remove(&link);
+        }
+        let Some((gone, hidden)) = self.members.get(&id).map(|member| (member.gone(reason), member.permission.hidden))
+        else {
+            return;
+        };
+        self.take_out(id, now);
+        if !hidden {
+            self.departures.push_back((now.at + TOLD_AFTER, gone));
+        }
+    }
+
+    /// Tell of the participants who left, and whose time that is.
+    pub(super) fn tell_departures(&mut self, until: Option<Instant>) {
+        let is_due = |due: Instant| until.is_none_or(|until| due <= until);
+        let count = self.departures.iter().take_while(|(due, _)| is_due(*due)).count();
+        let participants: Vec<_> = self.departures.drain(..count).map(|(_, gone)| gone).collect();
+        if !participants.is_empty() {
+            self.tell_others(None, Response::Update(proto::ParticipantUpdate { participants }));
+        }
+    }
+
+    /// Remove a participant with its peer, and say nothing.
+    fn take_out(&mut self, id: MemberId, now: Moment) {
+        let Some(mut member) = self.members.remove(&id) else { return };
+        member.peer.close(now.at);
+        while let Some(output) = member.peer.next_output() {
+            if let PeerOutput::Transmit { destination, bytes } = output {
+                self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
+            }
+        }
+        let (names, addresses) = member.take_routes();
+        self.outputs.extend(names.into_iter().map(RoomOutput::ForgetName));
+        self.outputs.extend(addresses.into_iter().map(RoomOutput::ForgetAddress));
+    }
+
+    pub(super) fn path_found(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get_mut(&id)
+            && !matches!(member.path, Path::Over { .. })
+        {
+            member.path = Path::Found;
+        }
+    }
+
+    /// No path leads to a participant: it is to come back with a new link, and to look for one.
+    pub(super) fn path_lost(&mut self, id: MemberId, now: Moment) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if matches!(member.path, Path::Over { .. } | Path::Lost) {
+            return;
+        }
+        member.path = Path::Lost;
+        let LinkState::Open(link) = member.link else { return };
+        member.link = LinkState::Lost { until: now.at + RESUME_WITHIN };
+        self.by_link.remove(&link);
+        self.send(link, leave(Reason::ConnectionTimeout, Action::Resume));
+        self.outputs.push_back(RoomOutput::Close { link });
+    }
+
+    /// A client ended its peer, or the peer has failed.
+    pub(super) fn peer_over(&mut self, id: MemberId, why: &str, now: Moment) {
+        if let Some(member) = self.members.get_mut(&id) {
+            tracing::debug!(target: "dispatcher", room = self.info.name, participant = member.identity(), why, "a peer ended");
+            member.path = Path::Over { until: now.at + WORDS_WITHIN };
+        }
+    }
+}

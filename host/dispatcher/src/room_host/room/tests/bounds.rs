@@ -1,0 +1,97 @@
+//! The bounds of a room, and who is hurt by one that is reached.
+
+use super::*;
+use crate::room_host::limits::{MEMBERS_MAX, RESUME_WITHIN};
+use crate::room_host::room::{FactsError, Refusal};
+
+#[test]
+fn offer_that_cannot_be_used_ends_only_its_sender() {
+    let mut world = World::new();
+    world.joined("bob");
+    let lines = format!("v=0\r\n{}", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n".repeat(100));
+    let long = "a".repeat(300 << 10);
+    for sdp in ["", "v=0", "garbage", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", &lines, &long] {
+        let offer = proto::SessionDescription { sdp: sdp.into(), id: 1, ..Default::default() };
+        let request = proto::JoinRequest { publisher_offer: Some(offer.clone()), ..Default::default() };
+        let link = world.enter(caller("ann"), request).unwrap();
+        assert_eq!(leave_of(&world.take(link)), (Reason::JoinFailure, Action::Disconnect), "{sdp:.20}");
+        let link = world.joined("ann");
+        world.signal(link, Request::Offer(offer));
+        assert_eq!(leave_of(&world.take(link)), (Reason::StateMismatch, Action::Reconnect), "{sdp:.20}");
+    }
+    world.joined("ann");
+    world.send("ann", "t", b"still here".to_vec());
+    world.run(SHORT);
+    assert_eq!(world.texts("bob"), [("ann".into(), "still here".into())]);
+}
+
+#[test]
+fn slow_participant_loses_its_place_and_others_lose_nothing() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    world.joined("bob");
+    world.joined("cid");
+    world.take(ann);
+    world.cut("cid", true);
+    let (mut sent, began) = (0, world.now.at);
+    while world.room.occupants() == 3 {
+        match world.try_send("ann", "t", vec![b'x'; 60_000]) {
+            true => sent += 1,
+            false => world.run(Duration::from_millis(10)),
+        }
+        assert!(sent < 1_000, "the outbox has no bound");
+    }
+    assert!(world.now.at < began + RESUME_WITHIN, "its path is still taken for good");
+    world.run(Duration::from_millis(250));
+    assert_eq!(updates(&world.take(ann)), [("cid".into(), State::Disconnected, Reason::ConnectionTimeout)]);
+    world.run(SHORT * 5);
+    assert_eq!(world.texts("bob").len(), sent);
+}
+
+#[test]
+fn lossy_packets_are_lost_first() {
+    let mut world = World::new();
+    world.joined("ann");
+    let request = |kind: proto::data_packet::Kind, data: Vec<u8>| proto::SendDataRequest {
+        kind: kind as i32,
+        data,
+        ..Default::default()
+    };
+    let lossy = |text: &str| request(proto::data_packet::Kind::Lossy, text.into());
+    world.room.send_data(lossy("in time"), world.now);
+    // What the peer takes at once, and one that waits.
+    for _ in 0..5 {
+        world.room.send_data(request(proto::data_packet::Kind::Reliable, vec![b'x'; 60_000]), world.now);
+    }
+    world.room.send_data(lossy("too late"), world.now);
+    world.perform(None);
+    world.run(SHORT * 5);
+    let texts = world.texts("ann");
+    assert_eq!(texts.iter().filter(|(_, text)| text.len() == 60_000).count(), 5);
+    let small: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).filter(|text| text.len() < 100).collect();
+    assert_eq!(small, ["in time"]);
+}
+
+#[test]
+fn those_who_may_not_enter_are_refused() {
+    let mut world = World::with(proto::Room { max_participants: 2, ..Default::default() });
+    let mut strict = caller("ann");
+    strict.grants.can_update_own_metadata = None;
+    let attributes = [("a".to_owned(), "1".to_owned())].into();
+    let request = proto::JoinRequest { participant_attributes: attributes, ..Default::default() };
+    assert_eq!(world.enter(strict, request.clone()).unwrap_err(), Refusal::OwnMetadata);
+    let long = proto::JoinRequest { metadata: "x".repeat(65 << 10), ..Default::default() };
+    assert_eq!(world.enter(caller("ann"), long).unwrap_err(), Refusal::Facts(FactsError::Metadata));
+    assert!(world.enter(caller("ann"), request.clone()).is_ok() && world.enter(caller("bob"), request).is_ok());
+    assert_eq!(world.enter(caller("cid"), Default::default()).unwrap_err(), Refusal::Full(2));
+    assert!(world.enter(caller("ann"), Default::default()).is_ok(), "its own place is free");
+    let mut world = World::new();
+    let enter = |world: &mut World, number: usize, metadata: usize| {
+        let request = proto::JoinRequest { metadata: "x".repeat(metadata), ..Default::default() };
+        world.enter(caller(&number.to_string()), request)
+    };
+    let full = (0..MEMBERS_MAX).map(|number| enter(&mut world, number, 64 << 10)).find_map(Result::err);
+    assert_eq!(full, Some(Refusal::Facts(FactsError::Room)));
+    let full = (0..=MEMBERS_MAX).map(|number| enter(&mut world, number, 0)).find_map(Result::err);
+    assert_eq!(full, Some(Refusal::Full(MEMBERS_MAX)));
+}

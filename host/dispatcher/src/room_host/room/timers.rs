@@ -1,0 +1,57 @@
+//! What happens at its time: the deadlines of links and paths, new tokens, and the timers of the peers.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use proto::DisconnectReason as Reason;
+use proto::leave_request::Action;
+use tokio::time::Instant;
+
+use super::Room;
+use crate::clock::Moment;
+use crate::room_host::member::{LinkState, Member, MemberId, Path};
+
+/// How often a participant gets a new token, as in LiveKit's server.
+pub(super) const TOKEN_EVERY: Duration = Duration::from_secs(300);
+
+impl Room {
+    /// When [`Self::advance`] is due.
+    pub(in crate::room_host) fn wake_at(&self) -> Option<Instant> {
+        let departure = self.departures.front().map(|(due, _)| *due);
+        self.members.values().filter_map(Member::wake_at).chain(departure).min()
+    }
+
+    /// Have everything happen that is due.
+    pub(in crate::room_host) fn advance(&mut self, now: Moment) {
+        let is_due = |member: &Member| member.wake_at().is_some_and(|due| due <= now.at);
+        let due: Vec<MemberId> = self.members.iter().filter(|(_, member)| is_due(member)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.advance_member(id, now);
+        }
+        self.tell_departures(Some(now.at));
+        self.settle(now);
+    }
+
+    fn advance_member(&mut self, id: MemberId, now: Moment) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.peer.advance(now.at);
+        self.touched.insert(id);
+        match (member.link, member.path) {
+            (LinkState::Lost { until }, _) if until <= now.at => {
+                self.remove(id, Reason::ConnectionTimeout, Action::Reconnect, now);
+            }
+            (_, Path::Over { until }) if until <= now.at => {
+                self.remove(id, Reason::ConnectionTimeout, Action::Reconnect, now);
+            }
+            (_, Path::Searching { until }) if until <= now.at && !member.is_active => {
+                self.remove(id, Reason::JoinFailure, Action::Reconnect, now);
+            }
+            (_, Path::Searching { until }) if until <= now.at => self.path_lost(id, now),
+            (LinkState::Open(_), _) if member.token_due <= now.at => {
+                member.token_due = now.at + TOKEN_EVERY;
+                self.give_token(id);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The loop of one hosted room: inputs of links, datagrams and requests go to the room, and the room's outputs to the sockets.
+//!
+//! Bounds of one turn: [`INPUTS_A_TURN`] and [`DATAGRAMS_A_TURN`], so that neither starves the other. A link that does not take its
+//! messages is closed. A panic, as `str0m` has it by design on its own bugs, ends this room alone.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use livekit_protocol as proto;
+use prost::Message as _;
+use proto::signal_response::Message as Response;
+use tokio::net::UdpSocket;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::Bytes;
+
+use super::input::{Control, Datagram, RoomInput};
+use super::member::LinkId;
+use super::room::{Room, RoomOutput};
+use super::routes::RoomRoutes;
+use crate::clock::Moment;
+use crate::keys::Keys;
+
+const INPUTS_A_TURN: usize = 32;
+const DATAGRAMS_A_TURN: usize = 64;
+/// Longest sleep. The clock of `str0m` has a distant time for "never".
+const SLEEP_LONGEST: Duration = Duration::from_secs(3_600);
+
+/// What all rooms share.
+pub(super) struct Shell {
+    pub(super) socket: UdpSocket,
+    /// Whether the socket is for both versions of IP, where addresses of version 4 have a form of version 6.
+    pub(super) is_v6: bool,
+    pub(super) keys: Arc<Keys>,
+    /// The number of the last link.
+    pub(super) links: AtomicU64,
+}
+
+impl Shell {
+    /// Send a datagram. One that the system does not take at once is lost, as any may be.
+    fn transmit(&self, bytes: &[u8], destination: SocketAddr) {
+        let destination = match destination.ip() {
+            IpAddr::V4(ip) if self.is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), destination.port()),
+            IpAddr::V4(_) | IpAddr::V6(_) => destination,
+        };
+        drop(self.socket.try_send_to(bytes, destination));
+    }
+}
+
+/// Who is in a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Occupancy {
+    /// The participants, hidden ones too.
+    pub(crate) participants: usize,
+    /// Those that others see.
+    pub(crate) visible: usize,
+    /// Since when nobody is there, once somebody was.
+    pub(crate) vacant_since: Option<Instant>,
+}
+
+/// The occupancy of a room, for the dispatcher. When the task ends, the room is vacant.
+pub(super) struct Shared(pub(super) Arc<Mutex<Occupancy>>);
+
+impl Shared {
+    fn set(&self, participants: usize, visible: usize) {
+        let mut occupancy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if occupancy.participants != participants {
+            occupancy.vacant_since = (participants == 0).then(Instant::now);
+        }
+        (occupancy.participants, occupancy.visible) = (participants, visible);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
+}
+
+/// One room.
+pub(super) struct Task {
+    pub(super) room: Room,
+    pub(super) inputs: mpsc::Receiver<RoomInput>,
+    pub(super) datagrams: mpsc::Receiver<Datagram>,
+    pub(super) control: watch::Receiver<Control>,
+    pub(super) routes: RoomRoutes,
+    pub(super) shell: Arc<Shell>,
+    pub(super) shared: Shared,
+    /// The queues of messages to clients. A link is closed by the end of its queue.
+    pub(super) links: HashMap<LinkId, mpsc::Sender<Bytes>>,
+}
+
+impl Task {
+    /// Run the room until the dispatcher closes it, and free its seat.
+    pub(super) async fn run(self, seat: OwnedSemaphorePermit) {
+        let name = self.control.borrow().info.name.clone();
+        if AssertUnwindSafe(self.turns()).catch_unwind().await.is_err() {
+            // Its participants lose their links, join again, and find a new task.
+            tracing::error!(target: "dispatcher", room = name, "a bug of the host ended a room");
+        }
+        drop(seat);
+    }
+
+    async fn turns(mut self) {
+        while self.turn().await.is_continue() {}
+    }
+
+    async fn turn(&mut self) -> ControlFlow<()> {
+        let longest = Instant::now() + SLEEP_LONGEST;
+        let wake = self.room.wake_at().map_or(longest, |wake| wake.min(longest));
+        tokio::select! {
+            // The end of the room comes first. The others have their turns below, whichever came first.
+            biased;
+            changed = self.control.changed() => {
+                let control = self.control.borrow_and_update().clone();
+                // A dispatcher that is gone has no other word.
+                let gone = changed.is_err().then_some(proto::DisconnectReason::ServerShutdown);
+                if let Some(reason) = control.close.or(gone) {
+                    self.room.close(reason, Moment::now());
+                    self.perform();
+                    return ControlFlow::Break(());
+                }
+                self.room.set_info(control.info);
+            }
+            Some(datagram) = self.datagrams.recv() => self.take_datagram(&datagram),
+            Some(input) = self.inputs.recv() => self.take(input),
+            () = sleep_until(wake) => {}
+        }
+        for _ in 1..DATAGRAMS_A_TURN {
+            let Ok(datagram) = self.datagrams.try_recv() else { break };
+            self.take_datagram(&datagram);
+        }
+        for _ in 1..INPUTS_A_TURN {
+            let Ok(input) = self.inputs.try_recv() else { break };
+            self.take(input);
+        }
+        let now = Moment::now();
+        if self.room.wake_at().is_some_and(|wake| wake <= now.at) {
+            self.room.advance(now);
+        }
+        self.perform();
+        self.shared.set(self.room.occupants(), self.room.visible());
+        ControlFlow::Continue(())
+    }
+
+    fn take_datagram(&mut self, datagram: &Datagram) {
+        self.room.datagram(datagram.member, datagram.source, &datagram.bytes, Moment::now());
+        self.perform();
+    }
+
+    fn take(&mut self, input: RoomInput) {
+        let now = Moment::now();
+        match input {
+            RoomInput::Enter { entrant, frames, reply } => {
+                let link = LinkId(self.shell.links.fetch_add(1, Ordering::Relaxed) + 1);
+                self.links.insert(link, frames);
+                let entered = self.room.enter(*entrant, link, now);
+                if entered.is_err() {
+                    self.links.remove(&link);
+                }
+                // Somebody who gave up has closed the queue, and the first message finds it.
+                answer(reply, entered.map(|()| link));
+            }
+            RoomInput::Message { link, request } => self.room.receive(link, *request, now),
+            RoomInput::LinkLost { link } => {
+                self.links.remove(&link);
+                self.room.link_lost(link, now);
+            }
+            RoomInput::Participants { reply } => answer(reply, self.room.participants()),
+            RoomInput::Remove { identity, reply } => answer(reply, self.room.remove_participant(&identity, now)),
+            RoomInput::Update { request, reply } => answer(reply, self.room.update_participant(&request)),
+            RoomInput::SendData { request, reply } => {
+                self.room.send_data(*request, now);
+                answer(reply, ());
+            }
+        }
+        self.perform();
+    }
+
+    /// Do what the room asks for.
+    fn perform(&mut self) {
+        while let Some(output) = self.room.next_output() {
+            match output {
+                RoomOutput::Send { links, message } => self.send(&links, &message),
+                RoomOutput::Token { link, caller } => match self.shell.keys.room_token(&caller) {
+                    Ok(token) => {
+                        let message = proto::SignalResponse { message: Some(Response::RefreshToken(token)) };
+                        self.send(&[link], &message);
+                    }
+                    Err(error) => {
+                        tracing::warn!(target: "dispatcher", error, "cannot create a token for a participant");
+                    }
+                },
+                RoomOutput::Close { link } => drop(self.links.remove(&link)),
+                RoomOutput::Transmit { destination, bytes } => self.shell.transmit(&bytes, destination),
+                RoomOutput::Name { name, member } => self.routes.add_name(name, member),
+                RoomOutput::Address { address, member } => self.routes.add_address(address, member),
+                RoomOutput::ForgetName(name) => self.routes.forget_name(&name),
+                RoomOutput::ForgetAddress(address) => self.routes.forget_address(address),
+            }
+        }
+    }
+
+    /// Put a message into the queues of links. A link whose queue is full is closed, and its client comes back.
+    fn send(&mut self, links: &[LinkId], message: &proto::SignalResponse) {
+        let frame = Bytes::from(message.encode_to_vec());
+        for link in links {
+            let Some(frames) = self.links.get(link) else { continue };
+            if frames.try_send(frame.clone()).is_err() {
+                self.links.remove(link);
+                self.room.link_lost(*link, Moment::now());
+            }
+        }
+    }
+}
+
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    if reply.send(value).is_err() {
+        tracing::trace!(target: "dispatcher", "the caller of a room gave up");
+    }
+}

@@ -1,0 +1,263 @@
+//! A dispatcher on free ports of loopback, a network that can be cut, and rooms on both.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use livekit_token::{AccessToken, VideoGrants};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
+use wasm_worker_core::observer::Events;
+use wasm_worker_core::room::command::Command;
+use wasm_worker_core::room::event::RoomEvent;
+use wasm_worker_core::room::moderation::{Moderation, ModerationFailure};
+use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
+use wasm_worker_core::secret::Secret;
+use wasm_worker_dispatcher::settings::{DispatcherSettings, StoreSync};
+use wasm_worker_dispatcher::{DEVELOPMENT_PAIR, Dispatcher};
+use wasm_worker_room::io::{Connect, Connecting, Io, Room, Rooms, RoomsSettings};
+use wasm_worker_room::moderation::{self, ModerationGrant};
+
+/// Longest time of a whole test. It only ends a test that would wait for ever, on the slowest machine too.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) fn run(test: impl AsyncFnOnce(Host)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let host = Host::start().await;
+        timeout(PATIENCE, test(host)).await.expect("the test takes too long");
+    });
+}
+
+/// A dispatcher, with rooms on it.
+pub(crate) struct Host {
+    dispatcher: Dispatcher,
+    /// `ws://127.0.0.1:…`
+    url: String,
+    rtc_port: u16,
+    pub(crate) network: Arc<Network>,
+    rooms: Rooms,
+    _dir: TempDir,
+}
+
+impl Host {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let rtc_port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let settings = DispatcherSettings {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            rtc_port,
+            keys: None,
+            store: dir.path().join("store.db"),
+            store_sync: StoreSync::Checkpoint,
+            store_bytes_max: 8 << 20,
+            retention: Duration::from_secs(60),
+            queue: true,
+            queue_limit: 10,
+            queue_memory_bytes: 1 << 20,
+            queue_deadline: Duration::from_secs(60),
+            attempts_max: 3,
+            lost_after: Duration::from_secs(10),
+            rate: None,
+            metadata_bytes_max: 1 << 10,
+        };
+        let (key, secret) = DEVELOPMENT_PAIR;
+        let pairs = BTreeMap::from([(key.to_owned(), Secret(secret.to_owned()))]);
+        let metrics = Arc::new(|_, _| String::new());
+        let events = Arc::new(Events::default());
+        let dispatcher = Dispatcher::start(&settings, &pairs, events, metrics, &Handle::current()).await.unwrap();
+        let network = Arc::new(Network::default());
+        let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 8 }, network.clone()).unwrap();
+        Self { url: dispatcher.url(), dispatcher, rtc_port, network, rooms, _dir: dir }
+    }
+
+    pub(crate) async fn stop(self) {
+        // The rooms of the participants go on, and hear why.
+        std::mem::forget(self.rooms);
+        self.dispatcher.stop().await;
+    }
+
+    fn authority(&self) -> &str {
+        self.url.strip_prefix("ws://").unwrap()
+    }
+
+    /// A room that is joined, and the events until then.
+    pub(crate) async fn joined(&self, identity: &str) -> (Seen, Vec<RoomEvent>) {
+        let settings = RoomSettings {
+            url: self.url.clone(),
+            token: Secret(token(identity)),
+            name: String::new(),
+            metadata: String::new(),
+            attributes: Vec::new(),
+            limits: RoomLimits { join_within: PATIENCE, ..RoomLimits::default() },
+        };
+        let mut room = Seen { room: self.rooms.open(settings).unwrap(), last_id: 100 };
+        room.perform(Command::Connect { id: 1 });
+        let events = room.until(|event| matches!(event, RoomEvent::Done(1) | RoomEvent::Failed(_))).await;
+        assert_eq!(events.last(), Some(&RoomEvent::Done(1)), "{events:?}");
+        (room, events)
+    }
+
+    /// Have the API do something.
+    pub(crate) async fn moderate(&self, act: &Moderation) -> Result<(), ModerationFailure> {
+        let request = moderation::request_for(act.clone(), "lobby");
+        let grants = match request.grant {
+            ModerationGrant::Admin { room } | ModerationGrant::Move { room, .. } => {
+                VideoGrants { room_admin: true, room, ..Default::default() }
+            }
+            ModerationGrant::Create => VideoGrants { room_create: true, ..Default::default() },
+        };
+        self.post(request.path, &request.body, grants).await.map(drop)
+    }
+
+    /// Call a method of LiveKit's `RoomService`.
+    pub(crate) async fn room_service(
+        &self,
+        method: &str,
+        request: &impl prost::Message,
+    ) -> Result<Vec<u8>, ModerationFailure> {
+        let grants = VideoGrants {
+            room_admin: true,
+            room_create: true,
+            room_list: true,
+            room: "lobby".into(),
+            ..Default::default()
+        };
+        self.post(&format!("/twirp/livekit.RoomService/{method}"), &request.encode_to_vec(), grants).await
+    }
+
+    async fn post(&self, path: &str, body: &[u8], grants: VideoGrants) -> Result<Vec<u8>, ModerationFailure> {
+        let (key, secret) = DEVELOPMENT_PAIR;
+        let token = AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: {}\r\ncontent-length: {}\r\n\r\n",
+            moderation::CONTENT_TYPE,
+            body.len()
+        );
+        let (status, body) = self.exchange(&[head.as_bytes(), body].concat()).await;
+        moderation::outcome(status, &body).map(|()| body)
+    }
+
+    /// Get a path, with a token.
+    pub(crate) async fn get(&self, path: &str, token: Option<String>) -> (u16, String) {
+        let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n{token}\r\n");
+        let (status, body) = self.exchange(head.as_bytes()).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    async fn exchange(&self, request: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.authority()).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+        let body = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        (status, answer[body..].to_vec())
+    }
+
+    /// Join with links that then send what no client sends, and send datagrams to the host that nobody asked for.
+    pub(crate) async fn send_garbage(&self) {
+        // A wrapped request without anything in it.
+        for message in [Message::Binary(vec![0xff; 100].into()), Message::Binary(vec![0; 600 << 10].into())] {
+            let uri: Uri = format!("{}/rtc/v1?join_request=&access_token={}", self.url, token("eve")).parse().unwrap();
+            let stream = TcpStream::connect(self.authority()).await.unwrap();
+            let (mut socket, _) = client_async(ClientRequestBuilder::new(uri), stream).await.unwrap();
+            assert!(matches!(socket.next().await, Some(Ok(Message::Binary(_)))), "the join comes first");
+            // The host may close the link before it has read everything.
+            drop(socket.send(message).await);
+            while let Some(Ok(message)) = socket.next().await {
+                assert!(matches!(message, Message::Binary(_) | Message::Close(_)), "{message:?}");
+            }
+        }
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for datagram in [&[][..], &[0; 20], &[22; 1_200], &[128; 60], &[0xff; 2_000], &[0; 9_000]] {
+            socket.send_to(datagram, (Ipv4Addr::LOCALHOST, self.rtc_port)).unwrap();
+        }
+    }
+}
+
+pub(crate) fn token(identity: &str) -> String {
+    let grants = VideoGrants {
+        room_join: !identity.is_empty(),
+        room: "lobby".into(),
+        can_update_own_metadata: Some(true),
+        ..Default::default()
+    };
+    let (key, secret) = DEVELOPMENT_PAIR;
+    let token = AccessToken::with_api_key(key, secret).with_identity(identity).with_grants(grants);
+    token.with_kind(if identity == "agent" { "agent" } else { "standard" }).to_jwt().unwrap()
+}
+
+/// A room, and what is seen of it.
+pub(crate) struct Seen {
+    pub(crate) room: Room,
+    last_id: u32,
+}
+
+impl Seen {
+    pub(crate) fn perform(&self, command: Command) {
+        self.room.try_perform(command).unwrap();
+    }
+
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.last_id += 1;
+        let (id, topic) = (self.last_id, "lk.chat".into());
+        self.perform(Command::SendText { id, topic, text: text.into(), options: Default::default() });
+    }
+
+    /// The events up to one.
+    pub(crate) async fn until(&mut self, mut is_last: impl FnMut(&RoomEvent) -> bool) -> Vec<RoomEvent> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.room.next().await.expect("the room goes on");
+            let is_over = is_last(&event);
+            events.push(event);
+            if is_over {
+                return events;
+            }
+        }
+    }
+}
+
+/// The way to the host, which can be cut.
+#[derive(Default)]
+pub(crate) struct Network {
+    cut: Arc<Notify>,
+}
+
+impl Network {
+    /// End all connections of TCP.
+    pub(crate) fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+}
+
+impl Connect for Network {
+    fn connect(&self, url: &Uri) -> Connecting {
+        let (authority, cut) = (url.authority().unwrap().to_string(), self.cut.clone());
+        let connecting = async move {
+            let mut server = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
+            let (near, mut far) = tokio::io::duplex(64 << 10);
+            Handle::current().spawn(async move {
+                tokio::select! {
+                    () = cut.notified() => {}
+                    _ = tokio::io::copy_bidirectional(&mut far, &mut server) => {}
+                }
+            });
+            Ok(Box::new(near) as Box<dyn Io>)
+        };
+        Box::pin(connecting) as Pin<Box<_>>
+    }
+}

@@ -1,0 +1,301 @@
+//! People in rooms of a LiveKit server that runs with `--dev`, in a process of their own: `tests/bench/rooms.rs` has them talk with the
+//! agents that it measures.
+//!
+//! ```text
+//! people URL PREFIX
+//! ```
+//!
+//! It reads orders from standard input, one a line, and answers each by one line of JSON. The rooms are `PREFIX-0` and so on.
+//!
+//! ```text
+//! join COUNT                   one person each joins so many more rooms
+//! agents NAME COUNT AT_ONCE    the server sends an agent of this name into so many more of these rooms, so many at once; told are the
+//!                              times from the request until the agent is active in the room
+//! talk SECONDS EVERY_MS        each person who has an agent says a text this often, and waits for its echo on `lk.chat`
+//! leave                        all leave, and the process ends
+//! ```
+//!
+//! Bounds: [`AGENT_WITHIN`], [`JOIN_WITHIN`]; an answer is waited for until the next text is due, and counted as missing then.
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a tool that prints, and whose faults end it"
+)]
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use livekit_token::{AccessToken, VideoGrants};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::http::Uri;
+use wasm_worker_core::room::command::{Command, SendOptions};
+use wasm_worker_core::room::event::RoomEvent;
+use wasm_worker_core::room::people::{Participant, ParticipantKind, ParticipantState};
+use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
+use wasm_worker_core::secret::Secret;
+use wasm_worker_room::io::{Connect, Connecting, Io, Room, Rooms, RoomsSettings};
+
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
+const AGENT_WITHIN: Duration = Duration::from_secs(60);
+const JOINS_AT_ONCE: usize = 8;
+const TOPIC: &str = "lk.chat";
+
+/// Connects without names, proxies and TLS, as loopback needs none.
+struct Plain;
+
+impl Connect for Plain {
+    fn connect(&self, url: &Uri) -> Connecting {
+        let authority = url.authority().map(ToString::to_string).unwrap_or_default();
+        Box::pin(async move {
+            let stream = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+/// Somebody in a room.
+struct Person {
+    room: Room,
+    name: String,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    is_joined: bool,
+    /// When the agent of the room became active.
+    agent: Option<Instant>,
+    /// The echo that is waited for, and when it came.
+    awaited: String,
+    came: Option<Instant>,
+    /// Texts that nobody waited for: echoes that are late or came twice.
+    others: u64,
+    reconnects: u64,
+    failures: Vec<String>,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [url, prefix] = &arguments[..] else { panic!("people URL PREFIX") };
+    let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 10_000 }, Arc::new(Plain)).unwrap();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let mut people: Vec<Arc<Person>> = Vec::new();
+        let mut with_agent = 0;
+        let mut orders = orders();
+        while let Some(order) = orders.recv().await {
+            let words: Vec<&str> = order.split(' ').collect();
+            let number = |at: usize| words[at].parse::<usize>().unwrap();
+            let answer = match words[0] {
+                "join" => join(&rooms, url, prefix, &mut people, number(1)).await,
+                "agents" => {
+                    let all = &people[with_agent..with_agent + number(2)];
+                    with_agent += number(2);
+                    agents(url, words[1], all, number(3)).await
+                }
+                "talk" => talk(&people[..with_agent], number(1) as u64, number(2) as u64).await,
+                "leave" => break,
+                other => panic!("no such order: `{other}`"),
+            };
+            println!("{answer}");
+        }
+        let count = people.len();
+        people.iter().for_each(|person| drop(person.room.try_perform(Command::Disconnect)));
+        drop(people);
+        timeout(JOIN_WITHIN, rooms.left()).await.ok();
+        println!("{}", json!({ "left": count }));
+    });
+}
+
+/// The lines of standard input, read by a thread, so that people listen while none comes.
+fn orders() -> mpsc::Receiver<String> {
+    let (sender, orders) = mpsc::channel(1);
+    std::thread::spawn(move || std::io::stdin().lines().try_for_each(|line| sender.blocking_send(line.unwrap())));
+    orders
+}
+
+async fn join(rooms: &Rooms, url: &str, prefix: &str, people: &mut Vec<Arc<Person>>, count: usize) -> Value {
+    let permits = Arc::new(Semaphore::new(JOINS_AT_ONCE));
+    let mut joining = JoinSet::new();
+    for number in people.len()..people.len() + count {
+        let name = format!("{prefix}-{number}");
+        let room = rooms.open(settings(url, &name)).unwrap();
+        let person = Arc::new(Person { room, name, state: Mutex::default(), changed: Notify::new() });
+        people.push(person.clone());
+        let permits = permits.clone();
+        joining.spawn(async move {
+            let _permit = permits.acquire_owned().await.unwrap();
+            let began = Instant::now();
+            person.room.try_perform(Command::Connect { id: 1 }).unwrap();
+            tokio::spawn(listen(person.clone()));
+            person.until(began + JOIN_WITHIN, |state| state.is_joined).await.then(|| began.elapsed())
+        });
+    }
+    let times = joining.join_all().await.into_iter().flatten().collect();
+    told(json!({ "joined": count }), times)
+}
+
+/// Keep what happens in the room.
+async fn listen(person: Arc<Person>) {
+    while let Some(event) = person.room.next().await {
+        let now = Instant::now();
+        let mut state = person.state();
+        match event {
+            RoomEvent::Connected { .. } => state.is_joined = true,
+            RoomEvent::ParticipantJoined(who) | RoomEvent::ParticipantChanged { participant: who, .. }
+                if is_active_agent(&who) =>
+            {
+                state.agent.get_or_insert(now);
+            }
+            RoomEvent::Text { text, .. } if text == state.awaited && state.came.is_none() => state.came = Some(now),
+            RoomEvent::Text { .. } => state.others += 1,
+            RoomEvent::Reconnecting => state.reconnects += 1,
+            RoomEvent::Failed(failure) => state.failures.push(format!("{}: {}", failure.code, failure.message)),
+            RoomEvent::Disconnected { reason, .. } => state.failures.push(format!("disconnected: {}", reason.as_str())),
+            _ => {}
+        }
+        drop(state);
+        person.changed.notify_waiters();
+    }
+}
+
+fn is_active_agent(who: &Participant) -> bool {
+    who.kind == ParticipantKind::Agent && who.state == ParticipantState::Active
+}
+
+async fn agents(url: &str, name: &str, people: &[Arc<Person>], at_once: usize) -> Value {
+    let permits = Arc::new(Semaphore::new(at_once));
+    let mut coming = JoinSet::new();
+    for person in people {
+        let (person, permits, url, name) = (person.clone(), permits.clone(), url.to_owned(), name.to_owned());
+        coming.spawn(async move {
+            let _permit = permits.acquire_owned().await.unwrap();
+            let began = Instant::now();
+            dispatch(&url, &person.name, &name).await;
+            let is_there = person.until(began + AGENT_WITHIN, |state| state.agent.is_some()).await;
+            is_there.then(|| person.state().agent.unwrap() - began)
+        });
+    }
+    let times = coming.join_all().await.into_iter().flatten().collect();
+    told(json!({ "agents": people.len() }), times)
+}
+
+async fn talk(people: &[Arc<Person>], seconds: u64, every_ms: u64) -> Value {
+    let every = Duration::from_millis(every_ms);
+    let began = Instant::now();
+    let until = began + Duration::from_secs(seconds);
+    let mut talking = JoinSet::new();
+    for (number, person) in people.iter().enumerate() {
+        // Spread, as people are who do not know of each other.
+        let first = began + every.mul_f64(number as f64 / people.len() as f64);
+        let person = person.clone();
+        talking.spawn(async move {
+            let (mut times, mut said, mut next) = (Vec::new(), 0_u32, first);
+            while next < until {
+                sleep_until(next).await;
+                next += every;
+                said += 1;
+                times.extend(person.says(&format!("text {said} in {}", person.name), next).await);
+            }
+            (said, times)
+        });
+    }
+    let all = talking.join_all().await;
+    let said: u32 = all.iter().map(|(said, _)| said).sum();
+    let mut answer = told(json!({ "said": said }), all.into_iter().flat_map(|(_, times)| times).collect());
+    let sum = |of: fn(&State) -> u64| people.iter().map(|person| of(&person.state())).sum::<u64>();
+    answer["others"] = sum(|state| state.others).into();
+    answer["reconnects"] = sum(|state| state.reconnects).into();
+    let failures: Vec<String> = people.iter().flat_map(|person| std::mem::take(&mut person.state().failures)).collect();
+    answer["failures"] = failures.into();
+    answer
+}
+
+impl Person {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Whether it becomes so in time.
+    async fn until(&self, until: Instant, is_so: impl Fn(&State) -> bool) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            if is_so(&self.state()) {
+                return true;
+            }
+            if timeout_at(until, changed).await.is_err() {
+                return is_so(&self.state());
+            }
+        }
+    }
+
+    /// Say a text; the time until its echo, if that comes in time.
+    async fn says(&self, text: &str, until: Instant) -> Option<Duration> {
+        {
+            let mut state = self.state();
+            state.awaited = format!("echo {text}");
+            state.came = None;
+        }
+        let began = Instant::now();
+        let (id, topic, text) = (2, TOPIC.into(), text.to_owned());
+        let options = SendOptions::default();
+        if let Err(refused) = self.room.try_perform(Command::SendText { id, topic, text, options }) {
+            self.state().failures.push(format!("{refused:?}"));
+            return None;
+        }
+        self.until(until, |state| state.came.is_some()).await.then(|| self.state().came.unwrap() - began)
+    }
+}
+
+/// A line with the percentiles of these times in milliseconds, and how many there are.
+fn told(mut facts: Value, mut times: Vec<Duration>) -> Value {
+    times.sort();
+    let at = |percent: usize| {
+        let time = times.get((times.len() * percent).div_ceil(100).saturating_sub(1));
+        time.map(|time| (time.as_secs_f64() * 100_000.0).round() / 100.0)
+    };
+    facts["in_time"] = times.len().into();
+    facts["p50_ms"] = json!(at(50));
+    facts["p99_ms"] = json!(at(99));
+    facts["longest_ms"] = json!(at(100));
+    facts
+}
+
+/// Have the server send an agent into a room.
+async fn dispatch(url: &str, room: &str, agent: &str) {
+    let grants = VideoGrants { room_admin: true, room: room.into(), ..VideoGrants::default() };
+    let token = AccessToken::with_api_key("devkey", "secret").with_grants(grants).to_jwt().unwrap();
+    let body = json!({ "agent_name": agent, "room": room }).to_string();
+    let request = format!(
+        "POST /twirp/livekit.AgentDispatchService/CreateDispatch HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\
+         authorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(url.trim_start_matches("ws://")).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+fn settings(url: &str, room: &str) -> RoomSettings {
+    let grants = VideoGrants { room_join: true, room: room.into(), ..VideoGrants::default() };
+    let token = AccessToken::with_api_key("devkey", "secret").with_identity("ann").with_grants(grants);
+    RoomSettings {
+        url: url.into(),
+        token: Secret(token.with_ttl(Duration::from_secs(7_200)).to_jwt().unwrap()),
+        name: String::new(),
+        metadata: String::new(),
+        attributes: Vec::new(),
+        limits: RoomLimits::default(),
+    }
+}

@@ -1,0 +1,301 @@
+//! The state machines of a room without sockets, fed with bytes. The fuzz targets drive them; the program does not.
+//!
+//! Each has a clock of its own, which stands still but for `pass`.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use prost::Message as _;
+use tokio::time::Instant;
+use wasm_worker_core::room::command::Command;
+use wasm_worker_core::room::event::RoomEvent;
+use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
+use wasm_worker_core::secret::Secret;
+
+use crate::peer::{Datagram, Peer, PeerOutput, Transport};
+use crate::session::{Session, SessionOutput};
+use crate::signal::LinkError;
+use crate::streams::Streams;
+use crate::wire::{Channel, Description};
+
+/// The present of a clock that begins with this, in milliseconds since 1970.
+const NOW_MS: u64 = 1_800_000_000_000;
+/// Most calls of `advance` at one moment.
+const WAKES_MAX: usize = 1_000;
+
+/// What a room wanted of its sockets, and what it told.
+#[derive(Debug, Default)]
+pub struct BareOutputs {
+    /// The number of links that it dialled.
+    pub dialled: usize,
+    /// The number of messages that it sent on the link.
+    pub messages: usize,
+    /// The number of addresses that it asked the way to.
+    pub reached: usize,
+    /// What it told.
+    pub events: Vec<RoomEvent>,
+}
+
+/// A whole room, of which the link brings what a test says, and no path leads to a server.
+pub struct BareRoom {
+    session: Session,
+    now: Instant,
+    outputs: BareOutputs,
+}
+
+impl BareRoom {
+    /// A room that is not joined, with this token.
+    pub fn new(token: &str) -> Self {
+        let settings = RoomSettings {
+            url: "ws://192.0.2.9:7880".into(),
+            token: Secret(token.into()),
+            name: "bot".into(),
+            metadata: String::new(),
+            attributes: Vec::new(),
+            limits: RoomLimits { participants_max: 100, ..RoomLimits::default() },
+        };
+        let now = Instant::now();
+        let session = Session::new(settings, "bare".into(), 1, now, NOW_MS);
+        Self { session, now, outputs: BareOutputs::default() }
+    }
+
+    /// Do what the agent asks for.
+    pub fn perform(&mut self, command: Command) {
+        self.session.perform(command, self.now);
+        self.collect();
+    }
+
+    /// The link opens.
+    pub fn link_opens(&mut self) {
+        self.session.link_opened(self.now);
+        self.collect();
+    }
+
+    /// The link does not open: the server answers by HTTP, or with the status 0 not at all.
+    pub fn link_fails(&mut self, status: u16) {
+        let error = match status {
+            0 => LinkError::Unreachable { why: "nothing listens".into() },
+            status => LinkError::Status { status, body: "no".into() },
+        };
+        self.session.link_failed(error, self.now);
+        self.collect();
+    }
+
+    /// The link is lost.
+    pub fn link_is_lost(&mut self) {
+        self.session.link_lost("it is lost", self.now);
+        self.collect();
+    }
+
+    /// The link brings a message.
+    pub fn receive(&mut self, message: &[u8]) {
+        self.session.receive_message(message, self.now);
+        self.collect();
+    }
+
+    /// Time passes, and everything happens that is due.
+    ///
+    /// # Panics
+    /// When the room wants to be woken at one moment for ever.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut wakes = 0;
+        while let Some(due) = self.session.wake_at().filter(|due| *due <= until) {
+            wakes = if due > self.now { 0 } else { wakes + 1 };
+            assert!(wakes < WAKES_MAX, "the room wants to be woken for ever");
+            self.now = self.now.max(due);
+            self.session.advance(self.now);
+            self.collect();
+        }
+        self.now = until;
+    }
+
+    /// What the room wanted and told since the last call.
+    pub fn take_outputs(&mut self) -> BareOutputs {
+        std::mem::take(&mut self.outputs)
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.session.next_output(true) {
+            match output {
+                SessionOutput::Dial(_) => self.outputs.dialled += 1,
+                SessionOutput::Message(_) => self.outputs.messages += 1,
+                SessionOutput::Reach { .. } => self.outputs.reached += 1,
+                SessionOutput::Event(event) => self.outputs.events.push(event),
+                SessionOutput::HangUp | SessionOutput::Transmit(_) | SessionOutput::DropPaths => {}
+            }
+        }
+    }
+}
+
+/// The data channels of a room that is joined.
+pub struct BareStreams {
+    streams: Streams,
+    now: Instant,
+}
+
+impl Default for BareStreams {
+    fn default() -> Self {
+        let now = Instant::now();
+        let mut streams = Streams::new("bare".into(), now, NOW_MS);
+        streams.joined("me");
+        Self { streams, now }
+    }
+}
+
+impl BareStreams {
+    /// Do what the agent asks for.
+    pub fn perform(&mut self, command: Command) {
+        drop(self.streams.perform(command, self.now));
+    }
+
+    /// A channel brings a message. Whether it is a packet.
+    pub fn receive(&mut self, message: &[u8], is_reliable: bool) -> bool {
+        let packet = proto::DataPacket::decode(message);
+        packet.map(|packet| self.streams.received(packet, is_reliable, self.now)).is_ok()
+    }
+
+    /// The server has acknowledged all but so many bytes.
+    pub fn drain(&mut self, unacknowledged: usize) {
+        self.streams.drained(unacknowledged, self.now);
+    }
+
+    /// The link is resumed by a server that has read the packets up to this sequence.
+    pub fn resume(&mut self, last_sequence: u32) {
+        self.streams.resumed(last_sequence, self.now);
+    }
+
+    /// The room is joined anew.
+    pub fn rejoin(&mut self) {
+        self.streams.rejoined(self.now);
+        self.streams.joined("me");
+    }
+
+    /// The room is left.
+    pub fn leave(&mut self) {
+        self.streams.left(self.now);
+    }
+
+    /// A participant leaves.
+    pub fn participant_leaves(&mut self, sid: &str, identity: &str) {
+        self.streams.participant_left(sid, identity, self.now);
+    }
+
+    /// Time passes, and everything happens that is due.
+    ///
+    /// # Panics
+    /// When the channels want to be woken at one moment for ever.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut wakes = 0;
+        while let Some(due) = self.streams.wake_at().filter(|due| *due <= until) {
+            wakes = if due > self.now { 0 } else { wakes + 1 };
+            assert!(wakes < WAKES_MAX, "the channels want to be woken for ever");
+            self.now = self.now.max(due);
+            self.streams.advance(self.now);
+        }
+        self.now = until;
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<RoomEvent> {
+        self.streams.next_event()
+    }
+
+    /// The next packet, and whether it is for the reliable channel.
+    pub fn next_packet(&mut self) -> Option<(bool, Vec<u8>)> {
+        let (channel, packet) = self.streams.next_packet()?;
+        Some((channel == Channel::Reliable, packet.encode_to_vec()))
+    }
+
+    /// Bytes that wait, in both directions.
+    pub fn bytes(&self) -> usize {
+        self.streams.bytes()
+    }
+}
+
+/// A peer connection that has made its offer.
+pub struct BarePeer {
+    peer: Peer,
+    now: Instant,
+    /// The number of addresses that it asked the way to.
+    reached: usize,
+}
+
+impl Default for BarePeer {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { peer: Peer::new(now), now, reached: 0 }
+    }
+}
+
+impl BarePeer {
+    /// The number and the text of the offer.
+    pub fn offer(&self) -> (u32, &str) {
+        (self.peer.offer().id, &self.peer.offer().sdp)
+    }
+
+    /// The server answers.
+    ///
+    /// # Errors
+    /// The reason why the answer is not taken.
+    pub fn answer(&mut self, id: u32, sdp: &str) -> Result<(), String> {
+        let answer = Description { id, sdp: sdp.into() };
+        let taken = self.peer.take_answer(answer, self.now).map_err(|error| error.to_string());
+        self.collect();
+        taken
+    }
+
+    /// The server tells an address.
+    pub fn candidate(&mut self, json: &str) {
+        self.peer.take_candidate(json, self.now);
+        self.collect();
+    }
+
+    /// An own address is found.
+    pub fn local(&mut self, port: u16) {
+        self.peer.take_local(Transport::Udp, ([192, 0, 2, 1], port).into(), self.now);
+        self.collect();
+    }
+
+    /// A datagram comes.
+    pub fn datagram(&mut self, bytes: &[u8]) {
+        let (source, destination) = (([192, 0, 2, 9], 7_882).into(), ([192, 0, 2, 1], 5_000).into());
+        self.peer.receive(&Datagram { transport: Transport::Udp, source, destination, bytes }, self.now);
+        self.collect();
+    }
+
+    /// Look for paths from the beginning.
+    pub fn restart(&mut self) {
+        self.peer.restart(self.now);
+        self.collect();
+    }
+
+    /// Time passes, and everything happens that is due.
+    ///
+    /// # Panics
+    /// When the peer wants to be woken at one moment for ever.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut wakes = 0;
+        while let Some(due) = self.peer.wake_at().filter(|due| *due <= until) {
+            wakes = if due > self.now { 0 } else { wakes + 1 };
+            assert!(wakes < WAKES_MAX, "the peer wants to be woken for ever");
+            self.now = self.now.max(due);
+            self.peer.advance(self.now);
+            self.collect();
+        }
+        self.now = until;
+    }
+
+    /// The addresses that the peer asked the way to since the last call.
+    pub fn take_reached(&mut self) -> usize {
+        std::mem::take(&mut self.reached)
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.peer.next_output() {
+            self.reached += usize::from(matches!(output, PeerOutput::Reach { .. }));
+        }
+    }
+}

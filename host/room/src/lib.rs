@@ -1,0 +1,44 @@
+//! One LiveKit room, joined by the host for an agent: people, texts, files, data and calls. No libwebrtc.
+//!
+//! # Architecture
+//!
+//! ```text
+//! moderation  requests to the server's API about others in the room
+//! wire        conversion between LiveKit's messages (crate `livekit_protocol`) and plain data
+//! signal      joining, staying and leaving: the state machine of the signalling
+//! peer        the peer connection: ICE, DTLS and two data channels, by `str0m`
+//! streams     texts, files, data packets and remote procedure calls
+//! session     one room, whole but for its sockets
+//! io          the sockets, and the handle of a room
+//! bare        the state machines without sockets, for the fuzz targets
+//! ```
+//!
+//! What is left out: relays (TURN), and the two peer connections of LiveKit's servers before 1.9.10. An agent runs near its server, over
+//! UDP or TCP. Sound has its place in `peer`, and its events and commands beside the others.
+//!
+//! # Words
+//!
+//! - *link*: the WebSocket to the server; *peer*: the peer connection; *path*: a pair of addresses that the peer uses.
+//! - *attempt*: one try to get into the room, or back; *resume*: an attempt that keeps the place in the room; *rejoin*: one that gets a
+//!   new place.
+//! - *streams*: texts, files, data packets and remote procedure calls, on the two data channels of the peer.
+//!
+//! Invariant: imports point up this list.
+//! Invariant: everything but `io` is pure: no socket, no clock, no task. `now` is an argument.
+
+pub mod moderation;
+
+pub(crate) mod wire;
+
+pub(crate) mod signal;
+
+pub(crate) mod peer;
+
+pub(crate) mod streams;
+
+pub(crate) mod session;
+
+pub mod io;
+
+#[doc(hidden)]
+pub mod bare;

@@ -1,0 +1,214 @@
+//! What the signalling, the peer and the streams ask of each other, carried from one to the other.
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_request::Message as Request;
+use prost::Message as _;
+use tokio::time::Instant;
+use wasm_worker_core::text::with_causes;
+
+use super::{Session, SessionOutput};
+use crate::peer::{Peer, PeerOutput, Written};
+use crate::signal::{SignalOutput, Way};
+use crate::wire::Channel;
+use wasm_worker_core::room::event::RoomEvent;
+
+impl Session {
+    /// Carry on until nothing is left to do.
+    pub(super) fn run(&mut self, now: Instant) {
+        loop {
+            self.carry(now);
+            let is_over = |by| by <= now || self.signal.is_out() || self.streams.is_delivered();
+            if !self.leave_by.is_some_and(is_over) {
+                return;
+            }
+            self.leave_by = None;
+            self.signal.leave();
+            self.carry(now);
+            for command in std::mem::take(&mut self.waiting) {
+                self.take_command(command, now);
+            }
+        }
+    }
+
+    fn carry(&mut self, now: Instant) {
+        loop {
+            let mut is_quiet = !self.take_signal_outputs(now);
+            while let Some(output) = self.peer.as_mut().and_then(Peer::next_output) {
+                self.take_peer(output, now);
+                // The streams learn of a join before the first message that comes after it.
+                self.take_signal_outputs(now);
+                is_quiet = false;
+            }
+            self.tell_acknowledged(now);
+            if is_quiet && !self.send_next(now) {
+                return;
+            }
+        }
+    }
+
+    /// Whether there were any.
+    pub(super) fn take_signal_outputs(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(output) = self.signal.next_output() {
+            self.take_signal(output, now);
+            any = true;
+        }
+        any
+    }
+
+    fn take_signal(&mut self, output: SignalOutput, now: Instant) {
+        match output {
+            SignalOutput::Joining => self.streams.joining(),
+            SignalOutput::Dial(way) => self.dial(way, now),
+            SignalOutput::Send(request) => self.send_message(request),
+            SignalOutput::HangUp => self.outputs.push_back(SessionOutput::HangUp),
+            SignalOutput::Answer(answer) => {
+                let taken = self.peer.as_mut().map(|peer| peer.take_answer(answer, now));
+                if let Some(Err(error)) = taken {
+                    self.signal.peer_closed(&with_causes(&error), now);
+                }
+            }
+            SignalOutput::Candidate(json) => {
+                if let Some(peer) = &mut self.peer {
+                    peer.take_candidate(&json, now);
+                }
+            }
+            SignalOutput::Resume { restart, last_sequence } => self.resume(restart, last_sequence, now),
+            SignalOutput::Joined { identity, anew } => {
+                if anew {
+                    self.streams.rejoined(now);
+                }
+                self.streams.joined(&identity);
+            }
+            SignalOutput::DropPeer { tell } => self.drop_peer(tell, now),
+            SignalOutput::Left => {
+                self.streams.left(now);
+                self.tell_streams();
+            }
+            SignalOutput::Event(event) => self.tell_of_room(event, now),
+        }
+    }
+
+    fn take_peer(&mut self, output: PeerOutput, now: Instant) {
+        match output {
+            PeerOutput::Transmit(datagram) => self.outputs.push_back(SessionOutput::Transmit(datagram)),
+            PeerOutput::Reach { transport, remote } => {
+                self.outputs.push_back(SessionOutput::Reach { transport, remote });
+            }
+            PeerOutput::Ready => self.signal.peer_ready(now),
+            PeerOutput::Message { channel, bytes } => {
+                self.facts.packets_received += 1;
+                match proto::DataPacket::decode(bytes.as_slice()) {
+                    Ok(packet) => self.streams.received(packet, channel == Channel::Reliable, now),
+                    Err(_) => self.facts.packets_ignored += 1,
+                }
+            }
+            // Whatever waits is sent after each input.
+            PeerOutput::Writable => {}
+            PeerOutput::Unreachable => self.signal.peer_unreachable(now),
+            PeerOutput::Closed { why } => self.signal.peer_closed(&why, now),
+        }
+    }
+
+    fn dial(&mut self, way: Way, now: Instant) {
+        if way == Way::Join {
+            self.drop_peer(false, now);
+            self.peer = Some(Peer::new(now));
+        }
+        let offer = self.peer.as_ref().map(|peer| peer.offer().clone()).unwrap_or_default();
+        let request = self.signal.request(way, &offer);
+        self.outputs.push_back(SessionOutput::Dial(request));
+    }
+
+    /// Tell the server where this side is, and send again what it did not read.
+    fn resume(&mut self, restart: bool, last_sequence: u32, now: Instant) {
+        let Some(peer) = &mut self.peer else { return };
+        let receive_states = self
+            .streams
+            .heard()
+            .map(|(sid, last)| proto::DataChannelReceiveState { publisher_sid: sid.to_owned(), last_seq: last });
+        let state = proto::SyncState {
+            offer: Some(peer.offer().message("offer")),
+            answer: Some(peer.answer().message("answer")),
+            datachannel_receive_states: receive_states.collect(),
+            ..Default::default()
+        };
+        let offer = restart.then(|| peer.restart(now).message("offer"));
+        self.send_message(Request::SyncState(state));
+        if let Some(offer) = offer {
+            self.send_message(Request::Offer(offer));
+        }
+        self.streams.resumed(last_sequence, now);
+    }
+
+    /// Send the next packet. Whether there was one, and the peer took it.
+    fn send_next(&mut self, now: Instant) -> bool {
+        if !self.pace.is_due(now) {
+            return false;
+        }
+        let Some(peer) = self.peer.as_mut().filter(|peer| peer.is_ready()) else { return false };
+        let Some((channel, packet)) = self.streams.next_packet() else { return false };
+        let bytes = packet.encode_to_vec();
+        match (peer.write(channel, &bytes, now), channel) {
+            (Written::Taken, _) => {
+                self.pace.pay(bytes.len(), now);
+                self.facts.packets_sent += 1;
+                true
+            }
+            (Written::Full | Written::Closed, Channel::Reliable) => {
+                self.streams.refused();
+                false
+            }
+            (Written::Full | Written::Closed, Channel::Lossy) => {
+                self.facts.packets_dropped += 1;
+                true
+            }
+        }
+    }
+
+    fn tell_acknowledged(&mut self, now: Instant) {
+        if let Some(bytes) = self.peer.as_mut().and_then(Peer::unacknowledged)
+            && bytes != self.unacknowledged
+        {
+            self.unacknowledged = bytes;
+            self.streams.drained(bytes, now);
+        }
+    }
+
+    fn drop_peer(&mut self, tell: bool, now: Instant) {
+        let Some(mut peer) = self.peer.take() else { return };
+        if tell {
+            peer.close(now);
+            while let Some(output) = peer.next_output() {
+                if let PeerOutput::Transmit(datagram) = output {
+                    self.outputs.push_back(SessionOutput::Transmit(datagram));
+                }
+            }
+        }
+        self.unacknowledged = 0;
+        self.outputs.push_back(SessionOutput::DropPaths);
+    }
+
+    fn send_message(&mut self, request: Request) {
+        let message = proto::SignalRequest { message: Some(request) }.encode_to_vec();
+        self.outputs.push_back(SessionOutput::Message(message));
+    }
+
+    /// Tell what the signalling says, and the streams what it means for them.
+    fn tell_of_room(&mut self, event: RoomEvent, now: Instant) {
+        let left = match &event {
+            RoomEvent::ParticipantLeft { participant, .. } => {
+                Some((participant.sid.clone(), participant.identity.clone()))
+            }
+            _ => None,
+        };
+        if self.takes_streams && !self.signal.is_entering() {
+            // What a participant sent came before it left.
+            self.tell_streams();
+        }
+        self.tell(event);
+        if let Some((sid, identity)) = left {
+            self.streams.participant_left(&sid, &identity, now);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! A session and a server that speaks as LiveKit's does, in virtual time.
+
+mod server;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use prost::Message as _;
+use tokio::time::Instant;
+use wasm_worker_core::secret::Secret;
+
+use crate::peer::Datagram;
+use crate::session::{Session, SessionOutput};
+use crate::signal::{LinkError, LinkRequest};
+use server::Place;
+use wasm_worker_core::room::command::{Command, SendOptions};
+use wasm_worker_core::room::event::RoomEvent;
+use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
+
+pub(super) use server::person;
+
+const OWN: &str = "192.0.2.1:5000";
+const SERVER: &str = "192.0.2.9:7882";
+const LATENCY: Duration = Duration::from_millis(5);
+
+/// What a server does with those who dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Open,
+    /// Nothing listens.
+    Closed,
+    /// An answer by HTTP.
+    Refuses(u16),
+    /// The link opens, and nothing is said.
+    Silent,
+}
+
+/// Something on its way.
+enum Parcel {
+    Dial(u32, LinkRequest),
+    Opened,
+    Failed(LinkError),
+    /// A message, on the link of this number.
+    Message(u32, Vec<u8>),
+    Lost(u32),
+    Datagram(Datagram<Box<[u8]>>),
+}
+
+pub(super) struct World {
+    pub(super) session: Session,
+    pub(super) now: Instant,
+    pub(super) events: Vec<RoomEvent>,
+    pub(super) door: Door,
+    /// Whether datagrams get through.
+    pub(super) has_path: bool,
+    pub(super) place: Option<Place>,
+    pub(super) people: Vec<proto::ParticipantInfo>,
+    /// What the server was asked, but for pings.
+    pub(super) requests: Vec<Request>,
+    pub(super) dialled: Vec<proto::JoinRequest>,
+    /// The number of the link that the server speaks on, and of the last one that was dialled.
+    link: Option<u32>,
+    links: u32,
+    places: u32,
+    to_session: VecDeque<(Instant, Parcel)>,
+    to_server: VecDeque<(Instant, Parcel)>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::within(RoomLimits::default())
+    }
+
+    /// A world whose session has these limits.
+    pub(super) fn within(limits: RoomLimits) -> Self {
+        let now = Instant::now();
+        let settings = RoomSettings {
+            url: "ws://192.0.2.9:7880".into(),
+            token: Secret("jwt".into()),
+            name: "bot".into(),
+            metadata: String::new(),
+            attributes: vec![("lk.agent.state".into(), "initializing".into())],
+            limits,
+        };
+        Self {
+            session: Session::new(settings, "test".into(), 7, now, 1_800_000_000_000),
+            now,
+            events: Vec::new(),
+            door: Door::Open,
+            has_path: true,
+            place: None,
+            people: vec![person("PA_ann", "ann")],
+            requests: Vec::new(),
+            dialled: Vec::new(),
+            link: None,
+            links: 0,
+            places: 0,
+            to_session: VecDeque::new(),
+            to_server: VecDeque::new(),
+        }
+    }
+
+    /// A world whose session has joined.
+    pub(super) fn joined() -> Self {
+        Self::new().join()
+    }
+
+    /// The same world, once its session has joined.
+    pub(super) fn join(self) -> Self {
+        let mut world = self;
+        world.perform(Command::Connect { id: 1 });
+        world.until(Duration::from_secs(5), |world| world.has_told(|event| *event == RoomEvent::Done(1)));
+        world
+    }
+
+    pub(super) fn perform(&mut self, command: Command) {
+        self.session.perform(command, self.now);
+    }
+
+    pub(super) fn send_text(&mut self, id: u32, text: &str) {
+        let (topic, text) = ("lk.chat".into(), text.into());
+        self.perform(Command::SendText { id, topic, text, options: SendOptions::default() });
+    }
+
+    /// Have the server say something on the open link.
+    pub(super) fn say(&mut self, message: Response) {
+        if let Some(link) = self.link {
+            let message = proto::SignalResponse { message: Some(message) }.encode_to_vec();
+            self.post(Parcel::Message(link, message));
+        }
+    }
+
+    /// Have the server say what is no message.
+    pub(super) fn say_garbage(&mut self) {
+        if let Some(link) = self.link {
+            self.post(Parcel::Message(link, vec![0xff; 9]));
+        }
+    }
+
+    /// Cut the link, as a network does.
+    pub(super) fn cut_link(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.post(Parcel::Lost(link));
+        }
+    }
+
+    /// Have the server say why it ends the stay, and close the peer in the same moment, which is heard first.
+    pub(super) fn dismiss(&mut self, reason: proto::DisconnectReason, action: proto::leave_request::Action) {
+        if let Some(place) = &mut self.place {
+            place.peer.close();
+            self.move_datagrams();
+        }
+        self.place = None;
+        let leave = proto::LeaveRequest { reason: reason as i32, action: action as i32, ..Default::default() };
+        self.say(Response::Leave(leave));
+        self.cut_link();
+    }
+
+    /// Have the server hear and say nothing on the open link.
+    pub(super) fn mute(&mut self) {
+        self.link = None;
+    }
+
+    /// Let time pass until something holds. Whether it does.
+    pub(super) fn holds_within(&mut self, most: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.now + most;
+        let (mut turns, mut turns_of) = (0, self.now);
+        loop {
+            turns = if turns_of == self.now { turns + 1 } else { 0 };
+            turns_of = self.now;
+            assert!(turns < 10_000, "time stands still: {:?}", self.session.wake_times());
+            self.move_outputs();
+            if holds(self) {
+                return true;
+            }
+            let parcels = [self.to_session.front(), self.to_server.front()].into_iter().flatten().map(|(at, _)| *at);
+            let server = self.place.as_ref().map(|place| place.peer.wake_at);
+            let next = parcels.chain(self.session.wake_at()).chain(server).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.now = end;
+                return false;
+            };
+            self.now = self.now.max(next);
+            self.deliver();
+        }
+    }
+
+    pub(super) fn until(&mut self, most: Duration, holds: impl FnMut(&mut Self) -> bool) {
+        assert!(self.holds_within(most, holds), "not within {most:?}: {:#?}", self.events);
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.holds_within(time, |_| false);
+    }
+
+    pub(super) fn has_told(&self, is_it: impl Fn(&RoomEvent) -> bool) -> bool {
+        self.events.iter().any(is_it)
+    }
+
+    /// How often the agent was told that it is in the room.
+    pub(super) fn connections(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, RoomEvent::Connected { .. })).count()
+    }
+
+    fn post(&mut self, parcel: Parcel) {
+        self.to_session.push_back((self.now + LATENCY, parcel));
+    }
+
+    fn move_outputs(&mut self) {
+        while let Some(output) = self.session.next_output(true) {
+            let arrival = self.now + LATENCY;
+            match output {
+                SessionOutput::Dial(request) => {
+                    self.links += 1;
+                    self.to_server.push_back((arrival, Parcel::Dial(self.links, request)));
+                }
+                SessionOutput::Message(message) => {
+                    self.to_server.push_back((arrival, Parcel::Message(self.links, message)));
+                }
+                // What was sent before arrives before.
+                SessionOutput::HangUp => self.to_server.push_back((arrival, Parcel::Lost(self.links))),
+                SessionOutput::Transmit(datagram) => {
+                    if self.has_path {
+                        self.to_server.push_back((arrival, Parcel::Datagram(datagram)));
+                    }
+                }
+                SessionOutput::Reach { transport, .. } => {
+                    self.session.take_local(transport, OWN.parse().unwrap(), self.now);
+                }
+                SessionOutput::DropPaths => {}
+                SessionOutput::Event(event) => self.events.push(event),
+            }
+        }
+        self.move_datagrams();
+    }
+
+    fn move_datagrams(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        while let Some(datagram) = place.peer.outputs.pop_front() {
+            if self.has_path {
+                self.to_session.push_back((self.now + LATENCY, Parcel::Datagram(datagram)));
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some((_, parcel)) = self.to_server.pop_front_if(|(at, _)| *at <= self.now) {
+            self.deliver_to_server(parcel);
+        }
+        while let Some((_, parcel)) = self.to_session.pop_front_if(|(at, _)| *at <= self.now) {
+            self.deliver_to_session(parcel);
+            self.move_outputs();
+        }
+        if self.session.wake_at().is_some_and(|at| at <= self.now) {
+            self.session.advance(self.now);
+        }
+        if let Some(place) = &mut self.place {
+            if place.peer.wake_at <= self.now {
+                place.peer.advance(self.now);
+            }
+            place.read_texts();
+        }
+        // A server removes who ended its connection.
+        self.place = self.place.take().filter(|place| place.peer.is_alive());
+    }
+
+    fn deliver_to_session(&mut self, parcel: Parcel) {
+        // The sockets of a session forget a link that was given up.
+        let is_open = |link| link == self.links;
+        match parcel {
+            Parcel::Opened => self.session.link_opened(self.now),
+            Parcel::Failed(error) => self.session.link_failed(error, self.now),
+            Parcel::Message(link, message) if is_open(link) => self.session.receive_message(&message, self.now),
+            Parcel::Lost(link) if is_open(link) => self.session.link_lost("cut", self.now),
+            Parcel::Dial(..) | Parcel::Message(..) | Parcel::Lost(_) => {}
+            Parcel::Datagram(Datagram { transport, source, destination, bytes }) => {
+                let datagram = Datagram { transport, source, destination, bytes: bytes.as_ref() };
+                self.session.receive(&datagram, self.now);
+            }
+        }
+    }
+
+    fn deliver_to_server(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::Message(link, message) if self.link == Some(link) => {
+                let request = proto::SignalRequest::decode(message.as_slice()).unwrap();
+                self.answer(request.message.unwrap());
+            }
+            Parcel::Lost(link) if self.link == Some(link) => self.link = None,
+            Parcel::Datagram(datagram) => {
+                if let Some(place) = &mut self.place {
+                    place.peer.receive(&datagram, self.now);
+                }
+                self.move_datagrams();
+            }
+            Parcel::Dial(link, request) => self.dial(link, &request),
+            Parcel::Opened | Parcel::Failed(_) | Parcel::Message(..) | Parcel::Lost(_) => {}
+        }
+    }
+}

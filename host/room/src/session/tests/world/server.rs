@@ -1,0 +1,146 @@
+//! The server's side of the world.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use livekit_protocol as proto;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use prost::Message as _;
+
+use super::{Door, Parcel, SERVER, World};
+use crate::peer::Transport;
+use crate::peer::other_side::OtherSide;
+use crate::signal::{LinkError, LinkRequest};
+use crate::wire::Description;
+
+/// A place in the room.
+pub(in crate::session::tests) struct Place {
+    pub(in crate::session::tests) sid: String,
+    pub(in crate::session::tests) peer: OtherSide,
+    /// Texts whose chunks came, by the sequences that were new.
+    pub(in crate::session::tests) texts: Vec<String>,
+    pub(in crate::session::tests) last_sequence: u32,
+    read: usize,
+}
+
+impl World {
+    pub(super) fn dial(&mut self, link: u32, LinkRequest { url, .. }: &LinkRequest) {
+        let encoded = url.split_once("join_request=").unwrap().1.replace("%3D", "=");
+        let wrapped = proto::WrappedJoinRequest::decode(URL_SAFE.decode(encoded).unwrap().as_slice()).unwrap();
+        let request = proto::JoinRequest::decode(wrapped.join_request.as_slice()).unwrap();
+        self.dialled.push(request.clone());
+        match self.door {
+            Door::Closed => self.post(Parcel::Failed(LinkError::Unreachable { why: "refused".into() })),
+            Door::Refuses(status) => self.post(Parcel::Failed(LinkError::Status { status, body: "no".into() })),
+            Door::Silent => self.post(Parcel::Opened),
+            Door::Open => {
+                self.post(Parcel::Opened);
+                self.link = Some(link);
+                if request.reconnect { self.let_back(&request) } else { self.let_in(request) }
+            }
+        }
+    }
+
+    fn let_in(&mut self, request: proto::JoinRequest) {
+        self.places += 1;
+        let sid = format!("PA_me{}", self.places);
+        let offer = request.publisher_offer.unwrap();
+        let mut peer = OtherSide::new(Transport::Udp, SERVER.parse::<SocketAddr>().unwrap(), self.now);
+        let answer = peer.answer(&Description { id: offer.id, sdp: offer.sdp });
+        self.say(Response::Join(proto::JoinResponse {
+            room: Some(proto::Room { sid: "RM_1".into(), name: "lobby".into(), ..Default::default() }),
+            participant: Some(person(&sid, "me")),
+            other_participants: self.people.clone(),
+            ping_interval: 5,
+            ping_timeout: 15,
+            ..Default::default()
+        }));
+        self.say(Response::RefreshToken(format!("token of {sid}")));
+        self.say(Response::Answer(answer.message("answer")));
+        self.say_candidate(&peer);
+        self.place = Some(Place { sid, peer, texts: Vec::new(), last_sequence: 0, read: 0 });
+    }
+
+    fn let_back(&mut self, request: &proto::JoinRequest) {
+        let Some(place) = self.place.as_ref().filter(|place| place.sid == request.participant_sid) else {
+            return self.say(Response::Leave(proto::LeaveRequest {
+                reason: proto::DisconnectReason::StateMismatch as i32,
+                action: proto::leave_request::Action::Reconnect as i32,
+                ..Default::default()
+            }));
+        };
+        let me = person(&place.sid, "me");
+        let reconnect = proto::ReconnectResponse { last_message_seq: place.last_sequence, ..Default::default() };
+        self.say(Response::Reconnect(reconnect));
+        let participants = self.people.iter().cloned().chain([me]).collect();
+        self.say(Response::Update(proto::ParticipantUpdate { participants }));
+    }
+
+    pub(super) fn answer(&mut self, request: Request) {
+        match &request {
+            Request::PingReq(ping) => {
+                let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp: 0 };
+                return self.say(Response::PongResp(pong));
+            }
+            Request::Offer(offer) => {
+                let offer = Description { id: offer.id, sdp: offer.sdp.clone() };
+                if let Some(mut place) = self.place.take() {
+                    let answer = place.peer.answer(&offer);
+                    self.say(Response::Answer(answer.message("answer")));
+                    self.say_candidate(&place.peer);
+                    self.place = Some(place);
+                }
+            }
+            Request::UpdateMetadata(update) => {
+                let (request_id, reason) = (update.request_id, proto::request_response::Reason::Ok as i32);
+                let answer = proto::RequestResponse { request_id, reason, ..Default::default() };
+                self.say(Response::RequestResponse(answer));
+            }
+            Request::Leave(_) => self.place = None,
+            _ => {}
+        }
+        self.requests.push(request);
+    }
+
+    fn say_candidate(&mut self, peer: &OtherSide) {
+        let candidate_init = peer.candidate();
+        self.say(Response::Trickle(proto::TrickleRequest { candidate_init, ..Default::default() }));
+    }
+}
+
+impl Place {
+    /// Read what came as LiveKit's server does: what is not new is dropped.
+    pub(super) fn read_texts(&mut self) {
+        for (label, bytes) in self.peer.received.get(self.read..).unwrap_or_default() {
+            let packet = proto::DataPacket::decode(bytes.as_slice()).unwrap();
+            if label == "_reliable" && packet.sequence > self.last_sequence {
+                self.last_sequence = packet.sequence;
+                if let Some(proto::data_packet::Value::StreamChunk(chunk)) = packet.value {
+                    self.texts.push(String::from_utf8(chunk.content).unwrap());
+                }
+            }
+        }
+        self.read = self.peer.received.len();
+    }
+
+    /// Send a data packet of `ann`.
+    pub(in crate::session::tests) fn send_data(&mut self, sequence: u32, payload: &str) {
+        let user = proto::UserPacket { payload: payload.into(), topic: Some("t".into()), ..Default::default() };
+        let packet = proto::DataPacket {
+            participant_identity: "ann".into(),
+            participant_sid: "PA_ann".into(),
+            sequence,
+            value: Some(proto::data_packet::Value::User(user)),
+            ..Default::default()
+        };
+        self.peer.write("_reliable", &packet.encode_to_vec());
+    }
+}
+
+/// Somebody who is active in the room.
+pub(in crate::session::tests) fn person(sid: &str, identity: &str) -> proto::ParticipantInfo {
+    let state = proto::participant_info::State::Active as i32;
+    proto::ParticipantInfo { sid: sid.into(), identity: identity.into(), state, ..Default::default() }
+}

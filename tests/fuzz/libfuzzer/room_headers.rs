@@ -1,0 +1,4 @@
+//! Headers of texts and files, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::room_headers::run(bytes));
