@@ -40,6 +40,20 @@ enum Loss {
     BothFor(Duration),
 }
 
+/// Where a conversation is when something is lost.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Listening,
+    Thinking,
+    Speaking,
+    Calling,
+    Sending,
+}
+
+const STEPS: [Step; 5] = [Step::Listening, Step::Thinking, Step::Speaking, Step::Calling, Step::Sending];
+/// Messages of a server in a join: the join, the answer, addresses, participants. More are not there.
+const JOIN_MESSAGES: std::ops::RangeInclusive<usize> = 1..=6;
+
 fn saw(line: &Value, what: &str) -> bool {
     line["saw"] == what
 }
@@ -52,6 +66,10 @@ fn pause(time: Duration) {
 /// An agent says so after it has joined, so that texts reach it from then on.
 fn listens(line: &Value) -> bool {
     ["changed", "attributes"].iter().any(|of| line[of]["lk.agent.state"] == "listening")
+}
+
+fn twenty_words() -> String {
+    ["word"; 20].join(" ")
 }
 
 fn texts(lines: &[Value]) -> Vec<&str> {
@@ -132,6 +150,67 @@ impl Play {
         self.worker.publishes("room.left", jobs).pop().unwrap()
     }
 
+    /// The conversation comes to this step.
+    fn comes_to(&mut self, step: Step, agent: &str) {
+        match step {
+            Step::Listening => {}
+            Step::Thinking => self.say(&twenty_words()),
+            Step::Speaking => {
+                self.say(&twenty_words());
+                self.person.until("words", |lines| lines.iter().filter(|line| saw(line, "part")).count() > 3);
+            }
+            Step::Calling => {
+                let call = json!({ "do": "call", "to": agent, "method": "set_pace", "payload": "40" });
+                self.person.order(&call);
+            }
+            Step::Sending => self.person.order(&json!({ "do": "file", "name": "a.bin", "bytes": 900_000 })),
+        }
+    }
+
+    /// What was under way at this step comes to its good end.
+    fn goes_on_from(&mut self, step: Step) {
+        match step {
+            Step::Listening => self.talks("one two"),
+            Step::Thinking | Step::Speaking => {
+                let answer = format!("You said: {}", twenty_words());
+                self.person.sees("answer", |line| saw(line, "text") && line["text"] == answer);
+            }
+            Step::Calling => {
+                let answered = |line: &Value| saw(line, "answer") || saw(line, "refusal");
+                let answer = self.person.sees("answer to the call", answered);
+                assert_eq!(answer["payload"], "40", "{answer}");
+            }
+            Step::Sending => {
+                let all = ["sent-file", "file"];
+                let both = |lines: &[Value]| all.iter().all(|what| lines.iter().any(|line| saw(line, what)));
+                let lines = self.person.until("file", both);
+                let hash = |what: &str| &lines.iter().find(|line| saw(line, what)).unwrap()["sha256"];
+                assert_eq!(hash("sent-file"), hash("file"));
+            }
+        }
+    }
+
+    /// An agent is on its way into the room, as far as so many messages of the server.
+    fn joins_as_far_as(&mut self, messages: usize) {
+        self.network.hold_the_next_link_after(messages);
+        self.dispatch();
+        self.network.holds();
+    }
+
+    /// The server, which was told to end, does so once all have left.
+    fn server_ends(self) {
+        let Self { mut server, person, .. } = self;
+        person.leaves();
+        server.ends();
+    }
+
+    /// The server is killed, and another one starts in its place. The worker registers there.
+    fn server_restarts(&mut self, times: usize) {
+        self.server.kill();
+        self.server.start_again();
+        self.worker.publishes("link.restored", times);
+    }
+
     /// Lose something, and have it again.
     fn lose(&self, loss: Loss) {
         let network = &self.network;
@@ -166,10 +245,9 @@ impl Play {
 fn join_whose_link_is_cut_after_each_message_succeeds_or_is_ended_by_the_server() {
     let Some(mut play) = Play::chat() else { return };
     let mut answered = 0;
-    // The join, the answer, addresses, participants: more are not there.
-    for messages in 1..=6 {
-        play.network.cut_the_next_link_after(messages);
-        play.dispatch();
+    for messages in JOIN_MESSAGES {
+        play.joins_as_far_as(messages);
+        play.lose(Loss::Link);
         if play.answers_or_is_ended(&format!("hello {messages}"), messages) {
             answered += 1;
             play.parts(messages);
@@ -177,6 +255,49 @@ fn join_whose_link_is_cut_after_each_message_succeeds_or_is_ended_by_the_server(
     }
     assert!(answered > 0);
     assert!(play.worker.published("room.failed").is_empty());
+}
+
+#[test]
+fn join_whose_datagrams_are_lost_after_each_message_succeeds() {
+    let Some(mut play) = Play::chat() else { return };
+    for messages in JOIN_MESSAGES {
+        play.joins_as_far_as(messages);
+        play.network.cut_udp(true);
+        play.network.release();
+        pause(SHORT);
+        play.network.cut_udp(false);
+        play.is_there();
+        play.talks(&format!("hello {messages}"));
+        play.parts(messages);
+    }
+}
+
+#[test]
+fn join_at_a_server_that_restarts_after_each_message_succeeds() {
+    let Some(mut play) = Play::chat() else { return };
+    for messages in JOIN_MESSAGES {
+        play.joins_as_far_as(messages);
+        play.server.kill();
+        play.network.release();
+        play.server_restarts(messages);
+        play.is_there();
+        play.talks(&format!("hello {messages}"));
+        play.parts(messages);
+    }
+}
+
+#[test]
+fn join_at_a_server_that_begins_to_drain_after_each_message_succeeds() {
+    for messages in JOIN_MESSAGES {
+        let Some(mut play) = Play::chat() else { return };
+        play.joins_as_far_as(messages);
+        play.server.signal(Signal::TERM);
+        play.network.release();
+        play.is_there();
+        play.talks("hello");
+        play.parts(1);
+        play.server_ends();
+    }
 }
 
 #[test]
@@ -267,32 +388,12 @@ fn texts_across_a_loss_of_link_and_datagrams_arrive_once_and_in_order() {
 fn conversation_goes_on_after_a_loss_at_each_of_its_steps() {
     let Some(mut play) = Play::chat() else { return };
     let agent = play.meets();
-    let call = |pace: &str| json!({ "do": "call", "to": agent, "method": "set_pace", "payload": pace });
     for loss in [Loss::Link, Loss::PeerFor(SHORT), Loss::BothFor(SHORT)] {
-        // While the agent listens.
-        play.lose(loss);
-        play.talks("one two");
-        // While it thinks, and while it speaks.
-        let text = "word ".repeat(20);
-        play.say(text.trim());
-        play.lose(loss);
-        play.person.sees("answer", |line| saw(line, "text") && line["text"] == format!("You said: {}", text.trim()));
-        play.say(text.trim());
-        play.person.until("words", |lines| lines.iter().filter(|line| saw(line, "part")).count() > 3);
-        play.lose(loss);
-        play.person.sees("answer", |line| saw(line, "text") && line["text"] == format!("You said: {}", text.trim()));
-        // While a call waits for its answer.
-        play.person.order(&call("40"));
-        play.lose(loss);
-        let answer = play.person.sees("answer to the call", |line| saw(line, "answer") || saw(line, "refusal"));
-        assert_eq!(answer["payload"], "40", "{loss:?}: {answer}");
-        // While files are on their way.
-        play.person.order(&json!({ "do": "file", "name": "a.bin", "bytes": 900_000 }));
-        play.lose(loss);
-        let both = |lines: &[Value]| ["sent-file", "file"].iter().all(|what| lines.iter().any(|line| saw(line, what)));
-        let lines = play.person.until("file", both);
-        let hash = |what: &str| &lines.iter().find(|line| saw(line, what)).unwrap()["sha256"];
-        assert_eq!(hash("sent-file"), hash("file"), "{loss:?}");
+        for step in STEPS {
+            play.comes_to(step, &agent);
+            play.lose(loss);
+            play.goes_on_from(step);
+        }
     }
     let left = play.parts(1);
     assert_eq!(left["rejoins"], 0, "{left}");
@@ -300,32 +401,35 @@ fn conversation_goes_on_after_a_loss_at_each_of_its_steps() {
 }
 
 #[test]
-fn agent_and_person_meet_again_on_a_server_that_restarted() {
+fn agent_and_person_meet_again_on_a_server_that_restarted_at_each_step_of_their_conversation() {
     let Some(mut play) = Play::chat() else { return };
     let agent = play.meets();
-    play.say(&"word ".repeat(400));
-    play.person.until("words", |lines| lines.iter().filter(|line| saw(line, "part")).count() > 3);
-    play.server.kill();
-    play.server.start_again();
-    // Both have new places, and nothing was said by anybody else.
-    play.person.sees("agent again", |line| saw(line, "joined") && line["who"] == agent);
-    play.talks("again");
+    for (number, step) in (1..).zip(STEPS) {
+        play.comes_to(step, &agent);
+        play.server_restarts(number);
+        // Both have new places, and nothing was said by anybody else.
+        let lines = play
+            .person
+            .until("agent again", |lines| lines.iter().any(|line| saw(line, "joined") && line["who"] == agent));
+        eprintln!("{step:?} {lines:#?}");
+        play.talks(&format!("again {number}"));
+    }
     let left = play.parts(1);
-    assert_eq!(left["rejoins"], 1, "{left}");
+    assert_eq!(left["rejoins"], 5, "{left}");
 }
 
 #[test]
-fn conversation_goes_on_while_a_server_drains() {
-    let Some(mut play) = Play::chat() else { return };
-    play.meets();
-    play.talks("before");
-    play.server.signal(Signal::TERM);
-    pause(SHORT);
-    play.talks("meanwhile");
-    play.parts(1);
-    let Play { mut server, person, .. } = play;
-    person.leaves();
-    server.ends();
+fn conversation_goes_on_at_each_of_its_steps_while_a_server_drains() {
+    for step in STEPS {
+        let Some(mut play) = Play::chat() else { return };
+        let agent = play.meets();
+        play.comes_to(step, &agent);
+        play.server.signal(Signal::TERM);
+        play.goes_on_from(step);
+        play.talks("meanwhile");
+        play.parts(1);
+        play.server_ends();
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use wasm_worker_sandbox::agent::cargo;
 
 /// Longest wait for an event. It does not measure anything: it only ends a test that would wait for ever, on the slowest
 /// machine too.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// The root of the repository.

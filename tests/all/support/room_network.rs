@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{accept_async, client_async};
 
+use super::harness::PATIENCE;
 use super::livekit_server::{LiveKitServer, Ports};
 use super::network::BACKGROUND;
 
@@ -49,8 +50,11 @@ struct Way {
     cut_tcp: Notify,
     is_blocked: AtomicBool,
     is_udp_cut: AtomicBool,
-    /// The number of messages of the server after which the next links are cut, each once; 0: never.
-    cut_after: AtomicUsize,
+    /// The number of messages of the server after which the next link is held; 0: never.
+    hold_after: AtomicUsize,
+    /// A link is held: nothing passes until it is released, in any direction.
+    held: Notify,
+    released: Notify,
 }
 
 impl RoomNetwork {
@@ -73,7 +77,9 @@ impl RoomNetwork {
                 cut_tcp: Notify::new(),
                 is_blocked: AtomicBool::new(false),
                 is_udp_cut: AtomicBool::new(false),
-                cut_after: AtomicUsize::new(0),
+                hold_after: AtomicUsize::new(0),
+                held: Notify::new(),
+                released: Notify::new(),
             });
             BACKGROUND.spawn(way.clone().take_links(links));
             BACKGROUND.spawn(way.clone().take_peers(peers));
@@ -87,9 +93,20 @@ impl RoomNetwork {
         self.way.cut.notify_waiters();
     }
 
-    /// Cut each new link of a room after so many messages of the server, once.
-    pub(crate) fn cut_the_next_link_after(&self, messages: usize) {
-        self.way.cut_after.store(messages, Ordering::SeqCst);
+    /// Hold the next link of a room after so many messages of the server.
+    pub(crate) fn hold_the_next_link_after(&self, messages: usize) {
+        self.way.hold_after.store(messages, Ordering::SeqCst);
+    }
+
+    /// Wait until that link is held.
+    pub(crate) fn holds(&self) {
+        let held = async { tokio::time::timeout(PATIENCE, self.way.held.notified()).await };
+        BACKGROUND.block_on(held).expect("the server sends so many messages");
+    }
+
+    /// Let the link that is held go on.
+    pub(crate) fn release(&self) {
+        self.way.released.notify_one();
     }
 
     /// Whether no link of a room can be made. Those that are there remain.
@@ -134,7 +151,7 @@ impl Way {
         request.headers_mut().insert("authorization", token.parse().unwrap());
         let Ok((mut server, _)) = client_async(request, server).await else { return };
         let Ok(mut client) = accept_async(client).await else { return };
-        let cut_after = self.cut_after.swap(0, Ordering::SeqCst);
+        let hold_after = self.hold_after.swap(0, Ordering::SeqCst);
         let mut told = 0;
         loop {
             tokio::select! {
@@ -145,8 +162,12 @@ impl Way {
                         return;
                     }
                     told += 1;
-                    if told == cut_after {
-                        return;
+                    if told == hold_after {
+                        self.held.notify_one();
+                        tokio::select! {
+                            () = self.cut.notified() => return,
+                            () = self.released.notified() => {}
+                        }
                     }
                 }
                 message = client.next() => {
