@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Events;
-use wasm_worker_core::usage::UsageRecord;
+use wasm_worker_core::usage::{UsageRecord, millis};
 use wasm_worker_core::verdict::{Code, Verdict};
 use wasm_worker_dispatcher::DeathNotifier;
 use wasm_worker_sandbox::machine::own_program;
@@ -254,7 +254,7 @@ impl Fleet {
         if again && let Some(slot) = self.slots.get_mut(index) {
             slot.restart_after(Instant::now(), pause);
         }
-        let retry_ms = again.then(|| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let retry_ms = again.then(|| millis(pause));
         self.events.publish(&Event::WorkerDied { worker: index, why: why.to_owned(), lost: lost.len(), retry_ms });
         for (job, agent) in lost {
             let verdict = Box::new(Verdict::new(Code::Lost, format!("the worker process {why}")));

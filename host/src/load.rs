@@ -83,8 +83,8 @@ impl LoadMonitor {
         Self { engine, cpu, fuel: FuelMonitor::default(), memory, descriptors, function, jobs_max }
     }
 
-    /// Take a sample, of `jobs` jobs of which some are in their rooms. To be called every [`window::SAMPLE_EVERY`].
-    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize, in_rooms: usize) -> Measurement {
+    /// Take a sample, of so many jobs and open rooms. To be called every [`window::SAMPLE_EVERY`].
+    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize, rooms: usize) -> Measurement {
         let cores = self.cpu.cores();
         let fuel = self.fuel.sample(now, self.engine.spent(), cores);
         let memory = self.memory.sample();
@@ -99,8 +99,8 @@ impl LoadMonitor {
             jobs_max: self.jobs_max,
         };
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let job_cores = fuel.cores + in_rooms as f64 * CORES_OF_ROOM;
-        let descriptors = self.descriptors.sample(in_rooms);
+        let job_cores = fuel.cores + rooms as f64 * CORES_OF_ROOM;
+        let descriptors = self.descriptors.sample(rooms).await;
         Measurement { sample, load: self.function.combine(sample).await, job_cores, descriptors }
     }
 }

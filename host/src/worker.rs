@@ -32,13 +32,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
+use wasm_worker_room::io::Rooms;
 
 use crate::load::window::SAMPLE_EVERY;
 use crate::load::{LoadMonitor, Measurement};
 use admission::AdmissionControl;
 use agent_worker::{AgentWorker, WorkerContext, WorkerOutcome};
 use control_signal::ControlSignal;
-use status::WorkerStatus;
 
 /// Control signals that wait for a busy agent.
 const SIGNALS_MAX: usize = 16;
@@ -64,8 +64,8 @@ impl Worker {
     /// Serve until every agent has drained.
     pub(crate) async fn serve(self, mut signals: mpsc::Receiver<ControlSignal>) -> WorkerOutcome {
         let Self { agents, context, monitor, load_log } = self;
-        let (admission, status) = (context.admission.clone(), context.status.clone());
-        let sampling = context.control.spawn(sample(monitor, admission, status, load_log));
+        let (admission, rooms) = (context.admission.clone(), context.rooms.clone());
+        let sampling = context.control.spawn(sample(monitor, admission, rooms, load_log));
         let mut senders = Vec::new();
         let mut serving = JoinSet::new();
         for agent in agents {
@@ -116,7 +116,7 @@ impl WorkerOutcome {
 async fn sample(
     mut monitor: LoadMonitor,
     admission: Arc<AdmissionControl>,
-    status: Arc<WorkerStatus>,
+    rooms: Arc<Rooms>,
     load_log: Option<Duration>,
 ) {
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
@@ -126,7 +126,7 @@ async fn sample(
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let measured = monitor.measure(now, admission.jobs(), status.in_rooms_count()).await;
+        let measured = monitor.measure(now, admission.jobs(), rooms.count()).await;
         admission.update(now, measured);
         let Measurement { sample, load, .. } = measured;
         if load_log.is_some_and(|every| logged + every <= now) {

@@ -100,12 +100,17 @@ pub struct UsageRecord {
     pub models: Vec<ModelSums>,
 }
 
+/// A duration in whole milliseconds.
+pub fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A duration in whole microseconds.
 pub fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What the connection to a room was used for, from the join on.
+/// What the connection to a room was used for, from its opening on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct RoomUse {
     /// The time in the room, in milliseconds.

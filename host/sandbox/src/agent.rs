@@ -52,6 +52,7 @@ use wasm_worker_core::event::Event;
 use wasm_worker_core::language::Language;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::usage::millis;
 use wasm_worker_core::verdict::Verdict;
 
 /// The source of the prewarmed state of jobs.
@@ -269,7 +270,7 @@ impl Agent {
                     agent: name,
                     prewarm: agent.facts.prewarm.as_str(),
                     cached: agent.from_cache,
-                    took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    took_ms: millis(began.elapsed()),
                 });
                 Ok(agent)
             }

@@ -12,13 +12,11 @@ use super::Finding;
 use crate::config::Config;
 use crate::load::cgroup::KernelTables;
 use crate::load::cpu::CpuMonitor;
-use crate::load::descriptors::DESCRIPTORS_OF_ROOM;
+use crate::load::descriptors::{HEADROOM, limit_for, rooms_of};
 use crate::load::memory::MemoryMonitor;
 
 /// Threads beside those of the guests: control, files, sinks, the epoch, the compiler.
 const THREADS: u64 = 32;
-/// Descriptors of a worker beside its connections: agents, sinks, the cache.
-const DESCRIPTORS: u64 = 64;
 /// Memory of a worker beside its jobs.
 const WORKER_BYTES: u64 = 64 << 20;
 /// Addresses that the engine reserves for each instance.
@@ -148,14 +146,13 @@ fn threads(facts: &Facts) -> Finding {
 
 fn descriptors(facts: &Facts, needs: &Needs) -> Finding {
     let (connections, share) = (CONNECTIONS_MAX as u64, FILES_SHARE as u64);
-    let each = DESCRIPTORS_OF_ROOM as u64;
-    let for_rooms = needs.rooms.saturating_mul(each).saturating_add(2 * DESCRIPTORS);
+    let for_rooms = limit_for(usize::try_from(needs.rooms).unwrap_or(usize::MAX)) as u64;
     let wanted = (connections * share).max(for_rooms);
     let fix = format!("LimitNOFILE={wanted} in the unit, or `ulimit -n {wanted}` in a shell");
     match facts.descriptors {
-        Some(limit) if limit < DESCRIPTORS => Finding::fail("descriptors", format!("{limit} are allowed"), fix),
+        Some(limit) if limit < HEADROOM as u64 => Finding::fail("descriptors", format!("{limit} are allowed"), fix),
         Some(limit) if limit < for_rooms => {
-            let rooms = limit.saturating_sub(2 * DESCRIPTORS) / each;
+            let rooms = rooms_of(usize::try_from(limit).unwrap_or(usize::MAX));
             let detail =
                 format!("{limit} are allowed, enough for {rooms} rooms, and the settings allow {}", needs.rooms);
             Finding::warn("descriptors", detail, fix)

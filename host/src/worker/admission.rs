@@ -99,7 +99,7 @@ impl Drop for Permit {
 }
 
 impl Permit {
-    /// The job is launched with a room, which takes memory, CPU and descriptors of its own.
+    /// The job is launched with a room, which takes descriptors once it is joined.
     #[must_use]
     pub(crate) fn with_room(mut self) -> Self {
         if !self.has_room {
@@ -109,11 +109,9 @@ impl Permit {
         self
     }
 
-    /// Release the slot of a job that ended, and return what the job cost with its room.
-    pub(crate) fn release(mut self, cost: Cost) -> Cost {
-        let cost = if self.has_room { cost.with_room() } else { cost };
+    /// Release the slot of a job that ended, at this cost.
+    pub(crate) fn release(mut self, cost: Cost) {
         self.cost = Some(cost);
-        cost
     }
 }
 
@@ -191,7 +189,7 @@ impl AdmissionControl {
         let (count, threshold) = ((self.jobs(), self.jobs_max), state.threshold.limit());
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let slots = count.0 as f64 / count.1 as f64;
-        let short = state.measured.descriptors.filter(|found| found.check(self.with_one_more_room()).is_err());
+        let short = state.measured.descriptors.filter(|found| !found.suffice(self.with_one_more_room()));
         if let Some(count) = short.map(|found| found.used()).filter(|_| slots.max(part) < 1.0) {
             return Fullness { part: 1.0, load, scarce: Resource::Descriptors, count, threshold };
         }
@@ -259,7 +257,10 @@ impl AdmissionControl {
     fn admit(&self, cost: Cost) -> Result<AdmittedId, Refusal> {
         let mut state = self.state();
         if let Some(descriptors) = state.measured.descriptors {
-            descriptors.check(self.with_one_more_room()).map_err(|why| Refusal::new(Reason::Full, why))?;
+            let wanted = self.with_one_more_room();
+            if !descriptors.suffice(wanted) {
+                return Err(Refusal::new(Reason::Full, descriptors.shortage(wanted)));
+            }
         }
         let load = state.load();
         // The status for the server has hysteresis. Admission has none.
@@ -401,7 +402,7 @@ mod tests {
         control.update(Instant::now(), at(20, 1));
         drop(without);
         assert!(control.fullness().part < 1.0);
-        assert_eq!(last.release(Cost::default()), Cost::default().with_room());
+        last.release(Cost::default());
         drop(joins);
         assert_eq!(control.with_room.load(Ordering::Relaxed), 0);
     }

@@ -14,6 +14,7 @@ use wasm_worker_core::event::Event;
 use wasm_worker_core::load::Resource;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::usage::millis;
 use wasm_worker_protocol::registration::Registration;
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
 use wasm_worker_room::io::Rooms;
@@ -239,7 +240,7 @@ impl AgentWorker {
             LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(*frame)),
             LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
             LinkEvent::Lost { why, retry } => {
-                let retry_ms = Some(u64::try_from(retry.as_millis()).unwrap_or(u64::MAX));
+                let retry_ms = Some(millis(retry));
                 self.link_lost(why, retry_ms)
             }
             LinkEvent::GaveUp { why } => {

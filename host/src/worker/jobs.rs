@@ -124,14 +124,17 @@ impl Jobs {
         let room = access.map(|access| self.room_to_join(access));
         let permit = if room.is_some() { permit.with_room() } else { permit };
         let running = accepted.launch(room);
-        apply(stage(), &running.handle());
-        self.status.job_started(&info, running.handle());
-        self.running.insert(job.clone(), (Instant::now(), running.handle()));
+        let handle = running.handle();
+        apply(stage(), &handle);
+        self.status.job_started(&info, handle.clone());
+        self.running.insert(job.clone(), (Instant::now(), handle.clone()));
         let sender = self.sender.clone();
         self.guests.spawn(async move {
             let record = running.closed().await.map(status::shorten);
             let ended = record.map(|record| {
-                let cost = permit.release(Cost::of_job(&record));
+                let cost = Cost::of_job(&record);
+                let cost = if handle.opened_a_room() { cost.with_room() } else { cost };
+                permit.release(cost);
                 (record, cost)
             });
             drop(sender.send(JobEvent::Ended { job, ended }).await);

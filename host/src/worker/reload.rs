@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::text::with_causes;
+use wasm_worker_core::usage::millis;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_sandbox::agent::Agent;
 
@@ -191,7 +192,7 @@ impl ReloadableAgent {
 
     fn publish_unavailable(&self, why: String) {
         self.entry.set_health(self.health.state());
-        let retry_ms = self.health.pause().map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let retry_ms = self.health.pause().map(millis);
         self.events.publish(&Event::AgentUnavailable { agent: self.name().clone(), why, retry_ms });
     }
 }

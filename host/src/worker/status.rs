@@ -182,11 +182,6 @@ impl WorkerStatus {
         lock(&self.running).len()
     }
 
-    /// The number of jobs that are in their rooms on servers.
-    pub(crate) fn in_rooms_count(&self) -> usize {
-        lock(&self.running).values().filter(|job| job.handle.is_in_room()).count()
-    }
-
     /// What the running jobs used of the connections to their rooms since the last call, by agent.
     pub(crate) fn take_room_uses(&self) -> Vec<(String, RoomUse)> {
         let running = lock(&self.running);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use wasm_worker_core::job::{RoomState, RoomStatus, Task, TaskReport, WaitsFor};
-use wasm_worker_core::usage::RoomUse;
+use wasm_worker_core::usage::{RoomUse, millis};
 
 use super::bindings::wasm_worker::agent::events::{Event, LimitWarning};
 use super::convert::exact;
@@ -284,9 +284,9 @@ impl Control {
         lock(&self.room).as_ref().map(|room| room.status(present_max, Instant::now()))
     }
 
-    /// Whether the agent is in a room on a server, also while the connection is lost for now.
-    pub(crate) fn is_in_room(&self) -> bool {
-        lock(&self.room).as_ref().is_some_and(|room| room.is_on_server())
+    /// Whether the job opened a room on a server, now or before.
+    pub(crate) fn opened_a_room(&self) -> bool {
+        lock(&self.room).as_ref().is_some_and(|room| room.was_opened())
     }
 
     /// The use of the connection to the room that nobody has counted.
@@ -298,10 +298,6 @@ impl Control {
     fn kill_reason(&self) -> Kill {
         lock(&self.kill).clone().unwrap_or(Kill::Operator)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wasm_worker_core::job::{Present, RoomState, RoomStatus};
 use wasm_worker_core::room::connection::{RoomNumbers, RoomStatistics};
 use wasm_worker_core::text::one_line;
-use wasm_worker_core::usage::RoomUse;
+use wasm_worker_core::usage::{RoomUse, millis};
 
 use super::bindings::wasm_worker::agent::events::Event;
 use super::contract::{Participant, ParticipantKind, ParticipantState};
@@ -30,6 +30,7 @@ pub(crate) struct RoomView {
     present: Vec<Present>,
     /// There while the room is open.
     counter: Option<Arc<RoomCounter>>,
+    was_opened: bool,
 }
 
 impl RoomView {
@@ -55,13 +56,14 @@ impl RoomView {
         };
     }
 
-    /// Whether the agent is in a room on a server, also while the connection is lost for now.
-    pub(crate) fn is_on_server(&self) -> bool {
-        self.counter.is_some() && matches!(self.state, RoomState::Joined | RoomState::Reconnecting)
+    /// Whether a room was opened, now or before.
+    pub(crate) fn was_opened(&self) -> bool {
+        self.was_opened
     }
 
     /// The room is opened, or closed.
     pub(crate) fn set_counter(&mut self, counter: Option<Arc<RoomCounter>>) {
+        self.was_opened |= counter.is_some();
         self.counter = counter;
     }
 
@@ -78,7 +80,7 @@ impl RoomView {
             state: self.state,
             others: self.others,
             present: self.present.iter().take(present_max).cloned().collect(),
-            used: RoomUse { stayed_ms: u64::try_from(stayed.as_millis()).unwrap_or(u64::MAX), ..used },
+            used: RoomUse { stayed_ms: millis(stayed), ..used },
         }
     }
 }

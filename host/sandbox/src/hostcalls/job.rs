@@ -5,6 +5,7 @@ use std::time::Duration;
 use wasm_worker_core::job::Task;
 use wasm_worker_core::record::LogLevel;
 use wasm_worker_core::text::{clip, pairs_bytes};
+use wasm_worker_core::usage;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -61,7 +62,7 @@ impl Host for HostState {
         }
         let limits = self.meter.limits();
         let time = self.clock.since_launch();
-        let millis = |duration: Duration| exact(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        let millis = |duration: Duration| exact(usage::millis(duration));
         let budget = Budget {
             fuel: Gauge { used: exact(fuel_used(limits, self.fuel_left)), limit: limits.fuel.map(exact) },
             memory_bytes: Gauge {

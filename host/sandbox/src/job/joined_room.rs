@@ -145,6 +145,10 @@ impl World for JoinedRoom {
     fn launched(&mut self, _: Instant) {}
 
     fn perform(&mut self, call: Call, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        let call = match call {
+            Call::Answer { id, answer } => return self.answer(id, answer, job),
+            call => call,
+        };
         match &call {
             Call::Connect { id } => return self.connect(*id, job),
             Call::Cancel { id } => return self.cancel(*id, job),
@@ -154,7 +158,6 @@ impl World for JoinedRoom {
                 }
                 return Ok(());
             }
-            Call::Answer { id, answer } => return self.answer(*id, answer.clone(), job),
             Call::Receive { topic, receipt } => self.wishes.receive(topic, (*receipt).into(), job)?,
             Call::SetAttributes { attributes, .. } => {
                 self.set_attributes(attributes, job)?;

@@ -96,9 +96,9 @@ impl JobHandle {
         self.0.room(present_max)
     }
 
-    /// Whether the agent is in a room on a server, also while the connection is lost for now.
-    pub fn is_in_room(&self) -> bool {
-        self.0.is_in_room()
+    /// Whether the job opened a room on a server, now or before.
+    pub fn opened_a_room(&self) -> bool {
+        self.0.opened_a_room()
     }
 
     /// The use of the connection to the room since the last call. What is left at the end is in [`Event::RoomLeft`].

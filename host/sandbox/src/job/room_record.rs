@@ -1,6 +1,7 @@
 //! What an agent sends into its room: texts, streams of text, and its own attributes, for the record of its job.
 //!
-//! Bounds: [`TEXTS_MAX`] texts are kept, [`TEXTS_IN_A_ROOM_MAX`] where others have them too. All of it is charged to the job.
+//! Bounds: [`TEXTS_MAX`] texts are kept. Where others have them too, [`TEXTS_IN_A_ROOM_MAX`] are, of [`TEXT_IN_A_ROOM_MAX`] each.
+//! All of it is charged to the job.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ const IS_FINAL: &str = "lk.transcription_final";
 const TEXTS_MAX: usize = 1_000;
 /// The same for a job in a room of a server: a joined room takes 200 KiB in all, and a thousand texts take as much again.
 const TEXTS_IN_A_ROOM_MAX: usize = 100;
+/// Most bytes of one text that the record of a job in such a room keeps, as many as one of a participant's texts takes by default.
+const TEXT_IN_A_ROOM_MAX: usize = 16 << 10;
 /// Bytes of a stream after which its writer waits to be told to go on.
 const UNSENT_MAX: usize = 64 << 10;
 
@@ -32,6 +35,7 @@ const UNSENT_MAX: usize = 64 << 10;
 pub(super) struct Sent {
     pub(super) record: RoomRecord,
     texts_max: usize,
+    text_bytes_max: usize,
     /// The streams that the agent writes, by their ids.
     streams: BTreeMap<u32, Open>,
 }
@@ -46,6 +50,8 @@ struct Open {
 pub(super) enum Stream {
     /// A text.
     Text(SentText),
+    /// A text for which the record has no place left.
+    Unkept,
     /// A file, for which the record has no place.
     File,
 }
@@ -53,12 +59,17 @@ pub(super) enum Stream {
 impl Sent {
     /// Nothing yet, where the record is all that is left of it.
     pub(super) fn recorded() -> Self {
-        Self { record: RoomRecord::default(), texts_max: TEXTS_MAX, streams: BTreeMap::new() }
+        Self {
+            record: RoomRecord::default(),
+            texts_max: TEXTS_MAX,
+            text_bytes_max: usize::MAX,
+            streams: BTreeMap::new(),
+        }
     }
 
     /// Nothing yet, in a room of a server.
     pub(super) fn in_a_room() -> Self {
-        Self { texts_max: TEXTS_IN_A_ROOM_MAX, ..Self::recorded() }
+        Self { texts_max: TEXTS_IN_A_ROOM_MAX, text_bytes_max: TEXT_IN_A_ROOM_MAX, ..Self::recorded() }
     }
 
     /// Keep a whole text.
@@ -75,14 +86,30 @@ impl Sent {
         Ok(())
     }
 
+    /// Begin a stream with a text of so many bytes, which is made where the record has a place for it.
+    pub(super) fn open_text(
+        &mut self,
+        id: u32,
+        bytes: usize,
+        text: impl FnOnce() -> SentText,
+        job: &mut JobAccess<'_>,
+    ) -> Result<(), Kill> {
+        let has_place = self.record.texts.len() < self.texts_max && bytes <= self.text_bytes_max;
+        self.open(id, if has_place { Stream::Text(text()) } else { Stream::Unkept }, job)
+    }
+
     /// Add to a text.
     pub(super) fn write(&mut self, id: u32, text: &str, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        if let Some(Open { stream: Stream::Text(sent), .. }) = self.streams.get_mut(&id) {
-            let before = kept_bytes(sent);
-            sent.text.push_str(text);
-            job.meter.charge(kept_bytes(sent).saturating_sub(before))?;
+        let Some(open) = self.streams.get_mut(&id) else { return Ok(()) };
+        let Stream::Text(sent) = &mut open.stream else { return Ok(()) };
+        let before = kept_bytes(sent);
+        if sent.text.len().saturating_add(text.len()) > self.text_bytes_max {
+            open.stream = Stream::Unkept;
+            job.meter.release(before);
+            return job.meter.charge(Stream::Unkept.bytes());
         }
-        Ok(())
+        sent.text.push_str(text);
+        job.meter.charge(kept_bytes(sent).saturating_sub(before))
     }
 
     /// Count bytes of a stream. Nothing waits to be sent here, so a writer that has to wait is told to go on.
@@ -112,6 +139,10 @@ impl Sent {
         match self.streams.remove(&id).map(|open| open.stream) {
             None => return false,
             Some(Stream::File) => job.meter.release(Stream::File.bytes()),
+            Some(Stream::Unkept) => {
+                job.meter.release(Stream::Unkept.bytes());
+                self.record.texts_not_kept += 1;
+            }
             Some(Stream::Text(sent)) => self.put(sent, job),
         }
         true
@@ -145,14 +176,8 @@ impl Sent {
 
     /// Set the attribute under which front ends look for an agent's state.
     pub(super) fn put_state(&mut self, state: AgentState, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        let name = match state {
-            AgentState::Initializing => "initializing",
-            AgentState::Idle => "idle",
-            AgentState::Listening => "listening",
-            AgentState::Thinking => "thinking",
-            AgentState::Speaking => "speaking",
-        };
-        self.put_attribute(AGENT_STATE.into(), name.into(), job)
+        let state = wasm_worker_core::room::command::AgentState::from(state);
+        self.put_attribute(AGENT_STATE.into(), state.as_str().into(), job)
     }
 
     /// Keep a text that has been charged.
@@ -170,7 +195,7 @@ impl Stream {
     fn bytes(&self) -> usize {
         match self {
             Self::Text(sent) => kept_bytes(sent),
-            Self::File => size_of::<Self>(),
+            Self::Unkept | Self::File => size_of::<Self>(),
         }
     }
 }
@@ -215,6 +240,22 @@ mod tests {
             assert_eq!((sent.record.texts.len(), sent.record.texts_not_kept), (most, 1));
             assert_eq!(job.meter.used_bytes(), used);
         }
+    }
+
+    #[test]
+    fn long_text_in_a_room_is_counted_and_costs_nothing() {
+        let (mut sent, mut job) = (Sent::in_a_room(), JobWithoutGuest::new(1 << 20));
+        let long = TEXT_IN_A_ROOM_MAX + 1;
+        sent.open_text(1, long, || panic!("it is not made"), &mut job.access(0)).unwrap();
+        sent.open_text(2, 1, || plain("x"), &mut job.access(0)).unwrap();
+        sent.write(2, &"x".repeat(TEXT_IN_A_ROOM_MAX - 1), &mut job.access(0)).unwrap();
+        assert!(job.meter.used_bytes() > TEXT_IN_A_ROOM_MAX);
+        for _ in 0..100 {
+            sent.write(2, &"x".repeat(TEXT_IN_A_ROOM_MAX), &mut job.access(0)).unwrap();
+        }
+        assert_eq!(job.meter.used_bytes(), 2 * Stream::Unkept.bytes());
+        assert!(sent.keep(1, &mut job.access(0)) && sent.keep(2, &mut job.access(0)));
+        assert_eq!((sent.record.texts.len(), sent.record.texts_not_kept, job.meter.used_bytes()), (0, 2, 0));
     }
 
     #[test]

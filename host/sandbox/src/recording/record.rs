@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wasm_worker_core::usage::UsageRecord;
+use wasm_worker_core::usage::{UsageRecord, millis};
 use wasm_worker_core::verdict::Verdict;
 
 use crate::guest::Seed;
@@ -64,7 +64,7 @@ impl RecordedLimits {
             stack_bytes: limits.stack_bytes as u64,
             hostcall_bytes: limits.hostcall_bytes as u64,
             handles: limits.handles as u64,
-            max_duration_ms: limits.max_duration.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            max_duration_ms: limits.max_duration.map(millis),
         }
     }
 

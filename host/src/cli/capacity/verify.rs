@@ -129,7 +129,8 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 }
             };
             let closed = closed.ok_or_else(guests_gone)?;
-            let took = permit.release(Cost::of_job(&closed));
+            let took = Cost::of_job(&closed);
+            permit.release(took);
             let mut figures = lock(figures);
             figures.costs.learn(took);
             if in_time && Instant::now() >= counted.start {

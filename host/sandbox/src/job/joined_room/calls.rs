@@ -4,7 +4,7 @@ use wasm_worker_core::job::RoomState;
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 
-use super::super::room_record::{self, Stream, transcription};
+use super::super::room_record::{self, transcription};
 use super::super::world::JobAccess;
 use super::commands::command_of;
 use super::incoming_ids::Kind;
@@ -86,19 +86,24 @@ impl JoinedRoom {
 
     /// Keep what the agent sends for the record of the job.
     pub(super) fn record(&mut self, call: &Call, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        let empty = String::new;
-        let (id, text) = match call {
+        match call {
             Call::SendText { id, topic, text, options } => {
-                (*id, room_record::text(topic.clone(), text.clone(), options.clone()))
+                let kept = || room_record::text(topic.clone(), text.clone(), options.clone());
+                self.sent.open_text(*id, text.len(), kept, job)
             }
-            Call::OpenText { id, topic, options } => (*id, room_record::text(topic.clone(), empty(), options.clone())),
-            Call::SendTranscription { id, text, options } => (*id, transcription(text.clone(), options.clone())),
-            Call::OpenTranscription { id, options } => (*id, transcription(empty(), options.clone())),
-            Call::WriteText { id, text } => return self.sent.write(*id, text, job),
-            Call::CloseStream { id, attributes } => return self.sent.end(*id, attributes.clone(), job),
-            _ => return Ok(()),
-        };
-        self.sent.open(id, Stream::Text(text), job)
+            Call::OpenText { id, topic, options } => {
+                self.sent.open_text(*id, 0, || room_record::text(topic.clone(), String::new(), options.clone()), job)
+            }
+            Call::SendTranscription { id, text, options } => {
+                self.sent.open_text(*id, text.len(), || transcription(text.clone(), options.clone()), job)
+            }
+            Call::OpenTranscription { id, options } => {
+                self.sent.open_text(*id, 0, || transcription(String::new(), options.clone()), job)
+            }
+            Call::WriteText { id, text } => self.sent.write(*id, text, job),
+            Call::CloseStream { id, attributes } => self.sent.end(*id, attributes.clone(), job),
+            _ => Ok(()),
+        }
     }
 
     /// Begin an act of moderation.

@@ -1,7 +1,6 @@
 //! What is published about the room of one job: that it was joined, could not be joined, was left.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
@@ -10,7 +9,7 @@ use wasm_worker_core::observer::Events;
 use wasm_worker_core::room::connection::RoomStatistics;
 use wasm_worker_core::room::event::Reason;
 use wasm_worker_core::text::clip;
-use wasm_worker_core::usage::RoomUse;
+use wasm_worker_core::usage::{RoomUse, millis};
 
 use crate::guest::room_view::{RoomCounter, use_between};
 
@@ -77,8 +76,4 @@ impl Notices {
     fn names(&self) -> (String, String, String) {
         (self.agent.clone(), self.job.clone(), self.room.clone())
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,7 +2,8 @@
 
 use super::yaml::quoted;
 use super::{Presence, Writer};
-use crate::guest::bindings::wasm_worker::agent::room::AgentState;
+use wasm_worker_core::room::command::AgentState;
+
 use crate::guest::calls::Call;
 
 impl Writer {
@@ -26,7 +27,7 @@ impl Writer {
                         self.expect_text(&topic, &text);
                     }
                 }
-                Call::SetAgentState { state } => self.expect(&format!("state: {}", state_name(*state))),
+                Call::SetAgentState { state } => self.expect(&format!("state: {}", AgentState::from(*state).as_str())),
                 Call::Answer { id, answer } => self.expect_answer(*id, answer.as_ref().map_err(|error| error.code)),
                 Call::SendHttp { id, request } | Call::OpenHttp { id, request } => {
                     self.expect(&format!("http: {}", quoted(&format!("{} {}", request.method, request.url))));
@@ -58,15 +59,5 @@ impl Writer {
             Err(code) => format!("error: {code}"),
         };
         self.expect(&format!("answer: {{method: {}, {outcome}}}", quoted(&method)));
-    }
-}
-
-const fn state_name(state: AgentState) -> &'static str {
-    match state {
-        AgentState::Initializing => "initializing",
-        AgentState::Idle => "idle",
-        AgentState::Listening => "listening",
-        AgentState::Thinking => "thinking",
-        AgentState::Speaking => "speaking",
     }
 }
