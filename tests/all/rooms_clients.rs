@@ -4,16 +4,12 @@ use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
 use crate::support::livekit_server::LiveKitServer;
-use crate::support::people::{Client, Person};
+use crate::support::people::{Client, Person, saw};
 use crate::support::rooms::RoomServer;
 
 const CHAT: &str = "lk.chat";
 const TRANSCRIPTION: &str = "lk.transcription";
 const STATE: &str = "lk.agent.state";
-
-fn saw(line: &Value, what: &str) -> bool {
-    line["saw"] == what
-}
 
 fn count(lines: &[Value], what: &str) -> usize {
     lines.iter().filter(|line| saw(line, what)).count()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::harness::{eventually, guest};
 use crate::support::livekit_server::LiveKitServer;
-use crate::support::people::{Client, Person};
+use crate::support::people::{Client, Person, saw};
 use crate::support::room_network::RoomNetwork;
 use crate::support::rooms::{RoomWorker, dispatch, example_dir, token};
 
@@ -55,10 +55,6 @@ enum Step {
 const STEPS: [Step; 5] = [Step::Listening, Step::Thinking, Step::Speaking, Step::Calling, Step::Sending];
 /// Messages of a server in a join: the join, the answer, addresses, participants. More are not there.
 const JOIN_MESSAGES: std::ops::RangeInclusive<usize> = 1..=6;
-
-fn saw(line: &Value, what: &str) -> bool {
-    line["saw"] == what
-}
 
 #[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 fn pause(time: Duration) {

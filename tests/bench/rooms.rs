@@ -26,6 +26,8 @@
     reason = "a bench that cannot run says why by panicking, its output is data, and the tests use the rest of the modules"
 )]
 
+#[path = "rooms/people.rs"]
+mod in_rooms;
 mod process;
 #[path = "../all/support"]
 mod support {
@@ -44,17 +46,15 @@ mod support {
     pub(crate) use skip as skip_for_the_system;
 }
 
-use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use in_rooms::{Foreign, People};
 use process::{Memory, Process};
-use serde_json::{Value, json};
-use support::harness::{guest, root, target_dir};
+use serde_json::Value;
+use support::harness::{guest, target_dir};
 use support::livekit_server::LiveKitServer;
-use support::people::{Client, Person};
-use support::rooms::{dispatch, token};
 use support::toolchains::{PYTHON, installed_python};
 use tokio::time::Instant;
 
@@ -313,100 +313,6 @@ impl Subject {
                 command
             }
         }
-    }
-}
-
-/// `host/room/examples/people.rs`.
-struct People {
-    process: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl People {
-    fn start(url: &str) -> Self {
-        let mut command = Command::new(people());
-        let mut process = command.args([url, "room"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (orders, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
-        Self { process, orders, answers }
-    }
-
-    fn order(&mut self, order: &str) -> Value {
-        writeln!(self.orders, "{order}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{order}: {error}: {answer}"))
-    }
-
-    fn talk(&mut self, time: Duration) -> Value {
-        self.order(&format!("talk {} {}", time.as_secs(), SAY_EVERY.as_millis()))
-    }
-
-    fn leave(mut self) {
-        self.order("leave");
-        self.process.wait().unwrap();
-    }
-}
-
-impl Drop for People {
-    fn drop(&mut self) {
-        // It may have ended.
-        self.process.kill().unwrap_or_default();
-        drop(self.process.wait());
-    }
-}
-
-/// Compiled as this bench is.
-fn people() -> PathBuf {
-    let profile = Path::new(env!("CARGO_BIN_EXE_wasm-worker")).parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(["build", "--quiet", "--locked", "-p", "wasm-worker-room", "--example", "people"]);
-    cargo.arg("--target-dir").arg(target_dir());
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success(), "the people do not compile");
-    profile.join("examples/people")
-}
-
-/// Somebody by a client that is not ours, in a room of its own.
-struct Foreign {
-    person: Person,
-    client: Client,
-    url: String,
-    echoes: usize,
-}
-
-impl Foreign {
-    fn join(server: &LiveKitServer) -> Vec<Self> {
-        let url = server.url();
-        let join = |client: Client| {
-            let person = client.joins(&url, &token(client.name(), client.name()))?;
-            Some(Self { person, client, url: url.clone(), echoes: 0 })
-        };
-        [Client::Python, Client::Node, Client::Browser].into_iter().filter_map(join).collect()
-    }
-
-    fn meets(&mut self) {
-        self.person.sees("room", |line| line["saw"] == "connected");
-        dispatch(&self.url, self.client.name(), AGENT);
-        self.person.sees("agent", |line| line["saw"] == "joined");
-        self.talks();
-    }
-
-    fn talks(&mut self) {
-        for number in 0..5 {
-            self.person.order(&json!({ "do": "text", "topic": "lk.chat", "text": number.to_string() }));
-            self.person.sees("echo", |line| line["saw"] == "text" && line["text"] == format!("echo {number}"));
-            self.echoes += 1;
-        }
-    }
-
-    fn leaves(mut self) -> String {
-        let lost = self.person.told().iter().filter(|line| line["saw"] == "reconnecting").count();
-        let told = format!("{} {} echoes, {lost} reconnections", self.client.name(), self.echoes);
-        self.person.leaves();
-        told
     }
 }
 

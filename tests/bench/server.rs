@@ -112,7 +112,7 @@ impl Peer {
     }
 
     pub(crate) async fn assign(&mut self, job: proto::Job) {
-        let assignment = proto::JobAssignment { job: Some(job), url: None, token: String::new() };
+        let assignment = proto::JobAssignment { job: Some(job), url: None, token: "token".into() };
         self.send(FromServer::Assignment(assignment)).await;
     }
 }

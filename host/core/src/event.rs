@@ -210,6 +210,9 @@ pub enum Event {
         code: &'static str,
         /// The cause in one line.
         detail: String,
+        /// What the attempts to join used that no reader of the job's [room](crate::job::RoomStatus) has counted.
+        #[serde(skip)]
+        uncounted: RoomUse,
     },
     /// The agent of a job left its room, or lost it for good.
     #[serde(rename = "room.left")]

@@ -53,7 +53,7 @@ fn log(event: &Event) {
         Event::RoomJoined { agent, job, room, took_ms } => {
             tracing::info!(target: "host", agent, job, room, took_ms, "{name}");
         }
-        Event::RoomFailed { agent, job, room, code, detail } => {
+        Event::RoomFailed { agent, job, room, code, detail, .. } => {
             tracing::warn!(target: "host", agent, job, room, code, detail, "{name}");
         }
         Event::RoomLeft { agent, job, room, reason, used, .. } => {

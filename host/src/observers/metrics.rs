@@ -230,7 +230,7 @@ impl Metrics {
                 self.running.get_or_create(&of(agent)).inc();
             }
             Event::RoomJoined { agent, took_ms, .. } => self.rooms.joined(agent, *took_ms),
-            Event::RoomFailed { agent, .. } => self.rooms.failed(agent),
+            Event::RoomFailed { agent, uncounted, .. } => self.rooms.failed(agent, uncounted),
             Event::RoomLeft { agent, uncounted, .. } => self.rooms.left(agent, uncounted),
             Event::JobWarning { agent, .. } => drop(self.warned.get_or_create(&of(agent)).inc()),
             Event::JobClosed { agent, verdict, usage, .. } => {

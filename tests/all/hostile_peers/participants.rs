@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::http::Uri;
 use wasm_worker_core::room::command::{Command, SendOptions};
@@ -109,13 +110,21 @@ async fn flood(rooms: &Rooms, url: &str, round: u32) {
 
 fn floods(case: &mut Case) -> String {
     let dispatcher = Dispatcher::start(&[]);
-    let worker = dispatcher.worker(&["obedient"], &[]);
+    let events = tempfile::NamedTempFile::new().unwrap();
+    let worker = dispatcher.worker(&["obedient"], &["--events", events.path().to_str().unwrap()]);
+    let published = |name: &str| {
+        let text = std::fs::read_to_string(events.path()).unwrap();
+        // The last line may be half written.
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"] == name).collect::<Vec<_>>()
+    };
     eventually("the worker is registered", || (!dispatcher.workers().is_empty()).then_some(()));
     let agent = dispatcher.dispatch("lobby", "obedient", "");
     let beside = dispatcher.dispatch("other", "obedient", "");
     for id in [&agent, &beside] {
         dispatcher.in_state(id, "running");
     }
+    eventually("both agents are in their rooms", || (published("room.joined").len() == 2).then_some(()));
     case.watch(worker.pid());
     let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 4 }, Arc::new(Plain)).unwrap();
     run(async {
@@ -128,6 +137,10 @@ fn floods(case: &mut Case) -> String {
         dispatcher.ended(id)["code"].as_str().unwrap().to_owned()
     };
     let answer = format!("agent: {}, beside: {}", end(&agent), end(&beside));
+    let left = eventually("the agent has left its room", || {
+        published("room.left").into_iter().find(|event| event["room"] == "lobby")
+    });
+    assert!(left["packets_received"].as_u64().unwrap() > u64::from(STREAMS), "the flood reaches the agent: {left}");
     case.check("worker", &worker.said());
     case.check("dispatcher", &dispatcher.said());
     worker.kill();

@@ -92,6 +92,11 @@ impl Client {
 /// Where Debian's package is.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
+/// Whether a person tells this.
+pub(crate) fn saw(line: &Value, what: &str) -> bool {
+    line["saw"] == what
+}
+
 fn node(script: &str) -> Option<Command> {
     let mut command = Command::new("node");
     command.arg(installed_node("clients")?.join(script));

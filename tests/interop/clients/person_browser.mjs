@@ -1,4 +1,4 @@
-// A person in a room by npm's livekit-client in a headless Chromium, whose binary `CHROMIUM` may name.
+// A person in a room by npm's livekit-client in a headless Chromium.
 //
 //     node person_browser.mjs URL TOKEN
 
@@ -28,7 +28,7 @@ const server = createServer(async (request, response) => {
 await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 
 const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  executablePath: '/usr/bin/chromium',
   // Chromium refuses its sandbox to root; the page is our own.
   args: ['--no-sandbox', '--allow-loopback-in-peer-connection'],
 });

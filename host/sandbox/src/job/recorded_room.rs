@@ -30,9 +30,9 @@ pub(super) struct RecordedRoom {
     /// The agent's own participant, as of the acceptance.
     local: contract::Participant,
     room: contract::RoomInfo,
-    /// Everyone else, as the agent was told or will be told at its first join.
+    /// Everyone else, as the agent was told or will be told when it joins.
     present: BTreeMap<String, contract::Participant>,
-    presence: Presence,
+    is_joined: bool,
     /// Whether the room has no script and may bring anything.
     open: bool,
     script: Arc<[Scripted]>,
@@ -43,14 +43,6 @@ pub(super) struct RecordedRoom {
     missed: VecDeque<(usize, ScriptedEvent)>,
     /// Requests that the agent has not answered, and when their callers give up.
     requests: BTreeMap<u32, Instant>,
-}
-
-/// Where the agent is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    Never,
-    Joined,
-    Left,
 }
 
 impl RecordedRoom {
@@ -71,7 +63,7 @@ impl RecordedRoom {
             local: local(info, acceptance).into(),
             room: info.room.clone().into(),
             present: present.map(|who| (who.identity.clone(), who)).collect(),
-            presence: Presence::Never,
+            is_joined: false,
             open: matches!(room, OfferedRoom::Open),
             script,
             next: 0,
@@ -89,11 +81,11 @@ impl RecordedRoom {
     }
 
     fn connect(&mut self, id: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        if self.presence != Presence::Joined {
+        if !self.is_joined {
             for who in self.present.values() {
                 job.send_sure(Event::ParticipantJoined(who.clone()))?;
             }
-            self.presence = Presence::Joined;
+            self.is_joined = true;
             // What happened meanwhile comes before `connected`, as those who are there do.
             for (number, event) in std::mem::take(&mut self.missed) {
                 self.happen(number, event, job);
@@ -113,10 +105,10 @@ impl RecordedRoom {
     }
 
     fn end(&mut self, job: &mut JobAccess<'_>, why: &str, reason: &str) -> Result<(), Kill> {
-        if self.presence != Presence::Joined {
+        if !self.is_joined {
             return Ok(());
         }
-        self.presence = Presence::Left;
+        self.is_joined = false;
         let requests = std::mem::take(&mut self.requests).into_keys();
         for id in self.sent.cancel_all(job).into_iter().chain(requests) {
             job.fail(id, "not-joined", why)?;
@@ -126,9 +118,10 @@ impl RecordedRoom {
 
     /// Have an event happen in the room: now, or once the agent joins it. `number` is the event's own.
     pub(super) fn bring(&mut self, number: usize, event: ScriptedEvent, job: &mut JobAccess<'_>) {
-        match self.presence {
-            Presence::Joined => self.happen(number, event, job),
-            Presence::Never | Presence::Left => self.missed.push_back((number, event)),
+        if self.is_joined {
+            self.happen(number, event, job);
+        } else {
+            self.missed.push_back((number, event));
         }
     }
 
@@ -160,7 +153,7 @@ impl RecordedRoom {
 
     /// Fail an operation that needs the room. Whether the agent is in the room.
     fn in_room(&self, id: u32, job: &mut JobAccess<'_>) -> Result<bool, Kill> {
-        let joined = self.presence == Presence::Joined;
+        let joined = self.is_joined;
         if !joined {
             job.fail(id, "not-joined", "the agent is not in a room")?;
         }
@@ -276,16 +269,18 @@ impl World for RecordedRoom {
     }
 
     fn nothing_to_come(&self) -> Option<&'static str> {
-        match self.presence {
-            _ if !self.requests.is_empty() => None,
-            Presence::Never | Presence::Left => Some("the agent is not in a room"),
-            Presence::Joined if self.open || self.next < self.script.len() => None,
-            Presence::Joined => Some("the script of the room is over"),
+        if !self.requests.is_empty() {
+            return None;
+        }
+        match (self.is_joined, self.open || self.next < self.script.len()) {
+            (false, _) => Some("the agent is not in a room"),
+            (true, true) => None,
+            (true, false) => Some("the script of the room is over"),
         }
     }
 
     fn is_joined(&self) -> bool {
-        self.presence == Presence::Joined
+        self.is_joined
     }
 
     fn is_delivered(&self) -> bool {

@@ -81,9 +81,10 @@ impl RoomMetrics {
         self.count_join(agent, "joined", 1);
     }
 
-    /// An agent could not join a room.
-    pub(super) fn failed(&self, agent: &str) {
+    /// An agent could not join a room. `uncounted` is the part of its use that was not counted before.
+    pub(super) fn failed(&self, agent: &str, uncounted: &RoomUse) {
         self.count_join(agent, "failed", 1);
+        self.count_use(agent, uncounted);
     }
 
     /// An agent left a room. `uncounted` is the part of its use that was not counted before.
@@ -132,7 +133,7 @@ mod tests {
         metrics.add_agent("a");
         metrics.joined("a", 50);
         metrics.joined("a", 60);
-        metrics.failed("a");
+        metrics.failed("a", &RoomUse { bytes_sent: 5, ..RoomUse::default() });
         metrics.count_use("a", &RoomUse { bytes_sent: 3, ..RoomUse::default() });
         let used = RoomUse { resumes: 2, bytes_sent: 7, ..RoomUse::default() };
         metrics.left("a", &used);
@@ -145,7 +146,7 @@ mod tests {
             r#"room_join_seconds_count{agent="a"} 2"#,
             r#"room_reconnects_total{agent="a",kind="resume"} 2"#,
             r#"room_reconnects_total{agent="a",kind="rejoin"} 0"#,
-            r#"room_bytes_total{agent="a",direction="sent"} 10"#,
+            r#"room_bytes_total{agent="a",direction="sent"} 15"#,
             r#"room_packets_total{agent="a",direction="received"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");

@@ -31,7 +31,7 @@ impl JoinedRoom {
                     self.link = Some(link);
                 }
                 Err(error) => {
-                    self.notices.failed("limit", &error.to_string());
+                    self.notices.failed("limit", &error.to_string(), None);
                     return job.fail(id, "limit", &error.to_string());
                 }
             }

@@ -56,10 +56,11 @@ impl Notices {
         self.events.publish(&Event::RoomJoined { agent, job, room, took_ms });
     }
 
-    /// A join failed.
-    pub(super) fn failed(&self, code: &'static str, detail: &str) {
+    /// A join failed. No counter: the room was not opened.
+    pub(super) fn failed(&self, code: &'static str, detail: &str, counter: Option<&RoomCounter>) {
         let (agent, job, room) = self.names();
-        self.events.publish(&Event::RoomFailed { agent, job, room, code, detail: clip(detail) });
+        let uncounted = counter.map(RoomCounter::take).unwrap_or_default();
+        self.events.publish(&Event::RoomFailed { agent, job, room, code, detail: clip(detail), uncounted });
     }
 
     /// The agent is not in the room any more, if it was.

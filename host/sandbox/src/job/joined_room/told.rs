@@ -53,7 +53,8 @@ impl JoinedRoom {
             }
             RoomEvent::Failed(failure) => {
                 if self.joiners.contains(&failure.id) {
-                    self.notices.failed(failure.code, &failure.message);
+                    let counter = self.link.as_ref().map(|link| &*link.counter);
+                    self.notices.failed(failure.code, &failure.message, counter);
                 }
                 self.sent.cancel(failure.id, job);
                 self.end(failure.id, job);
