@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::support::harness::guest;
 use crate::support::livekit_server::LiveKitServer;
-use crate::support::rooms::dispatch;
+use crate::support::people::{Client, saw};
+use crate::support::rooms::{dispatch, dispatch_with, token};
 use crate::support::scripted_server::{behind, run, start};
 
 #[test]
@@ -35,6 +37,30 @@ fn granted_agent_deletes_its_room_at_a_real_server() {
         dispatch(&server.url(), "lobby", "tester");
         // Nobody of that name is there.
         server.says("participant does not exist; deleted\"", 1);
+        worker.signal(Signal::TERM);
+        let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+    });
+}
+
+#[test]
+fn granted_agent_mutes_a_track_at_a_real_server() {
+    run(async {
+        let Some(server) = LiveKitServer::start("a muted track at a real server") else { return };
+        let url = server.url();
+        let Some(mut person) = Client::Python.joins(&url, &token("lobby", Client::Python.name())) else { return };
+        person.sees("room", |line| saw(line, "connected"));
+        person.order(&json!({ "do": "publish" }));
+        let published = person.sees("track", |line| saw(line, "published"));
+        let worker = start(&url, "silencer", &["--agent-name", "tester", "--moderate", "on", "--http", "off"]);
+        server.says("\"agentName\": \"tester\"", 1);
+        let metadata = format!("{} {}", Client::Python.name(), published["sid"].as_str().unwrap());
+        dispatch_with(&url, "lobby", "tester", &metadata);
+        let muted = person.sees("end of the sound", |line| saw(line, "muted"));
+        assert_eq!((&muted["who"], &muted["sid"]), (&json!(Client::Python.name()), &published["sid"]));
+        // Only LiveKit's own clusters move participants.
+        server.says("failed: muted; not-supported", 1);
+        person.leaves();
         worker.signal(Signal::TERM);
         let done = tokio::task::spawn_blocking(|| worker.done()).await.unwrap();
         assert_eq!(done.exit, 0, "{}", done.stderr);

@@ -50,7 +50,12 @@ pub(crate) fn example_dir(example: &str) -> PathBuf {
 
 #[track_caller]
 pub(crate) fn dispatch(url: &str, room: &str, agent: &str) {
-    let body = json!({ "agent_name": agent, "room": room }).to_string();
+    dispatch_with(url, room, agent, "");
+}
+
+#[track_caller]
+pub(crate) fn dispatch_with(url: &str, room: &str, agent: &str, metadata: &str) {
+    let body = json!({ "agent_name": agent, "room": room, "metadata": metadata }).to_string();
     let method = "/twirp/livekit.AgentDispatchService/CreateDispatch";
     let answer = ask(url, "POST", method, "application/json", &everything(room), &[], &body);
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -38,6 +38,7 @@ class Person:
         room.on("participant_disconnected", self.left)
         room.on("participant_attributes_changed", self.changed)
         room.on("data_received", self.data)
+        room.on("track_muted", lambda who, publication: tell("muted", who=who.identity, sid=publication.sid))
         room.on("reconnecting", lambda: tell("reconnecting"))
         room.on("reconnected", lambda: tell("reconnected"))
         room.on("disconnected", lambda why: tell("disconnected", reason=rtc.DisconnectReason.Name(why)))
@@ -109,6 +110,10 @@ class Person:
                 tell("sent-file", name=order["name"], **facts_of(content))
             case "data":
                 await me.publish_data(order["payload"], reliable=order["reliable"], topic=order["topic"])
+            case "publish":
+                track = rtc.LocalAudioTrack.create_audio_track("voice", rtc.AudioSource(48_000, 1))
+                publication = await me.publish_track(track)
+                tell("published", sid=publication.sid)
             case "call":
                 try:
                     answer = await me.perform_rpc(
