@@ -9,6 +9,7 @@
 //! backoff   pauses that double up to a bound
 //! language  the language of an agent, by its component or its backtrace
 //! room      a LiveKit room: its settings, its commands and events, and the way to it
+//! network   the outgoing network of an agent: its commands and events, and the way to it
 //! usage     what one job used
 //! job       the facts of a job: id, room, participants, acceptance
 //! verdict   how a job ended, who is responsible, and whether a retry may help
@@ -29,6 +30,8 @@ pub mod text;
 pub mod backoff;
 pub mod language;
 pub mod room;
+
+pub mod network;
 
 pub mod usage;
 
