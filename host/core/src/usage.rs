@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::traffic::NetworkUse;
+
 /// The cost of a run of `prewarm`, for a job whose instance ran it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PrewarmCost {
@@ -95,6 +97,9 @@ pub struct UsageRecord {
     pub log_dropped: u64,
     /// Events dropped because the inbox was full.
     pub inbox_dropped: u64,
+    /// Use of the network.
+    #[serde(skip_serializing_if = "NetworkUse::is_empty")]
+    pub network: NetworkUse,
     /// Use of models, as the agent reported it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelSums>,

@@ -40,6 +40,7 @@ use crate::job::instance::Template;
 use crate::job::launch::{self, Accepted, Running};
 use crate::job::offer::Offer;
 use crate::job::replay::{self, How, ReplayError, Replayed};
+use crate::job::surroundings::Surroundings;
 use crate::recording::reader::Reader;
 use crate::settings::AgentSettings;
 use artifact::{Cache, Key};
@@ -326,8 +327,13 @@ impl Agent {
     ///
     /// # Errors
     /// When no slot is free, or the agent rejects the job or fails to decide.
-    pub async fn offer(&self, offer: Offer, events: &Arc<Events>) -> Result<Running, Refusal> {
-        launch::run(&self.template, offer, events).await
+    pub async fn offer(
+        &self,
+        offer: Offer,
+        surroundings: Surroundings,
+        events: &Arc<Events>,
+    ) -> Result<Running, Refusal> {
+        launch::run(&self.template, offer, surroundings, events).await
     }
 
     /// Offer a job to the agent. An accepted job holds its slot until it is launched or dropped.

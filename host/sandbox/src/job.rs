@@ -20,9 +20,15 @@ mod world;
 
 pub mod offer;
 pub mod spec;
+pub mod surroundings;
 
+mod deliveries;
+mod network_calls;
 mod room_record;
 mod step;
+
+mod job_network;
+mod networked;
 
 mod joined_room;
 mod recorded_room;

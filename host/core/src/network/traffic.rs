@@ -49,6 +49,11 @@ pub struct NetworkUse {
 }
 
 impl NetworkUse {
+    /// Whether the network was not used.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Add numbers of one host.
     pub fn add(&mut self, host: &str, traffic: &Traffic) {
         self.all.add(traffic);

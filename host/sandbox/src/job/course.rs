@@ -8,17 +8,18 @@ use tokio::time::Instant;
 use wasm_worker_core::job::Acceptance;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
-use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::usage::micros;
 use wasm_worker_core::verdict::{Code, Verdict};
 
 use super::joined_room::JoinedRoom;
+use super::networked::Networked;
 use super::offer::{Admitted, Offer, OfferedRoom};
 use super::played_room::PlayedRoom;
 use super::recorded_room::RecordedRoom;
 use super::run::panic_text;
 use super::steps::Steps;
 use super::supervisor::Supervisor;
+use super::surroundings::Surroundings;
 use super::teardown::{self, Ended};
 use super::time::JobTime;
 use super::world::World;
@@ -28,16 +29,20 @@ fn world_of(
     offer: &mut Offer,
     acceptance: &Acceptance,
     created: Instant,
-    room: Option<RoomToJoin>,
+    surroundings: Surroundings,
     events: &Arc<Events>,
 ) -> (Box<dyn World>, JobTime) {
     let participants = std::mem::take(&mut offer.participants);
     let recorded = |room| RecordedRoom::new(&offer.info, acceptance, participants, room);
+    let Surroundings { room, network } = surroundings;
     match (&offer.room, room) {
         (OfferedRoom::Open, Some(room)) => {
-            (Box::new(JoinedRoom::new(&offer.info, acceptance, room, events.clone())), JobTime::Real)
+            let room = JoinedRoom::new(&offer.info, acceptance, room, events.clone());
+            (Box::new(Networked::new(room, network)), JobTime::Real)
         }
-        (room @ (OfferedRoom::Scripted(_) | OfferedRoom::Open), _) => (Box::new(recorded(room)), JobTime::Real),
+        (room @ (OfferedRoom::Scripted(_) | OfferedRoom::Open), _) => {
+            (Box::new(Networked::new(recorded(room), network)), JobTime::Real)
+        }
         (room @ OfferedRoom::Played(play), _) => {
             let time = JobTime::jumping(created, play.script().began);
             (Box::new(PlayedRoom::new(recorded(room), play.clone())), time)
@@ -49,11 +54,11 @@ fn world_of(
 pub(super) async fn run(
     admitted: Admitted,
     created: Instant,
-    room: Option<RoomToJoin>,
+    surroundings: Surroundings,
     events: Arc<Events>,
 ) -> JobRecord {
     let Admitted { mut offer, acceptance, template, mut instance, mut recorder } = admitted;
-    let (mut world, time) = world_of(&mut offer, &acceptance, created, room, &events);
+    let (mut world, time) = world_of(&mut offer, &acceptance, created, surroundings, &events);
     let control = instance.control();
     let mut supervisor = Supervisor::new(&offer.info, &template, control, time, created, events.clone());
     let lived = AssertUnwindSafe(async {
@@ -71,8 +76,9 @@ pub(super) async fn run(
     };
     let start_us = supervisor.life.launched().map(|at| micros(at - created));
     let closed = supervisor.time.now();
+    let network = world.network_use();
     let activity = world.into_record();
-    let ended = Ended { info: offer.info, acceptance, instance, verdict, activity, created, closed, start_us };
+    let ended = Ended { info: offer.info, acceptance, instance, verdict, activity, network, created, closed, start_us };
     let record = teardown::close(ended, &events);
     if let Some(recorder) = recorder {
         recorder.end(&record.verdict, &record.usage).await;

@@ -6,7 +6,6 @@
 //! incoming_ids  the ids of what began outside
 //! wishes        what the agent chose before there was a room
 //! link          the connection to the room
-//! deliveries    events on their way to the agent
 //! moderation    acts on others, by the server's API
 //! notices       what is published about the room
 //! calls         what the agent asks of the room
@@ -23,7 +22,6 @@ mod events;
 mod incoming_ids;
 mod notices;
 
-mod deliveries;
 mod link;
 mod wishes;
 
@@ -47,13 +45,13 @@ use wasm_worker_core::room::command::{Command, IncomingId};
 use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::room::event::{Reason, RoomEvent};
 
+use super::deliveries::Deliveries;
 use super::room_record::Sent;
 use super::world::{JobAccess, World};
 use crate::guest::bindings::wasm_worker::agent::events::Event;
 use crate::guest::calls::Call;
 use crate::guest::control::StopBy;
 use crate::guest::kill::Kill;
-use deliveries::Deliveries;
 use incoming_ids::{IncomingIds, Kind};
 use link::Link;
 use moderation::Moderations;

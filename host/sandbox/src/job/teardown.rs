@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use wasm_worker_core::job::{Acceptance, JobInfo};
+use wasm_worker_core::network::traffic::NetworkUse;
 use wasm_worker_core::record::{JobRecord, RoomRecord};
 use wasm_worker_core::usage::micros;
 
@@ -26,6 +27,8 @@ pub(super) struct Ended {
     pub(super) verdict: Verdict,
     /// What the agent did in its room.
     pub(super) activity: RoomRecord,
+    /// The use of the network.
+    pub(super) network: NetworkUse,
     /// The time of the admission.
     pub(super) created: Instant,
     /// The time of the end, by the same clock.
@@ -36,7 +39,7 @@ pub(super) struct Ended {
 
 /// Release what a job held, and make its record. The instance and its slots are released before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
-    let Ended { info, acceptance, mut instance, verdict, activity, created, closed, start_us } = ended;
+    let Ended { info, acceptance, mut instance, verdict, activity, network, created, closed, start_us } = ended;
     let (log, log_not_kept) = {
         let control = instance.control();
         let mut log = control.log();
@@ -53,6 +56,7 @@ pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
             Verdict::new(Code::HostFault, format!("the teardown of the job panicked: {}", panic_text(&*panic)))
         }
     };
+    usage.network = network;
     usage.start_us = start_us;
     usage.wall_us = micros(closed.saturating_duration_since(created));
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));

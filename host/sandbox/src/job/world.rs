@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
+use wasm_worker_core::network::traffic::NetworkUse;
 use wasm_worker_core::record::RoomRecord;
 
 use crate::guest::HostState;
@@ -50,6 +51,11 @@ pub(super) trait World: Send {
 
     /// Whether everything that the job sent has left the host, after [`Self::finish`].
     fn is_delivered(&self) -> bool;
+
+    /// What the job used of the network.
+    fn network_use(&self) -> NetworkUse {
+        NetworkUse::default()
+    }
 
     /// What the agent did in its room.
     fn into_record(self: Box<Self>) -> RoomRecord;

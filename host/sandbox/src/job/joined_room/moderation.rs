@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::room::moderation::{Moderation, ModerationDone, ModerationFailure};
 
+use super::super::deliveries::Deliveries;
 use super::super::world::JobAccess;
-use super::deliveries::Deliveries;
 use crate::guest::bindings::wasm_worker::agent::events::{Completion, Event, Failure};
 use crate::guest::calls::Call;
 use crate::guest::kill::Kill;

@@ -1,11 +1,11 @@
 //! Events on their way to the agent: those that wait for space in its inbox, and those of ids that it holds.
 //!
-//! Bounds: nothing more is taken from the room while events wait for space. Of a held stream the room sends no more than it may read
-//! ahead, and a held operation has a few events at most. All of it is charged to the job.
+//! Bounds: nothing more is taken from where events come from while some wait for space. Of a held stream no more comes than may be
+//! read ahead, and a held operation has a few events at most. All of it is charged to the job.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::super::world::JobAccess;
+use super::world::JobAccess;
 use crate::guest::bindings::wasm_worker::agent::events::Event;
 use crate::guest::events::{event_bytes, id_of};
 use crate::guest::kill::Kill;
@@ -99,7 +99,7 @@ fn give(event: Event, job: &mut JobAccess<'_>) -> Result<(), Kill> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::world::JobWithoutGuest;
+    use super::super::world::JobWithoutGuest;
     use super::*;
     use crate::guest::bindings::wasm_worker::agent::events::{BytesChunk, DataMessage, Loss};
     use crate::guest::events::name_of;
