@@ -12,6 +12,7 @@
 //! network   the outgoing network of an agent: its commands and events, and the way to it
 //! usage     what one job used
 //! job       the facts of a job: id, room, participants, acceptance
+//! manifest  what an agent asks of its operator
 //! verdict   how a job ended, who is responsible, and whether a retry may help
 //! refusal   why an offer did not become a job
 //! load      one measurement of a worker's load
@@ -29,6 +30,7 @@ pub mod text;
 
 pub mod backoff;
 pub mod language;
+pub mod manifest;
 pub mod room;
 
 pub mod network;

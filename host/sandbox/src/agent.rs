@@ -7,6 +7,8 @@
 
 mod file;
 
+pub mod manifest;
+
 pub mod cargo;
 pub mod source;
 
@@ -51,6 +53,7 @@ use source::Source;
 use toolchain::Toolchain;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::language::Language;
+use wasm_worker_core::manifest::Manifest;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::usage::millis;
@@ -111,6 +114,8 @@ pub struct Facts {
     pub tables: u32,
     /// The language, where the component names it or its tools.
     pub language: Option<Language>,
+    /// What the agent asks of its operator.
+    pub manifest: Manifest,
 }
 
 impl Facts {
@@ -173,6 +178,14 @@ pub enum AgentError {
         /// What to change; empty where the tools give no names to go by.
         hints: Vec<String>,
     },
+    /// The manifest in the component cannot be read.
+    #[error("the `agent.toml` in agent `{agent}` cannot be read: {why}")]
+    Manifest {
+        /// The name of the agent.
+        agent: String,
+        /// The fault, with its line.
+        why: String,
+    },
     /// One instance takes more slots than the engine has.
     #[error("agent `{agent}` has more memories or tables than one job may have")]
     TooManyMemories {
@@ -231,7 +244,7 @@ impl AgentError {
                 "the file may be truncated, or use features that agents may not use; `wasm-worker build DIR` makes a component that runs here"
                     .into(),
             ),
-            Self::Text { .. } | Self::TooManyMemories { .. } | Self::Host { .. } => None,
+            Self::Text { .. } | Self::Manifest { .. } | Self::TooManyMemories { .. } | Self::Host { .. } => None,
         }
     }
 }

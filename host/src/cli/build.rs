@@ -7,8 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Exit, Failure, logging, print_exactly, say};
 use crate::config::Config;
-use wasm_worker_sandbox::agent::cargo;
-use wasm_worker_sandbox::agent::source::SourceError;
+use wasm_worker_sandbox::agent::source;
 
 #[derive(Args)]
 pub(crate) struct BuildArgs {
@@ -20,7 +19,7 @@ pub(crate) struct BuildArgs {
 /// Prints the path of the component, as the one line of standard output.
 pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Failure> {
     let _log = logging::start(&Config::default(), LevelFilter::INFO);
-    let component = cargo::build(&args.dir).map_err(SourceError::from)?;
+    let component = source::build(&args.dir)?;
     let bytes = std::fs::metadata(&component)?.len();
     say(&format!("built a component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));
     print_exactly(&component.display().to_string())?;

@@ -5,6 +5,7 @@
 //!
 //! Bounds: [`NAMES_MAX`] names of each kind, and of each of as many modules, each as long as [`frame_name`] keeps.
 
+use super::manifest;
 use serde::{Deserialize, Serialize};
 use wasm_worker_core::language::Language;
 use wasm_worker_core::verdict::frame_name;
@@ -28,6 +29,8 @@ pub(super) struct Contents {
     pub(super) exports: Vec<String>,
     /// The language, where the component tells.
     pub(super) language: Option<Language>,
+    /// The text of its manifest; see `manifest`.
+    pub(super) manifest: Option<String>,
     /// Whether it uses the asynchronous functions of WASI 0.3.
     pub(super) is_async: bool,
     /// Whether the component was read to its end. A truncated one lacks its exports.
@@ -86,6 +89,11 @@ impl Walk {
                 // A section that cannot be read names nobody.
                 let names = producers(section.data(), section.data_offset()).unwrap_or_default();
                 self.keep_producers(names);
+            }
+            Payload::CustomSection(section) if section.name() == manifest::SECTION && self.depth == 1 => {
+                // One that is too long is cut, and cannot be read then.
+                let data = section.data().get(..=manifest::TEXT_BYTES_MAX).unwrap_or(section.data());
+                self.contents.manifest = Some(String::from_utf8_lossy(data).into_owned());
             }
             // A module that links the libraries of an interpreter exports `library.so:symbol`.
             Payload::ExportSection(section) => {

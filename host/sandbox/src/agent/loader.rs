@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use tokio::task::block_in_place;
+use wasm_worker_core::manifest::Manifest;
 use wasmtime::component::Component;
 
 use super::artifact::{self, Cache, Key};
 use super::compile::Compiled;
+use super::manifest;
 use super::prewarm;
 use super::refill::Refill;
 use super::source::{Format, Source};
@@ -108,6 +110,7 @@ impl Loader<'_> {
             memories: 1,
             tables: 1,
             language: contents.language,
+            manifest: self.manifest(contents.manifest.as_deref())?,
         };
         let mut cacheable = true;
         match self.tools.settings.prewarm {
@@ -133,6 +136,13 @@ impl Loader<'_> {
             tracing::warn!(target: "host", agent = self.tools.name, why, "no snapshot, each job runs prewarm");
         }
         Ok(self.describe(compiled, facts, cacheable))
+    }
+
+    fn manifest(&self, text: Option<&str>) -> Result<Manifest, AgentError> {
+        let text = text.unwrap_or_default();
+        let read =
+            if text.len() > manifest::TEXT_BYTES_MAX { Err("it is too long".into()) } else { manifest::parse(text) };
+        read.map_err(|why| AgentError::Manifest { agent: self.tools.name.into(), why })
     }
 
     /// Complete the facts of a compiled component.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cargo::{self, BuildError};
-use super::file;
+use super::{file, manifest};
 
 /// Most bytes of an agent's file. The largest agents, which bring an interpreter along, have some 50 MB.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -42,6 +42,14 @@ pub enum SourceError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The `agent.toml` is not usable.
+    #[error("`{}` is not usable: {why}", path.display())]
+    Manifest {
+        /// The path.
+        path: PathBuf,
+        /// The fault, with its line.
+        why: String,
+    },
     /// The crate does not compile.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -52,6 +60,7 @@ impl SourceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => Some("an agent is a `.wasm` file, a `.wat` file or the directory of a crate".into()),
+            Self::Manifest { .. } => Some("guest-sdk/docs/network.md describes the file".into()),
             Self::Build(error) => error.hint(),
         }
     }
@@ -65,12 +74,40 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let is_crate = std::fs::metadata(path).map_err(failed)?.is_dir();
     let file = if is_crate { cargo::build(path)? } else { path.to_owned() };
-    let bytes = file::read(&file, FILE_BYTES_MAX).map_err(|source| SourceError::Read { path: file.clone(), source })?;
+    let mut bytes =
+        file::read(&file, FILE_BYTES_MAX).map_err(|source| SourceError::Read { path: file.clone(), source })?;
+    if is_crate && let Some(text) = manifest_of(path)? {
+        manifest::embed(&mut bytes, &text);
+    }
     let is_text = file.extension().is_some_and(|extension| extension == "wat");
     // A copy of a crate below another workspace compiles, and its manifest cannot be read.
     let crate_name = if is_crate { cargo::component_name(path).ok() } else { None };
     let name = crate_name.unwrap_or_else(|| name_of(&file));
     Ok(Source { name, bytes, format: if is_text { Format::Text } else { Format::Binary } })
+}
+
+/// Compile the crate, and return the path of the component, which has the manifest of the crate.
+///
+/// # Errors
+/// When the crate does not compile, or its `agent.toml` is not usable.
+pub fn build(dir: &Path) -> Result<PathBuf, SourceError> {
+    let built = cargo::build(dir)?;
+    let Some(text) = manifest_of(dir)? else { return Ok(built) };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SourceError::Read { path, source }
+    };
+    let mut bytes = file::read(&built, FILE_BYTES_MAX).map_err(failed(&built))?;
+    manifest::embed(&mut bytes, &text);
+    // Beside cargo's own file, which cargo does not make again; the name of the file is that of the agent.
+    let (dir, name) = (built.with_file_name("with-manifest"), built.file_name().unwrap_or_default());
+    let component = dir.join(name);
+    std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&component, bytes)).map_err(failed(&component))?;
+    Ok(component)
+}
+
+fn manifest_of(dir: &Path) -> Result<Option<String>, SourceError> {
+    manifest::of_dir(dir).map_err(|why| SourceError::Manifest { path: dir.join(manifest::FILE), why })
 }
 
 /// The name of the agent at this path, without a compilation.
