@@ -19,7 +19,6 @@ use wasm_worker_sandbox::agent::artifact::Cache;
 use wasm_worker_sandbox::agent::{Agent, source};
 use wasm_worker_sandbox::engine::{Engine, EngineSettings};
 use wasm_worker_sandbox::job::spec::JobSpec;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use crate::support::harness::{core_component, guest, in_a_process_of_its_own};
@@ -102,7 +101,7 @@ impl Worker {
         *ARMED.lock().unwrap() = Some(fault.to_owned());
         let offer = JobSpec::default().into_offers("agent")();
         let verdict = self.runtimes.block_on(async {
-            let running = agent.offer(offer, Surroundings::default(), &self.events).await.unwrap();
+            let running = agent.offer(offer, &self.events).await.unwrap();
             running.closed().await.unwrap().verdict
         });
         (verdict, ARMED.lock().unwrap().take().is_none())

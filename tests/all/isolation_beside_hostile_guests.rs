@@ -11,7 +11,6 @@ use wasm_worker_sandbox::agent::artifact::Cache;
 use wasm_worker_sandbox::agent::{Agent, AgentError, source};
 use wasm_worker_sandbox::engine::{Engine, EngineSettings};
 use wasm_worker_sandbox::job::spec::JobSpec;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasm_worker_sandbox::machine;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
@@ -57,8 +56,7 @@ impl Worker {
 
     async fn good(&self, agent: &Agent) -> Came {
         let spec = JobSpec { metadata: PAUSE_MS.into(), ..JobSpec::default() };
-        let running =
-            agent.offer(spec.into_offers("neighbour")(), Surroundings::default(), &self.events).await.unwrap();
+        let running = agent.offer(spec.into_offers("neighbour")(), &self.events).await.unwrap();
         let closed = running.closed().await.unwrap();
         let texts = closed.activity.texts.into_iter().map(|sent| sent.text).collect();
         Came { code: closed.verdict.code.as_str(), fuel: closed.usage.fuel, texts }
@@ -73,10 +71,7 @@ impl Worker {
         let code = match self.load(row.guest, &flags).await {
             Err(AgentError::Init { verdict, .. }) => verdict.code,
             Err(error) => panic!("{}: {error}", row.guest),
-            Ok(agent) => match agent
-                .offer(JobSpec::default().into_offers(row.guest)(), Surroundings::default(), &self.events)
-                .await
-            {
+            Ok(agent) => match agent.offer(JobSpec::default().into_offers(row.guest)(), &self.events).await {
                 Ok(running) => running.closed().await.unwrap().verdict.code,
                 Err(refusal) => refusal.verdict.unwrap().code,
             },

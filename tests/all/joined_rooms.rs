@@ -27,7 +27,6 @@ use wasm_worker_sandbox::agent::source;
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::launch::Running;
 use wasm_worker_sandbox::job::offer::{Offer, OfferedRoom};
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 use crate::support::harness::{cache_dir, guest, wasm_worker};
@@ -189,7 +188,7 @@ fn job(name: &str, changes: &[(&str, &str)], room: &Arc<Room>, play: impl AsyncF
         let accepted = agent.decide(offer, &events).await.unwrap();
         let opener = Arc::new(Opener(room.clone()));
         let to_join = RoomToJoin { url: "wss://rooms".into(), token: Secret(TOKEN.into()), opener, moderator: None };
-        let running = accepted.launch(Surroundings { room: Some(to_join), network: None });
+        let running = accepted.launch(Some(to_join));
         play(&running).await;
         running.closed().await.unwrap()
     })

@@ -14,7 +14,6 @@ use wasm_worker_sandbox::agent::artifact::Cache;
 use wasm_worker_sandbox::agent::source::{Format, Source};
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::spec::JobSpec;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasm_worker_sandbox::runtimes::Runtimes;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
@@ -55,7 +54,7 @@ impl Worker {
     pub(crate) async fn timed_job(&self, agent: &Agent) -> (Duration, JobRecord) {
         let offer = JobSpec::default().into_offers("bench")();
         let began = Instant::now();
-        let running = agent.offer(offer, Surroundings::default(), &self.events).await.unwrap();
+        let running = agent.offer(offer, &self.events).await.unwrap();
         (began.elapsed(), running.closed().await.unwrap())
     }
 }

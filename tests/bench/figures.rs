@@ -25,7 +25,6 @@ use wasm_worker_fuzz::core_guest;
 use wasm_worker_sandbox::agent::{Agent, cargo};
 use wasm_worker_sandbox::job::launch::Running;
 use wasm_worker_sandbox::job::spec::JobSpec;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasmtime::{Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store, TypedFunc};
 
 const RATE_FOR: Duration = Duration::from_secs(3);
@@ -519,9 +518,9 @@ fn recording() {
             let agent = worker.load(&component, None);
             let wall = |_| {
                 let offer = if texts { self::texts(1) } else { spec() }.into_offers("bench")();
-                let closed = worker.runtimes.block_on(async {
-                    agent.offer(offer, Surroundings::default(), &worker.events).await.unwrap().closed().await.unwrap()
-                });
+                let closed = worker
+                    .runtimes
+                    .block_on(async { agent.offer(offer, &worker.events).await.unwrap().closed().await.unwrap() });
                 let spent = if texts { closed.usage.wall_us - closed.usage.wait_us } else { closed.usage.wall_us };
                 (spent - closed.usage.start_us.unwrap_or(0)) as f64 / f64::from(count)
             };
@@ -557,7 +556,7 @@ fn print_steps(name: &str, worker: &Worker, agent: &Agent, spec: &dyn Fn() -> Jo
     let job = || {
         let offer = spec().into_offers("bench")();
         let closed = worker.runtimes.block_on(async {
-            let running = agent.offer(offer, Surroundings::default(), &worker.events).await.unwrap();
+            let running = agent.offer(offer, &worker.events).await.unwrap();
             running.closed().await.unwrap()
         });
         assert_eq!(closed.verdict.code, Code::Completed, "{:?}", closed.verdict);
@@ -580,8 +579,7 @@ fn wakes_beside_loops() {
     for loops in [0, LOOPS] {
         let lags = worker.runtimes.block_on(async {
             let offer = JobSpec::default().into_offers("bench");
-            let running =
-                join_all((0..loops).map(|_| spin.offer(offer(), Surroundings::default(), &worker.events))).await;
+            let running = join_all((0..loops).map(|_| spin.offer(offer(), &worker.events))).await;
             let running: Vec<_> = running.into_iter().map(Result::unwrap).collect();
             let jobs = join_all((0..NEIGHBOURS).map(|_| worker.job(&late))).await;
             for job in running {
@@ -653,7 +651,7 @@ fn waiting(name: &str, component: &[u8], at_once: u32, settings: &[(&str, &str)]
     let agent = worker.load(component, None);
     let running = worker.runtimes.block_on(async {
         let offer = JobSpec::default().into_offers("bench");
-        let offers = (0..at_once).map(|_| agent.offer(offer(), Surroundings::default(), &worker.events));
+        let offers = (0..at_once).map(|_| agent.offer(offer(), &worker.events));
         let running: Vec<_> = join_all(offers).await.into_iter().map(Result::unwrap).collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
         running

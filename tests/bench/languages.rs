@@ -33,7 +33,6 @@ use wasm_worker_sandbox::agent::artifact::Cache;
 use wasm_worker_sandbox::agent::{Agent, cargo};
 use wasm_worker_sandbox::job::launch::Running;
 use wasm_worker_sandbox::job::spec::JobSpec;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 
 const RUST: &str = "Rust";
 const LANGUAGES: [Language; 3] = [Language::C, Language::JavaScript, Language::Python];
@@ -131,11 +130,7 @@ fn talks(worker: &Worker, agent: &Agent, turns: u64) -> Vec<JobRecord> {
     let inbox: Vec<_> = (0..turns).map(|_| turn.clone()).chain([bye]).collect();
     (0..TALKS)
         .map(|_| {
-            let running = worker.runtimes.block_on(agent.offer(
-                spec(&inbox).into_offers("bench")(),
-                Surroundings::default(),
-                &worker.events,
-            ));
+            let running = worker.runtimes.block_on(agent.offer(spec(&inbox).into_offers("bench")(), &worker.events));
             let closed = worker.runtimes.block_on(running.unwrap().closed()).unwrap();
             assert_eq!(closed.verdict.code, Code::Completed, "{:?}", closed.verdict);
             closed
@@ -159,7 +154,7 @@ fn waiting(worker: &Worker, agent: &Agent) -> f64 {
     let before = private_kilobytes();
     let running = worker.runtimes.block_on(async {
         let offer = spec(&[late]).into_offers("bench");
-        let offers = (0..WAITING).map(|_| agent.offer(offer(), Surroundings::default(), &worker.events));
+        let offers = (0..WAITING).map(|_| agent.offer(offer(), &worker.events));
         let running: Vec<_> = join_all(offers).await.into_iter().map(Result::unwrap).collect();
         tokio::time::sleep(Duration::from_secs(3)).await;
         running

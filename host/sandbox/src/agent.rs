@@ -38,11 +38,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError};
+use crate::job::granted::Granted;
 use crate::job::instance::Template;
 use crate::job::launch::{self, Accepted, Running};
 use crate::job::offer::Offer;
 use crate::job::replay::{self, How, ReplayError, Replayed};
-use crate::job::surroundings::Surroundings;
 use crate::recording::reader::Reader;
 use crate::settings::AgentSettings;
 use artifact::{Cache, Key};
@@ -255,6 +255,7 @@ pub struct Agent {
     /// Whether the cache had its machine code.
     from_cache: bool,
     template: Arc<Template>,
+    granted: Granted,
     /// Keeps warm instances, for an agent without a snapshot. Ends with the agent.
     _refill: Option<Refill>,
 }
@@ -331,6 +332,12 @@ impl Agent {
         self.from_cache
     }
 
+    /// The same agent, whose jobs have this from now on.
+    #[must_use]
+    pub fn granted(self, granted: Granted) -> Self {
+        Self { granted, ..self }
+    }
+
     /// The facts.
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -340,13 +347,8 @@ impl Agent {
     ///
     /// # Errors
     /// When no slot is free, or the agent rejects the job or fails to decide.
-    pub async fn offer(
-        &self,
-        offer: Offer,
-        surroundings: Surroundings,
-        events: &Arc<Events>,
-    ) -> Result<Running, Refusal> {
-        launch::run(&self.template, offer, surroundings, events).await
+    pub async fn offer(&self, offer: Offer, events: &Arc<Events>) -> Result<Running, Refusal> {
+        launch::run((&self.template, &self.granted), offer, events).await
     }
 
     /// Offer a job to the agent. An accepted job holds its slot until it is launched or dropped.
@@ -354,6 +356,6 @@ impl Agent {
     /// # Errors
     /// When no slot is free, or the agent rejects the job or fails to decide.
     pub async fn decide(&self, offer: Offer, events: &Arc<Events>) -> Result<Accepted, Refusal> {
-        launch::decide(&self.template, offer, events).await
+        launch::decide((&self.template, &self.granted), offer, events).await
     }
 }

@@ -20,7 +20,7 @@ mod world;
 
 pub mod offer;
 pub mod spec;
-pub mod surroundings;
+pub mod granted;
 
 mod deliveries;
 mod network_calls;

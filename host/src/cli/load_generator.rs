@@ -14,7 +14,6 @@ use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::offer::Offer;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 
 /// Parse the duration of a measurement.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
@@ -65,11 +64,7 @@ impl<O: Fn() -> Offer> ClosedLoop<'_, O> {
     async fn one_loop<T>(&self, until: Instant, keep: fn(JobRecord) -> T) -> Result<(Vec<T>, bool), Failure> {
         let (mut all, mut cut) = (Vec::new(), false);
         while Instant::now() < until {
-            let running = self
-                .agent
-                .offer((self.offer)(), Surroundings::default(), self.events)
-                .await
-                .map_err(|refusal| refused(&refusal))?;
+            let running = self.agent.offer((self.offer)(), self.events).await.map_err(|refusal| refused(&refusal))?;
             let handle = running.handle();
             let mut closed = std::pin::pin!(running.closed());
             let ended = tokio::select! {

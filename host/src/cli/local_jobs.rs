@@ -32,7 +32,6 @@ use wasm_worker_sandbox::agent::{Agent, AgentError, source};
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::launch::JobHandle;
 use wasm_worker_sandbox::job::offer::Offer;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasm_worker_sandbox::runtimes::Runtimes;
 
 /// Run these jobs, and print a line of JSON for each outcome.
@@ -178,7 +177,7 @@ impl Runner {
         }
         let offer = offer();
         let job = offer.info.id.clone();
-        let running = match self.agent.offer(offer, Surroundings::default(), &self.events).await {
+        let running = match self.agent.offer(offer, &self.events).await {
             Ok(running) => running,
             Err(refusal) => return Outcome::Refused { job, refusal },
         };

@@ -23,7 +23,6 @@ use wasm_worker_protocol::wire::job_info;
 use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::launch::JobHandle;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 
 use super::admission::{AdmissionControl, Fullness};
 use super::drain::DrainStage;
@@ -124,7 +123,7 @@ impl Jobs {
         let Some(AcceptedJob { info, accepted, permit }) = self.take_accepted(&job) else { return };
         let room = access.map(|access| self.room_to_join(access));
         let permit = if room.is_some() { permit.with_room() } else { permit };
-        let running = accepted.launch(Surroundings { room, network: None });
+        let running = accepted.launch(room);
         let handle = running.handle();
         apply(stage(), &handle);
         self.status.job_started(&info, handle.clone());

@@ -16,7 +16,6 @@ use wasm_worker_sandbox::agent::source::{Format, Source};
 use wasm_worker_sandbox::agent::{Agent, AgentError};
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::spec::JobSpec;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 use wasm_worker_sandbox::runtimes::Runtimes;
 use wasm_worker_sandbox::scenario::{Outcome, Scenario};
 use wasm_worker_sandbox::settings::Limits;
@@ -123,7 +122,7 @@ impl Worker {
     }
 
     async fn job(&self, agent: &Agent, job: JobSpec) -> Option<JobRecord> {
-        let offered = agent.offer(job.into_offers("fuzz")(), Surroundings::default(), &self.events).await;
+        let offered = agent.offer(job.into_offers("fuzz")(), &self.events).await;
         let running = offered.map_err(|refusal| refusal.verdict.iter().for_each(|verdict| check(verdict))).ok()?;
         let closed = running.closed().await.expect("a job without a verdict");
         check(&closed.verdict);

@@ -15,6 +15,7 @@ use super::source::{Format, Source};
 use super::toolchain::Toolchain;
 use super::{Agent, AgentError, Facts, PrewarmKind};
 use crate::engine::mappings::{MAPPINGS_MAX, MAPPINGS_PER_MEMORY_MAX};
+use crate::job::granted::Granted;
 use crate::job::instance::{Template, WarmInstances};
 use crate::recording::recorder::Recordings;
 use crate::settings::PrewarmMode;
@@ -197,7 +198,7 @@ impl Loader<'_> {
         }
         self.warn(&facts, template.slots);
         let refill = template.warm.is_some().then(|| Refill::start(&template));
-        Ok(Agent { facts, from_cache: false, template, _refill: refill })
+        Ok(Agent { facts, from_cache: false, template, granted: Granted::default(), _refill: refill })
     }
 
     /// Warn of facts that make jobs differ from what their author expects.

@@ -7,7 +7,6 @@ use wasm_worker_core::observer::Events;
 use super::Agent;
 use crate::job::launch::{self, JobHandle};
 use crate::job::offer::{Offer, OfferedRoom};
-use crate::job::surroundings::Surroundings;
 use crate::scenario::play::SharedPlay;
 use crate::scenario::{Outcome, Scenario};
 use crate::settings::Limits;
@@ -32,7 +31,7 @@ impl Agent {
             participants: scenario.participants(),
             room: OfferedRoom::Played(play.clone()),
         };
-        let running = match launch::run(&template, offer, Surroundings::default(), events).await {
+        let running = match launch::run((&template, &self.granted), offer, events).await {
             Ok(running) => running,
             Err(refusal) => return Outcome::refused(&play, &refusal),
         };

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use wasm_worker_core::job::Acceptance;
+use wasm_worker_core::network::connection::NetworkOpener;
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
+use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::usage::micros;
 use wasm_worker_core::verdict::{Code, Verdict};
 
@@ -19,7 +21,6 @@ use super::recorded_room::RecordedRoom;
 use super::run::panic_text;
 use super::steps::Steps;
 use super::supervisor::Supervisor;
-use super::surroundings::Surroundings;
 use super::teardown::{self, Ended};
 use super::time::JobTime;
 use super::world::World;
@@ -29,12 +30,11 @@ fn world_of(
     offer: &mut Offer,
     acceptance: &Acceptance,
     created: Instant,
-    surroundings: Surroundings,
+    (room, network): (Option<RoomToJoin>, Option<Arc<dyn NetworkOpener>>),
     events: &Arc<Events>,
 ) -> (Box<dyn World>, JobTime) {
     let participants = std::mem::take(&mut offer.participants);
     let recorded = |room| RecordedRoom::new(&offer.info, acceptance, participants, room);
-    let Surroundings { room, network } = surroundings;
     match (&offer.room, room) {
         (OfferedRoom::Open, Some(room)) => {
             let room = JoinedRoom::new(&offer.info, acceptance, room, events.clone());
@@ -54,11 +54,12 @@ fn world_of(
 pub(super) async fn run(
     admitted: Admitted,
     created: Instant,
-    surroundings: Surroundings,
+    room: Option<RoomToJoin>,
+    network: Option<Arc<dyn NetworkOpener>>,
     events: Arc<Events>,
 ) -> JobRecord {
     let Admitted { mut offer, acceptance, template, mut instance, mut recorder } = admitted;
-    let (mut world, time) = world_of(&mut offer, &acceptance, created, surroundings, &events);
+    let (mut world, time) = world_of(&mut offer, &acceptance, created, (room, network), &events);
     let control = instance.control();
     let mut supervisor = Supervisor::new(&offer.info, &template, control, time, created, events.clone());
     let lived = AssertUnwindSafe(async {

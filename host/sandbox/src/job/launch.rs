@@ -11,13 +11,14 @@ use wasm_worker_core::job::{Acceptance, RoomStatus, TaskReport, WaitsFor};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::{JobRecord, LogLine};
 use wasm_worker_core::refusal::Refusal;
+use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::usage::{RoomUse, micros};
 
 use super::course;
+use super::granted::Granted;
 use super::instance::Template;
 use super::offer::{Offer, admit};
 use super::run::Crash;
-use super::surroundings::Surroundings;
 use crate::guest::control::{Control, StopBy};
 
 /// A job that the agent accepted. Dropping it releases the job's slot.
@@ -31,14 +32,14 @@ pub struct Accepted {
 /// The launch of a job.
 struct Launch {
     at: Instant,
-    surroundings: Surroundings,
+    room: Option<RoomToJoin>,
 }
 
 impl Accepted {
-    /// Run the job, whether or not anybody waits for its end.
-    pub fn launch(self, surroundings: Surroundings) -> Running {
+    /// Run the job, whether or not anybody waits for its end. Without a room to join, what the agent sends is only recorded.
+    pub fn launch(self, room: Option<RoomToJoin>) -> Running {
         // Without the runtime of the guests the end of the job reports the loss.
-        self.launch.send(Launch { at: Instant::now(), surroundings }).ok();
+        self.launch.send(Launch { at: Instant::now(), room }).ok();
         self.running
     }
 }
@@ -125,37 +126,36 @@ impl JobHandle {
 
 /// Offer a job, and run it as soon as the agent accepts it.
 pub(crate) async fn run(
-    template: &Arc<Template>,
+    agent: (&Arc<Template>, &Granted),
     offer: Offer,
-    surroundings: Surroundings,
     events: &Arc<Events>,
 ) -> Result<Running, Refusal> {
-    let (_, running) = ask(template, offer, events, Launching::AtOnce(surroundings)).await?;
+    let (_, running) = ask(agent, offer, events, None).await?;
     Ok(running)
 }
 
 /// Offer a job. An accepted job holds its slot until it is launched or dropped.
-pub(crate) async fn decide(template: &Arc<Template>, offer: Offer, events: &Arc<Events>) -> Result<Accepted, Refusal> {
+pub(crate) async fn decide(
+    agent: (&Arc<Template>, &Granted),
+    offer: Offer,
+    events: &Arc<Events>,
+) -> Result<Accepted, Refusal> {
     let (launch, launched) = oneshot::channel();
-    let (acceptance, running) = ask(template, offer, events, Launching::Later(launched)).await?;
+    let (acceptance, running) = ask(agent, offer, events, Some(launched)).await?;
     Ok(Accepted { acceptance, launch, running })
 }
 
-/// When a job is launched.
-enum Launching {
-    /// As soon as the agent accepts it, so that it is not queued a second time.
-    AtOnce(Surroundings),
-    Later(oneshot::Receiver<Launch>),
-}
-
-/// Start the task of a job: ask the agent, wait for the launch if there is one, and supervise.
+/// Start the task of a job: ask the agent, wait for the launch if there is one, and supervise. Without a launch to wait for the
+/// job runs at once, so that it is not queued a second time.
 async fn ask(
-    template: &Arc<Template>,
-    offer: Offer,
+    (template, granted): (&Arc<Template>, &Granted),
+    mut offer: Offer,
     events: &Arc<Events>,
-    launch: Launching,
+    launch: Option<oneshot::Receiver<Launch>>,
 ) -> Result<(Acceptance, Running), Refusal> {
     let (agent, job) = (offer.info.agent_name.clone(), offer.info.id.clone());
+    offer.info.attributes.extend(granted.attributes());
+    let network = granted.network.clone();
     let (admitted, answer) = oneshot::channel();
     let (closed, end) = oneshot::channel();
     let (for_admission, for_course) = (template.clone(), events.clone());
@@ -170,11 +170,11 @@ async fn ask(
             return;
         }
         let launched = match launch {
-            Launching::AtOnce(surroundings) => Some(Launch { at: Instant::now(), surroundings }),
-            Launching::Later(launch) => launch.await.ok(),
+            None => Some(Launch { at: Instant::now(), room: None }),
+            Some(launch) => launch.await.ok(),
         };
-        if let Some(Launch { at, surroundings }) = launched {
-            drop(closed.send(course::run(job, at, surroundings, for_course).await));
+        if let Some(Launch { at, room }) = launched {
+            drop(closed.send(course::run(job, at, room, network, for_course).await));
         }
     });
     let lost = || Refusal::decide_failed(Crash::Host("the task of the offer ended".into()).verdict());

@@ -27,7 +27,6 @@ use wasm_worker_sandbox::StopBy;
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::engine::Engine;
 use wasm_worker_sandbox::job::offer::Offer;
-use wasm_worker_sandbox::job::surroundings::Surroundings;
 
 /// A worker without a server.
 pub(super) struct Verification<'a, O> {
@@ -118,7 +117,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
                 }
                 Err(refusal) => return Err(refused(&refusal)),
             };
-            let running = accepted.launch(Surroundings::default());
+            let running = accepted.launch(None);
             let handle = running.handle();
             let mut closed = std::pin::pin!(running.closed());
             let (closed, in_time) = tokio::select! {
