@@ -1,0 +1,230 @@
+//! What an agent has written on one operation and is not sent yet.
+//!
+//! Bounds, by the contract: a further write while more than [`WAITING_BYTES_MAX`] waits is refused. Where more than [`MUCH_BYTES`]
+//! waited, the agent is told once less than half of that does. The charge of a message is its bytes and [`PART_CHARGE`].
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Most bytes that may wait before a write.
+pub(crate) const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Bytes beyond which the agent had better wait.
+const MUCH_BYTES: usize = 64 << 10;
+/// What a message costs beside its bytes.
+const PART_CHARGE: usize = 64;
+/// Parts of a body are put together up to this size.
+const JOINED_BYTES_MAX: usize = 32 << 10;
+
+/// One thing that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A part of a body. Cuts mean nothing.
+    Body(Vec<u8>),
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Part {
+    pub(crate) const fn bytes(&self) -> usize {
+        match self {
+            Self::Body(bytes) | Self::Binary(bytes) => bytes.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
+}
+
+/// How the writing ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Body,
+    Close { code: u16, reason: String },
+}
+
+/// What is sent next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) next: Next,
+    /// Whether the agent is to be told that it may write on.
+    pub(crate) is_writable: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Part(Part),
+    End(End),
+    /// The operation is over.
+    Closed,
+}
+
+/// Too much waits already.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// The queue of one operation.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    parts: VecDeque<Part>,
+    bytes: usize,
+    /// Whether the agent waits to be told.
+    owes_writable: bool,
+    end: Option<End>,
+    /// Whether an end was put. What is written after it is dropped.
+    has_ended: bool,
+    /// Whether the operation is over.
+    is_closed: bool,
+    taker: Option<Waker>,
+}
+
+impl Outbox {
+    /// Add something.
+    pub(crate) fn put(&self, part: Part) -> Result<(), Full> {
+        let mut state = self.lock();
+        if state.has_ended {
+            return Ok(());
+        }
+        if state.bytes > WAITING_BYTES_MAX {
+            return Err(Full);
+        }
+        state.bytes += part.bytes();
+        match (part, state.parts.back_mut()) {
+            (Part::Body(more), Some(Part::Body(last))) if last.len() + more.len() <= JOINED_BYTES_MAX => {
+                last.extend(more);
+            }
+            (Part::Body(empty), _) if empty.is_empty() => {}
+            (part, _) => {
+                state.bytes += PART_CHARGE;
+                state.parts.push_back(part);
+            }
+        }
+        state.owes_writable |= state.bytes > MUCH_BYTES;
+        wake(state);
+        Ok(())
+    }
+
+    /// End the writing.
+    pub(crate) fn end(&self, end: End) {
+        let mut state = self.lock();
+        if !state.has_ended {
+            (state.end, state.has_ended) = (Some(end), true);
+        }
+        wake(state);
+    }
+
+    /// The operation is over: drop what waits.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        (state.is_closed, state.has_ended, state.end) = (true, true, None);
+        state.parts = VecDeque::new();
+        wake(state);
+    }
+
+    /// Take what is sent next. Nothing comes after the end.
+    pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Sent> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Poll::Ready(Sent { next: Next::Closed, is_writable: false });
+        }
+        let Some(part) = state.parts.pop_front() else {
+            if let Some(end) = state.end.take() {
+                return Poll::Ready(Sent { next: Next::End(end), is_writable: false });
+            }
+            state.taker = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        state.bytes = state.bytes.saturating_sub(part.bytes() + PART_CHARGE);
+        let is_writable = state.owes_writable && state.bytes < MUCH_BYTES / 2 && !state.has_ended;
+        state.owes_writable &= !is_writable;
+        Poll::Ready(Sent { next: Next::Part(part), is_writable })
+    }
+
+    /// Whether everything is taken, and the agent may write more.
+    pub(crate) fn waits_for_agent(&self) -> bool {
+        let state = self.lock();
+        state.parts.is_empty() && !state.has_ended
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wake the taker, without the lock.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let taker = state.taker.take();
+    drop(state);
+    if let Some(taker) = taker {
+        taker.wake();
+    }
+}
+
+/// Closes an outbox with the task of its operation, however that ends.
+pub(crate) struct ClosesOutbox(pub(crate) std::sync::Arc<Outbox>);
+
+impl Drop for ClosesOutbox {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(outbox: &Outbox) -> Option<Sent> {
+        match outbox.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(sent) => Some(sent),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn one_write_is_taken_whole_and_the_next_waits_or_is_too_much() {
+        let outbox = Outbox::default();
+        outbox.put(Part::Body(vec![1; 3 << 20])).unwrap();
+        assert_eq!(outbox.put(Part::Body(vec![2])), Err(Full));
+        let sent = take(&outbox).unwrap();
+        assert!(sent.is_writable && sent.next == Next::Part(Part::Body(vec![1; 3 << 20])));
+        assert!(outbox.waits_for_agent());
+        outbox.put(Part::Body(vec![2])).unwrap();
+        outbox.end(End::Body);
+        outbox.put(Part::Body(vec![3])).unwrap();
+        assert_eq!(take(&outbox).unwrap().next, Next::Part(Part::Body(vec![2])));
+        assert_eq!(take(&outbox).unwrap().next, Next::End(End::Body));
+        assert_eq!((take(&outbox), outbox.waits_for_agent()), (None, false));
+        outbox.close();
+        assert_eq!(take(&outbox).unwrap().next, Next::Closed);
+    }
+
+    #[test]
+    fn writable_comes_once_when_little_waits() {
+        let outbox = Outbox::default();
+        for _ in 0..5 {
+            outbox.put(Part::Binary(vec![0; 20 << 10])).unwrap();
+        }
+        let told: Vec<bool> = std::iter::from_fn(|| take(&outbox)).map(|sent| sent.is_writable).collect();
+        assert_eq!(told, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn small_parts_of_a_body_are_put_together_and_messages_are_not() {
+        let outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.put(Part::Body(b"ab".to_vec())).unwrap();
+        }
+        outbox.put(Part::Text("x".into())).unwrap();
+        outbox.put(Part::Text(String::new())).unwrap();
+        let sent: Vec<Next> = std::iter::from_fn(|| take(&outbox)).map(|sent| sent.next).collect();
+        let wanted = [Part::Body(b"ababab".to_vec()), Part::Text("x".into()), Part::Text(String::new())];
+        assert_eq!(sent, wanted.map(Next::Part));
+        // Empty messages are bounded too.
+        let count = (0..).take_while(|_| outbox.put(Part::Text(String::new())).is_ok()).count();
+        assert!(count <= WAITING_BYTES_MAX / PART_CHARGE + 2, "{count}");
+    }
+}
