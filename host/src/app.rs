@@ -206,7 +206,7 @@ impl Parts {
         let (control, guests) = (runtimes.control().clone(), runtimes.guests().clone());
         let (admission, status) = (AdmissionControl::new(&config), Arc::new(WorkerStatus::default()));
         let rooms = rooms::start(config.rooms_max())?;
-        let context = WorkerContext { events, admission, status, control, guests, rooms };
+        let context = WorkerContext { events, admission, status, control, guests, rooms, networks: Arc::default() };
         agents.iter().for_each(|agent| context.status.add_loading(agent.name()));
         let role = supervised.as_ref().map_or(Role::Worker, |process| process.role());
         let instance = supervised.map_or_else(|| upstream.instance(), |process| process.instance);

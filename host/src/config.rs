@@ -3,6 +3,7 @@
 //! [`SETTINGS`] is the only list of settings.
 
 mod fault;
+mod grants;
 mod parse;
 
 mod setting;
@@ -26,6 +27,7 @@ use wasm_worker_sandbox::engine::EngineSettings;
 use wasm_worker_sandbox::settings::AgentSettings;
 
 pub use fault::{ConfigError, Fault};
+pub use grants::{Grants, SecretSource};
 pub use load::Override;
 pub(crate) use parse::url;
 pub use setting::{Group, Setting};
@@ -128,6 +130,8 @@ pub struct Config {
     pub load_function: Option<PathBuf>,
     /// Whether the agent may moderate the room of its job.
     pub moderate: bool,
+    /// What the agent may have beside its room.
+    pub grants: Grants,
     /// Equal crashes in a row before an agent pauses; none disables the check.
     pub failures_max: Option<usize>,
     /// Policy of a drain for the jobs that run.
@@ -211,6 +215,7 @@ impl Default for Config {
             cores: None,
             load_function: None,
             moderate: false,
+            grants: Grants::default(),
             failures_max: None,
             drain: DrainPolicy::Wait,
             http: HttpBind::Auto,

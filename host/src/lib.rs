@@ -9,6 +9,7 @@
 //! wasm-worker-protocol    LiveKit's agent protocol, both sides, without I/O
 //! wasm-worker-sandbox     engine, agents and jobs; the only crate that names wasmtime
 //! wasm-worker-room        LiveKit rooms, joined for agents
+//! wasm-worker-network     the outgoing network of agents: allow-list, secrets, HTTP, WebSocket
 //! wasm-worker-dispatcher  the server side for one machine: scheduler, queue, store, API
 //! wasm-worker             this crate: the worker and the program
 //! ```
@@ -17,6 +18,7 @@
 //!
 //! ```text
 //! config      defaults, file, environment and flags → one checked Config, all faults at once
+//! grants      what an agent is granted of what it asks for
 //! network     outgoing connections: proxies, trusted certificates, addresses, HTTP requests
 //! rooms       the rooms of jobs, by the network of the program
 //! observers   the receivers of events: log, metrics, sinks of JSON lines
@@ -43,6 +45,8 @@
 //! - *queue*: the dispatches that no worker has.
 
 pub mod config;
+
+mod grants;
 
 mod network;
 

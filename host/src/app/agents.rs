@@ -118,6 +118,7 @@ impl AgentLoader {
             cache,
             compiler: compiler.clone().map(Compiler::new),
             events: context.events.clone(),
+            networks: context.networks.clone(),
         };
         let stamp = source.stamp();
         let result = match source.load().await {

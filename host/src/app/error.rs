@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use wasm_worker_core::text::with_causes;
 use wasm_worker_dispatcher::DispatcherError;
 use wasm_worker_sandbox::agent::AgentError;
 use wasm_worker_sandbox::agent::source::SourceError;
@@ -43,6 +44,9 @@ pub enum AppError {
     /// An agent cannot take jobs here.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// The settings of an agent and its `agent.toml` do not fit together.
+    #[error("{0}")]
+    Grant(String),
     /// The load function cannot be loaded.
     #[error("the load function `{}` cannot be used: {why}", path.display())]
     LoadFunction {
@@ -113,7 +117,12 @@ impl AppError {
             ),
             Self::Dispatcher(error) => error.hint(),
             Self::DispatcherEnded | Self::Bug(_) => Some("report the bug with the log".into()),
-            Self::Config(_) | Self::NoAgent | Self::Events(_) | Self::ServerUrl(_) | Self::System(_) => None,
+            Self::Config(_)
+            | Self::NoAgent
+            | Self::Events(_)
+            | Self::Grant(_)
+            | Self::ServerUrl(_)
+            | Self::System(_) => None,
         }
     }
 }
@@ -123,6 +132,7 @@ impl From<LoadError> for AppError {
         match error {
             LoadError::Source(error) => Self::Source(error),
             LoadError::Agent(error) => Self::Agent(error),
+            LoadError::Grant(error) => Self::Grant(with_causes(&error)),
             LoadError::Panic(why) => Self::Bug(why),
         }
     }

@@ -12,6 +12,7 @@ use wasm_worker_sandbox::runtimes::RuntimesError;
 use super::Exit;
 use crate::app::AppError;
 use crate::config::ConfigError;
+use crate::grants::GrantError;
 use crate::observers::EventsError;
 
 /// Why a verb failed.
@@ -72,6 +73,12 @@ impl From<AgentError> for Failure {
     }
 }
 
+impl From<GrantError> for Failure {
+    fn from(error: GrantError) -> Self {
+        Self { exit: Exit::Usage, error: error.into(), hint: None }
+    }
+}
+
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let exit = match &error {
@@ -111,6 +118,7 @@ impl From<AppError> for Failure {
             | AppError::SameName { .. }
             | AppError::UnknownTable { .. }
             | AppError::Events(_)
+            | AppError::Grant(_)
             | AppError::Http { .. }
             | AppError::MissingKey { .. }
             | AppError::ServerUrl(_)

@@ -20,6 +20,7 @@ use super::{Exit, Failure, logging, print_json, say};
 use crate::app::open_cache;
 use crate::app::process::{OF_COMMANDS, end_at_next_signal, handle_signals, survive_large_files};
 use crate::config::Config;
+use crate::grants::AgentNetworks;
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
@@ -53,7 +54,7 @@ pub(super) fn run(
     let runtimes = Runtimes::start()?;
     let made = runtimes.block_on(async {
         survive_large_files()?;
-        let runner = Runner::start(&runtimes, source, config, &lines, concurrency).await?;
+        let runner = Runner::start(&runtimes, (source, agent.is_dir()), config, &lines, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
         runner.run(count, concurrency, offers).await
     });
@@ -87,6 +88,8 @@ struct Report {
 struct Runner {
     engine: Engine,
     agent: Agent,
+    /// Dropped, the requests of the jobs fail.
+    _networks: AgentNetworks,
     events: Arc<Events>,
     running: Mutex<HashMap<String, JobHandle>>,
     interrupted: AtomicBool,
@@ -126,7 +129,7 @@ struct JobLine<'a> {
 impl Runner {
     async fn start(
         runtimes: &Runtimes,
-        source: source::Source,
+        (source, is_own): (source::Source, bool),
         config: &Config,
         lines: &Arc<EventLines>,
         concurrency: u32,
@@ -140,7 +143,9 @@ impl Runner {
             print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }
         let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { engine, agent: loaded?, events, running, interrupted })
+        let (agent, networks) = (loaded?, AgentNetworks::default());
+        let agent = networks.grant(agent, &config.grants, is_own)?;
+        Ok(Self { engine, agent, _networks: networks, events, running, interrupted })
     }
 
     async fn run(&self, count: u32, concurrency: u32, offer: impl Fn() -> Offer) -> Result<Report, Failure> {

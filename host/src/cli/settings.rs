@@ -1,11 +1,11 @@
 //! The settings of [`crate::config`] as flags and environment variables.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{
     CONFIG_VARIABLE, Config, ConfigError, Group, Override, SETTINGS, Setting, UnknownVariable, unknown_variables,
@@ -109,6 +109,7 @@ impl<C: Choice> Args for SettingFlags<C> {
                 .hide_env_values(true)
                 .value_name(setting.value)
                 .value_parser(clap::value_parser!(OsString))
+                .action(if setting.list { ArgAction::Append } else { ArgAction::Set })
                 .help_heading(setting.group.title())
                 .help(help)
         });
@@ -123,7 +124,9 @@ impl<C: Choice> Args for SettingFlags<C> {
 impl<C: Choice> FromArgMatches for SettingFlags<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let overrides = chosen::<C>().filter_map(|setting| {
-            let value = matches.get_one::<OsString>(setting.key)?.clone();
+            // The entries of a list are lines.
+            let values: Vec<OsString> = matches.get_many::<OsString>(setting.key)?.cloned().collect();
+            let value = values.join(OsStr::new("\n"));
             let source = match matches.value_source(setting.key) {
                 Some(ValueSource::EnvVariable) => setting.env(),
                 _ => "command line".to_owned(),

@@ -128,6 +128,10 @@ impl Config {
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Float(number) => number.to_string(),
+            other if SETTINGS.iter().any(|setting| setting.key == key && setting.list) => match list(other) {
+                Ok(text) => text,
+                Err(why) => return faults.push(Fault { what: key.into(), source: source.into(), why }),
+            },
             other => {
                 let why = format!("want a text or a number, got {}", other.type_str());
                 return faults.push(Fault { what: key.into(), source: source.into(), why });
@@ -171,6 +175,24 @@ impl Config {
             refuse("webhook", "want `api-key` and `api-secret` too: they sign the posts".into());
         }
     }
+}
+
+/// The entries of a list, one a line.
+fn list(value: toml::Value) -> Result<String, String> {
+    let text = |value| match value {
+        toml::Value::String(text) if !text.contains('\n') => Ok(text),
+        toml::Value::String(_) => Err("want entries of one line".to_owned()),
+        other => Err(format!("want texts, got {}", other.type_str())),
+    };
+    let lines: Vec<String> = match value {
+        toml::Value::Array(entries) => entries.into_iter().map(text).collect::<Result<_, _>>()?,
+        toml::Value::Table(table) => {
+            let pair = |(name, value)| Ok(format!("{name}={}", text(value)?));
+            table.into_iter().map(pair).collect::<Result<_, String>>()?
+        }
+        other => return Err(format!("want a text, an array or a table of texts, got {}", other.type_str())),
+    };
+    Ok(lines.join("\n"))
 }
 
 /// The position and the cause of a syntax error, without the line itself: it may contain a secret.

@@ -23,6 +23,8 @@ pub struct Setting {
     pub group: Group,
     /// A second, shorter flag.
     pub alias: Option<&'static str>,
+    /// Whether the value is a list, which a flag gives one entry at a time, and a file as an array or a table.
+    pub list: bool,
     /// Whether no output may show the value.
     pub(super) secret: bool,
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
@@ -78,6 +80,11 @@ impl Setting {
         self
     }
 
+    pub(super) const fn list(mut self) -> Self {
+        self.list = true;
+        self
+    }
+
     pub(super) const fn secret(mut self) -> Self {
         self.secret = true;
         self
@@ -127,6 +134,8 @@ impl Setting {
 
 /// The longest text.
 pub(super) const TEXT_MAX: &str = "4KiB";
+/// The longest list.
+pub(super) const LIST_MAX: &str = "64KiB";
 
 macro_rules! setting {
     ($key:literal, $default:literal, $value:literal, $help:literal, $set:expr) => {
@@ -142,6 +151,7 @@ macro_rules! setting {
             help: $help,
             group: Group::Agent,
             alias: None,
+            list: false,
             secret: false,
             set: $set,
         }

@@ -10,10 +10,11 @@ use wasm_worker_dispatcher::settings::StoreSync;
 use wasm_worker_protocol::registration::{ReportLoad, check_deployment};
 use wasm_worker_sandbox::settings::PrewarmMode;
 
+use super::grants::{hosts, secrets, settings};
 use super::parse::{
     address, cores, count, fuel, key_pairs, or_none, permissions, server_url, share, size, some_path, some_secret, url,
 };
-use super::setting::{Group, Setting, setting};
+use super::setting::{Group, LIST_MAX, Setting, setting};
 use super::{DrainPolicy, EventTarget, HttpBind, LogFormat, default_cache_dir, default_store};
 
 /// All settings.
@@ -127,6 +128,30 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         }
     ),
+    setting!(
+        "allow-host",
+        "",
+        "HOST" <= LIST_MAX,
+        "Host that the agent may reach, such as `api.example.com`, `*.example.com` or `http://localhost:8080`; may be repeated",
+        |c, v| { hosts(v).map(|hosts| c.grants.hosts = hosts) }
+    )
+    .list(),
+    setting!(
+        "setting",
+        "",
+        "NAME=VALUE" <= LIST_MAX,
+        "Value of a setting that the agent has; may be repeated",
+        |c, v| { settings(v).map(|settings| c.grants.settings = settings) }
+    )
+    .list(),
+    setting!(
+        "secret",
+        "",
+        "NAME=PLACE" <= LIST_MAX,
+        "Place of a secret that the agent asks for: `NAME=@FILE` or `NAME=env:VARIABLE`; may be repeated",
+        |c, v| { secrets(v).map(|secrets| c.grants.secrets = secrets) }
+    )
+    .list(),
     setting!(
         "failures-max",
         "10",

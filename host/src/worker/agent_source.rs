@@ -12,6 +12,7 @@ use wasm_worker_sandbox::agent::{Agent, AgentError};
 use wasm_worker_sandbox::engine::Engine;
 
 use crate::config::Config;
+use crate::grants::{AgentNetworks, GrantError};
 
 /// The source of one agent.
 pub(crate) struct AgentSource {
@@ -26,6 +27,7 @@ pub(crate) struct AgentSource {
     /// None where this process compiles agents itself.
     pub(crate) compiler: Option<Compiler>,
     pub(crate) events: Arc<Events>,
+    pub(crate) networks: Arc<AgentNetworks>,
 }
 
 /// The agent cannot be loaded.
@@ -35,6 +37,8 @@ pub(crate) enum LoadError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Agent(#[from] AgentError),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// A bug in wasm-worker.
     #[error("loading the agent panicked: {0}")]
     Panic(String),
@@ -69,7 +73,8 @@ impl AgentSource {
         let mut source = read.map_err(|panic| LoadError::Panic(panic.to_string()))??;
         source.name.clone_from(&self.name);
         let Self { engine, config, cache, compiler, events, .. } = self;
-        Ok(Agent::load(engine, source, &config.agent, cache.as_deref(), compiler.as_ref(), events).await?)
+        let agent = Agent::load(engine, source, &config.agent, cache.as_deref(), compiler.as_ref(), events).await?;
+        Ok(self.networks.grant(agent, &config.grants, self.path.is_dir())?)
     }
 
     /// The current version of the file; none for a crate and for a missing file.

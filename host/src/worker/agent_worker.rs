@@ -30,6 +30,7 @@ use super::offers::JobEvent;
 use super::reload::{LoadedAgent, ReloadableAgent};
 use super::status::{AgentEntry, WorkerStatus};
 use crate::config::Config;
+use crate::grants::AgentNetworks;
 
 /// The outcome of a worker, or of one of its agents.
 #[derive(Debug, Default)]
@@ -51,6 +52,8 @@ pub(crate) struct WorkerContext {
     pub(crate) guests: Handle,
     /// Opens the rooms of jobs.
     pub(crate) rooms: Arc<Rooms>,
+    /// The networks of the agents.
+    pub(crate) networks: Arc<AgentNetworks>,
 }
 
 /// One agent with its connection and its jobs.
@@ -78,7 +81,7 @@ impl AgentWorker {
         config: &Config,
         context: WorkerContext,
     ) -> Self {
-        let WorkerContext { events, admission, status, control, guests, rooms } = context.clone();
+        let WorkerContext { events, admission, status, control, guests, rooms, .. } = context.clone();
         let entry = status.enter(&source.name);
         let samples = admission.samples();
         let moderator = source.config.moderate.then(|| ServerModerator::shared(server.clone(), control.clone()));

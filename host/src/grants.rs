@@ -1,0 +1,278 @@
+//! What an operator grants an agent: hosts, values of settings, and secrets. By the settings; and for an agent that is built from its
+//! sources here, everything that its `agent.toml` asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasm_worker_core::manifest::{Manifest, SecretWish};
+use wasm_worker_core::secret::Secret;
+use wasm_worker_core::text::clip;
+use wasm_worker_network::io::{Network, Networks};
+use wasm_worker_network::rules::Rules;
+use wasm_worker_network::rules::host_rule::{HostRule, HostRuleError};
+use wasm_worker_network::secrets::{Place, SecretRule, Secrets, Source};
+use wasm_worker_network::settings::{NetworkLimits, NetworkSettings, SystemResolver, Trust};
+use wasm_worker_sandbox::agent::Agent;
+use wasm_worker_sandbox::job::granted::Granted;
+
+use crate::config::{Grants, SecretSource};
+
+/// Threads of all networks: one carries thousands of exchanges.
+const THREADS: usize = 1;
+
+/// What an agent is granted, and what it asked for without success.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Decision {
+    /// The hosts.
+    pub(crate) hosts: Vec<HostRule>,
+    /// The settings with their values.
+    pub(crate) settings: Vec<(String, String)>,
+    /// The names of the secrets.
+    pub(crate) secrets: Vec<String>,
+    /// What is added to requests.
+    pub(crate) rules: Vec<SecretRule>,
+    /// What it lacks, a line each, with what grants it.
+    pub(crate) lacks: Vec<String>,
+}
+
+/// The networks of the agents of one process. The first agent with a host starts their runtime.
+#[derive(Default)]
+pub(crate) struct AgentNetworks(Mutex<Option<Networks>>);
+
+impl AgentNetworks {
+    /// The agent with what it is granted. `is_own`: it is built from its sources here.
+    ///
+    /// # Errors
+    /// When its manifest and the settings do not fit together, or a secret cannot be read.
+    pub(crate) fn grant(&self, agent: Agent, given: &Grants, is_own: bool) -> Result<Agent, GrantError> {
+        let name = agent.name().to_owned();
+        let decision = decide(&name, &agent.facts().manifest, given, is_own, |name| std::env::var(name).ok())?;
+        decision.log(&name);
+        let Decision { hosts, settings, rules, .. } = decision;
+        let secrets = Secrets::new(rules).map_err(|source| GrantError::Secrets { agent: name.clone(), source })?;
+        if hosts.is_empty() {
+            return Ok(agent.granted(Granted { network: None, settings }));
+        }
+        let network = NetworkSettings {
+            rules: Rules::new(name.clone(), hosts),
+            secrets,
+            limits: NetworkLimits::default(),
+            resolver: Arc::new(SystemResolver),
+            trust: Trust::OfProgram,
+        };
+        let network = self.network(network).map_err(|source| GrantError::Start { agent: name, source })?;
+        Ok(agent.granted(Granted { network: Some(Arc::new(network)), settings }))
+    }
+
+    fn network(&self, settings: NetworkSettings) -> std::io::Result<Network> {
+        let mut networks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let networks = match &mut *networks {
+            Some(networks) => networks,
+            none => none.insert(Networks::start(THREADS)?),
+        };
+        Ok(networks.network(settings))
+    }
+}
+
+impl Decision {
+    fn log(&self, agent: &str) {
+        let Self { hosts, settings, secrets, lacks, .. } = self;
+        if !hosts.is_empty() || !settings.is_empty() {
+            let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let settings =
+                settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+            let secrets = secrets.join(", ");
+            tracing::info!(target: "host", agent, hosts, settings, secrets, "granted");
+        }
+        for lack in lacks {
+            tracing::warn!(target: "host", agent, "not granted: {lack}");
+        }
+    }
+}
+
+/// The settings and the manifest do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GrantError {
+    /// The manifest names no host.
+    #[error("the `agent.toml` of agent `{agent}` asks for a host that is none: {source}")]
+    Host { agent: String, source: HostRuleError },
+    /// The agent has no such setting or secret.
+    #[error("agent `{agent}` has no {what} `{name}`{has}")]
+    Unknown {
+        agent: String,
+        /// `setting` or `secret`.
+        what: &'static str,
+        name: String,
+        /// Those that it has.
+        has: String,
+    },
+    /// The variable of a secret is not set.
+    #[error("the secret `{name}` of agent `{agent}` is in the variable `{variable}`, which is not set")]
+    Variable { agent: String, name: String, variable: String },
+    /// A value cannot be used.
+    #[error("the secrets of agent `{agent}` cannot be used")]
+    Secrets { agent: String, source: wasm_worker_network::secrets::SecretsError },
+    /// The system refuses a thread.
+    #[error("the network of agent `{agent}` cannot be started")]
+    Start { agent: String, source: std::io::Error },
+}
+
+/// Decide what an agent is granted. `is_own`: it is built from its sources here, and gets what it asks for; the values of its secrets are
+/// then in the variables of their names, where the settings say nothing else.
+pub(crate) fn decide(
+    agent: &str,
+    asked: &Manifest,
+    given: &Grants,
+    is_own: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Decision, GrantError> {
+    let mut decision = Decision { hosts: given.hosts.clone(), ..Decision::default() };
+    let host = |text: &str| -> Result<HostRule, GrantError> {
+        text.parse().map_err(|source| GrantError::Host { agent: agent.into(), source })
+    };
+    for text in &asked.hosts {
+        let rule = host(text)?;
+        if decision.hosts.contains(&rule) {
+            continue;
+        }
+        if is_own {
+            decision.hosts.push(rule);
+        } else {
+            decision.lacks.push(format!("the host `{rule}`: `--allow-host {rule}`"));
+        }
+    }
+    known(agent, "setting", given.settings.keys(), asked.settings.keys())?;
+    let settings = asked.settings.iter().chain(&given.settings);
+    decision.settings = settings.map(pair).collect::<BTreeMap<_, _>>().into_iter().collect();
+    known(agent, "secret", given.secrets.keys(), asked.secrets.keys())?;
+    for (name, wish) in &asked.secrets {
+        let host = host(&wish.host)?;
+        let source = match given.secrets.get(name) {
+            Some(SecretSource::File(path)) => Some(Source::File(path.clone())),
+            Some(SecretSource::Variable(from)) => {
+                let unset = || GrantError::Variable { agent: agent.into(), name: name.clone(), variable: from.clone() };
+                Some(Source::Value(Secret(variable(from).ok_or_else(unset)?)))
+            }
+            None if is_own => variable(name).map(|value| Source::Value(Secret(value))),
+            None => None,
+        };
+        let Some(source) = source else {
+            decision.lacks.push(format!("the secret `{name}` for `{host}`: `--secret {name}=@FILE`"));
+            continue;
+        };
+        if !decision.hosts.contains(&host) {
+            decision.lacks.push(format!("the host `{host}` of the secret `{name}`: `--allow-host {host}`"));
+        }
+        decision.secrets.push(name.clone());
+        decision.rules.push(SecretRule { host, place: place_of(wish), source });
+    }
+    Ok(decision)
+}
+
+fn pair((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
+}
+
+fn place_of(wish: &SecretWish) -> Place {
+    match (&wish.header, &wish.query) {
+        (Some(name), _) => Place::Header { name: name.clone(), prefix: wish.prefix.clone() },
+        (None, query) => Place::Query { name: query.clone().unwrap_or_default() },
+    }
+}
+
+/// The settings name nothing that the agent does not have.
+fn known<'a>(
+    agent: &str,
+    what: &'static str,
+    given: impl Iterator<Item = &'a String>,
+    has: impl Iterator<Item = &'a String>,
+) -> Result<(), GrantError> {
+    let has: BTreeSet<&String> = has.collect();
+    let Some(name) = given.into_iter().find(|name| !has.contains(name)) else { return Ok(()) };
+    let has = match has.len() {
+        0 => "; it asks for none".into(),
+        _ => format!("; it has {}", has.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    };
+    Err(GrantError::Unknown { agent: agent.into(), what, name: clip(name), has })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "api.example.com";
+
+    fn asked() -> Manifest {
+        let secret = SecretWish {
+            host: ASKED.into(),
+            header: Some("authorization".into()),
+            prefix: "Bearer ".into(),
+            query: None,
+        };
+        Manifest {
+            hosts: vec![ASKED.into(), "*.files.example.com".into()],
+            settings: BTreeMap::from([("model".into(), "small".into())]),
+            secrets: BTreeMap::from([("KEY".into(), secret)]),
+        }
+    }
+
+    fn variables(name: &str) -> Option<String> {
+        (name == "KEY").then(|| "of-the-variable".into())
+    }
+
+    fn hosts(decision: &Decision) -> Vec<String> {
+        decision.hosts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn agent_of_own_sources_gets_what_it_asks_for() {
+        let decision = decide("a", &asked(), &Grants::default(), true, variables).unwrap();
+        assert_eq!(hosts(&decision), [ASKED, "*.files.example.com"]);
+        assert_eq!(decision.settings, [("model".into(), "small".into())]);
+        assert_eq!((decision.secrets.as_slice(), decision.lacks.len()), (&["KEY".to_owned()][..], 0));
+        assert_eq!(decision.rules[0].source, Source::Value(Secret("of-the-variable".into())));
+        let without = decide("a", &asked(), &Grants::default(), true, |_| None).unwrap();
+        assert_eq!(without.lacks, ["the secret `KEY` for `api.example.com`: `--secret KEY=@FILE`"]);
+    }
+
+    #[test]
+    fn agent_of_others_gets_what_the_settings_say() {
+        let nothing = decide("a", &asked(), &Grants::default(), false, variables).unwrap();
+        assert!(nothing.hosts.is_empty() && nothing.rules.is_empty() && nothing.lacks.len() == 3, "{nothing:?}");
+        let given = Grants {
+            hosts: vec![ASKED.parse().unwrap(), "other.example.com".parse().unwrap()],
+            settings: BTreeMap::from([("model".into(), "large".into())]),
+            secrets: BTreeMap::from([("KEY".into(), SecretSource::File("/run/key".into()))]),
+        };
+        let decision = decide("a", &asked(), &given, false, |_| None).unwrap();
+        assert_eq!(hosts(&decision), [ASKED, "other.example.com"]);
+        assert_eq!(decision.settings, [("model".into(), "large".into())]);
+        assert_eq!(decision.rules[0].source, Source::File("/run/key".into()));
+        assert_eq!(decision.lacks, ["the host `*.files.example.com`: `--allow-host *.files.example.com`"]);
+    }
+
+    #[test]
+    fn secret_without_its_host_is_told() {
+        let secrets = BTreeMap::from([("KEY".into(), SecretSource::Variable("KEY".into()))]);
+        let given = Grants { secrets, ..Grants::default() };
+        let decision = decide("a", &asked(), &given, false, variables).unwrap();
+        let last = decision.lacks.last().unwrap();
+        assert_eq!(last, "the host `api.example.com` of the secret `KEY`: `--allow-host api.example.com`");
+    }
+
+    #[test]
+    fn what_the_agent_does_not_have_is_an_error() {
+        let settings = |name: &str| BTreeMap::from([(name.to_owned(), "x".to_owned())]);
+        let given = Grants { settings: settings("modell"), ..Grants::default() };
+        let error = decide("a", &asked(), &given, true, variables).unwrap_err().to_string();
+        assert_eq!(error, "agent `a` has no setting `modell`; it has `model`");
+        let secrets = BTreeMap::from([("KEY".into(), SecretSource::Variable("ABSENT".into()))]);
+        let error = decide("a", &asked(), &Grants { secrets: secrets.clone(), ..Grants::default() }, true, variables);
+        assert!(error.unwrap_err().to_string().contains("`ABSENT`, which is not set"));
+        let error = decide("a", &Manifest::default(), &Grants { secrets, ..Grants::default() }, true, variables);
+        assert_eq!(error.unwrap_err().to_string(), "agent `a` has no secret `KEY`; it asks for none");
+        let everything = Manifest { hosts: vec!["*".into()], ..Manifest::default() };
+        let error = decide("a", &everything, &Grants::default(), true, variables).unwrap_err();
+        assert!(error.to_string().contains("is none"), "{error}");
+    }
+}
