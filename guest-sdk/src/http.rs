@@ -244,7 +244,7 @@ pub fn backoff(retry: u32) -> Duration {
 fn pause(result: &Result<Response, Failure>, retry: u32) -> Option<Duration> {
     let again = match result {
         Ok(answer) => retry::after_answer(answer.status(), answer.retry_after()),
-        Err(failure) => retry::after_failure(&failure.code),
+        Err(failure) => failure.may_pass().then_some(None),
     };
     again.map(|asked| asked.unwrap_or_else(|| backoff(retry)))
 }

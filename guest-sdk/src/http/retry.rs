@@ -10,18 +10,11 @@ const BACKOFF_MAX_MS: u64 = 8_000;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// Answers that may be others the next time.
 const STATUSES: [u16; 7] = [408, 425, 429, 500, 502, 503, 504];
-/// Failures that are the same the next time.
-const FINAL: [&str; 6] = ["not-allowed", "not-joined", "not-supported", "too-large", "invalid", "limit"];
 
 /// Whether a request is sent again after an answer, and the pause that the server asks for.
 pub(super) fn after_answer(status: u16, asked: Option<Duration>) -> Option<Option<Duration>> {
     let again = STATUSES.contains(&status) && asked.is_none_or(|pause| pause <= RETRY_AFTER_MAX);
     again.then_some(asked)
-}
-
-/// Whether a request is sent again after a failure. No server asks for a pause.
-pub(super) fn after_failure(code: &str) -> Option<Option<Duration>> {
-    (!FINAL.contains(&code)).then_some(None)
 }
 
 /// The pause of `http::backoff`, for this random number.
