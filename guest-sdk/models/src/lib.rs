@@ -29,7 +29,7 @@
 //! ```
 //!
 //! Models are values of the trait [`ChatModel`], and wrap each other: [`Fallback`] asks the next model where one fails,
-//! and [`WithTools`] runs the [`Tool`]s that a model calls.
+//! and [`WithTools`] runs the [`Tool`]s that a model calls. [`mcp::Server`] is a source of tools.
 //!
 //! An answer is a [`ChatStream`] of [`ChatDelta`]s. Dropping it, or the future that waits for it, gives the request up.
 //! Tokens are counted into the job's usage, as the server tells them.
@@ -43,11 +43,13 @@ pub mod sse;
 mod chat;
 mod error;
 mod stream;
+mod wire;
 mod model;
 mod openai;
 mod fallback;
 mod tool;
 mod with_tools;
+pub mod mcp;
 #[cfg(test)]
 mod fake;
 

@@ -11,9 +11,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use wasm_worker_sdk::http::{Request, Response, backoff};
+use wasm_worker_sdk::http::{Request, backoff};
 use wasm_worker_sdk::{Either, LlmUsage, UsageCollector, select, time};
 
+use crate::wire::{TAIL, finish_reading};
 use crate::{Chat, ChatDelta, ChatError, ChatModel, ChatSink, ChatStream, Limit};
 use answer::Answer;
 
@@ -21,9 +22,6 @@ use answer::Answer;
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// A server that asks for a longer pause is not asked again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// The time for what follows the last token: the reason of the end, the usage, the mark of the end.
-const TAIL: Duration = Duration::from_secs(2);
-
 /// A model of a server with the interface of OpenAI's chat completions: OpenAI, vLLM, llama.cpp, Ollama, Groq, Mistral
 /// and many others.
 ///
@@ -254,12 +252,6 @@ impl Drop for Bill<'_> {
             UsageCollector.llm(&self.model.provider, &self.model.model, usage);
         }
     }
-}
-
-/// Reads what follows the mark of the end, so that the connection can be used again.
-async fn finish_reading(response: &mut Response) {
-    let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
-    time::timeout(TAIL, rest).await;
 }
 
 type Timer = Pin<Box<dyn Future<Output = ()>>>;

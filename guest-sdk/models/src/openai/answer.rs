@@ -6,6 +6,7 @@ use wasm_worker_sdk::LlmUsage;
 use super::refusal;
 use super::tool_calls::ToolCalls;
 use crate::sse::Parser;
+use crate::wire;
 use crate::{ChatDelta, ChatEnd, ChatError, Finish};
 
 /// Number of bytes of one event.
@@ -72,10 +73,10 @@ impl Answer {
             return Err(ChatError::TooLarge(format!("its stream has more than {BODY_BYTES_MAX} bytes")));
         }
         if matches!(self.form, Form::Unknown) {
-            self.form = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            self.form = match wire::Form::of(bytes) {
                 None => return Ok(Vec::new()),
-                Some(b'{' | b'[' | b'<') => Form::Whole(Vec::new()),
-                Some(_) => Form::Events(Parser::new(EVENT_BYTES_MAX)),
+                Some(wire::Form::Whole) => Form::Whole(Vec::new()),
+                Some(wire::Form::Events) => Form::Events(Parser::new(EVENT_BYTES_MAX)),
             };
         }
         let events = match &mut self.form {
@@ -110,7 +111,7 @@ impl Answer {
             Form::Whole(body) => {
                 let text = String::from_utf8_lossy(&body);
                 let value = serde_json::from_str(&text);
-                let value = value.map_err(|_| ChatError::Invalid(format!("it sent `{}`", refusal::page(&text))))?;
+                let value = value.map_err(|_| ChatError::Invalid(format!("it sent `{}`", wire::page(&text))))?;
                 self.chunk(&value, &mut deltas)?;
             }
         }
@@ -145,8 +146,8 @@ impl Answer {
             Ok(value) => self.chunk(&value, deltas),
             // Without empty lines between them, several events look like one.
             Err(_) if data.contains('\n') => data.lines().try_for_each(|line| self.event(kind, line, deltas)),
-            Err(_) if kind == "error" => Err(ChatError::Told { code: String::new(), message: refusal::page(data) }),
-            Err(error) => Err(ChatError::Invalid(format!("{error} in `{}`", refusal::page(data)))),
+            Err(_) if kind == "error" => Err(ChatError::Told { code: String::new(), message: wire::page(data) }),
+            Err(error) => Err(ChatError::Invalid(format!("{error} in `{}`", wire::page(data)))),
         }
     }
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::ChatError;
-
-/// Number of characters of a page that an error shows.
-const SHOWN_MAX: usize = 200;
+use crate::wire::{clip, page};
 
 /// The error of an answer with a status that tells one.
 pub(super) fn error(status: u16, body: &str, retry_after: Option<Duration>) -> ChatError {
@@ -35,23 +33,9 @@ pub(super) fn told(value: &Value) -> Option<(String, String)> {
     Some((code, message))
 }
 
-/// The title of a page of HTML, else its beginning.
-pub(super) fn page(body: &str) -> String {
-    let body = body.trim();
-    let lower = body.to_ascii_lowercase();
-    let title = lower.find("<title>").map(|at| at + "<title>".len());
-    let title = title.and_then(|at| body.get(at..at + lower.get(at..)?.find("</title>")?));
-    let text = title.map(str::trim).filter(|title| !title.is_empty()).unwrap_or(body);
-    if text.is_empty() { "an empty page".into() } else { clip(text) }
-}
-
 /// The text of a value without its quotes.
 fn text(value: &Value) -> String {
     clip(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(SHOWN_MAX * 4).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]
