@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn stream_means_the_same_wherever_it_is_cut() {
-        let text = "\u{feff}:hi\r\ndata: é–𝄞\rdata:b\n\nevent: x\r\n\r\n: keep-alive\n\ndata\n\ndata:  two \r\rid: 7\ndata: end";
-        let wanted = ["é–𝄞\nb", "", " two ", "end"];
+        let text = "\u{feff}:hi\r\ndata: é–𝄞\rdata:b\r\ndata:c\n\nevent: x\r\n\r\n: keep-alive\n\ndata\n\ndata:  two \r\rid: 7\ndata: end";
+        let wanted = ["é–𝄞\nb\nc", "", " two ", "end"];
         let bytes = text.as_bytes();
         assert_eq!(data(&[bytes]), wanted);
         for at in 0..=bytes.len() {

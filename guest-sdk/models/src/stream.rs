@@ -163,3 +163,35 @@ impl ChatSink {
         poll_fn(|_| if self.0.borrow().is_none() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::fake::{begin, text};
+
+    #[test]
+    fn maker_goes_on_only_when_the_next_part_is_wanted() {
+        let made = Rc::new(Cell::new(0));
+        let counted = made.clone();
+        let mut answer = ChatStream::new(async move |sink| {
+            for part in ["a", "b"] {
+                sink.send(text(part)).await;
+                counted.set(counted.get() + 1);
+            }
+            Err(ChatError::Rounds(1))
+        });
+        assert_eq!(made.get(), 0);
+        let first = begin(async move { (answer.next().await, answer) });
+        let (part, mut answer) = first.take().unwrap();
+        assert_eq!((part.unwrap(), made.get()), (Some(text("a")), 0));
+        let second = begin(async move { (answer.next().await, answer) });
+        let (part, mut answer) = second.take().unwrap();
+        assert_eq!((part.unwrap(), made.get()), (Some(text("b")), 1));
+        // The error comes after the parts before it, and once.
+        let rest = begin(async move { (answer.next().await, answer.next().await) });
+        assert!(matches!(rest.take().unwrap(), (Err(ChatError::Rounds(1)), Ok(None))));
+        assert_eq!(made.get(), 2);
+    }
+}

@@ -325,10 +325,17 @@ mod tests {
     fn rounds_are_bounded() {
         let model = Scripted::new("m");
         for _ in 0..3 {
-            model.answers(vec![Ok(call("a", "nap", r#"{"x":0}"#))]);
+            model.answers(vec![Ok(call("a", "count", "{}"))]);
         }
-        let tools = WithTools::new(model.clone()).tool(nap("nap")).rounds_max(2);
+        let runs = Rc::new(RefCell::new(0));
+        let counted = runs.clone();
+        let tool = Tool::new("count", "", json!({}), move |_| {
+            *counted.borrow_mut() += 1;
+            async { Ok(String::new()) }
+        });
+        let tools = WithTools::new(model.clone()).tool(tool).rounds_max(2);
         assert!(matches!(finished(tools.chat(&Chat::new(""))), Err(ChatError::Rounds(2))));
+        assert_eq!(*runs.borrow(), 2);
         let choices: Vec<_> = (0..3).map(|request| model.chat_of(request).tool_choice).collect();
         assert_eq!(choices, [ToolChoice::Auto, ToolChoice::Auto, ToolChoice::None]);
     }

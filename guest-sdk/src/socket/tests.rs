@@ -128,6 +128,24 @@ fn writer_that_nobody_reads_for_fails_and_does_not_hang() {
 }
 
 #[test]
+fn writer_lets_the_events_go_on_that_were_held_back() {
+    let socket = open();
+    native::step(1.0, (0..100).map(|_| text(1, "a")).collect());
+    assert!(matches!(native::take_calls()[..], [Call::Hold(1, true)]));
+    let writer = socket.clone();
+    let writing = keep(async move {
+        writer.send_bytes(&[0; 70_000]).await?;
+        writer.send_text("second").await
+    });
+    assert!(matches!(native::take_calls()[..], [Call::SocketBytes(1, _), Call::Hold(1, false)]));
+    native::step(2.0, vec![Event::Writable(1)]);
+    writing.take().unwrap().unwrap();
+    // Nobody waits to write any more, so the usual bound counts again.
+    native::step(3.0, vec![text(1, "a")]);
+    assert!(matches!(native::take_calls()[..], [Call::SocketText(1, _), Call::Hold(1, true)]));
+}
+
+#[test]
 fn close_waits_for_the_other_side_and_not_for_ever() {
     let socket = Rc::try_unwrap(open()).unwrap();
     let slot = keep(async move { socket.close(1000, "bye").await });

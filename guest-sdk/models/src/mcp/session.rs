@@ -17,9 +17,8 @@ use crate::wire;
 const MODERN: &str = "2026-07-28";
 /// The versions with `initialize`, newest first.
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
-/// The errors that only servers of a version without sessions have.
-const MODERN_ERRORS: [i64; 3] = [-32020, -32021, UNSUPPORTED_VERSION];
-const UNSUPPORTED_VERSION: i64 = -32022;
+/// The errors that only servers of a version without sessions have. The last one lists the versions that they speak.
+const MODERN_ERRORS: [i64; 3] = [-32020, -32021, -32022];
 /// Number of requests of the server during one exchange that are answered.
 const ASKED_MAX: usize = 16;
 /// Number of bytes of the id of a session.
@@ -118,10 +117,10 @@ impl Session {
             Some(Told::Error { code, data, .. }) if MODERN_ERRORS.contains(code) => {
                 let supported = data.get("supported").and_then(Value::as_array).into_iter().flatten();
                 let mut supported = supported.filter_map(Value::as_str);
-                if *code != UNSUPPORTED_VERSION || !supported.any(|version| LEGACY.contains(&version)) {
-                    return answered.result();
+                if supported.any(|version| LEGACY.contains(&version)) {
+                    return self.ask_after_initialize(call).await;
                 }
-                self.ask_after_initialize(call).await
+                answered.result()
             }
             // These say nothing about versions.
             _ if matches!(answered.status, 401 | 403 | 407 | 408 | 429 | 500..) => answered.result(),
