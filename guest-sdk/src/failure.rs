@@ -13,6 +13,24 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The codes of failures that are the same the next time.
+const FINAL: [&str; 6] = ["not-allowed", "not-joined", "not-supported", "too-large", "invalid", "limit"];
+
+impl Failure {
+    /// Whether the same call may succeed later. A host that is not allowed stays so.
+    ///
+    /// ```no_run
+    /// # async fn example(request: wasm_worker_sdk::http::Request) {
+    /// if request.send().await.is_err_and(|failure| failure.may_pass()) {
+    ///     log::warn!("the server is away");
+    /// }
+    /// # }
+    /// ```
+    pub fn may_pass(&self) -> bool {
+        !FINAL.contains(&self.code.as_str())
+    }
+}
+
 impl RpcError {
     /// Code of an error that the method itself returns.
     pub const APPLICATION_ERROR: u32 = 1500;

@@ -51,22 +51,29 @@
 #![warn(missing_docs)]
 
 mod agent;
+mod calls;
 mod context;
 mod event;
 mod executor;
 mod exports;
 mod failure;
+pub mod http;
 mod inbox;
 mod load;
 mod logging;
 mod moderation;
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub mod native;
 mod operation;
+mod pacing;
 pub mod random;
 mod room;
 mod rpc;
 mod runtime;
 mod select;
 mod session;
+pub mod socket;
 mod spawn;
 mod stack;
 mod streams;

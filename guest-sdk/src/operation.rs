@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use crate::bindings::wasm_worker::agent::flow;
+use crate::calls::flow;
 use crate::types::Failure;
 use crate::waits::{self, On};
 use crate::{Event, inbox, rpc};
@@ -12,6 +12,9 @@ use crate::{Event, inbox, rpc};
 const QUEUED_MAX: usize = 64;
 /// Number of events at which the host is asked to go on.
 const QUEUED_LOW: usize = 16;
+/// Number of events that may wait while the agent waits to write on the same id. The host holds `writable` back with the
+/// other events, so the agent would wait for ever otherwise.
+const QUEUED_BY_WRITERS_MAX: usize = 256;
 
 thread_local! {
     /// The ids that are open, in order.
@@ -24,6 +27,8 @@ struct Port {
     forgotten: Option<&'static str>,
     /// Whether the host was asked to hold events back.
     held: bool,
+    /// Number of events that may wait.
+    queued_max: usize,
     events: VecDeque<Event>,
 }
 
@@ -94,6 +99,37 @@ impl Operation {
         let event = take(self.id).filter(|_| !self.over)?;
         self.note_end(&event);
         Some(event)
+    }
+
+    /// The oldest event that `wanted` picks, if one is there. The others stay.
+    pub(crate) fn try_next_where(&mut self, wanted: impl Fn(&Event) -> bool) -> Option<Event> {
+        let event = take_where(self.id, wanted).filter(|_| !self.over)?;
+        self.note_end(&event);
+        Some(event)
+    }
+
+    /// Whether the last event was read or is there.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.over || with_port(self.id, |port| port.events.back().is_some_and(Event::is_last)).unwrap_or(true)
+    }
+
+    /// Lets more events than usual wait while the agent waits to write. Returns whether even these are too many.
+    pub(crate) fn is_flooded(&self) -> bool {
+        let found = with_port(self.id, |port| {
+            port.queued_max = QUEUED_BY_WRITERS_MAX;
+            let flooded = port.events.len() > port.queued_max;
+            (flooded, !flooded && std::mem::take(&mut port.held))
+        });
+        let (flooded, go_on) = found.unwrap_or_default();
+        if go_on {
+            flow::hold(self.id, false);
+        }
+        flooded
+    }
+
+    /// Notes that the agent waits to write no more.
+    pub(crate) fn has_written(&self) {
+        with_port(self.id, |port| port.queued_max = QUEUED_MAX);
     }
 
     /// Waits for the end, and returns the value that the call has, mostly an empty text. Other events are dropped.
@@ -172,12 +208,23 @@ fn open(id: u32, forgotten: Option<&'static str>) {
                 port.forgotten = forgotten;
             }
         }
-        Err(at) => ports.insert(at, Port { id, forgotten, held: false, events: VecDeque::new() }),
+        Err(at) => {
+            let (queued_max, events) = (QUEUED_MAX, VecDeque::new());
+            ports.insert(at, Port { id, forgotten, held: false, queued_max, events });
+        }
     });
 }
 
+fn with_port<T>(id: u32, use_port: impl FnOnce(&mut Port) -> T) -> Option<T> {
+    PORTS.with_borrow_mut(|ports| find(ports, id).ok().and_then(|at| ports.get_mut(at)).map(use_port))
+}
+
 fn close(id: u32) {
-    let closed = PORTS.with_borrow_mut(|ports| find(ports, id).ok().map(|at| ports.remove(at)));
+    // When a thread of a test ends, the ports may go before the tasks.
+    let closed = PORTS.try_with(|ports| {
+        let mut ports = ports.borrow_mut();
+        find(&ports, id).ok().map(|at| ports.remove(at))
+    });
     drop(closed);
 }
 
@@ -188,7 +235,7 @@ fn queue(id: u32, event: Event) {
             return (Some((name, event)), false);
         }
         port.events.push_back(event);
-        let hold = !port.held && port.events.len() > QUEUED_MAX;
+        let hold = !port.held && port.events.len() > port.queued_max;
         port.held |= hold;
         (None, hold)
     });
@@ -211,14 +258,17 @@ fn end_forgotten(id: u32, name: &str, event: &Event) {
 }
 
 fn take(id: u32) -> Option<Event> {
-    let (event, go_on) = PORTS.with_borrow_mut(|ports| {
-        let at = find(ports, id).ok()?;
-        let port = ports.get_mut(at)?;
-        let event = port.events.pop_front()?;
+    take_where(id, |_| true)
+}
+
+fn take_where(id: u32, wanted: impl Fn(&Event) -> bool) -> Option<Event> {
+    let (event, go_on) = with_port(id, |port| {
+        let at = port.events.iter().position(wanted)?;
+        let event = port.events.remove(at)?;
         let go_on = port.held && port.events.len() < QUEUED_LOW;
         port.held &= !go_on;
         Some((event, go_on))
-    })?;
+    })??;
     if go_on {
         flow::hold(id, false);
     }
@@ -226,7 +276,7 @@ fn take(id: u32) -> Option<Event> {
 }
 
 /// Number of ids that are open.
-#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn open_ids() -> usize {
     PORTS.with_borrow(Vec::len)
 }

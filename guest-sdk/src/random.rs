@@ -3,7 +3,7 @@
 //! No state is kept between calls, so a snapshot cannot fix the numbers. In `prewarm` there are none, and asking for one
 //! is a panic: every job would have the same.
 
-use crate::bindings::wasm_worker::agent::job;
+use crate::calls;
 
 /// Number of bytes in one call of the host.
 const CALL_MAX: usize = 64 << 10;
@@ -40,7 +40,7 @@ pub fn bytes(len: usize) -> Vec<u8> {
 
 #[expect(clippy::cast_possible_truncation, reason = "no call is larger than `CALL_MAX`")]
 fn draw(len: usize) -> Vec<u8> {
-    let bytes = job::random(len as u32);
+    let bytes = calls::random(len as u32);
     assert!(bytes.len() == len, "`prewarm` has no random numbers: each job would get the same");
     bytes
 }

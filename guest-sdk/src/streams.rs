@@ -1,15 +1,9 @@
 //! Texts and files that are sent or arrive in parts.
 
-use std::time::Duration;
-
 use crate::bindings::wasm_worker::agent::room;
+use crate::pacing::{self, Pacing};
 use crate::types::{Failure, StreamInfo, StreamStart};
-use crate::{Event, Operation, executor, time};
-
-/// Number of bytes in one step after which a writer waits until the host has sent most of them.
-const UNSENT_MAX: usize = 64 << 10;
-/// Number of calls in one step after which a writer goes on in the next one.
-const CALLS_MAX: u32 = 1_000;
+use crate::{Event, Operation, executor};
 
 /// A text that is sent in parts: see [`JobContext::open_text`](crate::JobContext::open_text). Dropping it before
 /// [`close`](Self::close) gives the text up.
@@ -25,7 +19,7 @@ impl TextWriter {
     pub async fn write(&mut self, text: &str) -> Result<(), Failure> {
         self.0.make_room().await?;
         room::write_text(self.0.operation.id(), text);
-        self.0.count(text.len());
+        self.0.pacing.count(text.len());
         Ok(())
     }
 
@@ -54,7 +48,7 @@ impl FileWriter {
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.0.make_room().await?;
         room::write_bytes(self.0.operation.id(), bytes);
-        self.0.count(bytes.len());
+        self.0.pacing.count(bytes.len());
         Ok(())
     }
 
@@ -67,16 +61,13 @@ impl FileWriter {
 #[derive(Debug)]
 struct Writer {
     operation: Operation,
-    /// The step of the last part.
-    step: u64,
-    /// Number of bytes written in that step.
-    written: usize,
+    pacing: Pacing,
 }
 
 impl Writer {
     fn new(id: u32, name: &'static str) -> Self {
         executor::count_call();
-        Self { operation: Operation::new(id, name), step: 0, written: 0 }
+        Self { operation: Operation::new(id, name), pacing: Pacing::default() }
     }
 
     /// Waits until another part can be written.
@@ -84,33 +75,21 @@ impl Writer {
         while let Some(event) = self.operation.try_next() {
             self.note(event)?;
         }
-        // More than this in one step, and `writable` follows.
-        while self.written > UNSENT_MAX {
+        while self.pacing.is_full() {
             let Some(event) = self.operation.next().await else { break };
             self.note(event)?;
         }
-        if executor::this_step().calls >= CALLS_MAX {
-            time::sleep(Duration::ZERO).await;
-        }
+        pacing::spread_calls().await;
         Ok(())
     }
 
     fn note(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Writable(_) => self.written = 0,
+            Event::Writable(_) => self.pacing.note_writable(),
             Event::Failed(failure) => return Err(failure),
             _ => {}
         }
         Ok(())
-    }
-
-    fn count(&mut self, bytes: usize) {
-        executor::count_call();
-        let step = executor::this_step().number;
-        if std::mem::replace(&mut self.step, step) != step {
-            self.written = 0;
-        }
-        self.written += bytes;
     }
 
     async fn close(self, attributes: &[(String, String)]) -> Result<(), Failure> {

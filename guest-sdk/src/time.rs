@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::bindings::wasm_worker::agent::job;
 use crate::{Either, executor, select, waits};
@@ -34,6 +34,17 @@ struct Alarm {
     at_ms: f64,
 }
 
+/// The time of this step. It is what `SystemTime::now` gives too, without a call of the host.
+///
+/// ```no_run
+/// # async fn example() {
+/// let begun = wasm_worker_sdk::time::now();
+/// # }
+/// ```
+pub fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs_f64(executor::this_step().now_ms.max(0.0) / 1000.0)
+}
+
 /// Waits for `duration`. A wait of zero ends the step and goes on in the next one, which shows the host that the agent
 /// is responsive.
 ///
@@ -52,7 +63,7 @@ pub async fn sleep(duration: Duration) {
 ///
 /// ```no_run
 /// # async fn example(ctx: &wasm_worker_sdk::JobContext) {
-/// use std::time::Duration;
+/// use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// let caller = wasm_worker_sdk::time::timeout(Duration::from_secs(30), ctx.wait_for_participant(None)).await;
 /// # }
 /// ```
@@ -101,7 +112,11 @@ impl TimerSlot {
 impl Drop for TimerSlot {
     fn drop(&mut self) {
         if self.set {
-            let removed = TIMERS.with_borrow_mut(|timers| self.find(timers).ok().map(|at| timers.remove(at)));
+            // When a thread of a test ends, the timers may go before the tasks.
+            let removed = TIMERS.try_with(|timers| {
+                let mut timers = timers.borrow_mut();
+                self.find(&timers).ok().map(|at| timers.remove(at))
+            });
             drop(removed);
         }
     }

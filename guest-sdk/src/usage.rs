@@ -1,6 +1,6 @@
 //! Usage of models, summed by the host into the job's record.
 
-use crate::bindings::wasm_worker::agent::usage;
+use crate::calls::usage;
 use crate::types::ModelUsage;
 
 /// Counts usage by provider and model. The host keeps the sums, so they survive a crash of the agent.
