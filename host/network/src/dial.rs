@@ -30,7 +30,7 @@ use crate::trust;
 const TRUST_FOR: Duration = Duration::from_secs(10);
 
 /// What requests are spoken by, the preferred one first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +59,22 @@ pub(crate) struct Dialled {
     pub(crate) stream: Pin<Box<TimeoutStream<Stream>>>,
     /// The place among the connections to the server, which is free with the connection.
     pub(crate) seat: OwnedSemaphorePermit,
-    /// Whether a proxy reads the requests and forwards them.
-    pub(crate) forwarded: bool,
-    /// Whether it speaks HTTP/2.
-    pub(crate) is_http2: bool,
+    pub(crate) spoken: Spoken,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+    /// HTTP/1.1, with a proxy that reads the requests and forwards them.
+    Http1ForProxy,
 }
 
 /// The way to a server, as it is made.
 struct Way {
     stream: Stream,
-    forwarded: bool,
-    is_http2: bool,
+    spoken: Spoken,
 }
 
 impl Dialer {
@@ -96,7 +101,7 @@ impl Dialer {
         let way = timeout(within, self.connect(target, purpose)).await.unwrap_or_else(|_| Err(late()))?;
         let mut stream = TimeoutStream::new(way.stream);
         stream.set_write_timeout(Some(self.idle));
-        Ok(Dialled { stream: Box::pin(stream), seat, forwarded: way.forwarded, is_http2: way.is_http2 })
+        Ok(Dialled { stream: Box::pin(stream), seat, spoken: way.spoken })
     }
 
     async fn connect(&self, target: &Target, purpose: Purpose) -> Result<Way, Failure> {
@@ -117,7 +122,7 @@ impl Dialer {
         let gate = connect::Target::new(proxy.uri(), Role::Proxy).map_err(|error| told(&error))?;
         let stream = gate.open_by_name(self.within).await.map_err(|error| told(&error))?;
         if purpose == Purpose::Requests && !target.secure {
-            return Ok(Way { stream, forwarded: true, is_http2: false });
+            return Ok(Way { stream, spoken: Spoken::Http1ForProxy });
         }
         let stream = connect::tunnel(stream, &server, &gate.peer, proxy.basic_auth()).await;
         self.secured(&server, stream.map_err(|error| told(&error))?, purpose).await
@@ -141,7 +146,7 @@ impl Dialer {
 
     async fn secured(&self, server: &connect::Target, stream: Stream, purpose: Purpose) -> Result<Way, Failure> {
         if !server.peer.secure {
-            return Ok(Way { stream, forwarded: false, is_http2: false });
+            return Ok(Way { stream, spoken: Spoken::Http1 });
         }
         let mut config = self.client_config().await.map_err(|error| told(&error))?;
         let settings = Arc::make_mut(&mut config);
@@ -150,7 +155,7 @@ impl Dialer {
             Purpose::Socket => vec![b"http/1.1".to_vec()],
         };
         let Secured { stream, is_http2 } = server.secured(stream, config).await.map_err(|error| told(&error))?;
-        Ok(Way { stream, forwarded: false, is_http2 })
+        Ok(Way { stream, spoken: if is_http2 { Spoken::Http2 } else { Spoken::Http1 } })
     }
 
     async fn client_config(&self) -> Result<Arc<ClientConfig>, ConnectionError> {

@@ -73,19 +73,26 @@ struct State {
     bytes: usize,
     /// Whether the agent waits to be told.
     owes_writable: bool,
-    end: Option<End>,
-    /// Whether an end was put. What is written after it is dropped.
-    has_ended: bool,
-    /// Whether the operation is over.
-    is_closed: bool,
+    stage: Stage,
     taker: Option<Waker>,
+}
+
+/// Whether the agent may write.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// The agent has come to its end, which is taken after the parts. What is written after it is dropped.
+    Ended(Option<End>),
+    /// The operation is over.
+    Closed,
 }
 
 impl Outbox {
     /// Add something.
     pub(crate) fn put(&self, part: Part) -> Result<(), Full> {
         let mut state = self.lock();
-        if state.has_ended {
+        if state.stage != Stage::Open {
             return Ok(());
         }
         if state.bytes > WAITING_BYTES_MAX {
@@ -110,8 +117,8 @@ impl Outbox {
     /// End the writing.
     pub(crate) fn end(&self, end: End) {
         let mut state = self.lock();
-        if !state.has_ended {
-            (state.end, state.has_ended) = (Some(end), true);
+        if state.stage == Stage::Open {
+            state.stage = Stage::Ended(Some(end));
         }
         wake(state);
     }
@@ -119,26 +126,27 @@ impl Outbox {
     /// The operation is over: drop what waits.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
-        (state.is_closed, state.has_ended, state.end) = (true, true, None);
-        state.parts = VecDeque::new();
+        (state.stage, state.parts) = (Stage::Closed, VecDeque::new());
         wake(state);
     }
 
     /// Take what is sent next. Nothing comes after the end.
     pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Sent> {
         let mut state = self.lock();
-        if state.is_closed {
+        if state.stage == Stage::Closed {
             return Poll::Ready(Sent { next: Next::Closed, is_writable: false });
         }
         let Some(part) = state.parts.pop_front() else {
-            if let Some(end) = state.end.take() {
+            if let Stage::Ended(end) = &mut state.stage
+                && let Some(end) = end.take()
+            {
                 return Poll::Ready(Sent { next: Next::End(end), is_writable: false });
             }
             state.taker = Some(context.waker().clone());
             return Poll::Pending;
         };
         state.bytes = state.bytes.saturating_sub(part.bytes() + PART_CHARGE);
-        let is_writable = state.owes_writable && state.bytes < MUCH_BYTES / 2 && !state.has_ended;
+        let is_writable = state.owes_writable && state.bytes < MUCH_BYTES / 2 && state.stage == Stage::Open;
         state.owes_writable &= !is_writable;
         Poll::Ready(Sent { next: Next::Part(part), is_writable })
     }
@@ -146,7 +154,7 @@ impl Outbox {
     /// Whether everything is taken, and the agent may write more.
     pub(crate) fn waits_for_agent(&self) -> bool {
         let state = self.lock();
-        state.parts.is_empty() && !state.has_ended
+        state.parts.is_empty() && state.stage == Stage::Open
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod hostile;
+mod multiplexed;
 mod names;
 mod server;
 mod sockets;
