@@ -20,7 +20,7 @@ use crate::failure::{failure, invalid};
 use crate::fault::{ConnectionError, Role};
 use crate::proxies::Proxies;
 use crate::rules::Rules;
-use crate::rules::host_rule::Name;
+use crate::rules::name::Name;
 use crate::rules::target::Target;
 use crate::seats::Seats;
 use crate::settings::{NetworkLimits, Resolver, Trust};
