@@ -3,6 +3,7 @@
 //! A name is resolved here, every address is checked, and one of those that were checked is connected to. A proxy resolves names
 //! itself: what this machine can resolve is checked all the same, and beyond that the rules of the proxy hold.
 
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use hyper::Uri;
 use rustls::ClientConfig;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
 use wasm_worker_core::network::event::Failure;
@@ -29,6 +31,8 @@ use crate::trust;
 /// Certificates are read again after this time, so that a renewed file needs no restart.
 const TRUST_FOR: Duration = Duration::from_secs(10);
 
+/// Names of an agent that are looked up at once.
+const LOOKUPS_MAX: usize = 8;
 /// What requests are spoken by, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -50,6 +54,8 @@ pub(crate) struct Dialer {
     /// Longest time that a server may leave what is sent unread.
     idle: Duration,
     seats: Seats,
+    /// One for each name that may be looked up at once, so that an agent leaves threads for others.
+    lookups: Arc<Semaphore>,
     /// The certificates that were read last, and when.
     known: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
 }
@@ -80,7 +86,8 @@ struct Way {
 impl Dialer {
     pub(crate) fn new(rules: Rules, resolver: Arc<dyn Resolver>, trust: Trust, limits: &NetworkLimits) -> Self {
         let (within, idle, seats) = (limits.connect_within, limits.idle, Seats::new(limits.per_server_max));
-        Self { rules, resolver, trust, within, idle, seats, known: Mutex::default() }
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        Self { rules, resolver, trust, within, idle, seats, lookups, known: Mutex::default() }
     }
 
     pub(crate) const fn rules(&self) -> &Rules {
@@ -132,7 +139,7 @@ impl Dialer {
     async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, Failure> {
         let addresses = match &target.name {
             Name::Address(address) => vec![*address],
-            Name::Domain(name) => self.resolver.resolve(name.clone()).await.map_err(|error| {
+            Name::Domain(name) => self.resolve(name).await.map_err(|error| {
                 failure("unavailable", format!("the name `{name}` cannot be resolved: {error}; check the host"))
             })?,
         };
@@ -142,6 +149,18 @@ impl Dialer {
         }
         self.rules.check_addresses(target, &addresses)?;
         Ok(addresses)
+    }
+
+    /// Look a name up. A look-up goes on when nobody waits for it any more, because the system has no way to end it, and counts so long.
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let permit = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let resolving = self.resolver.resolve(name.to_owned());
+        let task = Handle::current().spawn(async move {
+            let found = resolving.await;
+            drop(permit);
+            found
+        });
+        task.await.map_err(io::Error::other)?
     }
 
     async fn secured(&self, server: &connect::Target, stream: Stream, purpose: Purpose) -> Result<Way, Failure> {
