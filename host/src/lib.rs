@@ -9,7 +9,7 @@
 //! wasm-worker-protocol    LiveKit's agent protocol, both sides, without I/O
 //! wasm-worker-sandbox     engine, agents and jobs; the only crate that names wasmtime
 //! wasm-worker-room        LiveKit rooms, joined for agents
-//! wasm-worker-network     the outgoing network of agents: allow-list, secrets, HTTP, WebSocket
+//! wasm-worker-network     connections to servers: proxies, trusted certificates, addresses; HTTP and WebSocket of agents
 //! wasm-worker-dispatcher  the server side for one machine: scheduler, queue, store, API
 //! wasm-worker             this crate: the worker and the program
 //! ```
@@ -19,7 +19,7 @@
 //! ```text
 //! config      defaults, file, environment and flags → one checked Config, all faults at once
 //! grants      what an agent is granted of what it asks for
-//! network     outgoing connections: proxies, trusted certificates, addresses, HTTP requests
+//! http_client HTTP requests of the program itself
 //! rooms       the rooms of jobs, by the network of the program
 //! observers   the receivers of events: log, metrics, sinks of JSON lines
 //! load        CPU, fuel and memory of the machine, and the prediction of what a job will use
@@ -48,7 +48,7 @@ pub mod config;
 
 mod grants;
 
-mod network;
+mod http_client;
 
 mod rooms;
 

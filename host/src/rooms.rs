@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use wasm_worker_core::text::with_causes;
 use wasm_worker_room::io::{Connect, Connecting, Io, Rooms, RoomsSettings};
 
-use crate::network::connect::connect;
+use wasm_worker_network::connect::connect;
 
 /// Time for a connection to a server. A room has less for all of its join.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);

@@ -3,6 +3,7 @@
 //! A name is resolved here, every address is checked, and one of those that were checked is connected to. A proxy resolves names
 //! itself: what this machine can resolve is checked all the same, and beyond that the rules of the proxy hold.
 
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use hyper::Uri;
 use rustls::ClientConfig;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
 use wasm_worker_core::network::event::Failure;
@@ -20,7 +22,7 @@ use crate::failure::{failure, invalid};
 use crate::fault::{ConnectionError, Role};
 use crate::proxies::Proxies;
 use crate::rules::Rules;
-use crate::rules::host_rule::Name;
+use crate::rules::name::Name;
 use crate::rules::target::Target;
 use crate::seats::Seats;
 use crate::settings::{NetworkLimits, Resolver, Trust};
@@ -29,8 +31,10 @@ use crate::trust;
 /// Certificates are read again after this time, so that a renewed file needs no restart.
 const TRUST_FOR: Duration = Duration::from_secs(10);
 
+/// Names of an agent that are looked up at once.
+const LOOKUPS_MAX: usize = 8;
 /// What requests are spoken by, the preferred one first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub(crate) struct Dialer {
     /// Longest time that a server may leave what is sent unread.
     idle: Duration,
     seats: Seats,
+    /// One for each name that may be looked up at once, so that an agent leaves threads for others.
+    lookups: Arc<Semaphore>,
     /// The certificates that were read last, and when.
     known: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
 }
@@ -59,23 +65,29 @@ pub(crate) struct Dialled {
     pub(crate) stream: Pin<Box<TimeoutStream<Stream>>>,
     /// The place among the connections to the server, which is free with the connection.
     pub(crate) seat: OwnedSemaphorePermit,
-    /// Whether a proxy reads the requests and forwards them.
-    pub(crate) forwarded: bool,
-    /// Whether it speaks HTTP/2.
-    pub(crate) is_http2: bool,
+    pub(crate) spoken: Spoken,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+    /// HTTP/1.1, with a proxy that reads the requests and forwards them.
+    Http1ForProxy,
 }
 
 /// The way to a server, as it is made.
 struct Way {
     stream: Stream,
-    forwarded: bool,
-    is_http2: bool,
+    spoken: Spoken,
 }
 
 impl Dialer {
     pub(crate) fn new(rules: Rules, resolver: Arc<dyn Resolver>, trust: Trust, limits: &NetworkLimits) -> Self {
         let (within, idle, seats) = (limits.connect_within, limits.idle, Seats::new(limits.per_server_max));
-        Self { rules, resolver, trust, within, idle, seats, known: Mutex::default() }
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        Self { rules, resolver, trust, within, idle, seats, lookups, known: Mutex::default() }
     }
 
     pub(crate) const fn rules(&self) -> &Rules {
@@ -96,7 +108,7 @@ impl Dialer {
         let way = timeout(within, self.connect(target, purpose)).await.unwrap_or_else(|_| Err(late()))?;
         let mut stream = TimeoutStream::new(way.stream);
         stream.set_write_timeout(Some(self.idle));
-        Ok(Dialled { stream: Box::pin(stream), seat, forwarded: way.forwarded, is_http2: way.is_http2 })
+        Ok(Dialled { stream: Box::pin(stream), seat, spoken: way.spoken })
     }
 
     async fn connect(&self, target: &Target, purpose: Purpose) -> Result<Way, Failure> {
@@ -117,7 +129,7 @@ impl Dialer {
         let gate = connect::Target::new(proxy.uri(), Role::Proxy).map_err(|error| told(&error))?;
         let stream = gate.open_by_name(self.within).await.map_err(|error| told(&error))?;
         if purpose == Purpose::Requests && !target.secure {
-            return Ok(Way { stream, forwarded: true, is_http2: false });
+            return Ok(Way { stream, spoken: Spoken::Http1ForProxy });
         }
         let stream = connect::tunnel(stream, &server, &gate.peer, proxy.basic_auth()).await;
         self.secured(&server, stream.map_err(|error| told(&error))?, purpose).await
@@ -127,7 +139,7 @@ impl Dialer {
     async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, Failure> {
         let addresses = match &target.name {
             Name::Address(address) => vec![*address],
-            Name::Domain(name) => self.resolver.resolve(name.clone()).await.map_err(|error| {
+            Name::Domain(name) => self.resolve(name).await.map_err(|error| {
                 failure("unavailable", format!("the name `{name}` cannot be resolved: {error}; check the host"))
             })?,
         };
@@ -139,9 +151,21 @@ impl Dialer {
         Ok(addresses)
     }
 
+    /// Look a name up. A look-up goes on when nobody waits for it any more, because the system has no way to end it, and counts so long.
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let permit = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let resolving = self.resolver.resolve(name.to_owned());
+        let task = Handle::current().spawn(async move {
+            let found = resolving.await;
+            drop(permit);
+            found
+        });
+        task.await.map_err(io::Error::other)?
+    }
+
     async fn secured(&self, server: &connect::Target, stream: Stream, purpose: Purpose) -> Result<Way, Failure> {
         if !server.peer.secure {
-            return Ok(Way { stream, forwarded: false, is_http2: false });
+            return Ok(Way { stream, spoken: Spoken::Http1 });
         }
         let mut config = self.client_config().await.map_err(|error| told(&error))?;
         let settings = Arc::make_mut(&mut config);
@@ -150,7 +174,7 @@ impl Dialer {
             Purpose::Socket => vec![b"http/1.1".to_vec()],
         };
         let Secured { stream, is_http2 } = server.secured(stream, config).await.map_err(|error| told(&error))?;
-        Ok(Way { stream, forwarded: false, is_http2 })
+        Ok(Way { stream, spoken: if is_http2 { Spoken::Http2 } else { Spoken::Http1 } })
     }
 
     async fn client_config(&self) -> Result<Arc<ClientConfig>, ConnectionError> {

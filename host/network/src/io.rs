@@ -13,7 +13,7 @@ use crate::http::exchange::Exchange;
 use crate::job::{Job, Teller, Voice};
 use crate::ledger::Refused;
 use crate::network::Shared;
-use crate::outbox::{End, Outbox, Part};
+use crate::outbox::{End, Full, Outbox, Part};
 use crate::settings::NetworkSettings;
 use crate::socket::run::Socket;
 
@@ -119,7 +119,7 @@ impl JobNetwork {
     }
 
     fn begin(&self, id: OperationId) -> Option<(Teller, Arc<Outbox>)> {
-        let outbox = Arc::new(Outbox::default());
+        let outbox = self.job.outbox();
         let mut ledger = self.job.ledger();
         match ledger.begin(id, outbox.clone()) {
             Ok(serial) => Some((Teller { voice: Voice { job: self.job.clone(), id, serial } }, outbox)),
@@ -141,10 +141,13 @@ impl JobNetwork {
 
     fn put(&self, id: OperationId, part: Part) {
         let Some(outbox) = self.job.ledger().outbox(id) else { return };
-        if outbox.put(part).is_err() {
-            let message = "more than 1 MiB waits to be sent; wait for `writable` before the next write";
-            self.job.ledger().fail(id, failure("too-large", message));
-        }
+        let place = match outbox.put(part) {
+            Ok(()) => return,
+            Err(Full::Operation) => "more than 1 MiB waits to be sent",
+            Err(Full::Job) => "more than 8 MiB wait to be sent on all requests and sockets",
+        };
+        let message = format!("{place}; wait for `writable` before the next write");
+        self.job.ledger().fail(id, failure("too-large", message));
     }
 
     fn end(&self, id: OperationId, end: End) {

@@ -1,5 +1,6 @@
 //! What the tasks of one job's operations share with its handle, and how a task tells its operation's events.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -10,19 +11,28 @@ use wasm_worker_core::network::traffic::{NetworkUse, Traffic};
 
 use crate::failure::failure;
 use crate::ledger::Ledger;
+use crate::outbox::Outbox;
 
 /// The operations of one job.
 #[derive(Debug)]
-pub(crate) struct Job(Mutex<Ledger>);
+pub(crate) struct Job {
+    ledger: Mutex<Ledger>,
+    /// Bytes that wait to be sent, on all operations.
+    waiting: Arc<AtomicUsize>,
+}
 
 impl Job {
     pub(crate) fn new(operations_max: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Ledger::new(operations_max))))
+        Arc::new(Self { ledger: Mutex::new(Ledger::new(operations_max)), waiting: Arc::default() })
+    }
+
+    pub(crate) fn outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(self.waiting.clone()))
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // No code that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

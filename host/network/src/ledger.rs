@@ -2,8 +2,9 @@
 //!
 //! - An operation has exactly one last event, unless it is cancelled: what comes after the last event is dropped here, and what a
 //!   task does not say when it ends, it says by its end.
-//! - An operation is read ahead by [`AHEAD_BYTES_MAX`], counted until the taker has handed its events on. It keeps its place among
-//!   `operations_max` until then, so that the memory of a job has a bound.
+//! - An operation is read ahead by [`AHEAD_BYTES_MAX`], and all together by [`JOB_AHEAD_BYTES_MAX`], counted until the taker has handed
+//!   the events on. An operation keeps its place among `operations_max` until then, so that the memory of a job has a bound.
+//! - An operation of which nothing waits may always be read: others cannot starve it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,11 +20,16 @@ use crate::outbox::Outbox;
 /// How far an operation is read ahead, in charges of events.
 pub(crate) const AHEAD_BYTES_MAX: usize = 256 << 10;
 
+/// How far all operations of a job are read ahead.
+const JOB_AHEAD_BYTES_MAX: usize = 8 << 20;
+
 /// The operations of one job.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     operations: HashMap<OperationId, Operation>,
     operations_max: usize,
+    /// The charges of all operations.
+    ahead: usize,
     /// Operations that ever began.
     begun: u64,
     events: VecDeque<NetworkEvent>,
@@ -59,7 +65,7 @@ pub(crate) enum Refused {
 impl Ledger {
     pub(crate) fn new(operations_max: usize) -> Self {
         let (operations, events) = (HashMap::new(), VecDeque::new());
-        Self { operations, operations_max, begun: 0, events, taker: None, traffic: NetworkUse::default() }
+        Self { operations, operations_max, ahead: 0, begun: 0, events, taker: None, traffic: NetworkUse::default() }
     }
 
     /// Begin an operation. Its serial number.
@@ -93,6 +99,7 @@ impl Ledger {
         let speaks = |operation: &&mut Operation| operation.serial == serial && !operation.is_over;
         let Some(operation) = self.operations.get_mut(&event.id()).filter(speaks) else { return false };
         operation.ahead += event.charge();
+        self.ahead += event.charge();
         operation.is_over = event.is_last();
         if operation.is_over {
             operation.task = None;
@@ -124,6 +131,7 @@ impl Ledger {
                 task.abort();
             }
             self.events.retain(|event| event.id() != id);
+            self.release(operation.ahead);
         }
     }
 
@@ -135,25 +143,40 @@ impl Ledger {
             }
         }
         self.events.clear();
+        self.ahead = 0;
     }
 
     /// Events of this charge were handed on.
     pub(crate) fn taken(&mut self, id: OperationId, charge: usize) {
         let Some(operation) = self.operations.get_mut(&id) else { return };
-        operation.ahead = operation.ahead.saturating_sub(charge);
+        let charge = charge.min(operation.ahead);
+        operation.ahead -= charge;
         if operation.is_over && operation.ahead == 0 {
             self.operations.remove(&id);
-        } else if operation.ahead < AHEAD_BYTES_MAX
-            && let Some(reader) = operation.reader.take()
-        {
-            reader.wake();
+        }
+        self.release(charge);
+    }
+
+    /// Let the tasks look again that wait to read on.
+    fn release(&mut self, charge: usize) {
+        self.ahead -= charge;
+        if self.ahead < JOB_AHEAD_BYTES_MAX {
+            for operation in self.operations.values_mut().filter(|operation| operation.ahead < AHEAD_BYTES_MAX) {
+                if let Some(reader) = operation.reader.take() {
+                    reader.wake();
+                }
+            }
         }
     }
 
     /// Ready once more of an operation may be read.
     pub(crate) fn poll_room(&mut self, id: OperationId, context: &mut Context<'_>) -> Poll<()> {
         match self.operations.get_mut(&id) {
-            Some(operation) if !operation.is_over && operation.ahead >= AHEAD_BYTES_MAX => {
+            Some(operation)
+                if !operation.is_over
+                    && operation.ahead > 0
+                    && (operation.ahead >= AHEAD_BYTES_MAX || self.ahead >= JOB_AHEAD_BYTES_MAX) =>
+            {
                 operation.reader = Some(context.waker().clone());
                 Poll::Pending
             }
@@ -268,5 +291,25 @@ mod tests {
         assert_eq!(ledger.begin(3, Arc::default()), Err(Refused::Many));
         ledger.taken(1, last.charge());
         assert_eq!(ledger.begin(3, Arc::default()), Ok(3));
+    }
+    #[test]
+    fn all_operations_together_have_a_bound_and_none_starves() {
+        let mut ledger = Ledger::new(100);
+        for id in 1..=40 {
+            ledger.begin(id, Arc::default()).unwrap();
+            while has_room(&mut ledger, id) {
+                ledger.tell(u64::from(id), body(id, 30_000, false));
+            }
+        }
+        let (bound, step) = (JOB_AHEAD_BYTES_MAX, 31_000 + AHEAD_BYTES_MAX);
+        assert!((bound..bound + 10 * step).contains(&ledger.ahead), "{}", ledger.ahead);
+        ledger.begin(41, Arc::default()).unwrap();
+        assert!(has_room(&mut ledger, 41) && !has_room(&mut ledger, 40));
+        (1..=20).for_each(|id| ledger.cancel(id));
+        assert!(has_room(&mut ledger, 40));
+        while let Some(event) = ledger.next() {
+            ledger.taken(event.id(), event.charge());
+        }
+        assert_eq!(ledger.ahead, 0);
     }
 }

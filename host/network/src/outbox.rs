@@ -1,14 +1,18 @@
 //! What an agent has written on one operation and is not sent yet.
 //!
 //! Bounds, by the contract: a further write while more than [`WAITING_BYTES_MAX`] waits is refused. Where more than [`MUCH_BYTES`]
-//! waited, the agent is told once less than half of that does. The charge of a message is its bytes and [`PART_CHARGE`].
+//! waited, the agent is told once less than half of that does. The charge of a message is its bytes and [`PART_CHARGE`]. All operations
+//! of a job together have [`JOB_WAITING_BYTES_MAX`].
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Most bytes that may wait before a write.
 pub(crate) const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Most bytes that may wait before a write, on all operations of a job.
+pub(crate) const JOB_WAITING_BYTES_MAX: usize = 8 << 20;
 /// Bytes beyond which the agent had better wait.
 const MUCH_BYTES: usize = 64 << 10;
 /// What a message costs beside its bytes.
@@ -59,12 +63,19 @@ pub(crate) enum Next {
 
 /// Too much waits already.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) enum Full {
+    /// On this operation.
+    Operation,
+    /// On all operations of the job.
+    Job,
+}
 
 /// The queue of one operation.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// Bytes that wait on all operations of the job.
+    of_job: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -73,24 +84,40 @@ struct State {
     bytes: usize,
     /// Whether the agent waits to be told.
     owes_writable: bool,
-    end: Option<End>,
-    /// Whether an end was put. What is written after it is dropped.
-    has_ended: bool,
-    /// Whether the operation is over.
-    is_closed: bool,
+    stage: Stage,
     taker: Option<Waker>,
 }
 
+/// Whether the agent may write.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// The agent has come to its end, which is taken after the parts. What is written after it is dropped.
+    Ended(Option<End>),
+    /// The operation is over.
+    Closed,
+}
+
 impl Outbox {
+    /// The queue of an operation of the job with this sum.
+    pub(crate) fn new(of_job: Arc<AtomicUsize>) -> Self {
+        Self { state: Mutex::default(), of_job }
+    }
+
     /// Add something.
     pub(crate) fn put(&self, part: Part) -> Result<(), Full> {
         let mut state = self.lock();
-        if state.has_ended {
+        if state.stage != Stage::Open {
             return Ok(());
         }
         if state.bytes > WAITING_BYTES_MAX {
-            return Err(Full);
+            return Err(Full::Operation);
         }
+        if self.of_job.load(Ordering::Relaxed) > JOB_WAITING_BYTES_MAX {
+            return Err(Full::Job);
+        }
+        let before = state.bytes;
         state.bytes += part.bytes();
         match (part, state.parts.back_mut()) {
             (Part::Body(more), Some(Part::Body(last))) if last.len() + more.len() <= JOINED_BYTES_MAX => {
@@ -102,6 +129,7 @@ impl Outbox {
                 state.parts.push_back(part);
             }
         }
+        self.of_job.fetch_add(state.bytes - before, Ordering::Relaxed);
         state.owes_writable |= state.bytes > MUCH_BYTES;
         wake(state);
         Ok(())
@@ -110,8 +138,8 @@ impl Outbox {
     /// End the writing.
     pub(crate) fn end(&self, end: End) {
         let mut state = self.lock();
-        if !state.has_ended {
-            (state.end, state.has_ended) = (Some(end), true);
+        if state.stage == Stage::Open {
+            state.stage = Stage::Ended(Some(end));
         }
         wake(state);
     }
@@ -119,26 +147,30 @@ impl Outbox {
     /// The operation is over: drop what waits.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
-        (state.is_closed, state.has_ended, state.end) = (true, true, None);
-        state.parts = VecDeque::new();
+        self.of_job.fetch_sub(state.bytes, Ordering::Relaxed);
+        (state.stage, state.parts, state.bytes) = (Stage::Closed, VecDeque::new(), 0);
         wake(state);
     }
 
     /// Take what is sent next. Nothing comes after the end.
     pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Sent> {
         let mut state = self.lock();
-        if state.is_closed {
+        if state.stage == Stage::Closed {
             return Poll::Ready(Sent { next: Next::Closed, is_writable: false });
         }
         let Some(part) = state.parts.pop_front() else {
-            if let Some(end) = state.end.take() {
+            if let Stage::Ended(end) = &mut state.stage
+                && let Some(end) = end.take()
+            {
                 return Poll::Ready(Sent { next: Next::End(end), is_writable: false });
             }
             state.taker = Some(context.waker().clone());
             return Poll::Pending;
         };
-        state.bytes = state.bytes.saturating_sub(part.bytes() + PART_CHARGE);
-        let is_writable = state.owes_writable && state.bytes < MUCH_BYTES / 2 && !state.has_ended;
+        let charge = part.bytes() + PART_CHARGE;
+        state.bytes -= charge;
+        self.of_job.fetch_sub(charge, Ordering::Relaxed);
+        let is_writable = state.owes_writable && state.bytes < MUCH_BYTES / 2 && state.stage == Stage::Open;
         state.owes_writable &= !is_writable;
         Poll::Ready(Sent { next: Next::Part(part), is_writable })
     }
@@ -146,7 +178,7 @@ impl Outbox {
     /// Whether everything is taken, and the agent may write more.
     pub(crate) fn waits_for_agent(&self) -> bool {
         let state = self.lock();
-        state.parts.is_empty() && !state.has_ended
+        state.parts.is_empty() && state.stage == Stage::Open
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,7 +197,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 /// Closes an outbox with the task of its operation, however that ends.
-pub(crate) struct ClosesOutbox(pub(crate) std::sync::Arc<Outbox>);
+pub(crate) struct ClosesOutbox(pub(crate) Arc<Outbox>);
 
 impl Drop for ClosesOutbox {
     fn drop(&mut self) {
@@ -188,7 +220,7 @@ mod tests {
     fn one_write_is_taken_whole_and_the_next_waits_or_is_too_much() {
         let outbox = Outbox::default();
         outbox.put(Part::Body(vec![1; 3 << 20])).unwrap();
-        assert_eq!(outbox.put(Part::Body(vec![2])), Err(Full));
+        assert_eq!(outbox.put(Part::Body(vec![2])), Err(Full::Operation));
         let sent = take(&outbox).unwrap();
         assert!(sent.is_writable && sent.next == Next::Part(Part::Body(vec![1; 3 << 20])));
         assert!(outbox.waits_for_agent());
@@ -200,6 +232,17 @@ mod tests {
         assert_eq!((take(&outbox), outbox.waits_for_agent()), (None, false));
         outbox.close();
         assert_eq!(take(&outbox).unwrap().next, Next::Closed);
+    }
+
+    #[test]
+    fn the_operations_of_a_job_share_a_bound() {
+        let sum = Arc::new(AtomicUsize::new(0));
+        let outboxes: Vec<Outbox> = (0..12).map(|_| Outbox::new(sum.clone())).collect();
+        let put: Vec<_> = outboxes.iter().map(|outbox| outbox.put(Part::Binary(vec![0; 1 << 20]))).collect();
+        assert_eq!(put.iter().filter(|put| **put == Err(Full::Job)).count(), 4);
+        assert!(take(&outboxes[0]).is_some());
+        outboxes[1..].iter().for_each(Outbox::close);
+        assert_eq!((outboxes[11].put(Part::Text("x".into())), sum.load(Ordering::Relaxed)), (Ok(()), 0));
     }
 
     #[test]

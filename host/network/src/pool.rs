@@ -15,7 +15,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 use crate::connect::Stream;
-use crate::dial::{Dialer, Purpose};
+use crate::dial::{Dialer, Purpose, Spoken};
 use crate::failure::{Fault, invalid};
 use crate::request_body::RequestBody;
 use crate::rules::target::Kind;
@@ -26,6 +26,17 @@ pub(crate) type Client = legacy::Client<Connector, RequestBody>;
 /// The least that `hyper` takes for a head, in bytes.
 const HEAD_BYTES_MIN: usize = 8_192;
 
+/// How far the server of HTTP/2 may be ahead with one answer, in bytes.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+/// The most that HTTP/2 has for all answers of a connection, in bytes (RFC 9113, section 6.9.1).
+const CONNECTION_WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
+/// Enough for as many answers as there may be at once, so that an agent that does not take its answer does not hold up others.
+fn connection_window_bytes(answers: usize) -> u32 {
+    let answers = u32::try_from(answers).unwrap_or(u32::MAX).max(1);
+    STREAM_WINDOW_BYTES.saturating_mul(answers).min(CONNECTION_WINDOW_BYTES_MAX)
+}
+
 /// The client of an agent.
 pub(crate) fn client(dialer: Arc<Dialer>, limits: &NetworkLimits) -> Client {
     legacy::Client::builder(TokioExecutor::new())
@@ -35,6 +46,12 @@ pub(crate) fn client(dialer: Arc<Dialer>, limits: &NetworkLimits) -> Client {
         .pool_max_idle_per_host(limits.warm_per_server_max)
         .http1_max_buf_size(limits.head_bytes_max.max(HEAD_BYTES_MIN))
         .http1_max_headers(limits.headers_max)
+        .http2_max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(connection_window_bytes(limits.per_server_max))
+        .http2_max_send_buf_size(STREAM_WINDOW_BYTES as usize)
+        .http2_keep_alive_interval(limits.ping_every)
+        .http2_keep_alive_timeout(limits.ping_every)
         .build(Connector { dialer })
 }
 
@@ -61,8 +78,8 @@ impl Service<Uri> for Connector {
             // The URL was checked; nothing is connected to that is not.
             let target = dialer.rules().check_url(&url, Kind::Http).map_err(Fault)?;
             let dialled = dialer.dial(&target, Purpose::Requests).await.map_err(Fault)?;
-            let (forwarded, is_http2) = (dialled.forwarded, dialled.is_http2);
-            Ok(Transport { stream: TokioIo::new(dialled.stream), _seat: dialled.seat, forwarded, is_http2 })
+            let stream = TokioIo::new(dialled.stream);
+            Ok(Transport { stream, _seat: dialled.seat, spoken: dialled.spoken })
         })
     }
 }
@@ -72,14 +89,16 @@ pub(crate) struct Transport {
     stream: TokioIo<Pin<Box<TimeoutStream<Stream>>>>,
     /// Given back with the connection.
     _seat: OwnedSemaphorePermit,
-    forwarded: bool,
-    is_http2: bool,
+    spoken: Spoken,
 }
 
 impl Connection for Transport {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.forwarded);
-        if self.is_http2 { connected.negotiated_h2() } else { connected }
+        match self.spoken {
+            Spoken::Http1 => Connected::new(),
+            Spoken::Http2 => Connected::new().negotiated_h2(),
+            Spoken::Http1ForProxy => Connected::new().proxy(true),
+        }
     }
 }
 

@@ -32,10 +32,32 @@ pub(crate) struct Parts {
     pub(crate) voice: Voice,
     pub(crate) host: String,
     pub(crate) activity: Arc<Activity>,
-    /// Bytes that may still come, and whether exactly so many have to.
-    pub(crate) left: u64,
-    pub(crate) is_exact: bool,
-    pub(crate) is_over: bool,
+    pub(crate) left: Left,
+}
+
+/// The bytes that are still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    AtMost(u64),
+    Exactly(u64),
+    /// The end was taken.
+    Nothing,
+}
+
+impl Left {
+    /// What is left after some more bytes.
+    fn after(self, bytes: u64) -> Result<Self, Fault> {
+        let less = |left: u64| left.checked_sub(bytes);
+        match self {
+            Self::AtMost(left) => less(left)
+                .map(Self::AtMost)
+                .ok_or_else(|| Fault(failure("too-large", "the body of the request has more bytes than it may have"))),
+            Self::Exactly(left) => less(left).map(Self::Exactly).ok_or_else(|| {
+                Fault(invalid("the body of the request has more bytes than its header `content-length` says"))
+            }),
+            Self::Nothing => Ok(self),
+        }
+    }
 }
 
 impl Body for RequestBody {
@@ -57,22 +79,25 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole { left, .. } => left.is_empty(),
-            Self::Parts(parts) => parts.is_over,
+            Self::Parts(parts) => parts.left == Left::Nothing,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { left, .. } => SizeHint::with_exact(left.len() as u64),
-            Self::Parts(parts) if parts.is_exact => SizeHint::with_exact(parts.left),
-            Self::Parts(_) => SizeHint::default(),
+            Self::Parts(parts) => match parts.left {
+                Left::Exactly(left) => SizeHint::with_exact(left),
+                Left::AtMost(_) => SizeHint::default(),
+                Left::Nothing => SizeHint::with_exact(0),
+            },
         }
     }
 }
 
 impl Parts {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if self.is_over {
+        if self.left == Left::Nothing {
             return Poll::Ready(None);
         }
         let sent = ready!(self.outbox.poll_take(context));
@@ -80,29 +105,33 @@ impl Parts {
         if sent.is_writable {
             self.voice.tell(NetworkEvent::Writable { id: self.voice.id });
         }
-        let over = match sent.next {
-            Next::Part(Part::Body(bytes)) if bytes.len() as u64 <= self.left => {
-                self.left -= bytes.len() as u64;
-                let traffic = Traffic { bytes_sent: bytes.len() as u64, ..Traffic::default() };
-                self.voice.count(&self.host, traffic);
-                return Poll::Ready(Some(Ok(Frame::data(bytes.into()))));
+        let taken = self.take(sent.next);
+        if !matches!(taken, Some(Ok(_))) {
+            self.left = Left::Nothing;
+        }
+        Poll::Ready(taken)
+    }
+
+    fn take(&mut self, next: Next) -> Option<Result<Frame<Bytes>, Fault>> {
+        match next {
+            Next::Part(Part::Body(bytes)) => {
+                let length = bytes.len() as u64;
+                match self.left.after(length) {
+                    Ok(left) => self.left = left,
+                    Err(fault) => return Some(Err(fault)),
+                }
+                self.voice.count(&self.host, Traffic { bytes_sent: length, ..Traffic::default() });
+                Some(Ok(Frame::data(bytes.into())))
             }
-            Next::Part(Part::Body(_)) if self.is_exact => {
-                Some(invalid("the body of the request has more bytes than its header `content-length` says"))
-            }
-            Next::Part(Part::Body(_)) => {
-                Some(failure("too-large", "the body of the request has more bytes than it may have"))
-            }
-            Next::End(_) if self.is_exact && self.left > 0 => {
-                Some(invalid("the body of the request has fewer bytes than its header `content-length` says"))
+            Next::End(_) if matches!(self.left, Left::Exactly(left) if left > 0) => {
+                let message = "the body of the request has fewer bytes than its header `content-length` says";
+                Some(Err(Fault(invalid(message))))
             }
             Next::End(_) => None,
             // A connection whose request is not whole cannot be used again.
             Next::Part(Part::Text(_) | Part::Binary(_)) | Next::Closed => {
-                Some(failure("fault", "the request is given up"))
+                Some(Err(Fault(failure("fault", "the request is given up"))))
             }
-        };
-        self.is_over = true;
-        Poll::Ready(over.map(|failure| Err(Fault(failure))))
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! address    the class of an address, whatever form it has
-//! host_rule  one line of the list
+//! name       the host of a server: a name or an address
 //! target     the server of a URL, and the URL as it is requested
+//! host_rule  one line of the list
 //! ```
 //!
 //! Both parts hold together. A URL is checked by its host before its name is resolved; then each of its addresses is checked, and only
@@ -19,13 +20,17 @@
 //! One refused address of a name refuses the name: a mixed answer is how rebinding looks.
 
 pub mod address;
-pub mod host_rule;
+pub mod name;
+
 pub mod target;
+
+pub mod host_rule;
 
 use std::net::IpAddr;
 
 use address::Class;
-use host_rule::{HostRule, Name};
+use host_rule::HostRule;
+use name::Name;
 use target::{Kind, Target};
 use wasm_worker_core::network::event::Failure;
 
@@ -85,8 +90,8 @@ impl Rules {
         class == Class::Public
             || (class.is_for_one_host() && self.allowed.iter().any(|rule| rule.grants(target, address.to_canonical())))
             || match &target.name {
-                Name::Domain(name) if class == Class::Loopback => host_rule::is_localhost(name),
-                Name::Domain(name) if class.is_private() => host_rule::is_local(name) && !host_rule::is_localhost(name),
+                Name::Domain(name) if class == Class::Loopback => name::is_localhost(name),
+                Name::Domain(name) if class.is_private() => name::is_local(name) && !name::is_localhost(name),
                 Name::Domain(_) | Name::Address(_) => false,
             }
     }

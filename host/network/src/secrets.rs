@@ -18,9 +18,10 @@
 //! that the server makes. A server that is allowed and hostile can tell an agent the secret that it is sent; the rules decide which
 //! servers are.
 
-pub mod blank;
 mod file;
 mod forms;
+
+pub mod blank;
 
 use std::fmt;
 use std::path::PathBuf;

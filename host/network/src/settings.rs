@@ -85,7 +85,7 @@ impl Default for NetworkLimits {
             exchange_within: Duration::from_secs(600),
             exchange_longest: Duration::from_secs(3_600),
             idle: Duration::from_secs(120),
-            message_bytes_max: 4 << 20,
+            message_bytes_max: 1 << 20,
             ping_every: Duration::from_secs(20),
             close_within: Duration::from_secs(5),
         }

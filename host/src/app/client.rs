@@ -20,8 +20,8 @@ use wasm_worker_core::text::clip;
 use wasm_worker_dispatcher::{DEADLINE, PRIORITY, SERVER_NAME};
 
 use crate::discovery::make_token;
-use crate::network::fault::ConnectionError;
-use crate::network::http_client::{Answer, HttpClient};
+use crate::http_client::{Answer, HttpClient};
+use wasm_worker_network::fault::ConnectionError;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
 const ANSWER_BYTES_MAX: usize = 256 << 20;

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::AUTHORIZATION;
 use wasm_worker_dispatcher::{PROOF_HEADER, Question, reachable};
 
-use crate::network::http_client::HttpClient;
+use crate::http_client::HttpClient;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The proof is in the head of the answer.

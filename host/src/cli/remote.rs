@@ -17,8 +17,8 @@ use super::settings::{Choice, SettingFlags};
 use super::{Exit, Failure};
 use crate::config::url;
 use crate::discovery::{self, LocalWorker, Role};
-use crate::network::fault::ConnectionError;
-use crate::network::http_client::HttpClient;
+use crate::http_client::HttpClient;
+use wasm_worker_network::fault::ConnectionError;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 << 20;

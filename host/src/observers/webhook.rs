@@ -22,7 +22,7 @@ use wasm_worker_core::secret::Secret;
 
 use super::sink::EventSink;
 use crate::config::Config;
-use crate::network::http_client::HttpClient;
+use crate::http_client::HttpClient;
 
 const POST_WITHIN: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;

@@ -25,9 +25,9 @@ use wasm_worker_protocol::reconnect::Reconnect;
 use wasm_worker_protocol::report::Report;
 use wasm_worker_protocol::status::Status;
 
-use crate::network::connect;
-use crate::network::proxies::is_this_machine;
 use open::{ConnectError, Socket};
+use wasm_worker_network::connect;
+use wasm_worker_network::proxies::is_this_machine;
 
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);

@@ -20,8 +20,8 @@ use wasm_worker_core::text::{clip, with_causes};
 use wasm_worker_room::moderation::{self, ANSWER_BYTES_MAX, ModerationGrant, ModerationRequest};
 
 use super::link::Server;
-use crate::network::fault::ConnectionError;
-use crate::network::http_client::HttpClient;
+use crate::http_client::HttpClient;
+use wasm_worker_network::fault::ConnectionError;
 
 /// Longest time of an act, its wait for a turn included.
 const WITHIN: Duration = Duration::from_secs(10);

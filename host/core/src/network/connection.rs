@@ -16,7 +16,8 @@ pub trait NetworkOpener: Send + Sync {
 /// The network as one job has it. Dropped, every operation is given up. No function waits.
 pub trait NetworkConnection: Send {
     /// Ask for something. A command about an operation that is over or unknown does nothing. A command that begins an operation
-    /// whose id is in use does nothing either. What cannot be done is told by an event of the operation.
+    /// whose id is in use does nothing either. What cannot be done is told by an event of the operation. The caller bounds the
+    /// operations that it begins before it takes their events.
     fn perform(&mut self, command: Command);
 
     /// The next event, if there is one.

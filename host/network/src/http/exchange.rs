@@ -23,7 +23,7 @@ use crate::headers;
 use crate::job::Teller;
 use crate::network::Shared;
 use crate::outbox::{ClosesOutbox, Outbox};
-use crate::request_body::{Parts, RequestBody};
+use crate::request_body::{Left, Parts, RequestBody};
 use crate::secrets::Additions;
 use crate::secrets::blank::{Blanker, Patterns, blank_text};
 use crate::time_limits::{Activity, TimeLimits};
@@ -143,9 +143,7 @@ impl Exchange {
                     voice: self.teller.voice.clone(),
                     host: outgoing.target.name.to_string(),
                     activity,
-                    left: length.unwrap_or(self.shared.limits.request_bytes_max),
-                    is_exact: length.is_some(),
-                    is_over: false,
+                    left: length.map_or(Left::AtMost(self.shared.limits.request_bytes_max), Left::Exactly),
                 };
                 (RequestBody::Parts(parts), 0)
             }

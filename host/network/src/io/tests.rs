@@ -1,9 +1,11 @@
 //! Networks whose servers are scripts on loopback, most of them hostile.
 
+mod server;
+
 mod answers;
 mod hostile;
+mod multiplexed;
 mod names;
-mod server;
 mod sockets;
 mod streams;
 

@@ -107,7 +107,7 @@ fn class_of_v6(address: Ipv6Addr) -> Class {
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Documentation,
         [0x2001, 0..=0x01ff, ..] => Class::Reserved,
         // ISATAP: the address of IPv4 is the host's own.
-        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => worst(class_of_v4(v4(high, low)), Class::Public),
+        [0x2000..=0x3fff, _, _, _, 0 | 0x200, 0x5efe, high, low] => class_of_v4(v4(high, low)),
         [0x2000..=0x3fff, ..] => Class::Public,
         _ => Class::Reserved,
     }
@@ -170,6 +170,7 @@ mod tests {
             ("2001:20::1", Class::Reserved),
             ("2606:4700::5efe:a00:1", Class::Private),
             ("2606:4700::1111", Class::Public),
+            ("4000::5efe:808:808", Class::Reserved),
             ("100::1", Class::Reserved),
             ("5f00::1", Class::Reserved),
         ] {

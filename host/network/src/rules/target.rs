@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
-use super::host_rule::Name;
+use super::name::Name;
 
 /// Longest URL, in bytes.
 pub const URL_BYTES_MAX: usize = 16 << 10;

@@ -15,7 +15,7 @@ use wasm_worker_core::text::clip;
 use wasm_worker_protocol::frame::SERVER_FRAME_BYTES_MAX;
 
 use super::Server;
-use crate::network::connect::{self, Stream};
+use wasm_worker_network::connect::{self, Stream};
 
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,5 @@
-//! HTTP requests over the connections of [`connect`]. Redirects are answers like any other: nothing is followed.
+//! HTTP requests of the program itself, over the connections of [`connect`]: the calls of the command line, and the posts of webhooks.
+//! Redirects are answers like any other: nothing is followed.
 //!
 //! Bounds: the time limit and the largest answer of a client; [`IDLE_MAX`] connections of a client wait for the next request.
 //!
@@ -22,10 +23,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
+use wasm_worker_network::connect::{self, Stream};
+use wasm_worker_network::fault::{self, ConnectionError};
 use wasm_worker_sandbox::machine::try_threads;
-
-use super::connect::{self, Stream};
-use super::fault::{self, ConnectionError};
 
 const IDLE_MAX: usize = 8;
 /// A server that takes longer to accept a connection is not there.
