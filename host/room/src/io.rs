@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use queue::Queue;
-use task::{Shared, Task};
+use task::{Closes, Shared, Task};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::connection::{
     CommandRefused, OpenError, RoomConnection, RoomNumbers, RoomOpener, RoomStatistics,
@@ -107,7 +107,7 @@ impl Rooms {
         });
         if let Some(runtime) = &self.runtime {
             let task = Task::new(settings, self.connector.clone(), shared.clone());
-            runtime.spawn(task.run(seat));
+            runtime.spawn(task.run(Closes(shared.clone()), seat));
         }
         Ok(Room { shared, is_over: false })
     }

@@ -76,8 +76,8 @@ pub(super) struct Task {
     taken_at: Instant,
 }
 
-/// Closes the queues of a room, also where its task is dropped with the runtime.
-struct Closes(Arc<Shared>);
+/// Closes the queues of a room, also where its task is dropped with the runtime, be it before its first turn.
+pub(super) struct Closes(pub(super) Arc<Shared>);
 
 impl Drop for Closes {
     fn drop(&mut self) {
@@ -106,8 +106,7 @@ impl Task {
     }
 
     /// Run the room until nobody holds it, and free its seat.
-    pub(super) async fn run(self, seat: OwnedSemaphorePermit) {
-        let closes = Closes(self.shared.clone());
+    pub(super) async fn run(self, closes: Closes, seat: OwnedSemaphorePermit) {
         if AssertUnwindSafe(self.turns()).catch_unwind().await.is_err() {
             let message = "a bug of the host ended the room".to_owned();
             closes.0.events.put_last(RoomEvent::Disconnected { reason: Reason::Fault, message });

@@ -65,6 +65,19 @@ fn the_end_of_a_room_comes_after_what_was_sent_in_it_and_keeps_its_reason() {
 }
 
 #[test]
+fn what_comes_before_the_agent_is_in_the_room_is_told_after_it() {
+    let mut world = World::new();
+    world.perform(Command::Connect { id: 1 });
+    // One data channel may be open before the other.
+    let user = proto::UserPacket { payload: b"early".into(), ..Default::default() };
+    let value = Some(proto::data_packet::Value::User(user));
+    let packet = proto::DataPacket { participant_identity: "ann".into(), value, ..Default::default() };
+    world.session.streams.received(packet, true, world.now);
+    world.until(SECOND * 5, |world| world.has_told(|event| matches!(event, RoomEvent::Data { .. })));
+    assert_eq!(told(&world.events), ["joined ann", "connected PA_me1", "done 1", "data early"]);
+}
+
+#[test]
 fn commands_wait_until_the_room_is_left() {
     let mut world = World::joined();
     world.send_text(2, "last words");
