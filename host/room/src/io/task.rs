@@ -26,7 +26,8 @@ use wasm_worker_core::room::settings::RoomSettings;
 
 const COMMANDS_A_TURN: usize = 64;
 const DATAGRAMS_A_TURN: usize = 32;
-/// Most bytes of events of the room that stay in the session: those of a join that introduces 2,000 people with 64 tracks each.
+/// Most bytes of events of the room that stay in the session: those of a join that introduces 2,000 people with 50 tracks each, at 600
+/// bytes for an event.
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// Most of them while nothing was taken for [`UNTAKEN_WITHIN`].
 const HELD_BYTES_UNTAKEN_MAX: usize = 16 << 20;
