@@ -48,6 +48,7 @@ use reconnect::Attempts;
 use request::{Cure, Fault};
 use wasm_worker_core::room::command::{AgentState, OperationId};
 use wasm_worker_core::room::event::{Failure, Reason, RoomEvent};
+use wasm_worker_core::room::names::AGENT_STATE;
 use wasm_worker_core::room::people::RoomInfo;
 use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 
@@ -55,8 +56,6 @@ pub(crate) use own::Wish;
 pub(crate) use reconnect::Way;
 pub(crate) use request::{LinkError, LinkRequest};
 
-/// The attribute that clients show as the state of an agent.
-const AGENT_STATE: &str = "lk.agent.state";
 /// Most operations that wait for one join.
 const JOINERS_MAX: usize = 64;
 

@@ -192,6 +192,7 @@ impl Command {
             | Self::SetAgentState { .. } => None,
         }
     }
+
     /// Host memory that the command takes, in bytes.
     pub fn bytes(&self) -> usize {
         let content = match self {

@@ -18,13 +18,10 @@ use super::outbox::Reply;
 use super::shared::{Refusal, Shared};
 use crate::wire::{PACKET_BYTES_MAX, some};
 use wasm_worker_core::room::command::{OperationId, SendOptions, Transcription};
+use wasm_worker_core::room::names::{IS_FINAL, SEGMENT_ID, TRACK_ID, TRANSCRIPTION};
 use wasm_worker_core::room::people::Attributes;
 
-/// Topic and attributes of transcriptions, as front ends of LiveKit expect them.
-const TRANSCRIPTION: &str = "lk.transcription";
-const SEGMENT_ID: &str = "lk.segment_id";
-const TRACK_ID: &str = "lk.transcribed_track_id";
-const IS_FINAL: &str = "lk.transcription_final";
+/// The attribute of the language of a transcription.
 const LANGUAGE: &str = "lk.transcription_language";
 
 /// The reason in the trailer of a stream that does not come to its end: one of those that the protocol names.
