@@ -155,7 +155,11 @@ impl Play {
             Step::Listening => {}
             Step::Thinking => {
                 self.say(&twenty_words());
-                self.person.sees("thought", |line| line["changed"]["lk.agent.state"] == "thinking");
+                // The server may tell two changes as one.
+                let thinks = |line: &Value| {
+                    ["thinking", "speaking"].iter().any(|state| line["changed"]["lk.agent.state"] == *state)
+                };
+                self.person.sees("thought", thinks);
             }
             Step::Speaking => {
                 self.say(&twenty_words());

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::api_state::ApiState;
 use crate::keys::{Caller, TokenError};
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::is_name;
 use crate::twirp::TwirpError;
 
 /// The error for a missing token or a missing grant, as in LiveKit's server.
@@ -90,7 +90,6 @@ pub(crate) fn allow_list(caller: &Caller) -> Result<(), Denied> {
 
 /// Allow a participant to join the room of its token.
 pub(crate) fn allow_join(caller: &Caller) -> Result<(), Denied> {
-    let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control);
     allow(caller.grants.room_join && is_name(&caller.grants.room), "`roomJoin` for a room")?;
     allow(is_name(&caller.person.identity), "identity (`sub`) of a participant")
 }

@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{ATTRIBUTES_BYTES_MAX, NAME_BYTES_MAX, is_name};
 use crate::twirp::TwirpError;
 use wasm_worker_protocol::registration;
 
-/// Most attributes of a dispatch, names and values together, in bytes, as in LiveKit's server.
-const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
 /// The attribute with the priority of a dispatch. LiveKit's protocol has no field for it.
 pub const PRIORITY: &str = "wasm-worker.priority";
 /// The attribute with the time that a dispatch waits for a worker. LiveKit's protocol has no field for it.
@@ -21,7 +19,7 @@ pub(crate) fn check_names(agent: &str, room: &str) -> Result<(), TwirpError> {
         return Err(TwirpError::invalid("the name of the room is missing"));
     }
     for (what, name) in [("agent", agent), ("room", room)] {
-        if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        if !name.is_empty() && !is_name(name) {
             return Err(TwirpError::invalid(format!(
                 "the name of the {what} has control characters, or more than {NAME_BYTES_MAX} bytes"
             )));

@@ -29,14 +29,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_io_timeout::TimeoutStream;
 
-use crate::hosts::HostRule;
+use crate::hosts::{HostRule, is_room};
 use awaited::AwaitedBody;
 use held::hold;
 use places::{Place, Places};
 
 /// Most connections of a listener at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
-/// The share of the open files that a listener takes at most: one over this. The sockets of workers take the same.
+/// The share of the open files that a listener takes at most: one over this. The sockets of workers take the same, and the links of
+/// participants in rooms half of it.
 pub const FILES_SHARE: usize = 4;
 /// Longest time from the begin of a connection to the end of its first head.
 const FIRST_HEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -73,8 +74,8 @@ pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
         .await
 }
 
-/// Most sockets of workers, of those that a caller wants. Two listeners and these sockets leave the last share of the files for
-/// everything else.
+/// Most sockets of one use, of those that a caller wants: a share of the files. Two listeners and the sockets of workers take three
+/// shares; the links of participants take half of the last one, and leave the rest for everything else.
 pub(crate) fn sockets_max(wanted: usize) -> usize {
     wanted.min(raise_file_limit() / FILES_SHARE).max(1)
 }
@@ -117,7 +118,8 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, 
     let service = service_fn(move |request: Request<Incoming>| {
         let answering = asked.answering();
         let mut request = request.map(|body| AwaitedBody::new(body, asked.clone()));
-        if let Some(local) = local {
+        // Nothing else asks for it.
+        if let Some(local) = local.filter(|_| is_room(request.uri().path())) {
             request.extensions_mut().insert(local);
         }
         let answer = host_rule.check(request.uri(), request.headers()).map(|()| router.call(request));

@@ -6,9 +6,9 @@
 //! listener. Programs other than browsers send no `Origin`.
 //!
 //! Rooms are for pages of any origin: a front end is served from elsewhere. Nothing but the token, which no browser adds by itself,
-//! opens them.
+//! opens them. With the development key every page can make such a token: then rooms are for pages of this machine only.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::Json;
 use axum::http::header::{HOST, ORIGIN};
@@ -90,6 +90,15 @@ impl HostRule {
     }
 }
 
+/// The first origin of a request that is no page of this machine, with any port.
+pub(crate) fn origin_from_elsewhere(headers: &HeaderMap) -> Option<String> {
+    let loopback = HostRule { bound: Ipv4Addr::LOCALHOST.into() };
+    let is_ours = |origin: &String| origin.split_once("://").is_some_and(|(_, host)| loopback.is_local(host));
+    let mut origins =
+        headers.get_all(ORIGIN).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    origins.find(|origin| !is_ours(origin))
+}
+
 /// Whether a path is one of those by which clients join rooms.
 pub(crate) fn is_room(path: &str) -> bool {
     path == "/rtc" || path.starts_with("/rtc/")
@@ -154,6 +163,26 @@ mod tests {
         assert_eq!(check("0.0.0.0:7880", "agents.example", Some("https://agents.example")), 200);
         assert_eq!(check("0.0.0.0:7880", "agents.example:443", Some("https://AGENTS.example")), 200);
         assert_eq!(check("0.0.0.0:7880", "agents.example:7880", Some("https://agents.example")), 403);
+    }
+
+    #[test]
+    fn pages_of_this_machine_have_a_loopback_origin_with_any_port() {
+        let from_elsewhere = |origins: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for origin in origins {
+                headers.append(ORIGIN, HeaderValue::from_static(origin));
+            }
+            origin_from_elsewhere(&headers)
+        };
+        assert_eq!(from_elsewhere(&[]), None, "no browser");
+        for ours in ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:9", "http://LOCALHOST"] {
+            assert_eq!(from_elsewhere(&[ours]), None, "{ours}");
+            let other = "https://front.example";
+            assert_eq!(from_elsewhere(&[ours, other]).as_deref(), Some(other));
+        }
+        for other in ["null", "", "file://", "http://localhost.evil.example", "http://10.0.0.1", "localhost"] {
+            assert_eq!(from_elsewhere(&[other]).as_deref(), Some(other), "{other}");
+        }
     }
 
     #[test]

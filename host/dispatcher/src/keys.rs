@@ -8,6 +8,7 @@ use jsonwebtoken::dangerous::insecure_decode;
 use jsonwebtoken::errors::{Error as JwtError, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use livekit_protocol as proto;
+use livekit_protocol::TrackSource;
 use livekit_token::{AccessToken, VideoGrants};
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,6 +26,9 @@ const JOB_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
 const ROOM_TOKEN_TTL_MIN: Duration = Duration::from_secs(10 * 60);
 /// The attribute with the agent's name in a job's token, as in LiveKit's server.
 const AGENT_NAME_ATTRIBUTE: &str = "lk.agent_name";
+/// The sources of tracks that a token can name.
+const SOURCES: [TrackSource; 4] =
+    [TrackSource::Camera, TrackSource::Microphone, TrackSource::ScreenShare, TrackSource::ScreenShareAudio];
 /// Shortest secret that nobody guesses, in bytes, as in LiveKit's server.
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
 
@@ -59,7 +63,12 @@ pub(crate) struct Person {
 impl Person {
     /// The size of the metadata and the attributes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.metadata.len() + self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        self.metadata.len() + self.attributes_bytes()
+    }
+
+    /// The size of the attributes, names and values together, in bytes.
+    pub(crate) fn attributes_bytes(&self) -> usize {
+        self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 }
 
@@ -137,10 +146,11 @@ impl Keys {
         // Like LiveKit's server, ignore the audience.
         validation.validate_aud = false;
         let decoded = decode::<Value>(token, &DecodingKey::from_secret(secret.0.as_bytes()), &validation);
-        let claims = decoded.map_err(|error| token_error(&error, key, &unverified))?.claims;
-        let (person, expires_s) = (person(&claims), unix_seconds(claims.get("exp")));
+        let mut claims = decoded.map_err(|error| token_error(&error, key, &unverified))?.claims;
+        let expires_s = unix_seconds(claims.get("exp"));
         let grants =
-            grants(claims).map_err(|error| TokenError::Claim { claim: "video".into(), why: error.to_string() })?;
+            grants(&mut claims).map_err(|error| TokenError::Claim { claim: "video".into(), why: error.to_string() })?;
+        let person = person(claims);
         Ok(Caller { api_key: key.to_owned(), grants, person, expires_s })
     }
 
@@ -170,18 +180,14 @@ impl Keys {
         answer: &proto::AvailabilityResponse,
     ) -> Result<String, String> {
         let secret = self.0.get(api_key).ok_or("the API key of the worker is not configured")?;
-        let allowed = &worker.permissions;
-        let grants = VideoGrants {
+        let mut grants = VideoGrants {
             room_join: true,
             agent: true,
             room: job.room.as_ref().map(|room| room.name.clone()).unwrap_or_default(),
-            can_subscribe: Some(allowed.can_subscribe),
-            can_publish: Some(allowed.can_publish),
-            can_publish_data: Some(allowed.can_publish_data),
-            can_update_own_metadata: Some(allowed.can_update_metadata),
-            hidden: allowed.hidden,
+            hidden: worker.permissions.hidden,
             ..Default::default()
         };
+        permit(&mut grants, &worker.permissions);
         let mut attributes = answer.participant_attributes.clone();
         attributes.insert(AGENT_NAME_ATTRIBUTE.into(), worker.dispatch_key.agent.clone());
         let token = AccessToken::with_api_key(api_key, &secret.0)
@@ -196,9 +202,30 @@ impl Keys {
     }
 }
 
+/// Grant what a permission allows, and nothing else of that kind. What a participant is, such as hidden or an agent, stays.
+pub(crate) fn permit(grants: &mut VideoGrants, allowed: &proto::ParticipantPermission) {
+    grants.can_subscribe = Some(allowed.can_subscribe);
+    grants.can_publish = Some(allowed.can_publish);
+    grants.can_publish_data = Some(allowed.can_publish_data);
+    grants.can_update_own_metadata = Some(allowed.can_update_metadata);
+    let is_allowed = |source: &TrackSource| allowed.can_publish_sources.contains(&(*source as i32));
+    grants.can_publish_sources = SOURCES.into_iter().filter(is_allowed).map(name_of_source).collect();
+}
+
+/// The numbers of the sources with these names, each once.
+pub(crate) fn source_numbers(names: &[String]) -> Vec<i32> {
+    let is_named = |source: &TrackSource| names.contains(&name_of_source(*source));
+    SOURCES.into_iter().filter(is_named).map(|source| source as i32).collect()
+}
+
+/// The name of a source in tokens.
+fn name_of_source(source: TrackSource) -> String {
+    source.as_str_name().to_ascii_lowercase()
+}
+
 /// The person of a token. A claim that is `null` is absent. Claims of another form make nobody of it, who joins no room.
-fn person(claims: &Value) -> Person {
-    let Value::Object(mut claims) = claims.clone() else { return Person::default() };
+fn person(claims: Value) -> Person {
+    let Value::Object(mut claims) = claims else { return Person::default() };
     claims.retain(|_, value| !value.is_null());
     serde_json::from_value(Value::Object(claims)).unwrap_or_default()
 }
@@ -209,7 +236,7 @@ fn unix_seconds(claim: Option<&Value>) -> i64 {
 }
 
 /// The grants of a token. A field that is `null` is absent.
-fn grants(mut claims: Value) -> Result<VideoGrants, serde_json::Error> {
+fn grants(claims: &mut Value) -> Result<VideoGrants, serde_json::Error> {
     let mut video = claims.get_mut("video").map(Value::take).unwrap_or_default();
     match &mut video {
         Value::Null => return Ok(VideoGrants::default()),
@@ -349,6 +376,18 @@ mod tests {
         // Claims of another form make nobody of it.
         let odd = json!({ "iss": "a", "exp": now + 60, "sub": 7 });
         assert_eq!(keys.verify(&signed(&odd)).unwrap().person, Person::default());
+    }
+
+    #[test]
+    fn permission_grants_its_sources_and_keeps_what_somebody_is() {
+        let mut grants = VideoGrants { hidden: true, recorder: true, room: "r".into(), ..Default::default() };
+        let sources = vec![TrackSource::ScreenShare as i32, TrackSource::Camera as i32, 99];
+        permit(&mut grants, &proto::ParticipantPermission { can_publish_sources: sources, ..Default::default() });
+        assert_eq!(grants.can_publish_sources, ["camera", "screen_share"]);
+        assert_eq!(source_numbers(&grants.can_publish_sources), [1, 3]);
+        assert_eq!((grants.can_publish, grants.hidden, grants.recorder), (Some(false), true, true));
+        permit(&mut grants, &proto::ParticipantPermission { can_publish: true, ..Default::default() });
+        assert!(grants.can_publish() && grants.can_publish_sources.is_empty());
     }
 
     #[test]

@@ -17,8 +17,8 @@
 //! What is left out: the forwarding of sound and video, relays (TURN), TCP and TLS for datagrams, the two peer connections of older
 //! clients, and the publishing of tracks without media.
 //!
-//! A room is a task on a runtime of its own, which begins with the first participant and ends with the room in the directory. One
-//! socket has the datagrams of all rooms.
+//! Rooms and their links have a runtime of their own. A room is a task there, which begins with the first participant and ends with
+//! the room in the directory. One socket has the datagrams of all rooms.
 //!
 //! Bounds: [`ROOMS_MAX`] rooms with participants and [`LINKS_MAX`] links, and at most an eighth of the files of the process;
 //! [`INPUTS_MAX`] requests and [`DATAGRAMS_MAX`] datagrams wait for a room.
@@ -77,7 +77,7 @@ pub(crate) const ROOMS_MAX: usize = 4_096;
 /// Most links of all rooms.
 const LINKS_MAX: usize = 8_192;
 /// Most requests that wait for a room. A sender waits while the queue is full.
-const INPUTS_MAX: usize = 256;
+const INPUTS_MAX: usize = 64;
 /// Most datagrams that wait for a room. Others are lost, as any datagram may be.
 const DATAGRAMS_MAX: usize = 1_024;
 /// Threads of the runtime of the rooms.
@@ -105,8 +105,6 @@ pub(crate) struct RoomHost {
 
 /// A room that is served, for the coordinator. Dropped, the room ends.
 pub(crate) struct HostedRoom {
-    /// The id of the room in the directory. Another room may have its name later.
-    pub(crate) sid: String,
     inputs: mpsc::Sender<RoomInput>,
     control: watch::Sender<Control>,
     occupancy: Arc<Mutex<Occupancy>>,
@@ -142,7 +140,7 @@ impl RoomHost {
             let _context = runtime.handle.enter();
             UdpSocket::from_std(socket)?
         };
-        let shell = Arc::new(Shell { socket, is_v6: address.is_ipv6(), keys, links: AtomicU64::new(0) });
+        let shell = Arc::new(Shell { socket, is_v6: address.is_ipv6(), keys });
         let routes = Arc::new(Routes::default());
         runtime.handle.spawn(receive(shell.clone(), routes.clone()));
         let links_max = (sockets_max(2 * LINKS_MAX) / 2).max(1);
@@ -161,7 +159,7 @@ impl RoomHost {
     /// Begin to serve a room. `None`: there are too many.
     pub(crate) fn open(&self, info: proto::Room) -> Option<HostedRoom> {
         let seat = self.seats.clone().try_acquire_owned().ok()?;
-        let (sid, number) = (info.sid.clone(), self.last_room.fetch_add(1, Ordering::Relaxed) + 1);
+        let number = self.last_room.fetch_add(1, Ordering::Relaxed) + 1;
         let (inputs, of_inputs) = mpsc::channel(INPUTS_MAX);
         let (datagrams, of_datagrams) = mpsc::channel(DATAGRAMS_MAX);
         let (control, of_control) = watch::channel(Control { info: info.clone(), close: None });
@@ -175,9 +173,22 @@ impl RoomHost {
             shell: self.shell.clone(),
             shared: Shared(occupancy.clone()),
             links: HashMap::new(),
+            last_link: 0,
         };
         self.runtime.handle.spawn(task.run(seat));
-        Some(HostedRoom { sid, inputs, control, occupancy })
+        Some(HostedRoom { inputs, control, occupancy })
+    }
+
+    /// Serve the link of a participant once its connection is a WebSocket.
+    pub(crate) fn serve(&self, entered: Entered, upgrade: OnUpgrade, permit: OwnedSemaphorePermit) {
+        let Entered { link, frames, inputs } = entered;
+        self.runtime.handle.spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => link::serve(upgraded, link, frames, inputs).await,
+                Err(_) => drop(inputs.send(RoomInput::LinkLost { link }).await),
+            }
+            drop(permit);
+        });
     }
 
     /// A permit for one more link; none where there are too many.
@@ -218,9 +229,10 @@ impl HostedRoom {
         RoomHandle(self.inputs.clone())
     }
 
-    /// Whether the room is still served. A bug of the host may have ended it.
-    pub(crate) fn is_open(&self) -> bool {
-        !self.inputs.is_closed()
+    /// Whether this is the room with this id in the directory, and still served: another room may have its name by now, and a bug
+    /// of the host may have ended it.
+    pub(crate) fn is_open(&self, sid: &str) -> bool {
+        self.control.borrow().info.sid == sid && !self.inputs.is_closed()
     }
 
     pub(crate) fn occupancy(&self) -> Occupancy {
@@ -252,20 +264,6 @@ impl RoomHandle {
         let (reply, answer) = oneshot::channel();
         self.0.send(input(reply)).await.map_err(|_| RoomOver)?;
         answer.await.map_err(|_| RoomOver)
-    }
-}
-
-impl Entered {
-    /// Serve the link once its connection is a WebSocket.
-    pub(crate) fn serve(self, upgrade: OnUpgrade, permit: OwnedSemaphorePermit) {
-        let Self { link, frames, inputs } = self;
-        Handle::current().spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => link::serve(upgraded, link, frames, inputs).await,
-                Err(_) => drop(inputs.send(RoomInput::LinkLost { link }).await),
-            }
-            drop(permit);
-        });
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use livekit_protocol as proto;
-use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -22,8 +21,6 @@ use crate::twirp::{Code, TwirpError};
 const AGENTS_MAX: usize = 100;
 /// Most rooms that a caller may ask for by name.
 const NAMES_MAX: usize = 1_000;
-/// Most data of one call, with the names of its receivers, in bytes: a packet has to fit into a message of the data channels.
-const DATA_BYTES_MAX: usize = 64_000;
 /// Time limit for the answer of a room.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -176,15 +173,10 @@ pub(crate) async fn send_data(
     request: proto::SendDataRequest,
 ) -> Result<proto::SendDataResponse, TwirpError> {
     allow_room(caller, &request.room)?;
-    let bytes = request.encoded_len();
-    if bytes > DATA_BYTES_MAX {
-        let why = format!("the data and its receivers have {bytes} bytes, at most {DATA_BYTES_MAX} are allowed");
-        return Err(TwirpError::invalid(why));
-    }
     let room = hosted(state, &request.room).await?.ok_or_else(no_such_room)?;
     let request = Box::new(request);
-    answer(room.ask(|reply| RoomInput::SendData { request, reply })).await?.ok_or_else(no_such_room)?;
-    Ok(proto::SendDataResponse::default())
+    let sent = answer(room.ask(|reply| RoomInput::SendData { request, reply })).await?.ok_or_else(no_such_room)?;
+    sent.map(|()| proto::SendDataResponse::default()).map_err(|error| TwirpError::invalid(error.to_string()))
 }
 
 /// The room with this name, if it is served: once somebody was there.

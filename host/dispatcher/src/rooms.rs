@@ -1,8 +1,9 @@
 //! The directory of the rooms: what dispatches belong to, and what participants join. Pure.
 //!
 //! A room exists from its creation, by a client, with a dispatch or with its first participant, until it had neither an open dispatch
-//! nor a participant for its timeout: `departure_timeout` once a participant has left, else `empty_timeout`. The room host knows the
-//! participants; its word is asked for when the time of a room without dispatches has come.
+//! nor a participant for its timeout: `departure_timeout` once a participant has left, else `empty_timeout`. Agents and others who
+//! serve the participants count as none. The room host knows the participants; its word is asked for when the time of a room without
+//! dispatches has come.
 //!
 //! Bounds: [`ROOMS_MAX`] rooms, with [`METADATA_BYTES_MAX`] of metadata together.
 
@@ -99,6 +100,8 @@ struct RoomEntry {
     room: Room,
     /// The number of its open dispatches.
     open: usize,
+    /// Whether anybody has asked to join it. Only then may its departure timeout be the one that counts.
+    is_joined: bool,
     /// While no dispatch is open.
     idle: Option<Idle>,
 }
@@ -141,7 +144,7 @@ impl Rooms {
     pub(crate) fn insert(&mut self, now: Instant, room: Room) {
         let name = room.name.clone();
         self.metadata_bytes += room.metadata.len();
-        self.by_name.insert(name.clone(), RoomEntry { room, open: 0, idle: None });
+        self.by_name.insert(name.clone(), RoomEntry { room, open: 0, is_joined: false, idle: None });
         self.set_idle(now, &name);
     }
 
@@ -198,6 +201,14 @@ impl Rooms {
         Some((&entry.room, entry.idle.map_or(now, |idle| idle.since)))
     }
 
+    /// Somebody asks to join a room. It is not looked at before this time.
+    pub(crate) fn join(&mut self, name: &str, until: Instant) {
+        if let Some(entry) = self.by_name.get_mut(name) {
+            entry.is_joined = true;
+        }
+        self.look_again(name, until);
+    }
+
     /// Look at a room without open dispatches at this time.
     pub(crate) fn look_again(&mut self, name: &str, at: Instant) {
         if let Some(idle) = self.by_name.get_mut(name).and_then(|entry| entry.idle.as_mut()) {
@@ -214,7 +225,8 @@ impl Rooms {
 
     fn set_idle(&mut self, now: Instant, name: &str) {
         if let Some(entry) = self.by_name.get_mut(name) {
-            let soonest = entry.room.empty_timeout.min(entry.room.departure_timeout);
+            let Room { empty_timeout, departure_timeout, .. } = entry.room;
+            let soonest = if entry.is_joined { empty_timeout.min(departure_timeout) } else { empty_timeout };
             let look_at = now + Duration::from_secs(soonest.into());
             entry.idle = Some(Idle { since: now, look_at });
             self.looks.insert((look_at, name.to_owned()));
@@ -248,12 +260,16 @@ mod tests {
         assert_eq!((rooms.wake_at(), rooms.to_look_at(now + timeout * 2)), (None, None));
         let idle_since = now + timeout;
         rooms.dispatch_ended(idle_since, &room("a").to_proto());
-        assert_eq!(rooms.to_look_at(idle_since), None);
+        assert_eq!((rooms.to_look_at(idle_since), rooms.wake_at()), (None, Some(idle_since + timeout)));
         assert_eq!(rooms.to_look_at(now + timeout * 2), Some((&room("a"), idle_since)));
         // A participant is there.
-        rooms.look_again("a", now + timeout * 3);
+        rooms.join("a", now + timeout * 3);
         assert_eq!(rooms.to_look_at(now + timeout * 2), None);
         assert_eq!(rooms.to_look_at(now + timeout * 3), Some((&room("a"), idle_since)));
+        // Its departure timeout counts from now on.
+        rooms.dispatch_opened(&room("a").to_proto());
+        rooms.dispatch_ended(now, &room("a").to_proto());
+        assert_eq!(rooms.wake_at(), Some(now + Duration::from_secs(20)));
         assert_eq!(rooms.remove("a"), Some(room("a")));
         assert_eq!(rooms.wake_at(), None);
         assert_eq!(rooms.get("a"), None);

@@ -1,11 +1,9 @@
 //! The routes by which clients join rooms: LiveKit's signalling of a single peer connection, `/rtc/v1`.
 //!
 //! Every answer may be read by pages of any origin, as those of LiveKit's server: a browser asks `/rtc/v1/validate` why it got no
-//! WebSocket.
+//! WebSocket. With the development key, only pages of this machine may join.
 //!
 //! Bounds: a room answers within [`ENTER_WITHIN`]. [`join_request`] and [`room_host`](crate::room_host) have further bounds.
-
-use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
 use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
@@ -16,17 +14,17 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::api_state::{ApiState, STOPPING, SharedState};
+use crate::api_state::{ApiState, SharedState};
 use crate::auth::{allow_join, caller_of};
 use crate::command::Command;
 use crate::connections::{LocalAddress, reachable};
+use crate::hosts::origin_from_elsewhere;
 use crate::join_request;
 use crate::keys::Caller;
+use crate::limits::ENTER_WITHIN;
 use crate::room_host::{Entered, Entrant, Refusal};
 use crate::upgrade;
-
-/// Time limit for the answer of a room.
-const ENTER_WITHIN: Duration = Duration::from_secs(10);
+use wasm_worker_core::text::clip;
 
 /// The query of a client.
 #[derive(Deserialize)]
@@ -82,7 +80,7 @@ async fn enter(state: &ApiState, query: JoinQuery, request: &mut Request) -> Res
     let entrant = Entrant { caller, request: Box::new(join), local };
     let entered = timeout(ENTER_WITHIN, enter_room(state, entrant)).await;
     let entered = entered.map_err(|_| busy(&format!("the room did not answer within {ENTER_WITHIN:?}")))??;
-    entered.serve(upgrade, permit);
+    state.room_host.serve(entered, upgrade, permit);
     Ok(upgrade::switching(accept_key))
 }
 
@@ -92,12 +90,12 @@ async fn enter_room(state: &ApiState, entrant: Entrant) -> Result<Entered, Denie
     let asked = state.ask(Command::EnterRoom { name, api_key, reply }, answer).await;
     let room = asked.and_then(|answer| answer.map_err(Into::into));
     let room = room.map_err(|error| Denied(error.code.status(), error.message))?;
-    // A room that ended a moment ago has another task when the client tries again.
-    let entered = room.enter(entrant).await.map_err(|_| busy(STOPPING))?;
+    // There is another room with this name when the client tries again.
+    let entered = room.enter(entrant).await.map_err(|_| busy("the room has just ended"))?;
     entered.map_err(|refusal| {
         let status = match refusal {
             Refusal::OwnMetadata => StatusCode::UNAUTHORIZED,
-            Refusal::Facts(_) => StatusCode::BAD_REQUEST,
+            Refusal::Facts(_) | Refusal::Tracks(_) => StatusCode::BAD_REQUEST,
             Refusal::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Denied::new(status, refusal)
@@ -106,6 +104,13 @@ async fn enter_room(state: &ApiState, entrant: Entrant) -> Result<Entered, Denie
 
 /// The caller, who may join the room of its token.
 fn caller(state: &ApiState, headers: &HeaderMap, query: &JoinQuery) -> Result<Caller, Denied> {
+    if state.keys.is_development()
+        && let Some(origin) = origin_from_elsewhere(headers)
+    {
+        let why =
+            "with the development key, whose secret is public, only pages of this machine may join; got a page of";
+        return Err(Denied(StatusCode::FORBIDDEN, format!("{why} `{}`", clip(&origin))));
+    }
     let caller = caller_of(state, headers, query.access_token.as_deref());
     let allowed = caller.and_then(|caller| allow_join(&caller).map(|()| caller));
     allowed.map_err(|denied| Denied(StatusCode::UNAUTHORIZED, denied.text()))

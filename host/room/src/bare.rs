@@ -2,6 +2,7 @@
 //!
 //! Each has a clock of its own, which stands still but for `pass`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -23,6 +24,32 @@ const NOW_MS: u64 = 1_800_000_000_000;
 /// Most calls of `advance` at one moment.
 const WAKES_MAX: usize = 1_000;
 
+/// The clock of a state machine.
+struct Clock {
+    now: Instant,
+    /// Calls of `advance` at this moment.
+    wakes: usize,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { now: Instant::now(), wakes: 0 }
+    }
+
+    /// Go to the time that is due, or to the end where that comes before it. Whether something is due.
+    ///
+    /// # Panics
+    /// When something is due at one moment for ever.
+    fn goes_to(&mut self, due: Option<Instant>, end: Instant) -> bool {
+        let due = due.filter(|due| *due <= end);
+        let next = due.unwrap_or(end).max(self.now);
+        self.wakes = if next > self.now || due.is_none() { 0 } else { self.wakes + 1 };
+        assert!(self.wakes < WAKES_MAX, "something wants to be woken for ever");
+        self.now = next;
+        due.is_some()
+    }
+}
+
 /// What a room wanted of its sockets, and what it told.
 #[derive(Debug, Default)]
 pub struct BareOutputs {
@@ -39,7 +66,9 @@ pub struct BareOutputs {
 /// A whole room, of which the link brings what a test says, and no path leads to a server.
 pub struct BareRoom {
     session: Session,
-    now: Instant,
+    clock: Clock,
+    /// Commands that wait until the room is left.
+    commands: VecDeque<Command>,
     outputs: BareOutputs,
 }
 
@@ -54,20 +83,20 @@ impl BareRoom {
             attributes: Vec::new(),
             limits: RoomLimits { participants_max: 100, ..RoomLimits::default() },
         };
-        let now = Instant::now();
-        let session = Session::new(settings, "bare".into(), 1, now, NOW_MS);
-        Self { session, now, outputs: BareOutputs::default() }
+        let clock = Clock::new();
+        let session = Session::new(settings, "bare".into(), 1, clock.now, NOW_MS);
+        Self { session, clock, commands: VecDeque::new(), outputs: BareOutputs::default() }
     }
 
-    /// Do what the agent asks for.
+    /// Do what the agent asks for, once the room is left where it is being left.
     pub fn perform(&mut self, command: Command) {
-        self.session.perform(command, self.now);
+        self.commands.push_back(command);
         self.collect();
     }
 
     /// The link opens.
     pub fn link_opens(&mut self) {
-        self.session.link_opened(self.now);
+        self.session.link_opened(self.clock.now);
         self.collect();
     }
 
@@ -77,19 +106,19 @@ impl BareRoom {
             0 => LinkError::Unreachable { why: "nothing listens".into() },
             status => LinkError::Status { status, body: "no".into() },
         };
-        self.session.link_failed(error, self.now);
+        self.session.link_failed(error, self.clock.now);
         self.collect();
     }
 
     /// The link is lost.
     pub fn link_is_lost(&mut self) {
-        self.session.link_lost("it is lost", self.now);
+        self.session.link_lost("it is lost", self.clock.now);
         self.collect();
     }
 
     /// The link brings a message.
     pub fn receive(&mut self, message: &[u8]) {
-        self.session.receive_message(message, self.now);
+        self.session.receive_message(message, self.clock.now);
         self.collect();
     }
 
@@ -98,16 +127,11 @@ impl BareRoom {
     /// # Panics
     /// When the room wants to be woken at one moment for ever.
     pub fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        let mut wakes = 0;
-        while let Some(due) = self.session.wake_at().filter(|due| *due <= until) {
-            wakes = if due > self.now { 0 } else { wakes + 1 };
-            assert!(wakes < WAKES_MAX, "the room wants to be woken for ever");
-            self.now = self.now.max(due);
-            self.session.advance(self.now);
+        let end = self.clock.now + time;
+        while self.clock.goes_to(self.session.wake_at(), end) {
+            self.session.advance(self.clock.now);
             self.collect();
         }
-        self.now = until;
     }
 
     /// What the room wanted and told since the last call.
@@ -116,69 +140,77 @@ impl BareRoom {
     }
 
     fn collect(&mut self) {
-        while let Some(output) = self.session.next_output(true) {
+        while !self.session.is_leaving()
+            && let Some(command) = self.commands.pop_front()
+        {
+            self.session.perform(command, self.clock.now);
+        }
+        while let Some(output) = self.session.next_output() {
             match output {
                 SessionOutput::Dial(_) => self.outputs.dialled += 1,
                 SessionOutput::Message(_) => self.outputs.messages += 1,
                 SessionOutput::Reach { .. } => self.outputs.reached += 1,
-                SessionOutput::Event(event) => self.outputs.events.push(event),
-                SessionOutput::HangUp | SessionOutput::Transmit(_) | SessionOutput::DropPaths => {}
+                SessionOutput::HangUp
+                | SessionOutput::Transmit(_)
+                | SessionOutput::DropTcp
+                | SessionOutput::DropPaths => {}
             }
         }
+        self.outputs.events.extend(std::iter::from_fn(|| self.session.next_event()));
     }
 }
 
 /// The data channels of a room that is joined.
 pub struct BareStreams {
     streams: Streams,
-    now: Instant,
+    clock: Clock,
 }
 
 impl Default for BareStreams {
     fn default() -> Self {
-        let now = Instant::now();
-        let mut streams = Streams::new("bare".into(), now, NOW_MS);
+        let clock = Clock::new();
+        let mut streams = Streams::new("bare".into(), clock.now, NOW_MS);
         streams.joined("me");
-        Self { streams, now }
+        Self { streams, clock }
     }
 }
 
 impl BareStreams {
     /// Do what the agent asks for.
     pub fn perform(&mut self, command: Command) {
-        drop(self.streams.perform(command, self.now));
+        self.streams.perform(command, self.clock.now);
     }
 
     /// A channel brings a message. Whether it is a packet.
     pub fn receive(&mut self, message: &[u8], is_reliable: bool) -> bool {
         let packet = proto::DataPacket::decode(message);
-        packet.map(|packet| self.streams.received(packet, is_reliable, self.now)).is_ok()
+        packet.map(|packet| self.streams.received(packet, is_reliable, self.clock.now)).is_ok()
     }
 
     /// The server has acknowledged all but so many bytes.
     pub fn drain(&mut self, unacknowledged: usize) {
-        self.streams.drained(unacknowledged, self.now);
+        self.streams.drained(unacknowledged, self.clock.now);
     }
 
     /// The link is resumed by a server that has read the packets up to this sequence.
     pub fn resume(&mut self, last_sequence: u32) {
-        self.streams.resumed(last_sequence, self.now);
+        self.streams.resumed(last_sequence, self.clock.now);
     }
 
     /// The room is joined anew.
     pub fn rejoin(&mut self) {
-        self.streams.rejoined(self.now);
+        self.streams.rejoined(self.clock.now);
         self.streams.joined("me");
     }
 
     /// The room is left.
     pub fn leave(&mut self) {
-        self.streams.left(self.now);
+        self.streams.left(self.clock.now);
     }
 
     /// A participant leaves.
     pub fn participant_leaves(&mut self, sid: &str, identity: &str) {
-        self.streams.participant_left(sid, identity, self.now);
+        self.streams.participant_left(sid, identity, self.clock.now);
     }
 
     /// Time passes, and everything happens that is due.
@@ -186,15 +218,10 @@ impl BareStreams {
     /// # Panics
     /// When the channels want to be woken at one moment for ever.
     pub fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        let mut wakes = 0;
-        while let Some(due) = self.streams.wake_at().filter(|due| *due <= until) {
-            wakes = if due > self.now { 0 } else { wakes + 1 };
-            assert!(wakes < WAKES_MAX, "the channels want to be woken for ever");
-            self.now = self.now.max(due);
-            self.streams.advance(self.now);
+        let end = self.clock.now + time;
+        while self.clock.goes_to(self.streams.wake_at(), end) {
+            self.streams.advance(self.clock.now);
         }
-        self.now = until;
     }
 
     /// The next event.
@@ -217,15 +244,15 @@ impl BareStreams {
 /// A peer connection that has made its offer.
 pub struct BarePeer {
     peer: Peer,
-    now: Instant,
+    clock: Clock,
     /// The number of addresses that it asked the way to.
     reached: usize,
 }
 
 impl Default for BarePeer {
     fn default() -> Self {
-        let now = Instant::now();
-        Self { peer: Peer::new(now), now, reached: 0 }
+        let clock = Clock::new();
+        Self { peer: Peer::new(clock.now), clock, reached: 0 }
     }
 }
 
@@ -241,33 +268,33 @@ impl BarePeer {
     /// The reason why the answer is not taken.
     pub fn answer(&mut self, id: u32, sdp: &str) -> Result<(), String> {
         let answer = Description { id, sdp: sdp.into() };
-        let taken = self.peer.take_answer(answer, self.now).map_err(|error| error.to_string());
+        let taken = self.peer.take_answer(answer, self.clock.now).map_err(|error| error.to_string());
         self.collect();
         taken
     }
 
     /// The server tells an address.
     pub fn candidate(&mut self, json: &str) {
-        self.peer.take_candidate(json, self.now);
+        self.peer.take_candidate(json, self.clock.now);
         self.collect();
     }
 
     /// An own address is found.
     pub fn local(&mut self, port: u16) {
-        self.peer.take_local(Transport::Udp, ([192, 0, 2, 1], port).into(), self.now);
+        self.peer.take_local(Transport::Udp, ([192, 0, 2, 1], port).into(), self.clock.now);
         self.collect();
     }
 
     /// A datagram comes.
     pub fn datagram(&mut self, bytes: &[u8]) {
         let (source, destination) = (([192, 0, 2, 9], 7_882).into(), ([192, 0, 2, 1], 5_000).into());
-        self.peer.receive(&Datagram { transport: Transport::Udp, source, destination, bytes }, self.now);
+        self.peer.receive(&Datagram { transport: Transport::Udp, source, destination, bytes }, self.clock.now);
         self.collect();
     }
 
     /// Look for paths from the beginning.
     pub fn restart(&mut self) {
-        self.peer.restart(self.now);
+        self.peer.restart(self.clock.now);
         self.collect();
     }
 
@@ -276,16 +303,11 @@ impl BarePeer {
     /// # Panics
     /// When the peer wants to be woken at one moment for ever.
     pub fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        let mut wakes = 0;
-        while let Some(due) = self.peer.wake_at().filter(|due| *due <= until) {
-            wakes = if due > self.now { 0 } else { wakes + 1 };
-            assert!(wakes < WAKES_MAX, "the peer wants to be woken for ever");
-            self.now = self.now.max(due);
-            self.peer.advance(self.now);
+        let end = self.clock.now + time;
+        while self.clock.goes_to(self.peer.wake_at(), end) {
+            self.peer.advance(self.clock.now);
             self.collect();
         }
-        self.now = until;
     }
 
     /// The addresses that the peer asked the way to since the last call.

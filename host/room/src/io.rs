@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use queue::Queue;
-use task::{Shared, Task};
+use task::{Closes, Shared, Task};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::connection::{
     CommandRefused, OpenError, RoomConnection, RoomNumbers, RoomOpener, RoomStatistics,
@@ -42,9 +42,9 @@ use wasm_worker_core::room::settings::RoomSettings;
 /// Most commands that wait for the task of a room: those of one step of an agent.
 const COMMANDS_MAX: usize = 4_096;
 const COMMAND_BYTES_MAX: usize = 8 << 20;
-/// Most events that wait for the taker. The room of one that takes none is left.
-const EVENTS_MAX: usize = 8_192;
-const EVENT_BYTES_MAX: usize = 16 << 20;
+/// Most events that wait for the taker. The others stay in the room.
+const EVENTS_MAX: usize = 64;
+const EVENT_BYTES_MAX: usize = 256 << 10;
 
 /// Most rooms of a process, whatever its settings say.
 const SEATS_MAX: u32 = 1 << 20;
@@ -103,13 +103,13 @@ impl Rooms {
         let shared = Arc::new(Shared {
             commands: Queue::new(COMMANDS_MAX, COMMAND_BYTES_MAX),
             events: Queue::new(EVENTS_MAX, EVENT_BYTES_MAX),
-            state: std::sync::Mutex::default(),
+            statistics: std::sync::Mutex::default(),
         });
         if let Some(runtime) = &self.runtime {
             let task = Task::new(settings, self.connector.clone(), shared.clone());
-            runtime.spawn(task.run(seat));
+            runtime.spawn(task.run(Closes(shared.clone()), seat));
         }
-        Ok(Room { shared })
+        Ok(Room { shared, is_over: false })
     }
 
     /// The number of rooms that are open.
@@ -142,6 +142,8 @@ impl Drop for Rooms {
 /// One room. Dropped, it is left.
 pub struct Room {
     shared: Arc<Shared>,
+    /// Whether the last event was taken by [`RoomConnection::try_next`].
+    is_over: bool,
 }
 
 impl Room {
@@ -159,11 +161,6 @@ impl Room {
         self.shared.events.next().await
     }
 
-    /// Whether the server has everything that was sent.
-    pub fn is_delivered(&self) -> bool {
-        self.shared.is_delivered()
-    }
-
     /// The numbers so far.
     pub fn statistics(&self) -> RoomStatistics {
         self.shared.statistics()
@@ -176,14 +173,19 @@ impl RoomConnection for Room {
     }
 
     fn try_next(&mut self) -> Option<RoomEvent> {
+        if self.is_over {
+            return None;
+        }
         let events = &self.shared.events;
         // Where all rooms of the process end, the task of this one had no time for a last event.
         let gone = || RoomEvent::Disconnected { reason: Reason::Fault, message: "the worker ends".into() };
-        events.try_next().or_else(|| events.is_over().then(gone))
+        let event = events.try_next().or_else(|| events.is_over().then(gone));
+        self.is_over = matches!(&event, Some(RoomEvent::Disconnected { reason, .. }) if reason.is_final());
+        event
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.shared.events.poll_ready(context)
+        if self.is_over { Poll::Pending } else { self.shared.events.poll_ready(context) }
     }
 
     fn numbers(&self) -> Arc<dyn RoomNumbers> {

@@ -5,6 +5,7 @@
 //! ```text
 //! moderation  requests to the server's API about others in the room
 //! wire        conversion between LiveKit's messages (crate `livekit_protocol`) and plain data
+//! size        the memory that events take
 //! signal      joining, staying and leaving: the state machine of the signalling
 //! peer        the peer connection: ICE, DTLS and two data channels, by `str0m`
 //! streams     texts, files, data packets and remote procedure calls
@@ -29,6 +30,8 @@
 pub mod moderation;
 
 pub(crate) mod wire;
+
+pub(crate) mod size;
 
 pub(crate) mod signal;
 

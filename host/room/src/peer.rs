@@ -84,8 +84,16 @@ pub(crate) struct Peer {
     stepped_at: Instant,
     wake_at: Instant,
     outputs: VecDeque<PeerOutput>,
-    /// The address to which the newest datagram went that is no check of ICE, and by what: the path in use.
-    carrier: Option<(Transport, SocketAddr)>,
+    /// The path of the newest datagram that is no check of ICE: the one in use.
+    carrier: Option<Carrier>,
+}
+
+/// The path that carries what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Carrier {
+    transport: Transport,
+    local: SocketAddr,
+    remote: SocketAddr,
 }
 
 struct ChannelState {
@@ -143,6 +151,11 @@ impl Peer {
         self.path == Path::Found && self.reliable.is_open && self.lossy.is_open
     }
 
+    /// Whether a path leads to the server, as far as is known.
+    pub(crate) fn has_path(&self) -> bool {
+        self.path == Path::Found
+    }
+
     /// Make a new offer that looks for paths from the beginning. The channels and what is under way in them stay.
     pub(crate) fn restart(&mut self, now: Instant) -> &Description {
         self.step(now);
@@ -152,6 +165,9 @@ impl Peer {
             self.offer = Description { id: self.offer.id.wrapping_add(1), sdp: offer.to_sdp_string() };
             self.pending = Some(pending);
             self.remotes.clear();
+            if self.path != Path::Found {
+                self.carrier = None;
+            }
             if self.path != Path::Closed {
                 self.path = Path::Searching { since: now };
             }
@@ -160,19 +176,21 @@ impl Peer {
         &self.offer
     }
 
-    /// Take the server's answer to the newest offer.
+    /// Take the server's answer to the newest offer. One that came again, or that answers an older offer, changes nothing.
     pub(crate) fn take_answer(&mut self, answer: Description, now: Instant) -> Result<(), AnswerError> {
         self.step(now);
-        let wrong_number = AnswerError::Number { got: answer.id, want: self.offer.id };
         // A server that does not number its answers has one offer at a time, as we do.
-        if answer.id != self.offer.id && answer.id != 0 {
-            return Err(wrong_number);
+        if answer.id > self.offer.id {
+            return Err(AnswerError::Number { got: answer.id, want: self.offer.id });
+        }
+        if self.pending.is_none() || (answer.id != 0 && answer.id < self.offer.id) {
+            return Ok(());
         }
         if answer.sdp.len() > ANSWER_BYTES_MAX {
             return Err(AnswerError::TooLong { bytes: answer.sdp.len() });
         }
         let parsed = SdpAnswer::from_sdp_string(&answer.sdp).map_err(|error| AnswerError::Unusable(error.into()))?;
-        let pending = self.pending.take().ok_or(wrong_number)?;
+        let Some(pending) = self.pending.take() else { return Ok(()) };
         let accepted = self.rtc.sdp_api().accept_answer(pending, parsed);
         self.drain();
         accepted.map_err(|error| AnswerError::Unusable(error.into()))?;
@@ -186,13 +204,13 @@ impl Peer {
 
     /// Take an address of the server, in the JSON of LiveKit's `TrickleRequest`. What is no usable address is ignored.
     pub(crate) fn take_candidate(&mut self, json: &str, now: Instant) {
-        let Some(remote) = Remote::parse(json) else { return };
+        let Some((remote, candidate)) = Remote::parse(json) else { return };
         let known = |other: &Remote| (other.transport, other.address) == (remote.transport, remote.address);
         if self.remotes.len() >= CANDIDATES_MAX || self.remotes.iter().any(known) {
             return;
         }
         self.step(now);
-        self.rtc.add_remote_candidate(remote.candidate.clone());
+        self.rtc.add_remote_candidate(candidate);
         self.drain();
         self.remotes.push(remote);
         self.reach(now);
@@ -211,10 +229,11 @@ impl Peer {
         self.drain();
     }
 
-    /// The connection of TCP to this address is over. Where the path goes over it, the peer is over too: LiveKit's server ends its side
+    /// The connection of TCP between these addresses is over; it had no own one where it never opened. Where the path goes over it, the peer is over too: LiveKit's server ends its side
     /// of the data channels at the first packet that it cannot write, and a restart of ICE does not bring them back.
-    pub(crate) fn lose_tcp(&mut self, remote: SocketAddr) {
-        if self.path == Path::Found && self.carrier == Some((Transport::Tcp, remote)) {
+    pub(crate) fn lose_tcp(&mut self, remote: SocketAddr, local: Option<SocketAddr>) {
+        let lost = local.map(|local| Carrier { transport: Transport::Tcp, local, remote });
+        if self.path == Path::Found && lost.is_some() && self.carrier == lost {
             self.rtc.disconnect();
             self.end("the connection of TCP to the server was lost");
         }

@@ -1,10 +1,10 @@
 //! One room, whole but for its sockets: the signalling, the peer and the streams, connected. Pure; `now` is an argument.
 //!
 //! After each input the outputs are taken by [`Session::next_output`] until there is none. [`Session::wake_at`] says when
-//! [`Session::advance`] is due.
+//! [`Session::advance`] is due. Events wait for [`Session::next_event`]: those of the streams within their bounds, and those of the
+//! room as long as the shell goes on ([`Session::held_bytes`]).
 //!
-//! Bounds: [`COMMANDS_MAX`] commands that wait until the room is left; `leave_within` for what was sent to be delivered before;
-//! `send_bytes_per_second` over the data channels.
+//! Bounds: `leave_within` for what was sent to be delivered before the room is left; `send_bytes_per_second` over the data channels.
 
 mod pace;
 
@@ -21,15 +21,14 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::peer::{Datagram, Peer, Transport};
-use crate::signal::{LinkError, LinkRequest, Signal, SignalFacts, Wish};
+use crate::signal::{LinkError, LinkRequest, Signal, Wish};
+use crate::size;
 use crate::streams::Streams;
 use pace::Pace;
 use wasm_worker_core::room::command::Command;
-use wasm_worker_core::room::event::{Failure, RoomEvent};
+use wasm_worker_core::room::connection::RoomStatistics;
+use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::settings::RoomSettings;
-
-/// Most commands that wait until the room is left.
-const COMMANDS_MAX: usize = 1_024;
 
 /// What a session asks its sockets for, or tells.
 #[derive(Debug)]
@@ -44,25 +43,30 @@ pub(crate) enum SessionOutput {
     Transmit(Datagram<Box<[u8]>>),
     /// Find the own address that leads to this one, connect to it where it is TCP, and tell the own address.
     Reach { transport: Transport, remote: SocketAddr },
+    /// Close the connections of TCP: no path goes over them any more, and the peer looks for another one.
+    DropTcp,
     /// The paths of the peer are not needed any more.
     DropPaths,
-    /// Tell this.
-    Event(RoomEvent),
 }
 
-/// Numbers of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SessionFacts {
-    pub(crate) signal: SignalFacts,
-    /// Packets of the data channels.
-    pub(crate) packets_received: u64,
-    pub(crate) packets_sent: u64,
-    /// Packets that nobody was told of, because they have no meaning or came again.
-    pub(crate) packets_ignored: u64,
-    /// Packets that were to be sent and were not.
-    pub(crate) packets_dropped: u64,
-    /// Bytes that wait, in both directions.
-    pub(crate) bytes_waiting: usize,
+/// Packets of the data channels.
+#[derive(Clone, Copy, Debug, Default)]
+struct Packets {
+    received: u64,
+    sent: u64,
+    /// Those that were none.
+    ignored: u64,
+    /// Those that the peer had no space for.
+    dropped: u64,
+}
+
+/// An event of the room that was not taken.
+#[derive(Debug)]
+struct Held {
+    event: RoomEvent,
+    bytes: usize,
+    /// The newest event of the streams that comes before it, by its number.
+    after: Option<u64>,
 }
 
 /// One room.
@@ -74,15 +78,17 @@ pub(crate) struct Session {
     pace: Pace,
     /// The room is being left: what was sent has until then.
     leave_by: Option<Instant>,
-    /// Commands that came after the wish to leave.
-    waiting: VecDeque<Command>,
     leave_within: std::time::Duration,
     /// What the peer last told of bytes without acknowledgement.
     unacknowledged: usize,
-    facts: SessionFacts,
+    packets: Packets,
     outputs: VecDeque<SessionOutput>,
-    /// Whether there was space for events of the streams when outputs were last taken.
-    takes_streams: bool,
+    /// Events of the room that were not taken, and their bytes.
+    events: VecDeque<Held>,
+    held_bytes: usize,
+    /// The newest event of the streams that comes before all that is told from now on: what somebody sent comes before the news that
+    /// it left, and what was before a join or an end before it.
+    after: Option<u64>,
 }
 
 impl Session {
@@ -96,12 +102,18 @@ impl Session {
             peer: None,
             streams: Streams::new(name, now, now_ms),
             leave_by: None,
-            waiting: VecDeque::new(),
             unacknowledged: 0,
-            facts: SessionFacts::default(),
+            packets: Packets::default(),
             outputs: VecDeque::new(),
-            takes_streams: false,
+            events: VecDeque::new(),
+            held_bytes: 0,
+            after: None,
         }
+    }
+
+    /// Whether the room is left as soon as what was sent is delivered. Until then no command is performed.
+    pub(crate) const fn is_leaving(&self) -> bool {
+        self.leave_by.is_some()
     }
 
     /// Do what the agent asks for.
@@ -153,10 +165,10 @@ impl Session {
         self.run(now);
     }
 
-    /// The connection of TCP to an address of [`SessionOutput::Reach`] is over.
-    pub(crate) fn lose_tcp(&mut self, remote: SocketAddr, now: Instant) {
+    /// The connection of TCP to an address of [`SessionOutput::Reach`] is over. `local`: its own address, where it was open.
+    pub(crate) fn lose_tcp(&mut self, remote: SocketAddr, local: Option<SocketAddr>, now: Instant) {
         if let Some(peer) = &mut self.peer {
-            peer.lose_tcp(remote);
+            peer.lose_tcp(remote, local);
         }
         self.run(now);
     }
@@ -190,42 +202,51 @@ impl Session {
         self.run(now);
     }
 
-    /// The next output. What the streams tell stays there, within their bounds, unless `takes_streams`.
-    pub(crate) fn next_output(&mut self, takes_streams: bool) -> Option<SessionOutput> {
-        self.takes_streams = takes_streams;
-        if self.outputs.is_empty() && takes_streams && !self.signal.is_entering() {
-            return self.streams.next_event().map(SessionOutput::Event);
-        }
+    /// The next output.
+    pub(crate) fn next_output(&mut self) -> Option<SessionOutput> {
         self.outputs.pop_front()
     }
 
-    /// Whether everything that was sent has left the host.
-    pub(crate) fn is_delivered(&self) -> bool {
-        self.streams.is_delivered()
+    /// The next event.
+    pub(crate) fn next_event(&mut self) -> Option<RoomEvent> {
+        let after = self.events.front().map_or(self.after, |held| held.after);
+        // What comes during the first join waits for its end.
+        let is_streams_turn = self.events.is_empty() && !self.signal.is_entering();
+        if is_streams_turn || after.is_some_and(|number| self.streams.has_event_until(number)) {
+            return self.streams.next_event();
+        }
+        let Held { event, bytes, .. } = self.events.pop_front()?;
+        self.held_bytes -= bytes;
+        if self.events.is_empty() {
+            // A burst does not keep its memory.
+            self.events.shrink_to_fit();
+        }
+        Some(event)
     }
 
-    /// The numbers so far.
-    pub(crate) fn facts(&self) -> SessionFacts {
-        let counts = self.streams.counts();
-        SessionFacts {
-            signal: self.signal.facts(),
-            packets_ignored: self.facts.packets_ignored + counts.repeats + counts.ignored,
-            packets_dropped: self.facts.packets_dropped + counts.lossy_dropped + counts.replies_dropped,
+    /// Bytes of the events of the room that were not taken. Those of the streams have bounds of their own.
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The numbers so far, without those of the sockets.
+    pub(crate) fn statistics(&self) -> RoomStatistics {
+        let (counts, signal) = (self.streams.counts(), self.signal.facts());
+        RoomStatistics {
+            packets_received: self.packets.received,
+            packets_sent: self.packets.sent,
+            packets_ignored: self.packets.ignored + counts.repeats + counts.ignored,
+            packets_dropped: self.packets.dropped + counts.lossy_dropped + counts.replies_dropped + counts.missing,
+            joined_in: signal.joined_in,
+            resumes: signal.resumes,
+            rejoins: signal.rejoins,
+            failed_attempts: signal.failed_attempts,
             bytes_waiting: self.streams.bytes(),
-            ..self.facts
+            ..RoomStatistics::default()
         }
     }
 
     fn take_command(&mut self, command: Command, now: Instant) {
-        if self.leave_by.is_some() {
-            if self.waiting.len() < COMMANDS_MAX {
-                self.waiting.push_back(command);
-            } else if let Some(id) = command.new_id() {
-                let message = "too many calls wait until the room is left".to_owned();
-                self.tell(RoomEvent::Failed(Failure { id, code: "limit", message }));
-            }
-            return;
-        }
         match command {
             Command::Connect { id } => self.signal.connect(id, now),
             Command::Disconnect if self.signal.is_in() => self.leave_by = Some(now + self.leave_within),
@@ -250,13 +271,9 @@ impl Session {
         }
     }
 
-    fn tell_streams(&mut self) {
-        while let Some(event) = self.streams.next_event() {
-            self.tell(event);
-        }
-    }
-
     fn tell(&mut self, event: RoomEvent) {
-        self.outputs.push_back(SessionOutput::Event(event));
+        let bytes = size::of_event(&event);
+        self.held_bytes += bytes;
+        self.events.push_back(Held { event, bytes, after: self.after });
     }
 }

@@ -14,7 +14,7 @@
 //! An attempt goes `Dialling → Opening → Settling → Up`. The agent sees `Connected` at the end of the first one, and `Reconnecting`
 //! and `Connected` around all later ones, whatever they try.
 //!
-//! Bounds: `join_within` for the first join, and the number of attempts for later ones; each step of an attempt has its time.
+//! Bounds: `join_within` for the first join, and ten attempts for it and for each loss; each step of an attempt has its time.
 
 mod own;
 mod people;
@@ -48,6 +48,7 @@ use reconnect::Attempts;
 use request::{Cure, Fault};
 use wasm_worker_core::room::command::{AgentState, OperationId};
 use wasm_worker_core::room::event::{Failure, Reason, RoomEvent};
+use wasm_worker_core::room::names::AGENT_STATE;
 use wasm_worker_core::room::people::RoomInfo;
 use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 
@@ -55,8 +56,6 @@ pub(crate) use own::Wish;
 pub(crate) use reconnect::Way;
 pub(crate) use request::{LinkError, LinkRequest};
 
-/// The attribute that clients show as the state of an agent.
-const AGENT_STATE: &str = "lk.agent.state";
 /// Most operations that wait for one join.
 const JOINERS_MAX: usize = 64;
 
@@ -190,7 +189,7 @@ impl Signal {
         if let Stay::Entering { ids, .. } = &mut self.stay {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
-                self.end(Fault::passing("not-joined", Reason::ClientInitiated, "the join was cancelled", Cure::None));
+                self.end(Fault::new("not-joined", Reason::ClientInitiated, "the join was cancelled", Cure::None));
             }
         }
     }
@@ -206,7 +205,7 @@ impl Signal {
             self.outputs.push_back(SignalOutput::Send(Request::Leave(leave)));
         }
         if !self.is_out() {
-            self.end(Fault::passing("not-joined", Reason::ClientInitiated, "the agent left the room", Cure::None));
+            self.end(Fault::new("not-joined", Reason::ClientInitiated, "the agent left the room", Cure::None));
         }
     }
 
@@ -230,12 +229,12 @@ impl Signal {
 
     /// Show this state of the agent.
     pub(crate) fn set_state(&mut self, state: AgentState, now: Instant) {
-        let wish = Wish { attributes: vec![(AGENT_STATE.into(), state.as_str().into())], ..Wish::default() };
         if self.is_out() {
             // It is short, and takes the place of the last one.
-            self.own.keep(&wish);
+            let attributes = vec![(AGENT_STATE.into(), state.as_str().into())];
+            self.own.keep(&Wish { attributes, ..Wish::default() });
         } else {
-            self.own.ask_quietly(wish);
+            self.own.ask_quietly(AGENT_STATE, state.as_str());
             self.send_requests(now);
         }
     }
@@ -263,6 +262,8 @@ impl Signal {
         let mut events = Vec::new();
         self.own.advance(now, &mut events);
         self.tell_all(events);
+        // A request that is given up has left its space.
+        self.send_requests(now);
         if self.is_served() && self.pings.is_silent(now) {
             self.link_lost("the server was silent", now);
         }
@@ -273,13 +274,20 @@ impl Signal {
         self.advance_phase(now);
         if self.join_until().is_some_and(|until| until <= now) {
             let message = format!("the room was not joined within {:?}", self.limits.join_within);
-            self.end(Fault::passing("timeout", Reason::JoinFailure, message, Cure::None));
+            self.end(Fault::new("timeout", Reason::JoinFailure, message, Cure::None));
         }
     }
 
     /// The next output.
     pub(crate) fn next_output(&mut self) -> Option<SignalOutput> {
         self.outputs.pop_front()
+    }
+
+    /// Take a token that the server gave. An empty one is none.
+    fn renew_token(&mut self, token: String) {
+        if !token.is_empty() {
+            self.token.0 = token;
+        }
     }
 
     /// Send the requests that have not been sent on this link.

@@ -51,13 +51,13 @@ use livekit_protocol as proto;
 use proto::data_packet::Value;
 use tokio::time::Instant;
 
-use crate::wire::Channel;
+use crate::wire::{Channel, some};
 use calls::Calls;
 use deadlines::Due;
 use heard::{Heard, Origin};
 use incoming::Incoming;
 use limits::SENDER_NAME_BYTES_MAX;
-use operation::{Effect, Envelope, Kind};
+use operation::{Effect, Envelope};
 use outbox::Handed;
 use outgoing::Outgoing;
 use requests::Requests;
@@ -141,11 +141,10 @@ impl Streams {
     pub(crate) fn left(&mut self, now: Instant) {
         self.shared.now = now;
         self.presence = Presence::Outside;
+        // The calls first: they take their operations with them.
         self.calls.fail_all(&mut self.shared, NOT_JOINED);
-        for (id, kind) in self.shared.outbox.clear() {
-            if !matches!(kind, Kind::Call) {
-                self.shared.fail(id, NOT_JOINED);
-            }
+        for id in self.shared.outbox.clear() {
+            self.shared.fail(id, NOT_JOINED);
         }
         self.requests.fail_all(&mut self.shared, NOT_JOINED);
         self.incoming.break_all(&mut self.shared, "the room is left");
@@ -166,6 +165,16 @@ impl Streams {
         self.shared.now = now;
         let ended = self.shared.outbox.sent.drained(unacknowledged_bytes, now);
         self.shared.end(ended);
+    }
+
+    /// The number of the newest event.
+    pub(crate) const fn newest_event(&self) -> u64 {
+        self.shared.inbox.newest()
+    }
+
+    /// Whether an event waits whose number is not above this one.
+    pub(crate) fn has_event_until(&self, number: u64) -> bool {
+        self.shared.inbox.has_until(number)
     }
 
     /// The next event, if there is one.
@@ -293,11 +302,6 @@ impl Streams {
             self.shared.inbox.lose("data", None);
         }
     }
-}
-
-/// A name, if it is one.
-fn some(name: String) -> Option<String> {
-    Some(name).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

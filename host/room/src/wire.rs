@@ -15,7 +15,7 @@ pub(crate) const PROTOCOL: i32 = 17;
 pub(crate) const PACKET_BYTES_MAX: usize = 64_000;
 
 /// The first character of the names that are the contract's in attributes.
-const CONTRACT: char = '@';
+pub(crate) const CONTRACT: char = '@';
 
 /// The two data channels of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub(crate) fn attributes<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a St
     let mut attributes: Attributes = foreign.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.sort_unstable();
     attributes
+}
+
+/// A name, if it is one: the messages have an empty one for none.
+pub(crate) fn some(name: String) -> Option<String> {
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// The facts of a participant.

@@ -4,7 +4,8 @@
 
 use wasm_worker_dispatcher::connections::raise_file_limit;
 
-/// Descriptors of one room: its link, UDP of both families, and TCP, or a second link while it reconnects.
+/// Descriptors that are kept for a room: its link, UDP of both families, and one connection of TCP or a second link. A room that
+/// changes its server and its way to it may have nine for some seconds.
 pub(crate) const DESCRIPTORS_OF_ROOM: usize = 4;
 /// Descriptors for everything else that opens some between two readings: callers, files, sinks, the cache.
 pub(crate) const HEADROOM: usize = 64;

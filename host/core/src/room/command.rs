@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::people::Attributes;
+use crate::text::{pairs_bytes, text_bytes};
 
 /// What the caller began. The caller gives the number; the room takes it as it is.
 pub type OperationId = u32;
@@ -98,6 +99,8 @@ pub struct RpcError {
 }
 
 /// One request to a room.
+///
+/// `Done` of what is sent means that the server's transport has acknowledged it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Join the room: `Connected`, then `Done`. While joined: `Done` at once.
@@ -105,15 +108,16 @@ pub enum Command {
     /// Deliver what was sent, then leave the room: `Disconnected` follows.
     Disconnect,
 
-    /// Choose the delivery of one topic, or with an empty one of all that were not named.
+    /// Choose the delivery of one topic, or with an empty one of all that were not named. A room keeps the choices of 1,024 topics;
+    /// what is chosen for more of them has no effect.
     Receive { topic: String, receipt: Receipt },
-    /// Send a whole text. `Done`: it has left the host.
+    /// Send a whole text.
     SendText { id: OperationId, topic: String, text: String, options: SendOptions },
     /// Begin a text that is written in parts; `Done` follows `CloseStream`.
     OpenText { id: OperationId, topic: String, options: SendOptions },
     /// Write a part of a text, or of a transcription.
     WriteText { id: OperationId, text: String },
-    /// Send a whole file. `Done`: it has left the host.
+    /// Send a whole file.
     SendFile { id: OperationId, topic: String, name: String, mime_type: String, bytes: Vec<u8>, options: SendOptions },
     /// Begin a file that is written in parts. `size` in bytes, where it is known.
     OpenFile {
@@ -130,9 +134,9 @@ pub enum Command {
     CloseStream { id: OperationId, attributes: Attributes },
     /// Send a data packet: reliably where there is an id, and `Done` follows; lossily without one.
     SendData { id: Option<OperationId>, topic: String, payload: Vec<u8>, destinations: Vec<String> },
-    /// Send a key of a telephone. `Done`: it has left the host.
+    /// Send a key of a telephone.
     SendDtmf { id: OperationId, code: u32, digit: String },
-    /// Send transcribed speech in the forms that front ends expect. `Done`: it has left the host.
+    /// Send transcribed speech in the forms that front ends expect.
     SendTranscription { id: OperationId, text: String, options: Transcription },
     /// The same in parts, by `WriteText`; `CloseStream` makes it final.
     OpenTranscription { id: OperationId, options: Transcription },
@@ -150,9 +154,10 @@ pub enum Command {
     /// Set attributes of the agent's own participant. An empty value removes the attribute. `Done`: the server has them. Not
     /// joined, they wait for the join, and `Done` follows at once.
     SetAttributes { id: OperationId, attributes: Attributes },
-    /// Set the metadata of the agent's own participant: as `SetAttributes`.
+    /// Set the metadata of the agent's own participant: as `SetAttributes`. In the room they cannot be emptied: that fails as
+    /// `not-supported`.
     SetMetadata { id: OperationId, metadata: String },
-    /// Set the name of the agent's own participant: as `SetAttributes`.
+    /// Set the name of the agent's own participant: as `SetMetadata`.
     SetName { id: OperationId, name: String },
     /// Set the state that clients show to users.
     SetAgentState { state: AgentState },
@@ -186,5 +191,77 @@ impl Command {
             | Self::Taken { .. }
             | Self::SetAgentState { .. } => None,
         }
+    }
+
+    /// Host memory that the command takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let content = match self {
+            Self::Receive { topic, .. } => topic.len(),
+            Self::SendText { topic, text, options, .. } => topic.len() + text.len() + options.bytes(),
+            Self::OpenText { topic, options, .. } => topic.len() + options.bytes(),
+            Self::WriteText { text, .. } => text.len(),
+            Self::SendFile { topic, name, mime_type, bytes, options, .. } => {
+                topic.len() + name.len() + mime_type.len() + bytes.len() + options.bytes()
+            }
+            Self::OpenFile { topic, name, mime_type, options, .. } => {
+                topic.len() + name.len() + mime_type.len() + options.bytes()
+            }
+            Self::WriteBytes { bytes, .. } => bytes.len(),
+            Self::CloseStream { attributes, .. } | Self::SetAttributes { attributes, .. } => pairs_bytes(attributes),
+            Self::SendData { topic, payload, destinations, .. } => {
+                topic.len() + payload.len() + texts_bytes(destinations)
+            }
+            Self::SendDtmf { digit, .. } => digit.len(),
+            Self::SendTranscription { text, options, .. } => text.len() + options.bytes(),
+            Self::OpenTranscription { options, .. } => options.bytes(),
+            Self::Call { destination, method, payload, .. } => destination.len() + method.len() + payload.len(),
+            Self::Answer { answer: Ok(payload), .. } => payload.len(),
+            Self::Answer { answer: Err(error), .. } => error.message.len() + error.data.len(),
+            Self::SetMetadata { metadata, .. } => metadata.len(),
+            Self::SetName { name, .. } => name.len(),
+            Self::Connect { .. }
+            | Self::Disconnect
+            | Self::Cancel { .. }
+            | Self::CancelIncoming { .. }
+            | Self::Taken { .. }
+            | Self::SetAgentState { .. } => 0,
+        };
+        size_of::<Self>() + content
+    }
+}
+
+impl SendOptions {
+    fn bytes(&self) -> usize {
+        let Self { destinations, attributes, stream_id, sender, reply_to } = self;
+        texts_bytes(destinations) + pairs_bytes(attributes) + stream_id.len() + sender.len() + reply_to.len()
+    }
+}
+
+impl Transcription {
+    fn bytes(&self) -> usize {
+        let Self { segment_id, speaker, track_sid, language, attributes, is_final: _ } = self;
+        segment_id.len() + speaker.len() + track_sid.len() + language.len() + pairs_bytes(attributes)
+    }
+}
+
+fn texts_bytes(texts: &[String]) -> usize {
+    texts.iter().map(|text| text_bytes(text)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_counts_all_that_it_holds() {
+        let empty = size_of::<Command>();
+        assert_eq!(Command::Disconnect.bytes(), empty);
+        let options = SendOptions { destinations: vec![String::new(); 100], ..SendOptions::default() };
+        let text = Command::SendText { id: 1, topic: "t".into(), text: "x".repeat(1_000), options };
+        assert_eq!(text.bytes(), empty + 1_001 + 100 * size_of::<String>());
+        let attributes = vec![(String::new(), String::new()); 100];
+        assert_eq!(Command::SetAttributes { id: 1, attributes }.bytes(), empty + 200 * size_of::<String>());
+        let answer = Err(RpcError { code: 1, message: "ab".into(), data: "cde".into() });
+        assert_eq!(Command::Answer { request: IncomingId(1), answer }.bytes(), empty + 5);
     }
 }

@@ -8,7 +8,7 @@ use livekit_protocol as proto;
 use super::Coordinator;
 use crate::clock::Moment;
 use crate::command::{CommandError, Created, DispatchRequest, DispatchTarget};
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::is_name;
 use crate::rooms::Room;
 use crate::scheduler::{Dispatch, Id, SchedulerFull};
 use crate::store::StoreOp;
@@ -137,9 +137,7 @@ impl Coordinator {
             return tracing::debug!(target: "dispatcher", %worker, "a simulated job is refused: one at a time, within the rate");
         }
         let key = connection.registration.dispatch_key.clone();
-        let is_name =
-            |name: &String| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control);
-        let room = job.room.map(|room| room.name).filter(is_name);
+        let room = job.room.map(|room| room.name).filter(|name| is_name(name));
         let request = DispatchRequest {
             id: None,
             api_key: connection.api_key.clone(),

@@ -9,12 +9,11 @@ use tokio::time::Instant;
 use super::Coordinator;
 use crate::clock::Moment;
 use crate::command::CommandError;
+use crate::limits::ENTER_WITHIN;
 use crate::room_host::{HostedRoom, Occupancy, RoomHandle};
 use crate::rooms::Room;
 use crate::store::StoreOp;
 
-/// How long a room is kept for somebody who is about to enter it.
-const ENTERS_WITHIN: Duration = Duration::from_secs(5);
 /// How often a room that is occupied is looked at, at most.
 const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
 
@@ -30,7 +29,7 @@ impl Coordinator {
                 self.default_room(name, now)
             }
         };
-        let found = self.hosted.get(name).filter(|hosted| hosted.is_open() && hosted.sid == room.sid);
+        let found = self.hosted.get(name).filter(|hosted| hosted.is_open(&room.sid));
         let handle = match found {
             Some(hosted) => hosted.handle(),
             None => {
@@ -49,21 +48,22 @@ impl Coordinator {
             self.dispatch_to_unnamed_workers(now, name, &api_key.into());
             self.flush(ops);
         }
-        self.rooms.look_again(name, now.at + ENTERS_WITHIN);
+        self.rooms.join(name, now.at + ENTER_WITHIN);
         Ok(handle)
     }
 
     /// End the rooms whose time has come, and that are vacant.
     pub(super) fn expire_rooms(&mut self, now: Moment, ops: &mut Vec<StoreOp>) {
-        while let Some((room, idle_since)) = self.rooms.to_look_at(now.at).map(|(room, since)| (room.clone(), since)) {
+        while let Some((room, idle_since)) = self.rooms.to_look_at(now.at) {
             let occupancy = self.hosted.get(&room.name).map(HostedRoom::occupancy).unwrap_or_default();
-            if let Some(until) = kept_until(&room, idle_since, occupancy, now.at) {
-                self.rooms.look_again(&room.name, until);
+            let (name, kept_until) = (room.name.clone(), kept_until(room, idle_since, occupancy, now.at));
+            if let Some(until) = kept_until {
+                self.rooms.look_again(&name, until);
                 continue;
             }
-            self.rooms.remove(&room.name);
-            self.close_hosted(&room.name, DisconnectReason::RoomClosed);
-            ops.push(StoreOp::RoomDeleted { name: room.name, at_ns: now.wall_ns });
+            self.rooms.remove(&name);
+            self.close_hosted(&name, DisconnectReason::RoomClosed);
+            ops.push(StoreOp::RoomDeleted { name, at_ns: now.wall_ns });
         }
     }
 
@@ -86,7 +86,7 @@ impl Coordinator {
 /// Until when a room without open dispatches is kept at least; none where its time is over.
 fn kept_until(room: &Room, idle_since: Instant, occupancy: Occupancy, now: Instant) -> Option<Instant> {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    let due = match (occupancy.participants, occupancy.vacant_since) {
+    let due = match (occupancy.people, occupancy.vacant_since) {
         (1.., _) => return Some(now + seconds(room.departure_timeout).max(LOOK_EVERY_MIN)),
         (0, Some(vacant_since)) => vacant_since.max(idle_since) + seconds(room.departure_timeout),
         (0, None) => idle_since + seconds(room.empty_timeout),
@@ -102,7 +102,7 @@ mod tests {
     fn participants_keep_a_room_until_the_departure_timeout_is_over() {
         let (begin, room) = (Instant::now(), Room::new("r", "RM_1".into(), 0));
         let after = |seconds| begin + Duration::from_secs(seconds);
-        let occupied = Occupancy { participants: 1, visible: 1, vacant_since: None };
+        let occupied = Occupancy { people: 1, vacant_since: None };
         assert_eq!(kept_until(&room, begin, occupied, after(100)), Some(after(120)));
         let vacant = Occupancy { vacant_since: Some(after(100)), ..Occupancy::default() };
         assert_eq!(kept_until(&room, begin, vacant, after(105)), Some(after(120)));

@@ -67,7 +67,7 @@ impl Coordinator {
         }
         let occupied = |room: &Room| {
             let occupancy = self.hosted.get(&room.name).map(HostedRoom::occupancy).unwrap_or_default();
-            let num_participants = u32::try_from(occupancy.visible).unwrap_or(u32::MAX);
+            let num_participants = u32::try_from(occupancy.people).unwrap_or(u32::MAX);
             proto::Room { num_participants, ..room.to_proto() }
         };
         Ok(rooms.into_iter().map(occupied).collect())

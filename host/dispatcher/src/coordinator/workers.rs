@@ -6,12 +6,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Coordinator, WorkerConnection};
 use crate::clock::Moment;
+use crate::limits::PROTOCOL;
 use crate::scheduler::{Id, RegisteredWorker, ToWorker};
 use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
 use wasm_worker_protocol::worker_session::EMBEDDED_NODE_ID;
 
-/// The protocol version of the LiveKit server whose behaviour the dispatcher has.
-const PROTOCOL: i32 = 17;
 /// The version of LiveKit's agent protocol.
 const AGENT_PROTOCOL: i32 = 1;
 

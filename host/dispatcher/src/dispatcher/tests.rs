@@ -48,11 +48,15 @@ async fn routes(dir: &Path, ops: Vec<StoreOp>) -> Router {
 
 /// The state of the handlers of such a dispatcher.
 async fn serving(dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
+    serving_with(DEVELOPMENT_PAIR, dir, ops).await
+}
+
+/// The same, with this API key and its secret.
+async fn serving_with((key, secret): (&str, &str), dir: &Path, ops: Vec<StoreOp>) -> Arc<ApiState> {
     let settings = settings(dir);
     let (mut store, _) = Store::open(store_settings(&settings), 0).unwrap();
     store.write(ops).unwrap();
     store.close().await;
-    let (key, secret) = DEVELOPMENT_PAIR;
     let keys = Arc::new(Keys::new(&KeyPairs::from([(key.into(), Secret(secret.into()))])));
     let opened = Store::open(store_settings(&settings), 0).unwrap();
     let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
@@ -223,4 +227,25 @@ async fn reads_are_answered_and_changes_refused_while_the_store_cannot_write() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     let error = problem["error"].as_str().unwrap();
     assert!(error.contains("the store cannot write: the file `") && error.contains("was deleted"), "{error}");
+}
+
+#[tokio::test]
+async fn pages_of_other_machines_join_rooms_with_own_keys_only() {
+    let status = async |pair: (&str, &str), origin: Option<&str>| {
+        let dir = tempfile::tempdir().unwrap();
+        let router = http::router(serving_with(pair, dir.path(), Vec::new()).await);
+        let grants = VideoGrants { room_join: true, room: "r".into(), ..Default::default() };
+        let token = AccessToken::with_api_key(pair.0, pair.1).with_identity("ann").with_grants(grants);
+        let uri = format!("/rtc/v1/validate?access_token={}", token.to_jwt().unwrap());
+        let request = Request::builder().uri(uri);
+        let request = origin.into_iter().fold(request, |request, origin| request.header("Origin", origin));
+        let request = request.body(Body::empty()).unwrap();
+        TowerToHyperService::new(router).call(request).await.unwrap().status().as_u16()
+    };
+    let own = ("key", "a secret of more than thirty-two bytes");
+    let front = Some("https://front.example");
+    assert_eq!((status(DEVELOPMENT_PAIR, front).await, status(own, front).await), (403, 200));
+    assert_eq!(status(DEVELOPMENT_PAIR, Some("null")).await, 403);
+    assert_eq!(status(DEVELOPMENT_PAIR, Some("http://localhost:3000")).await, 200);
+    assert_eq!(status(DEVELOPMENT_PAIR, None).await, 200);
 }

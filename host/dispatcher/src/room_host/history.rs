@@ -92,7 +92,7 @@ mod tests {
     fn packets_after_the_last_known_ones_are_sent_again() {
         let (now, mut history) = (Instant::now(), History::default());
         let (ann, bob): (Arc<str>, Arc<str>) = ("PA_1".into(), "PA_2".into());
-        let to_cid = Receivers::new(vec!["cid".into()], Vec::new());
+        let to_cid = Receivers::new(vec!["cid".into()], Vec::new()).unwrap();
         history.keep(&ann, 1, Receivers::default(), &bytes("a1"), now);
         let later = now + Duration::from_secs(1);
         history.keep(&ann, 2, Receivers::default(), &bytes("a2"), later);

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use livekit_protocol as proto;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Bytes;
 
 use super::member::{LinkId, MemberId};
+use super::packets::DataError;
 use super::room::{Entrant, FactsError, Refusal};
 
 /// A datagram for a participant.
@@ -15,6 +16,8 @@ pub(super) struct Datagram {
     pub(super) member: MemberId,
     pub(super) source: SocketAddr,
     pub(super) bytes: Box<[u8]>,
+    /// The place in the share of the participant, for as long as the datagram waits.
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 /// The answer to a change of a participant: none where nobody has the identity.
@@ -35,7 +38,7 @@ pub(crate) enum RoomInput {
     /// Change a participant.
     Update { request: Box<proto::UpdateParticipantRequest>, reply: oneshot::Sender<Updated> },
     /// Send data to participants.
-    SendData { request: Box<proto::SendDataRequest>, reply: oneshot::Sender<()> },
+    SendData { request: Box<proto::SendDataRequest>, reply: oneshot::Sender<Result<(), DataError>> },
 }
 
 /// What the dispatcher wants of a room. Only the newest state counts.

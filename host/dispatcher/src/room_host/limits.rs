@@ -4,16 +4,17 @@ use std::time::Duration;
 
 /// Most participants of one room. Every packet goes to each of them.
 pub(super) const MEMBERS_MAX: usize = 100;
-/// Longest identity or name of a participant, in bytes, as in LiveKit's server.
-pub(super) const NAME_BYTES_MAX: usize = 256;
 /// Most metadata of a participant, in bytes, as in LiveKit's server.
 pub(super) const METADATA_BYTES_MAX: usize = 64 << 10;
-/// Most attributes of a participant, names and values together, in bytes, as in LiveKit's server.
-pub(super) const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
-/// Most metadata and attributes of all participants of a room, in bytes. One message has them all.
+/// Most metadata and attributes of all participants of a room, in bytes, and most bytes of those who left a moment ago. One message
+/// has either, beside the names, numbers and permissions of the participants.
 pub(super) const FACTS_BYTES_MAX: usize = 2 << 20;
+/// Most tracks that a client announces when it joins. Its offer has a line for each.
+pub(super) const TRACKS_MAX: usize = 64;
 /// Largest message of a client on its link, in bytes. The largest one has an offer and an answer.
 pub(super) const MESSAGE_BYTES_MAX: usize = 512 << 10;
+/// Largest message that has no offer, no answer and no facts of the participant, in bytes.
+pub(super) const SMALL_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Largest packet of the data channels, in bytes, as LiveKit's server states it in its answers.
 pub(super) const PACKET_BYTES_MAX: u32 = 65_535;
 /// Largest datagram that is read, in bytes: those of WebRTC fit into a packet of the network.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use livekit_protocol as proto;
 use livekit_token::VideoGrants;
+use proto::client_info::Capability;
 use proto::participant_info::{Kind, State};
 use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use super::packets::Sender;
 use super::peer::{Channel, Peer, Written};
-use crate::keys::Caller;
+use crate::keys::{Caller, source_numbers};
 
 /// Most names and most addresses of one peer that lead to it. The oldest ones are forgotten.
 const ROUTES_MAX: usize = 8;
@@ -21,7 +22,7 @@ const ROUTES_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct MemberId(pub(super) u64);
 
-/// The number of a link, a WebSocket, in the process.
+/// The number of a link, a WebSocket, in its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LinkId(pub(super) u64);
 
@@ -47,14 +48,31 @@ pub(super) enum Path {
     Over { until: Instant },
 }
 
+/// What others have to know of a client: a few numbers of the many texts that it tells.
+struct ClientFacts {
+    /// The version of the protocol between clients.
+    protocol: i32,
+    /// The capabilities that are known, each once.
+    capabilities: Vec<i32>,
+}
+
+impl ClientFacts {
+    fn of(client: &proto::ClientInfo) -> Self {
+        let is_told = |one: &Capability| client.capabilities.contains(&(*one as i32));
+        let known = [Capability::CapPacketTrailer, Capability::CapCompressionDeflateRaw];
+        let capabilities = known.into_iter().filter(is_told).map(|one| one as i32).collect();
+        Self { protocol: client.client_protocol, capabilities }
+    }
+}
+
 /// One participant.
 pub(super) struct Member {
     pub(super) sid: Arc<str>,
     /// The token with which it came. Its name, metadata and attributes follow the changes, for the next token.
     pub(super) caller: Caller,
     pub(super) permission: proto::ParticipantPermission,
-    /// The versions of the client, as others have to know them.
-    pub(super) client: proto::ClientInfo,
+    /// What others have to know of the client.
+    client: ClientFacts,
     /// Rises with each change of the facts.
     version: u32,
     joined_ns: i64,
@@ -68,11 +86,15 @@ pub(super) struct Member {
     pub(super) outbox: Outbox,
     /// The highest number of its reliable packets.
     pub(super) last_sequence: u32,
+    /// When it came back, until it has told what it has.
+    pub(super) resumed_at: Option<Instant>,
     /// When its next token is due.
     pub(super) token_due: Instant,
     /// What leads to its peer: names of the peer, and addresses of the client.
     names: VecDeque<String>,
     addresses: VecDeque<SocketAddr>,
+    /// Where its client has proved to be, by data.
+    proven: Option<SocketAddr>,
 }
 
 /// What a new participant begins with.
@@ -95,7 +117,7 @@ impl Member {
             sid,
             permission: permission(&caller.grants, is_agent(&caller)),
             caller,
-            client,
+            client: ClientFacts::of(&client),
             version: 1,
             joined_ns,
             since,
@@ -105,9 +127,11 @@ impl Member {
             peer,
             outbox: Outbox::default(),
             last_sequence: 0,
+            resumed_at: None,
             token_due,
             names: VecDeque::new(),
             addresses: VecDeque::new(),
+            proven: None,
         }
     }
 
@@ -132,15 +156,6 @@ impl Member {
     /// The participant as others see it.
     pub(super) fn info(&self) -> proto::ParticipantInfo {
         let person = &self.caller.person;
-        let kind = match person.kind.as_str() {
-            "ingress" => Kind::Ingress,
-            "egress" => Kind::Egress,
-            "sip" => Kind::Sip,
-            "connector" => Kind::Connector,
-            "bridge" => Kind::Bridge,
-            _ if is_agent(&self.caller) => Kind::Agent,
-            _ => Kind::Standard,
-        };
         proto::ParticipantInfo {
             sid: self.sid.to_string(),
             identity: person.identity.clone(),
@@ -148,12 +163,12 @@ impl Member {
             metadata: person.metadata.clone(),
             attributes: person.attributes.clone().into_iter().collect(),
             state: if self.is_active { State::Active as i32 } else { State::Joined as i32 },
-            kind: kind as i32,
+            kind: kind(&self.caller) as i32,
             version: self.version,
             joined_at: self.joined_ns / 1_000_000_000,
             joined_at_ms: self.joined_ns / 1_000_000,
             permission: Some(self.permission.clone()),
-            client_protocol: self.client.client_protocol,
+            client_protocol: self.client.protocol,
             capabilities: self.client.capabilities.clone(),
             ..Default::default()
         }
@@ -189,14 +204,32 @@ impl Member {
         add(&mut self.names, name.to_owned())
     }
 
-    /// Note an address of the client. Returns whether it is new, and the one that is forgotten for it.
-    pub(super) fn add_address(&mut self, address: SocketAddr) -> (bool, Option<SocketAddr>) {
-        add(&mut self.addresses, address)
+    /// Note an address of the client. Returns the one that is forgotten for it.
+    pub(super) fn add_address(&mut self, address: SocketAddr) -> Option<SocketAddr> {
+        let forgotten = add(&mut self.addresses, address).1;
+        self.proven = self.proven.filter(|proven| Some(*proven) != forgotten);
+        forgotten
     }
 
-    /// Everything that leads to the peer.
-    pub(super) fn take_routes(&mut self) -> (VecDeque<String>, VecDeque<SocketAddr>) {
-        (std::mem::take(&mut self.names), std::mem::take(&mut self.addresses))
+    /// The client has proved that it is at this address. Returns whether that is new, and the address that it has left.
+    pub(super) fn prove(&mut self, address: SocketAddr) -> (bool, Option<SocketAddr>) {
+        if self.proven == Some(address) {
+            return (false, None);
+        }
+        let left = self.proven.replace(address);
+        self.addresses.retain(|one| Some(*one) != left);
+        (true, left)
+    }
+
+    /// The names that lead to the peer.
+    pub(super) fn take_names(&mut self) -> VecDeque<String> {
+        std::mem::take(&mut self.names)
+    }
+
+    /// The addresses that lead to the peer. The next check of the client brings its own back.
+    pub(super) fn take_addresses(&mut self) -> VecDeque<SocketAddr> {
+        self.proven = None;
+        std::mem::take(&mut self.addresses)
     }
 
     /// When something is due.
@@ -223,17 +256,33 @@ fn add<T: PartialEq>(values: &mut VecDeque<T>, value: T) -> (bool, Option<T>) {
     (true, oldest)
 }
 
+/// Whether the participant of a token serves the others, as agents and recorders do: alone they keep no room, and they take nobody's
+/// place. The rule is that of LiveKit's server.
+pub(super) fn is_dependent(caller: &Caller) -> bool {
+    is_agent(caller) || kind(caller) == Kind::Egress || caller.grants.recorder
+}
+
 /// Whether a token is an agent's.
 fn is_agent(caller: &Caller) -> bool {
     caller.grants.agent || caller.person.kind == "agent"
 }
 
+/// The kind of a participant, as LiveKit's tokens name it.
+fn kind(caller: &Caller) -> Kind {
+    match Kind::from_str_name(&caller.person.kind.to_ascii_uppercase()) {
+        Some(Kind::Standard) | None if is_agent(caller) => Kind::Agent,
+        found => found.unwrap_or(Kind::Standard),
+    }
+}
+
+/// What a token permits, as others see it.
 fn permission(grants: &VideoGrants, agent: bool) -> proto::ParticipantPermission {
     #[expect(deprecated, reason = "older clients read these two fields")]
     proto::ParticipantPermission {
         can_subscribe: grants.can_subscribe(),
         can_publish: grants.can_publish(),
         can_publish_data: grants.can_publish_data(),
+        can_publish_sources: source_numbers(&grants.can_publish_sources),
         can_update_metadata: grants.can_update_own_metadata(),
         hidden: grants.hidden,
         recorder: grants.recorder,

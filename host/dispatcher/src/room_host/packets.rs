@@ -9,6 +9,7 @@ use prost::Message;
 use proto::data_packet::{Kind, Value};
 use proto::data_stream::header::ContentHeader;
 
+use super::limits::{MEMBERS_MAX, PACKET_BYTES_MAX};
 use super::peer::Channel;
 
 /// The sender of a packet.
@@ -30,7 +31,18 @@ pub(super) struct Packet {
     pub(super) to: Receivers,
 }
 
-/// The receivers of a packet. Its sender never is one.
+/// Why data of a caller of the API is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DataError {
+    /// The packet is larger than any that clients take.
+    #[error("the data makes a packet of {0} bytes with its receivers, at most {PACKET_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// The packet names more receivers than a room has participants.
+    #[error("the data names {0} receivers, at most {MEMBERS_MAX} are allowed")]
+    Receivers(usize),
+}
+
+/// The receivers of a packet, at most as many as a room has participants. Its sender never is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Receivers {
     /// All participants, for none of both.
@@ -40,8 +52,11 @@ pub(super) struct Receivers {
 
 impl Receivers {
     /// These participants; all for none of both.
-    pub(super) const fn new(identities: Vec<String>, sids: Vec<String>) -> Self {
-        Self { identities, sids }
+    pub(super) fn new(identities: Vec<String>, sids: Vec<String>) -> Result<Self, DataError> {
+        match identities.len() + sids.len() {
+            count if count > MEMBERS_MAX => Err(DataError::Receivers(count)),
+            _ => Ok(Self { identities, sids }),
+        }
     }
 
     /// Whether a participant is one of them.
@@ -52,11 +67,12 @@ impl Receivers {
 
     /// The size in memory, about, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.identities.iter().chain(&self.sids).map(String::len).sum()
+        self.identities.iter().chain(&self.sids).map(|name| size_of::<String>() + name.len()).sum()
     }
 }
 
-/// The packet that others get for the bytes that a participant sent; none where they mean nothing, or are not for others.
+/// The packet that others get for the bytes that a participant sent; none where they mean nothing, are not for others, or are more
+/// than others take.
 pub(super) fn from_sender(bytes: &[u8], channel: Channel, sender: Sender<'_>) -> Option<Packet> {
     let mut packet = proto::DataPacket::decode(bytes).ok()?;
     let names_other = !packet.participant_identity.is_empty() && packet.participant_identity != sender.identity;
@@ -96,15 +112,15 @@ pub(super) fn from_sender(bytes: &[u8], channel: Channel, sender: Sender<'_>) ->
         Some(Value::User(user)) => user.destination_sids.clone(),
         _ => Vec::new(),
     };
-    let to = Receivers::new(packet.destination_identities.clone(), sids);
+    let to = Receivers::new(packet.destination_identities.clone(), sids).ok()?;
     let sequence = if channel == Channel::Reliable { packet.sequence } else { 0 };
-    Some(Packet { bytes: packet.encode_to_vec(), sequence, to })
+    encoded(&packet, sequence, to).ok()
 }
 
 /// The packet for data that a caller of the API sends. It has no sender.
-pub(super) fn from_api(request: proto::SendDataRequest) -> (Channel, Packet) {
+pub(super) fn from_api(request: proto::SendDataRequest) -> Result<(Channel, Packet), DataError> {
     let channel = if request.kind == Kind::Lossy as i32 { Channel::Lossy } else { Channel::Reliable };
-    let to = Receivers::new(request.destination_identities.clone(), request.destination_sids);
+    let to = Receivers::new(request.destination_identities.clone(), request.destination_sids)?;
     let user = proto::UserPacket {
         payload: request.data,
         destination_identities: request.destination_identities.clone(),
@@ -118,7 +134,16 @@ pub(super) fn from_api(request: proto::SendDataRequest) -> (Channel, Packet) {
         ..Default::default()
     };
     set_kind(&mut packet, channel);
-    (channel, Packet { bytes: packet.encode_to_vec(), sequence: 0, to })
+    Ok((channel, encoded(&packet, 0, to)?))
+}
+
+/// A packet that fits into a message of the data channels.
+fn encoded(packet: &proto::DataPacket, sequence: u32, to: Receivers) -> Result<Packet, DataError> {
+    let bytes = packet.encode_to_vec();
+    match u32::try_from(bytes.len()) {
+        Ok(..=PACKET_BYTES_MAX) => Ok(Packet { bytes, sequence, to }),
+        _ => Err(DataError::TooLong(bytes.len())),
+    }
 }
 
 /// Older clients read the kind; the channel decides it.
@@ -184,7 +209,7 @@ mod tests {
         assert!(forwarded.to.include("PA_3", "cid") && !forwarded.to.include("PA_2", "bob"));
         assert_eq!(forwarded.sequence, 0);
         assert!(Receivers::default().include("PA_9", "anybody"));
-        let by_sid = Receivers::new(Vec::new(), vec!["PA_3".into()]);
+        let by_sid = Receivers::new(Vec::new(), vec!["PA_3".into()]).unwrap();
         assert!(by_sid.include("PA_3", "x") && !by_sid.include("PA_4", "x"));
     }
 
@@ -198,4 +223,27 @@ mod tests {
         let transcription = Value::Transcription(proto::Transcription::default());
         assert_eq!(forwarded(transcription, Channel::Reliable, agent).unwrap().1.sequence, 7);
     }
+    #[test]
+    fn packets_that_nobody_can_get_are_refused() {
+        let request = |bytes: usize, receivers: usize| proto::SendDataRequest {
+            data: vec![0; bytes],
+            destination_identities: vec!["x".repeat(100); receivers],
+            ..Default::default()
+        };
+        let outcome = |bytes, receivers| from_api(request(bytes, receivers)).map(|(_, packet)| packet.to.bytes());
+        assert_eq!(outcome(60_000, 20), Ok(20 * (100 + size_of::<String>())));
+        // Each receiver stands in the packet twice.
+        assert!(matches!(outcome(60_000, 40), Err(DataError::TooLong(PACKET_MIN..))));
+        assert_eq!(outcome(0, MEMBERS_MAX + 1), Err(DataError::Receivers(MEMBERS_MAX + 1)));
+        let user = |bytes, receivers: usize| {
+            let destination_identities = vec![String::new(); receivers];
+            Value::User(proto::UserPacket { payload: vec![0; bytes], destination_identities, ..Default::default() })
+        };
+        assert!(forwarded(user(9, MEMBERS_MAX), Channel::Reliable, ANN).is_some());
+        assert!(forwarded(user(9, MEMBERS_MAX + 1), Channel::Reliable, ANN).is_none());
+        assert!(forwarded(user(PACKET_MIN, 0), Channel::Reliable, ANN).is_none());
+    }
+
+    /// The first size that is too large.
+    const PACKET_MIN: usize = PACKET_BYTES_MAX as usize + 1;
 }

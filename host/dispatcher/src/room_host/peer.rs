@@ -4,13 +4,17 @@
 //! further offers otherwise; their packets are not used yet.
 //!
 //! Rules of `str0m`: after each change the outputs are drained before the next one; a time-out in the past is handled at once.
-//! `str0m` panics on its own bugs: the task of the room contains it.
+//! `str0m` panics on its own bugs, which ends the peer.
 //!
 //! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
-//! [`LATE_MAX`] overdue time-outs in one call.
+//! [`CHANNELS_MAX`] channels, [`SOURCES_MAX`] addresses of the client, [`LATE_MAX`] overdue time-outs in one call. `str0m` itself
+//! bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
 
-use std::collections::VecDeque;
+mod output;
+
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use str0m::change::SdpOffer;
 use str0m::channel::ChannelId;
@@ -20,6 +24,7 @@ use tokio::time::Instant;
 use wasm_worker_core::text::with_causes;
 
 use super::limits::PACKET_BYTES_MAX;
+pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Written};
 
 /// Longest offer, in bytes.
 const OFFER_BYTES_MAX: usize = 256 << 10;
@@ -29,78 +34,27 @@ const LINES_MAX: usize = 64;
 const BUFFERED_BYTES_MAX: usize = 256 << 10;
 /// Below this many bytes of a channel more are taken.
 const BUFFERED_BYTES_LOW: usize = 64 << 10;
+/// Most channels that a client opens in all. The room uses two; `livekit-client` opens a third one.
+const CHANNELS_MAX: usize = 16;
+/// Most addresses from which a client may look for a path until its next restart of ICE. `str0m` keeps a state for each.
+pub(super) const SOURCES_MAX: usize = 64;
 /// Most overdue time-outs that one call handles.
 const LATE_MAX: usize = 64;
 
-/// The two data channels of a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Channel {
-    /// In order, without loss.
-    Reliable,
-    /// Without order, sent once.
-    Lossy,
-}
-
-impl Channel {
-    /// The channel that a client opens under this label. Clients may open others, which nothing uses.
-    fn of_label(label: &str) -> Option<Self> {
-        match label {
-            "_reliable" => Some(Self::Reliable),
-            "_lossy" => Some(Self::Lossy),
-            _ => None,
-        }
-    }
-}
-
-/// What a peer asks for, or tells.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum PeerOutput {
-    /// Send this datagram. Its receiver has proved that it knows the secret of the answer.
-    Transmit { destination: SocketAddr, bytes: Vec<u8> },
-    /// A path is found.
-    Found,
-    /// No path leads to the client any more. A restart, or the client's return, finds one.
-    Lost,
-    /// Both channels are open.
-    Ready,
-    /// A message came.
-    Message { channel: Channel, bytes: Vec<u8> },
-    /// Little is left that waits for its acknowledgement.
-    Writable,
-    /// The peer is over.
-    Closed { why: String },
-}
-
-/// Why an offer cannot be answered.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OfferError {
-    /// The text is longer than any offer.
-    #[error("the offer has {bytes} bytes, or {lines} lines for media")]
-    TooLong { bytes: usize, lines: usize },
-    /// The text is no offer, or contradicts the one before it.
-    #[error("the offer cannot be used: {0}")]
-    Unusable(String),
-}
-
-/// Whether a message was taken to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    /// It is on its way.
-    Taken,
-    /// Too much waits. [`PeerOutput::Writable`] follows.
-    Full,
-    /// The channel is not open, or does not take such a message.
-    Refused,
-}
-
 /// One peer connection.
 pub(super) struct Peer {
-    rtc: Rtc,
+    /// None once the peer is over.
+    rtc: Option<Box<Rtc>>,
     /// The host's address, the one candidate of the answers.
     local: SocketAddr,
     reliable: Option<ChannelId>,
     lossy: Option<ChannelId>,
-    is_over: bool,
+    /// The number of channels that the client has opened.
+    opened: usize,
+    /// The name of the last answer.
+    name: String,
+    /// The addresses whose checks this name has answered.
+    sources: HashSet<SocketAddr>,
     /// When `str0m` is to be called next.
     wake_at: Instant,
     outputs: VecDeque<PeerOutput>,
@@ -122,15 +76,19 @@ impl Peer {
         if let Ok(candidate) = Candidate::builder().udp().host(local).build() {
             rtc.add_local_candidate(candidate);
         }
-        let outputs = VecDeque::new();
-        let mut peer = Self { rtc, local, reliable: None, lossy: None, is_over: false, wake_at: now, outputs };
-        peer.drain();
+        let mut peer = Self {
+            rtc: Some(Box::new(rtc)),
+            local,
+            reliable: None,
+            lossy: None,
+            opened: 0,
+            name: String::new(),
+            sources: HashSet::new(),
+            wake_at: now,
+            outputs: VecDeque::new(),
+        };
+        peer.with(|_| Ok(()));
         peer
-    }
-
-    /// The name by which a client's first datagrams find this peer. Each restart of ICE has a new one.
-    pub(super) fn name(&mut self) -> String {
-        self.rtc.direct_api().local_ice_credentials().ufrag
     }
 
     /// The host's address as LiveKit's `TrickleRequest` has it. Some clients read it nowhere else, because LiveKit's answers lack it.
@@ -141,24 +99,41 @@ impl Peer {
     }
 
     /// The answer to an offer.
-    pub(super) fn answer(&mut self, offer: &str, now: Instant) -> Result<String, OfferError> {
+    pub(super) fn answer(&mut self, offer: &str, now: Instant) -> Result<Answer, OfferError> {
         let (bytes, lines) = (offer.len(), offer.lines().filter(|line| line.starts_with("m=")).count());
         if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
             return Err(OfferError::TooLong { bytes, lines });
         }
+        let offer = without_candidates(offer);
         self.step(now);
-        let parsed = SdpOffer::from_sdp_string(offer).map_err(|error| OfferError::Unusable(with_causes(&error)))?;
-        let answer = self.rtc.sdp_api().accept_offer(parsed);
-        self.drain();
-        answer.map(|answer| answer.to_sdp_string()).map_err(|error| OfferError::Unusable(with_causes(&error)))
+        let answered = self.with(|rtc| {
+            let answered = SdpOffer::from_sdp_string(&offer).map_err(|error| with_causes(&error)).and_then(|offer| {
+                let answer = rtc.sdp_api().accept_offer(offer).map_err(|error| with_causes(&error))?;
+                Ok(Answer { sdp: answer.to_sdp_string(), name: rtc.direct_api().local_ice_credentials().ufrag })
+            });
+            Ok(answered)
+        });
+        let answer = answered.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
+        if self.name != answer.name {
+            self.name.clone_from(&answer.name);
+            self.sources.clear();
+        }
+        Ok(answer)
     }
 
-    /// A datagram came. What is none of the protocols of WebRTC is dropped.
-    pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
-        let Ok(receive) = Receive::new(Protocol::Udp, source, self.local, bytes) else { return };
-        let received = self.rtc.handle_input(Input::Receive(now.into_std(), receive));
-        self.check(received);
-        self.drain();
+    /// A datagram came. What is none of the protocols of WebRTC is dropped. Returns whether only the client can have sent it from
+    /// there: it brought data, and that is encrypted.
+    pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) -> bool {
+        if is_stun(bytes) && !self.sources.contains(&source) && self.sources.len() >= SOURCES_MAX {
+            return false;
+        }
+        let (before, local) = (self.outputs.len(), self.local);
+        self.with(|rtc| match Receive::new(Protocol::Udp, source, local, bytes) {
+            Ok(receive) => rtc.handle_input(Input::Receive(now.into_std(), receive)),
+            Err(_) => Ok(()),
+        });
+        let is_data = |output: &PeerOutput| matches!(output, PeerOutput::Ready | PeerOutput::Message { .. });
+        self.outputs.iter().skip(before).any(is_data)
     }
 
     /// Send a message.
@@ -168,38 +143,29 @@ impl Peer {
             Channel::Lossy => self.lossy,
         };
         self.step(now);
-        let Some(mut open) = id.and_then(|id| self.rtc.channel(id)) else { return Written::Refused };
-        let written = open.write(true, message);
-        self.drain();
-        match written {
-            Ok(true) => Written::Taken,
-            Ok(false) => Written::Full,
-            Err(_) => Written::Refused,
+        let written = self.with(|rtc| Ok(id.and_then(|id| rtc.channel(id)).map(|mut open| open.write(true, message))));
+        match written.flatten() {
+            Some(Ok(true)) => Written::Taken,
+            Some(Ok(false)) => Written::Full,
+            Some(Err(_)) | None => Written::Refused,
         }
     }
 
     /// Whether both channels are open.
     pub(super) const fn is_ready(&self) -> bool {
-        self.reliable.is_some() && self.lossy.is_some() && !self.is_over
-    }
-
-    /// Whether the peer cannot be used any more.
-    pub(super) const fn is_over(&self) -> bool {
-        self.is_over
+        self.reliable.is_some() && self.lossy.is_some() && self.rtc.is_some()
     }
 
     /// End the peer. What it still has to send follows as outputs.
     pub(super) fn close(&mut self, now: Instant) {
         self.step(now);
-        let closed = self.rtc.close();
-        self.is_over = true;
-        self.check(closed);
-        self.drain();
+        self.with(Rtc::close);
+        self.rtc = None;
     }
 
     /// When [`Self::advance`] is due.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        (!self.is_over && self.rtc.is_alive()).then_some(self.wake_at)
+        self.rtc.as_ref().filter(|rtc| rtc.is_alive()).map(|_| self.wake_at)
     }
 
     /// Have everything happen that is due.
@@ -219,30 +185,58 @@ impl Peer {
 
     /// Let `str0m` know the time.
     fn step(&mut self, now: Instant) {
-        let stepped = self.rtc.handle_input(Input::Timeout(now.into_std()));
-        self.check(stepped);
-        self.drain();
+        self.with(|rtc| rtc.handle_input(Input::Timeout(now.into_std())));
     }
 
-    /// Take all outputs of `str0m`.
-    fn drain(&mut self) {
+    /// Have `str0m` do something, and take its outputs. `None`: the peer is over, maybe by this.
+    fn with<T>(&mut self, act: impl FnOnce(&mut Rtc) -> Result<T, RtcError>) -> Option<T> {
+        let mut rtc = self.rtc.take()?;
+        // A panic leaves a state of `str0m` that nobody uses again.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let done = act(&mut rtc).map_err(|error| with_causes(&error))?;
+            self.drain(&mut rtc).map(|()| done)
+        }));
+        let why = match done {
+            Ok(Ok(done)) => {
+                self.rtc = Some(rtc);
+                return Some(done);
+            }
+            Ok(Err(why)) => {
+                // The client hears of the end, if it still listens. What fails now has no effect.
+                let goodbye = || rtc.close().map_err(|error| with_causes(&error)).and_then(|()| self.drain(&mut rtc));
+                drop(catch_unwind(AssertUnwindSafe(goodbye)));
+                why
+            }
+            Err(_) => {
+                tracing::error!(target: "dispatcher", "a bug of `str0m` ended a peer");
+                "a bug of `str0m`".to_owned()
+            }
+        };
+        self.outputs.push_back(PeerOutput::Closed { why });
+        None
+    }
+
+    /// Take all outputs of `str0m`, or the reason why the peer is over.
+    fn drain(&mut self, rtc: &mut Rtc) -> Result<(), String> {
         loop {
-            match self.rtc.poll_output() {
-                Ok(Output::Timeout(at)) => {
+            match rtc.poll_output().map_err(|error| with_causes(&error))? {
+                Output::Timeout(at) => {
                     self.wake_at = Instant::from_std(at);
-                    return;
+                    return Ok(());
                 }
-                Ok(Output::Transmit(transmit)) => {
+                Output::Transmit(transmit) => {
                     let (destination, bytes) = (transmit.destination, Vec::from(transmit.contents));
+                    if is_stun(&bytes) {
+                        self.sources.insert(destination);
+                    }
                     self.outputs.push_back(PeerOutput::Transmit { destination, bytes });
                 }
-                Ok(Output::Event(event)) => self.take_event(event),
-                Err(error) => return self.check(Err(error)),
+                Output::Event(event) => self.take_event(rtc, event)?,
             }
         }
     }
 
-    fn take_event(&mut self, event: Event) {
+    fn take_event(&mut self, rtc: &mut Rtc, event: Event) -> Result<(), String> {
         match event {
             Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) => {
                 self.outputs.push_back(PeerOutput::Found);
@@ -250,37 +244,45 @@ impl Peer {
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
                 self.outputs.push_back(PeerOutput::Lost);
             }
-            Event::ChannelOpen(id, label) => self.opened(id, &label),
+            Event::ChannelOpen(id, label) => return self.opened(rtc, id, &label),
             Event::ChannelData(data) => {
                 if let Some(channel) = self.channel_of(data.id).filter(|_| data.binary) {
                     self.outputs.push_back(PeerOutput::Message { channel, bytes: data.data });
                 }
             }
             Event::ChannelBufferedAmountLow(_) => self.outputs.push_back(PeerOutput::Writable),
-            Event::ChannelClose(id) if self.channel_of(id).is_some() => self.end("the client closed a data channel"),
-            Event::Closed => self.end("the client closed the connection"),
+            Event::ChannelClose(id) if self.channel_of(id).is_some() => {
+                return Err("the client closed a data channel".into());
+            }
+            Event::Closed => return Err("the client closed the connection".into()),
             // Sound and video have their events here. The rest is for statistics.
             _ => {}
         }
+        Ok(())
     }
 
-    fn opened(&mut self, id: ChannelId, label: &str) {
+    fn opened(&mut self, rtc: &mut Rtc, id: ChannelId, label: &str) -> Result<(), String> {
+        self.opened += 1;
+        if self.opened > CHANNELS_MAX {
+            return Err(format!("the client opened more than {CHANNELS_MAX} channels"));
+        }
         let slot = match Channel::of_label(label) {
             Some(Channel::Reliable) => &mut self.reliable,
             Some(Channel::Lossy) => &mut self.lossy,
-            None => return,
+            None => return Ok(()),
         };
         // A second channel of the same label changes nothing.
         if slot.is_some() {
-            return;
+            return Ok(());
         }
         *slot = Some(id);
-        if let Some(mut open) = self.rtc.channel(id) {
+        if let Some(mut open) = rtc.channel(id) {
             open.set_buffered_amount_low_threshold(BUFFERED_BYTES_LOW);
         }
-        if self.is_ready() {
+        if self.reliable.is_some() && self.lossy.is_some() {
             self.outputs.push_back(PeerOutput::Ready);
         }
+        Ok(())
     }
 
     fn channel_of(&self, id: ChannelId) -> Option<Channel> {
@@ -291,21 +293,16 @@ impl Peer {
             _ => None,
         }
     }
+}
 
-    /// End the peer, if `str0m` reports an error.
-    fn check(&mut self, done: Result<(), RtcError>) {
-        if let Err(error) = done {
-            self.rtc.disconnect();
-            self.end(&with_causes(&error));
-        }
-    }
+/// An offer without the addresses of the client. They are learnt from its datagrams, and `str0m` would keep a state for each.
+fn without_candidates(offer: &str) -> String {
+    offer.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
+}
 
-    fn end(&mut self, why: &str) {
-        if !self.is_over {
-            self.is_over = true;
-            self.outputs.push_back(PeerOutput::Closed { why: why.to_owned() });
-        }
-    }
+/// Whether a datagram is a message of STUN: its first byte says so (RFC 7983).
+pub(super) fn is_stun(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| *first < 4)
 }
 
 #[cfg(test)]
@@ -328,7 +325,7 @@ mod tests {
     fn offers_have_bounds() {
         let now = Instant::now();
         let answer = |offer: &str| Peer::new("127.0.0.1:7882".parse().unwrap(), now).answer(offer, now);
-        let answered = answer(&offer(LINES_MAX)).unwrap();
+        let answered = answer(&offer(LINES_MAX)).unwrap().sdp;
         assert!(answered.contains("a=ice-lite") && answered.contains("127.0.0.1 7882 typ host"), "{answered}");
         assert!(matches!(answer(&offer(LINES_MAX + 1)), Err(OfferError::TooLong { .. })));
         let padding = format!("a=padding:{}\r\n", "x".repeat(1_000));
@@ -347,8 +344,29 @@ mod tests {
         }
         let offer = changes.apply().unwrap().0.to_sdp_string();
         let now = Instant::now();
-        let answered = Peer::new("127.0.0.1:7882".parse().unwrap(), now).answer(&offer, now).unwrap();
+        let answered = Peer::new("127.0.0.1:7882".parse().unwrap(), now).answer(&offer, now).unwrap().sdp;
         let ports: Vec<&str> = answered.lines().filter(|line| line.starts_with("m=")).collect();
         assert!(ports.len() == 2 && ports.iter().all(|line| !line.contains(" 0 ")), "a line is rejected: {ports:?}");
+    }
+    #[test]
+    fn panic_of_str0m_ends_its_peer_alone() {
+        let now = Instant::now();
+        let mut peer = Peer::new("127.0.0.1:7882".parse().unwrap(), now);
+        assert!(peer.wake_at().is_some());
+        assert_eq!(peer.with(|_| -> Result<(), RtcError> { panic!("a bug") }), None);
+        assert_eq!(peer.next_output(), Some(PeerOutput::Closed { why: "a bug of `str0m`".into() }));
+        assert!(matches!(peer.answer(&offer(1), now), Err(OfferError::Over)));
+        assert!(!peer.receive("192.0.2.1:5".parse().unwrap(), &[22; 100], now));
+        assert_eq!(peer.write(Channel::Reliable, &[1], now), Written::Refused);
+        peer.advance(now);
+        peer.close(now);
+        assert_eq!((peer.next_output(), peer.wake_at()), (None, None));
+    }
+
+    #[test]
+    fn addresses_in_an_offer_are_not_taken_in() {
+        let plain = offer(1);
+        let lines = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n".repeat(100);
+        assert_eq!(without_candidates(&plain.replace("a=mid:", &format!("{lines}a=mid:"))), plain);
     }
 }

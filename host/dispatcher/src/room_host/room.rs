@@ -4,9 +4,11 @@
 //! link is lost keeps its peer for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
 //!
 //! Bounds: [`MEMBERS_MAX`](super::limits::MEMBERS_MAX) participants, their facts by [`FACTS_BYTES_MAX`], what waits for one by its
-//! `Outbox`, what is kept for resumptions by `History`.
+//! `Outbox`, what is kept for resumptions by `History` and `Departures`.
 
 mod answers;
+
+mod departures;
 
 mod leaving;
 
@@ -34,10 +36,11 @@ use tokio::time::Instant;
 
 use super::history::History;
 use super::limits::FACTS_BYTES_MAX;
-use super::member::{LinkId, Member, MemberId};
-use super::peer::PeerOutput;
+use super::member::{LinkId, Member, MemberId, is_dependent};
+use super::peer::{PeerOutput, is_stun};
 use crate::clock::Moment;
 use crate::keys::Caller;
+use departures::Departures;
 pub(crate) use entry::{Entrant, Refusal};
 pub(super) use facts::FactsError;
 
@@ -54,12 +57,12 @@ pub(super) enum RoomOutput {
     Transmit { destination: SocketAddr, bytes: Vec<u8> },
     /// Datagrams for this name are a participant's.
     Name { name: String, member: MemberId },
-    /// Datagrams from this address are a participant's.
-    Address { address: SocketAddr, member: MemberId },
-    /// A name leads nowhere any more.
-    ForgetName(String),
-    /// An address leads nowhere any more.
-    ForgetAddress(SocketAddr),
+    /// Datagrams from this address are a participant's. One that has not proved it by data may have forged the address.
+    Address { address: SocketAddr, member: MemberId, is_proven: bool },
+    /// A name leads to this participant no longer.
+    ForgetName { name: String, member: MemberId },
+    /// An address leads to this participant no longer.
+    ForgetAddress { address: SocketAddr, member: MemberId },
 }
 
 /// One room.
@@ -76,8 +79,11 @@ pub(super) struct Room {
     outputs: VecDeque<RoomOutput>,
     /// Participants whose peer may have something to say.
     touched: BTreeSet<MemberId>,
-    /// Participants who left, and when the others are told. The texts that they sent before come first.
-    departures: VecDeque<(Instant, proto::ParticipantInfo)>,
+    departures: Departures,
+    /// The number of participants that all know, but for those who came later.
+    told_people: usize,
+    /// When all are told of another number, once there may be one.
+    people_due: Option<Instant>,
 }
 
 impl Room {
@@ -92,7 +98,9 @@ impl Room {
             rng: StdRng::seed_from_u64(seed),
             outputs: VecDeque::new(),
             touched: BTreeSet::new(),
-            departures: VecDeque::new(),
+            departures: Departures::default(),
+            told_people: 0,
+            people_due: None,
         }
     }
 
@@ -101,14 +109,10 @@ impl Room {
         self.outputs.pop_front()
     }
 
-    /// The number of participants, hidden ones too.
-    pub(super) fn occupants(&self) -> usize {
-        self.members.len()
-    }
-
-    /// The number of participants that others see.
-    pub(super) fn visible(&self) -> usize {
-        self.members.values().filter(|member| !member.permission.hidden).count()
+    /// The number of participants, but for those who serve the others. As in LiveKit's server, this is the number that is told and
+    /// that has a limit, and a room without one of them ends.
+    pub(super) fn people(&self) -> usize {
+        self.members.values().filter(|member| !is_dependent(&member.caller)).count()
     }
 
     /// The participants that others see.
@@ -119,7 +123,12 @@ impl Room {
     /// A datagram for a participant came.
     pub(super) fn datagram(&mut self, member: MemberId, source: SocketAddr, bytes: &[u8], now: Moment) {
         if let Some(found) = self.members.get_mut(&member) {
-            found.peer.receive(source, bytes, now.at);
+            let is_proven = found.peer.receive(source, bytes, now.at);
+            let (is_new, left) = if is_proven { found.prove(source) } else { (false, None) };
+            self.outputs.extend(left.map(|address| RoomOutput::ForgetAddress { address, member }));
+            if is_new {
+                self.outputs.push_back(RoomOutput::Address { address: source, member, is_proven });
+            }
             self.touched.insert(member);
         }
         self.settle(now);
@@ -127,7 +136,7 @@ impl Room {
 
     /// The room as clients see it.
     fn to_proto(&self) -> proto::Room {
-        proto::Room { num_participants: u32::try_from(self.visible()).unwrap_or(u32::MAX), ..self.info.clone() }
+        proto::Room { num_participants: u32::try_from(self.people()).unwrap_or(u32::MAX), ..self.info.clone() }
     }
 
     /// The metadata and attributes of all participants, in bytes.
@@ -135,9 +144,9 @@ impl Room {
         self.members.values().map(|member| member.caller.person.bytes()).sum()
     }
 
-    /// Whether a participant may have this much more.
-    fn has_space_for(&self, bytes: usize) -> bool {
-        self.facts_bytes() + bytes <= FACTS_BYTES_MAX
+    /// Whether a participant may have this much in the place of what it has.
+    fn has_space_for(&self, bytes: usize, former_bytes: usize) -> bool {
+        self.facts_bytes() - former_bytes + bytes <= FACTS_BYTES_MAX
     }
 
     fn member_of(&self, identity: &str) -> Option<MemberId> {
@@ -165,14 +174,13 @@ impl Room {
         }
     }
 
-    /// Send a datagram, and let those that come back find the peer: their sender knows the secret of the answer.
+    /// Send a datagram. After the answer to a check, datagrams from there find the peer: who sent the check knows the secret of the
+    /// answer. Every check says so again, because another participant may have claimed the address in between.
     fn transmit(&mut self, id: MemberId, destination: SocketAddr, bytes: Vec<u8>) {
-        if let Some(member) = self.members.get_mut(&id) {
-            let (is_new, forgotten) = member.add_address(destination);
-            self.outputs.extend(forgotten.map(RoomOutput::ForgetAddress));
-            if is_new {
-                self.outputs.push_back(RoomOutput::Address { address: destination, member: id });
-            }
+        if let Some(member) = self.members.get_mut(&id).filter(|_| is_stun(&bytes)) {
+            let forgotten = member.add_address(destination);
+            self.outputs.extend(forgotten.map(|address| RoomOutput::ForgetAddress { address, member: id }));
+            self.outputs.push_back(RoomOutput::Address { address: destination, member: id, is_proven: false });
         }
         self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
     }

@@ -1,16 +1,22 @@
 //! Which participant of which room a datagram is for. All rooms share one socket.
 //!
 //! The first datagrams of a client name the peer that they want: the user name of STUN begins with the name in the host's answer.
-//! Its other datagrams are known by their source, once the peer has sent something there, which it does only after it has checked
-//! the secret in a datagram of STUN.
+//! Its other datagrams are known by their source, once the peer has answered a check from there, which it does only after it has
+//! checked the secret in it.
 //!
-//! Bounds: those of the participants, each of which has a few names and addresses.
+//! The source of a check may be forged: a participant knows its own secret, and can claim the address of another one. A claim
+//! therefore takes no address from a participant that has proved that it is there, by data that only its client can send. Where
+//! nobody has proved anything, the latest check decides, and clients repeat theirs. What remains: somebody who forges the address
+//! of another one before that one comes, and data from there too, keeps it for as long as it stays in its room.
+//!
+//! Bounds: those of the participants, each of which has a few names and addresses, and [`MEMBER_DATAGRAMS_MAX`] datagrams of one
+//! participant that wait for its room.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::input::Datagram;
 use super::member::MemberId;
@@ -23,18 +29,38 @@ const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// The attribute with the user name.
 const USERNAME: [u8; 2] = [0x00, 0x06];
 
+/// Most datagrams of one participant that wait for its room: a quarter of all. Further ones are lost, so that a flood of one
+/// participant leaves space for the others.
+const MEMBER_DATAGRAMS_MAX: usize = 256;
+
 /// The way to a participant.
 #[derive(Clone, Debug)]
 struct Route {
     room: u64,
     member: MemberId,
     datagrams: mpsc::Sender<Datagram>,
+    /// A permit for each datagram of the participant that may wait.
+    share: Arc<Semaphore>,
+}
+
+impl Route {
+    fn is_of(&self, room: u64, member: MemberId) -> bool {
+        (self.room, self.member) == (room, member)
+    }
+}
+
+/// The way from an address.
+#[derive(Debug)]
+struct Held {
+    route: Route,
+    /// Whether the participant has proved that it is there. One that only checked the path may have forged the address.
+    is_proven: bool,
 }
 
 #[derive(Debug, Default)]
 struct Tables {
     by_name: HashMap<String, Route>,
-    by_address: HashMap<SocketAddr, Route>,
+    by_address: HashMap<SocketAddr, Held>,
 }
 
 /// The ways to all participants.
@@ -48,11 +74,13 @@ impl Routes {
             let tables = self.read();
             match stun_name(bytes) {
                 Some(name) => tables.by_name.get(name).cloned(),
-                None => tables.by_address.get(&source).cloned(),
+                None => tables.by_address.get(&source).map(|held| held.route.clone()),
             }
         };
-        if let Some(Route { member, datagrams, .. }) = route {
-            drop(datagrams.try_send(Datagram { member, source, bytes: bytes.into() }));
+        if let Some(Route { member, datagrams, share, .. }) = route
+            && let Ok(place) = share.try_acquire_owned()
+        {
+            drop(datagrams.try_send(Datagram { member, source, bytes: bytes.into(), _place: place }));
         }
     }
 
@@ -70,59 +98,60 @@ pub(super) struct RoomRoutes {
     routes: Arc<Routes>,
     room: u64,
     datagrams: mpsc::Sender<Datagram>,
-    names: HashSet<String>,
-    addresses: HashSet<SocketAddr>,
+    /// The shares of the participants that have a route.
+    shares: HashMap<MemberId, Arc<Semaphore>>,
 }
 
 impl RoomRoutes {
     /// No routes yet, of the room with this number.
     pub(super) fn new(routes: Arc<Routes>, room: u64, datagrams: mpsc::Sender<Datagram>) -> Self {
-        Self { routes, room, datagrams, names: HashSet::new(), addresses: HashSet::new() }
+        Self { routes, room, datagrams, shares: HashMap::new() }
     }
 
     pub(super) fn add_name(&mut self, name: String, member: MemberId) {
         let route = self.route(member);
-        self.routes.write().by_name.insert(name.clone(), route);
-        self.names.insert(name);
+        self.routes.write().by_name.insert(name, route);
     }
 
-    pub(super) fn add_address(&mut self, address: SocketAddr, member: MemberId) {
+    /// An address is a participant's, unless another one has proved that it is there, and this one has not.
+    pub(super) fn add_address(&mut self, address: SocketAddr, member: MemberId, is_proven: bool) {
+        // Every check comes here, and seldom says anything new.
+        let says_no_more = |held: &Held| held.route.is_of(self.room, member) && (held.is_proven || !is_proven);
+        let keeps = |held: &Held| held.is_proven && !is_proven;
+        if self.routes.read().by_address.get(&address).is_some_and(|held| says_no_more(held) || keeps(held)) {
+            return;
+        }
         let route = self.route(member);
-        self.routes.write().by_address.insert(address, route);
-        self.addresses.insert(address);
+        self.routes.write().by_address.insert(address, Held { route, is_proven });
     }
 
-    pub(super) fn forget_name(&mut self, name: &str) {
-        self.names.remove(name);
-        forget(&mut self.routes.write().by_name, name, self.room);
+    pub(super) fn forget_name(&mut self, name: &str, member: MemberId) {
+        let by_name = &mut self.routes.write().by_name;
+        if by_name.get(name).is_some_and(|route| route.is_of(self.room, member)) {
+            by_name.remove(name);
+        }
     }
 
-    pub(super) fn forget_address(&mut self, address: SocketAddr) {
-        self.addresses.remove(&address);
-        forget(&mut self.routes.write().by_address, &address, self.room);
+    pub(super) fn forget_address(&mut self, address: SocketAddr, member: MemberId) {
+        let by_address = &mut self.routes.write().by_address;
+        if by_address.get(&address).is_some_and(|held| held.route.is_of(self.room, member)) {
+            by_address.remove(&address);
+        }
     }
 
-    fn route(&self, member: MemberId) -> Route {
-        Route { room: self.room, member, datagrams: self.datagrams.clone() }
+    fn route(&mut self, member: MemberId) -> Route {
+        // Those that nothing leads to any more.
+        self.shares.retain(|_, share| Arc::strong_count(share) > 1);
+        let share = self.shares.entry(member).or_insert_with(|| Arc::new(Semaphore::new(MEMBER_DATAGRAMS_MAX)));
+        Route { room: self.room, member, datagrams: self.datagrams.clone(), share: share.clone() }
     }
 }
 
 impl Drop for RoomRoutes {
     fn drop(&mut self) {
         let mut tables = self.routes.write();
-        self.names.iter().for_each(|name| forget(&mut tables.by_name, name, self.room));
-        self.addresses.iter().for_each(|address| forget(&mut tables.by_address, address, self.room));
-    }
-}
-
-/// Remove an entry, unless it is another room's by now.
-fn forget<K, Q>(table: &mut HashMap<K, Route>, key: &Q, room: u64)
-where
-    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
-    Q: std::hash::Hash + Eq + ?Sized,
-{
-    if table.get(key).is_some_and(|route| route.room == room) {
-        table.remove(key);
+        tables.by_name.retain(|_, route| route.room != self.room);
+        tables.by_address.retain(|_, held| held.route.room != self.room);
     }
 }
 
@@ -185,7 +214,7 @@ mod tests {
         let mut second = RoomRoutes::new(routes.clone(), 2, second);
         let source: SocketAddr = "192.0.2.1:5".parse().unwrap();
         first.add_name("one".into(), MemberId(1));
-        first.add_address(source, MemberId(1));
+        first.add_address(source, MemberId(1), false);
         let named = check(&[(USERNAME, b"one:x")]);
         routes.deliver(source, &named);
         assert_eq!(of_first.try_recv().unwrap().member, MemberId(1));
@@ -195,8 +224,8 @@ mod tests {
         assert_eq!(&*of_first.try_recv().unwrap().bytes, [22]);
         assert!(of_first.try_recv().is_err());
         // The address is another room's now, and stays it.
-        second.add_address(source, MemberId(9));
-        first.forget_address(source);
+        second.add_address(source, MemberId(9), false);
+        first.forget_address(source, MemberId(1));
         drop(first);
         routes.deliver(source, &[24]);
         assert_eq!(of_second.try_recv().unwrap().member, MemberId(9));
@@ -204,5 +233,68 @@ mod tests {
         assert!(of_first.try_recv().is_err());
         drop(second);
         assert!(routes.read().by_name.is_empty() && routes.read().by_address.is_empty());
+    }
+    #[test]
+    fn claimed_address_stays_with_the_participant_that_proved_it() {
+        let routes = Arc::new(Routes::default());
+        let (datagrams, mut received) = mpsc::channel(9);
+        let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
+        let source: SocketAddr = "192.0.2.1:5".parse().unwrap();
+        let (victim, thief) = (MemberId(1), MemberId(2));
+        let mut holder = || {
+            routes.deliver(source, &[22]);
+            received.try_recv().map(|datagram| datagram.member).ok()
+        };
+        room.add_address(source, victim, false);
+        room.add_address(source, thief, false);
+        assert_eq!(holder(), Some(thief), "nobody has proved anything");
+        room.add_address(source, victim, false);
+        assert_eq!(holder(), Some(victim), "the next check brings it back");
+        room.add_address(source, victim, true);
+        room.add_address(source, thief, false);
+        assert_eq!(holder(), Some(victim));
+        room.add_address(source, victim, false);
+        room.add_address(source, thief, false);
+        room.forget_address(source, thief);
+        assert_eq!(holder(), Some(victim), "a check takes no proof back, and a thief forgets nothing of others");
+        room.forget_address(source, victim);
+        assert_eq!(holder(), None);
+        room.add_address(source, thief, false);
+        assert_eq!(holder(), Some(thief), "a later client may have the address");
+    }
+
+    #[test]
+    fn name_of_another_participant_is_not_forgotten() {
+        let routes = Arc::new(Routes::default());
+        let (datagrams, mut received) = mpsc::channel(9);
+        let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
+        let named = check(&[(USERNAME, b"one:x")]);
+        room.add_name("one".into(), MemberId(2));
+        room.forget_name("one", MemberId(1));
+        routes.deliver("192.0.2.1:5".parse().unwrap(), &named);
+        assert_eq!(received.try_recv().unwrap().member, MemberId(2));
+        room.forget_name("one", MemberId(2));
+        routes.deliver("192.0.2.1:5".parse().unwrap(), &named);
+        assert!(received.try_recv().is_err());
+    }
+
+    #[test]
+    fn flood_of_one_participant_leaves_space_for_others() {
+        let routes = Arc::new(Routes::default());
+        let (datagrams, mut received) = mpsc::channel(2 * MEMBER_DATAGRAMS_MAX);
+        let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
+        let address = |last: u8| SocketAddr::from(([192, 0, 2, last], 5));
+        (1..=2).for_each(|last| room.add_address(address(last), MemberId(last.into()), false));
+        // The same participant, by another address.
+        room.add_address(address(3), MemberId(1), false);
+        (0..MEMBER_DATAGRAMS_MAX).for_each(|_| routes.deliver(address(1), &[22]));
+        routes.deliver(address(3), &[22]);
+        routes.deliver(address(2), &[22]);
+        let mut members: Vec<u64> = std::iter::from_fn(|| received.try_recv().ok()).map(|one| one.member.0).collect();
+        assert_eq!((members.len(), members.pop()), (MEMBER_DATAGRAMS_MAX + 1, Some(2)));
+        assert!(members.iter().all(|member| *member == 1));
+        // What was taken has left its place.
+        routes.deliver(address(1), &[22]);
+        assert_eq!(received.try_recv().unwrap().member, MemberId(1));
     }
 }

@@ -1,13 +1,12 @@
 //! The loop of one hosted room: inputs of links, datagrams and requests go to the room, and the room's outputs to the sockets.
 //!
 //! Bounds of one turn: [`INPUTS_A_TURN`] and [`DATAGRAMS_A_TURN`], so that neither starves the other. A link that does not take its
-//! messages is closed. A panic, as `str0m` has it by design on its own bugs, ends this room alone.
+//! messages is closed. A panic, which is a bug, ends this room alone; one of `str0m` ends a peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +37,6 @@ pub(super) struct Shell {
     /// Whether the socket is for both versions of IP, where addresses of version 4 have a form of version 6.
     pub(super) is_v6: bool,
     pub(super) keys: Arc<Keys>,
-    /// The number of the last link.
-    pub(super) links: AtomicU64,
 }
 
 impl Shell {
@@ -56,11 +53,9 @@ impl Shell {
 /// Who is in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Occupancy {
-    /// The participants, hidden ones too.
-    pub(crate) participants: usize,
-    /// Those that others see.
-    pub(crate) visible: usize,
-    /// Since when nobody is there, once somebody was.
+    /// The participants, hidden ones too, but for agents and others who serve them.
+    pub(crate) people: usize,
+    /// Since when none of these is there, once one was.
     pub(crate) vacant_since: Option<Instant>,
 }
 
@@ -68,18 +63,18 @@ pub(crate) struct Occupancy {
 pub(super) struct Shared(pub(super) Arc<Mutex<Occupancy>>);
 
 impl Shared {
-    fn set(&self, participants: usize, visible: usize) {
+    fn set(&self, people: usize) {
         let mut occupancy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if occupancy.participants != participants {
-            occupancy.vacant_since = (participants == 0).then(Instant::now);
+        if occupancy.people != people {
+            occupancy.vacant_since = (people == 0).then(Instant::now);
         }
-        (occupancy.participants, occupancy.visible) = (participants, visible);
+        occupancy.people = people;
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.set(0, 0);
+        self.set(0);
     }
 }
 
@@ -94,6 +89,8 @@ pub(super) struct Task {
     pub(super) shared: Shared,
     /// The queues of messages to clients. A link is closed by the end of its queue.
     pub(super) links: HashMap<LinkId, mpsc::Sender<Bytes>>,
+    /// The number of the last link.
+    pub(super) last_link: u64,
 }
 
 impl Task {
@@ -145,7 +142,7 @@ impl Task {
             self.room.advance(now);
         }
         self.perform();
-        self.shared.set(self.room.occupants(), self.room.visible());
+        self.shared.set(self.room.people());
         ControlFlow::Continue(())
     }
 
@@ -158,7 +155,8 @@ impl Task {
         let now = Moment::now();
         match input {
             RoomInput::Enter { entrant, frames, reply } => {
-                let link = LinkId(self.shell.links.fetch_add(1, Ordering::Relaxed) + 1);
+                self.last_link += 1;
+                let link = LinkId(self.last_link);
                 self.links.insert(link, frames);
                 let entered = self.room.enter(*entrant, link, now);
                 if entered.is_err() {
@@ -175,10 +173,7 @@ impl Task {
             RoomInput::Participants { reply } => answer(reply, self.room.participants()),
             RoomInput::Remove { identity, reply } => answer(reply, self.room.remove_participant(&identity, now)),
             RoomInput::Update { request, reply } => answer(reply, self.room.update_participant(&request)),
-            RoomInput::SendData { request, reply } => {
-                self.room.send_data(*request, now);
-                answer(reply, ());
-            }
+            RoomInput::SendData { request, reply } => answer(reply, self.room.send_data(*request, now)),
         }
         self.perform();
     }
@@ -200,9 +195,11 @@ impl Task {
                 RoomOutput::Close { link } => drop(self.links.remove(&link)),
                 RoomOutput::Transmit { destination, bytes } => self.shell.transmit(&bytes, destination),
                 RoomOutput::Name { name, member } => self.routes.add_name(name, member),
-                RoomOutput::Address { address, member } => self.routes.add_address(address, member),
-                RoomOutput::ForgetName(name) => self.routes.forget_name(&name),
-                RoomOutput::ForgetAddress(address) => self.routes.forget_address(address),
+                RoomOutput::Address { address, member, is_proven } => {
+                    self.routes.add_address(address, member, is_proven);
+                }
+                RoomOutput::ForgetName { name, member } => self.routes.forget_name(&name, member),
+                RoomOutput::ForgetAddress { address, member } => self.routes.forget_address(address, member),
             }
         }
     }

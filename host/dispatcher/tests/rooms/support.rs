@@ -7,16 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use livekit_protocol as proto;
 use livekit_token::{AccessToken, VideoGrants};
+use prost::Message as _;
+use proto::signal_request::Message as Request;
+use proto::signal_response::Message as Response;
+use str0m::Rtc;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::timeout;
-use tokio_tungstenite::client_async;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
@@ -167,25 +172,84 @@ impl Host {
         (status, answer[body..].to_vec())
     }
 
+    /// The link of somebody who has joined without an offer.
+    async fn link(&self) -> WebSocketStream<TcpStream> {
+        // A wrapped request without anything in it.
+        let uri: Uri = format!("{}/rtc/v1?join_request=&access_token={}", self.url, token("eve")).parse().unwrap();
+        let stream = TcpStream::connect(self.authority()).await.unwrap();
+        let (mut socket, _) = client_async(ClientRequestBuilder::new(uri), stream).await.unwrap();
+        assert!(matches!(socket.next().await, Some(Ok(Message::Binary(_)))), "the join comes first");
+        socket
+    }
+
     /// Join with links that then send what no client sends, and send datagrams to the host that nobody asked for.
     pub(crate) async fn send_garbage(&self) {
-        // A wrapped request without anything in it.
-        for message in [Message::Binary(vec![0xff; 100].into()), Message::Binary(vec![0; 600 << 10].into())] {
-            let uri: Uri = format!("{}/rtc/v1?join_request=&access_token={}", self.url, token("eve")).parse().unwrap();
-            let stream = TcpStream::connect(self.authority()).await.unwrap();
-            let (mut socket, _) = client_async(ClientRequestBuilder::new(uri), stream).await.unwrap();
-            assert!(matches!(socket.next().await, Some(Ok(Message::Binary(_)))), "the join comes first");
+        let large = proto::AddTrackRequest { name: "x".repeat(100 << 10), ..Default::default() };
+        let large = proto::SignalRequest { message: Some(Request::AddTrack(large)) }.encode_to_vec();
+        for message in [vec![0xff; 100], vec![0; 600 << 10], large] {
+            let (mut socket, message) = (self.link().await, Message::Binary(message.into()));
             // The host may close the link before it has read everything.
             drop(socket.send(message).await);
             while let Some(Ok(message)) = socket.next().await {
                 assert!(matches!(message, Message::Binary(_) | Message::Close(_)), "{message:?}");
             }
         }
+        let mut link = self.link().await;
+        let name = name_of_peer(&mut link).await;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        for datagram in [&[][..], &[0; 20], &[22; 1_200], &[128; 60], &[0xff; 2_000], &[0; 9_000]] {
+        // Checks for a peer without a secret: one without more, and one with a wrong proof.
+        let user = format!("{name}:eve");
+        let bare = check(&[(USERNAME, user.as_bytes())]);
+        let wrong = check(&[(USERNAME, user.as_bytes()), (PRIORITY, &[0, 0, 0, 9]), (INTEGRITY, &[7; 20])]);
+        for datagram in [&[][..], &[0; 20], &[22; 1_200], &[128; 60], &[0xff; 2_000], &[0; 9_000], &bare, &wrong] {
             socket.send_to(datagram, (Ipv4Addr::LOCALHOST, self.rtc_port)).unwrap();
         }
+        // The host still serves the link whose peer they were for.
+        let ping = proto::SignalRequest { message: Some(Request::Ping(1)) }.encode_to_vec();
+        link.send(Message::Binary(ping.into())).await.unwrap();
+        while !matches!(response(&mut link).await, Response::Pong(_)) {}
     }
+}
+
+/// Offer a peer connection. Returns the name of the host's peer.
+async fn name_of_peer(link: &mut WebSocketStream<TcpStream>) -> String {
+    let mut rtc = Rtc::builder().build(Instant::now().into_std());
+    let mut changes = rtc.sdp_api();
+    changes.add_channel("_reliable".into());
+    let sdp = changes.apply().unwrap().0.to_sdp_string();
+    let offer = proto::SessionDescription { r#type: "offer".into(), sdp, ..Default::default() };
+    let offer = proto::SignalRequest { message: Some(Request::Offer(offer)) }.encode_to_vec();
+    link.send(Message::Binary(offer.into())).await.unwrap();
+    loop {
+        if let Response::Answer(answer) = response(link).await {
+            let name = answer.sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:"));
+            return name.unwrap().to_owned();
+        }
+    }
+}
+
+/// The next message of the host.
+async fn response(link: &mut WebSocketStream<TcpStream>) -> Response {
+    let Some(Ok(Message::Binary(bytes))) = link.next().await else { panic!("the link ended") };
+    proto::SignalResponse::decode(bytes).unwrap().message.unwrap()
+}
+
+/// The attributes of STUN (RFC 8489 and RFC 8445).
+const USERNAME: u16 = 0x0006;
+const INTEGRITY: u16 = 0x0008;
+const PRIORITY: u16 = 0x0024;
+
+/// A request for a check of the path, with these attributes.
+fn check(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    for (kind, value) in attributes {
+        rest.extend(kind.to_be_bytes());
+        rest.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+        rest.extend(*value);
+        rest.resize(rest.len().next_multiple_of(4), 0);
+    }
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [&[0, 1], &length[..], &[0x21, 0x12, 0xa4, 0x42], &[7; 12], &rest].concat()
 }
 
 pub(crate) fn token(identity: &str) -> String {

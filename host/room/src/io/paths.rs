@@ -3,10 +3,13 @@
 //! A socket of UDP is bound to no address, and the system chooses the interface for each destination. The own address that ICE needs
 //! is the one that this choice leads to.
 //!
-//! Bounds: [`ROUTES_MAX`] destinations, [`TCP_MAX`] connections of TCP, those of a connection in [`tcp`].
+//! Datagrams of hosts that the server did not name are dropped.
+//!
+//! Bounds: [`ROUTES_MAX`] destinations, of which the newest are kept; [`TCP_MAX`] connections of TCP, those of a connection in [`tcp`].
 
 mod tcp;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
@@ -29,8 +32,8 @@ pub(super) struct Paths {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
     tcp: Vec<TcpPath>,
-    /// The own address for each address of the server.
-    routes: Vec<(IpAddr, SocketAddr)>,
+    /// The own address for each address of the server, the oldest first.
+    routes: VecDeque<(IpAddr, SocketAddr)>,
     pub(super) datagrams_received: u64,
     pub(super) datagrams_sent: u64,
     pub(super) bytes_received: u64,
@@ -44,8 +47,8 @@ pub(super) enum PathEvent {
     Datagrams,
     /// A connection of TCP is open, from this own address.
     Open(SocketAddr),
-    /// The connection of TCP to this address of the server is over.
-    Lost(SocketAddr),
+    /// The connection of TCP to this address of the server is over. `local`: its own address, where it was open.
+    Lost { remote: SocketAddr, local: Option<SocketAddr> },
 }
 
 impl Paths {
@@ -71,7 +74,9 @@ impl Paths {
                 socket.as_ref().is_some_and(|it| it.try_send_to(&datagram.bytes, datagram.destination).is_ok())
             }
             Transport::Tcp => {
-                let path = self.tcp.iter_mut().find(|path| path.remote == datagram.destination);
+                let leads =
+                    |path: &&mut TcpPath| path.remote == datagram.destination && path.local == Some(datagram.source);
+                let path = self.tcp.iter_mut().find(leads);
                 path.is_some_and(|path| path.send(&datagram.bytes))
             }
         };
@@ -79,6 +84,12 @@ impl Paths {
             self.datagrams_sent += 1;
             self.bytes_sent += datagram.bytes.len() as u64;
         }
+    }
+
+    /// Close the connections of TCP. LiveKit's server knows the peer of a connection by the credentials of ICE that came first on it, so
+    /// that none serves a path that is found later.
+    pub(super) fn drop_tcp(&mut self) {
+        self.tcp.clear();
     }
 
     /// Close all sockets.
@@ -135,7 +146,10 @@ impl Paths {
                 Poll::Pending => {}
                 Poll::Ready(TcpEvent::Frame) => return Poll::Ready(PathEvent::Datagrams),
                 Poll::Ready(TcpEvent::Open(local)) => return Poll::Ready(PathEvent::Open(local)),
-                Poll::Ready(TcpEvent::Lost) => return Poll::Ready(PathEvent::Lost(self.tcp.remove(at).remote)),
+                Poll::Ready(TcpEvent::Lost) => {
+                    let TcpPath { remote, local, .. } = self.tcp.remove(at);
+                    return Poll::Ready(PathEvent::Lost { remote, local });
+                }
             }
         }
         Poll::Pending
@@ -157,16 +171,82 @@ impl Paths {
             }
         };
         let local = SocketAddr::new(own, port);
-        if self.routes.len() < ROUTES_MAX {
-            self.routes.push((remote.ip(), local));
+        self.routes.retain(|(other, _)| *other != remote.ip());
+        if self.routes.len() >= ROUTES_MAX {
+            self.routes.pop_front();
         }
+        self.routes.push_back((remote.ip(), local));
         Ok(local)
     }
 
-    /// The own address to which a datagram of this source came.
+    /// The own address to which a datagram of this source came; none where the server did not name the source.
     fn local_for(&self, source: SocketAddr) -> Option<SocketAddr> {
-        let exact = self.routes.iter().find(|(remote, _)| *remote == source.ip());
-        let family = || self.routes.iter().find(|(remote, _)| remote.is_ipv4() == source.is_ipv4());
-        exact.or_else(family).map(|(_, local)| *local)
+        self.routes.iter().find(|(remote, _)| *remote == source.ip()).map(|(_, local)| *local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The next datagram: its source and its bytes.
+    async fn next(paths: &mut Paths) -> Option<(SocketAddr, Vec<u8>)> {
+        assert_eq!(paths.ready().await, PathEvent::Datagrams);
+        let mut buffer = [0; DATAGRAM_BYTES_MAX];
+        paths.take(&mut buffer).map(|datagram| (datagram.source, datagram.bytes.to_vec()))
+    }
+
+    #[tokio::test]
+    async fn datagrams_of_hosts_that_the_server_did_not_name_are_dropped() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stranger = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+        let mut paths = Paths::default();
+        let local = paths.reach(Transport::Udp, server.local_addr().unwrap()).unwrap();
+        stranger.send_to(b"stranger", local).await.unwrap();
+        assert_eq!(next(&mut paths).await, None);
+        server.send_to(b"server", local).await.unwrap();
+        assert_eq!(next(&mut paths).await, Some((server.local_addr().unwrap(), b"server".to_vec())));
+        assert_eq!((paths.datagrams_received, paths.bytes_received), (1, 6));
+    }
+
+    #[tokio::test]
+    async fn the_newest_routes_are_kept_one_for_each_address() {
+        let mut paths = Paths::default();
+        for host in 1..=100_u8 {
+            for port in [7, 8] {
+                paths.reach(Transport::Udp, ([127, 0, 0, host], port).into()).unwrap();
+            }
+        }
+        assert_eq!(paths.routes.len(), ROUTES_MAX);
+        assert!(paths.local_for(([127, 0, 0, 100], 7).into()).is_some());
+        assert!(paths.local_for(([127, 0, 0, 1], 7).into()).is_none());
+    }
+
+    #[tokio::test]
+    async fn datagrams_go_over_the_connection_whose_own_address_they_have() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let remote = listener.local_addr().unwrap();
+        let mut paths = Paths::default();
+        let sends = |paths: &mut Paths, source| {
+            let before = paths.datagrams_sent;
+            let (transport, destination, bytes) = (Transport::Tcp, remote, Box::from(*b"x"));
+            paths.send(&Datagram { transport, source, destination, bytes });
+            paths.datagrams_sent > before
+        };
+        let mut locals = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(paths.reach(Transport::Tcp, remote), None);
+            let PathEvent::Open(local) = paths.ready().await else { panic!("not open") };
+            assert!(sends(&mut paths, local));
+            locals.push(local);
+            // As at a restart.
+            paths.drop_tcp();
+        }
+        assert!(!sends(&mut paths, locals[1]), "it is closed");
+        paths.reach(Transport::Tcp, remote);
+        paths.ready().await;
+        assert!(!sends(&mut paths, locals[0]), "the address of an older connection");
+        (0..100).for_each(|_| assert_eq!(paths.reach(Transport::Tcp, remote), None));
+        assert_eq!(paths.tcp.len(), TCP_MAX);
     }
 }

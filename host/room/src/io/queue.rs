@@ -1,4 +1,4 @@
-//! A queue between the task of a room and its handle, bounded in items and bytes.
+//! A queue between the task of a room and its handle, bounded in items and bytes. The last item that it takes may be beyond its bytes.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,34 +22,57 @@ pub(super) struct Queue<T> {
 struct State<T> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
-    /// Items that were ever put.
-    put: u64,
+    /// Items that were ever taken.
+    taken: u64,
     is_closed: bool,
     /// Wakes the taker that waits.
     taker: Option<Waker>,
+    /// Wakes the one who waits for space.
+    putter: Option<Waker>,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(items_max: usize, bytes_max: usize) -> Self {
-        let state = State { items: VecDeque::new(), bytes: 0, put: 0, is_closed: false, taker: None };
+        let state = State { items: VecDeque::new(), bytes: 0, taken: 0, is_closed: false, taker: None, putter: None };
         Self { state: Mutex::new(state), items_max, bytes_max }
     }
 
-    /// Put an item of this size. An empty queue has space for one of any size.
+    /// Put an item of this size.
     pub(super) fn try_put(&self, item: T, bytes: usize) -> Result<(), Refused<T>> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(Refused::Closed(item));
         }
-        let is_full = state.items.len() >= self.items_max || state.bytes.saturating_add(bytes) > self.bytes_max;
-        if is_full && !state.items.is_empty() {
+        if self.is_full(&state) {
             return Err(Refused::Full(item));
         }
         state.items.push_back((item, bytes));
         state.bytes = state.bytes.saturating_add(bytes);
-        state.put += 1;
         wake(state);
         Ok(())
+    }
+
+    /// Whether an item would be taken, or given back because nobody takes any.
+    pub(super) fn has_space(&self) -> bool {
+        let state = self.lock();
+        state.is_closed || !self.is_full(&state)
+    }
+
+    /// Wait until [`Self::has_space`]. Nothing is lost where this is dropped.
+    pub(super) async fn space(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.is_closed || !self.is_full(&state) {
+                return Poll::Ready(());
+            }
+            keep(&mut state.putter, context);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn is_full(&self, state: &State<T>) -> bool {
+        state.items.len() >= self.items_max || state.bytes >= self.bytes_max
     }
 
     /// Put an item that must be taken, beyond the bounds, and take no more.
@@ -67,9 +90,16 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         let (item, bytes) = state.items.pop_front()?;
         state.bytes = state.bytes.saturating_sub(bytes);
+        state.taken += 1;
         if state.items.is_empty() {
             // A burst does not keep its memory.
             state.items.shrink_to(16);
+        }
+        if !self.is_full(&state)
+            && let Some(putter) = state.putter.take()
+        {
+            drop(state);
+            putter.wake();
         }
         Some(item)
     }
@@ -86,11 +116,21 @@ impl<T> Queue<T> {
         if !state.items.is_empty() || state.is_closed {
             return Poll::Ready(());
         }
-        match &mut state.taker {
-            Some(taker) => taker.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
-        }
+        keep(&mut state.taker, context);
         Poll::Pending
+    }
+
+    /// Wait until the queue takes no more items, whether some are there or not. Nothing is lost where this is dropped.
+    pub(super) async fn closed(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.is_closed {
+                return Poll::Ready(());
+            }
+            keep(&mut state.taker, context);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Take no more items. Those that are there can be taken.
@@ -106,15 +146,9 @@ impl<T> Queue<T> {
         state.is_closed && state.items.is_empty()
     }
 
-    /// Items that were ever put.
-    pub(super) fn put_count(&self) -> u64 {
-        self.lock().put
-    }
-
-    /// Items and bytes that wait.
-    pub(super) fn waiting(&self) -> (usize, usize) {
-        let state = self.lock();
-        (state.items.len(), state.bytes)
+    /// Items that were ever taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.lock().taken
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -123,12 +157,18 @@ impl<T> Queue<T> {
     }
 }
 
-/// Wake the taker, without the lock.
+/// Wake those who wait for what was put, or for the end, without the lock.
 fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
+    let putter = if state.is_closed { state.putter.take() } else { None };
     let taker = state.taker.take();
     drop(state);
-    if let Some(taker) = taker {
-        taker.wake();
+    taker.into_iter().chain(putter).for_each(Waker::wake);
+}
+
+fn keep(place: &mut Option<Waker>, context: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *place = Some(context.waker().clone()),
     }
 }
 
@@ -143,11 +183,11 @@ mod tests {
         assert_eq!(queue.try_put(2, 1), Err(Refused::Full(2)));
         assert_eq!(queue.try_next(), Some(1));
         assert_eq!((queue.try_put(3, 5), queue.try_put(4, 5)), (Ok(()), Ok(())));
-        assert_eq!((queue.try_put(5, 0), queue.waiting()), (Err(Refused::Full(5)), (2, 10)));
+        assert_eq!((queue.try_put(5, 0), queue.has_space()), (Err(Refused::Full(5)), false));
         queue.close();
         assert_eq!(queue.try_put(6, 0), Err(Refused::Closed(6)));
         assert_eq!((queue.next().await, queue.next().await, queue.next().await), (Some(3), Some(4), None));
-        assert_eq!(queue.put_count(), 3);
+        assert_eq!((queue.taken(), queue.has_space()), (3, true));
     }
 
     #[tokio::test]
@@ -161,6 +201,38 @@ mod tests {
             queue.close();
         };
         assert_eq!(tokio::join!(taking, putting).0, (Some("a"), None));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_space_or_the_end_is_woken_by_them_alone() {
+        let queue = Queue::new(1, 10);
+        queue.try_put("a", 1).unwrap();
+        let putting = async {
+            queue.space().await;
+            queue.try_put("b", 1).unwrap();
+            queue.space().await;
+            queue.try_put("c", 1)
+        };
+        let taking = async {
+            tokio::task::yield_now().await;
+            assert_eq!(queue.try_next(), Some("a"));
+            tokio::task::yield_now().await;
+            queue.close();
+        };
+        assert_eq!(tokio::join!(putting, taking).0, Err(Refused::Closed("c")));
+
+        let queue = Queue::new(9, 10);
+        let waiting = async {
+            queue.closed().await;
+            queue.taken()
+        };
+        let closing = async {
+            queue.try_put("a", 1).unwrap();
+            tokio::task::yield_now().await;
+            queue.close();
+        };
+        assert_eq!(tokio::join!(waiting, closing).0, 0, "what is there is not taken");
+        assert_eq!(queue.try_next(), Some("a"));
     }
 
     #[tokio::test]

@@ -1,9 +1,8 @@
 //! The loop of one room: inputs of its sockets and its handle go to the session, and the session's outputs to them.
 //!
 //! Bounds of one turn: [`COMMANDS_A_TURN`] and [`DATAGRAMS_A_TURN`], so that neither a flooded room nor a busy agent starves the
-//! other sources. Events of the streams stay in the session while [`EVENTS_AHEAD_MAX`] or [`EVENT_BYTES_AHEAD_MAX`] wait to be taken.
-
-mod size;
+//! other sources. Events stay in the session while the queue of the handle is full: those of the streams within their bounds, and those
+//! of the room within the ones of [`is_overrun`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use super::paths::{DATAGRAM_BYTES_MAX, PathEvent, Paths};
 use super::queue::{Queue, Refused};
 use crate::peer::Transport;
 use crate::session::{Session, SessionOutput};
+use crate::size;
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::connection::{CommandRefused, RoomNumbers, RoomStatistics};
 use wasm_worker_core::room::event::{Reason, RoomEvent};
@@ -26,10 +26,13 @@ use wasm_worker_core::room::settings::RoomSettings;
 
 const COMMANDS_A_TURN: usize = 64;
 const DATAGRAMS_A_TURN: usize = 32;
-const EVENTS_AHEAD_MAX: usize = 64;
-const EVENT_BYTES_AHEAD_MAX: usize = 256 << 10;
-/// How often a room whose events are not taken looks whether there is space again.
-const SPACE_EVERY: Duration = Duration::from_millis(20);
+/// Most bytes of events of the room that stay in the session: those of a join that introduces 2,000 people with 50 tracks each, at 600
+/// bytes for an event.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// Most of them while nothing was taken for [`UNTAKEN_WITHIN`].
+const HELD_BYTES_UNTAKEN_MAX: usize = 16 << 20;
+/// Longest time for which an agent that takes nothing is taken for a busy one.
+const UNTAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// Longest sleep. The clock of `str0m` has a distant time for "never".
 const SLEEP_LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -37,39 +40,28 @@ const SLEEP_LONGEST: Duration = Duration::from_secs(3_600);
 pub(super) struct Shared {
     pub(super) commands: Queue<Command>,
     pub(super) events: Queue<RoomEvent>,
-    pub(super) state: Mutex<SharedState>,
-}
-
-/// What the task tells its handle.
-#[derive(Debug, Default)]
-pub(super) struct SharedState {
-    statistics: RoomStatistics,
-    /// Commands that were performed when everything that was sent had left the host.
-    delivered: u64,
+    /// The numbers, as the task last told them.
+    pub(super) statistics: Mutex<RoomStatistics>,
 }
 
 impl Shared {
     #[expect(clippy::result_large_err, reason = "the command goes back to its owner, and is not copied once more")]
     pub(super) fn try_perform(&self, command: Command) -> Result<(), CommandRefused> {
-        let bytes = size::of_command(&command);
+        let bytes = command.bytes();
         self.commands.try_put(command, bytes).map_err(|refused| match refused {
             Refused::Full(command) => CommandRefused::Full(command),
             Refused::Closed(command) => CommandRefused::Over(command),
         })
     }
 
-    pub(super) fn is_delivered(&self) -> bool {
-        self.lock().delivered == self.commands.put_count()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SharedState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RoomStatistics> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RoomNumbers for Shared {
     fn statistics(&self) -> RoomStatistics {
-        self.lock().statistics
+        *self.lock()
     }
 }
 
@@ -80,12 +72,13 @@ pub(super) struct Task {
     paths: Paths,
     connector: Arc<dyn Connect>,
     shared: Arc<Shared>,
-    /// Commands that were given to the session.
-    performed: u64,
+    /// The events that were taken when they were last counted, and the last time at which their number had changed or nothing waited.
+    taken: u64,
+    taken_at: Instant,
 }
 
-/// Closes the queues of a room, also where its task is dropped with the runtime.
-struct Closes(Arc<Shared>);
+/// Closes the queues of a room, also where its task is dropped with the runtime, be it before its first turn.
+pub(super) struct Closes(pub(super) Arc<Shared>);
 
 impl Drop for Closes {
     fn drop(&mut self) {
@@ -107,13 +100,14 @@ impl Task {
         let (seed, name): (u64, u64) = (rand::random(), rand::random());
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since_1970.as_millis()).unwrap_or_default();
-        let session = Session::new(settings, format!("{name:016x}"), seed, Instant::now(), now_ms);
-        Self { session, link: Link::default(), paths: Paths::default(), connector, shared, performed: 0 }
+        let now = Instant::now();
+        let session = Session::new(settings, format!("{name:016x}"), seed, now, now_ms);
+        let (link, paths) = (Link::default(), Paths::default());
+        Self { session, link, paths, connector, shared, taken: 0, taken_at: now }
     }
 
     /// Run the room until nobody holds it, and free its seat.
-    pub(super) async fn run(self, seat: OwnedSemaphorePermit) {
-        let closes = Closes(self.shared.clone());
+    pub(super) async fn run(self, closes: Closes, seat: OwnedSemaphorePermit) {
         if AssertUnwindSafe(self.turns()).catch_unwind().await.is_err() {
             let message = "a bug of the host ended the room".to_owned();
             closes.0.events.put_last(RoomEvent::Disconnected { reason: Reason::Fault, message });
@@ -128,15 +122,15 @@ impl Task {
             }
         };
         self.session.abandon(Instant::now());
-        while let Some(output) = self.session.next_output(false) {
+        while let Some(output) = self.session.next_output() {
             match output {
                 SessionOutput::Message(message) => self.link.send(message),
                 SessionOutput::HangUp => self.link.hang_up(),
                 SessionOutput::Transmit(datagram) => self.paths.send(&datagram),
                 SessionOutput::Dial(_)
                 | SessionOutput::Reach { .. }
-                | SessionOutput::DropPaths
-                | SessionOutput::Event(_) => {}
+                | SessionOutput::DropTcp
+                | SessionOutput::DropPaths => {}
             }
         }
         if matches!(over, Over::Overrun) {
@@ -150,20 +144,21 @@ impl Task {
     async fn turn(&mut self) -> Result<(), Over> {
         // Whoever is told an event finds the numbers that go with it.
         self.publish();
-        let has_space = self.carry_out()?;
+        self.carry_out();
         let now = Instant::now();
+        let has_space = self.tell(now)?;
         let wake_at = self.session.wake_at().unwrap_or(now + SLEEP_LONGEST).min(now + SLEEP_LONGEST);
-        let wake_at = if has_space { wake_at } else { wake_at.min(now + SPACE_EVERY) };
         tokio::select! {
-            command = self.shared.commands.next() => {
+            command = next_command(&self.shared.commands, self.session.is_leaving()) => {
                 let Some(command) = command else { return Err(Over::Released) };
                 self.perform(command);
             }
+            () = self.shared.events.space(), if !has_space => {}
             () = sleep_until(wake_at) => self.session.advance(Instant::now()),
             happened = self.paths.ready() => match happened {
                 PathEvent::Datagrams => self.receive(),
                 PathEvent::Open(local) => self.session.take_local(Transport::Tcp, local, Instant::now()),
-                PathEvent::Lost(remote) => self.session.lose_tcp(remote, Instant::now()),
+                PathEvent::Lost { remote, local } => self.session.lose_tcp(remote, local, Instant::now()),
             },
             event = self.link.next() => self.take_link(event),
         }
@@ -172,15 +167,13 @@ impl Task {
 
     fn perform(&mut self, first: Command) {
         let mut next = Some(first);
-        for _ in 0..COMMANDS_A_TURN {
-            let Some(command) = next else { return };
-            self.performed += 1;
+        let mut performed = 0;
+        while let Some(command) = next {
             self.session.perform(command, Instant::now());
-            next = self.shared.commands.try_next();
-        }
-        if let Some(command) = next {
-            self.performed += 1;
-            self.session.perform(command, Instant::now());
+            performed += 1;
+            // Until the room is left, further commands wait where they are.
+            let goes_on = performed < COMMANDS_A_TURN && !self.session.is_leaving();
+            next = if goes_on { self.shared.commands.try_next() } else { None };
         }
     }
 
@@ -202,12 +195,9 @@ impl Task {
         }
     }
 
-    /// Carry out the outputs of the session. Whether there is space for more events of the streams.
-    fn carry_out(&mut self) -> Result<bool, Over> {
-        loop {
-            let (events, bytes) = self.shared.events.waiting();
-            let has_space = events < EVENTS_AHEAD_MAX && bytes < EVENT_BYTES_AHEAD_MAX;
-            let Some(output) = self.session.next_output(has_space) else { return Ok(has_space) };
+    /// Carry out the outputs of the session.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.session.next_output() {
             match output {
                 SessionOutput::Dial(request) => self.link.dial(request, self.connector.as_ref()),
                 SessionOutput::Message(message) => self.link.send(message),
@@ -218,44 +208,81 @@ impl Task {
                         self.session.take_local(transport, local, Instant::now());
                     }
                 }
+                SessionOutput::DropTcp => self.paths.drop_tcp(),
                 SessionOutput::DropPaths => self.paths.clear(),
-                SessionOutput::Event(event) => {
-                    if !tell(&self.shared, event) {
-                        return Err(Over::Overrun);
-                    }
-                }
             }
         }
     }
 
+    /// Tell the handle what there is space for. Whether nothing is left to be told.
+    fn tell(&mut self, now: Instant) -> Result<bool, Over> {
+        let events = &self.shared.events;
+        let is_all = loop {
+            if !events.has_space() {
+                break false;
+            }
+            let Some(event) = self.session.next_event() else { break true };
+            let bytes = size::of_event(&event);
+            // There is space, or nobody is there to be told.
+            drop(events.try_put(event, bytes));
+        };
+        let taken = events.taken();
+        if is_all || taken != self.taken {
+            (self.taken, self.taken_at) = (taken, now);
+        }
+        if is_overrun(self.session.held_bytes(), now.saturating_duration_since(self.taken_at)) {
+            return Err(Over::Overrun);
+        }
+        Ok(is_all)
+    }
+
     /// Tell the handle how the room is.
     fn publish(&self) {
-        let facts = self.session.facts();
         let statistics = RoomStatistics {
             datagrams_received: self.paths.datagrams_received,
             datagrams_sent: self.paths.datagrams_sent,
             bytes_received: self.paths.bytes_received + self.link.bytes_received,
             bytes_sent: self.paths.bytes_sent + self.link.bytes_sent,
-            packets_received: facts.packets_received,
-            packets_sent: facts.packets_sent,
-            packets_ignored: facts.packets_ignored,
-            packets_dropped: facts.packets_dropped,
-            joined_in: facts.signal.joined_in,
-            resumes: facts.signal.resumes,
-            rejoins: facts.signal.rejoins,
-            failed_attempts: facts.signal.failed_attempts,
-            bytes_waiting: facts.bytes_waiting,
+            ..self.session.statistics()
         };
-        let mut state = self.shared.lock();
-        state.statistics = statistics;
-        if self.session.is_delivered() {
-            state.delivered = self.performed;
-        }
+        *self.shared.lock() = statistics;
     }
 }
 
-/// Whether there was space, or nobody is there to be told.
-fn tell(shared: &Shared, event: RoomEvent) -> bool {
-    let bytes = size::of_event(&event);
-    !matches!(shared.events.try_put(event, bytes), Err(Refused::Full(_)))
+/// The next command; none where nobody holds the room any more. While the room is being left, commands wait where they are.
+async fn next_command(commands: &Queue<Command>, is_leaving: bool) -> Option<Command> {
+    if is_leaving {
+        commands.closed().await;
+        return None;
+    }
+    commands.next().await
+}
+
+/// Whether the room is given up, because so many bytes of its events are held and none was taken for so long.
+fn is_overrun(held_bytes: usize, untaken_for: Duration) -> bool {
+    let bytes_max = if untaken_for < UNTAKEN_WITHIN { HELD_BYTES_MAX } else { HELD_BYTES_UNTAKEN_MAX };
+    held_bytes > bytes_max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_agent_has_time_and_one_that_takes_nothing_has_none_left() {
+        let (soon, late) = (UNTAKEN_WITHIN / 2, UNTAKEN_WITHIN);
+        assert!(!is_overrun(HELD_BYTES_MAX, soon) && is_overrun(HELD_BYTES_MAX + 1, Duration::ZERO));
+        assert!(!is_overrun(HELD_BYTES_UNTAKEN_MAX, late) && is_overrun(HELD_BYTES_UNTAKEN_MAX + 1, late));
+    }
+
+    #[tokio::test]
+    async fn commands_wait_while_the_room_is_being_left() {
+        let commands = Queue::new(9, 1_000_000);
+        commands.try_put(Command::Disconnect, 1).unwrap();
+        assert_eq!(next_command(&commands, true).now_or_never(), None);
+        assert_eq!(next_command(&commands, false).await, Some(Command::Disconnect));
+        commands.try_put(Command::Disconnect, 1).unwrap();
+        commands.close();
+        assert_eq!(next_command(&commands, true).await, None, "nobody holds the room any more");
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -95,16 +96,35 @@ async fn rooms_are_counted_and_give_their_seats_back() {
 }
 
 #[tokio::test]
-async fn everything_is_delivered_once_the_last_command_is_performed() {
+async fn commands_are_performed_in_order_and_no_event_is_lost() {
     let rooms = rooms(1);
     let room = rooms.open(settings("ws://127.0.0.1:9")).unwrap();
-    for id in 1..=100 {
+    for id in 1..=1_000 {
         room.try_perform(Command::SetName { id, name: "n".into() }).unwrap();
     }
-    for id in 1..=100 {
+    for id in 1..=1_000 {
         assert_eq!(timeout(PATIENCE, room.next()).await.unwrap(), Some(RoomEvent::Done(id)));
     }
-    assert!(room.is_delivered());
+}
+
+#[tokio::test]
+async fn the_end_of_a_room_is_told_once() {
+    let panicking = "ws://127.0.0.1:9/panic";
+    for url in ["ws://127.0.0.1:9", panicking] {
+        let rooms = rooms(1);
+        let mut room: Box<dyn RoomConnection> = RoomOpener::open(&rooms, settings(url)).unwrap();
+        if url == panicking {
+            room.try_perform(Command::Connect { id: 1 }).unwrap();
+        } else {
+            drop(rooms);
+        }
+        timeout(PATIENCE, std::future::poll_fn(|context| room.poll_ready(context))).await.unwrap();
+        let event = room.try_next();
+        assert!(matches!(event, Some(RoomEvent::Disconnected { reason: Reason::Fault, .. })), "{event:?}");
+        assert_eq!(room.try_next(), None);
+        let mut ready = std::pin::pin!(std::future::poll_fn(|context| room.poll_ready(context)));
+        assert!(ready.as_mut().now_or_never().is_none(), "nothing follows");
+    }
 }
 
 #[tokio::test]

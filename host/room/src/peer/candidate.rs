@@ -16,7 +16,6 @@ const JSON_BYTES_MAX: usize = 4 << 10;
 pub(super) struct Remote {
     pub(super) transport: Transport,
     pub(super) address: SocketAddr,
-    pub(super) candidate: Candidate,
     /// Whether the way to it was asked for.
     pub(super) is_tried: bool,
 }
@@ -28,8 +27,8 @@ struct CandidateJson {
 }
 
 impl Remote {
-    /// The address in such a JSON text; none where nobody can connect to it, and at the end of the list.
-    pub(super) fn parse(json: &str) -> Option<Self> {
+    /// The address in such a JSON text, and as `str0m` has it; none where nobody can connect to it, and at the end of the list.
+    pub(super) fn parse(json: &str) -> Option<(Self, Candidate)> {
         if json.len() > JSON_BYTES_MAX {
             return None;
         }
@@ -42,7 +41,7 @@ impl Remote {
         };
         let address = candidate.addr();
         let usable = address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast();
-        usable.then_some(Self { transport, address, candidate, is_tried: false })
+        usable.then_some((Self { transport, address, is_tried: false }, candidate))
     }
 }
 
@@ -52,7 +51,7 @@ mod tests {
 
     fn parsed(candidate: &str) -> Option<(Transport, String)> {
         let json = serde_json::json!({ "candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 0 });
-        Remote::parse(&json.to_string()).map(|remote| (remote.transport, remote.address.to_string()))
+        Remote::parse(&json.to_string()).map(|(remote, _)| (remote.transport, remote.address.to_string()))
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wasm_worker_core::text::with_causes;
 
 use super::output::{Datagram, PeerOutput, Transport};
-use super::{BUFFERED_BYTES_LOW, Path, Peer};
+use super::{BUFFERED_BYTES_LOW, Carrier, Path, Peer};
 use crate::wire::Channel;
 
 /// The first byte of a check of ICE is at most this one (RFC 7983).
@@ -43,7 +43,7 @@ impl Peer {
             Protocol::SslTcp | Protocol::Tls => return,
         };
         if transmit.contents.first().is_some_and(|first| *first > STUN_FIRST_MAX) {
-            self.carrier = Some((transport, transmit.destination));
+            self.carrier = Some(Carrier { transport, local: transmit.source, remote: transmit.destination });
         }
         self.outputs.push_back(PeerOutput::Transmit(Datagram {
             transport,

@@ -44,7 +44,7 @@ pub(crate) enum PeerOutput {
 /// Why an answer cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
-    /// It answers no offer, or an older one.
+    /// It answers an offer that was never made.
     #[error("the answer has the number {got}; want {want}")]
     Number { got: u32, want: u32 },
     /// Its text is longer than any answer.

@@ -195,14 +195,17 @@ fn a_path_that_is_cut_is_noticed_and_a_restart_finds_it_again() {
 
 #[test]
 fn peer_is_over_with_the_connection_of_tcp_that_carries_it() {
+    let (server, own) = (SERVER.parse().unwrap(), OWN.parse().unwrap());
     let mut by_udp = Pair::connected(Transport::Udp);
-    by_udp.peer.lose_tcp(SERVER.parse().unwrap());
+    by_udp.peer.lose_tcp(server, Some(own));
     assert!(by_udp.peer.is_ready());
 
     let mut pair = Pair::connected(Transport::Tcp);
-    pair.peer.lose_tcp("192.0.2.9:1".parse().unwrap());
-    assert!(pair.peer.is_ready(), "another connection");
-    pair.peer.lose_tcp(SERVER.parse().unwrap());
+    pair.peer.lose_tcp("192.0.2.9:1".parse().unwrap(), Some(own));
+    pair.peer.lose_tcp(server, Some("192.0.2.1:1".parse().unwrap()));
+    pair.peer.lose_tcp(server, None);
+    assert!(pair.peer.is_ready(), "other connections");
+    pair.peer.lose_tcp(server, Some(own));
     assert!(!pair.peer.is_ready());
     pair.move_outputs();
     assert!(pair.has_told(|output| matches!(output, PeerOutput::Closed { .. })));
@@ -231,6 +234,7 @@ fn garbage_and_foreign_datagrams_change_nothing() {
     for json in ["", "{}", r#"{"candidate":"candidate:x"}"#] {
         pair.peer.take_candidate(json, pair.now);
     }
+    pair.move_outputs();
     assert_eq!(pair.told.len(), told);
     pair.peer.write(Channel::Reliable, b"still here", pair.now);
     pair.until(Duration::from_secs(1), |pair| pair.server.received.len() == 1);
@@ -251,17 +255,41 @@ fn answers_that_fit_no_offer_are_refused() {
 }
 
 #[test]
+fn answers_that_come_again_or_late_change_nothing() {
+    let mut pair = Pair::new(Transport::Udp);
+    let first = pair.server.answer(pair.peer.offer());
+    for id in [1, 1, 0] {
+        pair.peer.take_answer(Description { id, ..first.clone() }, pair.now).unwrap();
+    }
+    pair.peer.take_candidate(&pair.server.candidate(), pair.now);
+    pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
+    let offer = pair.peer.restart(pair.now).clone();
+    pair.peer.take_answer(first.clone(), pair.now).unwrap();
+    assert_eq!(*pair.peer.answer(), first, "the restart has no answer yet");
+    let second = pair.server.answer(&offer);
+    pair.peer.take_answer(second.clone(), pair.now).unwrap();
+    assert_eq!(*pair.peer.answer(), second);
+    pair.peer.take_candidate(&pair.server.candidate(), pair.now);
+    pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
+}
+
+#[test]
 fn addresses_are_bounded_until_a_restart() {
     let mut pair = Pair::new(Transport::Udp);
     let answer = pair.server.answer(pair.peer.offer());
     pair.peer.take_answer(answer, pair.now).unwrap();
-    for port in 1..=100 {
-        let json = format!(r#"{{"candidate":"candidate:1 1 udp 1 192.0.2.7 {port} typ host"}}"#);
-        pair.peer.take_candidate(&json, pair.now);
-    }
-    pair.move_outputs();
-    let reached = pair.told.iter().filter(|output| matches!(output, PeerOutput::Reach { .. })).count();
-    assert_eq!(reached, CANDIDATES_MAX);
+    let reached = |pair: &mut Pair| {
+        pair.told.clear();
+        for port in 1..=100 {
+            let json = format!(r#"{{"candidate":"candidate:1 1 udp 1 192.0.2.7 {port} typ host"}}"#);
+            pair.peer.take_candidate(&json, pair.now);
+        }
+        pair.move_outputs();
+        pair.told.iter().filter(|output| matches!(output, PeerOutput::Reach { .. })).count()
+    };
+    assert_eq!((reached(&mut pair), reached(&mut pair)), (CANDIDATES_MAX, 0));
+    pair.peer.restart(pair.now);
+    assert_eq!(reached(&mut pair), CANDIDATES_MAX);
 }
 
 /// The answer of a server to another offer, without a fingerprint. `str0m` is over with it, and tells no event.

@@ -15,18 +15,12 @@ use wasm_worker_core::room::event::RoomEvent;
 impl Session {
     /// Carry on until nothing is left to do.
     pub(super) fn run(&mut self, now: Instant) {
-        loop {
-            self.carry(now);
-            let is_over = |by| by <= now || self.signal.is_out() || self.streams.is_delivered();
-            if !self.leave_by.is_some_and(is_over) {
-                return;
-            }
+        self.carry(now);
+        let is_over = |by| by <= now || self.signal.is_out() || self.streams.is_delivered();
+        if self.leave_by.is_some_and(is_over) {
             self.leave_by = None;
             self.signal.leave();
             self.carry(now);
-            for command in std::mem::take(&mut self.waiting) {
-                self.take_command(command, now);
-            }
         }
     }
 
@@ -58,7 +52,10 @@ impl Session {
 
     fn take_signal(&mut self, output: SignalOutput, now: Instant) {
         match output {
-            SignalOutput::Joining => self.streams.joining(),
+            SignalOutput::Joining => {
+                self.after = Some(self.streams.newest_event());
+                self.streams.joining();
+            }
             SignalOutput::Dial(way) => self.dial(way, now),
             SignalOutput::Send(request) => self.send_message(request),
             SignalOutput::HangUp => self.outputs.push_back(SessionOutput::HangUp),
@@ -83,7 +80,7 @@ impl Session {
             SignalOutput::DropPeer { tell } => self.drop_peer(tell, now),
             SignalOutput::Left => {
                 self.streams.left(now);
-                self.tell_streams();
+                self.after = Some(self.streams.newest_event());
             }
             SignalOutput::Event(event) => self.tell_of_room(event, now),
         }
@@ -97,10 +94,10 @@ impl Session {
             }
             PeerOutput::Ready => self.signal.peer_ready(now),
             PeerOutput::Message { channel, bytes } => {
-                self.facts.packets_received += 1;
+                self.packets.received += 1;
                 match proto::DataPacket::decode(bytes.as_slice()) {
                     Ok(packet) => self.streams.received(packet, channel == Channel::Reliable, now),
-                    Err(_) => self.facts.packets_ignored += 1,
+                    Err(_) => self.packets.ignored += 1,
                 }
             }
             // Whatever waits is sent after each input.
@@ -133,7 +130,11 @@ impl Session {
             datachannel_receive_states: receive_states.collect(),
             ..Default::default()
         };
+        let had_path = peer.has_path();
         let offer = restart.then(|| peer.restart(now).message("offer"));
+        if restart && !had_path {
+            self.outputs.push_back(SessionOutput::DropTcp);
+        }
         self.send_message(Request::SyncState(state));
         if let Some(offer) = offer {
             self.send_message(Request::Offer(offer));
@@ -152,7 +153,7 @@ impl Session {
         match (peer.write(channel, &bytes, now), channel) {
             (Written::Taken, _) => {
                 self.pace.pay(bytes.len(), now);
-                self.facts.packets_sent += 1;
+                self.packets.sent += 1;
                 true
             }
             (Written::Full | Written::Closed, Channel::Reliable) => {
@@ -160,7 +161,7 @@ impl Session {
                 false
             }
             (Written::Full | Written::Closed, Channel::Lossy) => {
-                self.facts.packets_dropped += 1;
+                self.packets.dropped += 1;
                 true
             }
         }
@@ -196,19 +197,11 @@ impl Session {
 
     /// Tell what the signalling says, and the streams what it means for them.
     fn tell_of_room(&mut self, event: RoomEvent, now: Instant) {
-        let left = match &event {
-            RoomEvent::ParticipantLeft { participant, .. } => {
-                Some((participant.sid.clone(), participant.identity.clone()))
-            }
-            _ => None,
-        };
-        if self.takes_streams && !self.signal.is_entering() {
+        if let RoomEvent::ParticipantLeft { participant, .. } = &event {
             // What a participant sent came before it left.
-            self.tell_streams();
+            self.after = Some(self.streams.newest_event());
+            self.streams.participant_left(&participant.sid, &participant.identity, now);
         }
         self.tell(event);
-        if let Some((sid, identity)) = left {
-            self.streams.participant_left(&sid, &identity, now);
-        }
     }
 }

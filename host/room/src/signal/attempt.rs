@@ -20,6 +20,7 @@ pub(super) const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const LIST_WITHIN: Duration = Duration::from_secs(1);
 /// Time for the server to say why it closed the peer. It does both in one moment, and the peer hears it first.
 const WORDS_WITHIN: Duration = Duration::from_secs(1);
+
 impl Signal {
     /// The link is open.
     pub(crate) fn link_opened(&mut self, now: Instant) {
@@ -38,7 +39,7 @@ impl Signal {
 
     /// The link is lost. `why` is for people.
     pub(crate) fn link_lost(&mut self, why: &str, now: Instant) {
-        let fault = Fault::passing("unreachable", Reason::SignalClose, why, Cure::Again);
+        let fault = Fault::new("unreachable", Reason::SignalClose, why, Cure::Again);
         match self.phase {
             Phase::Idle | Phase::Pausing { .. } => {}
             Phase::Dialling { .. } | Phase::Settling { .. } => self.attempt_failed(fault, now),
@@ -69,12 +70,7 @@ impl Signal {
 
     pub(super) fn advance_phase(&mut self, now: Instant) {
         let late = |what: &str| {
-            Fault::passing(
-                "timeout",
-                Reason::ConnectionTimeout,
-                format!("the server was too slow: {what}"),
-                Cure::Again,
-            )
+            Fault::new("timeout", Reason::ConnectionTimeout, format!("the server was too slow: {what}"), Cure::Again)
         };
         match self.phase {
             Phase::Pausing { way, until } if until <= now => self.dial(way, now),
@@ -87,12 +83,8 @@ impl Signal {
             }
             Phase::Settling { .. } => self.settle(now),
             Phase::Listening { since, until } if until <= now => {
-                let fault = Fault::passing(
-                    "unreachable",
-                    Reason::ConnectionTimeout,
-                    "the peer connection is lost",
-                    Cure::Again,
-                );
+                let fault =
+                    Fault::new("unreachable", Reason::ConnectionTimeout, "the peer connection is lost", Cure::Again);
                 self.lose(self.way_back(), since, fault, now);
             }
             Phase::Idle
@@ -109,7 +101,7 @@ impl Signal {
         match self.phase {
             Phase::Up { since } => self.phase = Phase::Listening { since, until: now + WORDS_WITHIN },
             Phase::Settling { .. } => {
-                self.attempt_failed(Fault::passing("unreachable", Reason::ConnectionTimeout, why, Cure::Again), now);
+                self.attempt_failed(Fault::new("unreachable", Reason::ConnectionTimeout, why, Cure::Again), now);
             }
             Phase::Idle
             | Phase::Pausing { .. }

@@ -49,8 +49,11 @@ impl Signal {
                 }
             }
             Response::RoomMoved(moved) => self.moved(moved),
-            Response::RefreshToken(token) => self.token.0 = token,
-            Response::RequestResponse(answer) => self.own.answered(&answer, &mut events),
+            Response::RefreshToken(token) => self.renew_token(token),
+            Response::RequestResponse(answer) => {
+                self.own.answered(&answer, &mut events);
+                self.send_requests(now);
+            }
             Response::PongResp(pong) => self.pings.answered(pong, now),
             // The rest is for media, for other kinds of servers, or no more than news.
             _ => {}
@@ -64,10 +67,12 @@ impl Signal {
     fn joined(&mut self, join: proto::JoinResponse, now: Instant) {
         let Some(participant) = join.participant else { return };
         let mut tracks = join.other_participants.iter().flat_map(|info| &info.tracks);
-        if let Some(track) = tracks.find(|track| track.encryption != proto::encryption::Type::None as i32) {
+        // Somebody who begins to encrypt later does not put the agent out: it goes on with the others.
+        let is_encrypted = |track: &&proto::TrackInfo| track.encryption != proto::encryption::Type::None as i32;
+        if let Some(track) = tracks.find(is_encrypted).filter(|_| self.is_entering()) {
             let message =
                 format!("the room is encrypted from end to end (track `{}`), which agents cannot read", track.sid);
-            return self.end(Fault::passing("not-supported", Reason::JoinFailure, message, Cure::None));
+            return self.end(Fault::new("not-supported", Reason::JoinFailure, message, Cure::None));
         }
         self.pings.ask(join.ping_interval, join.ping_timeout, now);
         self.room = join.room.as_ref().map(wire::room).unwrap_or_default();
@@ -89,8 +94,7 @@ impl Signal {
     fn resumed(&mut self, restart: bool, reconnect: &proto::ReconnectResponse, now: Instant) {
         let way = Way::Resume { restart };
         if self.peer == PeerState::None {
-            let fault =
-                Fault::passing("unreachable", Reason::ConnectionTimeout, "the peer connection is over", Cure::Join);
+            let fault = Fault::new("unreachable", Reason::ConnectionTimeout, "the peer connection is over", Cure::Join);
             return self.attempt_failed(fault, now);
         }
         // The peer may have lost its path since the link was dialled.
@@ -123,17 +127,18 @@ impl Signal {
 
     /// The server moved the agent to another room, with everything that is open.
     fn moved(&mut self, moved: proto::RoomMovedResponse) {
-        if !moved.token.is_empty() {
-            self.token.0 = moved.token;
-        }
+        self.renew_token(moved.token);
         let mut events = Vec::new();
         self.room = moved.room.as_ref().map(wire::room).unwrap_or_default();
         if let Some(participant) = &moved.participant {
             self.people.set_own(participant);
         }
         self.people.replace(&moved.other_participants, &mut events);
-        if self.stay == Stay::In {
+        if self.is_in() {
             self.tell_all(events);
+        }
+        // An attempt that is under way tells it at its end.
+        if self.stay == Stay::In {
             self.tell(RoomEvent::Connected { local: self.people.own().clone(), room: self.room.clone() });
         }
     }
@@ -144,14 +149,14 @@ impl Signal {
         let way = match Action::try_from(leave.action) {
             Ok(Action::Disconnect) | Err(_) => {
                 let message = format!("the server ended the stay: {}", reason.as_str());
-                return self.end(Fault::passing("refused", reason, message, Cure::None));
+                return self.end(Fault::new("refused", reason, message, Cure::None));
             }
             Ok(Action::Resume) => Way::Resume { restart: true },
             Ok(Action::Reconnect) => Way::Join,
         };
         let message = format!("the server asked to reconnect: {}", reason.as_str());
         let cure = if way == Way::Join { Cure::Join } else { Cure::Again };
-        let fault = Fault::passing("refused", reason, message, cure);
+        let fault = Fault::new("refused", reason, message, cure);
         match self.phase {
             Phase::Up { since } | Phase::Listening { since, .. } => {
                 let way = if self.peer == PeerState::None { Way::Join } else { way };

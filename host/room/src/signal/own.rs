@@ -1,4 +1,5 @@
-//! The agent's own name, metadata and attributes: what they are to be, and the requests for it that the server has not answered.
+//! The agent's own name, metadata and attributes: those that the server granted, which the next join carries, and the requests that
+//! it has not answered. A request that it refuses changes nothing: a join with what a token does not allow would be refused as a whole.
 //!
 //! Bounds: [`FACTS_BYTES_MAX`] for all facts together, [`REQUESTS_MAX`] requests without an answer, [`ANSWER_WITHIN`] for each.
 
@@ -36,6 +37,8 @@ pub(super) struct OwnFacts {
     metadata: String,
     name: String,
     requests: VecDeque<Request>,
+    /// Attributes that nobody waits for and that have no request yet: a newer value takes the place of an older one.
+    quiet: BTreeMap<String, String>,
     last_request: u32,
 }
 
@@ -58,7 +61,7 @@ impl OwnFacts {
 
     /// Keep a wish for the join that comes. Whether there was space.
     pub(super) fn keep(&mut self, wish: &Wish) -> bool {
-        if self.bytes_with(wish) > FACTS_BYTES_MAX {
+        if bytes(self.after([wish])) > FACTS_BYTES_MAX {
             return false;
         }
         for (name, value) in &wish.attributes {
@@ -80,10 +83,15 @@ impl OwnFacts {
     /// Ask the server for a wish, now or once a link is open.
     pub(super) fn ask(&mut self, id: Option<OperationId>, wish: Wish) -> Result<(), Failure> {
         let failed = |code, message: &str| Failure { id: id.unwrap_or_default(), code, message: message.to_owned() };
+        if wish.metadata.as_deref() == Some("") || wish.name.as_deref() == Some("") {
+            let message = "LiveKit's server takes an empty name and empty metadata for unchanged ones";
+            return Err(failed("not-supported", message));
+        }
         if self.requests.len() >= REQUESTS_MAX {
             return Err(failed("limit", "too many changes of the own participant wait for the server"));
         }
-        if !self.keep(&wish) {
+        let wishes = self.requests.iter().map(|request| &request.wish).chain([&wish]);
+        if bytes(self.after(wishes)) > FACTS_BYTES_MAX {
             return Err(failed("too-large", "name, metadata and attributes are too large"));
         }
         self.last_request = self.last_request.wrapping_add(1).max(1);
@@ -91,20 +99,9 @@ impl OwnFacts {
         Ok(())
     }
 
-    /// Ask the server for attributes that nobody waits for. Wishes that have not been sent yet become one.
-    pub(super) fn ask_quietly(&mut self, wish: Wish) {
-        let unsent = |request: &&mut Request| request.id.is_none() && request.sent_at.is_none();
-        if !self.keep(&wish) {
-            return;
-        }
-        match self.requests.iter_mut().find(unsent) {
-            Some(request) => {
-                request.wish.attributes.retain(|(name, _)| wish.attributes.iter().all(|(other, _)| other != name));
-                request.wish.attributes.extend(wish.attributes);
-            }
-            // Without space for a request the next join has it.
-            None => drop(self.ask(None, wish)),
-        }
+    /// Ask the server for an attribute that nobody waits for, once there is space for a request.
+    pub(super) fn ask_quietly(&mut self, name: &str, value: &str) {
+        self.quiet.insert(name.to_owned(), value.to_owned());
     }
 
     /// The metadata and attributes for a join. A name cannot go with it.
@@ -114,7 +111,8 @@ impl OwnFacts {
 
     /// The agent has joined under this name: ask for the wished one.
     pub(super) fn joined_as(&mut self, name: &str) {
-        if !self.name.is_empty() && self.name != name {
+        let is_asked = self.requests.iter().any(|request| request.wish.name.is_some());
+        if !self.name.is_empty() && self.name != name && !is_asked {
             let wish = Wish { name: Some(self.name.clone()), ..Wish::default() };
             // Without space for a request the next join asks again.
             drop(self.ask(None, wish));
@@ -130,6 +128,11 @@ impl OwnFacts {
 
     /// The next request to send on the open link.
     pub(super) fn next_request(&mut self, now: Instant) -> Option<proto::UpdateParticipantMetadata> {
+        if !self.quiet.is_empty() && self.requests.len() < REQUESTS_MAX {
+            let attributes = std::mem::take(&mut self.quiet).into_iter().collect();
+            // Facts that are too large for one attribute more keep the ones that they have.
+            drop(self.ask(None, Wish { attributes, ..Wish::default() }));
+        }
         let request = self.requests.iter_mut().find(|request| request.sent_at.is_none())?;
         request.sent_at = Some(now);
         Some(proto::UpdateParticipantMetadata {
@@ -144,10 +147,14 @@ impl OwnFacts {
     pub(super) fn answered(&mut self, answer: &proto::RequestResponse, events: &mut Vec<RoomEvent>) {
         use proto::request_response::Reason;
         let place = self.requests.iter().position(|request| request.number == answer.request_id);
-        let Some(Request { id: Some(id), .. }) = place.and_then(|place| self.requests.remove(place)) else { return };
+        let Some(Request { id, wish, .. }) = place.and_then(|place| self.requests.remove(place)) else { return };
         let reason = Reason::try_from(answer.reason).unwrap_or(Reason::UnclassifiedError);
         let code = match reason {
-            Reason::Ok | Reason::Queued => return events.push(RoomEvent::Done(id)),
+            Reason::Ok | Reason::Queued => {
+                // A server that answers in another order may grant more than there is space for: a join does not carry that.
+                self.keep(&wish);
+                return events.extend(id.map(RoomEvent::Done));
+            }
             Reason::NotAllowed => "not-allowed",
             Reason::LimitExceeded => "too-large",
             Reason::InvalidName | Reason::InvalidRequest => "invalid",
@@ -158,7 +165,7 @@ impl OwnFacts {
             | Reason::DuplicateHandle
             | Reason::DuplicateName => "refused",
         };
-        events.push(RoomEvent::Failed(Failure { id, code, message: clip(&answer.message) }));
+        events.extend(id.map(|id| RoomEvent::Failed(Failure { id, code, message: clip(&answer.message) })));
     }
 
     /// When the next request has waited too long.
@@ -188,18 +195,41 @@ impl OwnFacts {
 
     /// The room is left: no request will be answered.
     pub(super) fn left(&mut self, code: &'static str, message: &str, events: &mut Vec<RoomEvent>) {
+        self.quiet.clear();
         for id in self.requests.drain(..).filter_map(|request| request.id) {
             events.push(RoomEvent::Failed(Failure { id, code, message: message.to_owned() }));
         }
     }
 
-    fn bytes_with(&self, wish: &Wish) -> usize {
-        let pairs = |(name, value): (&String, &String)| name.len() + value.len();
-        let kept: usize = self.attributes.iter().map(pairs).sum();
-        let wished: usize = wish.attributes.iter().map(|(name, value)| pairs((name, value))).sum();
-        let text = |wished: &Option<String>, kept: &String| wished.as_ref().unwrap_or(kept).len();
-        kept + wished + text(&wish.metadata, &self.metadata) + text(&wish.name, &self.name)
+    /// All facts, by name, once these wishes are granted in this order.
+    fn after<'a>(&'a self, wishes: impl IntoIterator<Item = &'a Wish>) -> BTreeMap<Fact<'a>, &'a str> {
+        let attributes = self.attributes.iter().map(|(name, value)| (Fact::Attribute(name), value.as_str()));
+        let mut facts: BTreeMap<_, _> = attributes.collect();
+        facts.extend([(Fact::Metadata, self.metadata.as_str()), (Fact::Name, self.name.as_str())]);
+        for Wish { attributes, metadata, name } in wishes {
+            facts.extend(attributes.iter().map(|(name, value)| (Fact::Attribute(name), value.as_str())));
+            facts.extend(metadata.iter().map(|metadata| (Fact::Metadata, metadata.as_str())));
+            facts.extend(name.iter().map(|name| (Fact::Name, name.as_str())));
+        }
+        facts
     }
+}
+
+/// One fact of the own participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fact<'a> {
+    Attribute(&'a str),
+    Metadata,
+    Name,
+}
+
+/// The bytes of facts. The name of an attribute counts also where it is to be removed.
+fn bytes(facts: BTreeMap<Fact<'_>, &str>) -> usize {
+    let bytes_of = |(fact, value): (Fact<'_>, &str)| match fact {
+        Fact::Attribute(name) => name.len() + value.len(),
+        Fact::Metadata | Fact::Name => value.len(),
+    };
+    facts.into_iter().map(bytes_of).sum()
 }
 
 #[cfg(test)]
@@ -224,6 +254,70 @@ mod tests {
         assert!(own.next_request(Instant::now()).is_none());
         own.joined_as("agent-AJ_1");
         assert_eq!(own.next_request(Instant::now()).unwrap().name, "bot");
+        own.link_lost();
+        own.joined_as("agent-AJ_1");
+        assert_eq!(own.next_request(Instant::now()).unwrap().name, "bot");
+        assert!(own.next_request(Instant::now()).is_none(), "the request for it waits for its answer");
+    }
+
+    #[test]
+    fn joins_carry_what_was_granted_and_not_what_was_refused() {
+        use proto::request_response::Reason;
+        let (now, mut events) = (Instant::now(), Vec::new());
+        let mut own = OwnFacts::new(String::new(), "m".into(), vec![("a".into(), "1".into())]);
+        for (id, wish) in [(1, wish("a", "2")), (2, wish("b", "1")), (3, wish("c", "1")), (4, wish("a", ""))] {
+            own.ask(Some(id), wish).unwrap();
+        }
+        own.ask_quietly("state", "idle");
+        own.ask(Some(5), Wish { metadata: Some("n".into()), ..Wish::default() }).unwrap();
+        while own.next_request(now).is_some() {}
+        assert_eq!(own.for_join().1, [("a".to_owned(), "1".to_owned())].into(), "nothing is granted yet");
+        for (number, reason) in [
+            (1, Reason::NotAllowed),
+            (2, Reason::Ok),
+            (3, Reason::LimitExceeded),
+            (4, Reason::NotAllowed),
+            (5, Reason::InvalidRequest),
+            (6, Reason::NotAllowed),
+        ] {
+            own.answered(&answer(number, reason), &mut events);
+        }
+        let expected = [("a", "1"), ("b", "1")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(own.for_join(), ("m".to_owned(), expected.into()));
+        assert_eq!(events.len(), 5, "nobody waits for the state");
+    }
+
+    #[test]
+    fn the_newest_state_is_asked_for_once_there_is_space() {
+        use proto::request_response::Reason;
+        let now = Instant::now();
+        let mut own = OwnFacts::default();
+        for id in 0..REQUESTS_MAX {
+            own.ask(Some(u32::try_from(id).unwrap()), wish("a", "1")).unwrap();
+        }
+        own.ask_quietly("state", "idle");
+        own.ask_quietly("state", "speaking");
+        assert_eq!(std::iter::from_fn(|| own.next_request(now)).count(), REQUESTS_MAX);
+        own.answered(&answer(1, Reason::Ok), &mut Vec::new());
+        let request = own.next_request(now).unwrap();
+        assert_eq!(request.attributes, [("state".to_owned(), "speaking".to_owned())].into());
+        own.answered(&answer(request.request_id, Reason::Ok), &mut Vec::new());
+        assert_eq!(own.for_join().1["state"], "speaking");
+    }
+
+    #[test]
+    fn names_and_metadata_cannot_be_emptied_in_the_room() {
+        let mut own = OwnFacts::new("bot".into(), "m".into(), Vec::new());
+        let emptied = [
+            Wish { name: Some(String::new()), ..Wish::default() },
+            Wish { metadata: Some(String::new()), ..Wish::default() },
+        ];
+        for wish in emptied {
+            assert_eq!(own.ask(Some(1), wish.clone()).unwrap_err().code, "not-supported");
+            assert!(own.keep(&wish), "a join takes them from the token");
+        }
+        assert_eq!(own.for_join().0, "");
+        assert!(own.next_request(Instant::now()).is_none());
     }
 
     #[test]
@@ -271,6 +365,14 @@ mod tests {
         assert_eq!(events.len(), REQUESTS_MAX);
         let large = "x".repeat(FACTS_BYTES_MAX);
         assert_eq!(own.ask(Some(1), wish("b", &large)).unwrap_err().code, "too-large");
-        assert_eq!(own.for_join().1.len(), 1);
+        assert!(own.for_join().1.is_empty(), "nothing was granted");
+        let most = "x".repeat(FACTS_BYTES_MAX - 1);
+        assert!(
+            own.keep(&wish("b", &most)) && own.keep(&wish("b", &most)),
+            "a new value takes the place of the old one"
+        );
+        assert_eq!(own.ask(Some(1), wish("c", "")).unwrap_err().code, "too-large");
+        own.ask(Some(1), wish("b", "")).unwrap();
+        own.ask(Some(2), wish("c", &most[1..])).unwrap();
     }
 }

@@ -3,9 +3,10 @@
 //! People are known by the server's id of their stay: the same identity with another id left and came again.
 //!
 //! Bounds: `participants_max` people, [`TRACKS_MAX`] tracks of each, [`BYTES_MAX`] for all their facts. The server's list beyond them is
-//! not told; `Lost` counts it.
+//! not told; `Lost` counts each person of it once, for [`BEYOND_MAX`] people, and each change that is not told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 
 use livekit_protocol as proto;
 use prost::Message as _;
@@ -20,6 +21,9 @@ const TRACKS_MAX: usize = 64;
 /// Most bytes of all facts. LiveKit's server takes 128 KiB for one participant, and most have a few hundred bytes.
 const BYTES_MAX: usize = 8 << 20;
 
+/// Most people beyond the bounds that are remembered, so that each is counted once. More are counted whenever the server names them.
+const BEYOND_MAX: usize = 16_384;
+
 /// Everyone in a room.
 #[derive(Debug, Default)]
 pub(super) struct People {
@@ -28,6 +32,12 @@ pub(super) struct People {
     own_version: u32,
     /// The others, by the server's id.
     others: BTreeMap<String, Person>,
+    /// The ids of the others, by their identities.
+    sids: BTreeMap<String, String>,
+    /// Hashes of the ids of people beyond the bounds who have been counted: their ids may be long.
+    beyond: BTreeSet<u64>,
+    /// The keys of these hashes.
+    hasher: RandomState,
     /// The levels of those who speak, by the server's id.
     speakers: BTreeMap<String, f64>,
     participants_max: usize,
@@ -68,29 +78,46 @@ impl People {
 
     /// Take some people as they are now.
     pub(super) fn update(&mut self, infos: &[proto::ParticipantInfo], events: &mut Vec<RoomEvent>) {
-        let mut beyond = 0;
+        let speakers = self.speakers.len();
+        self.take(infos, events);
+        self.tell_speakers_gone(speakers, events);
+    }
+
+    fn take(&mut self, infos: &[proto::ParticipantInfo], events: &mut Vec<RoomEvent>) {
+        let (mut untold, mut unchanged) = (0, 0);
         for info in infos {
             if info.sid == self.own.sid {
                 self.update_own(info, events);
             } else if info.state == proto::participant_info::State::Disconnected as i32 {
+                self.beyond.remove(&self.hasher.hash_one(&info.sid));
                 self.remove(&info.sid, wire::reason(info.disconnect_reason), events);
-            } else if !self.put(info, events) {
-                beyond += 1;
+            } else {
+                match self.put(info, events) {
+                    Put::Kept => {}
+                    Put::Beyond => untold += u32::from(self.is_beyond_first(&info.sid)),
+                    Put::Unchanged => unchanged += 1,
+                }
             }
         }
-        if beyond > 0 {
-            events.push(RoomEvent::Lost { what: "participant-joined", id: None, count: beyond });
+        for (what, count) in [("participant-joined", untold), ("participant-changed", unchanged)] {
+            if count > 0 {
+                events.push(RoomEvent::Lost { what, id: None, count });
+            }
         }
     }
 
     /// Take the whole list of the people: whoever is not in it has left.
     pub(super) fn replace(&mut self, infos: &[proto::ParticipantInfo], events: &mut Vec<RoomEvent>) {
-        let is_gone = |sid: &&String| infos.iter().all(|info| info.sid != **sid);
-        let gone: Vec<String> = self.others.keys().filter(is_gone).cloned().collect();
+        let speakers = self.speakers.len();
+        let listed: BTreeSet<&str> = infos.iter().map(|info| info.sid.as_str()).collect();
+        let gone: Vec<String> = self.others.keys().filter(|sid| !listed.contains(sid.as_str())).cloned().collect();
         for sid in gone {
             self.remove(&sid, Reason::Unknown, events);
         }
-        self.update(infos, events);
+        let listed: BTreeSet<u64> = listed.into_iter().map(|sid| self.hasher.hash_one(sid)).collect();
+        self.beyond.retain(|hash| listed.contains(hash));
+        self.take(infos, events);
+        self.tell_speakers_gone(speakers, events);
     }
 
     /// Everyone, as if they came now.
@@ -132,6 +159,13 @@ impl People {
         *self = Self::new(self.participants_max);
     }
 
+    /// Tell those who speak, once for all who left, where there were so many before.
+    fn tell_speakers_gone(&self, before: usize, events: &mut Vec<RoomEvent>) {
+        if self.speakers.len() < before {
+            events.push(self.speaking());
+        }
+    }
+
     fn speaking(&self) -> RoomEvent {
         let speaker = |(sid, level): (&String, &f64)| {
             Some(Speaker { identity: self.identity_of(sid)?.to_owned(), level: *level })
@@ -151,59 +185,80 @@ impl People {
             return;
         }
         self.own_version = info.version;
-        let now = wire::participant(info);
-        let before = std::mem::replace(&mut self.own, now.clone());
-        events.extend(change(&before, now));
+        let before = std::mem::replace(&mut self.own, wire::participant(info));
+        events.extend(change(&before, &self.own));
     }
 
-    /// Whether there was space.
-    fn put(&mut self, info: &proto::ParticipantInfo, events: &mut Vec<RoomEvent>) -> bool {
+    fn put(&mut self, info: &proto::ParticipantInfo, events: &mut Vec<RoomEvent>) -> Put {
+        if self.others.get(&info.sid).is_some_and(|person| person.participant.identity != info.identity) {
+            // No stay has two identities.
+            self.remove(&info.sid, Reason::Unknown, events);
+        }
         let before = self.others.get(&info.sid).map(|person| (person.version, person.bytes));
         match before {
-            Some((version, _)) if info.version < version => return true,
+            Some((version, _)) if info.version < version => return Put::Kept,
             Some(_) => {}
             None => self.remove_identity(&info.identity, events),
         }
         let bytes = info.encoded_len();
         let bytes_now = self.bytes - before.map_or(0, |(_, bytes)| bytes) + bytes;
         if bytes_now > BYTES_MAX || (before.is_none() && self.others.len() >= self.participants_max) {
-            return false;
+            return if before.is_none() { Put::Beyond } else { Put::Unchanged };
         }
         self.bytes = bytes_now;
         let participant = wire::participant(info);
         let tracks = tracks_of(info, &participant.identity);
-        let now = Person { participant: participant.clone(), tracks: tracks.clone(), version: info.version, bytes };
-        match self.others.insert(info.sid.clone(), now) {
-            Some(before) => {
-                events.extend(change(&before.participant, participant));
-                track_changes(&before.tracks, &tracks, events);
-            }
-            None => {
-                events.push(RoomEvent::ParticipantJoined(participant));
-                events.extend(tracks.into_values().map(RoomEvent::TrackPublished));
-            }
+        let now = Person { participant, tracks, version: info.version, bytes };
+        if let Some(person) = self.others.get_mut(&info.sid) {
+            events.extend(change(&person.participant, &now.participant));
+            track_changes(&person.tracks, &now.tracks, events);
+            *person = now;
+        } else {
+            self.beyond.remove(&self.hasher.hash_one(&info.sid));
+            self.sids.insert(info.identity.clone(), info.sid.clone());
+            events.push(RoomEvent::ParticipantJoined(now.participant.clone()));
+            events.extend(now.tracks.values().cloned().map(RoomEvent::TrackPublished));
+            self.others.insert(info.sid.clone(), now);
         }
-        true
+        Put::Kept
+    }
+
+    /// Whether this person beyond the bounds has not been counted yet.
+    fn is_beyond_first(&mut self, sid: &str) -> bool {
+        let hash = self.hasher.hash_one(sid);
+        let is_first = !self.beyond.contains(&hash);
+        if is_first && self.beyond.len() < BEYOND_MAX {
+            self.beyond.insert(hash);
+        }
+        is_first
     }
 
     /// The older stay of an identity is over once it has another one.
     fn remove_identity(&mut self, identity: &str, events: &mut Vec<RoomEvent>) {
-        let older = self.others.iter().find(|(_, person)| person.participant.identity == identity);
-        if let Some(sid) = older.map(|(sid, _)| sid.clone()) {
+        if let Some(sid) = self.sids.get(identity).cloned() {
             self.remove(&sid, Reason::DuplicateIdentity, events);
         }
     }
 
     fn remove(&mut self, sid: &str, reason: Reason, events: &mut Vec<RoomEvent>) {
         let Some(Person { mut participant, tracks, bytes, .. }) = self.others.remove(sid) else { return };
+        self.sids.remove(&participant.identity);
         self.bytes -= bytes;
-        if self.speakers.remove(sid).is_some() {
-            events.push(self.speaking());
-        }
+        self.speakers.remove(sid);
         participant.state = ParticipantState::Left;
         events.extend(tracks.into_values().map(RoomEvent::TrackUnpublished));
         events.push(RoomEvent::ParticipantLeft { participant, reason });
     }
+}
+
+/// What became of the facts of a person.
+enum Put {
+    /// They are kept, or older than those that are.
+    Kept,
+    /// There is no space for another person.
+    Beyond,
+    /// There is no space for the change of a person.
+    Unchanged,
 }
 
 fn tracks_of(info: &proto::ParticipantInfo, identity: &str) -> BTreeMap<String, Track> {
@@ -224,7 +279,7 @@ fn track_changes(before: &BTreeMap<String, Track>, now: &BTreeMap<String, Track>
 }
 
 /// The event for what differs; none where nothing does that agents see.
-fn change(before: &Participant, now: Participant) -> Option<RoomEvent> {
+fn change(before: &Participant, now: &Participant) -> Option<RoomEvent> {
     let changes = ParticipantChanges {
         name: before.name != now.name,
         metadata: before.metadata != now.metadata,
@@ -232,18 +287,19 @@ fn change(before: &Participant, now: Participant) -> Option<RoomEvent> {
         permissions: before.permissions != now.permissions,
         state: before.state != now.state,
     };
-    let attributes = attribute_changes(&before.attributes, &now.attributes);
-    (changes != ParticipantChanges::default()).then_some(RoomEvent::ParticipantChanged {
-        participant: now,
+    (changes != ParticipantChanges::default()).then(|| RoomEvent::ParticipantChanged {
+        participant: now.clone(),
         changes,
-        attributes,
+        attributes: attribute_changes(&before.attributes, &now.attributes),
     })
 }
 
-/// The attributes that differ; removed ones with an empty value.
+/// The attributes that differ; removed ones with an empty value. Strangers choose their number.
 fn attribute_changes(before: &Attributes, now: &Attributes) -> Attributes {
-    let changed = now.iter().filter(|pair| !before.contains(pair)).cloned();
-    let removed = before.iter().filter(|(name, _)| now.iter().all(|(other, _)| other != name));
+    let known: BTreeSet<&(String, String)> = before.iter().collect();
+    let names: BTreeSet<&str> = now.iter().map(|(name, _)| name.as_str()).collect();
+    let changed = now.iter().filter(|pair| !known.contains(pair)).cloned();
+    let removed = before.iter().filter(|(name, _)| !names.contains(name.as_str()));
     changed.chain(removed.map(|(name, _)| (name.clone(), String::new()))).collect()
 }
 
@@ -341,11 +397,14 @@ mod tests {
         let speaker = |sid: &str, active| proto::SpeakerInfo { sid: sid.into(), level: 2.0, active };
         let mut events = Vec::new();
         people.speak(&[speaker("PA_1", true), speaker("PA_9", true), speaker("PA_2", true)], &mut events);
+        assert_eq!(told(&events), ["speak ann,ben"]);
+        events.clear();
         people.speak(&[speaker("PA_2", false)], &mut events);
-        assert_eq!(told(&events), ["speak ann,ben", "speak ann"]);
+        people.speak(&[speaker("PA_2", true)], &mut events);
+        assert_eq!(told(&events), ["speak ann", "speak ann,ben"]);
         events.clear();
         people.replace(&[], &mut events);
-        assert_eq!(told(&events), ["speak ", "left PA_1 unknown", "left PA_2 unknown"]);
+        assert_eq!(told(&events), ["left PA_1 unknown", "left PA_2 unknown", "speak "], "once for both");
     }
 
     #[test]
@@ -363,6 +422,47 @@ mod tests {
         let mut events = Vec::new();
         people.replace(&[], &mut events);
         assert_eq!(people.bytes, 0);
+    }
+
+    #[test]
+    fn a_change_beyond_the_bound_has_a_name_of_its_own() {
+        let mut people = people();
+        let mut ann = info("PA_1", "ann", 1);
+        update(&mut people, &[ann.clone()]);
+        (ann.version, ann.metadata) = (2, "x".repeat(BYTES_MAX));
+        let mut events = Vec::new();
+        people.update(&[ann], &mut events);
+        assert_eq!(events, [RoomEvent::Lost { what: "participant-changed", id: None, count: 1 }]);
+    }
+
+    #[test]
+    fn each_person_beyond_the_bound_is_counted_once_while_it_stays() {
+        let mut people = people();
+        let crowd: Vec<_> = (0..5).map(|n| info(&format!("PA_{n}"), &format!("p{n}"), 1)).collect();
+        update(&mut people, &crowd);
+        assert!(update(&mut people, &crowd).is_empty());
+        let mut gone = crowd[4].clone();
+        gone.state = proto::participant_info::State::Disconnected as i32;
+        assert!(update(&mut people, &[gone]).is_empty());
+        assert!(update(&mut people, &crowd)[0].contains("count: 1"), "it came again");
+        let mut events = Vec::new();
+        people.replace(&crowd[..4], &mut events);
+        people.replace(&crowd, &mut events);
+        assert_eq!(events, [RoomEvent::Lost { what: "participant-joined", id: None, count: 1 }]);
+        // Space for one more: the fourth is told, and is not beyond any more.
+        people.replace(&crowd[1..], &mut events);
+        assert_eq!(told(&events[1..]), ["left PA_0 unknown", "joined PA_3"]);
+        assert_eq!(people.beyond.len(), 1);
+    }
+
+    #[test]
+    fn a_stay_under_another_identity_is_another_one() {
+        let mut people = people();
+        update(&mut people, &[info("PA_1", "ann", 1), info("PA_2", "ben", 1)]);
+        let told = update(&mut people, &[info("PA_1", "ben", 2)]);
+        assert_eq!(told, ["left PA_1 unknown", "left PA_2 duplicate-identity", "joined PA_1"]);
+        assert_eq!(update(&mut people, &[info("PA_3", "ben", 1)]), ["left PA_1 duplicate-identity", "joined PA_3"]);
+        assert_eq!(people.sids.len(), people.others.len());
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub(super) enum Cure {
 }
 
 impl Fault {
-    /// A fault that another attempt may cure.
-    pub(super) fn passing(code: &'static str, reason: Reason, message: impl Into<String>, cure: Cure) -> Self {
+    /// A fault with its words for people, and what may cure it.
+    pub(super) fn new(code: &'static str, reason: Reason, message: impl Into<String>, cure: Cure) -> Self {
         Self { code, reason, message: message.into(), cure }
     }
 }
@@ -69,7 +69,7 @@ impl From<LinkError> for Fault {
     fn from(error: LinkError) -> Self {
         let (status, body) = match error {
             LinkError::Unreachable { why } => {
-                return Self::passing("unreachable", Reason::SignalClose, clip(&why), Cure::Again);
+                return Self::new("unreachable", Reason::SignalClose, clip(&why), Cure::Again);
             }
             LinkError::Status { status, body } => (status, clip(&body)),
         };

@@ -173,21 +173,43 @@ fn pass(signal: &mut Signal, watched: &mut Watched, now: &mut Instant, time: Dur
     *now = end;
 }
 
+fn signal(now: Instant) -> Signal {
+    let settings = RoomSettings {
+        url: "ws://localhost".into(),
+        token: Secret("jwt".into()),
+        name: "bot".into(),
+        metadata: String::new(),
+        attributes: Vec::new(),
+        limits: RoomLimits::default(),
+    };
+    Signal::new(settings, 1, now)
+}
+
+#[test]
+fn an_empty_token_does_not_take_the_place_of_another() {
+    let now = Instant::now();
+    let mut signal = signal(now);
+    let receive = |signal: &mut Signal, message| {
+        signal.receive(proto::SignalResponse { message: Some(message) }, now);
+        signal.token.0.clone()
+    };
+    signal.connect(1, now);
+    signal.link_opened(now);
+    let join = proto::JoinResponse { participant: Some(person(0, 0, 1)), ..Default::default() };
+    assert_eq!(receive(&mut signal, Response::Join(join)), "jwt");
+    assert_eq!(receive(&mut signal, Response::RefreshToken(String::new())), "jwt");
+    assert_eq!(receive(&mut signal, Response::RefreshToken("new".into())), "new");
+    let moved = proto::RoomMovedResponse { participant: Some(person(0, 0, 1)), ..Default::default() };
+    assert_eq!(receive(&mut signal, Response::RoomMoved(moved)), "new");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_024))]
 
     #[test]
     fn every_operation_ends_and_time_goes_on(inputs in inputs()) {
         let mut now = Instant::now();
-        let settings = RoomSettings {
-            url: "ws://localhost".into(),
-            token: Secret("jwt".into()),
-            name: "bot".into(),
-            metadata: String::new(),
-            attributes: Vec::new(),
-            limits: RoomLimits::default(),
-        };
-        let mut signal = Signal::new(settings, 1, now);
+        let mut signal = signal(now);
         let mut watched = Watched::default();
         for input in inputs {
             take(&mut signal, input, &mut watched, &mut now);

@@ -3,7 +3,8 @@
 //! A call ends by the answer of the called participant, by its leaving (1503), by the time of the caller (1502), or where no receipt
 //! comes within [`ROUND_TRIP_MAX`] (1501). What comes afterwards is ignored.
 //!
-//! Bounds: a call is an operation of the caller, which has at most 4,096 of them.
+//! Bounds: a call is an operation of the caller, which has at most 4,096 of them. Answers wait within the bounds of [`super::inbox`];
+//! one that has no space there becomes 1504.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use proto::data_packet::Value;
 use tokio::time::Instant;
 
 use super::deadlines::Due;
+use super::inbox::EVENT_BYTES;
 use super::limits::{CALLED_AT_LEAST, PAYLOAD_BYTES_MAX, ROUND_TRIP_MAX};
 use super::operation::{Envelope, Kind};
 use super::rpc::{Fault, VERSION, bounded};
@@ -128,24 +130,37 @@ impl Calls {
             // Nobody asked for an answer in a form that this version does not read.
             Some(Answer::CompressedPayload(_)) | None => Err(Fault::UnsupportedVersion.error()),
         };
-        self.end(shared, id, answer);
+        let bytes = EVENT_BYTES
+            + match &answer {
+                Ok(payload) => payload.len(),
+                Err(error) => error.message.len() + error.data.len(),
+            };
+        if !self.close(shared, id) {
+            return;
+        }
+        if shared.inbox.try_reserve(bytes) {
+            shared.inbox.tell_reserved(RoomEvent::RpcAnswer { id, answer }, bytes);
+        } else {
+            // Too much from outside waits to be taken.
+            shared.inbox.tell(RoomEvent::RpcAnswer { id, answer: Err(Fault::ResponseTooLarge.error()) });
+        }
     }
 
     /// The time for the receipt of a call is over.
     pub(super) fn unacknowledged(&mut self, shared: &mut Shared, id: OperationId) {
-        self.end(shared, id, Err(Fault::ConnectionTimeout.error()));
+        self.end(shared, id, Fault::ConnectionTimeout);
     }
 
     /// The time of a call is over.
     pub(super) fn late(&mut self, shared: &mut Shared, id: OperationId) {
-        self.end(shared, id, Err(Fault::ResponseTimeout.error()));
+        self.end(shared, id, Fault::ResponseTimeout);
     }
 
     /// A participant left.
     pub(super) fn left(&mut self, shared: &mut Shared, identity: &str) {
         let called = self.open.iter().filter(|(_, call)| call.destination == identity).map(|(id, _)| *id);
         for id in called.collect::<Vec<_>>() {
-            self.end(shared, id, Err(Fault::RecipientDisconnected.error()));
+            self.end(shared, id, Fault::RecipientDisconnected);
         }
     }
 
@@ -176,9 +191,10 @@ impl Calls {
         (self.open.get(&id)?.destination == sender).then_some(id)
     }
 
-    fn end(&mut self, shared: &mut Shared, id: OperationId, answer: Result<String, RpcError>) {
+    /// End a call by an error of the protocol itself.
+    fn end(&mut self, shared: &mut Shared, id: OperationId, fault: Fault) {
         if self.close(shared, id) {
-            shared.inbox.tell(RoomEvent::RpcAnswer { id, answer });
+            shared.inbox.tell(RoomEvent::RpcAnswer { id, answer: Err(fault.error()) });
         }
     }
 

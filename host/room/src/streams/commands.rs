@@ -8,17 +8,13 @@ use super::{NOT_JOINED, Presence, Streams};
 use wasm_worker_core::room::command::{Command, IncomingId, OperationId};
 
 impl Streams {
-    /// Do what the agent asks for. A command that is not about the data channels is returned.
-    pub(crate) fn perform(&mut self, command: Command, now: Instant) -> Option<Command> {
+    /// Do what the agent asks for. A command that is not about the data channels changes nothing.
+    pub(crate) fn perform(&mut self, command: Command, now: Instant) {
         self.shared.now = now;
-        let command = self.send(command)?;
+        let Some(command) = self.send(command) else { return };
         let shared = &mut self.shared;
         match command {
-            Command::Receive { topic, receipt } => {
-                if !self.incoming.receipts.choose(topic, receipt) {
-                    shared.fail(0, ("limit", "too many topics have a delivery of their own"));
-                }
-            }
+            Command::Receive { topic, receipt } => self.incoming.receipts.choose(topic, receipt),
             Command::WriteText { id, text } => {
                 let written = self.outgoing.write(shared, id, text.into_bytes(), true);
                 self.check(id, written);
@@ -35,16 +31,14 @@ impl Streams {
             Command::Cancel { id } => self.cancel(id),
             Command::CancelIncoming { id } => self.cancel_incoming(id),
             Command::Taken { id, bytes } => self.incoming.taken(shared, id, bytes),
-            other => return Some(other),
+            _ => {}
         }
-        None
     }
 
     /// Begin to send something. A command that does not is returned.
     fn send(&mut self, command: Command) -> Option<Command> {
-        if let Some(id) = begun_by(&command)
-            && self.presence == Presence::Outside
-        {
+        let id = command.new_id();
+        if self.presence == Presence::Outside && (id.is_some() || matches!(command, Command::SendData { .. })) {
             if let Some(id) = id {
                 self.shared.fail(id, NOT_JOINED);
             }
@@ -118,34 +112,5 @@ impl Streams {
         if !self.requests.cancel(&mut self.shared, id) {
             self.incoming.cancel(&mut self.shared, id);
         }
-    }
-}
-
-/// The operation that a command begins to send, if it does. Lossy data is none.
-const fn begun_by(command: &Command) -> Option<Option<OperationId>> {
-    match command {
-        Command::SendText { id, .. }
-        | Command::OpenText { id, .. }
-        | Command::SendFile { id, .. }
-        | Command::OpenFile { id, .. }
-        | Command::SendDtmf { id, .. }
-        | Command::SendTranscription { id, .. }
-        | Command::OpenTranscription { id, .. }
-        | Command::Call { id, .. } => Some(Some(*id)),
-        Command::SendData { id, .. } => Some(*id),
-        Command::Connect { .. }
-        | Command::Disconnect
-        | Command::Receive { .. }
-        | Command::WriteText { .. }
-        | Command::WriteBytes { .. }
-        | Command::CloseStream { .. }
-        | Command::Answer { .. }
-        | Command::Cancel { .. }
-        | Command::CancelIncoming { .. }
-        | Command::Taken { .. }
-        | Command::SetAttributes { .. }
-        | Command::SetMetadata { .. }
-        | Command::SetName { .. }
-        | Command::SetAgentState { .. } => None,
     }
 }

@@ -1,18 +1,16 @@
 //! The facts of a text or a file: LiveKit's header, and the contract's attributes for what has no field. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use livekit_protocol as proto;
 use proto::data_stream::header::ContentHeader;
 use proto::data_stream::{Header, OperationType, TextHeader};
 
 use super::shared::Refusal;
-use crate::wire;
+use crate::wire::{self, CONTRACT};
 use wasm_worker_core::room::event::StreamInfo;
 use wasm_worker_core::room::people::Attributes;
 
-/// The first character of the names that are the contract's.
-const CONTRACT: char = '@';
 /// A change of an earlier text: `update`, `delete` or `reaction`.
 const OPERATION: &str = "@operation";
 /// The version of a text that changes.
@@ -106,28 +104,15 @@ pub(super) fn foreign(attributes: Attributes) -> HashMap<String, String> {
     attributes.into_iter().filter(|(name, _)| !name.starts_with(CONTRACT)).collect()
 }
 
-/// Put the attributes of a trailer over those of the header.
+/// Put the attributes of a trailer over those of the header. Strangers choose their numbers.
 pub(super) fn merge(attributes: &mut Attributes, trailer: Attributes) {
-    for (name, value) in trailer {
-        match attributes.iter_mut().find(|(known, _)| *known == name) {
-            Some(known) => known.1 = value,
-            None => attributes.push((name, value)),
+    let mut newer: BTreeMap<String, String> = trailer.into_iter().collect();
+    for (name, value) in attributes.iter_mut() {
+        if let Some(newer) = newer.remove(name) {
+            *value = newer;
         }
     }
-}
-
-/// Memory of the facts of a stream, in bytes.
-pub(super) fn info_bytes(info: &StreamInfo) -> usize {
-    let StreamInfo { stream_id, sender, topic, name, mime_type, attributes, reply_to, .. } = info;
-    let texts = [stream_id, topic, name, mime_type, reply_to];
-    texts.iter().map(|text| text.len()).sum::<usize>()
-        + sender.as_ref().map_or(0, String::len)
-        + pairs_bytes(attributes)
-}
-
-/// Memory of attributes, in bytes.
-pub(super) fn pairs_bytes(attributes: &Attributes) -> usize {
-    attributes.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len()).sum()
+    attributes.extend(newer);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times of this era are far below 2^53 ms")]

@@ -30,6 +30,8 @@ pub(super) struct Inbox {
     lossy_bytes: usize,
     /// What was dropped and has not been told.
     losses: BTreeMap<(&'static str, Option<IncomingId>), u32>,
+    /// The number that the first of them took.
+    lost_at: u64,
 }
 
 #[derive(Debug)]
@@ -91,14 +93,33 @@ impl Inbox {
 
     /// Count something that was dropped. `what` is its name in the contract.
     pub(super) fn lose(&mut self, what: &'static str, id: Option<IncomingId>) {
+        if self.losses.is_empty() {
+            self.lost_at = self.number();
+        }
         let is_told_apart = self.losses.len() < LOSSES_MAX || self.losses.contains_key(&(what, id));
         let count = self.losses.entry((what, id.filter(|_| is_told_apart))).or_default();
         *count = count.saturating_add(1);
     }
 
+    /// The number of the newest event, whether it waits or was taken.
+    pub(super) const fn newest(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether an event waits whose number is not above this one.
+    pub(super) fn has_until(&self, number: u64) -> bool {
+        let is_old = |first: &Waiting| first.number <= number;
+        let is_loss = !self.losses.is_empty() && self.tells_losses() && self.lost_at <= number;
+        is_loss || self.events.front().is_some_and(is_old) || self.lossy.front().is_some_and(is_old)
+    }
+
+    const fn tells_losses(&self) -> bool {
+        self.bytes <= INCOMING_BYTES_MAX / 2
+    }
+
     /// Take the next event.
     pub(super) fn take(&mut self) -> Option<RoomEvent> {
-        if self.bytes <= INCOMING_BYTES_MAX / 2
+        if self.tells_losses()
             && let Some(((what, id), count)) = self.losses.pop_first()
         {
             return Some(RoomEvent::Lost { what, id, count });
@@ -168,6 +189,19 @@ mod tests {
         let bytes: Vec<u8> = (0..4).map(|_| first_byte(&inbox.take().unwrap())).collect();
         assert_eq!(bytes, [1, 2, 3, 4]);
         assert_eq!((inbox.take(), inbox.bytes()), (Some(RoomEvent::Done(2)), 0));
+    }
+
+    #[test]
+    fn events_up_to_a_number_are_known() {
+        let mut inbox = Inbox::default();
+        inbox.tell(RoomEvent::Done(1));
+        inbox.tell_lossy(data(1, 1), 1);
+        let until = inbox.newest();
+        inbox.tell(RoomEvent::Done(2));
+        let taken = std::iter::from_fn(|| inbox.has_until(until).then(|| inbox.take())).count();
+        assert_eq!((taken, inbox.take()), (2, Some(RoomEvent::Done(2))));
+        inbox.lose("data", None);
+        assert!(!inbox.has_until(until) && inbox.has_until(inbox.newest()));
     }
 
     #[test]

@@ -14,17 +14,18 @@ use proto::data_stream::{Chunk, CompressionType, Header, Trailer};
 use tokio::time::Instant;
 
 use super::deadlines::Due;
-use super::header::{self, info_bytes, pairs_bytes};
+use super::header;
 use super::heard::Origin;
 use super::held::Held;
 use super::limits::{AFTER_LEAVING, SENDER_STREAMS_MAX, STREAM_BYTES, STREAM_IDLE_MAX, STREAMS_MAX, WHOLE_BYTES_MAX};
 use super::parts::{Parts, held_by};
 use super::receipts::Receipts;
 use super::shared::Shared;
-use crate::wire;
+use crate::{size, wire};
 use wasm_worker_core::room::command::{IncomingId, Receipt};
 use wasm_worker_core::room::event::{RoomEvent, StreamInfo};
 use wasm_worker_core::room::people::Attributes;
+use wasm_worker_core::text::pairs_bytes;
 
 /// Longest reason of a sender that is told, in bytes.
 const REASON_BYTES_MAX: usize = 256;
@@ -108,7 +109,7 @@ impl Incoming {
             return false;
         }
         let Some(id) = shared.new_incoming() else { return false };
-        let carried = info_bytes(&info);
+        let carried = size::of_info(&info);
         let held = STREAM_BYTES + carried;
         if !self.held.try_take(&mut shared.inbox, &key.0, held) {
             return false;

@@ -7,6 +7,7 @@ use proto::data_packet::Value;
 use super::limits::{WRITABLE_AFTER_BYTES, WRITABLE_BELOW_BYTES};
 use super::unicode::end_of_chunk;
 use wasm_worker_core::room::command::OperationId;
+use wasm_worker_core::text::text_bytes;
 
 /// An operation that sends something.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Operation {
     pub(super) pieces: usize,
     /// Bytes in the queue.
     pub(super) bytes: usize,
+    /// Bytes of the names that are kept until its end.
+    pub(super) kept_bytes: usize,
     /// Bytes that were written since the writer was last told to go on.
     pub(super) written: usize,
     /// Whether something of it has been handed over.
@@ -61,6 +64,13 @@ impl Stream {
     /// A stream of which nothing is written.
     pub(super) const fn new(stream_id: String, envelope: Envelope, is_text: bool, size: Option<u64>) -> Self {
         Self { stream_id, envelope, is_text, size, length: 0, state: State::Open, next_chunk: 0 }
+    }
+
+    /// Memory of its names, in bytes.
+    fn names_bytes(&self) -> usize {
+        let Envelope { sender, destinations } = &self.envelope;
+        let destinations: usize = destinations.iter().map(|identity| text_bytes(identity)).sum();
+        self.stream_id.len() + sender.len() + destinations
     }
 
     fn next_chunk(&mut self, content: &[u8]) -> proto::DataPacket {
@@ -150,8 +160,12 @@ pub(super) enum After {
 
 impl Operation {
     /// An operation of which nothing waits.
-    pub(super) const fn new(kind: Kind) -> Self {
-        Self { kind, pieces: 0, bytes: 0, written: 0, has_begun: false }
+    pub(super) fn new(kind: Kind) -> Self {
+        let kept_bytes = match &kind {
+            Kind::Stream(stream) => stream.names_bytes(),
+            Kind::Packet | Kind::Call => 0,
+        };
+        Self { kind, pieces: 0, bytes: 0, kept_bytes, written: 0, has_begun: false }
     }
 
     /// The next packet of a piece.

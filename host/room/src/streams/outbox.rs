@@ -29,7 +29,7 @@ const STALE_BYTES_MAX: usize = 256 << 10;
 pub(super) struct Outbox {
     /// What waits for the reliable channel, in order.
     waiting: VecDeque<Waiting>,
-    /// Bytes of operations in `waiting`.
+    /// Bytes of operations: those in `waiting`, and what they keep until their end.
     bytes: usize,
     /// Bytes of answers, receipts and refusals in `waiting`.
     reply_bytes: usize,
@@ -72,7 +72,17 @@ impl Outbox {
 
     /// Begin an operation.
     pub(super) fn begin(&mut self, id: OperationId, kind: Kind) {
-        self.operations.insert(id, Operation::new(kind));
+        let operation = Operation::new(kind);
+        self.bytes += operation.kept_bytes;
+        self.operations.insert(id, operation);
+    }
+
+    /// An operation keeps so many bytes more until its end.
+    pub(super) fn keep(&mut self, id: OperationId, bytes: usize) {
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.kept_bytes += bytes;
+            self.bytes += bytes;
+        }
     }
 
     /// An operation that is not over.
@@ -149,7 +159,7 @@ impl Outbox {
         let operation = self.operations.remove(&id)?;
         self.stale += operation.pieces;
         self.stale_bytes += operation.bytes;
-        self.bytes -= operation.bytes;
+        self.bytes -= operation.bytes + operation.kept_bytes;
         let are_many = self.stale > SWEEP_AT_LEAST && self.stale > self.waiting.len() / 2;
         if are_many || self.stale_bytes > STALE_BYTES_MAX {
             let Self { waiting, operations, .. } = self;
@@ -220,7 +230,9 @@ impl Outbox {
 
     /// The server has acknowledged the last packet of an operation. Whether it was not over before.
     pub(super) fn end(&mut self, id: OperationId) -> bool {
-        self.operations.remove(&id).is_some()
+        let operation = self.operations.remove(&id);
+        self.bytes -= operation.as_ref().map_or(0, |operation| operation.kept_bytes);
+        operation.is_some()
     }
 
     /// A new session begins: returns the operations of which a part was sent in the old one, and which are over. What is sent for
@@ -244,9 +256,9 @@ impl Outbox {
     }
 
     /// Nothing is sent any more. Returns the operations that are over by that.
-    pub(super) fn clear(&mut self) -> Vec<(OperationId, Kind)> {
+    pub(super) fn clear(&mut self) -> Vec<OperationId> {
         let Self { operations, .. } = std::mem::take(self);
-        operations.into_iter().map(|(id, operation)| (id, operation.kind)).collect()
+        operations.into_keys().collect()
     }
 
     /// Whether the server has everything that was sent.

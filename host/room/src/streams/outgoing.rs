@@ -16,15 +16,12 @@ use super::limits::{CHUNK_BYTES_MAX, UNSENT_BYTES_MAX};
 use super::operation::{Envelope, Kind, State, Stream};
 use super::outbox::Reply;
 use super::shared::{Refusal, Shared};
-use crate::wire::PACKET_BYTES_MAX;
+use crate::wire::{PACKET_BYTES_MAX, some};
 use wasm_worker_core::room::command::{OperationId, SendOptions, Transcription};
+use wasm_worker_core::room::names::{IS_FINAL, SEGMENT_ID, TRACK_ID, TRANSCRIPTION};
 use wasm_worker_core::room::people::Attributes;
 
-/// Topic and attributes of transcriptions, as front ends of LiveKit expect them.
-const TRANSCRIPTION: &str = "lk.transcription";
-const SEGMENT_ID: &str = "lk.segment_id";
-const TRACK_ID: &str = "lk.transcribed_track_id";
-const IS_FINAL: &str = "lk.transcription_final";
+/// The attribute of the language of a transcription.
 const LANGUAGE: &str = "lk.transcription_language";
 
 /// The reason in the trailer of a stream that does not come to its end: one of those that the protocol names.
@@ -32,7 +29,7 @@ const INTERRUPTED: &str = "interrupted";
 
 const TOO_LARGE: Refusal = ("too-large", "it does not fit into a packet");
 
-/// Most transcriptions in parts whose text is kept for the old form.
+/// Most transcriptions whose text is kept for the old form, of at most [`CHUNK_BYTES_MAX`] each.
 const KEPT_TEXTS_MAX: usize = 16;
 
 /// What the agent sends.
@@ -124,6 +121,7 @@ impl Outgoing {
         let has_old_form = !track_sid.is_empty() && self.spoken.len() < KEPT_TEXTS_MAX;
         let speaker = if speaker.is_empty() { self.identity.clone() } else { speaker };
         let text = has_old_form.then(String::new);
+        shared.outbox.keep(id, speaker.len() + track_sid.len() + segment_id.len() + language.len());
         self.spoken.insert(id, Spoken { speaker, track_sid, segment_id, language, is_final, text });
         Ok(())
     }
@@ -203,8 +201,7 @@ impl Outgoing {
         payload: Vec<u8>,
         destinations: Vec<String>,
     ) -> Result<(), Refusal> {
-        let topic = Some(topic).filter(|topic| !topic.is_empty());
-        let user = proto::UserPacket { payload, topic, ..Default::default() };
+        let user = proto::UserPacket { payload, topic: some(topic), ..Default::default() };
         let packet = Envelope { sender: String::new(), destinations }.packet(Value::User(user));
         match id {
             Some(id) => send_packet(shared, id, packet),

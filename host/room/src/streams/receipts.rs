@@ -16,16 +16,14 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    /// Choose the delivery of a topic, or with an empty one of all that were not named. Whether there was room for it.
-    pub(super) fn choose(&mut self, topic: String, receipt: Receipt) -> bool {
+    /// Choose the delivery of a topic, or with an empty one of all that were not named. A choice beyond the bound has no
+    /// effect.
+    pub(super) fn choose(&mut self, topic: String, receipt: Receipt) {
         if topic.is_empty() {
             self.others = receipt;
         } else if self.named.len() < TOPICS_MAX || self.named.contains_key(&topic) {
             self.named.insert(topic, receipt);
-        } else {
-            return false;
         }
-        true
     }
 
     /// The delivery of a topic.
@@ -42,10 +40,15 @@ mod tests {
     fn a_named_topic_keeps_its_choice() {
         let mut receipts = Receipts::default();
         assert_eq!(receipts.of("a"), Receipt::Whole);
-        assert!(receipts.choose("a".into(), Receipt::Parts) && receipts.choose(String::new(), Receipt::None));
+        receipts.choose("a".into(), Receipt::Parts);
+        receipts.choose(String::new(), Receipt::None);
         assert_eq!((receipts.of("a"), receipts.of("b")), (Receipt::Parts, Receipt::None));
-        let room = (0..).take_while(|number: &usize| receipts.choose(number.to_string(), Receipt::Whole)).count();
-        assert_eq!(room, TOPICS_MAX - 1);
-        assert!(receipts.choose("a".into(), Receipt::None), "a choice may change");
+        (0..2 * TOPICS_MAX).for_each(|number| receipts.choose(number.to_string(), Receipt::Whole));
+        assert_eq!(
+            (receipts.of("0"), receipts.of("2000"), receipts.named.len()),
+            (Receipt::Whole, Receipt::None, TOPICS_MAX)
+        );
+        receipts.choose("a".into(), Receipt::None);
+        assert_eq!(receipts.of("a"), Receipt::None, "a choice may change");
     }
 }

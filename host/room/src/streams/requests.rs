@@ -19,6 +19,7 @@ use super::limits::{
 use super::outbox::Reply;
 use super::rpc::{self, Fault};
 use super::shared::{Refusal, Shared};
+use crate::wire::some;
 use wasm_worker_core::room::command::{IncomingId, RpcError};
 use wasm_worker_core::room::event::RoomEvent;
 
@@ -96,7 +97,7 @@ impl Requests {
             return false;
         }
         let Some(id) = shared.new_incoming() else { return false };
-        let caller = Some(key.0.clone()).filter(|caller| !caller.is_empty());
+        let caller = some(key.0.clone());
         let carried = key.0.len() + method.len() + payload.len();
         if !shared.inbox.try_tell(RoomEvent::RpcRequest { id, caller, method, payload, timeout }, carried) {
             return false;

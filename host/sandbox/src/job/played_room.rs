@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::record::RoomRecord;
+use wasm_worker_core::room::names::AGENT_STATE;
 use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
 use super::played_network::PlayedNetwork;
 use super::played_rules::NO_ANSWER;
 use super::recorded_room::RecordedRoom;
-use super::room_record::AGENT_STATE;
 use super::script::{Person, PersonKind, ScriptedEvent, stream_info};
 use super::world::{JobAccess, World};
 use crate::guest::bindings::wasm_worker::agent::events::{Event, FileMessage, TextMessage};

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use wasm_worker_core::record::{RoomRecord, SentText};
+use wasm_worker_core::room::names::{AGENT_STATE, IS_FINAL, SEGMENT_ID, TRACK_ID, TRANSCRIPTION};
 use wasm_worker_core::text::pair_bytes;
 
 use super::world::JobAccess;
@@ -13,14 +14,6 @@ use crate::guest::bindings::wasm_worker::agent::events::Event;
 use crate::guest::bindings::wasm_worker::agent::room::{AgentState, Transcription};
 use crate::guest::contract::{Attributes, SendOptions};
 use crate::guest::kill::Kill;
-
-/// Attribute under which front ends look for an agent's state.
-pub(super) const AGENT_STATE: &str = "lk.agent.state";
-/// Topic and attributes of transcriptions, as front ends expect them.
-const TRANSCRIPTION: &str = "lk.transcription";
-const SEGMENT_ID: &str = "lk.segment_id";
-const TRACK_ID: &str = "lk.transcribed_track_id";
-const IS_FINAL: &str = "lk.transcription_final";
 
 /// Most texts of one job that its record keeps.
 const TEXTS_MAX: usize = 1_000;

@@ -5,8 +5,8 @@ use proto::leave_request::Action;
 use proto::signal_response::Message as Response;
 use proto::{DisconnectReason, request_response};
 
-/// The version of LiveKit's signalling that rooms speak.
-const PROTOCOL: i32 = 17;
+use crate::limits::PROTOCOL;
+
 /// The version of LiveKit's server that rooms stand for: the first one with `/rtc/v1`. Clients make no calls to servers before 1.8.
 const SERVER_VERSION: &str = "1.9.10";
 /// Pause between the pings of a client, in seconds, as in LiveKit's server.

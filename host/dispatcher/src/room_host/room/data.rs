@@ -10,15 +10,20 @@ use proto::leave_request::Action;
 use super::Room;
 use crate::clock::Moment;
 use crate::room_host::member::MemberId;
-use crate::room_host::packets::{self, Packet};
+use crate::room_host::packets::{self, DataError, Packet};
 use crate::room_host::peer::Channel;
 
 impl Room {
     /// Data of a caller of the API.
-    pub(in crate::room_host) fn send_data(&mut self, request: proto::SendDataRequest, now: Moment) {
-        let (channel, packet) = packets::from_api(request);
+    pub(in crate::room_host) fn send_data(
+        &mut self,
+        request: proto::SendDataRequest,
+        now: Moment,
+    ) -> Result<(), DataError> {
+        let (channel, packet) = packets::from_api(request)?;
         self.deliver(None, channel, packet, now);
         self.settle(now);
+        Ok(())
     }
 
     /// A participant sent a packet.
@@ -83,9 +88,12 @@ impl Room {
         self.pump(id, now);
     }
 
-    /// A participant that came back tells what it has: send the rest again.
+    /// A participant that came back tells what it has: send the rest again, once.
     pub(super) fn send_again(&mut self, id: MemberId, state: &proto::SyncState, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
+        if member.resumed_at.take().is_none() {
+            return;
+        }
         let states = state.datachannel_receive_states.iter();
         let has: HashMap<&str, u32> = states.map(|state| (state.publisher_sid.as_str(), state.last_seq)).collect();
         let missing = self.history.after((&member.sid, member.identity()), member.since, &has);

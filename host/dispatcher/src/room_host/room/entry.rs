@@ -17,11 +17,11 @@ use super::{Room, RoomOutput};
 use crate::clock::Moment;
 use crate::ids::new_id;
 use crate::keys::{Caller, Person};
-use crate::room_host::limits::MEMBERS_MAX;
-use crate::room_host::member::{self, LinkId, LinkState, Member, MemberId, NewMember, Path};
-use crate::room_host::peer::Peer;
+use crate::room_host::limits::{MEMBERS_MAX, TRACKS_MAX};
+use crate::room_host::member::{self, LinkId, LinkState, Member, MemberId, NewMember, Path, is_dependent};
+use crate::room_host::peer::{Answer, Peer};
 
-/// Time for the data channels of a new participant.
+/// Time for a path and the data channels of a new participant.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// Time for a new path of a participant that came back without one.
 const RESTART_WITHIN: Duration = Duration::from_secs(15);
@@ -45,6 +45,9 @@ pub(crate) enum Refusal {
     /// The facts of the participant are too long.
     #[error(transparent)]
     Facts(#[from] FactsError),
+    /// The client announces too many tracks.
+    #[error("the request announces {0} tracks, at most {TRACKS_MAX} are allowed")]
+    Tracks(usize),
     /// The room is full.
     #[error("the room has {0} participants, which is the most")]
     Full(usize),
@@ -65,17 +68,12 @@ impl Room {
     fn join(&mut self, entrant: Entrant, link: LinkId, now: Moment) -> Result<(), Refusal> {
         let Entrant { mut caller, request, local } = entrant;
         caller.person = person(caller.person, &request, caller.grants.can_update_own_metadata())?;
+        let tracks = request.add_track_requests.len();
+        if tracks > TRACKS_MAX {
+            return Err(Refusal::Tracks(tracks));
+        }
         let former = self.member_of(&caller.person.identity);
-        let allowed = match usize::try_from(self.info.max_participants) {
-            Ok(most @ 1..) => most.min(MEMBERS_MAX),
-            _ => MEMBERS_MAX,
-        };
-        if former.is_none() && self.members.len() >= allowed {
-            return Err(Refusal::Full(allowed));
-        }
-        if !self.has_space_for(caller.person.bytes()) {
-            return Err(FactsError::Room.into());
-        }
+        self.check_space(&caller, former)?;
         if let Some(former) = former {
             self.remove(former, Reason::DuplicateIdentity, Action::Disconnect, now);
         }
@@ -91,8 +89,7 @@ impl Room {
             token_due: now.at + TOKEN_EVERY,
             peer: Peer::new(SocketAddr::new(local, self.port), now.at),
         });
-        self.admit(member, link);
-        let id = MemberId(self.last_member);
+        let id = self.admit(member, link, now);
         for track in request.add_track_requests {
             self.add_track(id, track);
         }
@@ -103,31 +100,58 @@ impl Room {
         Ok(())
     }
 
+    /// Check that there is space for a new participant, once its former self has left.
+    fn check_space(&self, caller: &Caller, former: Option<MemberId>) -> Result<(), Refusal> {
+        let others = || self.members.iter().filter(|(id, _)| Some(**id) != former).map(|(_, other)| other);
+        if others().count() >= MEMBERS_MAX {
+            return Err(Refusal::Full(MEMBERS_MAX));
+        }
+        // As in LiveKit's server, those who serve the others take no place.
+        let people = others().filter(|other| !is_dependent(&other.caller)).count();
+        match usize::try_from(self.info.max_participants) {
+            Ok(most @ 1..) if people >= most && !is_dependent(caller) => return Err(Refusal::Full(most)),
+            _ => {}
+        }
+        let former = former.and_then(|former| self.members.get(&former));
+        let former_bytes = former.map_or(0, |former| former.caller.person.bytes());
+        if self.has_space_for(caller.person.bytes(), former_bytes) { Ok(()) } else { Err(FactsError::Room.into()) }
+    }
+
     /// Give a new participant its place, and tell it and the others.
-    fn admit(&mut self, member: Member, link: LinkId) {
-        // It may be one of them who comes again.
-        self.tell_departures(None);
+    fn admit(&mut self, member: Member, link: LinkId, now: Moment) -> MemberId {
+        // The texts of the others who left may still be on their way.
+        let former_selves = self.departures.before(member.identity());
+        self.tell_departures(former_selves);
         self.last_member += 1;
         let id = MemberId(self.last_member);
         let (others, info, hidden) = (self.participants(), member.info(), member.permission.hidden);
         self.members.insert(id, member);
         self.by_link.insert(link, id);
+        self.people_changed(now);
         self.send(link, join(self.to_proto(), info.clone(), others));
         if !hidden {
             self.tell_others(Some(id), Response::Update(proto::ParticipantUpdate { participants: vec![info] }));
         }
+        id
     }
 
-    /// Somebody comes back with a new link to the peer that it has.
+    /// Somebody comes back with a new link to the peer that it has. Its token has to be of the same API key, and to have the grants that
+    /// the participant has by now, as the newest token has that it got.
     fn resume(&mut self, entrant: &Entrant, link: LinkId, now: Moment) {
-        let (identity, sid) = (&entrant.caller.person.identity, &entrant.request.participant_sid);
-        let id = self.member_of(identity);
-        let same = |member: &&mut Member| (sid.is_empty() || **sid == *member.sid) && !member.peer.is_over();
+        let (caller, sid) = (&entrant.caller, &entrant.request.participant_sid);
+        let same = |member: &&mut Member| {
+            (sid.is_empty() || **sid == *member.sid)
+                && !matches!(member.path, Path::Over { .. })
+                && (&caller.api_key, &caller.grants) == (&member.caller.api_key, &member.caller.grants)
+        };
+        let missed = self.missed(now);
+        let id = self.member_of(&caller.person.identity).filter(|_| missed.is_some());
         let found = id.and_then(|id| Some((id, self.members.get_mut(&id).filter(same)?)));
         let Some((id, member)) = found else {
             self.send(link, leave(Reason::StateMismatch, Action::Reconnect));
             return self.outputs.push_back(RoomOutput::Close { link });
         };
+        member.resumed_at = Some(now.at);
         if member.path == Path::Lost {
             member.path = Path::Searching { until: now.at + RESTART_WITHIN };
         }
@@ -138,6 +162,9 @@ impl Room {
         }
         self.by_link.insert(link, id);
         self.send(link, reconnect(last_sequence));
+        if let Some(participants) = missed.filter(|missed| !missed.is_empty()) {
+            self.send(link, Response::Update(proto::ParticipantUpdate { participants }));
+        }
         let own = self.members.get(&id).filter(|member| member.permission.hidden).map(Member::info);
         let participants = self.participants().into_iter().chain(own).collect();
         self.send(link, Response::Update(proto::ParticipantUpdate { participants }));
@@ -145,15 +172,21 @@ impl Room {
         self.give_token(id);
     }
 
+    /// Those who left while somebody may have been away, but for those who are here again; none where some are forgotten.
+    fn missed(&self, now: Moment) -> Option<Vec<proto::ParticipantInfo>> {
+        let is_gone = |info: &&proto::ParticipantInfo| self.member_of(&info.identity).is_none();
+        Some(self.departures.missed(now.at)?.filter(is_gone).cloned().collect())
+    }
+
     /// Answer an offer. A client whose offer cannot be answered has to join again.
     pub(super) fn answer(&mut self, id: MemberId, offer: &proto::SessionDescription, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
         self.touched.insert(id);
         match member.peer.answer(&offer.sdp, now.at) {
-            Ok(sdp) => {
-                let (name, candidate_init) = (member.peer.name(), member.peer.candidate());
+            Ok(Answer { sdp, name }) => {
+                let candidate_init = member.peer.candidate();
                 let (is_new, forgotten) = member.add_name(&name);
-                self.outputs.extend(forgotten.map(RoomOutput::ForgetName));
+                self.outputs.extend(forgotten.map(|name| RoomOutput::ForgetName { name, member: id }));
                 if is_new {
                     self.outputs.push_back(RoomOutput::Name { name, member: id });
                 }

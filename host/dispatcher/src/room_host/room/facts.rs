@@ -8,8 +8,9 @@ use proto::signal_response::Message as Response;
 
 use super::answers::updated;
 use super::{Room, RoomOutput};
-use crate::keys::Person;
-use crate::room_host::limits::{ATTRIBUTES_BYTES_MAX, FACTS_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX};
+use crate::keys::{Person, permit, source_numbers};
+use crate::limits::{ATTRIBUTES_BYTES_MAX, NAME_BYTES_MAX};
+use crate::room_host::limits::{FACTS_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::room_host::member::{self, MemberId};
 
 /// Why facts are refused.
@@ -38,11 +39,10 @@ struct Change<'a> {
 
 /// Check the facts of one participant.
 pub(super) fn check(person: &Person) -> Result<(), FactsError> {
-    let attributes: usize = person.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
     match () {
         () if person.identity.len().max(person.name.len()) > NAME_BYTES_MAX => Err(FactsError::Name),
         () if person.metadata.len() > METADATA_BYTES_MAX => Err(FactsError::Metadata),
-        () if attributes > ATTRIBUTES_BYTES_MAX => Err(FactsError::Attributes),
+        () if person.attributes_bytes() > ATTRIBUTES_BYTES_MAX => Err(FactsError::Attributes),
         () => Ok(()),
     }
 }
@@ -51,6 +51,11 @@ impl Room {
     /// The dispatcher has changed the facts of the room.
     pub(in crate::room_host) fn set_info(&mut self, info: proto::Room) {
         self.info = info;
+        self.tell_room();
+    }
+
+    /// Tell all of the room.
+    pub(super) fn tell_room(&mut self) {
         let room = Some(self.to_proto());
         self.tell_others(None, Response::RoomUpdate(proto::RoomUpdate { room }));
     }
@@ -98,7 +103,7 @@ impl Room {
             return Ok(());
         }
         check(&person)?;
-        if !self.has_space_for(person.bytes().saturating_sub(former.bytes())) {
+        if !self.has_space_for(person.bytes(), former.bytes()) {
             return Err(FactsError::Room);
         }
         if let Some(member) = self.members.get_mut(&id) {
@@ -108,16 +113,16 @@ impl Room {
         Ok(())
     }
 
+    #[expect(deprecated, reason = "older clients read two of these fields")]
     fn permit(&mut self, id: MemberId, permission: proto::ParticipantPermission) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let grants = &mut member.caller.grants;
-        grants.can_subscribe = Some(permission.can_subscribe);
-        grants.can_publish = Some(permission.can_publish);
-        grants.can_publish_data = Some(permission.can_publish_data);
-        grants.can_update_own_metadata = Some(permission.can_update_metadata);
-        // Whether others know of a participant is decided when it comes.
-        let hidden = member.permission.hidden;
-        member.change(|member| member.permission = proto::ParticipantPermission { hidden, ..permission });
+        permit(grants, &permission);
+        let can_publish_sources = source_numbers(&grants.can_publish_sources);
+        // Whether others know of a participant, and what it is, is decided when it comes.
+        let proto::ParticipantPermission { hidden, recorder, agent, .. } = member.permission;
+        let permission = proto::ParticipantPermission { can_publish_sources, hidden, recorder, agent, ..permission };
+        member.change(|member| member.permission = permission);
         self.claims_changed(id);
     }
 

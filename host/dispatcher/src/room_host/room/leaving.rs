@@ -6,20 +6,18 @@ use livekit_protocol as proto;
 use proto::DisconnectReason as Reason;
 use proto::leave_request::Action;
 use proto::signal_response::Message as Response;
-use tokio::time::Instant;
 
 use super::answers::leave;
 use super::{Room, RoomOutput};
 use crate::clock::Moment;
 use crate::room_host::limits::RESUME_WITHIN;
-use crate::room_host::member::{LinkId, LinkState, MemberId, Path};
+use crate::room_host::member::{LinkId, LinkState, Member, MemberId, Path};
 use crate::room_host::peer::PeerOutput;
 
 /// Time for a client that ended its peer to say why. It does both in one moment.
 const WORDS_WITHIN: Duration = Duration::from_secs(2);
-/// Time from a departure until the others are told. Texts go another way than this word, and clients drop what is unfinished of one
-/// who left.
-const TOLD_AFTER: Duration = Duration::from_millis(200);
+/// Time from a change of the number of participants until all are told, so that many changes make few messages.
+const PEOPLE_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 impl Room {
     /// A link ended without a word.
@@ -67,15 +65,13 @@ impl Room {
         };
         self.take_out(id, now);
         if !hidden {
-            self.departures.push_back((now.at + TOLD_AFTER, gone));
+            let too_many = self.departures.add(gone, now.at);
+            self.tell_departures(too_many);
         }
     }
 
-    /// Tell of the participants who left, and whose time that is.
-    pub(super) fn tell_departures(&mut self, until: Option<Instant>) {
-        let is_due = |due: Instant| until.is_none_or(|until| due <= until);
-        let count = self.departures.iter().take_while(|(due, _)| is_due(*due)).count();
-        let participants: Vec<_> = self.departures.drain(..count).map(|(_, gone)| gone).collect();
+    /// Tell of participants who left.
+    pub(super) fn tell_departures(&mut self, participants: Vec<proto::ParticipantInfo>) {
         if !participants.is_empty() {
             self.tell_others(None, Response::Update(proto::ParticipantUpdate { participants }));
         }
@@ -90,14 +86,21 @@ impl Room {
                 self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
             }
         }
-        let (names, addresses) = member.take_routes();
-        self.outputs.extend(names.into_iter().map(RoomOutput::ForgetName));
-        self.outputs.extend(addresses.into_iter().map(RoomOutput::ForgetAddress));
+        self.outputs.extend(member.take_names().into_iter().map(|name| RoomOutput::ForgetName { name, member: id }));
+        self.outputs.extend(forget(id, &mut member));
+        self.people_changed(now);
+    }
+
+    /// The number of participants may be another one. All are told soon, and of several changes at once.
+    pub(super) fn people_changed(&mut self, now: Moment) {
+        self.people_due.get_or_insert(now.at + PEOPLE_TOLD_AFTER);
     }
 
     pub(super) fn path_found(&mut self, id: MemberId) {
         if let Some(member) = self.members.get_mut(&id)
             && !matches!(member.path, Path::Over { .. })
+            // The time of a new participant is that for its data channels, which need a path and more.
+            && member.is_active
         {
             member.path = Path::Found;
         }
@@ -110,6 +113,8 @@ impl Room {
             return;
         }
         member.path = Path::Lost;
+        // Another client may have its addresses by now.
+        self.outputs.extend(forget(id, member));
         let LinkState::Open(link) = member.link else { return };
         member.link = LinkState::Lost { until: now.at + RESUME_WITHIN };
         self.by_link.remove(&link);
@@ -124,4 +129,9 @@ impl Room {
             member.path = Path::Over { until: now.at + WORDS_WITHIN };
         }
     }
+}
+
+/// No address leads to a participant any more, until its next check.
+fn forget(id: MemberId, member: &mut Member) -> impl Iterator<Item = RoomOutput> + use<> {
+    member.take_addresses().into_iter().map(move |address| RoomOutput::ForgetAddress { address, member: id })
 }

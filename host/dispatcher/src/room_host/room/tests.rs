@@ -1,5 +1,7 @@
 mod client;
 
+mod world;
+
 mod bounds;
 mod losses;
 mod orders;
@@ -15,7 +17,7 @@ use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
 
 use crate::room_host::member::LinkId;
-use client::{World, caller};
+use world::{World, caller};
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -66,7 +68,7 @@ fn new_participant_gets_the_join_first_and_is_active_once_data_flows() {
     let mut world = World::new();
     let ann = world.joined("ann");
     let messages = world.take(ann);
-    assert_eq!(names(&messages), ["join", "token", "answer", "trickle", "update"]);
+    assert_eq!(names(&messages), ["join", "token", "answer", "trickle", "update", "room"]);
     let Response::Join(join) = &messages[0] else { panic!() };
     let own = join.participant.clone().unwrap();
     assert!(own.sid.starts_with("PA_") && own.permission.unwrap().can_publish_data);
@@ -104,7 +106,7 @@ fn packets_reach_the_others_once_with_the_name_of_their_sender() {
         destination_identities: vec!["cid".into()],
         ..Default::default()
     };
-    world.room.send_data(request, world.now);
+    world.room.send_data(request, world.now).unwrap();
     world.perform(None);
     world.run(SHORT);
     assert_eq!((world.texts("cid"), world.texts("bob")), (vec![(String::new(), "api".into())], Vec::new()));
@@ -144,8 +146,9 @@ fn hidden_participant_is_not_told_to_others() {
     world.run(SHORT);
     assert_eq!(world.texts("ann"), [(String::new(), "boo".into())]);
     world.signal(link, Request::Leave(proto::LeaveRequest::default()));
-    assert!(world.take(ann).is_empty());
-    assert_eq!((world.room.participants().len(), world.room.occupants()), (1, 1));
+    world.run(SHORT);
+    assert!(updates(&world.take(ann)).is_empty());
+    assert_eq!((world.room.participants().len(), world.occupants()), (1, 1));
 }
 
 #[test]
@@ -210,4 +213,54 @@ fn messages_of_unknown_links_and_about_media_change_nothing() {
     // A token before the former one is over.
     world.run(Duration::from_secs(301));
     assert!(names(&world.take(ann)).contains(&"token"));
+}
+
+#[test]
+fn number_of_participants_is_told_once_for_several_changes() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    world.take(ann);
+    let numbers = |messages: Vec<Response>| -> Vec<u32> {
+        let number = |message: Response| match message {
+            Response::RoomUpdate(update) => Some(update.room.unwrap().num_participants),
+            _ => None,
+        };
+        messages.into_iter().filter_map(number).collect()
+    };
+    let bob = world.enter(caller("bob"), proto::JoinRequest::default()).unwrap();
+    world.enter(caller("cid"), proto::JoinRequest::default()).unwrap();
+    world.signal(bob, Request::Leave(proto::LeaveRequest::default()));
+    world.run(Duration::from_millis(900));
+    assert!(numbers(world.take(ann)).is_empty());
+    world.run(SHORT);
+    assert_eq!(numbers(world.take(ann)), [2]);
+    world.enter(caller("bob"), proto::JoinRequest::default()).unwrap();
+    assert!(world.room.remove_participant("bob", world.now));
+    world.perform(None);
+    world.run(SHORT * 2);
+    assert!(numbers(world.take(ann)).is_empty(), "it is the same number again");
+}
+
+#[test]
+#[expect(deprecated, reason = "older clients read these two fields")]
+fn permission_of_the_api_changes_what_is_allowed_and_not_what_somebody_is() {
+    let mut world = World::new();
+    let mut recorder = caller("ann");
+    (recorder.grants.recorder, recorder.grants.hidden) = (true, true);
+    recorder.person.kind = "agent".into();
+    world.enter(recorder, proto::JoinRequest::default()).unwrap();
+    let camera = proto::TrackSource::Camera as i32;
+    let permission = proto::ParticipantPermission {
+        can_subscribe: true,
+        can_publish_sources: vec![camera, camera, 77],
+        ..Default::default()
+    };
+    let request =
+        proto::UpdateParticipantRequest { identity: "ann".into(), permission: Some(permission), ..Default::default() };
+    let permission = world.room.update_participant(&request).unwrap().unwrap().permission.unwrap();
+    assert!(permission.hidden && permission.recorder && permission.agent && permission.can_subscribe);
+    assert!(!permission.can_publish && !permission.can_publish_data);
+    assert_eq!(permission.can_publish_sources, [camera]);
+    let grants = &world.room.members.values().next().unwrap().caller.grants;
+    assert!(grants.recorder && grants.can_publish_sources == ["camera"]);
 }

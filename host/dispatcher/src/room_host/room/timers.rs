@@ -17,8 +17,8 @@ pub(super) const TOKEN_EVERY: Duration = Duration::from_secs(300);
 impl Room {
     /// When [`Self::advance`] is due.
     pub(in crate::room_host) fn wake_at(&self) -> Option<Instant> {
-        let departure = self.departures.front().map(|(due, _)| *due);
-        self.members.values().filter_map(Member::wake_at).chain(departure).min()
+        let due = self.members.values().filter_map(Member::wake_at);
+        due.chain(self.departures.due_at()).chain(self.people_due).min()
     }
 
     /// Have everything happen that is due.
@@ -28,8 +28,22 @@ impl Room {
         for id in due {
             self.advance_member(id, now);
         }
-        self.tell_departures(Some(now.at));
+        let departures = self.departures.due(now.at);
+        self.tell_departures(departures);
+        self.tell_people(now);
         self.settle(now);
+    }
+
+    /// Tell all of another number of participants, if that is due.
+    fn tell_people(&mut self, now: Moment) {
+        if self.people_due.is_none_or(|due| due > now.at) {
+            return;
+        }
+        self.people_due = None;
+        let people = self.people();
+        if std::mem::replace(&mut self.told_people, people) != people {
+            self.tell_room();
+        }
     }
 
     fn advance_member(&mut self, id: MemberId, now: Moment) {

@@ -1,17 +1,21 @@
 //! One connection of TCP to an address of the server. Each datagram is a frame: two bytes of length, then its bytes (RFC 4571).
 //!
-//! Bounds: [`UNSENT_BYTES_MAX`] that wait to be written, [`UNREAD_BYTES_MAX`] that were read and not taken. A frame that is larger than
+//! Bounds: [`CONNECT_WITHIN`] until it is open, [`UNSENT_BYTES_MAX`] that wait to be written, [`UNREAD_BYTES_MAX`] that were read and not taken. A frame that is larger than
 //! a datagram ends the connection.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::DATAGRAM_BYTES_MAX;
 
+/// Time for a connection to open: half of that for the whole path.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Most bytes that wait to be written. Datagrams beyond them are lost.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
 /// Most bytes that were read and not taken.
@@ -22,6 +26,8 @@ const HEAD_BYTES: usize = 2;
 /// A connection, or the attempt to make one.
 pub(super) struct TcpPath {
     pub(super) remote: SocketAddr,
+    /// The own address, since it was open.
+    pub(super) local: Option<SocketAddr>,
     state: TcpState,
 }
 
@@ -44,7 +50,12 @@ enum TcpState {
 impl TcpPath {
     /// Begin to connect.
     pub(super) fn new(remote: SocketAddr) -> Self {
-        Self { remote, state: TcpState::Dialling(Box::pin(TcpStream::connect(remote))) }
+        Self::within(remote, CONNECT_WITHIN)
+    }
+
+    fn within(remote: SocketAddr, most: Duration) -> Self {
+        let dialling = async move { timeout(most, TcpStream::connect(remote)).await? };
+        Self { remote, local: None, state: TcpState::Dialling(Box::pin(dialling)) }
     }
 
     /// Send a datagram. Whether there was space for it.
@@ -103,6 +114,7 @@ impl TcpPath {
         });
         match opened {
             Ok((stream, local)) => {
+                self.local = Some(local);
                 self.state = TcpState::Open { stream, local, unread: Vec::new(), unsent: Vec::new() };
                 TcpEvent::Open(local)
             }
@@ -175,6 +187,23 @@ mod tests {
         assert_eq!(whole_frame(&[0, 3, 1, 2, 3, 0]), Some(3));
         assert_eq!(whole_frame(&[0, 0]), Some(0));
         assert!(!is_too_large(&[7]) && !is_too_large(&[0x07, 0xd0]) && is_too_large(&[0x07, 0xd1]));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_open_is_lost_in_time() {
+        // A listener whose queue is full answers nobody.
+        let listener = tokio::net::TcpSocket::new_v4().unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let others = std::iter::repeat_with(|| Box::pin(TcpStream::connect(address)));
+        let mut others: Vec<_> = others.take(8).collect();
+        for other in &mut others {
+            drop(futures_util::FutureExt::now_or_never(other));
+        }
+        let mut path = TcpPath::within(address, Duration::from_millis(50));
+        assert!(matches!(std::future::poll_fn(|cx| path.poll(cx)).await, TcpEvent::Lost));
+        assert!(path.local.is_none());
     }
 
     #[tokio::test]

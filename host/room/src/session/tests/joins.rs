@@ -81,7 +81,7 @@ fn a_room_is_joined_with_what_was_set_before() {
     world.pass(Duration::from_secs(1));
     let [Request::UpdateMetadata(update)] = world.requests.as_slice() else { panic!("{:?}", world.requests) };
     assert_eq!(update.name, "bot");
-    assert!(world.session.facts().signal.joined_in.unwrap() < Duration::from_millis(200));
+    assert!(world.session.statistics().joined_in.unwrap() < Duration::from_millis(200));
 }
 
 #[test]

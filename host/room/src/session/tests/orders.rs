@@ -143,7 +143,7 @@ impl Story {
             Step::Disconnect => {
                 self.world.perform(Command::Disconnect);
                 // Until the room is left, commands wait. The agent of this test waits too.
-                self.world.until(Duration::from_secs(6), |world| world.session.leave_by.is_none());
+                self.world.until(Duration::from_secs(6), |world| !world.session.is_leaving());
             }
             Step::Text => {
                 let id = self.new_id();
@@ -214,7 +214,7 @@ fn run(steps: &[Step]) {
     assert!(agent.open.is_empty(), "never ended: {:?}", agent.open);
     let place = if world.session.signal.is_out() { Place::Out } else { Place::In };
     assert_eq!(agent.place, place, "never came back");
-    assert!(world.session.is_delivered());
+    assert!(world.session.streams.is_delivered());
     if place == Place::In {
         let people: BTreeSet<&str> = world.people.iter().map(|info| info.identity.as_str()).collect();
         assert_eq!(agent.people.values().map(String::as_str).collect::<BTreeSet<_>>(), people);

@@ -38,6 +38,13 @@ pub(super) enum Door {
     Silent,
 }
 
+/// What the agent does with its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Agent {
+    TakesEvents,
+    IsBusy,
+}
+
 /// Something on its way.
 enum Parcel {
     Dial(u32, LinkRequest),
@@ -53,14 +60,21 @@ pub(super) struct World {
     pub(super) session: Session,
     pub(super) now: Instant,
     pub(super) events: Vec<RoomEvent>,
+    pub(super) agent: Agent,
+    /// Commands that wait until the room is left.
+    commands: VecDeque<Command>,
     pub(super) door: Door,
     /// Whether datagrams get through.
     pub(super) has_path: bool,
     pub(super) place: Option<Place>,
     pub(super) people: Vec<proto::ParticipantInfo>,
+    /// How the server answers a change of the agent's own participant.
+    pub(super) answers: proto::request_response::Reason,
     /// What the server was asked, but for pings.
     pub(super) requests: Vec<Request>,
     pub(super) dialled: Vec<proto::JoinRequest>,
+    /// How often the connections of TCP were to be closed.
+    pub(super) tcp_drops: u32,
     /// The number of the link that the server speaks on, and of the last one that was dialled.
     link: Option<u32>,
     links: u32,
@@ -89,12 +103,16 @@ impl World {
             session: Session::new(settings, "test".into(), 7, now, 1_800_000_000_000),
             now,
             events: Vec::new(),
+            agent: Agent::TakesEvents,
+            commands: VecDeque::new(),
             door: Door::Open,
             has_path: true,
             place: None,
             people: vec![person("PA_ann", "ann")],
+            answers: proto::request_response::Reason::Ok,
             requests: Vec::new(),
             dialled: Vec::new(),
+            tcp_drops: 0,
             link: None,
             links: 0,
             places: 0,
@@ -116,8 +134,18 @@ impl World {
         world
     }
 
+    /// Have the session perform a command, once the room is left where it is being left.
     pub(super) fn perform(&mut self, command: Command) {
-        self.session.perform(command, self.now);
+        self.commands.push_back(command);
+        self.perform_waiting();
+    }
+
+    fn perform_waiting(&mut self) {
+        while !self.session.is_leaving()
+            && let Some(command) = self.commands.pop_front()
+        {
+            self.session.perform(command, self.now);
+        }
     }
 
     pub(super) fn send_text(&mut self, id: u32, text: &str) {
@@ -210,7 +238,8 @@ impl World {
     }
 
     fn move_outputs(&mut self) {
-        while let Some(output) = self.session.next_output(true) {
+        self.perform_waiting();
+        while let Some(output) = self.session.next_output() {
             let arrival = self.now + LATENCY;
             match output {
                 SessionOutput::Dial(request) => {
@@ -230,9 +259,12 @@ impl World {
                 SessionOutput::Reach { transport, .. } => {
                     self.session.take_local(transport, OWN.parse().unwrap(), self.now);
                 }
+                SessionOutput::DropTcp => self.tcp_drops += 1,
                 SessionOutput::DropPaths => {}
-                SessionOutput::Event(event) => self.events.push(event),
             }
+        }
+        if self.agent == Agent::TakesEvents {
+            self.events.extend(std::iter::from_fn(|| self.session.next_event()));
         }
         self.move_datagrams();
     }

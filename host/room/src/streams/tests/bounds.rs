@@ -6,6 +6,7 @@ use super::super::limits::{
 use super::sends::{assert_failed, open, values, write};
 use super::*;
 use crate::wire::PACKET_BYTES_MAX;
+use wasm_worker_core::room::command::Transcription;
 
 #[test]
 fn a_writer_is_told_when_little_waits() {
@@ -56,6 +57,36 @@ fn all_operations_together_are_bounded() {
     assert_eq!(agent.streams.bytes(), 0);
     agent.send_text(101, "room again");
     assert_eq!(agent.packets().len(), 3);
+}
+
+#[test]
+fn names_of_open_streams_are_bounded_with_what_waits() {
+    let mut agent = Side::new("agent");
+    let names = vec!["x".repeat(400); 100];
+    let fits = (1..1_000).take_while(|id| {
+        let options = SendOptions { destinations: names.clone(), ..SendOptions::default() };
+        agent.perform(Command::OpenText { id: *id, topic: "t".into(), options });
+        agent.packets();
+        agent.events().is_empty()
+    });
+    let fits = u32::try_from(fits.count()).unwrap();
+    assert!((150..210).contains(&fits), "{fits}");
+    assert!(agent.streams.bytes() < QUEUE_BYTES_MAX + (100 << 10));
+    let transcription = Transcription { speaker: "x".repeat(400), track_sid: "TR".into(), ..Transcription::default() };
+    agent.perform(Command::Cancel { id: 1 });
+    agent.perform(Command::Cancel { id: 2 });
+    agent.packets();
+    let before = agent.streams.bytes();
+    let id = 1_000;
+    agent.perform(Command::OpenTranscription { id, options: transcription });
+    agent.packets();
+    assert!(agent.streams.bytes() >= before + 800, "the names of the stream, and of the transcription");
+    agent.perform(Command::CloseStream { id, attributes: Vec::new() });
+    agent.packets();
+    assert_eq!((agent.events(), agent.streams.bytes()), (vec![RoomEvent::Done(id)], before));
+    (1..=fits).for_each(|id| agent.perform(Command::Cancel { id }));
+    agent.packets();
+    assert_eq!(agent.streams.bytes(), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use livekit_protocol as proto;
 use proto::data_packet::Value;
 use proto::rpc_response::Value as Answer;
 
-use super::super::limits::{PAYLOAD_BYTES_MAX, REQUESTS_MAX, ROUND_TRIP_MAX, SENDER_REQUESTS_MAX};
+use super::super::limits::{INCOMING_BYTES_MAX, PAYLOAD_BYTES_MAX, REQUESTS_MAX, ROUND_TRIP_MAX, SENDER_REQUESTS_MAX};
 use super::*;
 use wasm_worker_core::room::command::{IncomingId, RpcError};
 
@@ -54,6 +54,32 @@ fn answered(side: &mut Side) -> Vec<u32> {
 
 fn forget_sent(side: &mut Side) {
     side.advance(Duration::from_secs(11));
+}
+
+#[test]
+fn answers_wait_within_the_bounds_of_what_comes_from_outside() {
+    let mut agent = Side::new("agent");
+    let answer = |agent: &mut Side, id| {
+        call(agent, id, "ping".into());
+        let request_id = asked(agent).id;
+        let value = Some(Answer::Payload("x".repeat(10_000)));
+        agent.receive(Value::RpcResponse(proto::RpcResponse { request_id, value }));
+    };
+    answer(&mut agent, 1);
+    assert!(agent.streams.bytes() > 10_000);
+    let user = proto::UserPacket { payload: vec![1; 1_000], ..Default::default() };
+    while agent.streams.bytes() < INCOMING_BYTES_MAX - 5_000 {
+        agent.receive(Value::User(user.clone()));
+    }
+    answer(&mut agent, 2);
+    let codes = agent.events().into_iter().filter_map(|event| match event {
+        RoomEvent::RpcAnswer { id, answer } => {
+            Some((id, answer.map(|payload| payload.len()).map_err(|error| error.code)))
+        }
+        _ => None,
+    });
+    assert_eq!(codes.collect::<Vec<_>>(), [(1, Ok(10_000)), (2, Err(1_504))]);
+    assert_eq!(agent.streams.bytes(), 0);
 }
 
 #[test]

@@ -251,8 +251,9 @@ fn without_a_room_sends_fail() {
     agent.streams.joining();
     agent.send_text(4, "waits");
     assert_eq!((agent.events(), agent.packets().first().map(|(_, packet)| packet.sequence)), (vec![], Some(1)));
-    let other = agent.streams.perform(Command::Disconnect, agent.now);
-    assert_eq!(other, Some(Command::Disconnect), "not about the channels");
+    assert_eq!(agent.events(), [RoomEvent::Done(4)]);
+    agent.perform(Command::Disconnect);
+    assert_eq!((agent.events(), agent.packets()), (vec![], vec![]), "it is not about the channels");
 }
 
 #[test]

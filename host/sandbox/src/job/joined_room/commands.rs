@@ -43,21 +43,6 @@ pub(super) fn command_of(call: Call) -> Result<Command, Call> {
     })
 }
 
-/// Memory of a command that waits, in bytes, near enough for a budget.
-pub(super) fn command_bytes(command: &Command) -> usize {
-    let carried = match command {
-        Command::SendText { text, .. } | Command::WriteText { text, .. } | Command::SendTranscription { text, .. } => {
-            text.len()
-        }
-        Command::SendFile { bytes, .. } | Command::WriteBytes { bytes, .. } => bytes.len(),
-        Command::SendData { payload, .. } => payload.len(),
-        Command::Call { payload, .. } | Command::Answer { answer: Ok(payload), .. } => payload.len(),
-        Command::SetMetadata { metadata, .. } => metadata.len(),
-        _ => 0,
-    };
-    size_of::<Command>() + carried
-}
-
 /// A size in bytes, if the number is one.
 #[expect(
     clippy::cast_possible_truncation,
@@ -238,7 +223,6 @@ mod tests {
     #[test]
     fn every_call_of_a_room_becomes_its_command() {
         for (call, command) in sends().into_iter().chain(others()) {
-            assert!(command_bytes(&command) >= size_of::<Command>());
             assert_eq!(command_of(call), Ok(command));
         }
         let other = Call::CloseAudio { id: 1 };

@@ -13,7 +13,6 @@ use wasm_worker_core::room::connection::{CommandRefused, RoomConnection};
 use wasm_worker_core::room::event::RoomEvent;
 
 use super::super::world::JobAccess;
-use super::commands::command_bytes;
 use crate::guest::kill::Kill;
 use crate::guest::room_view::RoomCounter;
 
@@ -50,7 +49,7 @@ impl Link {
     }
 
     fn keep(&mut self, command: Command, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        job.meter.charge(command_bytes(&command))?;
+        job.meter.charge(command.bytes())?;
         self.unsent.push_back(command);
         self.retry_at.get_or_insert(job.now + RETRY_AFTER);
         Ok(())
@@ -63,7 +62,7 @@ impl Link {
         }
         self.retry_at = None;
         while let Some(command) = self.unsent.pop_front() {
-            let bytes = command_bytes(&command);
+            let bytes = command.bytes();
             if let Err(CommandRefused::Full(command)) = self.connection.try_perform(command) {
                 self.unsent.push_front(command);
                 self.retry_at = Some(job.now + RETRY_AFTER);
@@ -76,7 +75,7 @@ impl Link {
 
     /// The connection is given up: release what waits.
     pub(super) fn close(self, job: &mut JobAccess<'_>) {
-        job.meter.release(self.unsent.iter().map(command_bytes).sum());
+        job.meter.release(self.unsent.iter().map(Command::bytes).sum());
     }
 
     /// The next event.

@@ -3,6 +3,7 @@
 use super::yaml::quoted;
 use super::{Presence, Writer};
 use wasm_worker_core::room::command::AgentState;
+use wasm_worker_core::room::names::TRANSCRIPTION;
 
 use crate::guest::calls::Call;
 
@@ -12,10 +13,10 @@ impl Writer {
         for call in calls {
             match call {
                 Call::SendText { topic, text, .. } => self.expect_text(topic, text),
-                Call::SendTranscription { text, .. } => self.expect_text("lk.transcription", text),
+                Call::SendTranscription { text, .. } => self.expect_text(TRANSCRIPTION, text),
                 Call::OpenText { id, topic, .. } => drop(self.open.insert(*id, (topic.clone(), String::new()))),
                 Call::OpenTranscription { id, .. } => {
-                    self.open.insert(*id, ("lk.transcription".into(), String::new()));
+                    self.open.insert(*id, (TRANSCRIPTION.into(), String::new()));
                 }
                 Call::WriteText { id, text } => {
                     if let Some((_, written)) = self.open.get_mut(id) {

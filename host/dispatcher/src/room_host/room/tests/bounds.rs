@@ -1,7 +1,10 @@
 //! The bounds of a room, and who is hurt by one that is reached.
 
+use std::collections::HashSet;
+
 use super::*;
-use crate::room_host::limits::{MEMBERS_MAX, RESUME_WITHIN};
+use crate::room_host::limits::{MEMBERS_MAX, RESUME_WITHIN, TRACKS_MAX};
+use crate::room_host::peer::SOURCES_MAX;
 use crate::room_host::room::{FactsError, Refusal};
 
 #[test]
@@ -34,7 +37,7 @@ fn slow_participant_loses_its_place_and_others_lose_nothing() {
     world.take(ann);
     world.cut("cid", true);
     let (mut sent, began) = (0, world.now.at);
-    while world.room.occupants() == 3 {
+    while world.occupants() == 3 {
         match world.try_send("ann", "t", vec![b'x'; 60_000]) {
             true => sent += 1,
             false => world.run(Duration::from_millis(10)),
@@ -58,12 +61,12 @@ fn lossy_packets_are_lost_first() {
         ..Default::default()
     };
     let lossy = |text: &str| request(proto::data_packet::Kind::Lossy, text.into());
-    world.room.send_data(lossy("in time"), world.now);
+    world.room.send_data(lossy("in time"), world.now).unwrap();
     // What the peer takes at once, and one that waits.
     for _ in 0..5 {
-        world.room.send_data(request(proto::data_packet::Kind::Reliable, vec![b'x'; 60_000]), world.now);
+        world.room.send_data(request(proto::data_packet::Kind::Reliable, vec![b'x'; 60_000]), world.now).unwrap();
     }
-    world.room.send_data(lossy("too late"), world.now);
+    world.room.send_data(lossy("too late"), world.now).unwrap();
     world.perform(None);
     world.run(SHORT * 5);
     let texts = world.texts("ann");
@@ -92,6 +95,93 @@ fn those_who_may_not_enter_are_refused() {
     };
     let full = (0..MEMBERS_MAX).map(|number| enter(&mut world, number, 64 << 10)).find_map(Result::err);
     assert_eq!(full, Some(Refusal::Facts(FactsError::Room)));
+    assert!(enter(&mut world, 0, 64 << 10).is_ok(), "its own space is free");
     let full = (0..=MEMBERS_MAX).map(|number| enter(&mut world, number, 0)).find_map(Result::err);
     assert_eq!(full, Some(Refusal::Full(MEMBERS_MAX)));
+}
+
+#[test]
+fn agents_take_no_place_of_people() {
+    let mut world = World::with(proto::Room { name: "lobby".into(), max_participants: 1, ..Default::default() });
+    let agent = |identity: &str| {
+        let mut caller = caller(identity);
+        caller.person.kind = "agent".into();
+        caller
+    };
+    let mut recorder = caller("recorder");
+    recorder.grants.recorder = true;
+    for caller in [agent("one"), agent("two"), recorder, caller("ann")] {
+        assert!(world.enter(caller, Default::default()).is_ok());
+    }
+    assert_eq!(world.enter(caller("bob"), Default::default()).unwrap_err(), Refusal::Full(1));
+    let link = world.enter(agent("three"), Default::default()).unwrap();
+    let Response::Join(join) = &world.take(link)[0] else { panic!() };
+    assert_eq!(join.room.clone().unwrap().num_participants, 1);
+    assert_eq!((world.room.people(), world.occupants()), (1, 5));
+    assert!(world.room.remove_participant("ann", world.now));
+    world.perform(None);
+    assert_eq!((world.room.people(), world.occupants()), (0, 4));
+}
+
+#[test]
+fn facts_of_a_client_and_its_tracks_are_bounded() {
+    let mut world = World::new();
+    let capabilities = [vec![99; 1_000], vec![2, 1, 1, 2]].concat();
+    let client_info = Some(proto::ClientInfo { client_protocol: 1, capabilities, ..Default::default() });
+    let tracks = |count| vec![proto::AddTrackRequest { cid: "c".into(), ..Default::default() }; count];
+    let request = |count| proto::JoinRequest {
+        client_info: client_info.clone(),
+        add_track_requests: tracks(count),
+        ..Default::default()
+    };
+    let refused = world.enter(caller("ann"), request(TRACKS_MAX + 1)).unwrap_err();
+    assert_eq!(refused, Refusal::Tracks(TRACKS_MAX + 1));
+    let link = world.enter(caller("ann"), request(TRACKS_MAX)).unwrap();
+    let messages = world.take(link);
+    assert_eq!(names(&messages).iter().filter(|name| **name == "track").count(), TRACKS_MAX);
+    let info = &world.room.participants()[0];
+    assert_eq!((info.client_protocol, info.capabilities.as_slice()), (1, &[1, 2][..]));
+}
+
+#[test]
+fn client_that_opens_too_many_channels_is_put_out() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.client("bob").open_channels(3);
+    world.client("ann").open_channels(30);
+    world.run(SHORT * 5);
+    assert_eq!(leave_of(&world.take(ann)), (Reason::ConnectionTimeout, Action::Reconnect));
+    assert!(!world.closed.contains(&bob));
+}
+
+#[test]
+fn client_whose_channels_do_not_open_leaves_in_time() {
+    let mut world = World::new();
+    let ann = world.joined_with(caller("ann"), ["one", "two"]);
+    world.run(Duration::from_secs(27));
+    assert!(!world.closed.contains(&ann));
+    world.run(SHORT * 2);
+    assert_eq!(leave_of(&world.take(ann)), (Reason::JoinFailure, Action::Reconnect));
+}
+
+#[test]
+fn client_checks_the_path_from_a_bounded_number_of_addresses() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    let (address, id, _) = world.claims[0];
+    let check = world.checks[&address].clone();
+    let from_everywhere = |world: &mut World| {
+        world.claims.clear();
+        for number in 0..=255 {
+            world.room.datagram(id, ([10, 9, 9, number], 5).into(), &check, world.now);
+        }
+        world.perform(None);
+        world.claims.iter().map(|(address, ..)| *address).collect::<HashSet<_>>().len()
+    };
+    assert_eq!(from_everywhere(&mut world), SOURCES_MAX - 1, "the client has one");
+    // Those that were answered are answered again.
+    assert_eq!(from_everywhere(&mut world), SOURCES_MAX - 1);
+    world.run(SHORT * 5);
+    world.send("ann", "t", b"still here".to_vec());
+    assert!(!world.closed.contains(&ann));
 }

@@ -1,51 +1,39 @@
-//! A client with a peer of its own, and a network of virtual time between clients and a room.
+//! The client's side of a peer.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use livekit_protocol as proto;
 use prost::Message as _;
-use proto::data_packet::Value;
-use proto::signal_request::Message as Request;
-use proto::signal_response::Message as Response;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::time::Instant;
 
-use crate::clock::Moment;
-use crate::keys::{Caller, Person};
-use crate::room_host::member::{LinkId, MemberId};
-use crate::room_host::room::{Entrant, Refusal, Room, RoomOutput};
-
-/// The port of the host.
-const PORT: u16 = 7_882;
-
 /// The client's side of a peer.
 pub(super) struct Client {
-    rtc: Rtc,
-    reliable: ChannelId,
-    lossy: ChannelId,
-    address: SocketAddr,
+    pub(super) rtc: Rtc,
+    pub(super) reliable: ChannelId,
+    pub(super) lossy: ChannelId,
+    pub(super) address: SocketAddr,
     pending: Option<SdpPendingOffer>,
     /// Datagrams for the host.
-    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(super) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) received: Vec<proto::DataPacket>,
     pub(super) is_closed: bool,
 }
 
 impl Client {
-    fn new(number: u8, now: Instant) -> (Self, String) {
+    /// A client whose data channels have these labels: the reliable one, and the lossy one.
+    pub(super) fn new(number: u8, labels: [&str; 2], now: Instant) -> (Self, String) {
         let mut rtc = Rtc::builder().clear_codecs().enable_opus(true, false).build(now.into_std());
         let address = SocketAddr::from(([10, 0, 0, number], 4_000));
         rtc.add_local_candidate(Candidate::builder().udp().host(address).build().unwrap());
         let mut changes = rtc.sdp_api();
-        let reliable =
-            changes.add_channel_with_config(ChannelConfig { label: "_reliable".into(), ..Default::default() });
+        let reliable = changes.add_channel_with_config(ChannelConfig { label: labels[0].into(), ..Default::default() });
         let reliability = Reliability::MaxRetransmits { retransmits: 0 };
-        let lossy = ChannelConfig { label: "_lossy".into(), ordered: false, reliability, ..Default::default() };
+        let lossy = ChannelConfig { label: labels[1].into(), ordered: false, reliability, ..Default::default() };
         let lossy = changes.add_channel_with_config(lossy);
         let (offer, pending) = changes.apply().unwrap();
         let (outbox, received) = Default::default();
@@ -53,7 +41,7 @@ impl Client {
         (Self { rtc, reliable, lossy, address, pending, outbox, received, is_closed: false }, offer.to_sdp_string())
     }
 
-    fn answered(&mut self, sdp: &str) {
+    pub(super) fn answered(&mut self, sdp: &str) {
         let answer = SdpAnswer::from_sdp_string(sdp).unwrap();
         self.rtc.sdp_api().accept_answer(self.pending.take().unwrap(), answer).unwrap();
         self.drain();
@@ -69,18 +57,28 @@ impl Client {
         offer.to_sdp_string()
     }
 
-    fn advance(&mut self, now: Instant) {
+    /// Open further channels, which nothing uses.
+    pub(super) fn open_channels(&mut self, count: usize) {
+        for _ in 0..count {
+            let mut changes = self.rtc.sdp_api();
+            changes.add_channel("other".into());
+            assert!(changes.apply().is_none(), "a channel needs no offer");
+        }
+        self.drain();
+    }
+
+    pub(super) fn advance(&mut self, now: Instant) {
         self.rtc.handle_input(Input::Timeout(now.into_std())).unwrap();
         self.drain();
     }
 
-    fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
+    pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
         let receive = Receive::new(Protocol::Udp, source, self.address, bytes).unwrap();
         self.rtc.handle_input(Input::Receive(now.into_std(), receive)).unwrap();
         self.drain();
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         loop {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(_) => return,
@@ -95,235 +93,4 @@ impl Client {
             }
         }
     }
-}
-
-/// A room, its clients, and the network between them.
-pub(super) struct World {
-    pub(super) room: Room,
-    pub(super) now: Moment,
-    clients: HashMap<&'static str, Client>,
-    members: HashMap<SocketAddr, MemberId>,
-    /// Clients whose datagrams are lost in both directions.
-    cut: HashSet<SocketAddr>,
-    messages: HashMap<LinkId, Vec<Response>>,
-    pub(super) closed: HashSet<LinkId>,
-    last_link: u64,
-    sequences: HashMap<&'static str, u32>,
-}
-
-impl World {
-    pub(super) fn new() -> Self {
-        Self::with(proto::Room { name: "lobby".into(), sid: "RM_1".into(), ..Default::default() })
-    }
-
-    pub(super) fn with(info: proto::Room) -> Self {
-        Self {
-            room: Room::new(info, PORT, 7),
-            now: Moment { at: Instant::now(), wall_ns: 1_700_000_000_000_000_000 },
-            clients: HashMap::new(),
-            members: HashMap::new(),
-            cut: HashSet::new(),
-            messages: HashMap::new(),
-            closed: HashSet::new(),
-            last_link: 0,
-            sequences: HashMap::new(),
-        }
-    }
-
-    /// Join with a peer, and wait until the data channels are open.
-    pub(super) fn joined(&mut self, identity: &'static str) -> LinkId {
-        self.joined_as(caller(identity))
-    }
-
-    pub(super) fn joined_as(&mut self, caller: Caller) -> LinkId {
-        let identity: &'static str = caller.person.identity.clone().leak();
-        let number = u8::try_from(self.last_link + 1).unwrap();
-        let (client, sdp) = Client::new(number, self.now.at);
-        let offer = proto::SessionDescription { r#type: "offer".into(), sdp, id: 1, ..Default::default() };
-        self.clients.insert(identity, client);
-        self.sequences.remove(identity);
-        let request = proto::JoinRequest { publisher_offer: Some(offer), ..Default::default() };
-        let link = self.enter(caller, request).unwrap();
-        let answer = self.messages[&link].iter().find_map(|message| match message {
-            Response::Answer(answer) => Some(answer.sdp.clone()),
-            _ => None,
-        });
-        self.answered(identity, &answer.expect("an answer"));
-        self.run(Duration::from_secs(2));
-        link
-    }
-
-    pub(super) fn enter(&mut self, caller: Caller, request: proto::JoinRequest) -> Result<LinkId, Refusal> {
-        let address = self.clients.get(caller.person.identity.as_str()).map(|client| client.address);
-        self.last_link += 1;
-        let link = LinkId(self.last_link);
-        self.messages.insert(link, Vec::new());
-        let entrant = Entrant { caller, request: Box::new(request), local: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        let entered = self.room.enter(entrant, link, self.now);
-        self.perform(address);
-        entered.map(|()| link)
-    }
-
-    /// Come back with a new link.
-    pub(super) fn resume(&mut self, identity: &'static str, sid: &str) -> LinkId {
-        let participant_sid = sid.to_owned();
-        let request = proto::JoinRequest { reconnect: true, participant_sid, ..Default::default() };
-        self.enter(caller(identity), request).unwrap()
-    }
-
-    pub(super) fn client(&mut self, identity: &str) -> &mut Client {
-        self.clients.get_mut(identity).unwrap()
-    }
-
-    pub(super) fn answered(&mut self, identity: &str, sdp: &str) {
-        self.client(identity).answered(sdp);
-    }
-
-    /// Lose the datagrams of a client, or no longer.
-    pub(super) fn cut(&mut self, identity: &str, is_cut: bool) {
-        let address = self.client(identity).address;
-        if is_cut {
-            self.cut.insert(address)
-        } else {
-            self.cut.remove(&address)
-        };
-    }
-
-    pub(super) fn signal(&mut self, link: LinkId, request: Request) {
-        self.room.receive(link, proto::SignalRequest { message: Some(request) }, self.now);
-        self.perform(None);
-    }
-
-    /// An offer of a client, whose answer belongs to its peer.
-    pub(super) fn offer(&mut self, identity: &str, link: LinkId, sdp: String) {
-        let address = Some(self.client(identity).address);
-        let offer = proto::SessionDescription { r#type: "offer".into(), sdp, id: 2, ..Default::default() };
-        let offer = proto::SignalRequest { message: Some(Request::Offer(offer)) };
-        self.room.receive(link, offer, self.now);
-        self.perform(address);
-    }
-
-    pub(super) fn lose_link(&mut self, link: LinkId) {
-        self.closed.insert(link);
-        self.room.link_lost(link, self.now);
-        self.perform(None);
-    }
-
-    /// Send a packet with the next number.
-    pub(super) fn send(&mut self, identity: &'static str, topic: &str, payload: Vec<u8>) {
-        assert!(self.try_send(identity, topic, payload));
-    }
-
-    /// The same. Returns whether the client's own buffer had space.
-    pub(super) fn try_send(&mut self, identity: &'static str, topic: &str, payload: Vec<u8>) -> bool {
-        let sequence = self.sequences.get(identity).copied().unwrap_or_default() + 1;
-        let is_sent = self.send_numbered(identity, sequence, topic, payload);
-        if is_sent {
-            self.sequences.insert(identity, sequence);
-        }
-        is_sent
-    }
-
-    pub(super) fn send_numbered(&mut self, identity: &str, sequence: u32, topic: &str, payload: Vec<u8>) -> bool {
-        let user = proto::UserPacket { topic: Some(topic.into()), payload, ..Default::default() };
-        let packet = proto::DataPacket { sequence, value: Some(Value::User(user)), ..Default::default() };
-        let client = self.client(identity);
-        let id = if topic == "lossy" { client.lossy } else { client.reliable };
-        let is_sent = client.rtc.channel(id).unwrap().write(true, &packet.encode_to_vec()).unwrap();
-        client.drain();
-        is_sent
-    }
-
-    /// Let time pass, and what is sent arrive.
-    pub(super) fn run(&mut self, time: Duration) {
-        let (step, end) = (Duration::from_millis(10), self.now.at + time);
-        while self.now.at < end {
-            self.now = Moment { at: self.now.at + step, wall_ns: self.now.wall_ns_after(step) };
-            for client in self.clients.values_mut() {
-                client.advance(self.now.at);
-            }
-            self.deliver();
-            if self.room.wake_at().is_some_and(|due| due <= self.now.at) {
-                self.room.advance(self.now);
-            }
-            self.perform(None);
-            self.deliver();
-        }
-    }
-
-    fn deliver(&mut self) {
-        let mut datagrams = Vec::new();
-        for client in self.clients.values_mut() {
-            datagrams.extend(client.outbox.drain(..).map(|(_, bytes)| (client.address, bytes)));
-        }
-        datagrams.retain(|(source, _)| !self.cut.contains(source));
-        for (source, bytes) in datagrams {
-            if let Some(member) = self.members.get(&source) {
-                self.room.datagram(*member, source, &bytes, self.now);
-                self.perform(None);
-            }
-        }
-    }
-
-    /// Do what the room asks for. A name of a peer leads to the client with this address.
-    pub(super) fn perform(&mut self, address: Option<SocketAddr>) {
-        while let Some(output) = self.room.next_output() {
-            match output {
-                RoomOutput::Send { links, message } => {
-                    for link in links {
-                        assert!(!self.closed.contains(&link), "a message on a closed link");
-                        self.messages.get_mut(&link).unwrap().push(message.message.clone().unwrap());
-                    }
-                }
-                RoomOutput::Token { link, caller } => {
-                    let token = Response::RefreshToken(format!("{:?}", caller.person));
-                    self.messages.get_mut(&link).unwrap().push(token);
-                }
-                RoomOutput::Close { link } => assert!(self.closed.insert(link), "a link is closed twice"),
-                RoomOutput::Transmit { destination, bytes } => {
-                    let (source, now) = (SocketAddr::from(([127, 0, 0, 1], PORT)), self.now.at);
-                    let client = self.clients.values_mut().find(|client| client.address == destination);
-                    if let Some(client) = client.filter(|client| !self.cut.contains(&client.address)) {
-                        client.receive(source, &bytes, now);
-                    }
-                }
-                RoomOutput::Name { member, .. } => {
-                    self.members.extend(address.map(|address| (address, member)));
-                }
-                RoomOutput::Address { .. } | RoomOutput::ForgetName(_) | RoomOutput::ForgetAddress(_) => {}
-            }
-        }
-    }
-
-    /// All links, the oldest first.
-    pub(super) fn links(&self) -> Vec<LinkId> {
-        (1..=self.last_link).map(LinkId).collect()
-    }
-
-    /// The messages on a link since the last call.
-    pub(super) fn take(&mut self, link: LinkId) -> Vec<Response> {
-        std::mem::take(self.messages.get_mut(&link).unwrap())
-    }
-
-    /// The texts that a client has received since the last call, each with its sender.
-    pub(super) fn texts(&mut self, identity: &str) -> Vec<(String, String)> {
-        let packets = std::mem::take(&mut self.client(identity).received);
-        let text = |packet: proto::DataPacket| {
-            let Some(Value::User(user)) = packet.value else { panic!("another packet") };
-            (packet.participant_identity, String::from_utf8_lossy(&user.payload).into_owned())
-        };
-        packets.into_iter().map(text).collect()
-    }
-}
-
-/// The caller of a token with the usual grants.
-pub(super) fn caller(identity: &str) -> Caller {
-    let grants = livekit_token::VideoGrants {
-        room_join: true,
-        room: "lobby".into(),
-        can_update_own_metadata: Some(true),
-        ..Default::default()
-    };
-    let person = Person { identity: identity.into(), ..Person::default() };
-    Caller { api_key: "key".into(), grants, person, expires_s: 0 }
 }

@@ -38,7 +38,8 @@ fn lost_link_is_resumed_without_a_gap_and_without_a_double() {
     world.signal(again, Request::SyncState(state(1)));
     world.run(SHORT);
     assert_eq!(world.texts("ann"), [("bob".into(), "while away".into())]);
-    world.signal(again, Request::SyncState(state(2)));
+    // One return has one state.
+    world.signal(again, Request::SyncState(state(1)));
     world.run(RESUME_WITHIN * 2);
     assert!(world.texts("ann").is_empty());
     assert!(world.take(bob).is_empty(), "others notice nothing");
@@ -54,7 +55,7 @@ fn open_link_is_replaced_by_a_resumption_and_unknown_participants_join_again() {
     // The old link's end is not the new one's.
     world.lose_link(ann);
     world.run(RESUME_WITHIN * 2);
-    assert_eq!(world.room.occupants(), 1);
+    assert_eq!(world.occupants(), 1);
     for (identity, sid) in [("ann", "PA_other"), ("bob", "")] {
         let link = world.resume(identity, sid);
         assert_eq!(leave_of(&world.take(link)), (Reason::StateMismatch, Action::Reconnect));
@@ -115,7 +116,7 @@ fn participant_that_comes_back_without_a_path_is_sent_away_again() {
     world.run(SHORT * 2);
     assert_eq!(leave_of(&world.take(again)), (Reason::ConnectionTimeout, Action::Resume));
     world.run(RESUME_WITHIN + SHORT);
-    assert_eq!(world.room.occupants(), 0);
+    assert_eq!(world.occupants(), 0);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn ends_have_their_reasons() {
     world.perform(None);
     let messages = world.take(cid);
     assert_eq!((names(&messages), leave_of(&messages)), (vec!["leave"], (Reason::RoomDeleted, Action::Disconnect)));
-    assert_eq!((world.room.occupants(), world.closed.len()), (0, 3));
+    assert_eq!((world.occupants(), world.closed.len()), (0, 3));
 }
 
 #[test]
@@ -169,5 +170,90 @@ fn participant_that_never_connects_leaves_in_time() {
     assert!(!world.closed.contains(&link));
     world.run(SHORT * 2);
     assert_eq!(leave_of(&world.take(link)), (Reason::JoinFailure, Action::Reconnect));
-    assert_eq!(world.room.occupants(), 0);
+    assert_eq!(world.occupants(), 0);
+}
+
+#[test]
+fn whoever_comes_back_is_told_who_left_meanwhile() {
+    let mut world = World::new();
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|identity| world.joined(identity));
+    let sid = sid_of(&world.take(ann));
+    world.lose_link(ann);
+    world.signal(bob, Request::Leave(proto::LeaveRequest::default()));
+    world.signal(cid, Request::Leave(proto::LeaveRequest::default()));
+    world.run(SHORT);
+    // Somebody who is here again is no loss.
+    world.joined("cid");
+    let again = world.resume("ann", &sid);
+    let messages = world.take(again);
+    assert_eq!(names(&messages), ["reconnect", "update", "update", "room", "token"]);
+    let told = updates(&messages);
+    assert_eq!(told[0], ("bob".into(), State::Disconnected, Reason::ClientInitiated));
+    let mut present: Vec<&str> = told[1..].iter().map(|(identity, ..)| identity.as_str()).collect();
+    present.sort_unstable();
+    assert_eq!(present, ["ann", "cid"]);
+    // Much later it is told nothing of them.
+    world.run(RESUME_WITHIN * 3);
+    let again = world.resume("ann", &sid);
+    assert_eq!(names(&world.take(again)), ["reconnect", "update", "room", "token"]);
+}
+
+#[test]
+fn return_needs_a_token_of_the_same_key_with_the_same_grants() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    let sid = sid_of(&world.take(ann));
+    let mut other_key = caller("ann");
+    other_key.api_key = "other".into();
+    let mut other_grants = caller("ann");
+    other_grants.grants.can_publish_data = Some(false);
+    for caller in [other_key, other_grants.clone()] {
+        let link = world.resume_as(caller, &sid);
+        assert_eq!(leave_of(&world.take(link)), (Reason::StateMismatch, Action::Reconnect));
+        assert!(!world.closed.contains(&ann));
+    }
+    // An administrator takes the permission away, and the next token says so.
+    let permission = proto::ParticipantPermission { can_publish: true, can_subscribe: true, ..Default::default() };
+    let request =
+        proto::UpdateParticipantRequest { identity: "ann".into(), permission: Some(permission), ..Default::default() };
+    world.room.update_participant(&request).unwrap().unwrap();
+    world.perform(None);
+    let link = world.resume("ann", &sid);
+    assert_eq!(leave_of(&world.take(link)), (Reason::StateMismatch, Action::Reconnect));
+    let grants = &mut other_grants.grants;
+    (grants.can_publish, grants.can_subscribe, grants.can_update_own_metadata) = (Some(true), Some(true), Some(false));
+    let link = world.resume_as(other_grants, &sid);
+    assert_eq!(names(&world.take(link))[0], "reconnect");
+}
+
+#[test]
+fn another_join_does_not_hasten_the_word_of_a_departure() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.take(ann);
+    world.signal(bob, Request::Leave(proto::LeaveRequest::default()));
+    world.enter(caller("cid"), proto::JoinRequest::default()).unwrap();
+    let identities = |world: &mut World| -> Vec<String> {
+        updates(&world.take(ann)).into_iter().map(|(identity, ..)| identity).collect()
+    };
+    assert_eq!(identities(&mut world), ["cid"]);
+    world.run(TOLD_WITHIN);
+    assert_eq!(identities(&mut world), ["bob"]);
+}
+
+#[test]
+fn address_is_claimed_by_every_check_and_proved_by_data() {
+    let mut world = World::new();
+    world.joined("ann");
+    let address = world.claims[0].0;
+    let (id, checks) = (world.claims[0].1, world.claims.len());
+    assert_eq!(world.claims[0], (address, id, false));
+    assert_eq!(world.claims.iter().filter(|claim| **claim == (address, id, true)).count(), 1);
+    world.run(Duration::from_secs(20));
+    assert!(world.claims.len() > checks, "the checks of the path say it again");
+    assert!(world.claims[checks..].iter().all(|claim| *claim == (address, id, false)));
+    world.cut("ann", true);
+    assert!(world.forgotten.is_empty());
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.forgotten, [(address, id)], "the path is lost");
 }

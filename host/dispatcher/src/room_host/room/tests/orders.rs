@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
 
-use super::client::{World, caller};
+use super::world::{World, caller};
 use crate::room_host::member::MemberId;
 
 const IDENTITIES: [&str; 3] = ["ann", "bob", "cid"];
@@ -93,7 +93,7 @@ fn happen(world: &mut World, happening: Happening) {
             world.perform(None);
         }
         Happening::Data => {
-            world.room.send_data(proto::SendDataRequest { data: vec![1], ..Default::default() }, world.now);
+            world.room.send_data(proto::SendDataRequest { data: vec![1], ..Default::default() }, world.now).unwrap();
             world.perform(None);
         }
         Happening::Waits { milliseconds } => world.run(Duration::from_millis(milliseconds)),
@@ -108,7 +108,7 @@ proptest! {
         let mut world = World::new();
         for happening in happenings {
             happen(&mut world, happening);
-            prop_assert!(world.room.occupants() <= IDENTITIES.len());
+            prop_assert!(world.occupants() <= IDENTITIES.len());
         }
         for link in world.links() {
             let messages = world.take(link);
@@ -123,7 +123,7 @@ proptest! {
         }
         // Nobody has a peer with a path.
         world.run(Duration::from_secs(60));
-        prop_assert_eq!(world.room.occupants(), 0);
+        prop_assert_eq!(world.occupants(), 0);
         prop_assert!(world.links().iter().all(|link| world.closed.contains(link)));
     }
 }

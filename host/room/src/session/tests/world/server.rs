@@ -94,7 +94,7 @@ impl World {
                 }
             }
             Request::UpdateMetadata(update) => {
-                let (request_id, reason) = (update.request_id, proto::request_response::Reason::Ok as i32);
+                let (request_id, reason) = (update.request_id, self.answers as i32);
                 let answer = proto::RequestResponse { request_id, reason, ..Default::default() };
                 self.say(Response::RequestResponse(answer));
             }

@@ -1,0 +1,75 @@
+//! The words of a peer: its channels, what it asks for, and its answers.
+
+use std::net::SocketAddr;
+
+/// The two data channels of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::room_host) enum Channel {
+    /// In order, without loss.
+    Reliable,
+    /// Without order, sent once.
+    Lossy,
+}
+
+impl Channel {
+    /// The channel that a client opens under this label. Clients may open others, which nothing uses.
+    pub(super) fn of_label(label: &str) -> Option<Self> {
+        match label {
+            "_reliable" => Some(Self::Reliable),
+            "_lossy" => Some(Self::Lossy),
+            _ => None,
+        }
+    }
+}
+
+/// What a peer asks for, or tells.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::room_host) enum PeerOutput {
+    /// Send this datagram. The receiver has sent a check with the secret of the answer; the client may have forged its address.
+    Transmit { destination: SocketAddr, bytes: Vec<u8> },
+    /// A path is found.
+    Found,
+    /// No path leads to the client any more. A restart, or the client's return, finds one.
+    Lost,
+    /// Both channels are open.
+    Ready,
+    /// A message came.
+    Message { channel: Channel, bytes: Vec<u8> },
+    /// Little is left that waits for its acknowledgement.
+    Writable,
+    /// The peer is over.
+    Closed { why: String },
+}
+
+/// The answer to an offer.
+#[derive(Debug)]
+pub(in crate::room_host) struct Answer {
+    pub(in crate::room_host) sdp: String,
+    /// The name by which the client's checks find the peer. Each restart of ICE has a new one.
+    pub(in crate::room_host) name: String,
+}
+
+/// Why an offer cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::room_host) enum OfferError {
+    /// The text is longer than any offer.
+    #[error("the offer has {bytes} bytes, or {lines} lines for media")]
+    TooLong { bytes: usize, lines: usize },
+    /// The text is no offer, or contradicts the one before it.
+    #[error("the offer cannot be used: {0}")]
+    Unusable(String),
+    /// The peer is over, maybe by this offer.
+    #[error("the peer is over")]
+    Over,
+}
+
+/// Whether a message was taken to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::room_host) enum Written {
+    /// It is on its way.
+    Taken,
+    /// Too much waits. [`PeerOutput::Writable`] follows.
+    Full,
+    /// The channel is not open, or does not take such a message.
+    Refused,
+}
