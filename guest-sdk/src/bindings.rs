@@ -4152,6 +4152,7 @@ pub mod wasm_worker {
                 pub participant: Option<Participant>,
                 /// The dispatch's metadata, often JSON.
                 pub metadata: _rt::String,
+                /// `@setting.NAME`: the value of a setting of the agent.
                 pub attributes: Attributes,
                 pub agent_name: _rt::String,
                 /// Number of this attempt, from 1.

@@ -11,6 +11,9 @@ use crate::types::{Budget, JobInfo, ShutdownRequest};
 use crate::usage::UsageCollector;
 use crate::{Event, inbox};
 
+/// The prefix of attributes of a job that are settings of its agent.
+const SETTING: &str = "@setting.";
+
 type ShutdownCallback = Box<dyn FnOnce(String) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// A running job: its description, events, room, budget and end. Clones are cheap and share their state.
@@ -31,6 +34,19 @@ impl JobContext {
     /// The job's description, as the dispatcher sent it.
     pub fn job(&self) -> &JobInfo {
         &self.0.info
+    }
+
+    /// The value of a setting that the agent's `agent.toml` names: its default, or what the operator gave.
+    ///
+    /// ```no_run
+    /// # fn example(ctx: &wasm_worker_sdk::JobContext) {
+    /// let model = ctx.setting("model").unwrap_or("gpt-5-mini");
+    /// # }
+    /// ```
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let attributes = &self.0.info.attributes;
+        let found = attributes.iter().find(|(key, _)| key.strip_prefix(SETTING) == Some(name));
+        found.map(|(_, value)| value.as_str())
     }
 
     /// Requests the end of this job. The session and all waiters of [`shutdown_requested`](Self::shutdown_requested)

@@ -49,6 +49,7 @@ mod doctor;
 mod explain;
 mod completions;
 mod man;
+mod mock_models;
 
 use std::io;
 use std::process::ExitCode;
@@ -102,6 +103,8 @@ enum Verb {
     New(new::NewArgs),
     /// Play scenarios with an agent, under virtual time, and check what it does
     Test(Box<test::TestArgs>),
+    /// Serve a stand-in for models, which answers as a script says
+    MockModels(mock_models::MockModelsArgs),
     /// Show the imports, exports, sizes, limits and prewarm of an agent
     Inspect(Box<inspect::InspectArgs>),
     /// Compile agents into the cache and exit, so that a worker starts at once: for the build of a container
@@ -240,6 +243,7 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Workers(args) => workers::run(*args),
         Verb::Cancel(args) => cancel::run(*args),
         Verb::Serve(args) => serve::run(*args),
+        Verb::MockModels(args) => mock_models::run(args),
         Verb::Token(args) => token::run(*args),
         Verb::Bench(args) => bench::run(*args),
         Verb::Capacity(args) => capacity::run(*args),

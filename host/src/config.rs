@@ -29,7 +29,7 @@ use wasm_worker_sandbox::settings::AgentSettings;
 pub use fault::{ConfigError, Fault};
 pub use grants::{Grants, SecretSource};
 pub use load::Override;
-pub(crate) use parse::url;
+pub(crate) use parse::{address, url};
 pub use setting::{Group, Setting};
 pub use settings::SETTINGS;
 pub(crate) use variables::{CONFIG_VARIABLE, UnknownVariable, unknown_variables};

@@ -1,12 +1,15 @@
 //! What an operator grants an agent: hosts, values of settings, and secrets. By the settings; and for an agent that is built from its
 //! sources here, everything that its `agent.toml` asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasm_worker_core::manifest::{Manifest, SecretWish};
 use wasm_worker_core::secret::Secret;
 use wasm_worker_core::text::clip;
+use wasm_worker_mock_models::script::Script;
+use wasm_worker_mock_models::server::{Options, serve};
 use wasm_worker_network::io::{Network, Networks};
 use wasm_worker_network::rules::Rules;
 use wasm_worker_network::rules::host_rule::{HostRule, HostRuleError};
@@ -17,6 +20,8 @@ use wasm_worker_sandbox::job::granted::Granted;
 
 use crate::config::{Grants, SecretSource};
 
+/// The value of a setting that stands for the stand-in for models.
+const STAND_IN: &str = "mock-models";
 /// Threads of all networks: one carries thousands of exchanges.
 const THREADS: usize = 1;
 
@@ -37,7 +42,31 @@ pub(crate) struct Decision {
 
 /// The networks of the agents of one process. The first agent with a host starts their runtime.
 #[derive(Default)]
-pub(crate) struct AgentNetworks(Mutex<Option<Networks>>);
+pub(crate) struct AgentNetworks {
+    networks: Mutex<Option<Networks>>,
+    stand_in: StandIn,
+}
+
+/// The stand-in for models of this process.
+#[derive(Default)]
+struct StandIn(Mutex<Option<SocketAddr>>);
+
+impl StandIn {
+    /// Start it, unless it runs.
+    fn start(&self) -> std::io::Result<SocketAddr> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = *running {
+            return Ok(at);
+        }
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let at = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        // It lasts as long as the runtime of this task.
+        tokio::spawn(serve(listener, Script::built_in(), Options::default()));
+        Ok(*running.insert(at))
+    }
+}
 
 impl AgentNetworks {
     /// The agent with what it is granted. `is_own`: it is built from its sources here.
@@ -46,7 +75,9 @@ impl AgentNetworks {
     /// When its manifest and the settings do not fit together, or a secret cannot be read.
     pub(crate) fn grant(&self, agent: Agent, given: &Grants, is_own: bool) -> Result<Agent, GrantError> {
         let name = agent.name().to_owned();
-        let decision = decide(&name, &agent.facts().manifest, given, is_own, |name| std::env::var(name).ok())?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let mut decision = decide(&name, &agent.facts().manifest, given, is_own, variable)?;
+        self.stand_in_for_models(&mut decision).map_err(|source| GrantError::Start { agent: name.clone(), source })?;
         decision.log(&name);
         let Decision { hosts, settings, rules, .. } = decision;
         let secrets = Secrets::new(rules).map_err(|source| GrantError::Secrets { agent: name.clone(), source })?;
@@ -64,8 +95,19 @@ impl AgentNetworks {
         Ok(agent.granted(Granted { network: Some(Arc::new(network)), settings }))
     }
 
+    /// Put the URL of the stand-in for models in the place of its name.
+    fn stand_in_for_models(&self, decision: &mut Decision) -> std::io::Result<()> {
+        for (name, value) in decision.settings.iter_mut().filter(|(_, value)| value == STAND_IN) {
+            let at = self.stand_in.start()?;
+            *value = format!("http://{at}/v1");
+            tracing::info!(target: "host", "the setting `{name}` is a stand-in for models, and no model: {value}");
+            decision.hosts.extend(format!("http://{at}").parse::<HostRule>().ok());
+        }
+        Ok(())
+    }
+
     fn network(&self, settings: NetworkSettings) -> std::io::Result<Network> {
-        let mut networks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         let networks = match &mut *networks {
             Some(networks) => networks,
             none => none.insert(Networks::start(THREADS)?),
@@ -117,8 +159,8 @@ pub(crate) enum GrantError {
     Start { agent: String, source: std::io::Error },
 }
 
-/// Decide what an agent is granted. `is_own`: it is built from its sources here, and gets what it asks for; the values of its secrets are
-/// then in the variables of their names, where the settings say nothing else.
+/// Decide what an agent is granted. `is_own`: it is built from its sources here, and gets what it asks for; the values of its settings and
+/// secrets are then in the variables of their names, where the settings of the worker say nothing else.
 pub(crate) fn decide(
     agent: &str,
     asked: &Manifest,
@@ -142,8 +184,11 @@ pub(crate) fn decide(
         }
     }
     known(agent, "setting", given.settings.keys(), asked.settings.keys())?;
-    let settings = asked.settings.iter().chain(&given.settings);
-    decision.settings = settings.map(pair).collect::<BTreeMap<_, _>>().into_iter().collect();
+    for (name, default) in &asked.settings {
+        let of_variable = is_own.then(|| variable(name)).flatten();
+        let value = given.settings.get(name).cloned().or(of_variable).unwrap_or_else(|| default.clone());
+        decision.settings.push((name.clone(), value));
+    }
     known(agent, "secret", given.secrets.keys(), asked.secrets.keys())?;
     for (name, wish) in &asked.secrets {
         let host = host(&wish.host)?;
@@ -167,10 +212,6 @@ pub(crate) fn decide(
         decision.rules.push(SecretRule { host, place: place_of(wish), source });
     }
     Ok(decision)
-}
-
-fn pair((name, value): (&String, &String)) -> (String, String) {
-    (name.clone(), value.clone())
 }
 
 fn place_of(wish: &SecretWish) -> Place {
@@ -198,6 +239,8 @@ fn known<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const ASKED: &str = "api.example.com";
