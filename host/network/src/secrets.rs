@@ -21,7 +21,7 @@
 mod file;
 mod forms;
 
-pub mod blank;
+pub(crate) mod blank;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -32,8 +32,8 @@ pub struct NetworkSettings {
 pub struct NetworkLimits {
     /// Most operations of one job at once. An operation counts until its last event is taken.
     pub operations_max: usize,
-    /// Most exchanges and sockets with one server at once, of all jobs of the agent. Each has a connection of its own, or a stream of
-    /// one by HTTP/2. The next wait within their time.
+    /// Most connections to one server at once, of all jobs of the agent: those of exchanges, which may share one by HTTP/2, those of
+    /// sockets, and the warm ones, of which there are fewer. The next wait up to 30 s, and then fail as `limit`.
     pub per_server_max: usize,
     /// Connections that wait warm for the next exchange with their server.
     pub warm_per_server_max: usize,

@@ -217,4 +217,14 @@ mod tests {
             assert_eq!(run(other, b"x", 1, USUAL).unwrap_err().code, "not-supported", "{other}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_or_pass_the_bound(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600), step in 1_usize..64) {
+            for (encoding, start) in [("gzip", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..]), ("deflate", &[0x78, 0x9c]), ("deflate", &[])] {
+                let answer = [start, &bytes].concat();
+                let out = run(encoding, &answer, step, (100, 5_000));
+                proptest::prop_assert!(out.is_err() || out.is_ok_and(|out| out.len() <= 5_000));
+            }
+        }
+    }
 }

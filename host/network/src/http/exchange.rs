@@ -114,7 +114,14 @@ impl Exchange {
         };
         let bytes_received = headers_size(response.headers());
         self.teller.count(&host, Traffic { bytes_received, ..Traffic::default() });
-        let most = self.shared.limits.head_bytes_max;
+        let (most, headers_most) = (self.shared.limits.head_bytes_max, self.shared.limits.headers_max);
+        let count = response.headers().len();
+        if count > headers_most {
+            return Err(failure(
+                "too-large",
+                format!("the answer of `{shown}` has {count} headers, and may have {headers_most}"),
+            ));
+        }
         if bytes_received > most as u64 {
             return Err(failure(
                 "too-large",

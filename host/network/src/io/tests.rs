@@ -6,6 +6,7 @@ mod answers;
 mod hostile;
 mod multiplexed;
 mod names;
+mod proxied;
 mod sockets;
 mod streams;
 

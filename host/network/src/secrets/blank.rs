@@ -15,7 +15,7 @@ const BLANK: u8 = b'*';
 
 /// What is searched for.
 #[derive(Default)]
-pub struct Patterns {
+pub(crate) struct Patterns {
     /// The longest first.
     forms: Vec<Vec<u8>>,
     /// The bytes that one of them begins with.

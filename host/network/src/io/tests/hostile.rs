@@ -105,6 +105,11 @@ async fn what_a_server_may_send_has_bounds() {
     let outcome = setup.client().get(&endless.url()).await;
     assert!(outcome.code() == "too-large" && outcome.body.len() <= 1 << 20, "{}", outcome.body.len());
 
+    let many = Server::answering(format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(11))).await;
+    let mut setup = only(&many);
+    setup.limits.headers_max = 10;
+    assert_eq!(setup.client().get(&many.url()).await.code(), "too-large");
+
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..64 {
         encoder.write_all(&[0; 1 << 20]).unwrap();

@@ -46,6 +46,13 @@ async fn start(ca: &Ca, sent: Arc<AtomicUsize>) -> Server {
                     if is_endless {
                         return Ok::<_, hyper::Error>(Response::new(Either::Left(Endless(sent))));
                     }
+                    if request.uri().path() == "/many" {
+                        let mut answer = Response::builder();
+                        for number in 0..500 {
+                            answer = answer.header(format!("h{number}"), "x");
+                        }
+                        return Ok(answer.body(Either::Right(Full::new(Bytes::new()))).unwrap());
+                    }
                     let body = request.into_body().collect().await?.to_bytes();
                     let text = format!("{authority} {}", String::from_utf8_lossy(&body));
                     Ok(Response::new(Either::Right(Full::new(Bytes::from(text)))))
@@ -89,4 +96,6 @@ async fn exchanges_share_a_connection_and_do_not_hold_each_other_up() {
     assert!(charge < AHEAD_BYTES_MAX + (64 << 10) && sent.load(Ordering::SeqCst) < 4 << 20, "the server waits");
     client.connection.perform(Command::Cancel { id: 1 });
     assert_eq!(client.get(&url).await.text(), format!("{authority} "));
+    let many = client.get(&format!("{url}many")).await;
+    assert_eq!(many.code(), "too-large", "{many:?}");
 }

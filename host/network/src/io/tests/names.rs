@@ -79,3 +79,45 @@ async fn a_resolver_that_hangs_has_a_limit() {
     (setup.resolver, setup.limits.connect_within) = (Arc::new(Hangs), Duration::from_millis(100));
     assert_eq!(setup.client().get("https://late.test/").await.code(), "timeout");
 }
+
+#[tokio::test]
+async fn a_panic_ends_one_operation_only() {
+    struct Panics;
+    impl Resolver for Panics {
+        fn resolve(&self, name: String) -> Resolving {
+            assert_ne!(name, "panic.test", "a bug, as a test asks for it");
+            Box::pin(async { Ok(vec!["127.0.0.1".parse().unwrap()]) })
+        }
+    }
+    let server = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let url = format!("http://good.test:{}", server.port);
+    let mut setup = Setup::new(&["panic.test", &url, &server.line()]);
+    setup.resolver = Arc::new(Panics);
+    let mut client = setup.client();
+    assert_eq!(client.get("https://panic.test/").await.code(), "fault");
+    assert_eq!(client.get(&url).await.text(), "ok");
+}
+
+#[tokio::test]
+async fn an_agent_looks_up_some_names_at_once() {
+    struct Counts(AtomicUsize);
+    impl Resolver for Counts {
+        fn resolve(&self, _: String) -> Resolving {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::pending())
+        }
+    }
+    let mut setup = Setup::new(&["*.late.test"]);
+    let resolver = Arc::new(Counts(AtomicUsize::new(0)));
+    (setup.resolver, setup.limits.connect_within) = (resolver.clone(), Duration::from_millis(200));
+    let mut client = setup.client();
+    for id in 1..=30 {
+        let request = request("GET", &format!("https://n{id}.late.test/"));
+        client.connection.perform(Command::Send { id, request });
+    }
+    for _ in 1..=30 {
+        let event = client.next().await;
+        assert!(matches!(&event, NetworkEvent::Failed { failure, .. } if failure.code == "timeout"), "{event:?}");
+    }
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 8);
+}
