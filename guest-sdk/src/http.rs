@@ -115,7 +115,7 @@ impl Request {
         self.header("content-type", "application/json").body(text.into())
     }
 
-    /// Limits the whole exchange, to the last byte of the answer. It then fails as `timeout`. The host has a limit too.
+    /// Limits each try, to the last byte of the answer. It then fails as `timeout`. The host has a limit too.
     ///
     /// ```no_run
     /// # use wasm_worker_sdk::http::Request;

@@ -28,7 +28,7 @@ thread_local! {
     static LAST_ID: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs one step of the tasks that were [spawned](crate::spawn).
+/// Runs one step of the tasks that were [spawned](crate::spawn()).
 pub fn step(now_ms: f64, events: Vec<Event>) {
     executor::run_step(now_ms, events, |_| ());
 }

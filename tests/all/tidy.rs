@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::harness::root;
 
-/// The crates of the host. Cargo holds their order; this file holds the order of modules inside each.
+/// The crates of the host, and the models of the SDK. Cargo holds their order; this file holds the order of modules inside each.
 const CRATES: &[&str] = &[
     "host/core",
     "host/protocol",
@@ -15,6 +15,7 @@ const CRATES: &[&str] = &[
     "host/dispatcher",
     "host",
     "host/test",
+    "guest-sdk/models",
 ];
 
 /// Longest file, in lines without its tests, that needs no reason.

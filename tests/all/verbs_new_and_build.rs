@@ -106,20 +106,20 @@ fn program_carries_the_whole_sdk() {
     let dir = tempfile::tempdir().unwrap();
     wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
     let (created, sdk) = (dir.path().join("my-agent"), root().join("guest-sdk"));
-    for part in ["src", "wit"] {
+    for part in ["src", "wit", "models/src"] {
         let (copied, original) = (files(&created.join("wasm-worker-sdk").join(part)), files(&sdk.join(part)));
         let names = |files: &BTreeMap<PathBuf, String>| files.keys().cloned().collect::<Vec<_>>();
         assert_eq!(
             names(&copied),
             names(&original),
-            "`SDK_FILES` in host/src/cli/new.rs lacks a file, or has one too many"
+            "host/src/cli/new/sources.rs lacks a file of the SDK or of the models, or has one too many"
         );
         assert!(copied == original, "the program was not built from these files");
     }
     let copied = files(&created.join("wasm-worker-test/src"));
     assert!(
         copied == files(&root().join("host/test/src")),
-        "`TEST_FILES` in host/src/cli/new.rs differs from host/test"
+        "`TEST_FILES` in host/src/cli/new/sources.rs differs from host/test"
     );
     let repository = root().display().to_string();
     for (path, text) in files(&created) {
@@ -133,14 +133,16 @@ fn new_crate_has_the_versions_of_the_repository() {
     wasm_worker(["new", "my-agent"]).dir(dir.path()).done();
     let created = dir.path().join("my-agent");
 
-    let (workspace, sdk) = (toml(&root().join("Cargo.toml")), toml(&root().join("guest-sdk/Cargo.toml")));
-    let mut expanded = sdk.clone();
-    expanded.remove("lints");
-    let package = expanded["package"].as_table_mut().unwrap();
-    package.remove("include");
-    inherit(package, &workspace["workspace"]["package"]);
-    inherit(expanded["dependencies"].as_table_mut().unwrap(), &workspace["workspace"]["dependencies"]);
-    assert_eq!(toml(&created.join("wasm-worker-sdk/Cargo.toml")), expanded);
+    let workspace = toml(&root().join("Cargo.toml"));
+    for (copied, original) in [("wasm-worker-sdk", "guest-sdk"), ("wasm-worker-sdk/models", "guest-sdk/models")] {
+        let mut expanded = toml(&root().join(original).join("Cargo.toml"));
+        expanded.remove("lints");
+        let package = expanded["package"].as_table_mut().unwrap();
+        package.remove("include");
+        inherit(package, &workspace["workspace"]["package"]);
+        inherit(expanded["dependencies"].as_table_mut().unwrap(), &workspace["workspace"]["dependencies"]);
+        assert_eq!(toml(&created.join(copied).join("Cargo.toml")), expanded);
+    }
     let mut expanded = toml(&root().join("host/test/Cargo.toml"));
     expanded.remove("lints");
     let package = expanded["package"].as_table_mut().unwrap();

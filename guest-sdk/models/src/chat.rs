@@ -220,7 +220,7 @@ pub enum Finish {
     ToolCalls,
     /// The server held the answer back.
     ContentFilter,
-    /// The server did not tell. The answer may be cut.
+    /// The model did not tell. [`OpenAi`](crate::OpenAi) always does.
     Missing,
     /// Another reason.
     Other(String),

@@ -41,6 +41,8 @@ pub enum ChatError {
         /// What it says.
         message: String,
     },
+    /// The answer stopped before its end. It has neither a reason nor a mark of the end.
+    Cut,
     /// The answer did not come in time.
     Timeout(Limit),
     /// The answer is not what the protocol says.
@@ -77,7 +79,7 @@ impl ChatError {
             Self::Status { status, code, .. } => status_may_pass(*status) && code_may_pass(code),
             Self::Told { code, .. } => code_may_pass(code),
             Self::Timeout(limit) => *limit != Limit::Whole,
-            Self::Invalid(_) => true,
+            Self::Cut | Self::Invalid(_) => true,
             Self::TooLarge(_) | Self::Rounds(_) => false,
             Self::AllFailed(errors) => errors.iter().any(|(_, error)| error.may_pass()),
         }
@@ -113,6 +115,7 @@ impl fmt::Display for ChatError {
             Self::Http(failure) => write!(f, "{failure}"),
             Self::Status { status, message, .. } => write!(f, "the model's server answered {status}: {message}"),
             Self::Told { message, .. } => write!(f, "the model's server failed: {message}"),
+            Self::Cut => f.write_str("the model's answer stopped before its end"),
             Self::Timeout(Limit::FirstToken) => f.write_str("the model did not begin to answer in time"),
             Self::Timeout(Limit::BetweenTokens) => f.write_str("the model stopped in the middle of its answer"),
             Self::Timeout(Limit::Whole) => f.write_str("the model did not end its answer in time"),

@@ -45,13 +45,13 @@ mod error;
 mod stream;
 mod wire;
 mod model;
+#[cfg(test)]
+mod fake;
 mod openai;
 mod fallback;
 mod tool;
 mod with_tools;
 pub mod mcp;
-#[cfg(test)]
-mod fake;
 
 pub use chat::{
     Chat, ChatAnswer, ChatDelta, ChatEnd, Finish, Message, ResponseFormat, ToolCall, ToolChoice, ToolInfo, ToolResult,

@@ -208,14 +208,14 @@ impl OpenAi {
                 break;
             }
         }
-        let (deltas, end) = answer.finish()?;
-        bill.usage = end.usage;
+        let (deltas, end) = answer.finish();
+        bill.usage = end.as_ref().ok().and_then(|end| end.usage).or(bill.usage);
         drop(bill);
         *begun |= !deltas.is_empty();
         for delta in deltas {
             sink.send(delta).await;
         }
-        sink.send(ChatDelta::End(end)).await;
+        sink.send(ChatDelta::End(end?)).await;
         Ok(())
     }
 

@@ -172,7 +172,9 @@ impl WithTools {
             },
         };
         if let Err(error) = &result {
-            log::warn!("the tool `{}`: {error}", call.name);
+            // The text may hold what people said.
+            log::warn!("the tool `{}` failed", call.name);
+            log::debug!("the tool `{}`: {error}", call.name);
         }
         let is_error = result.is_err();
         let text = clip(result.unwrap_or_else(|error| format!("error: {error}")));

@@ -1,7 +1,9 @@
 //! `wasm-worker new`: creates the crate of an agent, which builds, runs and passes its test as it is.
 //!
-//! The program contains the source of the guest SDK and of the crate for tests, and writes both into the new crate. The crate therefore needs no
+//! The program contains the source of the guest SDK and of the crate for tests, and writes them into the new crate. The crate therefore needs no
 //! checkout of wasm-worker, and its directory can be moved to another machine.
+
+mod sources;
 
 use std::fs;
 use std::io;
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Failure, say};
+use sources::{MODELS_FILES, MODELS_MANIFEST, SDK_DIR, SDK_FILES, SDK_MANIFEST, TEST_DIR, TEST_FILES, TEST_MANIFEST};
 
 #[derive(Args)]
 pub(crate) struct NewArgs {
@@ -38,37 +41,6 @@ pub(crate) fn run(args: &NewArgs) -> Result<Exit, Failure> {
     say(&format!("now `wasm-worker run {name} --job`, or `wasm-worker test {name}`"));
     Ok(Exit::Ok)
 }
-
-/// Directory of the copy of the crate for tests inside the new crate.
-const TEST_DIR: &str = "wasm-worker-test";
-
-/// Every file of the crate for tests but its manifest, by its path.
-const TEST_FILES: &[(&str, &str)] = &[
-    ("src/agent.rs", include_str!("../../test/src/agent.rs")),
-    ("src/conversation.rs", include_str!("../../test/src/conversation.rs")),
-    ("src/lib.rs", include_str!("../../test/src/lib.rs")),
-];
-
-/// The manifest of the crate for tests, with the values that it inherits from the workspace in the repository.
-const TEST_MANIFEST: &str = concat!(
-    r#"[package]
-name = "wasm-worker-test"
-description = "Tests agents of wasm-worker from `cargo test`: scripted conversations under virtual time"
-version = ""#,
-    env!("CARGO_PKG_VERSION"),
-    r#""
-edition = "2024"
-rust-version = ""#,
-    env!("CARGO_PKG_RUST_VERSION"),
-    r#""
-license = ""#,
-    env!("CARGO_PKG_LICENSE"),
-    r#""
-repository = ""#,
-    env!("CARGO_PKG_REPOSITORY"),
-    r#""
-"#
-);
 
 /// A scenario that the new agent passes.
 const SCENARIO: &str = r#"# A conversation under virtual time. `wasm-worker test` plays it, and so does `cargo test`.
@@ -111,7 +83,8 @@ fn agent_stops_when_it_is_asked_to() {
 const RESERVED: &str = "abstract alloc as async await become box break const continue core crate do dyn else enum \
     extern false final fn for gen if impl in let log loop macro match mod move mut override priv proc-macro proc_macro \
     pub ref return self static std struct super test trait true try type typeof unsafe unsized use virtual \
-    wasm-worker-sdk wasm_worker_sdk wasm-worker-test wasm_worker_test where while yield";
+    wasm-worker-models wasm_worker_models wasm-worker-sdk wasm_worker_sdk wasm-worker-test wasm_worker_test where while \
+    yield";
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let well_formed = name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -132,70 +105,6 @@ fn sdk_directory(dir: &Path) -> Result<PathBuf, Failure> {
             .with_hint("the SDK is `guest-sdk` in the repository of wasm-worker; it contains `wit/agent.wit`")),
     }
 }
-
-/// Directory of the SDK's copy inside the new crate.
-const SDK_DIR: &str = "wasm-worker-sdk";
-
-macro_rules! sdk_files {
-    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../../../guest-sdk/", $path)))),*] };
-}
-
-/// Every file of the SDK but its manifest, by its path.
-const SDK_FILES: &[(&str, &str)] = sdk_files![
-    "src/agent.rs",
-    "src/bindings.rs",
-    "src/context.rs",
-    "src/event.rs",
-    "src/executor.rs",
-    "src/exports.rs",
-    "src/failure.rs",
-    "src/inbox.rs",
-    "src/lib.rs",
-    "src/load.rs",
-    "src/load_bindings.rs",
-    "src/logging.rs",
-    "src/moderation.rs",
-    "src/operation.rs",
-    "src/random.rs",
-    "src/room.rs",
-    "src/rpc.rs",
-    "src/runtime.rs",
-    "src/select.rs",
-    "src/session.rs",
-    "src/spawn.rs",
-    "src/stack.rs",
-    "src/streams.rs",
-    "src/tests.rs",
-    "src/time.rs",
-    "src/usage.rs",
-    "src/waits.rs",
-    "wit/agent.wit",
-    "wit/load.wit",
-];
-
-/// The SDK's manifest, with the values that it inherits from the workspace in the repository.
-const SDK_MANIFEST: &str = concat!(
-    r#"[package]
-name = "wasm-worker-sdk"
-description = "Write an AI agent as a WebAssembly component for wasm-worker"
-version = ""#,
-    env!("CARGO_PKG_VERSION"),
-    r#""
-edition = "2024"
-rust-version = ""#,
-    env!("CARGO_PKG_RUST_VERSION"),
-    r#""
-license = ""#,
-    env!("CARGO_PKG_LICENSE"),
-    r#""
-repository = ""#,
-    env!("CARGO_PKG_REPOSITORY"),
-    r#""
-
-[dependencies]
-log = "0.4.35"
-"#
-);
 
 /// The new crate's only dependency from a registry, as `Cargo.lock` names it.
 const LOCKED_LOG: &str = r#"[[package]]
@@ -225,7 +134,8 @@ fn write_crate(dir: &Path, name: &str, sdk: Option<&Path>) -> io::Result<()> {
     }
     if sdk.is_none() {
         write(&format!("{SDK_DIR}/Cargo.toml"), SDK_MANIFEST)?;
-        for (path, text) in SDK_FILES {
+        write(&format!("{SDK_DIR}/models/Cargo.toml"), MODELS_MANIFEST)?;
+        for (path, text) in SDK_FILES.iter().chain(MODELS_FILES) {
             write(&format!("{SDK_DIR}/{path}"), text)?;
         }
     }

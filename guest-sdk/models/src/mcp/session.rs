@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasm_worker_sdk::http::{Request, Response};
+use wasm_worker_sdk::time;
+use wasm_worker_sdk::types::Failure;
 
 use super::McpError;
 use super::headers;
@@ -212,6 +214,13 @@ impl Session {
 
     /// Sends a request, answers what the server asks meanwhile, and waits for the result.
     async fn exchange(&self, request: Request, id: u64) -> Result<Answered, McpError> {
+        time::timeout(self.timeout, self.exchange_in_time(request, id)).await.unwrap_or_else(|| {
+            let message = format!("no answer within {:?}", self.timeout);
+            Err(McpError::Http(Failure { id: 0, code: "timeout".into(), status: 0, message }))
+        })
+    }
+
+    async fn exchange_in_time(&self, request: Request, id: u64) -> Result<Answered, McpError> {
         let mut response = request.send().await?;
         let status = response.status();
         let session = response.header("mcp-session-id").filter(|session| is_session(session)).map(str::to_owned);

@@ -250,3 +250,16 @@ fn server_that_asks_during_a_call_is_answered() {
     assert_eq!(text.unwrap(), "done");
     assert_eq!(lines, ["POST tools/call 2025-06-18 s1", "POST  2025-06-18 s1"]);
 }
+
+#[test]
+fn server_that_does_not_end_its_answer_is_given_up() {
+    let server = Server::new("https://x/mcp").timeout(std::time::Duration::from_secs(2));
+    let output = begin(async move { server.tools().await.map(|_| ()) });
+    let head = HttpHead { id: 1, status: 200, url: String::new(), headers: Vec::new() };
+    let body = HttpBody { id: 1, bytes: b": ping\n\n".to_vec(), last: false };
+    native::step(1_000.0, vec![Event::HttpHead(head), Event::HttpBody(body)]);
+    assert!(output.borrow().is_none());
+    native::step(2_000.0, Vec::new());
+    assert!(matches!(output.take().unwrap(), Err(McpError::Http(failure)) if failure.code == "timeout"));
+    assert!(matches!(native::take_calls()[..], [Call::HttpSend(1, _), Call::Cancel(1)]));
+}

@@ -97,40 +97,48 @@ impl Answer {
         Ok(deltas)
     }
 
-    /// Ends the answer: the parts that were left, the calls among them, and the end.
-    pub(super) fn finish(mut self) -> Result<(Vec<ChatDelta>, ChatEnd), ChatError> {
+    /// Ends the answer: the parts that were left, the calls among them, and the end. An answer without an end is cut: its
+    /// text counts, its calls do not.
+    pub(super) fn finish(mut self) -> (Vec<ChatDelta>, Result<ChatEnd, ChatError>) {
         let mut deltas = Vec::new();
+        if let Err(error) = self.read_rest(&mut deltas) {
+            return (deltas, Err(error));
+        }
+        if !self.is_complete() {
+            let is_empty = self.tokens == 0;
+            let error = if is_empty { ChatError::Invalid("the answer is empty".into()) } else { ChatError::Cut };
+            return (deltas, Err(error));
+        }
+        let has_calls = !self.calls.is_empty();
+        let finish = match self.finish.as_deref() {
+            Some("length") => Finish::Length,
+            // Some servers end the calls of tools with `stop`.
+            _ if has_calls => Finish::ToolCalls,
+            Some("stop") | None => Finish::Stop,
+            Some("content_filter") => Finish::ContentFilter,
+            Some(other) => Finish::Other(other.to_owned()),
+        };
+        deltas.extend(self.calls.finish().into_iter().map(ChatDelta::ToolCall));
+        (deltas, Ok(ChatEnd { finish, usage: self.usage }))
+    }
+
+    /// Takes what no empty line has ended, or the whole answer.
+    fn read_rest(&mut self, deltas: &mut Vec<ChatDelta>) -> Result<(), ChatError> {
         match std::mem::take(&mut self.form) {
-            Form::Unknown => {}
+            Form::Unknown => Ok(()),
             Form::Events(parser) => {
                 let last = parser.finish().map_err(|error| ChatError::TooLarge(error.to_string()))?;
-                if let Some(event) = last {
-                    self.event(&event.event, &event.data, &mut deltas)?;
-                }
+                last.map_or(Ok(()), |event| self.event(&event.event, &event.data, deltas))
             }
             Form::Whole(body) => {
                 let text = String::from_utf8_lossy(&body);
                 let value = serde_json::from_str(&text);
                 let value = value.map_err(|_| ChatError::Invalid(format!("it sent `{}`", wire::page(&text))))?;
-                self.chunk(&value, &mut deltas)?;
+                self.chunk(&value, deltas)?;
+                self.done = self.tokens > 0;
+                Ok(())
             }
         }
-        if self.tokens == 0 && !self.is_complete() {
-            return Err(ChatError::Invalid("the answer is empty".into()));
-        }
-        let has_calls = !self.calls.is_empty();
-        let finish = match self.finish.as_deref() {
-            // Some servers end the calls of tools with `stop`.
-            _ if has_calls && self.finish.as_deref() != Some("length") => Finish::ToolCalls,
-            Some("stop") => Finish::Stop,
-            Some("length") => Finish::Length,
-            Some("content_filter") => Finish::ContentFilter,
-            Some(other) => Finish::Other(other.to_owned()),
-            None if self.done => Finish::Stop,
-            None => Finish::Missing,
-        };
-        deltas.extend(self.calls.finish().into_iter().map(ChatDelta::ToolCall));
-        Ok((deltas, ChatEnd { finish, usage: self.usage }))
     }
 
     fn event(&mut self, kind: &str, data: &str, deltas: &mut Vec<ChatDelta>) -> Result<(), ChatError> {

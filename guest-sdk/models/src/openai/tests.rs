@@ -13,9 +13,9 @@ use crate::{ChatDelta, ChatEnd, ChatError, Finish, ToolCall};
 fn read(body: &str) -> Result<Vec<ChatDelta>, ChatError> {
     let mut answer = Answer::default();
     let mut deltas = answer.feed(body.as_bytes())?;
-    let (rest, end) = answer.finish()?;
+    let (rest, end) = answer.finish();
     deltas.extend(rest);
-    deltas.push(ChatDelta::End(end));
+    deltas.push(ChatDelta::End(end?));
     Ok(deltas)
 }
 
@@ -56,7 +56,8 @@ fn stream_means_the_same_wherever_it_is_cut() {
         let mut deltas = answer.feed(before).unwrap();
         deltas.extend(answer.feed(after).unwrap());
         assert!(answer.is_done(), "cut at {at}");
-        assert_eq!((texts(&deltas), answer.finish().unwrap()), ("Hello ½".into(), (Vec::new(), end.clone())));
+        let (rest, told) = answer.finish();
+        assert_eq!((texts(&deltas), rest.len(), told.unwrap()), ("Hello ½".into(), 0, end.clone()));
     }
 }
 
@@ -93,8 +94,13 @@ fn end_is_told_in_many_ways_or_not_at_all() {
     assert_eq!(finish(&format!("{hello}{STOP}")), Finish::Stop);
     // No reason.
     assert_eq!(finish(&format!("{hello}{DONE}")), Finish::Stop);
-    // Neither: the answer may be cut, and it says so.
-    assert_eq!(finish(&hello), Finish::Missing);
+    // Neither: the answer is cut, and says so after its text.
+    let mut cut = Answer::default();
+    let mut deltas = cut.feed(hello.trim_end().as_bytes()).unwrap();
+    let (rest, end) = cut.finish();
+    deltas.extend(rest);
+    assert_eq!(texts(&deltas), "Hello ½");
+    assert!(matches!(end, Err(ChatError::Cut)));
     // An empty reason, or none, in each chunk before the last.
     let chunks = r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":""}]}
 
@@ -107,7 +113,8 @@ data: {"choices":[{"delta":{"content":"c"},"finish_reason":"length"}]}
     let odd = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"eos\"}]}\n\n";
     assert_eq!(finish(odd), Finish::Other("eos".into()));
     // The last line has no newline, and data has no space before it.
-    assert_eq!(text_and_end(r#"data:{"choices":[{"delta":{"content":"x"}}]}"#).0, "x");
+    let last = r#"data:{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
+    assert_eq!(text_and_end(last).0, "x");
     assert_eq!(finish(&format!("{hello}data:[DONE]")), Finish::Stop);
 }
 
@@ -131,7 +138,7 @@ fn noise_between_the_chunks_means_nothing() {
     let body: String = hello().split_inclusive("\n\n").map(|chunk| noise.concat() + chunk).collect();
     assert_eq!(text_and_end(&format!("{body}{STOP}{DONE}{}", hello())).0, "Hello ½");
     // Chunks without empty lines between them.
-    assert_eq!(text_and_end(&hello().replace("\n\n", "\n")).0, "Hello ½");
+    assert_eq!(text_and_end(&format!("{}{DONE}", hello()).replace("\n\n", "\n")).0, "Hello ½");
 }
 
 #[test]
@@ -146,7 +153,7 @@ fn reasoning_has_three_forms() {
         ]),
     ];
     for body in forms {
-        let deltas = read(&body).unwrap();
+        let deltas = read(&(body.clone() + DONE)).unwrap();
         assert_eq!(deltas[..2], [ChatDelta::Reasoning("hm".into()), ChatDelta::Text("yes".into())], "{body}");
     }
 }
@@ -160,7 +167,9 @@ fn tool_calls_end_an_answer_whatever_its_reason() {
         ] }),
         json!({ "tool_calls": [{ "index": 0, "function": { "arguments": "{\"x\":1}" } }] }),
     ];
-    for ending in [STOP, DONE, "", &STOP.replace("stop", "tool_calls")] {
+    // The next call may be missing.
+    assert!(matches!(read(&stream(&pieces)), Err(ChatError::Cut)));
+    for ending in [STOP, DONE, &STOP.replace("stop", "tool_calls")] {
         let deltas = read(&format!("{}{ending}", stream(&pieces))).unwrap();
         let names: Vec<String> = calls(&deltas).into_iter().map(|call| call.name + &call.arguments).collect();
         assert_eq!(names, [r#"f{"x":1}"#, "g{}"]);
@@ -183,7 +192,8 @@ fn whole_answer_instead_of_a_stream_is_read() {
     let refusal = json!({ "choices": [{ "message": { "content": null, "refusal": "no" }, "finish_reason": "stop" }] });
     assert_eq!(text_and_end(&refusal.to_string()).0, "no");
     // A message that repeats the stream at its end adds nothing.
-    let repeated = format!("{}data: {}\n\n", hello(), json!({ "choices": [{ "message": { "content": "Hello" } }] }));
+    let message = json!({ "choices": [{ "message": { "content": "Hello" }, "finish_reason": "stop" }] });
+    let repeated = format!("{}data: {message}\n\n", hello());
     assert_eq!(text_and_end(&repeated).0, "Hello ½");
 }
 

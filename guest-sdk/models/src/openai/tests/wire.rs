@@ -71,7 +71,7 @@ fn server_that_asks_for_a_pause_gets_it() {
     native::step(2_000.0, Vec::new());
     native::step(2_000.0, vec![head(2, 429, &[("retry-after", "Thu, 01 Jan 1970 00:00:03 GMT")]), body(2, "", true)]);
     native::step(3_000.0, Vec::new());
-    native::step(3_000.0, vec![head(3, 200, &[]), body(3, &hello(), true)]);
+    native::step(3_000.0, vec![head(3, 200, &[]), body(3, &(hello() + STOP), true)]);
     assert_eq!(made().len(), 2);
     assert_eq!(texts(&wire.output.take().unwrap().unwrap()), "Hello ½");
 }
@@ -112,9 +112,15 @@ fn model_that_stops_in_the_middle_is_an_error_and_is_not_asked_again() {
     assert_eq!(error.to_string(), "the model stopped in the middle of its answer");
     assert_eq!(made(), [SENT, "cancel 1"]);
 
+    // It ends as if it were whole.
     let wire = ask(&model());
-    let lost = Failure { id: 2, code: "interrupted".into(), status: 0, message: String::new() };
-    native::step(3_000.0, vec![head(2, 200, &[]), body(2, &hello(), false), Event::Failed(lost)]);
+    native::step(3_000.0, vec![head(2, 200, &[]), body(2, &hello(), true)]);
+    assert!(matches!(wire.output.take().unwrap(), Err(ChatError::Cut)));
+    assert_eq!(made().len(), 1);
+
+    let wire = ask(&model());
+    let lost = Failure { id: 3, code: "interrupted".into(), status: 0, message: String::new() };
+    native::step(3_000.0, vec![head(3, 200, &[]), body(3, &hello(), false), Event::Failed(lost)]);
     assert!(matches!(wire.output.take().unwrap(), Err(ChatError::Http(_))));
 }
 
