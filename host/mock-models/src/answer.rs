@@ -106,6 +106,14 @@ pub struct Frames {
     slow: Option<Slow>,
 }
 
+impl Frames {
+    /// One body that is there at once.
+    pub(crate) fn once(bytes: Vec<u8>) -> Self {
+        let frame = Frame { at: Duration::ZERO, act: Act::Send(bytes) };
+        Self { rest: Rest::Made([frame].into()), slow: None }
+    }
+}
+
 #[derive(Debug)]
 enum Rest {
     Made(VecDeque<Frame>),

@@ -110,13 +110,22 @@ pub(crate) struct Silence;
 /// The requests that a script has answered.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
+    /// HTTP requests of every kind.
+    exchanges: u64,
+    /// Questions.
     requests: u64,
     /// For each rule the requests for which all of its `when` but `nth` held.
     fits: Vec<u64>,
 }
 
 impl Counts {
-    /// Number of requests.
+    /// Count an HTTP request. Returns its number, from 1.
+    pub(crate) const fn next_exchange(&mut self) -> u64 {
+        self.exchanges += 1;
+        self.exchanges
+    }
+
+    /// Number of questions.
     pub const fn requests(&self) -> u64 {
         self.requests
     }
