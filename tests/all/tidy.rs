@@ -12,6 +12,7 @@ const CRATES: &[&str] = &[
     "host/sandbox",
     "host/room",
     "host/network",
+    "host/mock-models",
     "host/dispatcher",
     "host",
     "host/test",

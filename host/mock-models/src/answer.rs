@@ -7,19 +7,19 @@ mod events;
 mod chat;
 mod responses;
 
+mod stream;
+
 use std::collections::VecDeque;
 use std::time::Duration;
-use std::vec::IntoIter;
 
 use serde_json::Value;
 
-use crate::error::ApiError;
-use crate::plan::{Answer, Finish, Interruption, Oddity, Piece, TimedPiece, Usage};
+use crate::plan::{Answer, Interruption, Oddity, Piece, TimedPiece};
 use crate::request::{Delivery, Protocol, Request};
 use crate::script::MODEL;
 use chat::Chat;
-use events::{Event, Events};
 use responses::Responses;
+use stream::Stream;
 
 /// The header that each answer carries, with [`banner`] as its value.
 pub const HEADER: &str = "x-stand-in";
@@ -106,6 +106,14 @@ pub struct Frames {
     slow: Option<Slow>,
 }
 
+impl Frames {
+    /// One body that is there at once.
+    pub(crate) fn once(bytes: Vec<u8>) -> Self {
+        let frame = Frame { at: Duration::ZERO, act: Act::Send(bytes) };
+        Self { rest: Rest::Made([frame].into()), slow: None }
+    }
+}
+
 #[derive(Debug)]
 enum Rest {
     Made(VecDeque<Frame>),
@@ -151,163 +159,6 @@ impl Rest {
     }
 }
 
-/// A stream of events.
-#[derive(Debug)]
-struct Stream {
-    encoder: Encoder,
-    events: Events,
-    pieces: IntoIter<TimedPiece>,
-    ending: Ending,
-    stage: Stage,
-    /// The time of the last frame.
-    at: Duration,
-}
-
-/// How a stream ends.
-#[derive(Debug)]
-struct Ending {
-    finish: Finish,
-    usage: Option<Usage>,
-    has_done: bool,
-    begins_empty: EmptyChoices,
-}
-
-/// Whether the first event has no choices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EmptyChoices {
-    First,
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Begin,
-    Pieces,
-    Over,
-}
-
-#[derive(Debug)]
-enum Encoder {
-    Chat(Chat),
-    Responses(Responses),
-}
-
-impl Stream {
-    fn new(answer: Answer, head: Head) -> Self {
-        let has = |oddity| answer.oddities.contains(&oddity);
-        let begins_empty = if has(Oddity::EmptyChoices) { EmptyChoices::First } else { EmptyChoices::Never };
-        let has_done = head.protocol == Protocol::Chat && !has(Oddity::NoDone);
-        Self {
-            events: Events::new(&answer.oddities),
-            encoder: Encoder::new(head),
-            ending: Ending { finish: answer.finish, usage: answer.usage, has_done, begins_empty },
-            at: answer.pieces.first().map_or(Duration::ZERO, |piece| piece.at),
-            pieces: answer.pieces.into_iter(),
-            stage: Stage::Begin,
-        }
-    }
-
-    fn next(&mut self) -> Option<Frame> {
-        match self.stage {
-            Stage::Begin => {
-                self.stage = Stage::Pieces;
-                let has_text = matches!(
-                    self.pieces.as_slice().first(),
-                    None | Some(TimedPiece { piece: Piece::Text(_) | Piece::LongLine(_), .. })
-                );
-                let mut events = Vec::new();
-                if self.ending.begins_empty == EmptyChoices::First {
-                    events.extend(self.encoder.without_choices());
-                }
-                events.extend(self.encoder.begin(has_text));
-                Some(self.send(&events))
-            }
-            Stage::Pieces => match self.pieces.next() {
-                Some(TimedPiece { at, piece }) => {
-                    self.at = at;
-                    self.piece(piece)
-                }
-                None => {
-                    self.stage = Stage::Over;
-                    let mut events = self.encoder.end(self.ending.finish, self.ending.usage);
-                    if self.ending.has_done {
-                        events.push(Event::unnamed("[DONE]".into()));
-                    }
-                    Some(self.send(&events))
-                }
-            },
-            Stage::Over => None,
-        }
-    }
-
-    fn piece(&mut self, piece: Piece) -> Option<Frame> {
-        let Piece::Interrupted(interruption) = piece else {
-            let events = self.encoder.piece(piece);
-            return Some(self.send(&events));
-        };
-        self.stage = Stage::Over;
-        let act = match interruption {
-            Interruption::Stop => return None,
-            Interruption::Hang => Act::Hang,
-            Interruption::Cut => Act::Cut,
-            Interruption::Error => {
-                let failure = self.encoder.failure();
-                return Some(self.send(&[failure]));
-            }
-        };
-        Some(Frame { at: self.at, act })
-    }
-
-    fn send(&self, events: &[Event]) -> Frame {
-        Frame { at: self.at, act: Act::Send(self.events.encoded(events)) }
-    }
-}
-
-impl Encoder {
-    fn new(head: Head) -> Self {
-        match head.protocol {
-            Protocol::Chat => Self::Chat(Chat::new(head)),
-            Protocol::Responses => Self::Responses(Responses::new(head)),
-        }
-    }
-
-    fn begin(&mut self, has_text: bool) -> Vec<Event> {
-        match self {
-            Self::Chat(chat) => vec![chat.begin(has_text)],
-            Self::Responses(responses) => responses.begin(),
-        }
-    }
-
-    /// The event without choices. The other protocol has no choices at all.
-    fn without_choices(&self) -> Option<Event> {
-        match self {
-            Self::Chat(chat) => Some(chat.without_choices(None)),
-            Self::Responses(_) => None,
-        }
-    }
-
-    fn piece(&mut self, piece: Piece) -> Vec<Event> {
-        match self {
-            Self::Chat(chat) => chat.piece(piece).into_iter().collect(),
-            Self::Responses(responses) => responses.piece(piece),
-        }
-    }
-
-    fn end(&mut self, finish: Finish, usage: Option<Usage>) -> Vec<Event> {
-        match self {
-            Self::Chat(chat) => chat.end(finish, usage),
-            Self::Responses(responses) => responses.end(finish, usage),
-        }
-    }
-
-    fn failure(&mut self) -> Event {
-        match self {
-            Self::Chat(_) => Event::unnamed(ApiError::of_status(500).encoded().1),
-            Self::Responses(responses) => responses.failure(),
-        }
-    }
-}
-
 /// The frames of one body. It comes when its last token would.
 fn whole(answer: Answer, head: Head) -> Vec<Frame> {
     let at = answer.pieces.last().map_or(Duration::ZERO, |last| last.at);
@@ -327,8 +178,7 @@ fn whole(answer: Answer, head: Head) -> Vec<Frame> {
     let send = |body: Vec<u8>| Frame { at, act: Act::Send(body) };
     let ending = match interrupted {
         None => return vec![send(body)],
-        Some(Interruption::Error) => return vec![send(ApiError::of_status(500).encoded().1.into_bytes())],
-        Some(Interruption::Stop) => None,
+        Some(Interruption::Stop | Interruption::Error) => None,
         Some(Interruption::Hang) => Some(Act::Hang),
         Some(Interruption::Cut) => Some(Act::Cut),
     };

@@ -12,7 +12,8 @@
 //! script    rules, and the choice of the rule for a request
 //! parse     YAML → script
 //! answer    plan → bytes of the protocol, whole or as timed frames
-//! server    sockets, time and HTTP around the rest
+//! exchange  HTTP requests and their responses, without sockets
+//! server    sockets, time and keys around the rest
 //! ```
 //!
 //! Invariant: imports point up this list. All but `server` is pure: it waits for nothing and reads no clock, so a script answers
@@ -36,6 +37,8 @@ pub mod script;
 pub mod parse;
 
 pub mod answer;
+
+pub mod exchange;
 
 pub mod server;
 

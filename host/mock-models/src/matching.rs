@@ -13,7 +13,7 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 pub struct TextMatch {
     /// The whole text.
     pub equals: Option<String>,
-    /// Parts of it, without regard to case.
+    /// Parts of it.
     pub contains: Vec<String>,
     /// A regular expression that finds something in it.
     pub pattern: Option<Regex>,
@@ -31,7 +31,7 @@ impl TextMatch {
         let mut fields = Fields::new(node, "a text")?;
         let equals = fields.text("equals")?;
         let contains =
-            fields.items("contains").iter().map(|item| text(item).map(str::to_lowercase)).collect::<Result<_, _>>()?;
+            fields.items("contains").iter().map(|item| text(item).map(str::to_owned)).collect::<Result<_, _>>()?;
         let pattern = fields.take("pattern").map(pattern).transpose()?;
         fields.end()?;
         Ok(Self { equals, contains, pattern })
@@ -39,9 +39,8 @@ impl TextMatch {
 
     /// Whether a text is as wanted.
     pub fn fits(&self, text: &str) -> bool {
-        let lowercase = if self.contains.is_empty() { String::new() } else { text.to_lowercase() };
         self.equals.as_ref().is_none_or(|wanted| wanted == text)
-            && self.contains.iter().all(|part| lowercase.contains(part.as_str()))
+            && self.contains.iter().all(|part| text.contains(part.as_str()))
             && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(text))
     }
 }
@@ -79,7 +78,7 @@ mod tests {
     #[test]
     fn a_text_fits_when_everything_holds() {
         assert!(fits("hello", "hello") && !fits("hello", "hello there"));
-        assert!(fits("{contains: [Weather, paris]}", "the WEATHER in Paris") && !fits("{contains: [a, z]}", "a"));
+        assert!(fits("{contains: [weather, Paris]}", "the weather in Paris") && !fits("{contains: [a, z]}", "a"));
         assert!(fits("{contains: a, pattern: \"^b\"}", "ba") && !fits("{contains: a, pattern: \"^b\"}", "ab"));
         let fault = TextMatch::read(&tree::read("{pattern: \"(\"}").unwrap()[0]).unwrap_err();
         assert!(fault.1.starts_with("`(` is no regular expression: "), "{fault:?}");

@@ -1,9 +1,9 @@
 //! From a YAML document to a script. Pure.
 //!
 //! ```yaml
-//! models: [large, small]            # other models do not exist; without this line every model does
+//! models: [large, small]      # other models do not exist; without this line every model does
 //! pace: {first-token: 200ms, tokens-per-second: 40}
-//! rules:                            # the first whose `when` holds answers
+//! rules:                      # the first whose `when` holds answers
 //!   - when: {user: {contains: weather}, model: "la*", nth: [1, 2]}
 //!     answer: {calls: [{name: get_weather, arguments: {city: Paris}}]}
 //!   - when: {tool: get_weather}
@@ -13,6 +13,47 @@
 //!   - answer: "You said: {user}"
 //!     faults: [crlf, {stop: 3}]
 //! ```
+//!
+//! `when`: everything that is set has to hold.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `user` | for the last text of the user: a text is the whole of it; `equals`, `contains` (one or several), `pattern` (a regular expression). It holds only while no results of tools came after that text, unless `tool` is set |
+//! | `tool` | when the question ends with a result of such a tool; `*` stands for any characters |
+//! | `model` | for such a model; `*` as above |
+//! | `nth` | for the first, the second… of the requests for which the rest holds, whichever rule answered them |
+//!
+//! `answer` is a text, or a mapping:
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `text` | the text. `{user}`, `{tool}`, `{result}` and `{model}` stand for facts of the question, of at most 4 KiB each |
+//! | `calls` | calls of tools: `name`, `id`, and `arguments`, a mapping (with the same facts in its texts) or any text, also one that is no JSON. Tools that the client does not have are called too |
+//! | `first-token`, `tokens-per-second` | the speed; by default that of `pace`, and 40 tokens a second from the begin |
+//! | `usage` | `prompt`, `completion`, `cached`; by default words are counted |
+//! | `finish` | `stop`, `length`, `tool_calls` or `content_filter`; by default the one that is true |
+//!
+//! `refuse` is a status from 400 to 599 with the vendor's error for it, or a mapping with `status`, `retry-after`, and either `message`,
+//! `type`, `param`, `code` or `body`, `content-type` (text/html).
+//!
+//! `faults` is one or a list. Numbers count tokens.
+//!
+//! | fault | effect |
+//! |---|---|
+//! | `hang`; `hang: 3` | no reply at all; silence after three tokens |
+//! | `stop: 3` | the body ends after three tokens, without a reason to finish |
+//! | `cut: 3` | the connection breaks |
+//! | `error: 3` | an error comes in the stream; a whole answer is an error with status 500 |
+//! | `wrong-json: 3` | an event that is no JSON, or a whole answer without its last brace |
+//! | `long-line: 1MiB` | the first token has this size, at most 16 MiB |
+//! | `slow-loris: 1s` | the bytes of the body come one by one, with this pause |
+//! | `empty-choices` | the first event, or the whole answer, has no choices |
+//! | `no-usage` | the usage is missing |
+//! | `tiny-calls` | arguments come one character at a time |
+//! | `no-done` | the stream has no `[DONE]` |
+//! | `comments`, `crlf`, `no-space` | lines of the stream as other servers write them |
+//!
+//! `stop`, `cut` and `hang: 3` of a whole answer come after half of its bytes.
 
 mod answer;
 mod faults;

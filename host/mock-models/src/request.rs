@@ -145,6 +145,7 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -268,5 +269,37 @@ mod tests {
         assert_eq!(param(json!({ "model": "m" })), "input");
         assert_eq!(param(json!({ "model": "m", "input": "x", "previous_response_id": "r" })), "previous_response_id");
         assert_eq!(param(json!({ "model": "m", "input": [{ "type": "computer_call" }] })), "input[0].type");
+    }
+
+    /// Any JSON of few levels, with keys that requests have.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u8>().prop_map(Value::from),
+            "user|tool|assistant|function|m|message|".prop_map(Value::from),
+        ];
+        let key =
+            "model|messages|input|role|content|type|text|tools|function|name|tool_calls|id|tool_call_id|stream|stop|n";
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key, inner), 0..6).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_request_or_an_error(more in any_json(), messages in any_json(), field in "model|stream|stop|tools|x") {
+            for protocol in [Protocol::Chat, Protocol::Responses] {
+                let body = json!({ "model": "m", "messages": [messages], "input": [messages], field.as_str(): more });
+                for body in [&more, &body] {
+                    if let Err(error) = Request::parse(protocol, body.to_string().as_bytes()) {
+                        prop_assert_eq!(error.status, 400);
+                    }
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::matching::{TextMatch, glob};
 use crate::plan::{Answer, Finish, Interruption, Oddity, Pace, Piece, Plan, Reply, TOKENS_MAX, TimedPiece, Usage};
 use crate::plan::{arguments_tokens, text_tokens};
-use crate::request::{CallsAllowed, Format, Request};
+use crate::request::{CallsAllowed, Delivery, Format, Request};
 use fill::Facts;
 
 /// The model that a script without `models` lists.
@@ -110,13 +110,22 @@ pub(crate) struct Silence;
 /// The requests that a script has answered.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
+    /// HTTP requests of every kind.
+    exchanges: u64,
+    /// Questions.
     requests: u64,
     /// For each rule the requests for which all of its `when` but `nth` held.
     fits: Vec<u64>,
 }
 
 impl Counts {
-    /// Number of requests.
+    /// Count an HTTP request. Returns its number, from 1.
+    pub(crate) const fn next_exchange(&mut self) -> u64 {
+        self.exchanges += 1;
+        self.exchanges
+    }
+
+    /// Number of questions.
     pub const fn requests(&self) -> u64 {
         self.requests
     }
@@ -157,6 +166,10 @@ impl Script {
         let reply = match &rule.then {
             _ if rule.faults.silence.is_some() => Reply::Silence,
             Then::Refuse(error) => Reply::Refusal(error.clone()),
+            // Nothing of a whole answer is sent before its end, so an error has its status.
+            Then::Answer(_) if rule.faults.fails() && request.delivery == Delivery::Whole => {
+                Reply::Refusal(ApiError::of_status(500))
+            }
             Then::Answer(answer) => Reply::Answer(answer.planned(&rule.faults, request, counts.requests)),
         };
         Plan { line: Some(rule.line), reply }
@@ -278,6 +291,11 @@ fn cut(pieces: &mut Vec<Piece>, max: usize) -> bool {
 }
 
 impl Faults {
+    /// Whether an error ends the answer.
+    fn fails(&self) -> bool {
+        self.interruption.is_some_and(|(interruption, _)| interruption == Interruption::Error)
+    }
+
     /// The pieces with their times, and with what goes wrong.
     fn timed(&self, pieces: Vec<Piece>, pace: Pace) -> Vec<TimedPiece> {
         let (mut timed, mut tokens) = (Vec::new(), 0);

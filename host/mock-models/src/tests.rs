@@ -1,7 +1,8 @@
 //! The server on loopback, with a plain HTTP client.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -235,6 +236,7 @@ fn wrong_json_errors_and_long_lines_come_in_a_stream() {
     assert_eq!(wrong(&server.chat("json", true).body.unwrap()), 1);
     let whole = server.chat("json", false).body.unwrap();
     assert!(!is_json(&whole), "{whole}");
+    assert_eq!(server.chat("error", false).status, 500);
     assert!(server.chat("error", true).body.unwrap().contains("{\"error\":{"));
     let long = server.chat("x", true).body.unwrap();
     assert!(long.lines().map(str::len).max().unwrap() > 2 << 20);
@@ -266,6 +268,62 @@ fn silent_and_endless_heads_do_not_stop_others() {
     write!(endless, "GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(70 << 10)).unwrap();
     assert!(until(&mut endless, "\r\n").starts_with("HTTP/1.1 431"));
     assert_eq!(server.chat("x", false).status, 200);
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_answer() {
+    let server =
+        Running::with("  - {when: {user: x, nth: 1}, faults: hang}\n  - {answer: one two, faults: {hang: 1}}\n");
+    let streams = [server.raw_chat(false), server.raw_chat(true)];
+    for mut stream in streams {
+        stream.shutdown(Shutdown::Write).unwrap();
+        // A server that waits for the end of the answer takes longer than the patience of the read.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+}
+
+/// Keeps the fields of every event.
+struct Log(&'static Mutex<String>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut log = self.0.lock().unwrap();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            log.push_str(&format!("{field}={value:?} "));
+        });
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_log_has_requests_without_their_contents() {
+    static LOG: Mutex<String> = Mutex::new(String::new());
+    tracing::subscriber::set_global_default(Log(&LOG)).unwrap();
+    let server = Running::with("  - {when: {user: {contains: hush-1}}, refuse: 503}\n  - answer: hush-2 {user}\n");
+    let messages = |user: &str| json!([{ "role": "system", "content": "hush-3" }, { "role": "user", "content": user }]);
+    for user in ["hush-1", "hush-4"] {
+        let body = json!({ "model": "logged-model", "messages": messages(user) }).to_string();
+        server.send("POST", "/v1/chat/completions", Some("hush-5"), &body);
+    }
+    server.send("POST", "/v1/chat/completions", Some("hush-5"), "{\"model\": \"m\", \"messages\": \"hush-6\"}");
+    let log = LOG.lock().unwrap();
+    assert!(log.contains("logged-model") && log.contains("line=Some(3)") || log.contains("line=3"), "{log}");
+    assert!(log.contains("a request is refused") && !log.contains("hush"), "{log}");
 }
 
 #[test]

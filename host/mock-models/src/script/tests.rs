@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::request::{Delivery, Protocol, ToolResult};
+use crate::request::{Protocol, ToolResult};
 
 fn request(user: &str) -> Request {
     Request {
@@ -168,6 +168,9 @@ fn faults_stand_at_their_token() {
     assert_eq!(planned("{slow-loris: 1s}").byte_every, Some(Duration::from_secs(1)));
     let silent = script("  - faults: hang\n").plan(&mut Counts::default(), &request("x"));
     assert_eq!(silent.reply, Reply::Silence);
+    let whole = Request { delivery: Delivery::Whole, ..request("x") };
+    let failed = script("  - {answer: a b, faults: {error: 1}}\n").plan(&mut Counts::default(), &whole);
+    assert_eq!(failed.reply, Reply::Refusal(ApiError::of_status(500)));
 }
 
 #[test]

@@ -40,3 +40,36 @@ pub(super) fn timed(frames: impl Iterator<Item = Frame> + Send + 'static, began:
     });
     Body::from_stream(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn send(at: Duration) -> Frame {
+        Frame { at, act: Act::Send(b"x".to_vec()) }
+    }
+
+    /// Number of bytes, or none where the body breaks, and the time until then.
+    async fn read(frames: Vec<Frame>) -> (Option<usize>, Duration) {
+        let began = Instant::now();
+        let read = axum::body::to_bytes(timed(frames.into_iter(), began), usize::MAX).await;
+        (read.ok().map(|bytes| bytes.len()), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_frame_has_its_time() {
+        assert_eq!(read(vec![send(SECOND), send(SECOND * 3)]).await, (Some(2), SECOND * 3));
+        let cut = vec![send(SECOND), Frame { at: SECOND * 2, act: Act::Cut }, send(SECOND * 3)];
+        assert_eq!(read(cut).await, (None, SECOND * 2 + FLUSH));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_too_long_breaks() {
+        let hang = Frame { at: SECOND, act: Act::Hang };
+        assert_eq!(read(vec![send(SECOND), hang]).await, (None, ANSWER_WITHIN));
+        assert_eq!(read(vec![send(SECOND), send(ANSWER_WITHIN * 2)]).await, (None, ANSWER_WITHIN));
+        assert_eq!(read(vec![send(Duration::MAX)]).await, (None, ANSWER_WITHIN));
+    }
+}

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::IntoResponse;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
-use super::{Broken, Server};
+use super::Broken;
 
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -32,7 +31,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The pause after a failed accept. The usual cause is that the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) async fn serve(listener: TcpListener, router: Router, server: Arc<Server>) -> Infallible {
+pub(super) async fn serve(listener: TcpListener, router: Router) -> Infallible {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Dropped with the future, and every connection with it.
     let mut connections = JoinSet::new();
@@ -41,9 +40,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router, server: Arc<Ser
         let place = places.clone().acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (router, server) = (router.clone(), server.clone());
+                let router = router.clone();
                 connections.spawn(async move {
-                    connection(stream, router, server).await;
+                    connection(stream, router).await;
                     drop(place);
                 });
             }
@@ -56,7 +55,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, server: Arc<Ser
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, server: Arc<Server>) {
+async fn connection(stream: TcpStream, router: Router) {
     // A small frame must not wait for the acknowledgement of the one before it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "mock-models", %error, "cannot set TCP_NODELAY on a connection");
@@ -69,19 +68,15 @@ async fn connection(stream: TcpStream, router: Router, server: Arc<Server>) {
     http.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (server, answer) = (server.clone(), server.allow(request.headers()).map(|()| router.call(request)));
+        let answer = router.call(request);
         async move {
-            let response = match answer {
-                Ok(answer) => match answer.await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                },
-                Err(refusal) => refusal.into_response(),
-            };
-            if response.extensions().get::<Broken>().is_some() {
-                return Err(io::Error::other("the script never answers"));
+            match answer.await {
+                Ok(response) if response.extensions().get::<Broken>().is_some() => {
+                    Err(io::Error::other("the script never answers"))
+                }
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
             }
-            Ok(server.finish(response))
         }
     });
     if let Err(error) = http.serve_connection(TokioIo::new(Box::pin(stream)), service).await {
