@@ -99,6 +99,8 @@ pub fn outcome(status: u16, body: &[u8]) -> Result<(), ModerationFailure> {
         408 | 504 => "timeout",
         400 | 412 => "invalid",
         501 => "not-supported",
+        // What only LiveKit's own clusters do.
+        500 if msg.ends_with("not implemented") => "not-supported",
         _ => "refused",
     };
     let message = if msg.is_empty() { format!("the server answered {status}") } else { clip(&msg) };
@@ -130,6 +132,8 @@ mod tests {
     fn answers_have_codes_and_reasons() {
         assert_eq!(outcome(200, b""), Ok(()));
         let failure = |code, status, message: &str| Err(ModerationFailure { code, status, message: message.into() });
+        let body = br#"{"code":"unknown","msg":"twirp error unknown: not implemented"}"#;
+        assert_eq!(outcome(500, body), failure("not-supported", 500, "twirp error unknown: not implemented"));
         let body = br#"{"code":"not_found","msg":"participant does not exist"}"#;
         assert_eq!(outcome(404, body), failure("not-found", 404, "participant does not exist"));
         let unknown = br#"{"code":"bad_route","msg":"no handler"}"#;
