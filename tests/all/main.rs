@@ -38,6 +38,7 @@ mod livekit_real_server;
 mod livekit_worker;
 mod load_function;
 mod loading;
+mod mock_models;
 mod moderation;
 mod outgoing_connections;
 mod packaging;

@@ -11,7 +11,7 @@ use wasm_worker_mock_models::parse::FILE_BYTES_MAX;
 use wasm_worker_mock_models::script::Script;
 use wasm_worker_mock_models::server::{Options, serve};
 
-use super::{Exit, Failure, say};
+use super::{Exit, Failure, print_exactly, say};
 use crate::config::address;
 
 #[derive(Args)]
@@ -42,7 +42,13 @@ pub(crate) fn run(args: MockModelsArgs) -> Result<Exit, Failure> {
     };
     let key = match &args.key_file {
         None => None,
-        Some(path) => Some(Secret(read(path)?.trim().to_owned())),
+        Some(path) => {
+            let key = read(path)?.trim().to_owned();
+            if key.is_empty() {
+                return Err(Failure::usage(format!("`{}` has no key", path.display())));
+            }
+            Some(Secret(key))
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -51,7 +57,8 @@ pub(crate) fn run(args: MockModelsArgs) -> Result<Exit, Failure> {
                 .with_hint("choose another address with --listen")
         })?;
         let at = listener.local_addr()?;
-        say(&format!("a stand-in for models, and no model, at http://{at}/v1"));
+        say("a stand-in for models, and no model; clients take this as their base URL:");
+        print_exactly(&format!("http://{at}/v1"))?;
         match serve(listener, script, Options { key }).await {}
     })
 }
