@@ -17,13 +17,27 @@ use wasm_worker_network::secrets::{Place, SecretRule, Secrets, Source};
 use wasm_worker_network::settings::{NetworkLimits, NetworkSettings, SystemResolver, Trust};
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::granted::Granted;
+use wasm_worker_sandbox::scenario::MODEL_URL;
 
 use crate::config::{Grants, SecretSource};
 
-/// The value of a setting that stands for the stand-in for models.
+/// The value of a setting that stands for the stand-in for models. Under `test` that is the model of the scenario.
 const STAND_IN: &str = "mock-models";
 /// Threads of all networks: one carries thousands of exchanges.
 const THREADS: usize = 1;
+
+/// The agent with the values of its settings, for scenarios. It has neither hosts nor secrets, and no variable of the user changes its
+/// settings, so that a scenario has the same result everywhere.
+///
+/// # Errors
+/// When its manifest and the settings do not fit together.
+pub(crate) fn grant_settings(agent: Agent, given: &Grants) -> Result<Agent, GrantError> {
+    let given = Grants { settings: given.settings.clone(), ..Grants::default() };
+    let decision = decide(agent.name(), &agent.facts().manifest, &given, true, |_| None)?;
+    let value = |value: String| if value == STAND_IN { MODEL_URL.to_owned() } else { value };
+    let settings = decision.settings.into_iter().map(|(name, given)| (name, value(given))).collect();
+    Ok(agent.granted(Granted { network: None, settings }))
+}
 
 /// What an agent is granted, and what it asked for without success.
 #[derive(Debug, Default, PartialEq)]

@@ -7,6 +7,7 @@
 //! ```text
 //! wasm-worker-core        plain data: job facts, verdict, refusal, usage, events
 //! wasm-worker-protocol    LiveKit's agent protocol, both sides, without I/O
+//! wasm-worker-mock-models a stand-in for model servers, and the YAML of its scripts and of scenarios
 //! wasm-worker-sandbox     engine, agents and jobs; the only crate that names wasmtime
 //! wasm-worker-room        LiveKit rooms, joined for agents
 //! wasm-worker-network     connections to servers: proxies, trusted certificates, addresses; HTTP and WebSocket of agents

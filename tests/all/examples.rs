@@ -93,6 +93,22 @@ fn usage_prewarms_once_and_counts_model_calls() {
 }
 
 #[test]
+fn llm_holds_the_conversations_of_its_scenarios() {
+    let agent = root().join("examples/llm");
+    let play = || {
+        // A variable of the user's own is no setting of a scenario.
+        let call =
+            wasm_worker(["test", agent.to_str().unwrap(), "--json"]).env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1");
+        let done = call.done();
+        assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+        let facts = |line: Value| (line["name"].clone(), line["fuel"].clone(), line["lasted_ms"].clone());
+        done.lines().into_iter().map(facts).collect::<Vec<_>>()
+    };
+    let first = play();
+    assert_eq!((first.len(), &first), (8, &play()), "every run is the same");
+}
+
+#[test]
 fn agent_in_text_format_runs() {
     let done = run_guest("minimal", ["--count", "5"]).done();
     assert_eq!((done.exit, done.lines().len()), (0, 5), "{}", done.stderr);

@@ -9,10 +9,10 @@ use crate::support::harness::root;
 const CRATES: &[&str] = &[
     "host/core",
     "host/protocol",
+    "host/mock-models",
     "host/sandbox",
     "host/room",
     "host/network",
-    "host/mock-models",
     "host/dispatcher",
     "host",
     "host/test",

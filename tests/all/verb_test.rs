@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::harness::{Done, guest, path, wasm_worker};
+use crate::support::harness::{Done, guest, path, root, wasm_worker};
 
 /// The scenario of issue and documentation, as it stands.
 const AS_IT_STANDS: &str = r#"seed: 1
@@ -185,6 +185,40 @@ fn faults_happen_where_the_script_says() {
     limits("{max-duration: 30m}", "\"wait 7200\"", "deadline");
     limits("{unresponsive-timeout: 100ms}", "burn", "unresponsive");
     passes("reject", "- expect: {end: rejected}");
+}
+
+#[test]
+fn a_model_answers_as_the_scenario_says_and_is_expected_to_be_asked() {
+    let (agent, dir) = (root().join("examples/llm"), tempfile::tempdir().unwrap());
+    let test = |scenario: &str, flags: &[&str]| {
+        write(dir.path(), "a.yaml", scenario);
+        let file = dir.path().join("a.yaml");
+        wasm_worker(["test", path(&agent), path(&file)]).args(flags.iter().copied()).done()
+    };
+    std::fs::create_dir(dir.path().join("models")).unwrap();
+    write(&dir.path().join("models"), "m.yaml", "rules:\n  - when: {model: m-1}\n    answer: of m-1\n");
+    let asked = "steps:\n  - join: ann\n  - say: {from: ann, text: hi}\n";
+    let model = "  - expect: {model: {model: m-1, user: {pattern: \"hi$\"}}}\n  - expect: {text: of m-1}\n";
+    let scenario = format!("model: models/m.yaml\n{asked}{model}");
+    let other = ["--setting", "OPENAI_MODEL=m-1", "--setting", "OPENAI_BASE_URL=https://models.example/v1"];
+    let done = test(&scenario, &other);
+    assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+    let told = |scenario: &str, texts: &[&str]| {
+        let done = test(scenario, &[]);
+        assert_eq!(done.exit, 17, "{}{}", done.stdout, done.stderr);
+        texts.iter().for_each(|text| assert!(done.stdout.contains(text), "`{text}`:\n{}", done.stdout));
+    };
+    let wanted = "a.yaml:5: expected a request to the model `m-1` with a user's text that matches /hi$/ within 10s";
+    told(&scenario, &[wanted, "+ 0.000s `gpt-5-mini` \"ann: hi\""]);
+    let often = format!("{asked}  - expect: {{model: {{times: 3}}, within: 1s}}\n");
+    told(&often, &["a.yaml:4: expected exactly 3 requests to the model within 1s", "+ 0.000s `gpt-5-mini`"]);
+    test(&scenario, &["--setting", "MODEL=x"]).fails_with(2, &["agent `llm` has no setting `MODEL`"]);
+    test(&format!("model: models/none.yaml\n{asked}{model}"), &[])
+        .fails_with(2, &["a.yaml:1: the script `models/none.yaml` cannot be read: No such file"]);
+    test(&format!("model: {{rules: [{{answr: x}}]}}\n{asked}{model}"), &[])
+        .fails_with(2, &["a.yaml:1: `answr` is unknown for a rule; did you mean `answer`?"]);
+    test(&format!("model: a.yaml\n{asked}{model}"), &[])
+        .fails_with(2, &["a.yaml:1: a.yaml:1: a script needs `rules:`"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The values of a mapping: each is taken by its key, and a key that is left over is unknown. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -38,10 +39,15 @@ impl<'a> Fields<'a> {
 
     /// Take the value of a key. One that is null is absent.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.take_nullable(key).filter(|node| node.value != Value::Null)
+    }
+
+    /// Take the value of a key, also where it is null.
+    pub fn take_nullable(&mut self, key: &'static str) -> Option<&'a Node> {
         self.known.push(key);
         let at = self.left.iter().position(|(name, ..)| name == key)?;
         let (_, _, node) = self.left.remove(at);
-        (node.value != Value::Null).then_some(node)
+        Some(node)
     }
 
     /// The value of a key that has to be there.
@@ -61,12 +67,44 @@ impl<'a> Fields<'a> {
         self.take(key).map(|node| text(node).map(str::to_owned)).transpose()
     }
 
+    /// A text that has to be there.
+    ///
+    /// # Errors
+    /// When it is not there, or is no text.
+    pub fn need_text(&mut self, key: &'static str) -> Result<String, Fault> {
+        text(self.need(key)?).map(str::to_owned)
+    }
+
+    /// A text, or an empty one where there is none.
+    ///
+    /// # Errors
+    /// When the value is no text.
+    pub fn text_or_empty(&mut self, key: &'static str) -> Result<String, Fault> {
+        Ok(self.text(key)?.unwrap_or_default())
+    }
+
+    /// Names and texts; none where there are none.
+    ///
+    /// # Errors
+    /// When the value is no mapping of texts.
+    pub fn texts_by_name(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Fault> {
+        self.take(key).map_or_else(|| Ok(BTreeMap::new()), texts_by_name)
+    }
+
     /// A duration.
     ///
     /// # Errors
     /// When the value is no duration above zero.
     pub fn duration(&mut self, key: &'static str) -> Result<Option<Duration>, Fault> {
         self.take(key).map(time).transpose()
+    }
+
+    /// A whole number that this type can hold.
+    ///
+    /// # Errors
+    /// When the value is none.
+    pub fn whole<T: FromStr>(&mut self, key: &'static str) -> Result<Option<T>, Fault> {
+        self.take(key).map(whole).transpose()
     }
 
     /// A whole number in a range.
@@ -129,6 +167,26 @@ pub fn time(node: &Node) -> Result<Duration, Fault> {
     duration::parse(text).map_err(|why| (node.line, format!("{why}; got `{text}`")))
 }
 
+/// The names and texts of a mapping.
+///
+/// # Errors
+/// When it is no mapping of texts.
+pub fn texts_by_name(node: &Node) -> Result<BTreeMap<String, String>, Fault> {
+    match &node.value {
+        Value::Map(pairs) => pairs.iter().map(|(name, _, value)| Ok((name.clone(), text(value)?.to_owned()))).collect(),
+        other => Err((node.line, format!("want names and texts, got {}", other.kind()))),
+    }
+}
+
+/// The whole number of a value, as this type holds it.
+///
+/// # Errors
+/// When it is none, or more than the type holds.
+pub fn whole<T: FromStr>(node: &Node) -> Result<T, Fault> {
+    let text = text(node)?;
+    text.parse().map_err(|_| (node.line, format!("want a whole number in range, got `{text}`")))
+}
+
 /// The whole number of a value.
 ///
 /// # Errors
@@ -162,6 +220,20 @@ mod tests {
             Some((1, "want a mapping for a thing, got a text".into()))
         );
         assert_eq!(unknown("zzz", "a thing", &["a"]), "`zzz` is unknown for a thing; known are a");
+    }
+
+    #[test]
+    fn values_may_be_absent_null_or_needed() {
+        let documents = tree::read("a: ~\nb: 7\nc: {x: y, z: 300}\nd: [1]\n").unwrap();
+        let mut fields = Fields::new(&documents[0], "a thing").unwrap();
+        assert!(fields.take_nullable("a").is_some() && fields.take_nullable("e").is_none());
+        assert_eq!((fields.text_or_empty("f"), fields.whole::<u8>("b")), (Ok(String::new()), Ok(Some(7))));
+        let texts = fields.texts_by_name("c").unwrap();
+        assert_eq!((texts["x"].as_str(), texts["z"].as_str()), ("y", "300"));
+        assert_eq!(fields.texts_by_name("d"), Err((4, "want names and texts, got a list".into())));
+        assert_eq!(fields.need_text("g"), Err((1, "a thing needs `g:`".into())));
+        let large = &tree::read("300").unwrap()[0];
+        assert_eq!(whole::<u8>(large), Err((1, "want a whole number in range, got `300`".into())));
     }
 
     #[test]

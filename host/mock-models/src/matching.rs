@@ -1,12 +1,17 @@
 //! Texts and names as a rule wants them. Pure.
 
+use std::fmt;
+
 use regex_lite::{Regex, RegexBuilder};
+use wasm_worker_core::text::clip;
 
 use crate::fields::{Fields, text};
 use crate::tree::{Fault, Node};
 
 /// Largest compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Longest text that a message shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 400;
 
 /// A text that is wanted. Everything that is set has to hold.
 #[derive(Clone, Debug, Default)]
@@ -29,11 +34,20 @@ impl TextMatch {
             return Ok(Self { equals: Some(text.to_owned()), ..Self::default() });
         }
         let mut fields = Fields::new(node, "a text")?;
+        let matched = Self::take(&mut fields)?;
+        fields.end()?;
+        Ok(matched)
+    }
+
+    /// Take `equals`, `contains` and `pattern` of a mapping that may have more.
+    ///
+    /// # Errors
+    /// At the first fault.
+    pub fn take(fields: &mut Fields<'_>) -> Result<Self, Fault> {
         let equals = fields.text("equals")?;
         let contains =
             fields.items("contains").iter().map(|item| text(item).map(str::to_owned)).collect::<Result<_, _>>()?;
         let pattern = fields.take("pattern").map(pattern).transpose()?;
-        fields.end()?;
         Ok(Self { equals, contains, pattern })
     }
 
@@ -43,6 +57,28 @@ impl TextMatch {
             && self.contains.iter().all(|part| text.contains(part.as_str()))
             && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(text))
     }
+
+    /// Whether every text is as wanted.
+    pub fn is_any(&self) -> bool {
+        self.equals.is_none() && self.contains.is_empty() && self.pattern.is_none()
+    }
+}
+
+impl fmt::Display for TextMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        parts.extend(self.equals.iter().map(|text| format!("equal to {}", shown(text))));
+        parts.extend(self.contains.iter().map(|text| format!("that contains {}", shown(text))));
+        parts.extend(self.pattern.iter().map(|pattern| format!("that matches /{}/", pattern.as_str())));
+        f.write_str(&parts.join(" and "))
+    }
+}
+
+/// A text in quotes, on one line of bounded length.
+pub fn shown(text: &str) -> String {
+    let end = text.floor_char_boundary(SHOWN_BYTES_MAX);
+    let cut = if end < text.len() { "…" } else { "" };
+    clip(&format!("{:?}{cut}", text.get(..end).unwrap_or_default()))
 }
 
 fn pattern(node: &Node) -> Result<Regex, Fault> {
@@ -87,8 +123,26 @@ mod tests {
     }
 
     #[test]
+    fn a_match_is_told_in_words() {
+        let read = |yaml: &str| TextMatch::read(&tree::read(yaml).unwrap()[0]).unwrap();
+        let words = read("{contains: [a, \"b\\n\"], pattern: \"^c\"}").to_string();
+        assert_eq!(words, r#"that contains "a" and that contains "b\n" and that matches /^c/"#);
+        assert!(read("{}").is_any() && !read("x").is_any());
+        let long = shown(&"é".repeat(1_000));
+        assert!(long.ends_with("…") && long.len() < 2 * SHOWN_BYTES_MAX, "{long}");
+    }
+
+    #[test]
     fn a_star_stands_for_any_characters() {
-        let good = [("*", ""), ("gpt-*", "gpt-4"), ("a*c", "abc"), ("*b*", "abc"), ("abc", "abc"), ("**", "x")];
+        let good = [
+            ("*", ""),
+            ("gpt-*", "gpt-4"),
+            ("a*c", "abc"),
+            ("*b*", "abc"),
+            ("a*b*c", "a.b.b.c"),
+            ("abc", "abc"),
+            ("**", "x"),
+        ];
         assert!(good.iter().all(|(pattern, name)| glob(pattern, name)), "{good:?}");
         let bad = [("a*c", "a"), ("abc", "abcd"), ("a*b*c", "acb"), ("*x", "xy"), ("ab*ba", "aba")];
         assert!(bad.iter().all(|(pattern, name)| !glob(pattern, name)), "{bad:?}");

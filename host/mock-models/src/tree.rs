@@ -202,5 +202,7 @@ mod tests {
         assert_eq!(fault("[1]: 2\n").1, "want a key, got a list");
         assert!(fault("a: \"b\n").1.starts_with("this is no YAML"));
         assert!(fault(&["[".repeat(17), "]".repeat(17)].concat()).1.contains("levels"));
+        assert_eq!(fault(&"[".repeat(300)).1, "this is no YAML: recursion limit exceeded");
+        assert!(fault(&"- ".repeat(3_000)).1.contains("levels"));
     }
 }

@@ -33,6 +33,7 @@ mod networked;
 mod joined_room;
 mod recorded_room;
 mod played_rules;
+mod played_model;
 mod played_network;
 mod played_room;
 

@@ -4,9 +4,7 @@
 //! faults happen, and each `expect` waits until it holds or its time is over.
 //!
 //! ```text
-//! tree      YAML as a tree with line numbers
-//! matching  texts, URLs and amounts as a scenario wants them
-//! fields    the values of one mapping: kinds, unknown keys
+//! matching  URLs and amounts as a scenario wants them
 //! script    the steps of a scenario as data
 //! parse     tree → script, with every check that needs no agent
 //! trace     what the agent did so far
@@ -16,14 +14,12 @@
 //! from_recording  a recorded job as a scenario
 //! ```
 //!
-//! Not here: the room and the servers of a scenario, which are a world of the job.
+//! Not here: the room and the servers of a scenario, which are a world of the job; YAML and the texts that are wanted, which the
+//! scripts of the stand-in for models have too (`wasm_worker_mock_models`).
 //!
-//! Bounds: [`FILE_BYTES_MAX`] for a file, and the bounds of `tree` and `play`.
-
-mod tree;
+//! Bounds: [`FILE_BYTES_MAX`] for a file, and the bounds of `wasm_worker_mock_models::tree` and of `play`.
 
 pub(crate) mod matching;
-mod fields;
 
 pub(crate) mod script;
 mod parse;
@@ -45,12 +41,22 @@ use wasm_worker_core::job::{JobInfo, JobKind, RoomInfo};
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::room::people::Participant;
+use wasm_worker_mock_models::script::Script as ModelScript;
+use wasm_worker_mock_models::tree;
 
 use crate::settings::Limits;
 use script::Script;
 
 /// Largest file of scenarios, in bytes.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The base URL of the model of a scenario. Under `run` the same setting is the URL of the stand-in that runs.
+pub const MODEL_URL: &str = "http://mock-models.internal/v1";
+/// The host of [`MODEL_URL`].
+pub(crate) const MODEL_HOST: &str = "mock-models.internal";
+
+/// Reads a file by its name as a scenario has it, or tells why it cannot be read.
+pub type ReadFile<'a> = &'a mut dyn FnMut(&str) -> Result<String, String>;
 
 /// The reason why a text is no scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,18 +81,22 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Read the scenarios of a file: one for each document.
+    /// Read the scenarios of a file: one for each document. `read` reads the files that they name.
     ///
     /// # Errors
-    /// At the first fault of the file.
-    pub fn parse(file: &str, text: &str) -> Result<Vec<Self>, ScenarioError> {
+    /// At the first fault of the file, and of those.
+    pub fn parse(file: &str, text: &str, read: ReadFile<'_>) -> Result<Vec<Self>, ScenarioError> {
         let error = |(line, why): (usize, String)| ScenarioError { file: file.to_owned(), line, why };
         if text.len() > FILE_BYTES_MAX {
             return Err(error((1, format!("the file has {} bytes, at most {FILE_BYTES_MAX} are allowed", text.len()))));
         }
         let documents = tree::read(text).map_err(error)?;
+        if documents.is_empty() {
+            return Err(error((1, "the file is empty; want `seed:` and `steps:`".into())));
+        }
         let several = documents.len() > 1;
-        let scripts = documents.iter().map(parse::script).collect::<Result<Vec<_>, _>>().map_err(error)?;
+        let scripts = documents.iter().map(|document| parse::script(document, &mut *read));
+        let scripts = scripts.collect::<Result<Vec<_>, _>>().map_err(error)?;
         let named = scripts.into_iter().enumerate().map(|(at, script)| {
             let name = match (&script.name, several) {
                 (Some(name), _) => format!("{file}: {name}"),
@@ -190,22 +200,34 @@ mod tests {
 
     use super::check::Now;
     use super::play::Next;
+    use super::trace::SeenQuestion;
     use super::*;
+
+    /// Read scenarios that name no file but `good.yaml`.
+    fn read(text: &str) -> Result<Vec<Scenario>, ScenarioError> {
+        Scenario::parse("f", text, &mut |name| match name {
+            "good.yaml" => Ok("rules:\n  - answer: hi\n".into()),
+            "bad.yaml" => Ok("rules:\n  - answr: hi\n".into()),
+            _ => Err("there is none".into()),
+        })
+    }
 
     const GOOD: &str = r#"name: n
 seed: 7
 limits: {fuel: 1M, memory: 1MiB}
+model: {rules: [{when: {user: a}, answer: b}, {refuse: 429}]}
 steps:
   - join: {identity: ann, attributes: {a: b}}
   - say: {from: ann, text: hello}
   - expect: {text: {contains: "a", pattern: "^b*"}, within: 2s}
   - http: {match: "POST https://x/*", status: 200, parts: [a, b], every: 1s}
+  - expect: {model: {user: {contains: a}, tool: t, model: "g*", body: {contains: b}, times: {max: 2}}}
   - at: 10m
   - expect: {end: {code: completed}, fuel: {max: 10M}}
 "#;
 
-    fn play(steps: &str) -> Play {
-        let scenarios = Scenario::parse("f", &format!("steps:\n{steps}")).unwrap();
+    fn play_of(steps: &str) -> Play {
+        let scenarios = read(&format!("steps:\n{steps}")).unwrap();
         Play::new(scenarios[0].script.clone())
     }
 
@@ -221,7 +243,7 @@ steps:
     fn steps_follow_each_other_and_expectations_wait() {
         let none = BTreeMap::new();
         let mut play =
-            play("  - join: ann\n  - expect: {text: b, within: 5s}\n  - expect: {text: a}\n  - advance: 3s\n");
+            play_of("  - join: ann\n  - expect: {text: b, within: 5s}\n  - expect: {text: a}\n  - advance: 3s\n");
         assert_eq!(play.next(&now(0, &none)), Next::Act(0));
         assert_eq!(play.next(&now(0, &none)), Next::Wait(Duration::from_secs(5)));
         ["a", "b"].into_iter().for_each(|word| play.trace.text(Duration::ZERO, text(word)));
@@ -238,7 +260,7 @@ steps:
     #[test]
     fn an_expectation_whose_time_is_over_fails_with_its_line() {
         let none = BTreeMap::new();
-        let mut play = play("  - expect: {text: a, within: 5s}\n");
+        let mut play = play_of("  - expect: {text: a, within: 5s}\n");
         play.trace.text(Duration::from_millis(1_500), text("b"));
         assert_eq!(play.next(&now(0, &none)), Next::Wait(Duration::from_secs(5)));
         assert_eq!(play.next(&now(5, &none)), Next::Failed);
@@ -249,21 +271,58 @@ steps:
 
     #[test]
     fn the_seed_of_a_recording_is_written_in_hexadecimal() {
-        let seed = |text: &str| Scenario::parse("f", &format!("seed: {text}\n{}", GOOD.replace("seed: 7\n", "")));
+        let seed = |text: &str| read(&format!("seed: {text}\n{}", GOOD.replace("seed: 7\n", "")));
         let exact = "ab".repeat(32);
         assert_eq!(seed(&exact).unwrap()[0].script.seed, [0xab; 32]);
         assert_ne!(seed("1").unwrap()[0].script.seed, seed("2").unwrap()[0].script.seed);
         assert_eq!(seed("-1").unwrap_err().to_string(), "f:1: want a whole number in range, got `-1`");
     }
 
+    #[test]
+    fn the_script_of_a_model_is_in_the_scenario_or_in_a_file() {
+        let script = |model: &str| read(&format!("model: {model}\nsteps:\n  - expect: {{model: hi}}\n"));
+        assert!(script("{rules: [{answer: hi}]}").unwrap()[0].script.model.is_some());
+        assert!(script("good.yaml").unwrap()[0].script.model.is_some());
+        let why = |model: &str| script(model).unwrap_err().to_string();
+        assert_eq!(why("none.yaml"), "f:1: the script `none.yaml` cannot be read: there is none");
+        assert!(why("bad.yaml").starts_with("f:1: bad.yaml:2: `answr` is unknown for a rule; did you mean `answer`?"));
+        assert_eq!(why("{rules: []}"), "f:1: want 1 to 1000 rules, got 0");
+    }
+
+    #[test]
+    fn requests_to_the_model_are_found_in_order_and_counted() {
+        let none = BTreeMap::new();
+        const STEPS: &str =
+            "  - expect: {model: {user: {contains: a}, model: \"g*\"}}\n  - expect: {model: {tool: t, times: 1}}\n";
+        let mut play = play_of(STEPS);
+        let question = |user: &str, tools: &[&str]| SeenQuestion {
+            model: "gpt".into(),
+            user: user.into(),
+            tools: tools.iter().map(|name| (*name).to_owned()).collect(),
+            body: "{}".into(),
+        };
+        play.trace.question(Duration::ZERO, question("b", &[]));
+        assert_eq!(play.next(&now(0, &none)), Next::Wait(Duration::from_secs(10)));
+        play.trace.question(Duration::ZERO, question("ab", &["t"]));
+        assert_eq!((play.next(&now(0, &none)), play.next(&now(0, &none))), (Next::Act(0), Next::Act(1)));
+        let mut too_many = play_of(STEPS);
+        for _ in 0..2 {
+            too_many.trace.question(Duration::ZERO, question("a", &["t"]));
+        }
+        assert_eq!((too_many.next(&now(0, &none)), too_many.next(&now(0, &none))), (Next::Act(0), Next::Failed));
+        let failure = too_many.failure().unwrap();
+        assert_eq!(failure.diff[0], "- exactly 1 requests to the model with a result of `t`");
+        assert_eq!(failure.diff[1..], ["+ 0.000s `gpt` \"a\" and a result of `t`"; 2]);
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_a_scenario_or_an_error(any in ".{0,200}", at in 0..500_usize, with in any::<char>()) {
-            drop(Scenario::parse("f", &any));
-            prop_assert!(Scenario::parse("f", GOOD).is_ok());
+        fn any_text_is_a_scenario_or_an_error(any in ".{0,200}", at in 0..700_usize, with in any::<char>()) {
+            drop(read(&any));
+            prop_assert!(read(GOOD).is_ok());
             // One character of a good scenario is another.
             let changed: String = GOOD.chars().enumerate().map(|(n, old)| if n == at { with } else { old }).collect();
-            if let Err(error) = Scenario::parse("f", &changed) {
+            if let Err(error) = read(&changed) {
                 prop_assert!(error.line > 0 && !error.why.is_empty(), "{error}");
             }
         }

@@ -18,6 +18,7 @@ use super::settings::SettingFlags;
 use super::{Exit, Failure, logging, print, say};
 use crate::app::open_cache;
 use crate::config::Config;
+use crate::grants::grant_settings;
 use crate::observers::{EventLines, publisher};
 use report::{Played, Report};
 use wasm_worker_core::duration;
@@ -137,7 +138,9 @@ fn read_all(agent: &Path, paths: &[PathBuf]) -> Result<Vec<Scenario>, Failure> {
     let (mut scenarios, mut faults) = (Vec::new(), Vec::new());
     for path in paths {
         for file in files_of(path)? {
-            match Scenario::parse(&file.display().to_string(), &contents(&file)?) {
+            let text = contents(&file).map_err(|error| unreadable(&file, &error))?;
+            let mut beside = |name: &str| contents(&file.with_file_name(name)).map_err(|error| error.to_string());
+            match Scenario::parse(&file.display().to_string(), &text, &mut beside) {
                 Ok(of_file) => scenarios.extend(of_file),
                 Err(error) => faults.push(error.to_string()),
             }
@@ -157,7 +160,7 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let unreadable = |error| Failure::usage(format!("`{}` cannot be read: {error}", path.display()));
+    let unreadable = |error| unreadable(path, &error);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
@@ -169,15 +172,18 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn contents(path: &Path) -> Result<String, Failure> {
-    let unreadable = |error| Failure::usage(format!("`{}` cannot be read: {error}", path.display()));
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::usage(format!("`{}` cannot be read: {error}", path.display()))
+}
+
+/// The text of a file. One that is too large is cut after its bound, which its reader tells.
+fn contents(path: &Path) -> std::io::Result<String> {
     let (mut text, max) = (String::new(), FILE_BYTES_MAX as u64 + 1);
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(max).read_to_string(&mut text)
+    if path == Path::new("-") {
+        std::io::stdin().take(max).read_to_string(&mut text)?;
     } else {
-        std::fs::File::open(path).map_err(unreadable)?.take(max).read_to_string(&mut text)
-    };
-    read.map_err(unreadable)?;
+        std::fs::File::open(path)?.take(max).read_to_string(&mut text)?;
+    }
     Ok(text)
 }
 
@@ -200,9 +206,12 @@ impl<'a> Tester<'a> {
     ) -> Result<Self, Failure> {
         let engine = Engine::new(config.engine_settings(jobs), runtimes.guests().clone(), runtimes.control().clone())?;
         let events = publisher(lines, None);
-        let settings = &config.of_agent(&source.name).agent;
+        let config_of_agent = config.of_agent(&source.name);
         let cache = open_cache(config);
-        let agent = Agent::load(&engine, source, settings, cache.as_ref(), Some(&Compiler::own()), &events).await?;
+        let compiler = Compiler::own();
+        let agent =
+            Agent::load(&engine, source, &config_of_agent.agent, cache.as_ref(), Some(&compiler), &events).await?;
+        let agent = grant_settings(agent, &config_of_agent.grants)?;
         Ok(Self { agent, events, config, timeout })
     }
 

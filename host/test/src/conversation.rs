@@ -93,6 +93,13 @@ impl Conversation {
         self
     }
 
+    /// The script of the model: the name of its file, or the script as YAML on one line: `{rules: [{answer: hi}]}`.
+    #[must_use]
+    pub fn model(mut self, script: &str) -> Self {
+        self.head.push(format!("model: {script}"));
+        self
+    }
+
     /// A participant joins the room.
     #[must_use]
     pub fn join(self, identity: &str) -> Self {
@@ -258,12 +265,13 @@ mod tests {
         let conversation = Conversation::new()
             .seed(7)
             .metadata("{\"a\": 1}")
+            .model("{rules: [{answer: hi}]}")
             .join("ann")
             .say("ann", "two\nlines\u{1b}")
             .expect_text(contains("x").on("t"))
             .advance(Duration::from_secs(60))
             .step("fault: kill");
-        let expected = "seed: 7\nmetadata: \"{\\\"a\\\": 1}\"\nsteps:\n  - join: \"ann\"\n  \
+        let expected = "seed: 7\nmetadata: \"{\\\"a\\\": 1}\"\nmodel: {rules: [{answer: hi}]}\nsteps:\n  - join: \"ann\"\n  \
             - say: {from: \"ann\", text: \"two\\nlines\\u001b\"}\n  - expect: {text: {contains: \"x\", topic: \"t\"}}\n  \
             - advance: 60000ms\n  - fault: kill\n";
         assert_eq!(conversation.scenario(), expected);

@@ -1,6 +1,6 @@
 //! The servers of a scenario, and the participants whom the agent calls: each answers as the rules of the script say.
 //!
-//! A request that fits no rule waits, until a later step has a rule for it or its time is over.
+//! A request that fits no rule, and is not for the model, waits, until a later step has a rule for it or its time is over.
 //!
 //! Bounds: the job's own on open ids; [`DUE_BYTES_MAX`] bytes of answers that are on their way, [`BODY_BYTES_MAX`] of one request.
 
@@ -10,32 +10,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::played_rules::{NO_ANSWER, NO_RECIPIENT, Rule, failed, newest, rpc_error};
+use super::played_model::{self, PlayedModel};
+use super::played_rules::{NO_ANSWER, NO_RECIPIENT, Rule, failed, http_events, newest, rpc_error};
 use super::world::JobAccess;
-use crate::guest::bindings::wasm_worker::agent::events::{
-    Event, HttpBody, HttpHead, RpcAnswer, SocketClosed, SocketOpened, SocketText,
-};
+use crate::guest::bindings::wasm_worker::agent::events::{Event, RpcAnswer, SocketClosed, SocketOpened, SocketText};
 use crate::guest::bindings::wasm_worker::agent::http::Request;
 use crate::guest::calls::Call;
 use crate::guest::contract::RpcError;
 use crate::guest::events::{id_of, payload_bytes};
 use crate::guest::kill::Kill;
 use crate::scenario::matching::RequestMatch;
-use crate::scenario::script::{AnswerRule, HttpOutcome, HttpRule, SocketRule};
+use crate::scenario::script::{AnswerRule, HttpRule, SocketRule};
 use crate::scenario::trace::SeenRequest;
 
 /// Time for an answer where the agent names none.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a whole exchange by HTTP, as in a worker.
+const EXCHANGE: Duration = Duration::from_secs(600);
 /// Most bytes of answers that are on their way.
 const DUE_BYTES_MAX: usize = 64 << 20;
 /// Most bytes of a request's body.
 const BODY_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a body in one event.
-const PART_BYTES: usize = 64 << 10;
 
 /// What answers the agent.
 #[derive(Default)]
 pub(super) struct PlayedNetwork {
+    pub(super) model: PlayedModel,
     answers: Vec<Rule<AnswerRule>>,
     http: Vec<Rule<HttpRule>>,
     sockets: Vec<Rule<SocketRule>>,
@@ -84,6 +84,11 @@ struct Open {
 }
 
 impl PlayedNetwork {
+    /// A network whose model is this one.
+    pub(super) fn new(model: PlayedModel) -> Self {
+        Self { model, ..Self::default() }
+    }
+
     /// Add a rule. The newest rule that fits is used.
     pub(super) fn answer(&mut self, rule: Arc<AnswerRule>, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         self.answers.push(Rule::new(rule.times, rule));
@@ -150,6 +155,7 @@ impl PlayedNetwork {
             Call::Cancel { id } => {
                 self.asked.remove(&id);
                 self.open.remove(&id);
+                self.model.cancel(id);
                 return Ok(Some(Call::Cancel { id }));
             }
             call => return Ok(Some(call)),
@@ -159,7 +165,11 @@ impl PlayedNetwork {
     }
 
     fn ask(&mut self, id: u32, timeout_ms: u32, what: What, job: &JobAccess<'_>) {
-        let timeout = if timeout_ms == 0 { TIMEOUT } else { Duration::from_millis(timeout_ms.into()) };
+        let timeout = match (timeout_ms, &what) {
+            (0, What::Http { .. }) => EXCHANGE,
+            (0, What::Socket { .. } | What::Rpc { .. }) => TIMEOUT,
+            (timeout_ms, _) => Duration::from_millis(timeout_ms.into()),
+        };
         self.asked.insert(id, Asked { until: job.now + timeout, what });
     }
 
@@ -212,12 +222,12 @@ impl PlayedNetwork {
     fn match_all(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         let ids: Vec<u32> = self.asked.keys().copied().collect();
         for id in ids {
-            let Some(Asked { until, what }) = self.asked.get(&id) else { continue };
-            let until = *until;
+            let Some(Asked { what, .. }) = self.asked.get(&id) else { continue };
             let found = match what {
                 What::Http { method, url, is_whole: true, .. } => {
                     let rule = newest(&mut self.http, |rule| rule.request.fits(method, url));
-                    rule.map(|rule| Answer::Http(rule, url.clone()))
+                    let of_model = || self.model.path(method, url).map(Answer::Model);
+                    rule.map(|rule| Answer::Http(rule, url.clone())).or_else(of_model)
                 }
                 What::Http { is_whole: false, .. } => None,
                 What::Socket { url } => {
@@ -232,13 +242,15 @@ impl PlayedNetwork {
                     newest(&mut self.answers, fits).map(Answer::Rpc)
                 }
             };
-            if let Some(answer) = found {
-                self.asked.remove(&id);
-                if self.due_bytes > DUE_BYTES_MAX {
-                    job.fail(id, "limit", "too many bytes of answers are on their way")?;
-                } else {
-                    self.schedule(id, answer, until, job.now);
-                }
+            let Some(answer) = found else { continue };
+            let Some(asked) = self.asked.remove(&id) else { continue };
+            if self.due_bytes > DUE_BYTES_MAX {
+                job.fail(id, "limit", "too many bytes of answers are on their way")?;
+            } else if let (Answer::Model(path), What::Http { method, url, body, .. }) = (&answer, &asked.what) {
+                let asked = played_model::Asked { method, url, path, body, until: asked.until };
+                self.model.ask(id, &asked, job.now, job.moment().since_1970());
+            } else {
+                self.schedule(id, answer, asked.until, job.now);
             }
         }
         Ok(())
@@ -253,7 +265,10 @@ impl PlayedNetwork {
             }
             Answer::Rpc(_) => self.later(until, rpc_error(id, NO_ANSWER, "response timeout")),
             Answer::Socket(rule, url) => self.schedule_socket(id, rule, url, now),
-            Answer::Http(rule, url) => self.schedule_http(id, &rule, url, until, now),
+            Answer::Http(rule, url) => {
+                http_events(id, &rule, url, until, now).into_iter().for_each(|(at, event)| self.later(at, event));
+            }
+            Answer::Model(_) => {}
         }
     }
 
@@ -268,26 +283,6 @@ impl PlayedNetwork {
         self.open.insert(id, Open { url, rule, from });
     }
 
-    fn schedule_http(&mut self, id: u32, rule: &HttpRule, url: String, until: Instant, now: Instant) {
-        let mut at = now + rule.after;
-        let (status, headers, parts, every) = match &rule.outcome {
-            _ if at > until => return self.later(until, failed(id, "timeout", 0)),
-            HttpOutcome::Fail(code) => return self.later(at, failed(id, code, 0)),
-            HttpOutcome::Answer { status, headers, parts, every } => (*status, headers.clone(), parts, *every),
-        };
-        self.later(at, Event::HttpHead(HttpHead { id, status, url, headers }));
-        for part in parts {
-            for bytes in part.as_bytes().chunks(PART_BYTES) {
-                if at > until {
-                    return self.later(until, failed(id, "timeout", 0));
-                }
-                self.later(at, Event::HttpBody(HttpBody { id, bytes: bytes.to_vec(), last: false }));
-            }
-            at += every;
-        }
-        self.later(at.min(until), Event::HttpBody(HttpBody { id, bytes: Vec::new(), last: true }));
-    }
-
     fn later(&mut self, at: Instant, event: Event) {
         self.due_bytes += payload_bytes(&event);
         self.due.insert((at, self.next), event);
@@ -297,7 +292,7 @@ impl PlayedNetwork {
     /// The next time at which something happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let due = self.due.first_key_value().map(|((at, _), _)| *at);
-        self.asked.values().map(|asked| asked.until).chain(due).min()
+        self.asked.values().map(|asked| asked.until).chain(due).chain(self.model.wake_at()).min()
     }
 
     /// Have everything happen that is due.
@@ -324,7 +319,7 @@ impl PlayedNetwork {
             }
             job.send_sure(event)?;
         }
-        Ok(())
+        self.model.due(job.now).into_iter().try_for_each(|event| job.send_sure(event))
     }
 }
 
@@ -333,4 +328,6 @@ enum Answer {
     Http(Arc<HttpRule>, String),
     Socket(Arc<SocketRule>, String),
     Rpc(Arc<AnswerRule>),
+    /// The model answers, under this path.
+    Model(String),
 }

@@ -11,6 +11,7 @@ use wasm_worker_core::record::RoomRecord;
 use wasm_worker_core::room::names::AGENT_STATE;
 use wasm_worker_core::room::people::{Participant, ParticipantKind};
 
+use super::played_model::PlayedModel;
 use super::played_network::PlayedNetwork;
 use super::played_rules::NO_ANSWER;
 use super::recorded_room::RecordedRoom;
@@ -49,10 +50,11 @@ pub(super) struct PlayedRoom {
 impl PlayedRoom {
     /// The world of a job that is not launched yet.
     pub(super) fn new(room: RecordedRoom, play: SharedPlay) -> Self {
+        let script = play.script();
         Self {
             room,
-            network: PlayedNetwork::default(),
-            script: play.script(),
+            network: PlayedNetwork::new(PlayedModel::new(script.model.clone())),
+            script,
             launched: Instant::now(),
             wake: None,
             lost_until: None,
@@ -84,6 +86,7 @@ impl PlayedRoom {
             state.into_iter().for_each(|state| play.trace.state(at, state.clone()));
         }
         self.network.seen.drain(..).for_each(|request| play.trace.request(at, request));
+        self.network.model.seen.drain(..).for_each(|question| play.trace.question(at, question));
     }
 
     /// Carry out what the script has for this time.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use wasm_worker_core::record::SentText;
 use wasm_worker_core::verdict::Code;
+use wasm_worker_mock_models::matching::{glob, shown};
 
-use super::failure::{clock, compared, compared_lines, got, got_answer, got_request, got_text, wanted};
-use super::matching::shown;
-use super::script::{Expect, Want, WantedAnswer, WantedCall, WantedEnd, WantedRequest, WantedText};
-use super::trace::{Seen, SeenAnswer, SeenCall, SeenRequest, Trace};
+use super::failure::{clock, compared, compared_lines, got, got_answer, got_question, got_request, got_text, wanted};
+use super::matching::Range;
+use super::script::{Expect, Want, WantedAnswer, WantedCall, WantedEnd, WantedQuestion, WantedRequest, WantedText};
+use super::trace::{Seen, SeenAnswer, SeenCall, SeenQuestion, SeenRequest, Trace};
 
 /// Frames of a backtrace that a message shows.
 const FRAMES_SHOWN: usize = 5;
@@ -72,6 +73,7 @@ pub(super) struct Cursors {
     states: usize,
     calls: usize,
     requests: usize,
+    questions: usize,
     answers: usize,
 }
 
@@ -85,6 +87,7 @@ impl Cursors {
                 Want::State(_) => self.states = found + 1,
                 Want::Call(_) => self.calls = found + 1,
                 Want::Http(_) => self.requests = found + 1,
+                Want::Model(_) => self.questions = found + 1,
                 Want::Answer(_) => self.answers = found + 1,
                 Want::NoText(_) | Want::Attribute { .. } | Want::Fuel(_) | Want::Memory(_) | Want::End(_) => {}
             }
@@ -114,12 +117,20 @@ pub(super) fn check(
             }
             Want::Http(wanted) => find(&trace.requests, &mut from.requests, progress, |it| request_fits(wanted, it)),
             Want::Answer(wanted) => find(&trace.answers, &mut from.answers, progress, |it| answer_fits(wanted, it)),
-            Want::Call(WantedCall { times: Some(times), .. }) => {
-                count(want, trace, progress);
-                if times.max.is_some_and(|max| progress.count > max) {
-                    return Checked::Never(at);
+            Want::Call(wanted @ WantedCall { times: Some(times), .. }) => {
+                match count(&trace.calls, *times, progress, |it| call_fits(wanted, it)) {
+                    Counted::TooMany => return Checked::Never(at),
+                    counted => counted == Counted::Fits,
                 }
-                times.fits(progress.count)
+            }
+            Want::Model(wanted @ WantedQuestion { times: Some(times), .. }) => {
+                match count(&trace.questions, *times, progress, |it| question_fits(wanted, it)) {
+                    Counted::TooMany => return Checked::Never(at),
+                    counted => counted == Counted::Fits,
+                }
+            }
+            Want::Model(wanted) => {
+                find(&trace.questions, &mut from.questions, progress, |it| question_fits(wanted, it))
             }
             Want::Call(wanted) => find(&trace.calls, &mut from.calls, progress, |it| call_fits(wanted, it)),
             Want::NoText(wanted) => {
@@ -172,12 +183,24 @@ fn find<T>(entries: &[Seen<T>], from: &mut usize, progress: &mut Progress, fits:
     }
 }
 
-/// Count the calls that fit.
-fn count(want: &Want, trace: &Trace, progress: &mut Progress) {
-    let Want::Call(wanted) = want else { return };
-    let unseen = trace.calls.iter().skip(progress.scanned);
-    progress.count += unseen.filter(|call| call_fits(wanted, &call.it)).count() as u64;
-    progress.scanned = trace.calls.len();
+/// A count against the range that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    TooFew,
+    Fits,
+    TooMany,
+}
+
+/// Count the entries that fit.
+fn count<T>(entries: &[Seen<T>], times: Range, progress: &mut Progress, fits: impl Fn(&T) -> bool) -> Counted {
+    let unseen = entries.iter().skip(progress.scanned);
+    progress.count += unseen.filter(|entry| fits(&entry.it)).count() as u64;
+    progress.scanned = entries.len();
+    match times.max {
+        Some(max) if progress.count > max => Counted::TooMany,
+        _ if times.fits(progress.count) => Counted::Fits,
+        _ => Counted::TooFew,
+    }
 }
 
 fn text_fits(wanted: &WantedText, text: &SentText) -> bool {
@@ -189,6 +212,13 @@ fn text_fits(wanted: &WantedText, text: &SentText) -> bool {
 
 fn request_fits(wanted: &WantedRequest, request: &SeenRequest) -> bool {
     wanted.request.fits(&request.method, &request.url) && wanted.body.fits(&request.body)
+}
+
+fn question_fits(wanted: &WantedQuestion, question: &SeenQuestion) -> bool {
+    wanted.model.as_ref().is_none_or(|model| glob(model, &question.model))
+        && wanted.tool.as_ref().is_none_or(|tool| question.tools.iter().any(|name| glob(tool, name)))
+        && wanted.user.fits(&question.user)
+        && wanted.body.fits(&question.body)
 }
 
 fn answer_fits(wanted: &WantedAnswer, answer: &SeenAnswer) -> bool {
@@ -253,6 +283,12 @@ pub(super) fn difference(
             let requests: Vec<_> =
                 trace.requests.get(cursors.requests..).unwrap_or_default().iter().map(got_request).collect();
             compared(&expected, &requests, "no request")
+        }
+        Want::Model(wanted) => {
+            // A count is of all.
+            let from = if wanted.times.is_some() { 0 } else { cursors.questions };
+            let questions: Vec<_> = trace.questions.get(from..).unwrap_or_default().iter().map(got_question).collect();
+            compared(&expected, &questions, "no request to the model")
         }
         Want::Answer(_) => {
             let answers: Vec<_> =

@@ -4,10 +4,11 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use wasm_worker_core::record::SentText;
+use wasm_worker_core::text::clip;
+use wasm_worker_mock_models::matching::shown;
 
-use super::matching::shown;
-use super::script::{Want, WantedAnswer, WantedText};
-use super::trace::{Seen, SeenAnswer, SeenRequest};
+use super::script::{Want, WantedAnswer, WantedQuestion, WantedText};
+use super::trace::{Seen, SeenAnswer, SeenQuestion, SeenRequest};
 
 /// Most lines of what was got.
 const GOT_MAX: usize = 10;
@@ -48,6 +49,7 @@ pub(super) fn wanted(want: &Want) -> String {
             let body = if request.body.is_any() { String::new() } else { format!(" with a body {}", request.body) };
             format!("a request {}{body}", request.request)
         }
+        Want::Model(question) => question_in_words(question),
         Want::Answer(answer) => answer_in_words(answer),
         Want::Fuel(range) => format!("fuel {range}"),
         Want::Memory(range) => format!("memory {range} bytes"),
@@ -69,6 +71,21 @@ fn text_in_words(wanted: &WantedText) -> String {
     wanted.attributes.iter().for_each(|(name, value)| words.push_str(&format!(" with {name}={value}")));
     if !wanted.text.is_any() {
         words.push_str(&format!(" {}", wanted.text));
+    }
+    words
+}
+
+fn question_in_words(wanted: &WantedQuestion) -> String {
+    let mut words = match wanted.times {
+        Some(times) => format!("{times} requests to the model"),
+        None => "a request to the model".to_owned(),
+    };
+    words.extend(wanted.model.iter().map(|model| format!(" `{model}`")));
+    words.extend(wanted.tool.iter().map(|tool| format!(" with a result of `{tool}`")));
+    for (part, wanted) in [("a user's text", &wanted.user), ("a body", &wanted.body)] {
+        if !wanted.is_any() {
+            words.push_str(&format!(" with {part} {wanted}"));
+        }
     }
     words
 }
@@ -157,6 +174,13 @@ pub(super) fn got_request(seen: &Seen<SeenRequest>) -> String {
     let SeenRequest { method, url, body } = &seen.it;
     let body = if body.is_empty() { String::new() } else { format!(" {}", shown(body)) };
     format!("{} {method} {url}{body}", clock(seen.at))
+}
+
+/// A request to the model that came.
+pub(super) fn got_question(seen: &Seen<SeenQuestion>) -> String {
+    let SeenQuestion { model, user, tools, .. } = &seen.it;
+    let tools = tools.iter().map(|tool| format!(" and a result of `{tool}`")).collect::<String>();
+    format!("{} `{}` {}{tools}", clock(seen.at), clip(model), shown(user))
 }
 
 /// An answer that came.

@@ -6,14 +6,18 @@ mod servers;
 mod action;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use wasm_worker_core::room::people::{Participant, ParticipantKind};
+use wasm_worker_core::text::clip;
+use wasm_worker_mock_models::fields::{Fields, text, texts_by_name, time, whole};
+use wasm_worker_mock_models::tree::{Fault, Node, Value};
 
-use super::fields::{Fields, number, text, texts_by_name, time};
+use super::matching::amount;
 use super::script::{Action, JobFacts, LimitChanges, Script, Step};
-use super::tree::{Fault, Node, Value};
+use super::{ModelScript, ReadFile};
 use crate::guest::Seed;
 
 /// Most steps of a scenario.
@@ -21,9 +25,9 @@ const STEPS_MAX: usize = 10_000;
 /// The beginning of a job whose scenario names no time: 2026-01-01T12:00:00Z.
 const BEGAN: Duration = Duration::from_secs(1_767_268_800);
 
-/// Read a document.
-pub(super) fn script(document: &Node) -> Result<Script, Fault> {
-    let mut fields = Fields::of(document, "a scenario")?;
+/// Read a document, and the files that it names.
+pub(super) fn script(document: &Node, read: ReadFile<'_>) -> Result<Script, Fault> {
+    let mut fields = Fields::new(document, "a scenario")?;
     let name = fields.text("name")?;
     let seed = fields.take("seed").map_or_else(|| Ok(seed_of(1)), seed)?;
     let began = fields.take("time").map(date).transpose()?.unwrap_or(BEGAN);
@@ -35,6 +39,7 @@ pub(super) fn script(document: &Node) -> Result<Script, Fault> {
         participants: fields.items("participants").iter().map(person).collect::<Result<_, _>>()?,
     };
     let limits = fields.take("limits").map(limits).transpose()?.unwrap_or_default();
+    let model = fields.take("model").map(|node| model(node, read)).transpose()?.map(Arc::new);
     let list = fields.need("steps")?;
     fields.end()?;
     let Value::List(items) = &list.value else {
@@ -47,7 +52,7 @@ pub(super) fn script(document: &Node) -> Result<Script, Fault> {
     check_assertions(&steps, list.line)?;
     check_times(&steps)?;
     check_people(&steps, &job.participants)?;
-    Ok(Script { name, seed, began, limits, job, steps })
+    Ok(Script { name, seed, began, limits, job, model, steps })
 }
 
 /// A number, or the 64 hexadecimal digits of a recorded seed.
@@ -56,7 +61,7 @@ fn seed(node: &Node) -> Result<Seed, Fault> {
     if let Some(seed) = hexadecimal(text) {
         return Ok(seed);
     }
-    number(node).map(seed_of)
+    whole(node).map(seed_of)
 }
 
 fn seed_of(number: u64) -> Seed {
@@ -79,10 +84,10 @@ fn step(node: &Node) -> Result<Step, Fault> {
 
 /// A participant: an identity, or a mapping with one.
 fn person(node: &Node) -> Result<Participant, Fault> {
-    if let Value::Text(identity) = &node.value {
-        return Ok(Participant::present(identity.clone()));
+    if let Some(identity) = node.value.text() {
+        return Ok(Participant::present(identity.to_owned()));
     }
-    let mut fields = Fields::of(node, "a participant")?;
+    let mut fields = Fields::new(node, "a participant")?;
     let kind = match fields.text("kind")?.as_deref() {
         None | Some("standard") => ParticipantKind::Standard,
         Some("ingress") => ParticipantKind::Ingress,
@@ -114,19 +119,33 @@ fn date(node: &Node) -> Result<Duration, Fault> {
 }
 
 fn limits(node: &Node) -> Result<LimitChanges, Fault> {
-    let mut fields = Fields::of(node, "limits")?;
+    let mut fields = Fields::new(node, "limits")?;
     let memory = fields.take("memory").map(bytes).transpose()?;
     let changes = LimitChanges {
         line: node.line,
-        fuel: fields.amount("fuel")?,
+        fuel: fields.take("fuel").map(fuel).transpose()?,
         memory,
         max_duration: fields.duration("max-duration")?,
         shutdown_grace: fields.duration("shutdown-grace")?,
         unresponsive: fields.duration("unresponsive-timeout")?,
-        inbox: fields.number("inbox")?,
+        inbox: fields.whole("inbox")?,
     };
     fields.end()?;
     Ok(changes)
+}
+
+/// The script of the model: the script itself, or the name of its file.
+fn model(node: &Node, read: ReadFile<'_>) -> Result<ModelScript, Fault> {
+    let Some(name) = node.value.text() else { return ModelScript::read(node) };
+    let of_file = |why: String| (node.line, why);
+    let text = read(name).map_err(|why| of_file(format!("the script `{}` cannot be read: {why}", clip(name))))?;
+    ModelScript::parse(name, &text).map_err(|error| of_file(error.to_string()))
+}
+
+/// An amount of fuel, such as `10M`.
+fn fuel(node: &Node) -> Result<u64, Fault> {
+    let text = text(node)?;
+    amount(text).ok_or_else(|| (node.line, format!("want an amount of fuel such as 500k, 10M or 2G, got `{text}`")))
 }
 
 /// A number of bytes, such as `64MiB`.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasm_worker_core::room::people::Participant;
+use wasm_worker_mock_models::matching::TextMatch;
 
-use super::matching::{Range, RequestMatch, TextMatch};
+use super::ModelScript;
+use super::matching::{Range, RequestMatch};
 use crate::guest::Seed;
 use crate::settings::Limits;
 
@@ -20,6 +22,8 @@ pub(crate) struct Script {
     pub(crate) began: Duration,
     pub(crate) limits: LimitChanges,
     pub(crate) job: JobFacts,
+    /// The script of the model; none for the answers of the stand-in itself.
+    pub(crate) model: Option<Arc<ModelScript>>,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -243,6 +247,7 @@ pub(crate) enum Want {
     },
     Call(WantedCall),
     Http(WantedRequest),
+    Model(WantedQuestion),
     Answer(WantedAnswer),
     Fuel(Range),
     Memory(Range),
@@ -280,6 +285,20 @@ pub(crate) struct WantedCall {
 pub(crate) struct WantedRequest {
     pub(crate) request: RequestMatch,
     pub(crate) body: TextMatch,
+}
+
+/// A request to the model. Everything that is set has to hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WantedQuestion {
+    /// The last text of the user.
+    pub(crate) user: TextMatch,
+    /// It ends with a result of such a tool; `*` stands for any characters.
+    pub(crate) tool: Option<String>,
+    /// The name of the model; `*` as above.
+    pub(crate) model: Option<String>,
+    pub(crate) body: TextMatch,
+    /// Requests that there have to be in all; none for one more than expected so far.
+    pub(crate) times: Option<Range>,
 }
 
 /// An answer of the agent to a call.

@@ -35,6 +35,18 @@ pub(crate) struct SeenRequest {
     pub(crate) body: String,
 }
 
+/// A request to the model.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenQuestion {
+    /// The name of the model.
+    pub(crate) model: String,
+    /// The last text of the user.
+    pub(crate) user: String,
+    /// The tools whose results the request ends with.
+    pub(crate) tools: Vec<String>,
+    pub(crate) body: String,
+}
+
 /// An answer of the agent to a participant's call.
 #[derive(Clone, Debug)]
 pub(crate) struct SeenAnswer {
@@ -49,6 +61,7 @@ pub(crate) struct Trace {
     pub(crate) states: Vec<Seen<String>>,
     pub(crate) calls: Vec<Seen<SeenCall>>,
     pub(crate) requests: Vec<Seen<SeenRequest>>,
+    pub(crate) questions: Vec<Seen<SeenQuestion>>,
     pub(crate) answers: Vec<Seen<SeenAnswer>>,
     bytes: usize,
     /// Whether an expectation looks at calls.
@@ -65,6 +78,7 @@ impl Trace {
             states: Vec::new(),
             calls: Vec::new(),
             requests: Vec::new(),
+            questions: Vec::new(),
             answers: Vec::new(),
             bytes: 0,
             keeps_calls,
@@ -99,6 +113,13 @@ impl Trace {
     pub(crate) fn request(&mut self, at: Duration, it: SeenRequest) {
         if self.admit(self.requests.len(), it.url.len() + it.body.len()) {
             self.requests.push(Seen { at, it });
+        }
+    }
+
+    pub(crate) fn question(&mut self, at: Duration, it: SeenQuestion) {
+        let tools = it.tools.iter().map(String::len).sum::<usize>();
+        if self.admit(self.questions.len(), it.model.len() + it.user.len() + tools + it.body.len()) {
+            self.questions.push(Seen { at, it });
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::fields::{Fields, text};
+use wasm_worker_mock_models::fields::{Fields, text};
+use wasm_worker_mock_models::tree::{Fault, Node, Value};
+
 use super::super::script::{Action, Fault as ScriptFault, Said, SentFile};
-use super::super::tree::{Fault, Node, Value};
 use super::{expect, identity, person, servers, texts_by_name, time};
 
 /// Every step.
@@ -40,7 +41,7 @@ pub(super) fn read(name: &str, line: usize, value: &Node) -> Result<Action, Faul
 }
 
 fn said(node: &Node) -> Result<Action, Fault> {
-    let mut fields = Fields::of(node, "`say`")?;
+    let mut fields = Fields::new(node, "`say`")?;
     let said = Said {
         from: fields.need_text("from")?,
         topic: fields.text("topic")?.unwrap_or_else(|| "lk.chat".into()),
@@ -52,7 +53,7 @@ fn said(node: &Node) -> Result<Action, Fault> {
 }
 
 fn data(node: &Node) -> Result<Action, Fault> {
-    let mut fields = Fields::of(node, "`data`")?;
+    let mut fields = Fields::new(node, "`data`")?;
     let action = Action::Data {
         from: fields.need_text("from")?,
         topic: fields.text_or_empty("topic")?,
@@ -63,7 +64,7 @@ fn data(node: &Node) -> Result<Action, Fault> {
 }
 
 fn file(node: &Node) -> Result<Action, Fault> {
-    let mut fields = Fields::of(node, "`file`")?;
+    let mut fields = Fields::new(node, "`file`")?;
     let file = SentFile {
         from: fields.need_text("from")?,
         topic: fields.text_or_empty("topic")?,
@@ -76,7 +77,7 @@ fn file(node: &Node) -> Result<Action, Fault> {
 }
 
 fn call(node: &Node) -> Result<Action, Fault> {
-    let mut fields = Fields::of(node, "`call`")?;
+    let mut fields = Fields::new(node, "`call`")?;
     let action = Action::Call {
         from: fields.need_text("from")?,
         method: fields.need_text("method")?,
@@ -88,7 +89,7 @@ fn call(node: &Node) -> Result<Action, Fault> {
 }
 
 fn change(node: &Node) -> Result<Action, Fault> {
-    let mut fields = Fields::of(node, "`attributes`")?;
+    let mut fields = Fields::new(node, "`attributes`")?;
     let identity = fields.need_text("of")?;
     let attributes = texts_by_name(fields.need("set")?)?;
     fields.end()?;
@@ -103,14 +104,14 @@ fn reason(node: &Node, default: &str) -> Result<String, Fault> {
 }
 
 fn fault(node: &Node) -> Result<ScriptFault, Fault> {
-    if let Value::Text(name) = &node.value {
-        return match name.as_str() {
+    if let Some(name) = node.value.text() {
+        return match name {
             "kill" => Ok(ScriptFault::Kill),
             "disconnect" => Ok(ScriptFault::Disconnect { reason: "connection-lost".into() }),
             other => Err((node.line, format!("`{other}` is no fault; known are kill, disconnect, reconnect: TIME"))),
         };
     }
-    let mut fields = Fields::of(node, "`fault`")?;
+    let mut fields = Fields::new(node, "`fault`")?;
     let disconnect = fields.text("disconnect")?;
     let reconnect = fields.duration("reconnect")?;
     let line = fields.line;
