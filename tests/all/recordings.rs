@@ -1,6 +1,7 @@
 //! Recordings of jobs, and their replays in another process: same calls, same fuel, same end, or the first difference.
 
 mod conversations;
+mod networks;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::conversations::{count, replays};
+use self::conversations::{Talk, count, replays};
 use crate::support::harness::{Call, Done, guest, path, run_guest, target_dir, wasm_worker};
 use crate::support::interpreters::agent_in;
 use crate::support::toolchains::Language;
@@ -29,10 +30,17 @@ fn recordings(dir: &Path) -> Vec<PathBuf> {
 
 /// The one recording of a job, made with these flags, and the job.
 #[track_caller]
-fn recorded(guest: &str, spec: &Value, flags: &[&str]) -> (TempDir, PathBuf, Done) {
+fn recorded(name: &str, spec: &Value, flags: &[&str]) -> (TempDir, PathBuf, Done) {
+    recorded_agent(&guest(name), spec, flags)
+}
+
+/// The same of an agent that is no guest of the tests.
+#[track_caller]
+fn recorded_agent(agent: &Path, spec: &Value, flags: &[&str]) -> (TempDir, PathBuf, Done) {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["--spec", "-", "--record", path(dir.path())].into_iter().chain(flags.iter().copied());
-    let done = with_own_cache(run_guest(guest, args)).stdin(&spec.to_string()).done();
+    let args = ["run", path(agent), "--job", "--spec", "-", "--record", path(dir.path())];
+    let call = wasm_worker(args).args(flags.iter().copied());
+    let done = with_own_cache(call).stdin(&spec.to_string()).done();
     let [file] = &recordings(dir.path())[..] else { panic!("{}{}", done.stdout, done.stderr) };
     let file = file.clone();
     (dir, file, done)
@@ -258,23 +266,42 @@ fn timeline_shows_events_calls_fuel_and_time_of_each_step() {
 }
 
 #[test]
+fn http_and_sockets_replay_exactly_and_without_a_server() {
+    networks::of_http_and_sockets();
+}
+
+#[test]
+fn conversation_with_a_model_replays_exactly() {
+    networks::of_a_model();
+}
+
+#[test]
+fn random_conversations_with_servers_replay_exactly() {
+    println!("{}", networks::of_random_conversations());
+}
+
+#[test]
 fn random_conversations_of_an_agent_in_rust_replay_exactly() {
-    println!("{}", replays("Rust", &guest("talker"), count()));
+    println!("{}", replays("Rust", &guest("talker"), count(), &Talk::default()));
 }
 
 #[test]
 fn random_conversations_of_an_agent_in_c_replay_exactly() {
-    agent_in(Language::C).iter().for_each(|component| println!("{}", replays("C", component, count())));
+    agent_in(Language::C)
+        .iter()
+        .for_each(|component| println!("{}", replays("C", component, count(), &Talk::default())));
 }
 
 #[test]
 fn random_conversations_of_an_agent_in_python_replay_exactly() {
-    agent_in(Language::Python).iter().for_each(|component| println!("{}", replays("Python", component, count())));
+    agent_in(Language::Python)
+        .iter()
+        .for_each(|component| println!("{}", replays("Python", component, count(), &Talk::default())));
 }
 
 #[test]
 fn random_conversations_of_an_agent_in_javascript_replay_exactly() {
     agent_in(Language::JavaScript)
         .iter()
-        .for_each(|component| println!("{}", replays("JavaScript", component, count())));
+        .for_each(|component| println!("{}", replays("JavaScript", component, count(), &Talk::default())));
 }

@@ -23,9 +23,17 @@ const PEOPLE: [&str; 4] = ["ann", "bob", "Ünal", ""];
 const TEXTS: [&str; 8] =
     ["hello big world", "dice", "stop", "history", "short", "bye", "fail", "one two three four five six"];
 
+/// What people say to an agent, and the flags of its runs.
+#[derive(Default)]
+pub(super) struct Talk<'a> {
+    /// Texts besides those that every agent hears.
+    pub(super) texts: &'a [String],
+    pub(super) flags: &'a [&'a str],
+}
+
 /// What happens, at random times. Some jobs are killed, some asked to stop, some fail.
-fn script(rng: &mut StdRng) -> Value {
-    let mut inbox: Vec<Value> = (0..rng.random_range(1..14)).map(|_| event(rng)).collect();
+fn script(rng: &mut StdRng, texts: &[String]) -> Value {
+    let mut inbox: Vec<Value> = (0..rng.random_range(1..14)).map(|_| event(rng, texts)).collect();
     let last = match rng.random_range(0..4) {
         0 => json!({"kill": {}}),
         _ => json!({"terminate": {"reason": "enough"}}),
@@ -34,10 +42,11 @@ fn script(rng: &mut StdRng) -> Value {
     json!({"participants": [{"identity": "ann"}], "metadata": "random", "inbox": inbox})
 }
 
-fn event(rng: &mut StdRng) -> Value {
+fn event(rng: &mut StdRng, texts: &[String]) -> Value {
     let who = *PEOPLE.choose(rng).unwrap();
     let text = match rng.random_range(0..10) {
         0 => "word ".repeat(rng.random_range(1..500)),
+        1..6 if !texts.is_empty() => texts.choose(rng).unwrap().clone(),
         _ => (*TEXTS.choose(rng).unwrap()).to_owned(),
     };
     let event = match rng.random_range(0..10) {
@@ -63,15 +72,17 @@ fn flags(rng: &mut StdRng, is_small: bool) -> Vec<String> {
 }
 
 /// Record many conversations of one agent, and replay the directory. A line that says how many they were.
-pub(super) fn replays(name: &str, component: &Path, count: usize) -> String {
+pub(super) fn replays(name: &str, component: &Path, count: usize, talk: &Talk<'_>) -> String {
     let dir = tempfile::tempdir().unwrap();
     let seed = rand::random();
     let mut rng = StdRng::seed_from_u64(seed);
     let is_small = component.metadata().unwrap().len() < SMALL;
     for _ in 0..count.div_ceil(AT_ONCE) {
-        let (script, flags, at_once) = (script(&mut rng).to_string(), flags(&mut rng, is_small), AT_ONCE.to_string());
+        let (script, flags, at_once) =
+            (script(&mut rng, talk.texts).to_string(), flags(&mut rng, is_small), AT_ONCE.to_string());
         let args = ["run", path(component), "--job", "--spec", "-", "--record", path(dir.path()), "--count", &at_once];
         let run = wasm_worker(args).args(["--concurrency", &at_once, "--log-level", "off"]);
+        let run = run.args(talk.flags.iter().copied());
         let run = with_interpreters(run.args(flags.iter().map(String::as_str)));
         let done = run.stdin(&script).done();
         assert!(!done.stdout.contains("host-fault"), "{name}, seed {seed}: {}", done.stdout);
