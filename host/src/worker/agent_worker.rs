@@ -4,23 +4,19 @@
 //! The jobs themselves are in [`super::jobs`], the agent and its health in [`super::reload`], the drain in [`super::drain`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use wasm_worker_core::event::Event;
 use wasm_worker_core::load::Resource;
-use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::usage::millis;
 use wasm_worker_protocol::registration::Registration;
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
-use wasm_worker_room::io::Rooms;
 
-use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
+use super::context::WorkerContext;
 use super::control_signal::ControlSignal;
 use super::drain::{CutShort, Drain, DrainStage};
 use super::jobs::{Jobs, RoomsOfAgent};
@@ -28,9 +24,8 @@ use super::link::{Link, LinkEvent, Server};
 use super::moderator::ServerModerator;
 use super::offers::JobEvent;
 use super::reload::{LoadedAgent, ReloadableAgent};
-use super::status::{AgentEntry, WorkerStatus};
+use super::status::AgentEntry;
 use crate::config::Config;
-use crate::grants::AgentNetworks;
 
 /// The outcome of a worker, or of one of its agents.
 #[derive(Debug, Default)]
@@ -38,22 +33,6 @@ pub(crate) struct WorkerOutcome {
     pub(crate) cut_short: CutShort,
     /// The reason why the server was given up, if it was.
     pub(crate) gave_up: Option<String>,
-}
-
-/// The parts of a process that its agents share.
-#[derive(Clone)]
-pub(crate) struct WorkerContext {
-    pub(crate) events: Arc<Events>,
-    pub(crate) admission: Arc<AdmissionControl>,
-    pub(crate) status: Arc<WorkerStatus>,
-    /// The runtime for everything but guests.
-    pub(crate) control: Handle,
-    /// The runtime of the guests, and of the tasks that wait for one of them only.
-    pub(crate) guests: Handle,
-    /// Opens the rooms of jobs.
-    pub(crate) rooms: Arc<Rooms>,
-    /// The networks of the agents.
-    pub(crate) networks: Arc<AgentNetworks>,
 }
 
 /// One agent with its connection and its jobs.
