@@ -72,7 +72,12 @@ impl Fullness {
         let (count, count_max) = self.count;
         let (used, limit) = match self.scarce {
             Resource::Cpu | Resource::Fuel | Resource::Memory => (self.load, self.threshold),
-            Resource::Jobs | Resource::Descriptors | Resource::Agent => (count as f64, count_max as f64),
+            Resource::Jobs
+            | Resource::Descriptors
+            | Resource::Agent
+            | Resource::AgentJobs
+            | Resource::AgentCores
+            | Resource::AgentTokens => (count as f64, count_max as f64),
         };
         Scarcity { resource: self.scarce, used, limit }
     }

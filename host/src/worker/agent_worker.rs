@@ -86,7 +86,8 @@ impl AgentWorker {
         let samples = admission.samples();
         let moderator = source.config.moderate.then(|| ServerModerator::shared(server.clone(), control.clone()));
         let rooms = RoomsOfAgent { opener: rooms, server_url: server.url(), moderator };
-        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests), rooms);
+        let (name, quotas) = (source.name.clone(), source.config.quotas);
+        let jobs = Jobs::new(name, events.clone(), admission, status, (control.clone(), guests), rooms, quotas);
         Self {
             session: Session::new(registration, Instant::now()),
             link: Link::new(server, config.max_retry),
@@ -306,7 +307,8 @@ impl AgentWorker {
             Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
             Output::Send(_) | Output::Report(_) | Output::Status(_) | Output::Close { .. } => {}
             Output::Offer(job) => {
-                if let Err(Refusal { terminate, .. }) = self.jobs.offer(self.agent.available().cloned(), &job) {
+                let (agent, jobs) = (self.agent.available().cloned(), self.session.jobs());
+                if let Err(Refusal { terminate, .. }) = self.jobs.offer(agent, &job, jobs) {
                     let answer = Answer::Refused { terminate };
                     return Ok(self.session.advance(Instant::now(), Input::Answered { job: job.id, answer }));
                 }
@@ -341,7 +343,11 @@ impl AgentWorker {
         if self.agent.available().is_none() {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
         }
-        self.session.set_scarcity(Some(fullness.scarcity()));
+        let mut scarcity = fullness.scarcity();
+        if let Some(of_agent) = self.jobs.quota_scarcity(self.session.jobs()) {
+            (fullness.part, fullness.scarce, scarcity) = (fullness.part.max(1.0), of_agent.resource, of_agent);
+        }
+        self.session.set_scarcity(Some(scarcity));
         // The slots that are released in a drain take no new job.
         if !self.drain.has_begun() {
             self.jobs.publish_fullness(fullness);
