@@ -78,7 +78,8 @@ pub(super) fn amount(amount: f64) -> String {
         return ((amount * 1_000.0).round() / 1_000.0).to_string();
     }
     let (number, unit) = scaled(amount, 1_000.0, &["", "k", "M", "G", "T"]);
-    format!("{number:.1}{unit}")
+    // An agent may report any number.
+    if number.abs() < 10_000.0 { format!("{number:.1}{unit}") } else { format!("{amount:.1e}") }
 }
 
 /// A number in the largest unit of these in which it is at least 1. Each unit has so many of the one before.
@@ -124,7 +125,7 @@ mod tests {
     fn sizes_and_amounts_are_short() {
         let sizes = [0, 1_023, 1_024, 1_536, (1 << 20) - 1, 5 << 20, u64::MAX].map(bytes);
         assert_eq!(sizes, ["0B", "1023B", "1.0KiB", "1.5KiB", "1.0MiB", "5.0MiB", "16777216.0TiB"]);
-        let amounts = [0.0, 0.5, -2.0, 1.0 / 3.0, 9_999.0, 10_000.0, 999_999.0, 1_234_567.0, 2e12].map(amount);
-        assert_eq!(amounts, ["0", "0.5", "-2", "0.333", "9999", "10.0k", "1.0M", "1.2M", "2.0T"]);
+        let amounts = [0.0, 0.5, -2.0, 1.0 / 3.0, 9_999.0, 10_000.0, 999_999.0, 1_234_567.0, 2e12, -1e300].map(amount);
+        assert_eq!(amounts, ["0", "0.5", "-2", "0.333", "9999", "10.0k", "1.0M", "1.2M", "2.0T", "-1.0e300"]);
     }
 }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use wasm_worker_core::event::Event;
-use wasm_worker_core::load::Resource;
+use wasm_worker_core::load::{Resource, Scarcity};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::usage::millis;
@@ -340,13 +340,13 @@ impl AgentWorker {
 
     fn report_capacity(&mut self) -> Vec<Output> {
         let mut fullness = self.context.admission.fullness();
+        let of_agent = self.jobs.quota_scarcity(self.session.jobs());
         if self.agent.available().is_none() {
             (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
+        } else if let Some(Scarcity { resource, .. }) = of_agent {
+            (fullness.part, fullness.scarce) = (fullness.part.max(1.0), resource);
         }
-        let mut scarcity = fullness.scarcity();
-        if let Some(of_agent) = self.jobs.quota_scarcity(self.session.jobs()) {
-            (fullness.part, fullness.scarce, scarcity) = (fullness.part.max(1.0), of_agent.resource, of_agent);
-        }
+        let scarcity = of_agent.filter(|of_agent| of_agent.resource == fullness.scarce).unwrap_or(fullness.scarcity());
         self.session.set_scarcity(Some(scarcity));
         // The slots that are released in a drain take no new job.
         if !self.drain.has_begun() {
