@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::job::{Acceptance, JobInfo, RoomAccess};
-use wasm_worker_core::load::Scarcity;
+use wasm_worker_core::load::{Resource, Scarcity};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
@@ -71,13 +71,12 @@ pub(super) struct RoomsOfAgent {
 
 impl Jobs {
     pub(super) fn new(
-        agent_name: String,
+        (agent_name, quotas): (String, Quotas),
         events: Arc<Events>,
         admission: Arc<AdmissionControl>,
         status: Arc<WorkerStatus>,
         (control, guests): (Handle, Handle),
         rooms: RoomsOfAgent,
-        quotas: Quotas,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let offers = Offers::new(admission.clone(), events.clone(), (&control, guests.clone()), sender.clone());
@@ -210,8 +209,11 @@ impl Jobs {
         }
     }
 
-    /// The limit of the agent that keeps it from one more job, where it has so many in any state.
-    pub(super) fn quota_scarcity(&self, jobs: usize) -> Option<Scarcity> {
+    /// What keeps the agent itself from one more job, where it has so many in any state.
+    pub(super) fn scarcity_of_agent(&self, is_available: bool, jobs: usize) -> Option<Scarcity> {
+        if !is_available {
+            return Some(Scarcity { resource: Resource::Agent, used: 0.0, limit: 0.0 });
+        }
         self.quota.as_ref()?.scarcity(jobs)
     }
 
