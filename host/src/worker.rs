@@ -19,6 +19,7 @@ pub(crate) mod status;
 
 mod drain;
 mod offers;
+mod quota;
 
 mod jobs;
 
