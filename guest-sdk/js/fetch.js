@@ -182,6 +182,11 @@ ReadableStream.prototype[Symbol.asyncIterator] ??= async function* () {
   }
 };
 
+// The engine's own does not throw.
+AbortSignal.prototype.throwIfAborted = function () {
+  if (this.aborted) throw this.reason;
+};
+
 // The engine's own waits inside of a step.
 AbortSignal.timeout = (ms) => {
   const controller = new AbortController();

@@ -1,4 +1,4 @@
-"""`httpx` over the contract's HTTP: `httpx.AsyncClient(transport=Transport())`.
+"""`httpx` over the contract's HTTP: `httpx.AsyncClient(transport=transport(httpx))`. The same for `httpx2`.
 
 Requests and answers stream. The host takes out compression, adds the keys of the operator, and has time limits of its own.
 """
@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import httpx
 from wit_world.imports import events, http
 
 from . import steps
@@ -22,15 +21,19 @@ _UNSENT_BYTES_MAX = 64 << 10
 _REPEATABLE = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")
 
 
-class Transport(httpx.AsyncBaseTransport):
-    """Sends the requests of an `httpx.AsyncClient`.
+def transport(library):
+    """What sends the requests of an `AsyncClient` of this library: the module `httpx`, or `httpx2`.
 
-    The time-outs of `httpx` are kept: `read` for each wait for a part of the answer, `connect` and `read` together for the wait for its
-    head, `write` for each wait while the server takes no more. `pool` has no meaning here. A failure of the host is the exception of
-    `httpx` that fits; its text begins with the code, such as `not-allowed`.
+    The time-outs of the client are kept: `read` for each wait for a part of the answer, `connect` and `read` together for the wait for
+    its head, `write` for each wait while the server takes no more. `pool` has no meaning here. A failure of the host is the exception
+    of the library that fits; its text begins with the code, such as `not-allowed`.
     """
+    of_library = {"library": library, "body": type("Body", (_Body, library.AsyncByteStream), {"library": library})}
+    return type("Transport", (_Transport, library.AsyncBaseTransport), of_library)()
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+
+class _Transport:
+    async def handle_async_request(self, request):
         limits = request.extensions.get("timeout", {})
         length = request.headers.get("content-length", "0")
         whole = "transfer-encoding" not in request.headers and int(length) <= _WHOLE_BYTES_MAX
@@ -45,91 +48,99 @@ class Transport(httpx.AsyncBaseTransport):
             repeatable=whole and request.method in _REPEATABLE,
         )
         id = http.send(asked) if whole else http.open(asked)
-        channel = steps.Channel(id)
-        with _giving_up(channel, httpx.ConnectError):
-            head = None if whole else await _upload(channel, id, request, limits.get("write"))
+        exchange = _Exchange(self.library, id, limits)
+        with exchange.giving_up(self.library.ConnectError):
+            head = None if whole else await exchange.upload(request.stream)
             if head is None:
-                head = await _head(channel, limits)
-        stream = _Body(channel, limits.get("read"))
-        return httpx.Response(head.status, headers=head.headers, stream=stream, request=request)
+                head = await exchange.head()
+        return self.library.Response(head.status, headers=head.headers, stream=self.body(exchange), request=request)
 
 
-class _Body(httpx.AsyncByteStream):
+class _Body:
     """The body of an answer. The server is made to wait while nobody reads it."""
 
-    def __init__(self, channel: steps.Channel, limit: float | None):
-        self._channel = channel
-        self._limit = limit
+    def __init__(self, exchange: "_Exchange"):
+        self._exchange = exchange
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         is_last = False
         while not is_last:
-            with _giving_up(self._channel, httpx.ReadError):
-                async with _within(self._limit, httpx.ReadTimeout, "no part of the answer"):
-                    event = await self._channel.next()
-            if isinstance(event, events.Event_HttpBody):
-                is_last = event.value.last
-                if event.value.bytes:
-                    yield event.value.bytes
+            with self._exchange.giving_up(self.library.ReadError):
+                part = await self._exchange.part()
+            is_last = part.last
+            if part.bytes:
+                yield part.bytes
 
     async def aclose(self) -> None:
-        self._channel.close()
+        self._exchange.channel.close()
 
 
-async def _upload(channel: steps.Channel, id: int, request: httpx.Request, limit: float | None) -> events.HttpHead | None:
-    """Send the body. An answer that comes earlier ends it, and is returned."""
-    unsent, written_in = 0, steps.number()
-    async for part in request.stream:
-        for at in range(0, len(part), _PART_BYTES_MAX):
-            while True:
-                event = channel.try_next()
-                if event is None and unsent > _UNSENT_BYTES_MAX:
-                    async with _within(limit, httpx.WriteTimeout, "the server takes no more of the request"):
-                        event = await channel.next()
-                match event:
-                    case None:
-                        break
-                    case events.Event_Writable():
-                        unsent = 0
-                    case events.Event_HttpHead(head):
-                        http.end(id)
-                        return head
-            if written_in != steps.number():
-                unsent, written_in = 0, steps.number()
-            piece = part[at : at + _PART_BYTES_MAX]
-            http.write(id, piece)
-            unsent += len(piece)
-    http.end(id)
-    return None
+class _Exchange:
+    """A request and its answer."""
 
+    def __init__(self, library, id: int, limits: dict[str, float | None]):
+        self.channel = steps.Channel(id)
+        self._id = id
+        self._library = library
+        self._limits = limits
 
-async def _head(channel: steps.Channel, limits: dict[str, float | None]) -> events.HttpHead:
-    connect, read = limits.get("connect"), limits.get("read")
-    limit = None if connect is None or read is None else connect + read
-    async with _within(limit, httpx.ReadTimeout, "no answer"):
-        while True:
-            event = await channel.next()
-            if isinstance(event, events.Event_HttpHead):
-                return event.value
+    async def upload(self, body) -> events.HttpHead | None:
+        """Send the body. An answer that comes earlier ends it, and is returned."""
+        unsent, written_in = 0, steps.number()
+        async for part in body:
+            for at in range(0, len(part), _PART_BYTES_MAX):
+                while True:
+                    event = self.channel.try_next()
+                    if event is None and unsent > _UNSENT_BYTES_MAX:
+                        async with self._within(self._limits.get("write"), self._library.WriteTimeout):
+                            event = await self.channel.next()
+                    match event:
+                        case None:
+                            break
+                        case events.Event_Writable():
+                            unsent = 0
+                        case events.Event_HttpHead(head):
+                            http.end(self._id)
+                            return head
+                if written_in != steps.number():
+                    unsent, written_in = 0, steps.number()
+                piece = part[at : at + _PART_BYTES_MAX]
+                http.write(self._id, piece)
+                unsent += len(piece)
+        http.end(self._id)
+        return None
 
+    async def head(self) -> events.HttpHead:
+        connect, read = self._limits.get("connect"), self._limits.get("read")
+        limit = None if connect is None or read is None else connect + read
+        return await self._next(events.Event_HttpHead, limit)
 
-@contextlib.contextmanager
-def _giving_up(channel: steps.Channel, other: type[httpx.TransportError]):
-    """Give up the request where this fails or is cancelled. `other` is the exception for codes that have none of their own."""
-    try:
-        yield
-    except steps.CallFailed as failed:
-        kinds = {"timeout": httpx.ReadTimeout, "invalid": httpx.LocalProtocolError, "malformed": httpx.RemoteProtocolError}
-        raise kinds.get(failed.code, other)(str(failed)) from failed
-    except BaseException:
-        channel.close()
-        raise
+    async def part(self) -> events.HttpBody:
+        return await self._next(events.Event_HttpBody, self._limits.get("read"))
 
+    async def _next(self, kind: type, limit: float | None):
+        async with self._within(limit, self._library.ReadTimeout):
+            while not isinstance(event := await self.channel.next(), kind):
+                pass
+            return event.value
 
-@contextlib.asynccontextmanager
-async def _within(limit: float | None, error: type[httpx.TimeoutException], what: str):
-    try:
-        async with asyncio.timeout(limit):
+    @contextlib.contextmanager
+    def giving_up(self, other: type[Exception]):
+        """Give up the request where this fails or is cancelled. `other` is the exception for codes that have none of their own."""
+        try:
             yield
-    except TimeoutError:
-        raise error(f"{what} within {limit} s") from None
+        except steps.CallFailed as failed:
+            kinds = {"timeout": "ReadTimeout", "invalid": "LocalProtocolError", "malformed": "RemoteProtocolError"}
+            kind = getattr(self._library, kinds[failed.code]) if failed.code in kinds else other
+            raise kind(str(failed)) from failed
+        except BaseException:
+            self.channel.close()
+            raise
+
+    @contextlib.asynccontextmanager
+    async def _within(self, limit: float | None, error: type[Exception]):
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError:
+            raise error(f"nothing within {limit} s") from None

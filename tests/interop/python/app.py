@@ -68,7 +68,7 @@ class Talker:
 
     def __init__(self, facts: dict[str, str]):
         # The worker adds the key.
-        self.models = httpx.AsyncClient(transport=http.Transport(), timeout=30.0)
+        self.models = httpx.AsyncClient(transport=http.transport(httpx), timeout=30.0)
         self.url = facts.get("@setting.OPENAI_BASE_URL", "")
         self.model = facts.get("@setting.OPENAI_MODEL", "")
         self.history: list[str] = []
