@@ -43,7 +43,9 @@ export async function fetch(input, init = {}) {
   const id = isWhole ? send(call) : open(call);
   const exchange = new Exchange(id, signal);
   return exchange.over(async () => {
-    const head = (isWhole ? undefined : await exchange.upload(id, body)) ?? (await exchange.head());
+    // Whoever makes the body may never go on.
+    const early = isWhole ? undefined : await Promise.race([exchange.upload(id, body), exchange.aborted]);
+    const head = early ?? (await exchange.head());
     if (redirect === 'error' && head.status >= 300 && head.status < 400) {
       throw new TypeError(`${head.url} redirects, and redirects are errors of this request`);
     }
@@ -55,11 +57,19 @@ export async function fetch(input, init = {}) {
 class Exchange {
   #channel;
   #signal;
-  #abort = () => this.#channel.close(this.#signal.reason);
+  #abort;
 
   constructor(id, signal) {
     this.#channel = new Channel(id);
     this.#signal = signal;
+    /** Rejected by the signal. */
+    this.aborted = new Promise((_, reject) => {
+      this.#abort = () => {
+        this.#channel.close(signal.reason);
+        reject(signal.reason);
+      };
+    });
+    this.aborted.catch(() => {});
     signal?.addEventListener('abort', this.#abort);
   }
 
@@ -83,6 +93,7 @@ class Exchange {
   async upload(id, body) {
     let [unsent, writtenIn] = [0, step];
     for await (const part of parts(body)) {
+      this.#signal?.throwIfAborted();
       for (;;) {
         const event = this.#channel.tryNext() ?? (unsent > UNSENT_BYTES_MAX ? await this.#channel.next() : undefined);
         if (event === undefined) break;

@@ -210,14 +210,17 @@ export class Channel {
 }
 
 /** Events that are for channels alone. Those of an id that was given up are dropped. */
-const OF_CHANNELS = new Set(['http-head', 'http-body', 'writable']);
+const OF_CHANNELS = new Set([
+  'http-head', 'http-body', 'socket-opened', 'socket-text', 'socket-bytes', 'socket-closed', 'writable',
+]);
+const LAST = new Set(['done', 'failed', 'rpc-answer', 'socket-closed', 'stream-ended']);
 
 function deliver(event) {
   const { tag, val } = event;
   const id = typeof val === 'number' ? val : val?.id;
   const channel = channels.get(id);
   if (channel !== undefined) {
-    channel.push(event, tag === 'done' || tag === 'failed' || (tag === 'http-body' && val.last));
+    channel.push(event, LAST.has(tag) || (tag === 'http-body' && val.last));
   } else if (OF_CHANNELS.has(tag)) {
     return;
   } else if (tag === 'tasks-wanted') {

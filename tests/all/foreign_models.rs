@@ -4,13 +4,14 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::harness::{Done, path, root, wasm_worker};
 use crate::support::interpreters::{agent_in, with_interpreters};
 use crate::support::models::Models;
-use crate::support::toolchains::Language;
+use crate::support::toolchains::{Language, PYTHON, installed_node, installed_python};
 
 fn text(after_ms: u32, text: &str) -> Value {
     json!({ "after_ms": after_ms, "event": { "text": { "sender": "ann", "text": text } } })
@@ -118,6 +119,13 @@ fn gives_up(language: Language) {
     assert_eq!(interrupted.iter().map(|text| &text["text"]).collect::<Vec<_>>(), ["one two"], "{language:?}");
 }
 
+/// A script of `tests/interop/sdk` comes to its end.
+fn passes(command: &mut Command) {
+    let output = command.output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success() && stdout.trim() == "done", "{command:?}:\n{stdout}{stderr}");
+}
+
 #[test]
 fn httpx_of_pypi_streams_in_an_agent() {
     streams(Language::Python);
@@ -136,4 +144,21 @@ fn stream_that_httpx_gives_up_is_closed() {
 #[test]
 fn stream_that_openai_gives_up_is_closed() {
     gives_up(Language::JavaScript);
+}
+
+#[test]
+fn transport_of_httpx_keeps_the_rules_of_the_contract() {
+    let Some(place) = installed_python("python") else { return };
+    let mut python = Command::new(place.join(PYTHON));
+    python.env("PYTHONPATH", root().join("guest-sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1");
+    passes(python.arg(root().join("tests/interop/sdk/transport_test.py")));
+}
+
+#[test]
+fn fetch_keeps_the_rules_of_the_contract() {
+    if installed_node("javascript").is_none() {
+        return;
+    }
+    let mut node = Command::new("node");
+    passes(node.args([root().join("tests/interop/sdk/fetch_test.mjs"), root().join("guest-sdk/js")]));
 }

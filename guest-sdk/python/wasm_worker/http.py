@@ -64,12 +64,13 @@ class _Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         is_last = False
-        while not is_last:
-            with self._exchange.giving_up(self.library.ReadError):
+        # A reader that leaves early gives up the request.
+        with self._exchange.giving_up(self.library.ReadError):
+            while not is_last:
                 part = await self._exchange.part()
-            is_last = part.last
-            if part.bytes:
-                yield part.bytes
+                is_last = part.last
+                if part.bytes:
+                    yield part.bytes
 
     async def aclose(self) -> None:
         self._exchange.channel.close()

@@ -22,7 +22,17 @@ _QUEUED_LOW = 16
 # The last events of calls; all others are for channels or for `next_event`.
 _LAST = (events.Event_Done, events.Event_Failed, events.Event_RpcAnswer)
 # Those for channels alone. Those of an id that was given up are dropped.
-_OF_CHANNELS = (events.Event_HttpHead, events.Event_HttpBody, events.Event_Writable)
+_OF_CHANNELS = (
+    events.Event_HttpHead,
+    events.Event_HttpBody,
+    events.Event_SocketOpened,
+    events.Event_SocketText,
+    events.Event_SocketBytes,
+    events.Event_SocketClosed,
+    events.Event_Writable,
+)
+# The last events of channels, beside a part of a body that says so.
+_LAST_OF_CHANNELS = (*_LAST, events.Event_SocketClosed, events.Event_StreamEnded)
 
 
 class CallFailed(Exception):
@@ -113,14 +123,20 @@ class _StepLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list):
         pass
 
+    def _write_to_self(self):
+        """Nobody waits who would have to be woken."""
+
     def run_step(self, now_ms: float) -> int | None:
         """Run all that is ready. The milliseconds until the next timer is due."""
         self._now = (now_ms - self._began_ms) / 1000
         asyncio._set_running_loop(self)
+        # Generators that are left before their end are closed, and so is what they read.
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         try:
             while self._ready or self._is_due():
                 self._run_once()
         finally:
+            sys.set_asyncgen_hooks(None, None)
             asyncio._set_running_loop(None)
         due = min((timer.when() for timer in self._scheduled if not timer.cancelled()), default=None)
         return None if due is None else max(0, math.ceil((due - self._now - self._clock_resolution) * 1000))
@@ -189,7 +205,7 @@ def _deliver(event: events.Event) -> None:
     value = getattr(event, "value", None)
     channel = _channels.get(value if isinstance(value, int) else getattr(value, "id", None))
     if channel is not None:
-        is_last = isinstance(event, _LAST) or isinstance(event, events.Event_HttpBody) and event.value.last
+        is_last = isinstance(event, _LAST_OF_CHANNELS) or isinstance(event, events.Event_HttpBody) and event.value.last
         channel._push(event, is_last)
         return
     if isinstance(event, _OF_CHANNELS):

@@ -140,6 +140,8 @@ class Talker:
                     if not line.startswith("data:") or data == "[DONE]":
                         continue
                     part = json.loads(data)
+                    if "error" in part:
+                        raise httpx.RemoteProtocolError(part["error"]["message"])
                     for choice in part["choices"]:
                         if choice["delta"].get("content"):
                             yield choice["delta"]["content"]
