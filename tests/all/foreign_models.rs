@@ -101,7 +101,8 @@ fn beginning(parts: &[&str]) -> String {
     let mut answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".to_owned();
     for part in parts {
         let choice = json!({ "index": 0, "delta": { "content": part }, "finish_reason": null });
-        let chunk = json!({ "id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice] });
+        let chunk =
+            json!({ "id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice] });
         answer.push_str(&format!("data: {chunk}\n\n"));
     }
     answer
