@@ -23,6 +23,7 @@ mod examples;
 mod faults_around_the_host;
 mod faults_inside_the_host;
 mod foreign_agents;
+mod foreign_models;
 mod fuzz;
 mod hostile_components;
 mod hostile_guests;
