@@ -54,6 +54,7 @@ mod settings;
 mod stalled_jobs;
 mod steps;
 mod support;
+mod tenants;
 mod terminal;
 mod tidy;
 mod verb_bench;
