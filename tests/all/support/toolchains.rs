@@ -94,7 +94,7 @@ fn build_python(place: &Path, wit: &Path) {
     must(embed.current_dir(place));
 }
 
-/// The agent and its packages, as one file.
+/// The agent, and one file of its packages.
 fn build_javascript(place: &Path, wit: &Path) {
     let sdk = place.join("node_modules/wasm-worker-agent");
     copy(NODE_SDK, &sdk);
