@@ -204,3 +204,16 @@ AbortSignal.timeout = (ms) => {
   setTimeout(() => controller.abort(new DOMException('The operation timed out.', 'TimeoutError')), ms);
   return controller.signal;
 };
+
+// The reason of the engine's own is no value of the program.
+AbortSignal.any = (signals) => {
+  const controller = new AbortController();
+  const abort = ({ target }) => {
+    for (const signal of signals) signal.removeEventListener('abort', abort);
+    controller.abort(target.reason);
+  };
+  const over = signals.find((signal) => signal.aborted);
+  if (over) controller.abort(over.reason);
+  else for (const signal of signals) signal.addEventListener('abort', abort);
+  return controller.signal;
+};

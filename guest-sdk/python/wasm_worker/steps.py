@@ -126,6 +126,15 @@ class _StepLoop(asyncio.BaseEventLoop):
     def _write_to_self(self):
         """Nobody waits who would have to be woken."""
 
+    def run_in_executor(self, executor, func, *args):
+        """There are no threads: the function runs at once, also that of `asyncio.to_thread`."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
     def run_step(self, now_ms: float) -> int | None:
         """Run all that is ready. The milliseconds until the next timer is due."""
         self._now = (now_ms - self._began_ms) / 1000

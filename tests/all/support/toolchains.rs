@@ -94,7 +94,7 @@ fn build_python(place: &Path, wit: &Path) {
     must(embed.current_dir(place));
 }
 
-/// The agent and its packages, as one file.
+/// The agent, and one file of its packages.
 fn build_javascript(place: &Path, wit: &Path) {
     let sdk = place.join("node_modules/wasm-worker-agent");
     copy(NODE_SDK, &sdk);
@@ -183,10 +183,11 @@ fn copy(dir: &str, place: &Path) {
     }
 }
 
-/// The files of a directory, in the order of their names.
+/// The files of a directory, in the order of their names, without its documentation.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    let is_used = |path: &PathBuf| path.is_file() && path.extension().is_none_or(|extension| extension != "md");
+    let mut files: Vec<_> = entries.filter(is_used).collect();
     files.sort();
     files
 }

@@ -1,6 +1,6 @@
 """The talker in Python: see tests/interop/README.md for what it does.
 
-componentize-py -d WIT -w agent componentize -p . -p guest-sdk/python -p SITE-PACKAGES app -o agent.wasm
+VIRTUAL_ENV=venv componentize-py -d WIT -w agent componentize -p . -p guest-sdk/python app -o agent.wasm
 """
 
 import asyncio

@@ -77,6 +77,11 @@ const late = () => fetch(url, { signal: AbortSignal.timeout(2) });
 await job(late);
 assert.deepEqual([await step(), noted()], [[], []]);
 assert.deepEqual([await step(), noted()], [[`cancel ${id()}`], ['TimeoutError: The operation timed out.']]);
+const [one, other] = [new AbortController(), new AbortController()];
+await job(() => fetch(url, { signal: AbortSignal.any([one.signal, other.signal]) }));
+other.abort(new Error('other'));
+assert.deepEqual([await step(), noted()], [[`cancel ${id()}`], ['Error: other']]);
+assert.equal(AbortSignal.any([one.signal, other.signal]).reason.message, 'other');
 
 // So does the end of a loop, or of a task.
 await job(async () => {

@@ -9,6 +9,8 @@ from wit_world.imports import events, last_id, taken
 URL = "http://a/x"
 client = httpx.AsyncClient(transport=http.transport(httpx))
 notes: list = []
+# What was noted in the first step of the last job.
+done: list = []
 now = 0.0
 
 
@@ -23,8 +25,10 @@ def step(*batch, ms=1.0):
 
 
 def job(work):
-    """Begin a task that notes what this returns or raises. What was called in its first step."""
-    return step(events.Event(work))[0]
+    """Begin to note what this returns or raises. What was called in the first step."""
+    calls, noted = step(events.Event(work))
+    done[:] = noted
+    return calls
 
 
 async def main(_):
@@ -169,5 +173,14 @@ opened: list[httpx.Response] = []
 job(unread)
 assert step(head(), *[body(b"x") for _ in range(70)])[0] == [f"hold {last_id()} True"]
 assert job(read) == [f"hold {last_id()} False", f"cancel {last_id()}"]
+
+
+# There are no threads: what libraries hand to one runs at once.
+async def in_a_thread():
+    return await asyncio.to_thread(sum, [1, 2])
+
+
+job(in_a_thread)
+assert done == [3], done
 
 print("done")
