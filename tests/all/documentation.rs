@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::Signal;
 use wasm_worker::config::{Group, SETTINGS};
+use wasm_worker_core::network::code::FAILURE_CODES;
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::Code;
 
@@ -37,6 +38,15 @@ fn ends_page_is_current() {
     check("host/docs/ends.md", "end codes", &generated::end_codes());
     check("host/docs/ends.md", "end code advice", &generated::end_code_advice());
     check("host/docs/ends.md", "refusals", &generated::refusals());
+}
+
+#[test]
+fn network_page_lists_every_code_of_failures() {
+    check("host/docs/network.md", "failure codes", &generated::failure_codes());
+    for failure in &FAILURE_CODES {
+        let explained = wasm_worker(["explain", failure.code]).done().stdout;
+        assert!(explained.contains(&format!("{} (failure of a call): {}", failure.code, failure.meaning)), "{explained}");
+    }
 }
 
 #[test]
