@@ -45,7 +45,10 @@ fn network_page_lists_every_code_of_failures() {
     check("host/docs/network.md", "failure codes", &generated::failure_codes());
     for failure in &FAILURE_CODES {
         let explained = wasm_worker(["explain", failure.code]).done().stdout;
-        assert!(explained.contains(&format!("{} (failure of a call): {}", failure.code, failure.meaning)), "{explained}");
+        assert!(
+            explained.contains(&format!("{} (failure of a call): {}", failure.code, failure.meaning)),
+            "{explained}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::support::harness::{Call, Done, path, root, run_guest, target_dir, wasm_worker};
+use crate::support::harness::{Call, Done, guest_that_asks, path, root, run_guest, target_dir, wasm_worker};
 use crate::support::network::{Ca, resolver};
 use crate::support::web::{Web, answer, ok, sockets};
 
@@ -79,10 +79,8 @@ fn every_form_of_an_own_address_is_refused_and_the_line_to_add_is_told() {
         ("gopher://127.0.0.1:PORT/", "want `https` or `http`"),
     ];
     let with_port = |text: &str| text.replace("PORT", &port.to_string());
-    let done = fetch(
-        &gets(table.iter().map(|(url, _)| with_port(url))),
-        &["--allow-host", "api.example.com,*.example.com"],
-    );
+    let done =
+        fetch(&gets(table.iter().map(|(url, _)| with_port(url))), &["--allow-host", "api.example.com,*.example.com"]);
     for ((url, says), told) in table.iter().zip(outcomes(&done.done())) {
         assert!(told.starts_with("not-allowed: ") || told.starts_with("invalid: "), "{url}: {told}");
         assert!(told.contains(&with_port(says)), "{url}: {told}");
@@ -157,7 +155,10 @@ fn allowed_servers_are_reached_by_http_and_sockets_with_tls_and_without() {
         (format!("get http://[::ffff:127.0.0.1]:{port}/d"), "200 /d at ".to_owned()),
         (format!("get http://below.web.test:{port}/e?f"), format!("200 /e?f at below.web.test:{port}")),
         (format!("get https://localhost:{tls}/g"), format!("200 /g at localhost:{tls}")),
-        (format!("header http://127.0.0.1:{port}/ content-length"), "200 19".to_owned()),
+        (
+            format!("header http://127.0.0.1:{port}/ content-length"),
+            format!("200 {}", format!("/ at 127.0.0.1:{port}").len()),
+        ),
         (format!("socket ws://127.0.0.1:{talk}/ hello"), "1 messages, the last one: you said hello".to_owned()),
     ];
     let orders: Vec<String> = table.iter().map(|(order, _)| order.clone()).collect();
@@ -203,7 +204,8 @@ fn directory_gets_what_it_asks_for_and_a_file_what_its_operator_grants() {
     let done = run(&own, &[]).env("KEY", "of-the-variable").env("colour", "green").done();
     assert_eq!(outcomes(&done), ["200 ***************", "green"]);
     assert_eq!(web.asked().last().unwrap().header("x-key"), "of-the-variable");
-    let granted = format!("granted agent=\"fetcher\" hosts=\"127.0.0.1:{port}\" settings=\"colour=green\" secrets=\"KEY\"");
+    let granted =
+        format!("granted agent=\"fetcher\" hosts=\"127.0.0.1:{port}\" settings=\"colour=green\" secrets=\"KEY\"");
     assert!(done.stderr.contains(&granted) && !done.stderr.contains("not granted"), "{}", done.stderr);
     let done = run(&own, &[]).done();
     assert_eq!(outcomes(&done), ["200 ", "blue"]);
@@ -283,7 +285,8 @@ fn grants_that_mean_nothing_or_too_much_are_errors() {
         done.fails_with(2, &[says]);
         assert!(done.stdout.is_empty() && !done.stderr.contains("sk-of-mine"), "{}", done.stderr);
     }
-    run(&["--setting", "OPENAI_MODEL=a", "--setting", "OPENAI_MODEL=b"]).fails_with(2, &["`OPENAI_MODEL` is there twice"]);
+    run(&["--setting", "OPENAI_MODEL=a", "--setting", "OPENAI_MODEL=b"])
+        .fails_with(2, &["`OPENAI_MODEL` is there twice"]);
     let nothing = run_guest("fetch", ["--setting", "a=b"]).done();
     nothing.fails_with(2, &["agent `fetch` has no setting `a`; it asks for none"]);
 }
@@ -312,19 +315,20 @@ fn agent_toml_with_a_fault_is_an_error_with_its_line() {
 
 #[test]
 fn agent_that_asks_for_everything_is_refused() {
-    let dir = tempfile::tempdir_in(target_dir()).unwrap();
-    let own = own_crate(dir.path(), "");
-    let twice = "[secrets]\nA = { host = \"a.test\", header = \"x\" }\nB = { host = \"a.test\", header = \"X\" }\n";
-    for (manifest, says) in [
-        ("hosts = [\"*\"]\n", "asks for a host that is none: `*` would allow every server"),
-        ("hosts = [\"*.com\"]\n", "would allow every name below `.com`"),
-        ("[secrets]\nA = { host = \"*\", header = \"x\" }\n", "would allow every server"),
-        ("[secrets]\nA = { host = \"a.test\", header = \"host\" }\n", "`host` is no header for a secret"),
-        (twice, "two secrets for the header `X` of `a.test`; want one"),
+    let two = "[secrets]\nA = { host = \"a.test\", header = \"x\" }\nB = { host = \"a.test\", header = \"X\" }\n";
+    let (a, b) = (["--secret", "A=env:A"], ["--secret", "B=env:B"]);
+    for (manifest, flags, says) in [
+        ("hosts = [\"*\"]\n", &[][..], "asks for a host that is none\n  caused by: `*` would allow every server"),
+        ("hosts = [\"*.com\"]\n", &[], "would allow every name below `.com`"),
+        ("[secrets]\nA = { host = \"*\", header = \"x\" }\n", &[], "would allow every server"),
+        ("[secrets]\nA = { host = \"a.test\", header = \"host\" }\n", &[a], "`host` is no header for a secret"),
+        (two, &[a, b], "two secrets for the header `X` of `a.test`; want one"),
     ] {
-        std::fs::write(own.join("agent.toml"), manifest).unwrap();
-        let done = wasm_worker(["run", path(&own), "--job"]).env("A", "a-secret-of-a").env("B", "a-secret-of-b").done();
-        done.fails_with(2, &[says]);
+        let agent = guest_that_asks("wait", manifest);
+        let call = wasm_worker(["run", path(&agent), "--job"]).args(flags.iter().flatten().copied());
+        let done = call.env("A", "a-secret-of-a").env("B", "a-secret-of-b").done();
+        done.fails_with(2, &["agent `wait`", says]);
+        assert!(done.stdout.is_empty() && !done.stderr.contains("a-secret-of"), "{}", done.stderr);
     }
 }
 

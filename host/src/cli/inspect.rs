@@ -208,7 +208,8 @@ fn network(asked: &Manifest, granted: &GrantsReport) -> Vec<String> {
     let lacks = granted.not_granted.iter().map(|lack| format!("not granted: {lack}"));
     let block = |name: &str, parts: Vec<String>| {
         let parts: Vec<_> = parts.iter().map(|part| one_line(part)).collect();
-        let parts = if parts.is_empty() { "no host, setting or secret".to_owned() } else { parts.join("\n           ") };
+        let parts =
+            if parts.is_empty() { "no host, setting or secret".to_owned() } else { parts.join("\n           ") };
         format!("{name:<11}{parts}")
     };
     vec![block("asked", asks), block("granted", gets.chain(lacks).collect())]

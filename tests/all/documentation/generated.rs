@@ -103,9 +103,9 @@ pub(crate) fn refusals() -> String {
 }
 
 pub(crate) fn failure_codes() -> String {
-    let rows = FAILURE_CODES.iter().map(|failure| {
-        vec![format!("`{}`", failure.code), failure.meaning.to_owned(), failure.advice.to_owned()]
-    });
+    let rows = FAILURE_CODES
+        .iter()
+        .map(|failure| vec![format!("`{}`", failure.code), failure.meaning.to_owned(), failure.advice.to_owned()]);
     table(&["code", "meaning", "what to do"], rows)
 }
 
