@@ -24,6 +24,7 @@ mod serve;
 mod job;
 mod jobs;
 mod workers;
+mod usage;
 mod cancel;
 mod dispatch;
 mod token;
@@ -87,6 +88,8 @@ enum Verb {
     Job(Box<job::JobArgs>),
     /// List the workers of a dispatcher, with their loads and jobs
     Workers(Box<workers::WorkersArgs>),
+    /// Sum the bills of jobs that ended: time, CPU, fuel, network and models, by agent, API key or host
+    Usage(Box<usage::UsageArgs>),
     /// Cancel dispatches; running jobs are asked to stop
     Cancel(Box<cancel::CancelArgs>),
     /// Run a dispatcher without agents; workers connect to it
@@ -241,6 +244,7 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Jobs(args) => jobs::run(*args),
         Verb::Job(args) => job::run(*args),
         Verb::Workers(args) => workers::run(*args),
+        Verb::Usage(args) => usage::run(*args),
         Verb::Cancel(args) => cancel::run(*args),
         Verb::Serve(args) => serve::run(*args),
         Verb::MockModels(args) => mock_models::run(args),

@@ -108,6 +108,19 @@ pub struct SetBy {
     pub source: String,
 }
 
+/// Limits of all jobs of one agent together, in one worker process. None disables a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quotas {
+    /// Jobs at once.
+    pub jobs_max: Option<usize>,
+    /// CPU cores, on average.
+    pub cores_max: Option<f64>,
+    /// Bytes a second by HTTP and WebSocket, in both directions together.
+    pub network_bytes_per_second: Option<u64>,
+    /// Tokens of models in 24 hours, as the agent reports them.
+    pub daily_tokens: Option<u64>,
+}
+
 /// All settings with their values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -132,6 +145,8 @@ pub struct Config {
     pub moderate: bool,
     /// What the agent may have beside its room.
     pub grants: Grants,
+    /// Limits of all jobs of the agent together.
+    pub quotas: Quotas,
     /// Equal crashes in a row before an agent pauses; none disables the check.
     pub failures_max: Option<usize>,
     /// Policy of a drain for the jobs that run.
@@ -216,6 +231,7 @@ impl Default for Config {
             load_function: None,
             moderate: false,
             grants: Grants::default(),
+            quotas: Quotas::default(),
             failures_max: None,
             drain: DrainPolicy::Wait,
             http: HttpBind::Auto,

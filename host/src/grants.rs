@@ -18,7 +18,7 @@ use wasm_worker_network::settings::{NetworkLimits, NetworkSettings, SystemResolv
 use wasm_worker_sandbox::agent::Agent;
 use wasm_worker_sandbox::job::granted::Granted;
 
-use crate::config::{Grants, SecretSource};
+use crate::config::{Config, Grants, SecretSource};
 
 /// The value of a setting that stands for the stand-in for models.
 const STAND_IN: &str = "mock-models";
@@ -73,10 +73,10 @@ impl AgentNetworks {
     ///
     /// # Errors
     /// When its manifest and the settings do not fit together, or a secret cannot be read.
-    pub(crate) fn grant(&self, agent: Agent, given: &Grants, is_own: bool) -> Result<Agent, GrantError> {
+    pub(crate) fn grant(&self, agent: Agent, config: &Config, is_own: bool) -> Result<Agent, GrantError> {
         let name = agent.name().to_owned();
         let variable = |name: &str| std::env::var(name).ok();
-        let mut decision = decide(&name, &agent.facts().manifest, given, is_own, variable)?;
+        let mut decision = decide(&name, &agent.facts().manifest, &config.grants, is_own, variable)?;
         self.stand_in_for_models(&mut decision).map_err(|source| GrantError::Start { agent: name.clone(), source })?;
         decision.log(&name);
         let Decision { hosts, settings, rules, .. } = decision;
@@ -87,7 +87,10 @@ impl AgentNetworks {
         let network = NetworkSettings {
             rules: Rules::new(name.clone(), hosts),
             secrets,
-            limits: NetworkLimits::default(),
+            limits: NetworkLimits {
+                bytes_per_second: config.quotas.network_bytes_per_second,
+                ..NetworkLimits::default()
+            },
             resolver: Arc::new(SystemResolver),
             trust: Trust::OfProgram,
         };

@@ -19,10 +19,13 @@ pub(crate) mod status;
 
 mod drain;
 mod offers;
+mod quota;
 
 mod jobs;
 
 pub(crate) mod reload;
+
+pub(crate) mod context;
 
 pub(crate) mod agent_worker;
 
@@ -37,7 +40,8 @@ use wasm_worker_room::io::Rooms;
 use crate::load::window::SAMPLE_EVERY;
 use crate::load::{LoadMonitor, Measurement};
 use admission::AdmissionControl;
-use agent_worker::{AgentWorker, WorkerContext, WorkerOutcome};
+use agent_worker::{AgentWorker, WorkerOutcome};
+use context::WorkerContext;
 use control_signal::ControlSignal;
 
 /// Control signals that wait for a busy agent.

@@ -8,46 +8,19 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{Started, path, root, wasm_worker};
+use crate::support::harness::{path, root, wasm_worker};
+use crate::support::models::Models;
 use crate::support::toolchains::{PYTHON, installed_node, installed_python};
 
 const KEY: &str = "a-key-of-the-tests";
 /// Seconds that a client waits for an answer that does not come.
 const SHORT: f64 = 1.0;
 
-/// The stand-in, as a process.
-struct Models {
-    process: Option<Started>,
-    /// The base URL for SDKs.
-    url: String,
-}
-
-impl Models {
-    fn start(args: &[&str]) -> Self {
-        let call = wasm_worker(["mock-models", "--listen", "127.0.0.1:0"]).args(args.iter().copied());
-        let mut process = call.start();
-        let mut line = String::new();
-        BufReader::new(process.take_stdout()).read_line(&mut line).unwrap();
-        if line.is_empty() {
-            panic!("the stand-in does not start: {}", process.done().stderr);
-        }
-        Self { process: Some(process), url: line.trim().to_owned() }
-    }
-
-    /// One with the script of `tests/interop/models`, which wants a key.
-    fn scripted(dir: &tempfile::TempDir) -> Self {
-        let key_file = dir.path().join("key");
-        std::fs::write(&key_file, format!("{KEY}\n")).unwrap();
-        Self::start(&[path(&root().join("tests/interop/models/script.yaml")), "--key-file", path(&key_file)])
-    }
-}
-
-impl Drop for Models {
-    fn drop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
-    }
+/// One with the script of `tests/interop/models`, which wants a key.
+fn scripted(dir: &tempfile::TempDir) -> Models {
+    let key_file = dir.path().join("key");
+    std::fs::write(&key_file, format!("{KEY}\n")).unwrap();
+    Models::start(&[path(&root().join("tests/interop/models/script.yaml")), "--key-file", path(&key_file)])
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +180,7 @@ fn sees_faults(client: &mut Client) {
 
 fn accepts_the_stand_in(sdk: Sdk) {
     let dir = tempfile::tempdir().unwrap();
-    let models = Models::scripted(&dir);
+    let models = scripted(&dir);
     let Some(mut client) = Client::start(sdk, &models, KEY) else { return };
     converses(&mut client);
     is_refused(&mut client);

@@ -8,6 +8,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod hook;
 pub(crate) mod network;
 pub(crate) mod web;
+pub(crate) mod models;
 pub(crate) mod toolchains;
 pub(crate) mod livekit_server;
 pub(crate) mod room_network;

@@ -25,6 +25,15 @@ pub enum Resource {
     /// The agent, which is not available.
     #[serde(rename = "agent")]
     Agent,
+    /// Jobs of the agent (`agent-max-jobs`).
+    #[serde(rename = "agent-jobs")]
+    AgentJobs,
+    /// CPU cores of the agent (`agent-cores`).
+    #[serde(rename = "agent-cores")]
+    AgentCores,
+    /// Tokens of the agent's models (`daily-tokens`).
+    #[serde(rename = "agent-tokens")]
+    AgentTokens,
 }
 
 impl Resource {
@@ -37,6 +46,9 @@ impl Resource {
             Self::Jobs => "jobs",
             Self::Descriptors => "descriptors",
             Self::Agent => "agent",
+            Self::AgentJobs => "agent-jobs",
+            Self::AgentCores => "agent-cores",
+            Self::AgentTokens => "agent-tokens",
         }
     }
 }
@@ -46,9 +58,9 @@ impl Resource {
 pub struct Scarcity {
     /// The resource.
     pub resource: Resource,
-    /// The use: a load of 0 to 1, or a number of jobs or descriptors.
+    /// The use: a load of 0 to 1, or a number of jobs, descriptors, cores or tokens.
     pub used: f64,
-    /// The use from which on the worker is full: `load-threshold`, `max-jobs`, or the limit of the process.
+    /// The use from which on the worker is full: `load-threshold`, `max-jobs`, the limit of the process, or one of the agent.
     pub limit: f64,
 }
 
@@ -63,6 +75,9 @@ impl fmt::Display for Scarcity {
             Resource::Jobs => write!(f, "{name} {used:.0}, `max-jobs` {limit:.0}"),
             Resource::Descriptors => write!(f, "{name} {used:.0}, of {limit:.0} that the process may have"),
             Resource::Agent => f.write_str("its agent is not available"),
+            Resource::AgentJobs => write!(f, "jobs of its agent {used:.0}, `agent-max-jobs` {limit:.0}"),
+            Resource::AgentCores => write!(f, "cores of its agent {used:.2}, `agent-cores` {limit}"),
+            Resource::AgentTokens => write!(f, "tokens of its agent {used:.0} in 24 h, `daily-tokens` {limit:.0}"),
         }
     }
 }
@@ -124,6 +139,7 @@ mod tests {
         assert_eq!(scarce(Resource::Cpu, 0.99, 0.75), "CPU 99 %, `load-threshold` 75 %");
         assert_eq!(scarce(Resource::Jobs, 10.0, 10.0), "jobs 10, `max-jobs` 10");
         assert_eq!(scarce(Resource::Descriptors, 990.0, 1024.0), "descriptors 990, of 1024 that the process may have");
+        assert_eq!(scarce(Resource::AgentCores, 0.512, 0.5), "cores of its agent 0.51, `agent-cores` 0.5");
         let json = serde_json::to_string(&Scarcity { resource: Resource::Cpu, used: 0.5, limit: 0.25 }).unwrap();
         assert_eq!(json, r#"{"resource":"CPU","used":0.5,"limit":0.25}"#);
         assert_eq!(serde_json::from_str::<Scarcity>(&json).unwrap().resource, Resource::Cpu);

@@ -19,6 +19,8 @@ pub enum Reason {
     Load,
     /// No slot or no descriptor became free in time.
     Full,
+    /// A limit of all jobs of the agent together is reached.
+    Quota,
     /// The agent keeps crashing.
     Unavailable,
     /// The worker drains.
@@ -27,12 +29,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Rejected,
         Self::DecideFailed,
         Self::Withdrawn,
         Self::Load,
         Self::Full,
+        Self::Quota,
         Self::Unavailable,
         Self::Draining,
     ];
@@ -45,6 +48,7 @@ impl Reason {
             Self::Withdrawn => "withdrawn",
             Self::Load => "load",
             Self::Full => "full",
+            Self::Quota => "quota",
             Self::Unavailable => "unavailable",
             Self::Draining => "draining",
         }
@@ -61,6 +65,9 @@ impl Reason {
             Self::Load => "the load would pass `load-threshold`",
             Self::Full => {
                 "`max-jobs`, the number of instances or the limit on open files is reached, and no job ended in time"
+            }
+            Self::Quota => {
+                "a limit of all jobs of the agent together is reached: `agent-max-jobs`, `agent-cores` or `daily-tokens`"
             }
             Self::Unavailable => "the agent keeps crashing and gets no jobs for now",
             Self::Draining => "the worker drains, and the server did not know that yet",
@@ -80,6 +87,9 @@ impl Reason {
             }
             Self::Full => {
                 "read the detail; start another worker, or raise --max-jobs or `ulimit -n`; an agent with several memories takes several instances for one job"
+            }
+            Self::Quota => {
+                "read the detail, which names the limit; wait until the agent uses less, or raise the limit in `[agents.NAME]`; `wasm-worker usage` sums what agents used"
             }
             Self::Unavailable => {
                 "read how the last jobs ended (`wasm-worker events`), then reload the agent: change its file, or send SIGHUP"

@@ -68,6 +68,16 @@ pub struct ModelSums {
     pub counters: BTreeMap<String, f64>,
 }
 
+impl ModelSums {
+    /// Tokens that went in and came out, by the usual names of the counters: `input_tokens` and `output_tokens`.
+    pub fn tokens(&self) -> u64 {
+        let counter = |name: &str| self.counters.get(name).copied().unwrap_or(0.0).max(0.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+        let tokens = (counter("input_tokens") + counter("output_tokens")) as u64;
+        tokens
+    }
+}
+
 /// The use of one job. Times are in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
@@ -132,4 +142,20 @@ pub struct RoomUse {
     pub bytes_received: u64,
     /// Bytes of all sockets.
     pub bytes_sent: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_those_in_and_out_whatever_an_agent_reports() {
+        let tokens = |counters: &[(&str, f64)]| {
+            let counters = counters.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
+            ModelSums { kind: String::new(), provider: String::new(), model: String::new(), counters }.tokens()
+        };
+        assert_eq!(tokens(&[("input_tokens", 9.0), ("output_tokens", 4.5), ("input_cached_tokens", 7.0)]), 13);
+        assert_eq!(tokens(&[("input_tokens", -9.0), ("output_tokens", 4.0)]), 4);
+        assert_eq!((tokens(&[("input_tokens", f64::MAX)]), tokens(&[("input_tokens", f64::NAN)])), (u64::MAX, 0));
+    }
 }

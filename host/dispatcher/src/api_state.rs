@@ -55,6 +55,8 @@ pub(crate) struct ApiState {
     pub(crate) wait_slots: Semaphore,
     /// The memory of answers.
     pub(crate) answers: Answers,
+    /// The permit of the request that sums bills, which takes seconds.
+    sums_turn: Semaphore,
     rates: Arc<Rates>,
     pub(crate) queue_deadline: Duration,
     metadata_bytes_max: usize,
@@ -80,6 +82,7 @@ impl ApiState {
             worker_commands,
             reader,
             answers: Answers::new(),
+            sums_turn: Semaphore::new(1),
             rates,
             keys,
             changes,
@@ -121,6 +124,12 @@ impl ApiState {
     pub(crate) async fn list_turn(&self) -> Result<SemaphorePermit<'_>, TwirpError> {
         let turn = timeout(ANSWER_WITHIN, self.answers.list_turn()).await.ok().flatten();
         turn.ok_or_else(|| TwirpError::new(Code::Unavailable, "other callers ask for long lists").retry_after(1))
+    }
+
+    /// Wait for the turn to sum bills.
+    pub(crate) async fn sums_turn(&self) -> Result<SemaphorePermit<'_>, TwirpError> {
+        let turn = timeout(ANSWER_WITHIN, self.sums_turn.acquire()).await.ok().and_then(Result::ok);
+        turn.ok_or_else(|| TwirpError::new(Code::Unavailable, "another caller asks for sums").retry_after(1))
     }
 
     /// The room with this name, or LiveKit's error.

@@ -53,7 +53,7 @@ const fn post(path: &'static str, handler: fn(MethodFilter) -> MethodRouter<Arc<
 }
 
 /// Every route. The paths without `/api/v1` are the older names of the same handlers.
-pub(crate) const ROUTES: [Route; 16] = [
+pub(crate) const ROUTES: [Route; 17] = [
     get("/", |method| on(method, root)),
     get("/agent", |method| on(method, agent)),
     get("/rtc", |method| on(method, rtc::older)),
@@ -66,6 +66,7 @@ pub(crate) const ROUTES: [Route; 16] = [
     get("/api/v1/jobs/{id}", |method| on(method, rest::show)),
     post("/api/v1/jobs/{id}/cancel", |method| on(method, rest::cancel)),
     get("/api/v1/workers", |method| on(method, rest::workers)),
+    get("/api/v1/usage", |method| on(method, rest::usage)),
     get("/jobs", |method| on(method, rest::list)),
     get("/jobs/{id}", |method| on(method, rest::show)),
     post("/jobs/{id}/cancel", |method| on(method, rest::cancel)),

@@ -24,6 +24,7 @@
 //! assign            the choice of a worker (pure)
 //! rooms             the directory of the rooms (pure)
 //! scheduler         all open dispatches and all workers (pure)
+//! bills             sums over the bills of jobs (pure)
 //! store             the durable record, in SQLite
 //! room_host         the rooms, as participants join them
 //! command           the requests to the coordinator
@@ -77,6 +78,8 @@ mod assign;
 mod rooms;
 
 mod scheduler;
+
+mod bills;
 
 mod store;
 

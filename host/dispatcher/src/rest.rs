@@ -1,10 +1,11 @@
-//! The JSON API that `wasm-worker jobs`, `job`, `workers` and `cancel` use: `/api/v1`, and the same handlers at the older paths.
+//! The JSON API that `wasm-worker jobs`, `job`, `workers`, `usage` and `cancel` use: `/api/v1`, and the same handlers at the older paths.
 //!
 //! Grants have the scope that LiveKit's server gives them. A token that may list rooms reads lists, and a dispatch without its
 //! metadata and attributes. A token that may administer a room reads all of its dispatches, and cancels them. Every error is a
 //! [`Problem`].
 //!
-//! Bounds: a list has [`LISTED_MAX`] dispatches, and a request waits for a change for at most [`WAIT_MAX`].
+//! Bounds: a list has [`LISTED_MAX`] dispatches, and a request waits for a change for at most [`WAIT_MAX`]. One request at a time sums
+//! bills, for at most [`SUMS_WITHIN`].
 
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answers::to_json;
 use crate::api_state::{ApiState, STOPPING, SharedState};
 use crate::auth::{Denied, allow_list, caller_of, is_room_admin};
+use crate::clock::Moment;
 use crate::command::Command;
 use crate::keys::Caller;
 use crate::scheduler::Id;
@@ -31,6 +33,7 @@ use crate::store::{DispatchRow, Filter, Part, ReadError};
 use crate::twirp::TwirpError;
 use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::dispatcher::{Cancelled, Dispatch, DispatchList, DispatchState, PoolWorkerList};
+use wasm_worker_core::api::usage::UsageBy;
 
 /// The length of a list for which the request gives no limit.
 const LISTED_DEFAULT: usize = 100;
@@ -38,6 +41,8 @@ const LISTED_DEFAULT: usize = 100;
 const LISTED_MAX: usize = 10_000;
 /// Longest wait of one request.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Time limit for sums over bills.
+const SUMS_WITHIN: Duration = Duration::from_secs(50);
 /// The grants that show a dispatch.
 const SEES_DISPATCH: &str = "`roomList`, or `roomAdmin` for the room of the dispatch";
 /// The grant that cancels a dispatch.
@@ -64,6 +69,14 @@ pub(crate) struct WaitQuery {
     #[serde(default, deserialize_with = "state_or_empty")]
     after: Option<DispatchState>,
     wait_ms: Option<u64>,
+}
+
+/// The query for sums over bills.
+#[derive(Deserialize)]
+pub(crate) struct UsageQuery {
+    by: UsageBy,
+    /// Only jobs that ended at this Unix time in nanoseconds, or later.
+    since_ns: Option<i64>,
 }
 
 /// The state that a query names. Clients that know no state yet send an empty value.
@@ -247,4 +260,21 @@ pub(crate) async fn workers(State(state): SharedState, headers: HeaderMap) -> Re
     let (reply, workers) = oneshot::channel();
     let workers = state.ask(Command::Workers { reply }, workers).await?;
     json(&PoolWorkerList { workers })
+}
+
+/// Sum the bills of the jobs that ended from a time on.
+pub(crate) async fn usage(
+    State(state): SharedState,
+    headers: HeaderMap,
+    query: Result<Query<UsageQuery>, QueryRejection>,
+) -> Result<Response, RestError> {
+    allow_list(&caller_of(&state, &headers, None)?)?;
+    let Query(UsageQuery { by, since_ns }) = query?;
+    let _turn = state.sums_turn().await?;
+    let (since_ns, until_ns) = (since_ns.unwrap_or(0), Moment::now().wall_ns);
+    let Ok(bills) = timeout(SUMS_WITHIN, state.reader.bills(by, since_ns..until_ns)).await else {
+        let why = format!("the bills cannot be summed within {SUMS_WITHIN:?}; ask for a shorter time");
+        return Err(RestError::new(StatusCode::SERVICE_UNAVAILABLE, why));
+    };
+    json(&bills?.list(since_ns, until_ns))
 }

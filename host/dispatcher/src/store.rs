@@ -15,6 +15,7 @@ mod clock;
 mod file;
 mod reader;
 
+mod bills;
 mod read;
 mod sweep;
 mod write;

@@ -21,6 +21,7 @@ use crate::connect::{self, Secured, Stream};
 use crate::failure::{failure, invalid};
 use crate::fault::{ConnectionError, Role};
 use crate::proxies::Proxies;
+use crate::rate::{Metered, Rate};
 use crate::rules::Rules;
 use crate::rules::name::Name;
 use crate::rules::target::Target;
@@ -54,6 +55,8 @@ pub(crate) struct Dialer {
     /// Longest time that a server may leave what is sent unread.
     idle: Duration,
     seats: Seats,
+    /// None for an agent whose bytes a second are not limited.
+    rate: Option<Arc<Rate>>,
     /// One for each name that may be looked up at once, so that an agent leaves threads for others.
     lookups: Arc<Semaphore>,
     /// The certificates that were read last, and when.
@@ -62,7 +65,7 @@ pub(crate) struct Dialer {
 
 /// A connection to a server.
 pub(crate) struct Dialled {
-    pub(crate) stream: Pin<Box<TimeoutStream<Stream>>>,
+    pub(crate) stream: Metered<Pin<Box<TimeoutStream<Stream>>>>,
     /// The place among the connections to the server, which is free with the connection.
     pub(crate) seat: OwnedSemaphorePermit,
     pub(crate) spoken: Spoken,
@@ -87,7 +90,8 @@ impl Dialer {
     pub(crate) fn new(rules: Rules, resolver: Arc<dyn Resolver>, trust: Trust, limits: &NetworkLimits) -> Self {
         let (within, idle, seats) = (limits.connect_within, limits.idle, Seats::new(limits.per_server_max));
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        Self { rules, resolver, trust, within, idle, seats, lookups, known: Mutex::default() }
+        let rate = limits.bytes_per_second.map(|bytes| Arc::new(Rate::new(bytes)));
+        Self { rules, resolver, trust, within, idle, seats, rate, lookups, known: Mutex::default() }
     }
 
     pub(crate) const fn rules(&self) -> &Rules {
@@ -108,7 +112,9 @@ impl Dialer {
         let way = timeout(within, self.connect(target, purpose)).await.unwrap_or_else(|_| Err(late()))?;
         let mut stream = TimeoutStream::new(way.stream);
         stream.set_write_timeout(Some(self.idle));
-        Ok(Dialled { stream: Box::pin(stream), seat, spoken: way.spoken })
+        // Outside of the time limit: while the agent waits for its rate, the server is not late.
+        let stream = Metered::new(Box::pin(stream), self.rate.clone());
+        Ok(Dialled { stream, seat, spoken: way.spoken })
     }
 
     async fn connect(&self, target: &Target, purpose: Purpose) -> Result<Way, Failure> {

@@ -17,6 +17,7 @@
 //! job           what the tasks of operations share with the job's handle
 //! time_limits   the time limits of an exchange
 //! seats         the connections to each server, counted
+//! rate          the bytes a second of an agent
 //! dial          a connection to a server, by the rules
 //! request_body  the body of a request, whole or in parts
 //! pool          the warm connections of an agent
@@ -63,6 +64,8 @@ pub(crate) mod job;
 pub(crate) mod time_limits;
 
 pub(crate) mod seats;
+
+pub(crate) mod rate;
 
 pub(crate) mod dial;
 

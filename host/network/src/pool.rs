@@ -17,6 +17,7 @@ use tower_service::Service;
 use crate::connect::Stream;
 use crate::dial::{Dialer, Purpose, Spoken};
 use crate::failure::{Fault, invalid};
+use crate::rate::Metered;
 use crate::request_body::RequestBody;
 use crate::rules::target::Kind;
 use crate::settings::NetworkLimits;
@@ -86,7 +87,7 @@ impl Service<Uri> for Connector {
 
 /// A connection in the form that `hyper` takes.
 pub(crate) struct Transport {
-    stream: TokioIo<Pin<Box<TimeoutStream<Stream>>>>,
+    stream: TokioIo<Metered<Pin<Box<TimeoutStream<Stream>>>>>,
     /// Given back with the connection.
     _seat: OwnedSemaphorePermit,
     spoken: Spoken,

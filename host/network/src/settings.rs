@@ -66,6 +66,9 @@ pub struct NetworkLimits {
     pub ping_every: Duration,
     /// Longest time from a close of a WebSocket to the server's.
     pub close_within: Duration,
+    /// Most bytes a second of all connections of the agent, in both directions together and without TLS; a quarter of a second's at
+    /// once. What is over waits. None for no limit.
+    pub bytes_per_second: Option<u64>,
 }
 
 impl Default for NetworkLimits {
@@ -88,6 +91,7 @@ impl Default for NetworkLimits {
             message_bytes_max: 1 << 20,
             ping_every: Duration::from_secs(20),
             close_within: Duration::from_secs(5),
+            bytes_per_second: None,
         }
     }
 }

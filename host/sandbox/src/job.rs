@@ -27,11 +27,10 @@ mod network_calls;
 mod room_record;
 mod step;
 
-mod job_network;
-mod networked;
-
 mod joined_room;
 mod recorded_room;
+mod job_network;
+mod networked;
 mod played_rules;
 mod played_network;
 mod played_room;

@@ -16,7 +16,8 @@ use super::error::AppError;
 use crate::config::Config;
 use crate::load::{LoadFunction, LoadMonitor, RustLoadFunction};
 use crate::worker::agent_source::AgentSource;
-use crate::worker::agent_worker::{AgentWorker, WorkerContext};
+use crate::worker::agent_worker::AgentWorker;
+use crate::worker::context::WorkerContext;
 use crate::worker::link::Server;
 use crate::worker::reload::LoadedAgent;
 

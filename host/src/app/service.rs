@@ -13,7 +13,7 @@ use wasm_worker_sandbox::engine::Engine;
 
 use crate::fleet::status::{FleetStatus, ProcessCounts};
 use crate::service_manager::{Follower, Phase, Reloads, ServiceManager, ServiceState};
-use crate::worker::agent_worker::WorkerContext;
+use crate::worker::context::WorkerContext;
 use crate::worker::status::WorkerStatus;
 
 /// Follow a worker. It is alive while the loop of each agent goes on, guests can run, the epoch advances, and the embedded

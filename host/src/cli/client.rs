@@ -1,4 +1,4 @@
-//! The flags and settings by which `dispatch`, `jobs`, `job`, `workers` and `cancel` find their server: LiveKit's, or the
+//! The flags and settings by which `dispatch`, `jobs`, `job`, `workers`, `usage` and `cancel` find their server: LiveKit's, or the
 //! dispatcher of this machine.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};

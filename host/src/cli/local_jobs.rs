@@ -144,7 +144,7 @@ impl Runner {
         }
         let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
         let (agent, networks) = (loaded?, AgentNetworks::default());
-        let agent = networks.grant(agent, &own.grants, is_own)?;
+        let agent = networks.grant(agent, own, is_own)?;
         Ok(Self { engine, agent, _networks: networks, events, running, interrupted })
     }
 

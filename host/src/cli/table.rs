@@ -61,6 +61,40 @@ pub(super) fn time(time: std::time::Duration) -> String {
     }
 }
 
+/// A size: `900B`, `2.0KiB`, `5.0MiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    if bytes < 1_024 {
+        return format!("{bytes}B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let (number, unit) = scaled(bytes as f64, 1_024.0, &["B", "KiB", "MiB", "GiB", "TiB"]);
+    format!("{number:.1}{unit}")
+}
+
+/// A number of anything: `0.5`, `9999`, `1.2M`.
+pub(super) fn amount(amount: f64) -> String {
+    if amount.abs() < 10_000.0 {
+        // Three decimals, without zeros at the end.
+        return ((amount * 1_000.0).round() / 1_000.0).to_string();
+    }
+    let (number, unit) = scaled(amount, 1_000.0, &["", "k", "M", "G", "T"]);
+    // An agent may report any number.
+    if number.abs() < 10_000.0 { format!("{number:.1}{unit}") } else { format!("{amount:.1e}") }
+}
+
+/// A number in the largest unit of these in which it is at least 1. Each unit has so many of the one before.
+fn scaled<'a>(mut number: f64, step: f64, units: &[&'a str]) -> (f64, &'a str) {
+    let mut units = units.iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    // What is shown with one decimal must not be shown as a whole step.
+    while number.abs() >= step - 0.05
+        && let Some(next) = units.next()
+    {
+        (number, unit) = (number / step, next);
+    }
+    (number, unit)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -85,5 +119,13 @@ mod tests {
     fn a_time_has_its_two_largest_units() {
         let shown = [850, 12_000, 185_000, 7_800_000, 356_400_000].map(|millis| time(Duration::from_millis(millis)));
         assert_eq!(shown, ["850ms", "12s", "3m05s", "2h10m", "4d03h"]);
+    }
+
+    #[test]
+    fn sizes_and_amounts_are_short() {
+        let sizes = [0, 1_023, 1_024, 1_536, (1 << 20) - 1, 5 << 20, u64::MAX].map(bytes);
+        assert_eq!(sizes, ["0B", "1023B", "1.0KiB", "1.5KiB", "1.0MiB", "5.0MiB", "16777216.0TiB"]);
+        let amounts = [0.0, 0.5, -2.0, 1.0 / 3.0, 9_999.0, 10_000.0, 999_999.0, 1_234_567.0, 2e12, -1e300].map(amount);
+        assert_eq!(amounts, ["0", "0.5", "-2", "0.333", "9999", "10.0k", "1.0M", "1.2M", "2.0T", "-1.0e300"]);
     }
 }

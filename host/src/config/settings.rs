@@ -154,6 +154,22 @@ pub const SETTINGS: &[Setting] = &[
     .list()
     // Some write the secret itself there.
     .secret(),
+    setting!("agent-max-jobs", "none", "COUNT" <= "20000", "Jobs of the agent that a worker runs at once", |c, v| {
+        or_none(v, count).map(|n| c.quotas.jobs_max = n)
+    }),
+    setting!("agent-cores", "none", "CORES" <= "4096", "CPU cores that all jobs of the agent may use, on average over 10 s", |c, v| {
+        or_none(v, cores).map(|n| c.quotas.cores_max = n)
+    }),
+    setting!(
+        "egress-rate",
+        "none",
+        "SIZE" <= "100GiB",
+        "Bytes a second that all jobs of the agent may send and receive by HTTP and WebSocket; further ones wait",
+        |c, v| or_none(v, size).map(|bytes| c.quotas.network_bytes_per_second = bytes.map(|bytes| bytes as u64))
+    ),
+    setting!("daily-tokens", "none", "COUNT" <= "1000000000000", "Tokens of models, in and out, that the jobs of the agent may report in 24 hours", |c, v| {
+        or_none(v, count).map(|n| c.quotas.daily_tokens = n.map(|n| n as u64))
+    }),
     setting!(
         "failures-max",
         "10",

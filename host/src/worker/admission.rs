@@ -63,18 +63,34 @@ pub(crate) struct Fullness {
     count: (usize, usize),
     /// The load from which on the worker is full.
     threshold: f64,
+    /// What keeps the agent itself from one more job.
+    of_agent: Option<Scarcity>,
 }
 
 impl Fullness {
+    /// The same for an agent that something of its own keeps from one more job.
+    #[must_use]
+    pub(crate) fn of_agent(self, own: Option<Scarcity>) -> Self {
+        let Some(Scarcity { resource, .. }) = own else { return self };
+        Self { part: self.part.max(1.0), scarce: resource, of_agent: own, ..self }
+    }
+
     /// The scarcest resource with its figure and its limit.
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     pub(crate) fn scarcity(self) -> Scarcity {
         let (count, count_max) = self.count;
         let (used, limit) = match self.scarce {
             Resource::Cpu | Resource::Fuel | Resource::Memory => (self.load, self.threshold),
-            Resource::Jobs | Resource::Descriptors | Resource::Agent => (count as f64, count_max as f64),
+            Resource::Jobs | Resource::Descriptors => (count as f64, count_max as f64),
+            Resource::Agent | Resource::AgentJobs | Resource::AgentCores | Resource::AgentTokens => (0.0, 0.0),
         };
-        Scarcity { resource: self.scarce, used, limit }
+        self.of_agent.unwrap_or(Scarcity { resource: self.scarce, used, limit })
+    }
+
+    /// Utilisation and load, for the server.
+    #[expect(clippy::cast_possible_truncation, reason = "shares")]
+    pub(crate) fn shares(self) -> (f32, f32) {
+        (self.part as f32, self.load as f32)
     }
 }
 
@@ -191,10 +207,10 @@ impl AdmissionControl {
         let slots = count.0 as f64 / count.1 as f64;
         let short = state.measured.descriptors.filter(|found| !found.suffice(self.with_one_more_room()));
         if let Some(count) = short.map(|found| found.used()).filter(|_| slots.max(part) < 1.0) {
-            return Fullness { part: 1.0, load, scarce: Resource::Descriptors, count, threshold };
+            return Fullness { part: 1.0, load, scarce: Resource::Descriptors, count, threshold, of_agent: None };
         }
         let scarce = if slots >= part { Resource::Jobs } else { state.measured.sample.scarcest() };
-        Fullness { part: part.max(slots), load, scarce, count, threshold }
+        Fullness { part: part.max(slots), load, scarce, count, threshold, of_agent: None }
     }
 
     /// The right to run a job, where there is capacity and no other offer waits for it.
@@ -325,6 +341,15 @@ mod tests {
         assert_eq!(began.elapsed(), CAPACITY_WITHIN);
         drop(first);
         assert!(control.acquire(control.wait(), Cost::default()).await.is_ok());
+    }
+
+    #[test]
+    fn an_agent_with_a_limit_of_its_own_is_full_while_the_worker_is_not() {
+        let fullness = control(4).fullness();
+        assert!(fullness.part < 1.0 && fullness.of_agent(None) == fullness);
+        let own = Scarcity { resource: Resource::AgentJobs, used: 2.0, limit: 2.0 };
+        let full = fullness.of_agent(Some(own));
+        assert_eq!((full.shares().0, full.scarce, full.scarcity()), (1.0, Resource::AgentJobs, own));
     }
 
     #[tokio::test(start_paused = true)]

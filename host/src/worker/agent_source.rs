@@ -74,7 +74,7 @@ impl AgentSource {
         source.name.clone_from(&self.name);
         let Self { engine, config, cache, compiler, events, .. } = self;
         let agent = Agent::load(engine, source, &config.agent, cache.as_deref(), compiler.as_ref(), events).await?;
-        Ok(self.networks.grant(agent, &config.grants, self.path.is_dir())?)
+        Ok(self.networks.grant(agent, config, self.path.is_dir())?)
     }
 
     /// The current version of the file; none for a crate and for a missing file.

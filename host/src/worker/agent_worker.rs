@@ -4,23 +4,18 @@
 //! The jobs themselves are in [`super::jobs`], the agent and its health in [`super::reload`], the drain in [`super::drain`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use wasm_worker_core::event::Event;
-use wasm_worker_core::load::Resource;
-use wasm_worker_core::observer::Events;
 use wasm_worker_core::refusal::Refusal;
 use wasm_worker_core::usage::millis;
 use wasm_worker_protocol::registration::Registration;
 use wasm_worker_protocol::worker_session::{Answer, Input, Output, Session};
-use wasm_worker_room::io::Rooms;
 
-use super::admission::AdmissionControl;
 use super::agent_source::AgentSource;
+use super::context::WorkerContext;
 use super::control_signal::ControlSignal;
 use super::drain::{CutShort, Drain, DrainStage};
 use super::jobs::{Jobs, RoomsOfAgent};
@@ -28,9 +23,8 @@ use super::link::{Link, LinkEvent, Server};
 use super::moderator::ServerModerator;
 use super::offers::JobEvent;
 use super::reload::{LoadedAgent, ReloadableAgent};
-use super::status::{AgentEntry, WorkerStatus};
+use super::status::AgentEntry;
 use crate::config::Config;
-use crate::grants::AgentNetworks;
 
 /// The outcome of a worker, or of one of its agents.
 #[derive(Debug, Default)]
@@ -38,22 +32,6 @@ pub(crate) struct WorkerOutcome {
     pub(crate) cut_short: CutShort,
     /// The reason why the server was given up, if it was.
     pub(crate) gave_up: Option<String>,
-}
-
-/// The parts of a process that its agents share.
-#[derive(Clone)]
-pub(crate) struct WorkerContext {
-    pub(crate) events: Arc<Events>,
-    pub(crate) admission: Arc<AdmissionControl>,
-    pub(crate) status: Arc<WorkerStatus>,
-    /// The runtime for everything but guests.
-    pub(crate) control: Handle,
-    /// The runtime of the guests, and of the tasks that wait for one of them only.
-    pub(crate) guests: Handle,
-    /// Opens the rooms of jobs.
-    pub(crate) rooms: Arc<Rooms>,
-    /// The networks of the agents.
-    pub(crate) networks: Arc<AgentNetworks>,
 }
 
 /// One agent with its connection and its jobs.
@@ -86,7 +64,8 @@ impl AgentWorker {
         let samples = admission.samples();
         let moderator = source.config.moderate.then(|| ServerModerator::shared(server.clone(), control.clone()));
         let rooms = RoomsOfAgent { opener: rooms, server_url: server.url(), moderator };
-        let jobs = Jobs::new(source.name.clone(), events.clone(), admission, status, (control.clone(), guests), rooms);
+        let named = (source.name.clone(), source.config.quotas);
+        let jobs = Jobs::new(named, events.clone(), admission, status, (control.clone(), guests), rooms);
         Self {
             session: Session::new(registration, Instant::now()),
             link: Link::new(server, config.max_retry),
@@ -242,10 +221,7 @@ impl AgentWorker {
             LinkEvent::Connected => self.session.advance(now, Input::Connected),
             LinkEvent::Frame(frame) => self.session.advance(now, Input::Frame(*frame)),
             LinkEvent::Heartbeat => self.session.advance(now, Input::Heartbeat),
-            LinkEvent::Lost { why, retry } => {
-                let retry_ms = Some(millis(retry));
-                self.link_lost(why, retry_ms)
-            }
+            LinkEvent::Lost { why, retry } => self.link_lost(why, Some(millis(retry))),
             LinkEvent::GaveUp { why } => {
                 self.entry.set_given_up();
                 let mut outputs = self.link_lost(why.clone(), None);
@@ -306,7 +282,8 @@ impl AgentWorker {
             Output::Close { why } if self.link.is_up() => return Err(self.link.lost(why)),
             Output::Send(_) | Output::Report(_) | Output::Status(_) | Output::Close { .. } => {}
             Output::Offer(job) => {
-                if let Err(Refusal { terminate, .. }) = self.jobs.offer(self.agent.available().cloned(), &job) {
+                let agent = self.agent.available().cloned();
+                if let Err(Refusal { terminate, .. }) = self.jobs.offer(agent, &job, self.session.jobs()) {
                     let answer = Answer::Refused { terminate };
                     return Ok(self.session.advance(Instant::now(), Input::Answered { job: job.id, answer }));
                 }
@@ -337,17 +314,14 @@ impl AgentWorker {
     }
 
     fn report_capacity(&mut self) -> Vec<Output> {
-        let mut fullness = self.context.admission.fullness();
-        if self.agent.available().is_none() {
-            (fullness.part, fullness.scarce) = (fullness.part.max(1.0), Resource::Agent);
-        }
+        let own = self.jobs.scarcity_of_agent(self.agent.available().is_some(), self.session.jobs());
+        let fullness = self.context.admission.fullness().of_agent(own);
         self.session.set_scarcity(Some(fullness.scarcity()));
         // The slots that are released in a drain take no new job.
         if !self.drain.has_begun() {
             self.jobs.publish_fullness(fullness);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "shares for the server")]
-        let load = Input::Load { utilisation: fullness.part as f32, load: fullness.load as f32 };
-        self.session.advance(Instant::now(), load)
+        let (utilisation, load) = fullness.shares();
+        self.session.advance(Instant::now(), Input::Load { utilisation, load })
     }
 }

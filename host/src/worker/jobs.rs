@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasm_worker_core::event::Event;
 use wasm_worker_core::job::{Acceptance, JobInfo, RoomAccess};
+use wasm_worker_core::load::{Resource, Scarcity};
 use wasm_worker_core::observer::Events;
 use wasm_worker_core::record::JobRecord;
 use wasm_worker_core::refusal::{Reason, Refusal};
@@ -27,7 +28,9 @@ use wasm_worker_sandbox::job::launch::JobHandle;
 use super::admission::{AdmissionControl, Fullness};
 use super::drain::DrainStage;
 use super::offers::{AcceptedJob, JobEvent, Offers};
+use super::quota::{Quota, Used};
 use super::status::{self, WorkerStatus};
+use crate::config::Quotas;
 use crate::load::recent_jobs::{Cost, Costs};
 
 /// Decisions and ends that wait for the worker. The tasks of further ones wait.
@@ -50,6 +53,8 @@ pub(super) struct Jobs {
     /// Jobs that run, with the time of their launch.
     running: HashMap<String, (Instant, JobHandle)>,
     throttle: FullnessThrottle,
+    /// None for an agent without limits of its own.
+    quota: Option<Quota>,
     rooms: RoomsOfAgent,
     sender: mpsc::Sender<JobEvent>,
     receiver: mpsc::Receiver<JobEvent>,
@@ -66,7 +71,7 @@ pub(super) struct RoomsOfAgent {
 
 impl Jobs {
     pub(super) fn new(
-        agent_name: String,
+        (agent_name, quotas): (String, Quotas),
         events: Arc<Events>,
         admission: Arc<AdmissionControl>,
         status: Arc<WorkerStatus>,
@@ -86,6 +91,7 @@ impl Jobs {
             accepted: HashMap::new(),
             running: HashMap::new(),
             throttle: FullnessThrottle::default(),
+            quota: Quota::new(quotas, Instant::now()),
             rooms,
             sender,
             receiver,
@@ -103,11 +109,16 @@ impl Jobs {
     }
 
     /// Ask the agent about an offer, once there is capacity. The answer arrives as an event. Returns the refusal of an offer that
-    /// is not asked about: `agent` is none while the agent takes no jobs.
-    pub(super) fn offer(&self, agent: Option<Arc<Agent>>, job: &proto::Job) -> Result<(), Refusal> {
+    /// is not asked about: `agent` is none while the agent takes no jobs. The agent has `jobs` in any state, with this one.
+    pub(super) fn offer(&mut self, agent: Option<Arc<Agent>>, job: &proto::Job, jobs: usize) -> Result<(), Refusal> {
         let info = JobInfo { agent_name: self.agent_name.clone(), ..job_info(job) };
         let unavailable = || Refusal::new(Reason::Unavailable, "the agent is not available after repeated failures");
-        let asked = agent.ok_or_else(unavailable).and_then(|agent| self.offers.ask(agent, info, self.costs.predict()));
+        let cost = self.costs.predict();
+        let admitted = self.quota.as_mut().map_or(Ok(()), |quota| quota.admit(jobs, cost.cores));
+        let asked = agent.ok_or_else(unavailable).and_then(|agent| {
+            admitted?;
+            self.offers.ask(agent, info, cost)
+        });
         asked.inspect_err(|refusal| self.publish_refusal(job.id.clone(), refusal))
     }
 
@@ -181,6 +192,9 @@ impl Jobs {
             None => JobEnd::new(Code::HostFault, "the runtime of the guests has ended"),
             Some((record, cost)) => {
                 self.costs.learn(*cost);
+                if let Some(quota) = &mut self.quota {
+                    quota.job_ended(&record.usage);
+                }
                 JobEnd { verdict: record.verdict.clone(), usage: serde_json::to_string(&record.usage).ok() }
             }
         })
@@ -190,6 +204,17 @@ impl Jobs {
     pub(super) fn observe_costs(&mut self, now: Instant) {
         let used = |job: &JobHandle| Duration::from_micros(job.used().0);
         self.costs.observe(self.running.values().map(|(since, job)| (used(job), now - *since)));
+        if let Some(quota) = &mut self.quota {
+            quota.sample(now, self.running.values().map(|(_, job)| Used::of_job(job)));
+        }
+    }
+
+    /// What keeps the agent itself from one more job, where it has so many in any state.
+    pub(super) fn scarcity_of_agent(&self, is_available: bool, jobs: usize) -> Option<Scarcity> {
+        if !is_available {
+            return Some(Scarcity { resource: Resource::Agent, used: 0.0, limit: 0.0 });
+        }
+        self.quota.as_ref()?.scarcity(jobs)
     }
 
     /// Publish a change between full and available, where the throttle allows it.

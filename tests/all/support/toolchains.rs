@@ -14,6 +14,13 @@ use super::skip;
 /// In the directory of what is installed for Python.
 pub(crate) const PYTHON: &str = "venv/bin/python";
 
+/// The package that agents in Python have from this repository.
+const PYTHON_SDK: &str = "guest-sdk/python/wasm_worker";
+/// The one of agents in JavaScript.
+const NODE_SDK: &str = "guest-sdk/js";
+/// Puts the manifest into an agent in Python.
+const PYTHON_EMBED: &str = "guest-sdk/python/embed_manifest.py";
+
 /// Where Debian's package wasi-libc is.
 const WASI_LIBC: &str = "/usr/include/wasm32-wasi";
 
@@ -37,15 +44,16 @@ impl Language {
                     skip("interop", "there is no wasi-libc on this machine");
                     return None;
                 }
-                Some(built("c", &["Cargo.lock"], build_c))
+                Some(built("c", &[root().join("Cargo.lock")], build_c))
             }
             Self::Python => {
                 installed_python("python")?;
-                Some(built("python", &[], build_python))
+                let sdk = [files(&root().join(PYTHON_SDK)), vec![root().join(PYTHON_EMBED)]].concat();
+                Some(built("python", &sdk, build_python))
             }
             Self::JavaScript => {
                 installed_node("javascript")?;
-                Some(built("javascript", &[], build_javascript))
+                Some(built("javascript", &files(&root().join(NODE_SDK)), build_javascript))
             }
         }
     }
@@ -76,14 +84,23 @@ fn build_c(place: &Path, wit: &Path) {
 }
 
 fn build_python(place: &Path, wit: &Path) {
+    copy(PYTHON_SDK, &place.join("wasm_worker"));
     let mut componentize = Command::new(place.join("venv/bin/componentize-py"));
-    componentize.arg("-d").arg(wit).args(["-w", "agent", "componentize", "app", "-o", "agent.wasm"]);
-    must(componentize.current_dir(place));
+    componentize.arg("-d").arg(wit).args(["-w", "agent", "componentize", "-p", ".", "app", "-o", "agent.wasm"]);
+    // It looks for packages there.
+    must(componentize.env("VIRTUAL_ENV", place.join("venv")).current_dir(place));
+    let mut embed = Command::new(place.join(PYTHON));
+    embed.arg(root().join(PYTHON_EMBED)).args(["agent.toml", "agent.wasm"]);
+    must(embed.current_dir(place));
 }
 
+/// The agent and its packages, as one file.
 fn build_javascript(place: &Path, wit: &Path) {
+    let sdk = place.join("node_modules/wasm-worker-agent");
+    copy(NODE_SDK, &sdk);
+    must(Command::new(place.join("node_modules/.bin/rolldown")).arg("--config").current_dir(place));
     let mut componentize = Command::new(place.join("node_modules/.bin/componentize-js"));
-    componentize.arg("app.js").arg("-w").arg(wit).args([
+    componentize.arg("dist/app.js").arg("-w").arg(wit).args([
         "-n",
         "agent",
         "-d",
@@ -93,18 +110,20 @@ fn build_javascript(place: &Path, wit: &Path) {
         "agent.wasm",
     ]);
     must(componentize.current_dir(place));
+    let mut embed = Command::new("node");
+    must(embed.arg(sdk.join("embed-manifest.js")).args(["agent.toml", "agent.wasm"]).current_dir(place));
 }
 
 /// `agent.wasm` in the copy of a directory of `tests/interop`, built anew when a source, the contract or one of these other files
 /// has changed.
-fn built(dir: &str, others: &[&str], build: impl FnOnce(&Path, &Path)) -> PathBuf {
+fn built(dir: &str, others: &[PathBuf], build: impl FnOnce(&Path, &Path)) -> PathBuf {
     let place = installed(dir, None, |_| {});
     // Other processes of the tests use the same directory.
     let lock = File::create(place.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     let wit = root().join("guest-sdk/wit");
     let mut inputs = [files(&root().join("tests/interop").join(dir)), files(&wit)].concat();
-    inputs.extend(others.iter().map(|other| root().join(other)));
+    inputs.extend_from_slice(others);
     let mut hash = DefaultHasher::new();
     for input in inputs {
         hash.write(&std::fs::read(input).unwrap());
@@ -145,11 +164,8 @@ fn installed(dir: &str, list: Option<&str>, install: impl FnOnce(&Path)) -> Path
     // Other processes of the tests use the same directory.
     let lock = File::create(target_dir().join("interop.lock")).unwrap();
     lock.lock().unwrap();
-    let (source, place) = (root().join("tests/interop").join(dir), target_dir().join("interop").join(dir));
-    std::fs::create_dir_all(&place).unwrap();
-    for file in files(&source) {
-        std::fs::copy(&file, place.join(file.file_name().unwrap())).unwrap();
-    }
+    let place = target_dir().join("interop").join(dir);
+    copy(&format!("tests/interop/{dir}"), &place);
     let Some(list) = list else { return place };
     let (wanted, stamp) = (std::fs::read(place.join(list)).unwrap(), place.join(format!("{list}.installed")));
     if std::fs::read(&stamp).ok().as_ref() != Some(&wanted) {
@@ -157,6 +173,14 @@ fn installed(dir: &str, list: Option<&str>, install: impl FnOnce(&Path)) -> Path
         std::fs::write(&stamp, &wanted).unwrap();
     }
     place
+}
+
+/// Copy the files of a directory of the repository.
+fn copy(dir: &str, place: &Path) {
+    std::fs::create_dir_all(place).unwrap();
+    for file in files(&root().join(dir)) {
+        std::fs::copy(&file, place.join(file.file_name().unwrap())).unwrap();
+    }
 }
 
 /// The files of a directory, in the order of their names.

@@ -1,15 +1,19 @@
 // The talker in JavaScript: see tests/interop/README.md for what it does.
 //
-// componentize-js app.js -w WIT -n agent -d http fetch-event -o agent.wasm
+// rolldown --config && componentize-js dist/app.js -w WIT -n agent -d http fetch-event -o agent.wasm
+import OpenAI from 'openai';
+import 'wasm-worker-agent/fetch.js';
+import * as steps from 'wasm-worker-agent/steps.js';
 import { setLogFields } from 'wasm-worker:agent/job@0.1.0';
 import { closeStream, connect, openText, sendText, writeText } from 'wasm-worker:agent/room@0.1.0';
 import { add } from 'wasm-worker:agent/usage@0.1.0';
-import * as steps from './steps.js';
 
 const TOPIC = 'lk.chat';
 // Between two parts of an answer, and before a greeting.
 const PACE = 10;
 const PATIENCE = 2000;
+// How a text begins that the model answers.
+const ASK = 'ask ';
 
 const checksums = [];
 
@@ -31,10 +35,10 @@ export function resume(nowMs, batch) {
   steps.resume(main, nowMs, batch);
 }
 
-async function main(task) {
+async function main(task, { attributes }) {
   setLogFields([['language', 'javascript']]);
   await task.done(connect());
-  const talker = new Talker();
+  const talker = new Talker(Object.fromEntries(attributes));
   for (;;) {
     const { tag, val } = await task.nextEvent();
     if (tag === 'participant-joined' && val.kind === 'standard') {
@@ -61,6 +65,14 @@ class Talker {
   history = [];
   answer;
   silence;
+  /** The client of the model. The worker adds the key. */
+  #openai;
+  #model;
+
+  constructor(facts) {
+    this.#openai = new OpenAI({ baseURL: facts['@setting.OPENAI_BASE_URL'], apiKey: 'of-the-worker', maxRetries: 1 });
+    this.#model = facts['@setting.OPENAI_MODEL'];
+  }
 
   /** Answer a text, or do what it says. False: say goodbye. */
   async hear(message) {
@@ -96,17 +108,31 @@ class Talker {
     let said = '';
     let interrupted = true;
     try {
-      for (const part of ['You', ' said:', ...text.split(' ').map((word) => ` ${word}`), '.']) {
+      for await (const part of text.startsWith(ASK) ? this.#ask(task, text.slice(ASK.length)) : echo(task, text)) {
         writeText(stream, part);
         said += part;
-        await task.sleep(PACE);
       }
       interrupted = false;
     } finally {
       closeStream(stream, interrupted ? [['interrupted', 'true']] : []);
       this.history.push(`agent: ${said}${interrupted ? ' (interrupted)' : ''}`);
-      add({ kind: 'llm', provider: 'none', model: 'echo', counters: [['letters', said.length]] });
     }
+  }
+
+  /** The answer of the model, as it streams. */
+  async *#ask(task, question) {
+    const messages = [{ role: 'user', content: question }];
+    const asked = { model: this.#model, messages, stream: true, stream_options: { include_usage: true } };
+    try {
+      for await (const { choices, usage } of await this.#openai.chat.completions.create(asked, { signal: task.signal })) {
+        if (choices[0]?.delta.content) yield choices[0].delta.content;
+        if (usage) count('openai', this.#model, [['output_tokens', usage.completion_tokens]]);
+      }
+    } catch (error) {
+      if (!task.signal.aborted) yield `The model fails: ${error.message} ${error.cause?.cause?.message ?? ''}`.trimEnd();
+    }
+    // The package ends a stream that is given up as if it were complete.
+    task.signal.throwIfAborted();
   }
 
   /** End the answer and the wait for more to hear. */
@@ -117,6 +143,24 @@ class Talker {
     }
     this.answer = this.silence = undefined;
   }
+}
+
+/** What was said, word by word. */
+async function* echo(task, text) {
+  let letters = 0;
+  try {
+    for (const part of ['You', ' said:', ...text.split(' ').map((word) => ` ${word}`), '.']) {
+      letters += part.length;
+      yield part;
+      await task.sleep(PACE);
+    }
+  } finally {
+    count('none', 'echo', [['letters', letters]]);
+  }
+}
+
+function count(provider, model, counters) {
+  add({ kind: 'llm', provider, model, counters });
 }
 
 function send(text) {

@@ -1,12 +1,14 @@
 """The talker in Python: see tests/interop/README.md for what it does.
 
-componentize-py -d WIT -w agent componentize app -o agent.wasm
+componentize-py -d WIT -w agent componentize -p . -p guest-sdk/python -p SITE-PACKAGES app -o agent.wasm
 """
 
 import asyncio
+import json
 import random
 
-import steps
+import httpx
+from wasm_worker import http, steps
 from wit_world import WitWorld as Agent
 from wit_world.imports import events, job, room, types, usage
 
@@ -14,6 +16,8 @@ TOPIC = "lk.chat"
 # Between two parts of an answer, and before a greeting.
 PACE = 0.01
 PATIENCE = 2.0
+# How a text begins that the model answers.
+ASK = "ask "
 
 checksums: list[int] = []
 
@@ -37,7 +41,7 @@ class WitWorld(Agent):
 async def main(info: types.JobInfo):
     job.set_log_fields([("language", "python")])
     await steps.done(room.connect())
-    talker = Talker()
+    talker = Talker(dict(info.attributes))
     while True:
         match await steps.next_event():
             case events.Event_ParticipantJoined(who) if who.kind == types.ParticipantKind.STANDARD:
@@ -62,7 +66,11 @@ async def greet(who: types.Participant):
 class Talker:
     """One conversation."""
 
-    def __init__(self):
+    def __init__(self, facts: dict[str, str]):
+        # The worker adds the key.
+        self.models = httpx.AsyncClient(transport=http.transport(httpx), timeout=30.0)
+        self.url = facts.get("@setting.OPENAI_BASE_URL", "")
+        self.model = facts.get("@setting.OPENAI_MODEL", "")
         self.history: list[str] = []
         self.answer: asyncio.Task | None = None
         self.silence: asyncio.Task | None = None
@@ -92,25 +100,55 @@ class Talker:
             case text:
                 self.history.append(f"{message.info.sender}: {text}")
                 self.answer = self.spawn(self.speak(message), "answer")
-        self.silence = self.spawn(ask(), "silence")
+        self.silence = self.spawn(ask_for_more(), "silence")
         return True
 
     async def speak(self, message: events.TextMessage):
         """Answer in parts, until interrupted."""
         stream = room.open_text(TOPIC, options(message.info.stream_id))
         said, end = "", []
+        is_asked = message.text.startswith(ASK)
+        parts = self.ask(message.text.removeprefix(ASK)) if is_asked else echo(message.text)
         try:
-            for part in ["You", " said:", *(f" {word}" for word in message.text.split(" ")), "."]:
+            async for part in parts:
                 room.write_text(stream, part)
                 said += part
-                await asyncio.sleep(PACE)
         except asyncio.CancelledError:
             end = [("interrupted", "true")]
             raise
         finally:
+            # The request of an answer that is interrupted is given up.
+            await parts.aclose()
             room.close_stream(stream, end)
             self.history.append(f"agent: {said}{' (interrupted)' if end else ''}")
-            usage.add(usage.ModelUsage("llm", "none", "echo", [("letters", float(len(said)))]))
+
+    async def ask(self, question: str):
+        """The answer of the model, as it streams."""
+        asked = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        try:
+            async with self.models.stream("POST", f"{self.url}/chat/completions", json=asked) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                answer.raise_for_status()
+                async for line in answer.aiter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if not line.startswith("data:") or data == "[DONE]":
+                        continue
+                    part = json.loads(data)
+                    if "error" in part:
+                        raise httpx.RemoteProtocolError(part["error"]["message"])
+                    for choice in part["choices"]:
+                        if choice["delta"].get("content"):
+                            yield choice["delta"]["content"]
+                    if part.get("usage"):
+                        count("openai", self.model, [("output_tokens", float(part["usage"]["completion_tokens"]))])
+        except httpx.HTTPError as error:
+            yield f"The model fails: {error}"
 
     async def interrupt(self):
         """End the answer and the wait for more to hear."""
@@ -121,9 +159,25 @@ class Talker:
         self.answer = self.silence = None
 
 
-async def ask():
+async def echo(text: str):
+    """What was said, word by word."""
+    letters = 0
+    try:
+        for part in ["You", " said:", *(f" {word}" for word in text.split(" ")), "."]:
+            letters += len(part)
+            yield part
+            await asyncio.sleep(PACE)
+    finally:
+        count("none", "echo", [("letters", float(letters))])
+
+
+async def ask_for_more():
     await asyncio.sleep(PATIENCE)
     send("Anything else?")
+
+
+def count(provider: str, model: str, counters: list[tuple[str, float]]):
+    usage.add(usage.ModelUsage("llm", provider, model, counters))
 
 
 def send(text: str):

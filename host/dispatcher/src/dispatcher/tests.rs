@@ -170,6 +170,32 @@ async fn list_has_no_metadata_and_an_open_dispatch_has_its_reason() {
 }
 
 #[tokio::test]
+async fn usage_is_summed_for_callers_that_may_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, ops) = trapped();
+    let router = routes(dir.path(), ops).await;
+    let (status, list) = request(&router, "GET", "/api/v1/usage?by=key").await;
+    assert_eq!(
+        (status, &list["jobs"], &list["by"], &list["since_ns"]),
+        (StatusCode::OK, &json!(1), &json!("key"), &json!(0))
+    );
+    let sums = &list["sums"][0];
+    assert_eq!((&sums["name"], &sums["jobs"], &sums["fuel"]), (&json!(DEVELOPMENT_PAIR.0), &json!(1), &json!(7)));
+    let (_, none) = request(&router, "GET", "/api/v1/usage?by=agent&since_ns=4").await;
+    assert_eq!((&none["jobs"], &none["sums"]), (&json!(0), &json!([])));
+    for path in ["/api/v1/usage", "/api/v1/usage?by=room", "/api/v1/usage?by=key&since_ns=1d"] {
+        let (status, problem) = request(&router, "GET", path).await;
+        assert_eq!((status, problem["error"].is_string()), (StatusCode::BAD_REQUEST, true), "{path}");
+    }
+    let (key, secret) = DEVELOPMENT_PAIR;
+    let grants = VideoGrants { room_admin: true, room: "r".into(), ..Default::default() };
+    let token = AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap();
+    let asked = Request::builder().uri("/api/v1/usage?by=agent").header("Authorization", format!("Bearer {token}"));
+    let (status, problem) = answer(&router, asked.body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{problem}");
+}
+
+#[tokio::test]
 async fn every_error_of_the_json_api_is_a_problem() {
     let dir = tempfile::tempdir().unwrap();
     let (_, ops) = trapped();

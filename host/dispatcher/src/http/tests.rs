@@ -10,8 +10,10 @@ use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::dispatcher::{
     Attempt, Cancelled, Dispatch, DispatchList, DispatchState, PoolWorker, PoolWorkerList, PoolWorkerState, Waiting,
 };
+use wasm_worker_core::api::usage::{UsageBy, UsageList, UsageSums, WorkSums};
 use wasm_worker_core::job::JobKind;
 use wasm_worker_core::load::{Resource, Scarcity};
+use wasm_worker_core::network::traffic::{NetworkUse, Traffic};
 use wasm_worker_core::usage::{Calls, HostCalls, ModelSums, PrewarmCost, UsageRecord};
 use wasm_worker_core::verdict::{Blame, Code as EndCode, TrapKind, Verdict};
 
@@ -99,7 +101,25 @@ fn verdict() -> Verdict {
 fn usage() -> UsageRecord {
     let models =
         vec![ModelSums { kind: "llm".into(), provider: "p".into(), model: "m".into(), counters: BTreeMap::new() }];
-    UsageRecord { start_us: Some(1), models, ..UsageRecord::default() }
+    UsageRecord { start_us: Some(1), models, network: network(), ..UsageRecord::default() }
+}
+
+fn network() -> NetworkUse {
+    let mut network = NetworkUse::default();
+    network.add("h", &Traffic { requests: 1, ..Traffic::default() });
+    network
+}
+
+fn sums() -> UsageSums {
+    let models = usage().models;
+    UsageSums {
+        name: "a".into(),
+        jobs: 1,
+        unmeasured: 0,
+        work: Some(WorkSums::default()),
+        network: network().all,
+        models,
+    }
 }
 
 fn attempt() -> Attempt {
@@ -191,6 +211,11 @@ fn schemas_have_the_fields_of_the_types() {
     check("HostCalls", json!(HostCalls::default()));
     check("Calls", json!(Calls::default()));
     check("ModelSums", json!(usage().models[0]));
+    check("NetworkUse", json!(network()));
+    check("Traffic", json!(Traffic::default()));
+    check("UsageSums", json!(sums()));
+    let list = UsageList { by: UsageBy::Key, since_ns: 0, until_ns: 1, jobs: 1, unmeasured: 0, sums: vec![sums()] };
+    check("UsageList", json!(list));
     check("Cancelled", json!(Cancelled { dispatch: "d".into() }));
     check("Scarcity", json!(scarcity()));
     check("PoolWorker", json!(worker()));
@@ -207,6 +232,7 @@ fn schemas_have_the_values_of_the_enums() {
     check(&description, "DispatchState", &[Pending, Assigned, Running, Ended]);
     check(&description, "EndCode", &EndCode::ALL);
     check(&description, "Blame", &[Blame::Guest, Blame::Host, Blame::Dispatcher, Blame::Operator]);
+    check(&description, "UsageBy", &[UsageBy::Agent, UsageBy::Key, UsageBy::Host]);
     check(&description, "JobKind", &[JobKind::Room, JobKind::Publisher, JobKind::Participant]);
     use PoolWorkerState::{Available, Draining, Full, Paused};
     check(&description, "PoolWorkerState", &[Available, Full, Draining, Paused]);
@@ -224,4 +250,16 @@ fn schemas_have_the_values_of_the_enums() {
         TrapKind::BrokenContract,
     ];
     check(&description, "TrapKind", &traps);
+    let resources = [
+        Resource::Cpu,
+        Resource::Fuel,
+        Resource::Memory,
+        Resource::Jobs,
+        Resource::Descriptors,
+        Resource::Agent,
+        Resource::AgentJobs,
+        Resource::AgentCores,
+        Resource::AgentTokens,
+    ];
+    assert_eq!(description["components"]["schemas"]["Scarcity"]["properties"]["resource"]["enum"], json!(resources));
 }

@@ -106,6 +106,11 @@ DROP INDEX workers_that_went;
 CREATE INDEX workers_that_went ON workers (COALESCE(gone_store_ns, gone_ns)) WHERE gone_ns IS NOT NULL;
 ";
 
+/// The fourth version finds jobs by the time of their end, for sums over a period.
+const V4: &str = "
+CREATE INDEX jobs_that_ended ON jobs (ended_ns) WHERE ended_ns IS NOT NULL;
+";
+
 /// Write the verdicts of rows that ended under version 1.
 fn fill_verdicts(transaction: &Transaction) -> HookResult {
     for table in ["dispatches", "jobs"] {
@@ -127,8 +132,8 @@ fn fill_verdicts(transaction: &Transaction) -> HookResult {
 
 /// Bring the tables to the latest version.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let migrated =
-        Migrations::new(vec![M::up(V1), M::up_with_hook(V2, fill_verdicts), M::up(V3)]).to_latest(connection);
+    let versions = vec![M::up(V1), M::up_with_hook(V2, fill_verdicts), M::up(V3), M::up(V4)];
+    let migrated = Migrations::new(versions).to_latest(connection);
     migrated.map_err(|error| match error {
         rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             StoreError::Newer { path: path.to_owned() }

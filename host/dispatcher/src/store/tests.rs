@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::Moment;
 use crate::scheduler::{Dispatch, Id};
 use wasm_worker_core::api::dispatcher::DispatchState;
+use wasm_worker_core::api::usage::UsageBy;
 use wasm_worker_core::verdict::{Blame, Code, TrapKind, Verdict};
 use wasm_worker_protocol::dispatcher_session::DispatchKey;
 use wasm_worker_protocol::report::JobEnd;
@@ -147,6 +148,8 @@ async fn store_of_version_1_is_migrated_with_its_verdicts() {
     let attempts = reader.attempts("ended".into()).await.unwrap();
     assert_eq!(attempts.iter().map(|attempt| attempt.verdict.as_ref()).collect::<Vec<_>>(), [Some(&verdict)]);
     assert_eq!(reader.dispatch("open".into()).await.unwrap().unwrap().dispatch.verdict, None);
+    let bills = reader.bills(UsageBy::Agent, 0..9).await.unwrap().list(0, 9);
+    assert_eq!((bills.jobs, bills.unmeasured, bills.sums[0].name.as_str()), (1, 1, "a"));
     store.close().await;
 }
 

@@ -8,12 +8,13 @@ use wasmtime::component::Component;
 
 use super::artifact::{self, Cache, Key};
 use super::compile::Compiled;
+use super::facts::{Facts, PrewarmKind, RANDOM_IN_PREWARM};
 use super::manifest;
 use super::prewarm;
 use super::refill::Refill;
 use super::source::{Format, Source};
 use super::toolchain::Toolchain;
-use super::{Agent, AgentError, Facts, PrewarmKind};
+use super::{Agent, AgentError};
 use crate::engine::mappings::{MAPPINGS_MAX, MAPPINGS_PER_MEMORY_MAX};
 use crate::job::granted::Granted;
 use crate::job::instance::{Template, WarmInstances};
@@ -21,8 +22,6 @@ use crate::recording::recorder::Recordings;
 use crate::settings::PrewarmMode;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-/// The warning about numbers that a snapshot keeps.
-pub(super) const RANDOM_IN_PREWARM: &str = "random numbers drawn in prewarm are the same in every job; seed in the job";
 
 /// The loading of one agent.
 pub(super) struct Loader<'a> {

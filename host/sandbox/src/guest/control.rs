@@ -3,7 +3,7 @@
 //!
 //! One allocation for each job. No lock is held across an await.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -104,6 +104,8 @@ pub(crate) struct Control {
     panic_message: Mutex<Option<String>>,
     /// The time for which the guest ran and waited.
     pub(crate) clock: RunClock,
+    /// Tokens of models, as the agent has reported them.
+    pub(crate) tokens: AtomicU64,
     /// The guests of the engine that want a core.
     pub(crate) core_demand: Arc<CoreDemand>,
     /// The events that wait for the guest.
@@ -122,6 +124,7 @@ impl Control {
             waits: Mutex::default(),
             is_waiting: AtomicBool::new(false),
             clock: RunClock::default(),
+            tokens: AtomicU64::new(0),
             core_demand,
             inbox,
             room: Mutex::default(),

@@ -1,5 +1,7 @@
 //! `wasm-worker:agent/usage`: what models used, as the agent reports it.
 
+use std::sync::atomic::Ordering;
+
 use wasm_worker_core::record::LogLevel;
 use wasm_worker_core::usage::ModelSums;
 
@@ -16,10 +18,16 @@ pub(super) const INTERFACES: &[Interface] = &[Interface {
 impl Host for HostState {
     fn add(&mut self, used: ModelUsage) -> wasmtime::Result<()> {
         self.meter.calls.usage.add(used.counters.len() * size_of::<f64>());
-        if self.part == Part::Job
-            && let Err(why) = self.usage.add(used)
-        {
-            self.control.log().write(LogLevel::Warn, &format!("usage is not counted: {why}"), &[]);
+        if self.part == Part::Job {
+            match self.usage.add(used) {
+                Ok(()) => {
+                    let tokens = self.usage.sums().iter().map(ModelSums::tokens).fold(0, u64::saturating_add);
+                    self.control.tokens.store(tokens, Ordering::Relaxed);
+                }
+                Err(why) => {
+                    self.control.log().write(LogLevel::Warn, &format!("usage is not counted: {why}"), &[]);
+                }
+            }
         }
         Ok(())
     }

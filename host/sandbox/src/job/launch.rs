@@ -3,6 +3,7 @@
 //! The job itself runs in one task on the runtime of the guests, whether or not anybody holds a handle.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -110,6 +111,11 @@ impl JobHandle {
     /// The use so far: CPU time, and time spent in finished waits, in microseconds.
     pub fn used(&self) -> (u64, u64) {
         (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
+    }
+
+    /// Tokens of models, as the agent has reported them so far.
+    pub fn tokens(&self) -> u64 {
+        self.0.tokens.load(Ordering::Relaxed)
     }
 
     /// The kept log lines of the job whose number is `after` or higher, the oldest first, and the number of older lines that

@@ -33,9 +33,8 @@ pub(super) struct RecordedRoom {
     /// Everyone else, as the agent was told or will be told when it joins.
     present: BTreeMap<String, contract::Participant>,
     is_joined: bool,
-    /// Whether the room has no script and may bring anything.
-    open: bool,
-    script: Arc<[Scripted]>,
+    /// Absent for a room that may bring anything.
+    script: Option<Arc<[Scripted]>>,
     /// The next event of the script, by its position, and its time.
     next: usize,
     due: Instant,
@@ -54,8 +53,9 @@ impl RecordedRoom {
         room: &OfferedRoom,
     ) -> Self {
         let script = match room {
-            OfferedRoom::Scripted(script) => script.clone(),
-            OfferedRoom::Open | OfferedRoom::Played(_) => Arc::default(),
+            OfferedRoom::Scripted(script) => Some(script.clone()),
+            OfferedRoom::Played(_) => Some(Arc::default()),
+            OfferedRoom::Open => None,
         };
         let present = participants.into_iter().map(contract::Participant::from);
         Self {
@@ -64,7 +64,6 @@ impl RecordedRoom {
             room: info.room.clone().into(),
             present: present.map(|who| (who.identity.clone(), who)).collect(),
             is_joined: false,
-            open: matches!(room, OfferedRoom::Open),
             script,
             next: 0,
             due: Instant::now(),
@@ -73,9 +72,14 @@ impl RecordedRoom {
         }
     }
 
+    /// The next event of the script.
+    fn next(&self) -> Option<&Scripted> {
+        self.script.as_ref()?.get(self.next)
+    }
+
     /// Set the time of the next event of the script.
     fn schedule(&mut self) {
-        if let Some(next) = self.script.get(self.next) {
+        if let Some(next) = self.next() {
             self.due += Duration::from_millis(next.after_ms.into());
         }
     }
@@ -242,16 +246,17 @@ impl World for RecordedRoom {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let script = (self.next < self.script.len()).then_some(self.due);
+        let script = self.next().map(|_| self.due);
         self.requests.values().copied().chain(script).min()
     }
 
     fn advance(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        while self.next < self.script.len() && self.due <= job.now {
+        while self.next().is_some() && self.due <= job.now {
             let position = self.next;
             self.next += 1;
             self.schedule();
-            match self.script.clone().get(position).map(|scripted| &scripted.event) {
+            match self.script.clone().as_deref().and_then(|script| script.get(position)).map(|scripted| &scripted.event)
+            {
                 Some(ScriptedEvent::Terminate { reason }) => {
                     job.control.ask_to_stop(StopBy::Dispatcher, reason.as_str());
                 }
@@ -272,7 +277,7 @@ impl World for RecordedRoom {
         if !self.requests.is_empty() {
             return None;
         }
-        match (self.is_joined, self.open || self.next < self.script.len()) {
+        match (self.is_joined, self.script.is_none() || self.next().is_some()) {
             (false, _) => Some("the agent is not in a room"),
             (true, true) => None,
             (true, false) => Some("the script of the room is over"),

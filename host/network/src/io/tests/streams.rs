@@ -48,6 +48,39 @@ async fn a_body_is_written_in_parts_and_writable_tells_when_to_go_on() {
 }
 
 #[tokio::test]
+async fn an_agent_waits_for_its_rate_in_both_directions_and_loses_nothing() {
+    let server = Server::start(|mut stream, _| async move {
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("GET "), "{head}");
+        let body = vec![b'#'; 192 << 10];
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+    })
+    .await;
+    let mut setup = Setup::new(&[&server.line()]);
+    setup.limits.bytes_per_second = Some(256 << 10);
+    let mut client = setup.client();
+    let began = std::time::SystemTime::now();
+    assert_eq!(client.get(&server.url()).await.body.len(), 192 << 10);
+    // A quarter of a second goes at once, and a piece of 32 KiB may be ahead.
+    let took = began.elapsed().unwrap();
+    assert!(took >= Duration::from_millis(370), "{took:?}");
+
+    let counter = counting().await;
+    let mut setup = Setup::new(&[&counter.line()]);
+    setup.limits.bytes_per_second = Some(256 << 10);
+    let mut client = setup.client();
+    let began = std::time::SystemTime::now();
+    let mut body = vec![b'#'; 192 << 10];
+    body.extend(b"END");
+    let sent = client.send(HttpRequest { body, ..request("POST", &counter.url()) }).await;
+    assert_eq!(sent.text(), (192 << 10).to_string());
+    let took = began.elapsed().unwrap();
+    assert!(took >= Duration::from_millis(370), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_told_length_is_kept() {
     let server = counting().await;
     let mut client = Setup::new(&[&server.line()]).client();

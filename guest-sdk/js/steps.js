@@ -1,6 +1,6 @@
 // Runs async functions in the steps of a job. The engine runs its promises until none is ready before a step ends, so that a function
 // which waits is simply continued by a later step.
-import { cancel } from 'wasm-worker:agent/flow@0.1.0';
+import { cancel, hold } from 'wasm-worker:agent/flow@0.1.0';
 import { finish, reportTasks, wake } from 'wasm-worker:agent/job@0.1.0';
 
 /** Thrown by the wait of a task that was cancelled. */
@@ -14,7 +14,14 @@ export class CallFailed extends Error {
   }
 }
 
+/** Number of events of an id that may wait for the agent before the host is asked to hold the next ones back. */
+const QUEUED_MAX = 64;
+/** Number of events at which the host is asked to go on. */
+const QUEUED_LOW = 16;
+
 let now = 0;
+/** Number of the step, from 1. */
+export let step = 0;
 /** The time for which the host's timer is set. */
 let alarm;
 let timerNumber = 0;
@@ -22,6 +29,8 @@ let timerNumber = 0;
 const timers = new Map();
 /** Those who wait for the last event of a call, by its id. */
 const calls = new Map();
+/** The channels that are open, by the id of their events. */
+const channels = new Map();
 const events = [];
 let listener;
 const tasks = new Set();
@@ -29,6 +38,7 @@ const tasks = new Set();
 /** The export `resume` of an agent whose job is the async function `main(task, info)`. It ends the job when it returns or throws. */
 export function resume(main, nowMs, batch) {
   now = nowMs;
+  step += 1;
   if (alarm <= now) alarm = undefined;
   for (const event of batch) {
     if (event.tag === 'started') {
@@ -51,11 +61,14 @@ export function resume(main, nowMs, batch) {
   setAlarm();
 }
 
+/** The wait of a task that does not wait by a method of its own. */
+const ANOTHER_PROMISE = 'a promise';
+
 /** An async function that runs beside others: `work(task)` waits by the methods of its task. What it throws fails the job. */
 export class Task {
   #stop;
-  #cancelled = false;
-  waitsFor = 'nothing';
+  #aborting = new AbortController();
+  waitsFor = ANOTHER_PROMISE;
 
   constructor(name, work) {
     this.name = name;
@@ -67,15 +80,21 @@ export class Task {
     try {
       await work(this);
     } catch (error) {
-      if (!(error instanceof Cancelled)) fail(error);
+      // Libraries put errors of their own in the place of the reason of an abort.
+      if (!(error instanceof Cancelled) && !this.signal.aborted) fail(error);
     } finally {
       tasks.delete(this);
     }
   }
 
-  /** Its wait throws `Cancelled`, now or when it next waits. */
+  /** Aborted when the task is cancelled: for `fetch` and for libraries. */
+  get signal() {
+    return this.#aborting.signal;
+  }
+
+  /** Its wait throws `Cancelled`, now or when it next waits. What it throws from now on is no failure of the job. */
   cancel() {
-    this.#cancelled = true;
+    this.#aborting.abort(new Cancelled());
     this.#stop?.();
   }
 
@@ -110,11 +129,11 @@ export class Task {
 
   /** `begin` returns how to give up. */
   #wait(name, begin) {
-    if (this.#cancelled) return Promise.reject(new Cancelled());
+    if (this.signal.aborted) return Promise.reject(new Cancelled());
     return new Promise((resolve, reject) => {
       const over = (settle) => (value) => {
         this.#stop = undefined;
-        this.waitsFor = 'nothing';
+        this.waitsFor = ANOTHER_PROMISE;
         settle(value);
       };
       this.waitsFor = name;
@@ -127,9 +146,84 @@ export class Task {
   }
 }
 
+/** The events of one id, in their order. It is open until its last event has come, or until `close`. */
+export class Channel {
+  #id;
+  #events = [];
+  #held = false;
+  #waiter;
+  #reason;
+
+  constructor(id) {
+    if (id === 0) throw new Error('nothing is sent in this phase of a job');
+    this.#id = id;
+    channels.set(id, this);
+  }
+
+  /** The next event. `failed` is thrown as `CallFailed`. One at a time waits. */
+  async next() {
+    if (this.#events.length === 0) {
+      if (!channels.has(this.#id)) throw this.#reason;
+      await new Promise((resolve, reject) => { this.#waiter = { resolve, reject }; });
+    }
+    return this.#take();
+  }
+
+  /** The next event, if one has come. */
+  tryNext() {
+    return this.#events.length > 0 ? this.#take() : undefined;
+  }
+
+  /** Give up what the id names. Whoever waits, or asks later, gets the reason. */
+  close(reason = new Error('the channel is closed')) {
+    this.#reason = reason;
+    this.#events = [];
+    if (channels.delete(this.#id)) cancel(this.#id);
+    this.#waiter?.reject(reason);
+    this.#waiter = undefined;
+  }
+
+  /** For `deliver` alone. */
+  push(event, isLast) {
+    this.#events.push(event);
+    if (isLast) {
+      this.#reason = new Error('the last event was read');
+      channels.delete(this.#id);
+    } else if (!this.#held && this.#events.length > QUEUED_MAX) {
+      this.#held = true;
+      hold(this.#id, true);
+    }
+    this.#waiter?.resolve();
+    this.#waiter = undefined;
+  }
+
+  #take() {
+    const event = this.#events.shift();
+    if (event === undefined) throw this.#reason;
+    if (this.#held && this.#events.length < QUEUED_LOW) {
+      this.#held = false;
+      if (channels.has(this.#id)) hold(this.#id, false);
+    }
+    if (event.tag === 'failed') throw new CallFailed(event.val);
+    return event;
+  }
+}
+
+/** Events that are for channels alone. Those of an id that was given up are dropped. */
+const OF_CHANNELS = new Set([
+  'http-head', 'http-body', 'socket-opened', 'socket-text', 'socket-bytes', 'socket-closed', 'writable',
+]);
+const LAST = new Set(['done', 'failed', 'rpc-answer', 'socket-closed', 'stream-ended']);
+
 function deliver(event) {
   const { tag, val } = event;
-  if (tag === 'tasks-wanted') {
+  const id = typeof val === 'number' ? val : val?.id;
+  const channel = channels.get(id);
+  if (channel !== undefined) {
+    channel.push(event, LAST.has(tag) || (tag === 'http-body' && val.last));
+  } else if (OF_CHANNELS.has(tag)) {
+    return;
+  } else if (tag === 'tasks-wanted') {
     reportTasks([...tasks].map(({ name, waitsFor }) => ({ name, waitsFor })));
   } else if (tag === 'done' || tag === 'failed' || tag === 'rpc-answer') {
     const call = calls.get(val.id);

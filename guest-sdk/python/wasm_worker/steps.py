@@ -14,8 +14,25 @@ import traceback
 from componentize_py_types import Err, Ok
 from wit_world.imports import events, flow, job
 
-# The last events of calls; all others are for `next_event`.
+# Number of events of an id that may wait for the agent before the host is asked to hold the next ones back.
+_QUEUED_MAX = 64
+# Number of events at which the host is asked to go on.
+_QUEUED_LOW = 16
+
+# The last events of calls; all others are for channels or for `next_event`.
 _LAST = (events.Event_Done, events.Event_Failed, events.Event_RpcAnswer)
+# Those for channels alone. Those of an id that was given up are dropped.
+_OF_CHANNELS = (
+    events.Event_HttpHead,
+    events.Event_HttpBody,
+    events.Event_SocketOpened,
+    events.Event_SocketText,
+    events.Event_SocketBytes,
+    events.Event_SocketClosed,
+    events.Event_Writable,
+)
+# The last events of channels, beside a part of a body that says so.
+_LAST_OF_CHANNELS = (*_LAST, events.Event_SocketClosed, events.Event_StreamEnded)
 
 
 class CallFailed(Exception):
@@ -24,6 +41,62 @@ class CallFailed(Exception):
     def __init__(self, failure: events.Failure):
         super().__init__(f"{failure.code}: {failure.message}" if failure.message else failure.code)
         self.code = failure.code
+
+
+class Channel:
+    """The events of one id, in their order. It is open until its last event has come, or until `close`."""
+
+    def __init__(self, id: int):
+        if id == 0:
+            raise RuntimeError("nothing is sent in this phase of a job")
+        self._id = id
+        self._waiting: collections.deque = collections.deque()
+        self._held = False
+        self._reader: asyncio.Future | None = None
+        _channels[id] = self
+
+    async def next(self) -> events.Event:
+        """The next event. `failed` is raised as CallFailed. One task at a time waits."""
+        while not self._waiting:
+            if self._id not in _channels:
+                raise RuntimeError("the channel is closed, or its last event was read")
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        return self._take()
+
+    def try_next(self) -> events.Event | None:
+        """The next event, if one has come."""
+        return self._take() if self._waiting else None
+
+    def close(self) -> None:
+        """Give up what the id names."""
+        self._waiting.clear()
+        if _channels.pop(self._id, None) is not None:
+            flow.cancel(self._id)
+        self._wake()
+
+    def _push(self, event: events.Event, is_last: bool) -> None:
+        self._waiting.append(event)
+        if is_last:
+            _channels.pop(self._id, None)
+        elif not self._held and len(self._waiting) > _QUEUED_MAX:
+            self._held = True
+            flow.hold(self._id, True)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _take(self) -> events.Event:
+        event = self._waiting.popleft()
+        if self._held and len(self._waiting) < _QUEUED_LOW:
+            self._held = False
+            if self._id in _channels:
+                flow.hold(self._id, False)
+        if isinstance(event, events.Event_Failed):
+            raise CallFailed(event.value)
+        return event
 
 
 class _NeverReady:
@@ -50,14 +123,20 @@ class _StepLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list):
         pass
 
+    def _write_to_self(self):
+        """Nobody waits who would have to be woken."""
+
     def run_step(self, now_ms: float) -> int | None:
         """Run all that is ready. The milliseconds until the next timer is due."""
         self._now = (now_ms - self._began_ms) / 1000
         asyncio._set_running_loop(self)
+        # Generators that are left before their end are closed, and so is what they read.
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
         try:
             while self._ready or self._is_due():
                 self._run_once()
         finally:
+            sys.set_asyncgen_hooks(None, None)
             asyncio._set_running_loop(None)
         due = min((timer.when() for timer in self._scheduled if not timer.cancelled()), default=None)
         return None if due is None else max(0, math.ceil((due - self._now - self._clock_resolution) * 1000))
@@ -68,14 +147,17 @@ class _StepLoop(asyncio.BaseEventLoop):
 
 _loop: _StepLoop | None = None
 _main: asyncio.Task | None = None
+_step = 0
 _calls: dict[int, asyncio.Future] = {}
+_channels: dict[int, Channel] = {}
 _events: collections.deque = collections.deque()
 _listener: asyncio.Future | None = None
 
 
 def resume(main, now_ms: float, batch: list[events.Event]) -> None:
     """The export `resume`, of an agent whose job is the coroutine function `main(info)`. It ends the job when it returns or raises."""
-    global _loop, _main
+    global _loop, _main, _step
+    _step += 1
     for event in batch:
         if isinstance(event, events.Event_Started):
             # Python seeds its generator at build time.
@@ -114,7 +196,20 @@ async def done(id: int):
         _calls.pop(id, None)
 
 
+def number() -> int:
+    """The number of this step, from 1."""
+    return _step
+
+
 def _deliver(event: events.Event) -> None:
+    value = getattr(event, "value", None)
+    channel = _channels.get(value if isinstance(value, int) else getattr(value, "id", None))
+    if channel is not None:
+        is_last = isinstance(event, _LAST_OF_CHANNELS) or isinstance(event, events.Event_HttpBody) and event.value.last
+        channel._push(event, is_last)
+        return
+    if isinstance(event, _OF_CHANNELS):
+        return
     if isinstance(event, events.Event_TasksWanted):
         job.report_tasks([_report(task) for task in sorted(asyncio.all_tasks(_loop), key=asyncio.Task.get_name)])
         return

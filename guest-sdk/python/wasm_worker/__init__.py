@@ -1,0 +1,1 @@
+"""What an agent in Python needs to live in steps: asyncio's loop in `steps`, and HTTP for `httpx` in `http`."""
