@@ -153,7 +153,7 @@ impl Decision {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GrantError {
     /// The manifest names no host.
-    #[error("the `agent.toml` of agent `{agent}` asks for a host that is none: {source}")]
+    #[error("the `agent.toml` of agent `{agent}` asks for a host that is none")]
     Host { agent: String, source: HostRuleError },
     /// The agent has no such setting or secret.
     #[error("agent `{agent}` has no {what} `{name}`{has}")]

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::Signal;
 use wasm_worker::config::{Group, SETTINGS};
+use wasm_worker_core::network::code::FAILURE_CODES;
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::Code;
 
@@ -40,6 +41,11 @@ fn ends_page_is_current() {
 }
 
 #[test]
+fn network_page_lists_every_code_of_failures() {
+    check("host/docs/network.md", "failure codes", &generated::failure_codes());
+}
+
+#[test]
 fn operations_page_lists_every_event() {
     let mut events = Vec::new();
     for text in host_sources() {
@@ -68,6 +74,15 @@ fn every_code_is_explained() {
         let one = wasm_worker(["explain", reason.as_str()]).done();
         assert!(
             one.stdout.contains(&format!("{reason} (refusal of an offer): {}", reason.meaning())),
+            "{}",
+            one.stdout
+        );
+        assert!(one.stdout.trim().split("\n\n").all(|text| all.stdout.contains(text) && text.contains("advice: ")));
+    }
+    for failure in &FAILURE_CODES {
+        let one = wasm_worker(["explain", failure.code]).done();
+        assert!(
+            one.stdout.contains(&format!("{} (failure of a call): {}", failure.code, failure.meaning)),
             "{}",
             one.stdout
         );

@@ -7,6 +7,7 @@ pub(crate) mod scripted_server;
 pub(crate) mod dispatcher;
 pub(crate) mod hook;
 pub(crate) mod network;
+pub(crate) mod web;
 pub(crate) mod models;
 pub(crate) mod toolchains;
 pub(crate) mod livekit_server;

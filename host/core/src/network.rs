@@ -2,6 +2,7 @@
 //! contract and their events; the use for the bill; and the two traits by which a job reaches the network. No wire format, and no
 //! socket.
 
+pub mod code;
 pub mod command;
 pub mod event;
 pub mod traffic;

@@ -61,7 +61,13 @@ impl Rules {
         let (rule, shown) = (HostRule::text_for(&target), target.shown());
         let near = self.allowed.iter().find(|rule| rule.has_host(&target.name));
         let near = near.map(|rule| format!(" (the list has `{rule}`)")).unwrap_or_default();
-        Err(not_allowed(format!("`{shown}` is not allowed{near}; {}", self.advice(&rule))))
+        let class = target.address().map(address::class_of).filter(|class| *class != Class::Public);
+        let class_in_words = class.map(|class| format!(": it is {}", class.in_words())).unwrap_or_default();
+        let refusal = format!("`{shown}` is not allowed{near}{class_in_words}");
+        Err(not_allowed(match class {
+            Some(class) if !class.is_for_one_host() => format!("{refusal}, which no rule allows"),
+            _ => format!("{refusal}; {}", self.advice(&rule)),
+        }))
     }
 
     /// Whether the server may be reached at these addresses.
@@ -98,7 +104,7 @@ impl Rules {
 
     fn advice(&self, rule: &str) -> String {
         format!(
-            "the operator allows it with `--allow-host {rule}`, or with `hosts = [\"{rule}\"]` of `[agents.{}]`",
+            "the operator allows it with `--allow-host {rule}`, or with `allow-host = [\"{rule}\"]` in `[agents.{}]`",
             self.agent
         )
     }

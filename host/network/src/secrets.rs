@@ -104,6 +104,14 @@ pub enum SecretsError {
     /// No name.
     #[error("a query value for a secret has no name")]
     Query,
+    /// Only one of two could be sent.
+    #[error("there are two secrets for {place} of `{host}`; want one")]
+    Twice {
+        /// Where both go.
+        place: String,
+        /// The servers.
+        host: String,
+    },
     /// The value is not usable.
     #[error("the secret for {place} of `{host}` cannot be used: {why}")]
     Value {
@@ -150,8 +158,11 @@ impl Secrets {
             return Err(SecretsError::Many(rules.len()));
         }
         let mut values = Vec::with_capacity(rules.len());
-        for rule in &rules {
+        for (number, rule) in rules.iter().enumerate() {
             check_place(&rule.place)?;
+            if rules.iter().take(number).any(|other| other.is_for_the_place_of(rule)) {
+                return Err(SecretsError::Twice { place: rule.place.to_string(), host: rule.host.to_string() });
+            }
             let mut value = Value::default();
             value.refresh(&rule.source).map_err(|why| rule.fault(why))?;
             values.push(value);
@@ -198,6 +209,15 @@ impl Secrets {
 }
 
 impl SecretRule {
+    fn is_for_the_place_of(&self, other: &Self) -> bool {
+        let is_same = match (&self.place, &other.place) {
+            (Place::Header { name, .. }, Place::Header { name: other, .. }) => name.eq_ignore_ascii_case(other),
+            (Place::Query { name }, Place::Query { name: other }) => name == other,
+            (Place::Header { .. }, Place::Query { .. }) | (Place::Query { .. }, Place::Header { .. }) => false,
+        };
+        is_same && self.host == other.host
+    }
+
     fn fault(&self, why: String) -> SecretsError {
         SecretsError::Value { place: self.place.to_string(), host: self.host.to_string(), why }
     }
@@ -340,5 +360,9 @@ mod tests {
             let error = Secrets::new(vec![rule("api.test", place, source)]).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("long-enough"), "{error}");
         }
+        let named = |name: &str| Place::Header { name: name.into(), prefix: String::new() };
+        let two = ["x-key", "X-Key"].map(|name| rule("api.test", named(name), value("long-enough")));
+        let error = Secrets::new(two.into()).unwrap_err().to_string();
+        assert_eq!(error, "there are two secrets for the header `X-Key` of `api.test`; want one");
     }
 }

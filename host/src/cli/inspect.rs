@@ -1,5 +1,6 @@
-//! `wasm-worker inspect`: the facts of an agent, without a run.
+//! `wasm-worker inspect`: the facts of an agent, and what it is granted, without a run.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use super::settings::SettingFlags;
 use super::{Exit, Failure, logging, print};
 use crate::app::open_cache;
 use crate::config::Config;
+use crate::grants::{Decision, decide};
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::language::Language;
-use wasm_worker_core::text::{escaped_json, plural};
+use wasm_worker_core::manifest::{Manifest, SecretWish};
+use wasm_worker_core::text::{escaped_json, one_line, plural};
 use wasm_worker_sandbox::agent::compile::Compiler;
 use wasm_worker_sandbox::agent::{Agent, Facts, source};
 use wasm_worker_sandbox::engine::Engine;
@@ -45,6 +48,17 @@ struct Report<'a> {
     /// The number of jobs for which that pool has slots.
     jobs_max: u32,
     limits: LimitsReport,
+    granted: GrantsReport,
+}
+
+/// What the agent is granted by these settings.
+#[derive(Serialize)]
+struct GrantsReport {
+    hosts: Vec<String>,
+    settings: BTreeMap<String, String>,
+    secrets: Vec<String>,
+    /// What it asks for and is not granted, each with what grants it.
+    not_granted: Vec<String>,
 }
 
 /// The limits, in plain numbers.
@@ -74,9 +88,11 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
     let printed = agent.and_then(|agent| {
         let (facts, pool) = (agent.facts(), config.engine_settings(jobs(&config)));
         let slots = pool.slots_for(facts.memories, facts.tables);
-        let limits = LimitsReport::of(&config.agent.limits);
-        let report =
-            Report { agent: agent.name(), facts, slots, jobs_max: jobs(&config).min(pool.slots / slots), limits };
+        let own = config.of_agent(agent.name());
+        let (limits, jobs_max) = (LimitsReport::of(&own.agent.limits), jobs(&config).min(pool.slots / slots));
+        let variable = |name: &str| std::env::var(name).ok();
+        let granted = decide(agent.name(), &facts.manifest, &own.grants, args.agent.is_dir(), variable)?.into();
+        let report = Report { agent: agent.name(), facts, slots, jobs_max, limits, granted };
         let text = if args.json {
             let json = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
             json.lines().map(|line| escaped_json(line.to_owned())).collect::<Vec<_>>().join("\n")
@@ -96,15 +112,21 @@ async fn load(
     config: &Config,
     lines: &Arc<EventLines>,
 ) -> Result<Agent, Failure> {
-    let settings = EngineSettings {
-        slots: 4,
-        memory_bytes: config.agent.limits.memory_bytes,
-        stack_bytes: config.agent.limits.stack_bytes,
-    };
+    let own = &config.of_agent(&source.name).agent;
+    let settings =
+        EngineSettings { slots: 4, memory_bytes: own.limits.memory_bytes, stack_bytes: own.limits.stack_bytes };
     let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
     let events = publisher(lines, None);
     let cache = open_cache(config);
-    Ok(Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await?)
+    Ok(Agent::load(&engine, source, own, cache.as_ref(), Some(&Compiler::own()), &events).await?)
+}
+
+impl From<Decision> for GrantsReport {
+    fn from(decision: Decision) -> Self {
+        let Decision { hosts, settings, secrets, lacks, rules: _ } = decision;
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        Self { hosts, settings: settings.into_iter().collect(), secrets, not_granted: lacks }
+    }
 }
 
 impl LimitsReport {
@@ -155,6 +177,7 @@ fn text(report: &Report<'_>) -> String {
     lines.push(format!("language   {}", facts.language.map_or("unknown", Language::as_str)));
     lines.push(format!("imports    {}", facts.imports.join("\n           ")));
     lines.push(format!("exports    {}", facts.exports.join("\n           ")));
+    lines.extend(network(&facts.manifest, &report.granted));
     let limits = serde_json::to_value(&report.limits).unwrap_or_default();
     let limits: Vec<String> = limits
         .as_object()
@@ -164,4 +187,30 @@ fn text(report: &Report<'_>) -> String {
         .collect();
     lines.push(format!("limits     {}", limits.join("\n           ")));
     lines.join("\n")
+}
+
+/// What the agent asks for, and what it is granted.
+fn network(asked: &Manifest, granted: &GrantsReport) -> Vec<String> {
+    let host = |host: &String| format!("host `{host}`");
+    let secret = |(name, wish): (&String, &SecretWish)| {
+        let place = match (&wish.header, &wish.query) {
+            (Some(header), _) => format!("the header `{header}`"),
+            (None, query) => format!("the query value `{}`", query.as_deref().unwrap_or_default()),
+        };
+        format!("secret `{name}` as {place} for `{}`", wish.host)
+    };
+    let asks = asked.hosts.iter().map(host);
+    let asks = asks.chain(asked.settings.iter().map(|(name, value)| format!("setting `{name}`, default `{value}`")));
+    let asks = asks.chain(asked.secrets.iter().map(secret)).collect();
+    let gets = granted.hosts.iter().map(host);
+    let gets = gets.chain(granted.settings.iter().map(|(name, value)| format!("setting `{name}` = `{value}`")));
+    let gets = gets.chain(granted.secrets.iter().map(|name| format!("secret `{name}`")));
+    let lacks = granted.not_granted.iter().map(|lack| format!("not granted: {lack}"));
+    let block = |name: &str, parts: Vec<String>| {
+        let parts: Vec<_> = parts.iter().map(|part| one_line(part)).collect();
+        let parts =
+            if parts.is_empty() { "no host, setting or secret".to_owned() } else { parts.join("\n           ") };
+        format!("{name:<11}{parts}")
+    };
+    vec![block("asked", asks), block("granted", gets.chain(lacks).collect())]
 }

@@ -137,14 +137,14 @@ impl Runner {
         let settings = config.engine_settings(concurrency);
         let engine = Engine::new(settings, runtimes.guests().clone(), runtimes.control().clone())?;
         let events = publisher(lines, None);
-        let cache = open_cache(config);
-        let loaded = Agent::load(&engine, source, &config.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
+        let (cache, own) = (open_cache(config), config.of_agent(&source.name));
+        let loaded = Agent::load(&engine, source, &own.agent, cache.as_ref(), Some(&Compiler::own()), &events).await;
         if let Err(AgentError::Init { agent, verdict, .. }) = &loaded {
             print_json(&AgentRecord { record: "agent", at: Timestamp::now(), agent, verdict })?;
         }
         let (running, interrupted) = (Mutex::default(), AtomicBool::new(false));
         let (agent, networks) = (loaded?, AgentNetworks::default());
-        let agent = networks.grant(agent, config, is_own)?;
+        let agent = networks.grant(agent, own, is_own)?;
         Ok(Self { engine, agent, _networks: networks, events, running, interrupted })
     }
 

@@ -151,7 +151,9 @@ pub const SETTINGS: &[Setting] = &[
         "Place of a secret that the agent asks for: `NAME=@FILE` or `NAME=env:VARIABLE`; may be repeated",
         |c, v| { secrets(v).map(|secrets| c.grants.secrets = secrets) }
     )
-    .list(),
+    .list()
+    // Some write the secret itself there.
+    .secret(),
     setting!("agent-max-jobs", "none", "COUNT" <= "20000", "Jobs of the agent that a worker runs at once", |c, v| {
         or_none(v, count).map(|n| c.quotas.jobs_max = n)
     }),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use wasm_worker::config::{Group, SETTINGS, Setting};
+use wasm_worker_core::network::code::FAILURE_CODES;
 use wasm_worker_core::refusal::Reason;
 use wasm_worker_core::verdict::Code;
 
@@ -99,6 +100,13 @@ pub(crate) fn refusals() -> String {
     let rows =
         Reason::ALL.map(|reason| vec![format!("`{reason}`"), reason.meaning().to_owned(), reason.advice().to_owned()]);
     table(&["reason", "meaning", "what to do"], rows)
+}
+
+pub(crate) fn failure_codes() -> String {
+    let rows = FAILURE_CODES
+        .iter()
+        .map(|failure| vec![format!("`{}`", failure.code), failure.meaning.to_owned(), failure.advice.to_owned()]);
+    table(&["code", "meaning", "what to do"], rows)
 }
 
 /// Compare the metrics that a worker or a dispatcher serves with their table. Each has a value in `scraped`: one with labels is

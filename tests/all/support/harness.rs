@@ -44,6 +44,24 @@ pub(crate) fn guest(name: &str) -> PathBuf {
     }
 }
 
+/// The component of a guest with this `agent.toml` in it, as `wasm-worker build` puts it there.
+pub(crate) fn guest_that_asks(name: &str, manifest: &str) -> PathBuf {
+    let number = |number: usize| {
+        let (mut bytes, mut rest) = (Vec::new(), number);
+        while rest > 0x7f {
+            bytes.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(u8::try_from(rest).unwrap());
+        bytes
+    };
+    let section = "wasm-worker:manifest";
+    let content = [number(section.len()), section.into(), manifest.into()].concat();
+    let component = std::fs::read(guest(name)).unwrap();
+    let bytes = [component, vec![0], number(content.len()), content].concat();
+    kept_file(&format!("{name}.wasm"), &bytes)
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }

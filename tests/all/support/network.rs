@@ -243,7 +243,7 @@ async fn pass_on(
 }
 
 /// The lines of a request before its body, the empty one included.
-async fn read_head(stream: &mut BufReader<TcpStream>) -> String {
+pub(crate) async fn read_head(stream: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await.is_ok_and(|bytes| bytes > 0) {
@@ -255,7 +255,10 @@ async fn read_head(stream: &mut BufReader<TcpStream>) -> String {
 }
 
 /// Serve connections on loopback.
-fn listen<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr {
+pub(crate) fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = BACKGROUND.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     BACKGROUND.spawn(async move {

@@ -76,9 +76,15 @@ impl RoomWorker {
     /// A worker of an agent of this name behind the server of this URL.
     #[track_caller]
     pub(crate) fn behind(url: &str, name: &str, agent: &Path) -> Self {
+        Self::with_flags(url, name, agent, &[])
+    }
+
+    #[track_caller]
+    pub(crate) fn with_flags(url: &str, name: &str, agent: &Path, flags: &[&str]) -> Self {
         let events = tempfile::NamedTempFile::new().unwrap();
         let call = behind(url, &[path(agent)]).args(["--agent-name", name, "--http", "off"]);
-        let process = call.args(["--events", path(events.path())]).start();
+        let call = call.args(["--events", path(events.path())]).args(flags.iter().copied());
+        let process = call.start();
         let worker = Self { process: Some(process), events };
         worker.publishes("worker.registered", 1);
         worker

@@ -19,13 +19,7 @@ pub struct Head {
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// A code of the contract, or one of the network's own:
-    ///
-    /// - `invalid`: the request is none; `not-allowed`: the rules refuse it; `not-supported`: the server asks for what the host has
-    ///   not; `limit`: too many operations; `too-large`: a bound of bytes.
-    /// - `timeout`: nothing, or not all, within the time; `refused`: the server refuses the connection or the WebSocket;
-    ///   `unavailable`: the server cannot be reached, or the connection is lost; `tls`: no trusted connection.
-    /// - `malformed`: the server does not speak the protocol; `redirect`: a redirect that leads nowhere; `fault`: a bug of the host.
+    /// One of [`FAILURE_CODES`](super::code::FAILURE_CODES).
     pub code: &'static str,
     /// The status of HTTP, where there was an answer, else 0.
     pub status: u16,

@@ -13,6 +13,7 @@ mod streams;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use wasm_worker_core::network::code::FAILURE_CODES;
 use wasm_worker_core::network::command::{Command, Headers, HttpRequest, OperationId};
 use wasm_worker_core::network::event::{Failure, Head, NetworkEvent};
 
@@ -90,6 +91,9 @@ impl Client {
         let ready = std::future::poll_fn(|context| self.connection.poll_ready(context));
         timeout(PATIENCE, ready).await.expect("an event within the patience of a test");
         let event = self.connection.try_next().unwrap();
+        if let NetworkEvent::Failed { failure, .. } = &event {
+            assert!(FAILURE_CODES.iter().any(|known| known.code == failure.code), "{failure:?} is explained");
+        }
         if self.takes {
             self.connection.perform(Command::Taken { id: event.id(), charge: event.charge() });
         }

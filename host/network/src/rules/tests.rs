@@ -219,11 +219,19 @@ fn a_refusal_names_the_line_to_add() {
         ("http://[::1]:9000", "[::1]:9000"),
     ] {
         let failure = fetch(&rules, url).unwrap_err();
-        let wanted = format!("`--allow-host {line}`, or with `hosts = [\"{line}\"]` of `[agents.helper]`");
+        let wanted = format!("`--allow-host {line}`, or with `allow-host = [\"{line}\"]` in `[agents.helper]`");
         assert!(failure.code == "not-allowed" && failure.message.ends_with(&wanted), "{failure:?}");
         // The line is one, and it allows the URL.
         let better = Rules::new(String::new(), vec![line.parse().unwrap()]);
         assert!(fetch(&better, url).is_ok(), "{line} allows {url}");
+    }
+    for (url, says) in [
+        ("http://169.254.169.254", "is not allowed: it is the address of a cloud's metadata service; the operator"),
+        ("http://0:80", "`http://0.0.0.0` is not allowed: it is the unspecified address, which no rule allows"),
+        ("https://224.0.0.1", "a multicast address, which no rule allows"),
+    ] {
+        let failure = fetch(&rules, url).unwrap_err();
+        assert!(failure.message.contains(says), "{failure:?}");
     }
     let failure = fetch(&rules, "https://api.example.com:8443").unwrap_err();
     assert!(failure.message.contains("(the list has `api.example.com`)"), "{failure:?}");

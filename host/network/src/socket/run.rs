@@ -104,7 +104,7 @@ impl Socket {
             Either::Right((_, asking)) => asking.await?,
         };
         let patterns = additions.patterns;
-        let blanked = |(name, value): (String, String)| (name, blank_text(&patterns, &value));
+        let blanked = |(name, value): (String, String)| (blank_text(&patterns, &name), blank_text(&patterns, &value));
         let headers = headers::told(response.headers()).into_iter().map(blanked).collect();
         let event = NetworkEvent::Opened { id: self.teller.id(), protocol: chosen, headers };
         Ok(Opened { stream: Box::new(TokioIo::new(upgraded)), _seat: dialled.seat, event, patterns })

@@ -73,10 +73,12 @@ impl SourceError {
 pub fn read(path: &Path) -> Result<Source, SourceError> {
     let failed = |source| SourceError::Read { path: path.to_owned(), source };
     let is_crate = std::fs::metadata(path).map_err(failed)?.is_dir();
+    // Before the build, which takes longer.
+    let manifest = if is_crate { manifest_of(path)? } else { None };
     let file = if is_crate { cargo::build(path)? } else { path.to_owned() };
     let mut bytes =
         file::read(&file, FILE_BYTES_MAX).map_err(|source| SourceError::Read { path: file.clone(), source })?;
-    if is_crate && let Some(text) = manifest_of(path)? {
+    if let Some(text) = manifest {
         manifest::embed(&mut bytes, &text);
     }
     let is_text = file.extension().is_some_and(|extension| extension == "wat");
@@ -91,8 +93,9 @@ pub fn read(path: &Path) -> Result<Source, SourceError> {
 /// # Errors
 /// When the crate does not compile, or its `agent.toml` is not usable.
 pub fn build(dir: &Path) -> Result<PathBuf, SourceError> {
+    let text = manifest_of(dir)?;
     let built = cargo::build(dir)?;
-    let Some(text) = manifest_of(dir)? else { return Ok(built) };
+    let Some(text) = text else { return Ok(built) };
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| SourceError::Read { path, source }

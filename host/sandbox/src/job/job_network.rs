@@ -25,8 +25,8 @@ const EVENTS_AT_ONCE: usize = 64;
 /// The status of a socket whose job is over: going away.
 const GOING_AWAY: u16 = 1_001;
 
-const NOT_GRANTED: &str = "the agent may use no host of the network: grant it with `--allow-host HOST`, or `hosts = [\"HOST\"]` \
-                           in its table of the settings";
+const NOT_GRANTED: &str = "the agent may use no host of the network: the operator allows one with `--allow-host HOST`, or with \
+                           `allow-host = [\"HOST\"]` in its table of the settings";
 
 /// The network of one job that has used it.
 pub(super) struct JobNetwork {
