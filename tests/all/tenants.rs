@@ -18,27 +18,29 @@ fn agent_at_its_own_limit_is_refused_by_name_and_leaves_the_worker_to_others() {
     run(async {
         let file = settings("[agents.obedient]\nagent-max-jobs = 1\n");
         let server = Server::bind().await;
-        let (limited, other) = (guest("obedient"), guest("late"));
+        let (limited, other) = (guest("obedient"), guest("nap"));
         let call = behind(&server.url(), &[path(&limited), path(&other)]);
         let worker = call.args(["--http", "off", "--config", path(file.path())]).start();
         let mut peers = server.two().await;
-        assert_eq!((peers[0].0.as_str(), peers[1].0.as_str()), ("late", "obedient"));
+        assert_eq!((peers[0].0.as_str(), peers[1].0.as_str()), ("nap", "obedient"));
         let (_, mut obedient) = peers.pop().unwrap();
-        let (_, mut late) = peers.pop().unwrap();
+        let (_, mut nap) = peers.pop().unwrap();
         obedient.begin("AJ_1").await;
-        obedient.status(true).await;
         obedient.offer("AJ_2").await;
         let answer = obedient.answer().await;
         assert!(!answer.available && !answer.terminate, "another worker may take it: {answer:?}");
-        late.offer("AJ_3").await;
-        assert!(late.answer().await.available, "the other agent has the rest of the worker");
+        // The other agent has the rest of the worker.
+        nap.begin("AJ_3").await;
+        assert_eq!(nap.report().await.1, livekit_protocol::JobStatus::JsSuccess);
         obedient.terminated("AJ_1").await;
+        // It was full for its server.
+        obedient.status(false).await;
         obedient.begin("AJ_4").await;
         obedient.terminated("AJ_4").await;
         worker.signal(rustix::process::Signal::TERM);
-        let (late, obedient) = (late.drained(), obedient.drained());
+        let (nap, obedient) = (nap.drained(), obedient.drained());
         let done = tokio::task::spawn_blocking(|| worker.done());
-        tokio::join!(late, obedient);
+        tokio::join!(nap, obedient);
         let said = done.await.unwrap().stderr;
         for part in ["reason=\"quota\"", "has 1 jobs, which is its most (`agent-max-jobs`)"] {
             assert!(said.contains(part), "`{part}` is missing in:\n{said}");
