@@ -77,7 +77,7 @@ impl StandIn {
         let at = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         // It lasts as long as the runtime of this task.
-        tokio::spawn(serve(listener, Script::built_in(), Options::default()));
+        tokio::runtime::Handle::current().spawn(serve(listener, Script::built_in(), Options::default()));
         Ok(*running.insert(at))
     }
 }
@@ -89,7 +89,6 @@ impl AgentNetworks {
     /// When its manifest and the settings do not fit together, or a secret cannot be read.
     pub(crate) fn grant(&self, agent: Agent, config: &Config, is_own: bool) -> Result<Agent, GrantError> {
         let name = agent.name().to_owned();
-        let variable = |name: &str| std::env::var(name).ok();
         let mut decision = decide(&name, &agent.facts().manifest, &config.grants, is_own, variable)?;
         self.stand_in_for_models(&mut decision).map_err(|source| GrantError::Start { agent: name.clone(), source })?;
         decision.log(&name);
@@ -174,6 +173,12 @@ pub(crate) enum GrantError {
     /// The system refuses a thread.
     #[error("the network of agent `{agent}` cannot be started")]
     Start { agent: String, source: std::io::Error },
+}
+
+/// A variable of the environment. An author or an operator names it, so it is no setting of the program.
+#[expect(clippy::disallowed_methods, reason = "its name is known only now")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Decide what an agent is granted. `is_own`: it is built from its sources here, and gets what it asks for; the values of its settings and

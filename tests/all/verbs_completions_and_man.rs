@@ -75,7 +75,8 @@ fn each_verb_has_a_manual_page_with_every_flag() {
     assert_eq!(wasm_worker(["man"]).done().stdout, program);
     assert!(program.contains("Exit status:"), "{program}");
     for verb in verbs() {
-        assert!(program.contains(&format!("wasm\\-worker\\-{verb}(1)")), "`{verb}` is not listed");
+        let listed = verb.replace('-', "\\-");
+        assert!(program.contains(&format!("wasm\\-worker\\-{listed}(1)")), "`{verb}` is not listed");
         let page = read(&format!("wasm-worker-{verb}.1"));
         assert!(!page.contains("hunter2"), "the page of `{verb}` shows a secret");
         let help = wasm_worker([verb.as_str(), "--help"]).done().stdout;

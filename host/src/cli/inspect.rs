@@ -13,7 +13,7 @@ use super::settings::SettingFlags;
 use super::{Exit, Failure, logging, print};
 use crate::app::open_cache;
 use crate::config::Config;
-use crate::grants::{Decision, decide};
+use crate::grants::{Decision, decide, variable};
 use crate::observers::{EventLines, publisher};
 use wasm_worker_core::language::Language;
 use wasm_worker_core::manifest::{Manifest, SecretWish};
@@ -90,7 +90,6 @@ pub(crate) fn run(args: InspectArgs) -> Result<Exit, Failure> {
         let slots = pool.slots_for(facts.memories, facts.tables);
         let own = config.of_agent(agent.name());
         let (limits, jobs_max) = (LimitsReport::of(&own.agent.limits), jobs(&config).min(pool.slots / slots));
-        let variable = |name: &str| std::env::var(name).ok();
         let granted = decide(agent.name(), &facts.manifest, &own.grants, args.agent.is_dir(), variable)?.into();
         let report = Report { agent: agent.name(), facts, slots, jobs_max, limits, granted };
         let text = if args.json {

@@ -6,6 +6,7 @@ use super::Config;
 use super::parse::{cores, count, fuel_of_any_size, size};
 
 /// One setting.
+#[expect(clippy::struct_excessive_bools, reason = "facts of a row, and no state")]
 pub struct Setting {
     /// The flag, and the key in the config file.
     pub key: &'static str,
