@@ -15,6 +15,7 @@ use super::table::{Column, amount, bytes, table, time};
 use super::{Exit, Failure, print, print_json, say};
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(crate) struct UsageArgs {
     /// Sum the bills by agent, by the API key that created the dispatch, or by the host that jobs reached
     #[arg(long, value_name = "WHAT", default_value = "agent")]
