@@ -34,13 +34,14 @@ mod support {
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use process::Process;
 use serde_json::Value;
 use support::harness::{guest, target_dir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const JOBS: [usize; 2] = [100, 1_000];
 const TURNS: usize = 5;
