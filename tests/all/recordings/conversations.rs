@@ -31,9 +31,11 @@ pub(super) struct Talk<'a> {
     pub(super) flags: &'a [&'a str],
 }
 
-/// What happens, at random times. Some jobs are killed, some asked to stop, some fail.
+/// What happens, at random times. Some jobs are killed, some asked to stop, some fail. The first of the texts is heard in any case.
 fn script(rng: &mut StdRng, texts: &[String]) -> Value {
-    let mut inbox: Vec<Value> = (0..rng.random_range(1..14)).map(|_| event(rng, texts)).collect();
+    let first = texts.iter().take(1).map(|text| json!({"event": {"text": {"sender": "ann", "text": text}}}));
+    let mut inbox: Vec<Value> = first.collect();
+    inbox.extend((0..rng.random_range(1..14)).map(|_| event(rng, texts)));
     let last = match rng.random_range(0..4) {
         0 => json!({"kill": {}}),
         _ => json!({"terminate": {"reason": "enough"}}),
