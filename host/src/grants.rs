@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasm_worker_core::manifest::{Manifest, SecretWish};
-use wasm_worker_core::secret::Secret;
+use wasm_worker_core::secret::{self, Secret};
 use wasm_worker_core::text::clip;
 use wasm_worker_mock_models::script::Script;
 use wasm_worker_mock_models::server::{Options, serve};
@@ -206,8 +206,10 @@ pub(crate) fn decide(
         }
     }
     known(agent, "setting", given.settings.keys(), asked.settings.keys())?;
+    // What the author names is no variable of this program, such as the secret of its server.
+    let of_author = |name: &str| if is_own && !secret::is_own(name) { variable(name) } else { None };
     for (name, default) in &asked.settings {
-        let of_variable = is_own.then(|| variable(name)).flatten();
+        let of_variable = of_author(name);
         let value = given.settings.get(name).cloned().or(of_variable).unwrap_or_else(|| default.clone());
         decision.settings.push((name.clone(), value));
     }
@@ -220,8 +222,7 @@ pub(crate) fn decide(
                 let unset = || GrantError::Variable { agent: agent.into(), name: name.clone(), variable: from.clone() };
                 Some(Source::Value(Secret(variable(from).ok_or_else(unset)?)))
             }
-            None if is_own => variable(name).map(|value| Source::Value(Secret(value))),
-            None => None,
+            None => of_author(name).map(|value| Source::Value(Secret(value))),
         };
         let Some(source) = source else {
             decision.lacks.push(format!("the secret `{name}` for `{host}`: `--secret {name}=@FILE`"));
@@ -298,6 +299,16 @@ mod tests {
         assert_eq!(decision.rules[0].source, Source::Value(Secret("of-the-variable".into())));
         let without = decide("a", &asked(), &Grants::default(), true, |_| None).unwrap();
         assert_eq!(without.lacks, ["the secret `KEY` for `api.example.com`: `--secret KEY=@FILE`"]);
+    }
+
+    #[test]
+    fn variables_of_the_program_are_none_of_an_author() {
+        let mut asked = asked();
+        asked.settings = BTreeMap::from([("LIVEKIT_API_SECRET".into(), "none".into())]);
+        asked.secrets = asked.secrets.into_values().map(|wish| ("WASM_WORKER_HTTP_TOKEN".into(), wish)).collect();
+        let decision = decide("a", &asked, &Grants::default(), true, |_| Some("of-the-operator".into())).unwrap();
+        assert_eq!(decision.settings, [("LIVEKIT_API_SECRET".into(), "none".into())]);
+        assert!(decision.rules.is_empty(), "{decision:?}");
     }
 
     #[test]

@@ -175,6 +175,22 @@ fn allowed_servers_are_reached_by_http_and_sockets_with_tls_and_without() {
     assert_eq!(network["all"]["sockets"], 1, "{record}");
 }
 
+#[test]
+fn job_makes_more_requests_than_it_may_have_open_at_once() {
+    let web = Web::start(|_| ok("fine"));
+    let talk = sockets(|_, text| vec![text.into()]);
+    let allowed = format!("http://{},http://{talk}", web.address);
+    let (get, converse) = (format!("get http://{}/", web.address), format!("socket ws://{talk}/ hello"));
+    // Each kind of last event: of an answer, of a socket, and a failure.
+    let orders: Vec<String> =
+        std::iter::repeat_n([get, converse, "get http://10.0.0.1/".into()], 70).flatten().collect();
+    let told = outcomes(&fetch(&orders, &["--allow-host", &allowed]).done());
+    for (says, place) in ["200 fine", "1 messages", "not-allowed"].iter().zip(0..) {
+        let all: Vec<&String> = told.iter().skip(place).step_by(3).collect();
+        assert!(all.len() == 70 && all.iter().all(|told| told.starts_with(says)), "{says}: {all:?}");
+    }
+}
+
 /// A crate outside of the repository with the source of `fetch` and this `agent.toml`.
 fn own_crate(dir: &Path, manifest: &str) -> PathBuf {
     let made = wasm_worker(["new", "fetcher"]).dir(dir).done();

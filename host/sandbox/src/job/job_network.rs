@@ -112,10 +112,10 @@ impl JobNetwork {
         if !self.knows(id) {
             return;
         }
+        // Of the last event too: until then the operation keeps its place in the network.
+        self.taken.push((id, charge_of(event)));
         if is_last(event) {
             self.operations.remove(&id);
-        } else {
-            self.taken.push((id, charge_of(event)));
         }
     }
 

@@ -160,10 +160,13 @@ fn answer_is_given_in_parts_and_as_much_is_read_on() {
     assert!(test.asked().is_empty(), "no step was given anything");
     assert_eq!(test.step(), [("http-head", id), ("http-body", id)]);
     assert_eq!(test.asked(), charges.map(|charge| Command::Taken { id, charge }));
-    test.tell([body(id, 0, true)]);
+    let last = body(id, 0, true);
+    let charge = last.charge();
+    test.tell([last]);
     assert_eq!(test.step(), [("http-body", id)]);
     assert_eq!(test.world.nothing_to_come(), Some("the agent is not in a room"));
-    assert!(test.asked().is_empty() && !test.world.network_use().is_empty());
+    assert_eq!(test.asked(), [Command::Taken { id, charge }], "its place in the network is free");
+    assert!(!test.world.network_use().is_empty());
 }
 
 #[test]
