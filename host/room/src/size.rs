@@ -1,7 +1,8 @@
 //! The memory that events take while they wait.
 
+use wasm_worker_core::room::audio::AudioEvent;
 use wasm_worker_core::room::event::{RoomEvent, StreamInfo};
-use wasm_worker_core::room::people::Participant;
+use wasm_worker_core::room::people::{Participant, Track};
 use wasm_worker_core::text::{pairs_bytes, text_bytes};
 
 /// The bytes of an event.
@@ -30,8 +31,11 @@ pub(crate) fn of_event(event: &RoomEvent) -> usize {
         RoomEvent::RpcAnswer { answer: Ok(payload), .. } => payload.len(),
         RoomEvent::RpcAnswer { answer: Err(error), .. } => error.message.len() + error.data.len(),
         RoomEvent::TrackPublished(track) | RoomEvent::TrackUnpublished(track) | RoomEvent::TrackChanged(track) => {
-            track.sid.len() + track.name.len() + track.participant.len() + pairs_bytes(&track.attributes)
+            of_track(track)
         }
+        RoomEvent::Audio(AudioEvent::Frame(frame)) => frame.pcm.len(),
+        RoomEvent::Audio(AudioEvent::Started { track, .. }) => of_track(track),
+        RoomEvent::Audio(_) => 0,
         RoomEvent::Failed(failure) => failure.message.len(),
         RoomEvent::Reconnecting | RoomEvent::Writable(_) | RoomEvent::Done(_) | RoomEvent::Lost { .. } => 0,
     };
@@ -47,6 +51,11 @@ pub(crate) fn of_info(info: &StreamInfo) -> usize {
 fn of_participant(participant: &Participant) -> usize {
     let texts = [&participant.sid, &participant.identity, &participant.name, &participant.metadata];
     texts.iter().map(|text| text_bytes(text)).sum::<usize>() + pairs_bytes(&participant.attributes)
+}
+
+fn of_track(track: &Track) -> usize {
+    let texts = [&track.sid, &track.name, &track.participant, &track.mime_type];
+    texts.iter().map(|text| text.len()).sum::<usize>() + pairs_bytes(&track.attributes)
 }
 
 fn of_sender(sender: &Option<String>) -> usize {

@@ -1,19 +1,14 @@
 //! What an agent or its host asks of a room.
 //!
-//! Ids: an operation has a number that the caller gives. What begins outside (a call by a participant, a stream in parts) has an
-//! [`IncomingId`] that the room gives.
+//! Ids: an operation has a number that the caller gives. What begins outside (a call by a participant, a stream in parts, a track that a
+//! rule follows) has an [`IncomingId`] that the room gives.
 
 use std::time::Duration;
 
+use super::audio::AudioCommand;
+pub use super::id::{IncomingId, OperationId};
 use super::people::Attributes;
 use crate::text::{pairs_bytes, text_bytes};
-
-/// What the caller began. The caller gives the number; the room takes it as it is.
-pub type OperationId = u32;
-
-/// What began outside. The room counts them from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IncomingId(pub u32);
 
 /// How texts and files of a topic are delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,6 +156,9 @@ pub enum Command {
     SetName { id: OperationId, name: String },
     /// Set the state that clients show to users.
     SetAgentState { state: AgentState },
+
+    /// A request about sound.
+    Audio(AudioCommand),
 }
 
 impl Command {
@@ -180,6 +178,7 @@ impl Command {
             | Self::SetMetadata { id, .. }
             | Self::SetName { id, .. } => Some(*id),
             Self::SendData { id, .. } => *id,
+            Self::Audio(command) => command.new_id(),
             Self::Disconnect
             | Self::Receive { .. }
             | Self::WriteText { .. }
@@ -219,6 +218,7 @@ impl Command {
             Self::Answer { answer: Err(error), .. } => error.message.len() + error.data.len(),
             Self::SetMetadata { metadata, .. } => metadata.len(),
             Self::SetName { name, .. } => name.len(),
+            Self::Audio(command) => command.content_bytes(),
             Self::Connect { .. }
             | Self::Disconnect
             | Self::Cancel { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::audio::AudioStatistics;
 use super::command::Command;
 use super::event::RoomEvent;
 use super::moderation::Moderator;
@@ -95,6 +96,8 @@ pub struct RoomStatistics {
     pub failed_attempts: u32,
     /// Bytes of texts, files and data that wait, in both directions.
     pub bytes_waiting: usize,
+    /// Numbers of the sound.
+    pub audio: AudioStatistics,
 }
 
 /// The room of a job that can be joined, and with what.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::audio::AudioEvent;
 use super::command::{IncomingId, OperationId, RpcError};
 use super::people::{Attributes, Participant, RoomInfo, Track};
 
@@ -213,6 +214,8 @@ pub enum RoomEvent {
     TrackUnpublished(Track),
     /// Facts of a track changed.
     TrackChanged(Track),
+    /// Something that happened to a heard track, or to a track of the agent.
+    Audio(AudioEvent),
 
     /// Little waits to be sent on this operation: write on.
     Writable(OperationId),
