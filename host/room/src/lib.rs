@@ -6,6 +6,7 @@
 //! moderation  requests to the server's API about others in the room
 //! wire        conversion between LiveKit's messages (crate `livekit_protocol`) and plain data
 //! size        the memory that events take
+//! audio       sound: one track that is heard, one that is published, without packets of the network
 //! signal      joining, staying and leaving: the state machine of the signalling
 //! peer        the peer connection: ICE, DTLS and two data channels, by `str0m`
 //! streams     texts, files, data packets and remote procedure calls
@@ -32,6 +33,8 @@ pub mod moderation;
 pub(crate) mod wire;
 
 pub(crate) mod size;
+
+pub(crate) mod audio;
 
 pub(crate) mod signal;
 
