@@ -100,7 +100,7 @@ impl World {
             limits,
         };
         Self {
-            session: Session::new(settings, "test".into(), 7, now, 1_800_000_000_000),
+            session: Session::new(settings, "test".into(), 7, (now, 1_800_000_000_000), Instant::now),
             now,
             events: Vec::new(),
             agent: Agent::TakesEvents,
