@@ -6,7 +6,7 @@
 //! Bounds: [`CANDIDATES_MAX`] addresses of the server, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
 //! [`LATE_MAX`] overdue time-outs in one call, [`lines::LINES_MAX`] lines.
 
-mod lines;
+pub(crate) mod lines;
 
 mod output;
 

@@ -9,7 +9,7 @@
 
 mod pace;
 
-mod sound;
+pub(crate) mod sound;
 
 mod carry;
 

@@ -8,11 +8,8 @@
 
 mod timeline;
 
-mod listening;
-mod speaking;
-
-#[cfg(test)]
-mod tests;
+pub(super) mod listening;
+pub(super) mod speaking;
 
 use std::collections::VecDeque;
 use std::time::Duration;
