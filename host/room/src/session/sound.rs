@@ -18,6 +18,7 @@ use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
+use crate::audio::playout::Playout;
 use crate::peer::{LineId, Peer, SoundPacket};
 use crate::signal::{Signal, TrackNews};
 use listening::Listening;
@@ -121,9 +122,8 @@ impl Sound {
         match command {
             AudioCommand::Subscribe { id, track_sid, options } => {
                 let track = signal.track(&track_sid).map(|(_, track)| track);
-                if let Err(refusal) = listening.subscribe(id, track, options, now) {
-                    fail(events, id, refusal);
-                }
+                let begun = listening.subscribe(id, track, options, now);
+                check(events, id, begun);
             }
             AudioCommand::Follow { id, rule, options } => {
                 if let Err(refusal) = listening.follow(id, rule, options, now) {
@@ -134,22 +134,22 @@ impl Sound {
                 }
             }
             AudioCommand::Publish { id, publication } => {
-                if let Err(refusal) = speaking.publish(id, publication, now) {
-                    fail(events, id, refusal);
-                }
+                let begun = speaking.publish(id, publication, now);
+                check(events, id, begun);
             }
             AudioCommand::Write { id, pcm } => {
-                let written = self.busy.count(|| speaking.write(id, &pcm, now));
-                if let Err(refusal) = written {
-                    fail(events, id, refusal);
-                }
+                let written = self.busy.count(|| speaking.change(id, |playout| playout.write(&pcm, now)));
+                check(events, id, written);
             }
-            AudioCommand::Mark { id, mark } => speaking.change(id, |playout| playout.mark(mark, now)),
-            AudioCommand::Mute { id, muted } => speaking.mute(id, muted, now),
-            AudioCommand::Clear { id } => speaking.change(id, |playout| playout.clear(now)),
-            AudioCommand::Close { id } => speaking.change(id, |playout| playout.close(now)),
+            AudioCommand::Mark { id, mark } => {
+                let marked = speaking.change(id, |playout| playout.mark(mark, now));
+                check(events, id, marked);
+            }
+            AudioCommand::Mute { id, muted } => speaking.mute(id, muted),
+            AudioCommand::Clear { id } => speaking.with(id, |playout| playout.clear(now)),
+            AudioCommand::Close { id } => speaking.with(id, Playout::close),
             AudioCommand::HoldHeard { id, held } => listening.hold(id, held, now),
-            AudioCommand::HoldPlayout { id, held } => speaking.change(id, |playout| playout.set_held(held, now)),
+            AudioCommand::HoldPlayout { id, held } => speaking.with(id, |playout| playout.set_held(held, now)),
             AudioCommand::CancelHeard { id } => listening.cancel(HeardId::Followed(id)),
         }
     }
@@ -191,7 +191,7 @@ impl Sound {
             }
             TrackNews::Unpublished { track_sid } => self.speaking.unpublished(&track_sid, &mut self.events),
             TrackNews::Muted { track_sid, muted } => {
-                self.speaking.muted(&track_sid, muted, &own.identity, &mut self.events, now);
+                self.speaking.muted(&track_sid, muted, &own.identity, &mut self.events);
             }
             TrackNews::Subscribed { track_sid } => self.speaking.subscribed(&track_sid, &mut self.events),
             TrackNews::NotSubscribed { track_sid, code, message } => {
@@ -267,4 +267,11 @@ impl Sound {
 
 fn fail(events: &mut VecDeque<RoomEvent>, id: OperationId, (code, message): Refusal) {
     events.push_back(RoomEvent::Failed(Failure { id, code, message }));
+}
+
+/// Tell that a call failed, and with it its operation.
+fn check(events: &mut VecDeque<RoomEvent>, id: OperationId, done: Result<(), Refusal>) {
+    if let Err(refusal) = done {
+        fail(events, id, refusal);
+    }
 }

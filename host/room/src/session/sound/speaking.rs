@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::{Busy, Refusal, fail};
 use crate::audio::counts::PlayoutCounts;
-use crate::audio::playout::{Outgoing, Playout, WriteError};
+use crate::audio::playout::{Outgoing, Playout};
+use crate::audio::waiting::WriteError;
 use crate::peer::{LineId, Peer};
 use crate::wire;
 use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, LATENESS, Publication};
@@ -63,7 +64,15 @@ enum Stage {
     /// The server knows it, and its line is on the way.
     Announced { known: Known, until: Instant },
     /// The server takes its sound.
-    Published { known: Known },
+    Published { known: Known, flow: Flow },
+}
+
+/// Whether sound goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// No path leads to the server: the playout stands still.
+    Stands,
+    Runs,
 }
 
 /// A track that the server knows.
@@ -102,32 +111,37 @@ impl Speaking {
         Ok(())
     }
 
-    /// Write sound. Where it is not taken, the track ends.
-    pub(super) fn write(&mut self, id: OperationId, pcm: &[u8], now: Instant) -> Result<(), Refusal> {
+    /// Add something to a track. Where it is not taken, the track ends.
+    pub(super) fn change(
+        &mut self,
+        id: OperationId,
+        change: impl FnOnce(&mut Playout) -> Result<(), WriteError>,
+    ) -> Result<(), Refusal> {
         let Some(at) = self.own.iter().position(|own| own.id == id) else { return Ok(()) };
-        let written = self.own.get_mut(at).map_or(Ok(()), |own| own.playout.write(pcm, now));
-        written.map_err(|error| {
+        let changed = self.own.get_mut(at).map_or(Ok(()), |own| change(&mut own.playout));
+        changed.map_err(|error| {
             self.end(at);
             let code = match error {
                 WriteError::TooLarge => "too-large",
                 WriteError::HalfSample => "invalid",
+                WriteError::TooManyMarks => "limit",
             };
             (code, error.to_string())
         })
     }
 
     /// Do something with the playout of a track.
-    pub(super) fn change(&mut self, id: OperationId, change: impl FnOnce(&mut Playout)) {
+    pub(super) fn with(&mut self, id: OperationId, act: impl FnOnce(&mut Playout)) {
         if let Some(own) = self.own.iter_mut().find(|own| own.id == id) {
-            change(&mut own.playout);
+            act(&mut own.playout);
         }
     }
 
     /// The agent mutes or unmutes a track.
-    pub(super) fn mute(&mut self, id: OperationId, muted: bool, now: Instant) {
+    pub(super) fn mute(&mut self, id: OperationId, muted: bool) {
         if let Some(own) = self.own.iter_mut().find(|own| own.id == id) {
             own.muted = muted;
-            own.playout.set_muted(muted, now);
+            own.playout.set_muted(muted);
         }
     }
 
@@ -208,12 +222,11 @@ impl Speaking {
         muted: bool,
         identity: &str,
         events: &mut VecDeque<RoomEvent>,
-        now: Instant,
     ) {
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
         let Some(own) = own else { return };
         own.muted = muted;
-        own.playout.set_muted(muted, now);
+        own.playout.set_muted(muted);
         let Some(known) = own.stage.known_mut() else { return };
         if known.info.muted != muted {
             known.info.muted = muted;
@@ -238,7 +251,7 @@ impl Speaking {
                 Stage::Announced { known, .. } if peer.accepts(known.line) => {
                     let (id, track_sid) = (own.id, known.info.sid.clone());
                     events.push_back(RoomEvent::Audio(AudioEvent::Published { id, track_sid }));
-                    Stage::Published { known }
+                    Stage::Published { known, flow: Flow::Stands }
                 }
                 Stage::Announced { known, until } => Stage::Announced { known, until },
                 stage @ (Stage::New | Stage::Asked { .. } | Stage::Published { .. }) => stage,
@@ -260,7 +273,7 @@ impl Speaking {
                     own.stage = Stage::Asked { name: name.clone(), until: now + PUBLISHED_WITHIN };
                     return Some(Request::AddTrack(own.announcement(name)));
                 }
-                Stage::Announced { known, .. } | Stage::Published { known } if known.info.muted != own.muted => {
+                Stage::Announced { known, .. } | Stage::Published { known, .. } if known.info.muted != own.muted => {
                     known.info.muted = own.muted;
                     let (sid, muted) = (known.info.sid.clone(), own.muted);
                     return Some(Request::Mute(proto::MuteTrackRequest { sid, muted }));
@@ -314,10 +327,8 @@ impl Speaking {
     ) {
         for at in (0..self.own.len()).rev() {
             let Some(own) = self.own.get_mut(at) else { continue };
-            // Where nothing can go out, the playout stands still.
-            if let Some(peer) = peer.as_deref_mut()
-                && let Some(line) = own.live_line(peer)
-            {
+            let line = peer.as_deref().and_then(|peer| own.live_line(peer));
+            if let (Some(line), Some(peer)) = (own.flow(line, now), peer.as_deref_mut()) {
                 while let Some(outgoing) = busy.count(|| own.playout.advance(now)) {
                     count_lateness(&mut self.over, outgoing.late_by);
                     let Outgoing { payload, time, starts_talk, .. } = outgoing;
@@ -375,10 +386,21 @@ impl Own {
         }
     }
 
+    /// Have the playout run where there is a line, which is returned, and stand where there is none.
+    fn flow(&mut self, line: Option<LineId>, now: Instant) -> Option<LineId> {
+        if let Stage::Published { flow, .. } = &mut self.stage {
+            if line.is_some() && *flow == Flow::Stands {
+                self.playout.begin(now);
+            }
+            *flow = if line.is_some() { Flow::Runs } else { Flow::Stands };
+        }
+        line
+    }
+
     /// The line on which sound goes out.
     fn live_line(&self, peer: &Peer) -> Option<LineId> {
         match &self.stage {
-            Stage::Published { known } if peer.is_live(known.line) => Some(known.line),
+            Stage::Published { known, .. } if peer.is_live(known.line) => Some(known.line),
             Stage::New | Stage::Asked { .. } | Stage::Announced { .. } | Stage::Published { .. } => None,
         }
     }
@@ -387,14 +409,14 @@ impl Own {
 impl Stage {
     const fn known(&self) -> Option<&Known> {
         match self {
-            Self::Announced { known, .. } | Self::Published { known } => Some(known),
+            Self::Announced { known, .. } | Self::Published { known, .. } => Some(known),
             Self::New | Self::Asked { .. } => None,
         }
     }
 
     const fn known_mut(&mut self) -> Option<&mut Known> {
         match self {
-            Self::Announced { known, .. } | Self::Published { known } => Some(known),
+            Self::Announced { known, .. } | Self::Published { known, .. } => Some(known),
             Self::New | Self::Asked { .. } => None,
         }
     }
