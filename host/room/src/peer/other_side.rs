@@ -29,7 +29,7 @@ pub(crate) struct OtherSide {
     pub(crate) tracks: HashMap<String, String>,
     /// The names that the newest offer has for the tracks of the other side, by the section.
     pub(crate) names: HashMap<String, String>,
-    /// Packets of sound that came: when, on which section, the time of RTP, and Opus.
+    /// Packets of sound that came: when, the time of RTP, and Opus.
     pub(crate) sound: Vec<SoundSeen>,
 }
 
@@ -37,7 +37,6 @@ pub(crate) struct OtherSide {
 #[derive(Debug)]
 pub(crate) struct SoundSeen {
     pub(crate) at: Instant,
-    pub(crate) mid: String,
     pub(crate) time: u64,
     pub(crate) payload: Vec<u8>,
 }
@@ -174,7 +173,6 @@ impl OtherSide {
                 }
                 Output::Event(Event::MediaData(data)) => self.sound.push(SoundSeen {
                     at: Instant::from_std(data.network_time),
-                    mid: data.mid.to_string(),
                     time: data.time.numer(),
                     payload: data.data.to_vec(),
                 }),

@@ -176,9 +176,10 @@ fn messages_beyond_the_buffer_are_not_taken_until_it_has_space() {
 fn addresses_of_tcp_are_tried_where_udp_finds_no_path() {
     let mut pair = Pair::new(Transport::Tcp);
     pair.negotiate();
-    assert!(!pair.holds_within(TCP_AFTER - Duration::from_millis(1), |pair| !pair.told.is_empty()));
+    let is_reach = |output: &PeerOutput| matches!(output, PeerOutput::Reach { transport: Transport::Tcp, .. });
+    assert!(!pair.holds_within(TCP_AFTER - Duration::from_millis(1), |pair| pair.has_told(is_reach)));
     pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
-    assert!(matches!(pair.told.first(), Some(PeerOutput::Reach { transport: Transport::Tcp, .. })));
+    assert!(pair.has_told(is_reach));
 }
 
 #[test]

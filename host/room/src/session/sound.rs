@@ -8,8 +8,8 @@
 
 mod timeline;
 
-pub(super) mod listening;
-pub(super) mod speaking;
+pub(crate) mod listening;
+pub(crate) mod speaking;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -23,11 +23,11 @@ use wasm_worker_core::room::id::OperationId;
 use wasm_worker_core::room::people::{Participant, ParticipantKind, Track, TrackKind};
 
 /// Most tracks that are heard at once, each with a decoder of its own.
-pub(super) const HEARD_MAX: usize = 16;
+pub(crate) const HEARD_MAX: usize = 16;
 /// Most rules.
-pub(super) const RULES_MAX: usize = 16;
+pub(crate) const RULES_MAX: usize = 16;
 /// Time for the server to send a track that the agent subscribed to.
-pub(super) const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
 
 /// All that the agent hears.
 #[derive(Debug, Default)]

@@ -23,9 +23,9 @@ use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
 
 /// Most tracks of the agent at once, each with an encoder of its own.
-pub(super) const OWN_MAX: usize = 4;
+pub(crate) const OWN_MAX: usize = 4;
 /// Time for the server to take a track.
-pub(super) const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
 /// Longest name of a track, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 

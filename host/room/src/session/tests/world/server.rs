@@ -101,7 +101,7 @@ impl World {
                     self.place = Some(place);
                 }
             }
-            Request::Subscription(update) => self.subscribe(update),
+            Request::Subscription(update) => self.take_subscription(update),
             Request::AddTrack(track) => self.add_track(track),
             Request::SyncState(state) => self.sync(state),
             Request::UpdateMetadata(update) => {
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// LiveKit's server wants a line for a track, or an offer where a free line will do.
-    fn subscribe(&mut self, update: &proto::UpdateSubscription) {
+    fn take_subscription(&mut self, update: &proto::UpdateSubscription) {
         let Some(place) = &mut self.place else { return };
         for sid in &update.track_sids {
             place.waiting.retain(|other| other != sid);
@@ -162,7 +162,7 @@ impl World {
             return self.dismiss(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect);
         }
         if let Some(update) = &state.subscription {
-            self.subscribe(update);
+            self.take_subscription(update);
         }
     }
 
@@ -199,8 +199,8 @@ impl Place {
     /// Send tracks that wait on the lines that are free.
     fn assign(&mut self) {
         for section in self.peer.free_sections() {
-            if let Some(sid) = self.waiting.pop() {
-                self.peer.tracks.insert(section, sid);
+            if !self.waiting.is_empty() {
+                self.peer.tracks.insert(section, self.waiting.remove(0));
             }
         }
     }
