@@ -56,7 +56,7 @@ impl Session {
             SignalOutput::Joining => {
                 self.after = Some(self.streams.newest_event());
                 self.streams.joining();
-                self.sound.joining();
+                self.sound.coming();
             }
             SignalOutput::Dial(way) => self.dial(way, now),
             SignalOutput::Send(request) => self.send_message(request),
@@ -260,7 +260,12 @@ impl Session {
                 }
             }
             RoomEvent::TrackChanged(track) => self.sound.track_changed(track, now),
-            RoomEvent::Connected { .. } => self.sound.connected(now),
+            RoomEvent::Reconnecting => self.sound.coming(),
+            RoomEvent::Connected { .. } => {
+                self.tell(event);
+                self.sound.connected(now);
+                return self.take_lines(now);
+            }
             _ => {}
         }
         self.tell(event);

@@ -49,7 +49,8 @@ pub(super) struct Sound {
 enum Presence {
     /// There is none: what begins fails.
     Outside,
-    /// The agent is in it, or joins it.
+    /// The agent joins it, or comes back: tracks begin once it is in.
+    Coming,
     Inside,
 }
 
@@ -81,9 +82,9 @@ impl Sound {
         }
     }
 
-    /// A join is under way.
-    pub(super) const fn joining(&mut self) {
-        self.presence = Presence::Inside;
+    /// A join is under way, or a way back.
+    pub(super) const fn coming(&mut self) {
+        self.presence = Presence::Coming;
     }
 
     /// The agent has another place in the room, with a new peer: everything is asked for again.
@@ -94,6 +95,7 @@ impl Sound {
 
     /// The agent is in the room, for the first time or again: from now on the server has its time to answer.
     pub(super) fn connected(&mut self, now: Instant) {
+        self.presence = Presence::Inside;
         self.listening.connected(now);
         self.speaking.connected(now);
     }
@@ -205,10 +207,12 @@ impl Sound {
         }
     }
 
-    /// The server answered an offer.
+    /// Lines of the peer may have changed. Before the agent is told that it is in the room, no track begins.
     pub(super) fn take_lines(&mut self, peer: &Peer, now: Instant) {
-        self.listening.bind(peer, &mut self.events, now);
-        self.speaking.take_lines(peer, &mut self.events);
+        if self.presence == Presence::Inside {
+            self.listening.bind(peer, &mut self.events, now);
+            self.speaking.take_lines(peer, &mut self.events);
+        }
     }
 
     /// Sound came.

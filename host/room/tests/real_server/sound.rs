@@ -149,7 +149,8 @@ fn tones_are_heard_over_a_path_that_loses_every_tenth_packet() {
         let (at_ann, at_agent) = tokio::join!(ann.share_at(660.0), agent.share_at(440.0));
         let numbers = agent.numbers();
         say(&format!("every tenth packet lost: {at_ann:.4} at 660 Hz, {at_agent:.4} at 440 Hz; {numbers:?}"));
-        assert!(at_ann > 0.8 && at_agent > 0.8);
+        // A frame that is made up, and the two after it, have less than their power.
+        assert!(at_ann > 0.6 && at_agent > 0.6);
         assert!(numbers.packets_lost > 0 && numbers.concealed > Duration::ZERO);
     });
 }

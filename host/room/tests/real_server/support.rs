@@ -207,33 +207,31 @@ impl Network {
         self.cut.notify_waiters();
     }
 
-    /// Have one of so many datagrams lost, in each direction, for rooms that are joined from now on: a relay takes the place of the
-    /// server's port in the addresses that the server tells.
+    /// Have one of so many datagrams of the server lost, for rooms that are joined from now on: a relay takes the place of the server's
+    /// port in the addresses that the server tells.
     #[expect(clippy::disallowed_methods, reason = "a relay of a test")]
     pub(crate) async fn lose(&self, one_of: usize) {
         // The text of an address keeps its length.
         let near = loop {
-            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
             if socket.local_addr().unwrap().port().to_string().len() == self.server_udp.to_string().len() {
                 break Arc::new(socket);
             }
         };
         let [from, to] =
-            [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!("127.0.0.1 {port} typ"));
+            [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!(" {port} typ host"));
         *self.relay.lock().unwrap() = Some((from, to));
-        let server = SocketAddr::from(([127, 0, 0, 1], self.server_udp));
+        let server_udp = self.server_udp;
         tokio::spawn(async move {
-            let (mut far, mut buffer, mut count) = (HashMap::<SocketAddr, Arc<UdpSocket>>::new(), [0; 2_048], 0);
+            let (mut far, mut buffer) = (HashMap::<SocketAddr, Arc<UdpSocket>>::new(), [0; 2_048]);
             while let Ok((length, client)) = near.recv_from(&mut buffer).await {
                 if !far.contains_key(&client) {
-                    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                    let socket = Arc::new(UdpSocket::bind("0.0.0.0:0").await.unwrap());
                     tokio::spawn(back(socket.clone(), near.clone(), client, one_of));
                     far.insert(client, socket);
                 }
-                count += 1;
-                if count % one_of != 0 {
-                    drop(far[&client].send_to(&buffer[..length], server).await);
-                }
+                // Both are on this machine, at the same address.
+                drop(far[&client].send_to(&buffer[..length], (client.ip(), server_udp)).await);
             }
         });
     }

@@ -316,8 +316,9 @@ impl Listening {
     /// Have everything happen that is due.
     pub(super) fn advance(&mut self, now: Instant) {
         for listener in self.listeners.iter_mut().filter(|listener| listener.stage == Stage::Started) {
-            let now = listener.time(now);
+            // Otherwise its time stands: a packet that waits for others before it keeps the time at which it came.
             if listener.heard.wake_at().is_some_and(|due| due <= now) {
+                let now = listener.time(now);
                 listener.heard.advance(now);
             }
         }
