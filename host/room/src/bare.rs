@@ -19,6 +19,8 @@ use crate::signal::LinkError;
 use crate::streams::Streams;
 use crate::wire::{Channel, Description};
 
+pub mod sound;
+
 /// The present of a clock that begins with this, in milliseconds since 1970.
 const NOW_MS: u64 = 1_800_000_000_000;
 /// Most calls of `advance` at one moment.

@@ -22,6 +22,16 @@ impl Block {
         after(self.at, time_of(self.samples.len(), rate))
     }
 
+    /// Take away all but the first samples. `None` where there are no more.
+    pub(super) fn split_off(&mut self, count: usize, rate: u32) -> Option<Self> {
+        if count >= self.samples.len() {
+            return None;
+        }
+        let samples = self.samples.split_off(count);
+        let at = after(self.at, time_of(count, rate));
+        Some(Self { at, follows: true, samples, is_concealed: self.is_concealed })
+    }
+
     /// The memory of the samples.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.samples.len() * size_of::<i16>()

@@ -56,13 +56,7 @@ impl Decoder {
         self.run(next, count.min(SAMPLES_MAX), DecodeMode::Fec, samples)
     }
 
-    fn run(
-        &mut self,
-        packet: &[u8],
-        most: usize,
-        mode: DecodeMode,
-        samples: &mut Vec<i16>,
-    ) -> Result<(), CodecError> {
+    fn run(&mut self, packet: &[u8], most: usize, mode: DecodeMode, samples: &mut Vec<i16>) -> Result<(), CodecError> {
         let mut buffer = [0; SAMPLES_MAX];
         let buffer = buffer.get_mut(..most).unwrap_or_default();
         let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(packet, buffer, mode)));

@@ -84,6 +84,12 @@ impl Frames {
         self.take(self.counts().0, 0)
     }
 
+    /// The samples that complete the frame that is not whole; 0 where nothing waits.
+    pub(super) fn wanted(&self) -> usize {
+        let (_, left) = self.counts();
+        if left == 0 { 0 } else { self.frame - left }
+    }
+
     /// Memory of the sound that is not a whole frame yet.
     pub(super) fn bytes(&self) -> usize {
         self.rest.len()

@@ -25,17 +25,18 @@ pub(super) struct Gate {
     bytes: usize,
     /// Sound before this time passes.
     open_until: Option<Instant>,
-    /// Whether the last block passed.
-    is_open: bool,
+    state: State,
 }
 
-/// What becomes of a block.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Passed {
-    /// What passes now, oldest first.
-    pub(super) blocks: VecDeque<Block>,
-    /// Whether nothing passes any more for now: what was delivered is to be completed.
-    pub(super) closes: bool,
+/// What became of the last block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It passed.
+    Open,
+    /// It was kept, and so was all since the last one that passed.
+    Pausing,
+    /// It was kept, and something since the last one that passed was forgotten.
+    Cut,
 }
 
 impl Gate {
@@ -43,12 +44,12 @@ impl Gate {
     pub(super) fn new(rate: u32, before: Duration, after: Duration, min_voice: Duration) -> Self {
         let keeps = before + min_voice + 4 * HOP_TIME;
         let kept = VecDeque::new();
-        Self { rate, before, after, kept, keeps, bytes: 0, open_until: None, is_open: false }
+        Self { rate, before, after, kept, keeps, bytes: 0, open_until: None, state: State::Cut }
     }
 
     /// There was voice from the one time to the other.
     pub(super) fn voice(&mut self, from: Instant, until: Instant) {
-        if !self.is_open {
+        if self.state != State::Open {
             let wanted = before(from, self.before);
             while self.kept.front().is_some_and(|block| block.end(self.rate) <= wanted) {
                 self.forget_oldest();
@@ -58,24 +59,31 @@ impl Gate {
         self.open_until = Some(self.open_until.map_or(open_until, |until| until.max(open_until)));
     }
 
-    /// A block that was heard, after the voice in it was told.
-    pub(super) fn push(&mut self, mut block: Block) -> Passed {
-        let passes = self.open_until.is_some_and(|until| block.at < until);
-        let closes = self.is_open && !passes;
-        if passes {
+    /// A block that was heard, after the voice in it was told. What passes now, oldest first. `wanted`: the samples that complete the
+    /// frame that is being delivered; they pass in any case.
+    pub(super) fn push(&mut self, mut block: Block, wanted: usize) -> VecDeque<Block> {
+        if self.open_until.is_some_and(|until| block.at < until) {
             let mut blocks = std::mem::take(&mut self.kept);
             self.bytes = 0;
-            // Behind a pause that was cut out, sound does not follow what was delivered.
-            if let Some(first) = blocks.front_mut().filter(|_| !self.is_open) {
-                first.follows = false;
-            } else if !self.is_open {
-                block.follows = false;
-            }
-            self.is_open = true;
             blocks.push_back(block);
-            return Passed { blocks, closes };
+            if self.state == State::Cut
+                && let Some(first) = blocks.front_mut()
+            {
+                first.follows = false;
+            }
+            self.state = State::Open;
+            return blocks;
         }
-        self.is_open = false;
+        let mut blocks = VecDeque::new();
+        if self.state == State::Open && wanted > 0 {
+            let rest = block.split_off(wanted, self.rate);
+            blocks.push_back(block);
+            let Some(rest) = rest else { return blocks };
+            block = rest;
+        }
+        if self.state == State::Open {
+            self.state = State::Pausing;
+        }
         let end = block.end(self.rate);
         self.bytes += block.bytes();
         self.kept.push_back(block);
@@ -83,7 +91,7 @@ impl Gate {
         while self.kept.front().is_some_and(|block| block.end(self.rate) <= oldest) {
             self.forget_oldest();
         }
-        Passed { blocks: VecDeque::new(), closes }
+        blocks
     }
 
     /// Memory of what is kept.
@@ -96,12 +104,13 @@ impl Gate {
         self.kept.clear();
         self.bytes = 0;
         self.open_until = None;
-        self.is_open = false;
+        self.state = State::Cut;
     }
 
     fn forget_oldest(&mut self) {
         if let Some(block) = self.kept.pop_front() {
             self.bytes -= block.bytes();
+            self.state = State::Cut;
         }
     }
 }
@@ -122,7 +131,7 @@ mod tests {
                 gate.voice(at, at + FRAME);
             }
             let block = Block { at, follows: true, samples: vec![0; 160], is_concealed: false };
-            let blocks = gate.push(block).blocks;
+            let blocks = gate.push(block, 0);
             passed.extend(blocks.iter().map(|block| ((block.at - start).as_millis() as u32 / 20, block.follows)));
             assert!(gate.bytes() <= 40 * (320 + size_of::<Block>()), "{} bytes are kept", gate.bytes());
         }
@@ -147,15 +156,25 @@ mod tests {
         let mut gate = Gate::new(RATE, FRAME * 2, FRAME, FRAME * 5);
         let block = |i: u32| Block { at: start + FRAME * i, follows: true, samples: vec![0; 160], is_concealed: false };
         for i in 0..10 {
-            assert!(gate.push(block(i)).blocks.is_empty());
+            assert!(gate.push(block(i), 0).is_empty());
         }
         gate.voice(start + FRAME * 6, start + FRAME * 11);
-        let passed = gate.push(block(10));
-        assert_eq!(passed.blocks.front().map(|block| block.at), Some(start + FRAME * 4));
-        assert_eq!(passed.blocks.len(), 7);
-        assert!(!gate.push(block(11)).closes);
-        assert!(gate.push(block(12)).closes);
-        assert!(!gate.push(block(13)).closes);
+        let passed = gate.push(block(10), 0);
+        assert_eq!(passed.front().map(|block| block.at), Some(start + FRAME * 4));
+        assert_eq!(passed.len(), 7);
+        assert_eq!(gate.push(block(11), 0).len(), 1);
+        // What completes a frame passes, and the rest of it is kept.
+        let passed = gate.push(block(12), 200);
+        assert_eq!((passed.len(), gate.bytes()), (1, 0));
+        let passed = gate.push(block(13), 40);
+        assert_eq!(passed.iter().map(|block| block.samples.len()).collect::<Vec<_>>(), [40]);
+        assert!(gate.push(block(14), 0).is_empty());
+        gate.voice(start + FRAME * 15, start + FRAME * 16);
+        let passed = gate.push(block(15), 0);
+        let places: Vec<_> =
+            passed.iter().map(|block| (block.at - start, block.samples.len(), block.follows)).collect();
+        let ms = Duration::from_millis;
+        assert_eq!(places, [(ms(265), 120, true), (ms(280), 160, true), (ms(300), 160, true)]);
         gate.close();
         assert_eq!(gate.bytes(), 0);
     }

@@ -155,6 +155,7 @@ impl Heard {
             (Phase::Heard, true) => {
                 self.pause(now);
                 self.phase = Phase::Held;
+                self.advance(now);
             }
             (Phase::Held, false) => {
                 self.arrivals.restart();
@@ -259,13 +260,8 @@ impl Heard {
             }
             return;
         };
-        let passed = gate.push(block);
-        for block in passed.blocks {
+        for block in gate.push(block, self.frames.wanted()) {
             let ready = self.frames.push(&block);
-            self.push(ready);
-        }
-        if passed.closes {
-            let ready = self.frames.complete();
             self.push(ready);
         }
     }

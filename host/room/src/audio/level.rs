@@ -80,7 +80,10 @@ mod tests {
                 levels.extend(meter.hear(piece, FRAME));
             }
             assert_eq!(levels.len(), 4);
-            assert!(levels.iter().all(|level| (level.level - expected).abs() < 0.1 && level.voice == 0.5), "{levels:?}");
+            assert!(
+                levels.iter().all(|level| (level.level - expected).abs() < 0.1 && level.voice == 0.5),
+                "{levels:?}"
+            );
         }
     }
 

@@ -165,7 +165,10 @@ mod tests {
             refused(|options| options.frame = Duration::from_millis(9)),
             "`frame` is 9 ms; from 10 to 1000 are possible"
         );
-        assert_eq!(refused(|options| options.threshold = 1.5), "`threshold` is 1.5; a probability from 0 to 1 is wanted");
+        assert_eq!(
+            refused(|options| options.threshold = 1.5),
+            "`threshold` is 1.5; a probability from 0 to 1 is wanted"
+        );
         assert!(refused(|options| options.threshold = f64::NAN).starts_with("`threshold` is NaN;"));
         assert!(refused(|options| options.threshold = f64::NEG_INFINITY).starts_with("`threshold` is -inf;"));
         assert!(refused(|options| options.before = Duration::MAX).starts_with("`before` is "));

@@ -187,7 +187,8 @@ mod tests {
         assert_eq!(first.dropped, pending.dropped_ever());
         assert!(first.dropped > MS * 6_000 && first.pcm.len() > JOINED_BYTES_MAX - 400);
         let rest: Vec<AudioEvent> = std::iter::from_fn(|| pending.pop()).collect();
-        let bytes: usize = rest.iter().map(|event| if let AudioEvent::Frame(frame) = event { frame.pcm.len() } else { 0 }).sum();
+        let bytes: usize =
+            rest.iter().map(|event| if let AudioEvent::Frame(frame) = event { frame.pcm.len() } else { 0 }).sum();
         assert_eq!(first.dropped + MS * ((first.pcm.len() + bytes) / 16) as u32, MS * 10_000);
         assert!(rest.len() < 5 && pending.bytes() == 0);
         assert_eq!(first.concealed, MS * (first.pcm.len() / 320) as u32);
@@ -224,10 +225,12 @@ mod tests {
         let events: Vec<AudioEvent> = std::iter::from_fn(|| pending.pop()).collect();
         assert!(events.len() <= 2 * EACH_MAX + 1);
         assert_eq!(events.last(), Some(&AudioEvent::Ended { id: ID }));
-        let voice: Vec<_> = events.iter().filter(|event| matches!(event, AudioEvent::VoiceStarted { .. } | AudioEvent::VoiceEnded { .. })).collect();
-        let alternates = voice.chunks(2).all(|two| {
-            matches!(two, [AudioEvent::VoiceStarted { .. }, AudioEvent::VoiceEnded { .. }])
-        });
+        let voice: Vec<_> = events
+            .iter()
+            .filter(|event| matches!(event, AudioEvent::VoiceStarted { .. } | AudioEvent::VoiceEnded { .. }))
+            .collect();
+        let alternates =
+            voice.chunks(2).all(|two| matches!(two, [AudioEvent::VoiceStarted { .. }, AudioEvent::VoiceEnded { .. }]));
         assert!(alternates && voice.len() >= EACH_MAX - 2);
         assert_eq!(voice[0], &AudioEvent::VoiceStarted { id: ID, at: start });
         assert_eq!(voice.last(), Some(&&AudioEvent::VoiceEnded { id: ID, at: start + MS * 999 + MS / 2 }));

@@ -213,7 +213,10 @@ impl Playout {
     fn fall_silent(&mut self, tick: Tick, ended: Option<Instant>) -> Option<Outgoing> {
         if self.state == State::Playing {
             self.state = State::Silent;
-            self.tell(PlayoutState::Drained, ended.unwrap_or(tick.at));
+        }
+        // A playout that is held is drained too, where nothing was left when it was held.
+        if let Some(ended) = ended.filter(|_| self.waiting.is_empty()) {
+            self.tell(PlayoutState::Drained, ended);
         }
         if self.sender.wants_silence() {
             return self.send(tick, &vec![0; self.frame()]);

@@ -81,7 +81,11 @@ mod tests {
     /// Which of some frames are sent, `s` for those that start.
     fn sent(sender: &mut Sender, frames: &str) -> String {
         let frame = |kind| sender.send(&[if kind == '.' { 0 } else { 900 }; 160]).unwrap();
-        frames.chars().map(frame).map(|packet| packet.map_or('.', |(_, starts)| if starts { 's' } else { 'x' })).collect()
+        frames
+            .chars()
+            .map(frame)
+            .map(|packet| packet.map_or('.', |(_, starts)| if starts { 's' } else { 'x' }))
+            .collect()
     }
 
     #[test]

@@ -35,9 +35,18 @@ mod tests {
     fn lengths_are_those_of_the_standard() {
         let ms = |packet: &[u8]| ticks_of(packet).map(|ticks| ticks as f64 / TICKS_IN_MS as f64);
         // SILK at 16 kHz: configurations 8 to 11; both at 48 kHz: 14 and 15; CELT at 48 kHz: 28 to 31.
-        for (configuration, expected) in
-            [(8, 10.0), (9, 20.0), (10, 40.0), (11, 60.0), (14, 10.0), (15, 20.0), (28, 2.5), (29, 5.0), (30, 10.0), (31, 20.0)]
-        {
+        for (configuration, expected) in [
+            (8, 10.0),
+            (9, 20.0),
+            (10, 40.0),
+            (11, 60.0),
+            (14, 10.0),
+            (15, 20.0),
+            (28, 2.5),
+            (29, 5.0),
+            (30, 10.0),
+            (31, 20.0),
+        ] {
             assert_eq!(ms(&[configuration << 3]), Some(expected), "configuration {configuration}");
         }
         assert_eq!(ms(&[(15 << 3) | 1, 0, 0]), Some(40.0));

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(waiting.take(160), Some(Sound { samples: vec![100; 160], written: 160 }));
         let end = waiting.take(160).unwrap();
         assert_eq!((end.samples.len(), end.written), (160, 40));
-        assert_eq!(end.samples[..21], [100; 21]);
+        assert_eq!(end.samples[..20], [100; 20]);
         assert!(end.samples[20..].windows(2).all(|two| two[0] >= two[1]));
         assert_eq!(end.samples[39..], [0; 121]);
         assert_eq!((waiting.take(160), waiting.played()), (None, Duration::from_millis(25)));
