@@ -290,11 +290,11 @@ fn sound_goes_both_ways_over_a_path_that_loses_some() {
     assert!(pair.peer.is_live(line) && heard_on != line && pair.peer.line_of("TR_2").is_none());
     pair.told.clear();
     pair.loss = 10;
-    for number in 0..100_u64 {
-        assert!(pair.peer.write_sound(line, vec![number as u8, 2, 3], number * 960, number == 0, pair.now));
+    for (byte, number) in (0_u8..100).zip(0..) {
+        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960, number == 0, pair.now));
         // A second one at the same time, as after a stall.
-        assert!(pair.peer.write_sound(line, vec![number as u8, 2, 3], number * 960 + 480, false, pair.now));
-        assert!(pair.server.send_sound("TR_1", number * 960, &[number as u8, 5], pair.now));
+        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960 + 480, false, pair.now));
+        assert!(pair.server.send_sound("TR_1", number * 960, &[byte, 5], pair.now));
         pair.holds_within(Duration::from_millis(20), |_| false);
     }
     pair.holds_within(Duration::from_secs(1), |_| false);

@@ -195,6 +195,11 @@ impl Sound {
             TrackNews::Muted { track_sid, muted } => {
                 self.speaking.muted(&track_sid, muted, &own.identity, &mut self.events);
             }
+            TrackNews::Own { muted } => {
+                for (track_sid, muted) in muted {
+                    self.speaking.resumed(&track_sid, muted, &own.identity, &mut self.events);
+                }
+            }
             TrackNews::Subscribed { track_sid } => self.speaking.subscribed(&track_sid, &mut self.events),
             TrackNews::NotSubscribed { track_sid, code, message } => {
                 self.listening.not_subscribed(&track_sid, (code, message.into()), &mut self.events, now);

@@ -69,7 +69,8 @@ impl Seen {
     /// The next sound that is heard.
     async fn hear(&mut self, length: Duration) -> Vec<i16> {
         let mut samples = Vec::new();
-        while samples.len() < (length.as_secs_f64() * f64::from(RATE)) as usize {
+        let count = usize::try_from(length.as_millis()).unwrap() * (RATE as usize) / 1_000;
+        while samples.len() < count {
             if let RoomEvent::Audio(AudioEvent::Frame(frame)) = self.room.next().await.expect("the room goes on") {
                 samples.extend(frame.pcm.chunks_exact(2).map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]])));
             }

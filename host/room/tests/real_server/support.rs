@@ -225,13 +225,17 @@ impl Network {
         tokio::spawn(async move {
             let (mut far, mut buffer) = (HashMap::<SocketAddr, Arc<UdpSocket>>::new(), [0; 2_048]);
             while let Ok((length, client)) = near.recv_from(&mut buffer).await {
-                if !far.contains_key(&client) {
-                    let socket = Arc::new(UdpSocket::bind("0.0.0.0:0").await.unwrap());
-                    tokio::spawn(back(socket.clone(), near.clone(), client, one_of));
-                    far.insert(client, socket);
-                }
+                let socket = match far.get(&client) {
+                    Some(socket) => socket.clone(),
+                    None => {
+                        let socket = Arc::new(UdpSocket::bind("0.0.0.0:0").await.unwrap());
+                        tokio::spawn(back(socket.clone(), near.clone(), client, one_of));
+                        far.insert(client, socket.clone());
+                        socket
+                    }
+                };
                 // Both are on this machine, at the same address.
-                drop(far[&client].send_to(&buffer[..length], (client.ip(), server_udp)).await);
+                drop(socket.send_to(&buffer[..length], (client.ip(), server_udp)).await);
             }
         });
     }

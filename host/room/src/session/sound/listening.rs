@@ -90,6 +90,9 @@ impl Listening {
         options: Subscription,
         now: Instant,
     ) -> Result<(), Refusal> {
+        if self.listeners.len() >= HEARD_MAX {
+            return Err(("limit", format!("the agent hears {HEARD_MAX} tracks, which is the most")));
+        }
         let track = track.ok_or_else(|| ("invalid", "the room has no such track".to_owned()))?;
         if track.kind != TrackKind::Audio {
             return Err(("invalid", format!("`{}` is no track of sound", track.sid)));
@@ -97,9 +100,6 @@ impl Listening {
         if track.encrypted {
             let message = format!("`{}` is encrypted from end to end, which agents cannot hear", track.sid);
             return Err(("not-supported", message));
-        }
-        if self.listeners.len() >= HEARD_MAX {
-            return Err(("limit", format!("the agent hears {HEARD_MAX} tracks, which is the most")));
         }
         self.add(HeardId::Asked(id), None, track, options, now).map_err(|why| ("invalid", why))
     }

@@ -84,10 +84,12 @@ struct Known {
     info: proto::TrackInfo,
 }
 
-/// Whether the agent was told that somebody hears the track.
+/// Whether somebody hears the track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hearers {
     None,
+    /// The agent is told once the track is published.
+    Untold,
     Told,
 }
 
@@ -227,10 +229,28 @@ impl Speaking {
         let Some(own) = own else { return };
         own.muted = muted;
         own.playout.set_muted(muted);
-        let Some(known) = own.stage.known_mut() else { return };
-        if known.info.muted != muted {
-            known.info.muted = muted;
-            events.push_back(RoomEvent::TrackChanged(wire::track(&known.info, identity)));
+        let has_changed = |known: &mut Known| std::mem::replace(&mut known.info.muted, muted) != muted;
+        match &mut own.stage {
+            Stage::Published { known, .. } => {
+                if has_changed(known) {
+                    events.push_back(RoomEvent::TrackChanged(wire::track(&known.info, identity)));
+                }
+            }
+            // The agent does not know it yet.
+            Stage::Announced { known, .. } => known.info.muted = muted,
+            Stage::New | Stage::Asked { .. } => {}
+        }
+    }
+
+    /// The server has the track like this after a resumption. A moderator may have muted it meanwhile; and what the agent asked for may not
+    /// have arrived, and is asked for again.
+    pub(super) fn resumed(&mut self, track_sid: &str, muted: bool, identity: &str, events: &mut VecDeque<RoomEvent>) {
+        if muted {
+            return self.muted(track_sid, true, identity, events);
+        }
+        let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
+        if let Some(known) = own.and_then(|own| own.stage.known_mut()) {
+            known.info.muted = false;
         }
     }
 
@@ -238,8 +258,8 @@ impl Speaking {
     pub(super) fn subscribed(&mut self, track_sid: &str, events: &mut VecDeque<RoomEvent>) {
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
         if let Some(own) = own.filter(|own| own.hearers == Hearers::None) {
-            own.hearers = Hearers::Told;
-            events.push_back(RoomEvent::Audio(AudioEvent::Subscribed { id: own.id }));
+            own.hearers = Hearers::Untold;
+            own.tell_hearers(events);
         }
     }
 
@@ -256,6 +276,7 @@ impl Speaking {
                 Stage::Announced { known, until } => Stage::Announced { known, until },
                 stage @ (Stage::New | Stage::Asked { .. } | Stage::Published { .. }) => stage,
             };
+            own.tell_hearers(events);
             if own.stage.line().is_some_and(|line| peer.is_refused(line)) {
                 self.fail(at, ("refused", "the server refused the line of the track".into()), events);
             }
@@ -383,6 +404,13 @@ impl Own {
             muted: self.muted,
             disable_red: true,
             ..Default::default()
+        }
+    }
+
+    fn tell_hearers(&mut self, events: &mut VecDeque<RoomEvent>) {
+        if self.hearers == Hearers::Untold && matches!(self.stage, Stage::Published { .. }) {
+            self.hearers = Hearers::Told;
+            events.push_back(RoomEvent::Audio(AudioEvent::Subscribed { id: self.id }));
         }
     }
 
