@@ -27,6 +27,9 @@
 //! Bounds: a heard track keeps [`heard::PENDING_BYTES_MAX`] of events that are not taken, and the sound before voice that its options
 //! ask for; a published track takes no more once [`waiting::WAITING_MAX`] of sound waits.
 
+#[cfg(test)]
+mod signals;
+
 pub(crate) mod counts;
 
 mod toc;
@@ -62,6 +65,3 @@ mod sender;
 pub(crate) mod waiting;
 
 pub(crate) mod playout;
-
-#[cfg(test)]
-mod signals;
