@@ -39,9 +39,10 @@ struct State {
     at_ms: f64,
     /// Whether sound goes out since then.
     is_playing: bool,
-    /// How the track ended early.
-    failure: Option<Failure>,
-    is_over: bool,
+    /// Events that were taken in.
+    told: u64,
+    /// How the track ended.
+    end: Option<Result<(), Failure>>,
 }
 
 impl State {
@@ -63,6 +64,7 @@ impl State {
     }
 
     fn note(&mut self, event: Event) {
+        self.told += 1;
         match event {
             Event::AudioPlayout(playout) => {
                 (self.played_ms, self.at_ms) = (playout.played_ms, playout.at_ms);
@@ -74,8 +76,8 @@ impl State {
                     }
                 }
             }
-            Event::Failed(failure) => (self.failure, self.is_over) = (Some(failure), true),
-            Event::Done(_) => self.is_over = true,
+            Event::Failed(failure) => self.end = Some(Err(failure)),
+            Event::Done(_) => self.end = Some(Ok(())),
             _ => {}
         }
     }
@@ -153,7 +155,7 @@ impl AudioSource {
     pub fn clear_queue(&self) {
         self.look();
         let mut state = self.state.borrow_mut();
-        if !state.is_over {
+        if state.end.is_none() {
             executor::count_call();
             calls::audio::clear(self.id());
             state.clearing += 1;
@@ -183,7 +185,7 @@ impl AudioSource {
             let found = self.operation.borrow_mut().try_next_where(|event| matches!(event, Event::AudioMarked(_)));
             match found {
                 Some(Event::AudioMarked(mark)) => Some(Some(mark)),
-                _ => self.state.borrow().is_over.then_some(None),
+                _ => self.state.borrow().end.is_some().then_some(None),
             }
         })
         .await
@@ -265,43 +267,37 @@ impl AudioSource {
     /// How the track ended, if it did.
     fn ended(&self) -> Option<Result<(), Failure>> {
         self.look();
-        let state = self.state.borrow();
-        state.is_over.then(|| state.failure.clone().map_or(Ok(()), Err))
+        self.state.borrow().end.clone()
     }
 
     /// Waits until little sound waits, where much does.
     async fn make_room(&self) -> Result<(), Failure> {
-        let wait = {
-            if let Some(Err(failure)) = self.ended() {
-                return Err(failure);
-            }
-            self.state.borrow().waiting_ms(executor::this_step().now_ms) > MUCH_MS
-        };
-        while wait {
+        let mut limit = MUCH_MS;
+        loop {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            let (waiting, is_playing) = {
+            let (waiting, is_playing, told) = {
                 let state = self.state.borrow();
-                (state.waiting_ms(executor::this_step().now_ms), state.is_playing)
+                (state.waiting_ms(executor::this_step().now_ms), state.is_playing, state.told)
             };
-            if waiting <= LITTLE_MS {
-                break;
+            if waiting <= limit {
+                pacing::spread_calls().await;
+                return Ok(());
             }
+            limit = LITTLE_MS;
             // The clock tells it while sound goes out, and an event when that begins.
-            let left = if is_playing { Duration::from_secs_f64((waiting - LITTLE_MS) / 1_000.0) } else { Duration::MAX };
             let changed = waits::until(On::Id(self.id()), "audio::AudioSource::capture_frame", || {
-                let found = self.operation.borrow_mut().try_next_where(|event| !matches!(event, Event::AudioMarked(_)))?;
-                self.state.borrow_mut().note(found);
-                Some(())
+                // Another task may have taken the event in.
+                self.look();
+                (self.state.borrow().told != told).then_some(())
             });
-            if left == Duration::MAX {
-                changed.await;
-            } else {
+            if is_playing {
+                let left = Duration::from_secs_f64((waiting - LITTLE_MS) / 1_000.0);
                 select(changed, time::sleep(left)).await;
+            } else {
+                changed.await;
             }
         }
-        pacing::spread_calls().await;
-        Ok(())
     }
 }

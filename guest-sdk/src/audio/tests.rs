@@ -190,7 +190,10 @@ fn marks_wait_for_their_reader_and_do_not_pause_the_sound() {
     assert!(native::take_calls().is_empty(), "nothing was held");
     let reader = source.clone();
     let slot = keep(async move { reader.next_mark().await.is_none() });
-    native::step(2.0, vec![Event::Failed(Failure { id: 1, code: "not-joined".into(), status: 0, message: String::new() })]);
+    native::step(
+        2.0,
+        vec![Event::Failed(Failure { id: 1, code: "not-joined".into(), status: 0, message: String::new() })],
+    );
     assert_eq!(slot.take(), Some(true));
     let writer = source.clone();
     let slot = keep(async move { writer.capture_frame(&[0; 10]).await });

@@ -9,6 +9,10 @@ use super::people::Track;
 
 /// The rates that an agent may hear and speak at, in samples a second.
 pub const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
+/// The rate where the agent names none, in samples a second.
+pub const RATE_DEFAULT: u32 = 24_000;
+/// The least sound of one event where the agent names none: a packet of LiveKit's clients.
+pub const FRAME_DEFAULT: Duration = Duration::from_millis(20);
 
 /// The frames that are delivered of a track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,6 +216,10 @@ pub struct AudioStatistics {
     pub frames_late: u64,
     /// Variation of the times between packets of heard tracks: the highest of all tracks, as RFC 3550 computes it.
     pub jitter: Duration,
+    /// Sound that was delivered to the agent.
+    pub heard: Duration,
+    /// Sound of the agent that was played.
+    pub spoken: Duration,
     /// Sound that was made up for packets that did not arrive.
     pub concealed: Duration,
     /// Sound that was dropped because the agent was late.
