@@ -199,7 +199,7 @@ impl AudioFrame {
 }
 
 impl Default for Subscription {
-    /// All sound at [`RATE`], in frames of 20 ms, without voice and levels.
+    /// All sound at [`RATE`], in frames of the host's length, 50 ms, without voice and levels.
     fn default() -> Self {
         Self {
             rate: RATE,

@@ -29,7 +29,13 @@ impl Agent for Echo {
             voice: ctx.publish_audio(&Publication::default()),
             speaking: RefCell::default(),
         });
-        let options = Subscription { frames: Delivery::Voiced, detect_voice: true, ..Subscription::default() };
+        let options = Subscription {
+            frames: Delivery::Voiced,
+            before_ms: 200,
+            after_ms: 200,
+            detect_voice: true,
+            ..Subscription::default()
+        };
         let mut people = ctx.follow_audio(&Rule::people(), options);
         loop {
             match select(people.next(), ctx.shutdown_requested()).await {

@@ -9,10 +9,10 @@ use super::people::Track;
 
 /// The rates that an agent may hear and speak at, in samples a second.
 pub const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
-/// The rate where the agent names none, in samples a second.
-pub const RATE_DEFAULT: u32 = 24_000;
-/// The least sound of one event where the agent names none: a packet of LiveKit's clients.
-pub const FRAME_DEFAULT: Duration = Duration::from_millis(20);
+/// The rate of what is heard, where the agent names none: that of models of speech.
+pub const HEARD_RATE: u32 = 16_000;
+/// The rate of what is published, where the agent names none: that of voices of models.
+pub const PUBLISHED_RATE: u32 = 24_000;
 
 /// The frames that are delivered of a track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

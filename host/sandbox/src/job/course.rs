@@ -35,6 +35,7 @@ fn world_of(
     events: &Arc<Events>,
 ) -> (Box<dyn World>, JobTime) {
     let participants = std::mem::take(&mut offer.participants);
+    let person = offer.info.participant.as_ref().or(participants.first()).map(|who| who.identity.clone());
     let recorded = |room| RecordedRoom::new(&offer.info, acceptance, participants, room);
     match (&offer.room, room) {
         (OfferedRoom::Open, Some(room)) => {
@@ -45,7 +46,6 @@ fn world_of(
             (Box::new(Networked::new(recorded(room), network)), JobTime::Real)
         }
         (room @ OfferedRoom::Sounding(_, sound), _) => {
-            let person = offer.info.participant.as_ref().or(participants.first()).map(|who| who.identity.clone());
             let room = SoundingRoom::new(recorded(room), person.unwrap_or_default(), sound.clone());
             (Box::new(Networked::new(room, network)), JobTime::Real)
         }

@@ -86,8 +86,10 @@ impl Offer {
     #[must_use]
     pub fn with_sound(mut self, sound: LocalSound) -> Self {
         if let OfferedRoom::Scripted(script) = &self.room {
-            if self.participants.is_empty() && self.info.participant.is_none() {
-                self.participants.push(Participant::present(LocalSound::PERSON.into()));
+            let person = self.info.participant.clone().or_else(|| self.participants.first().cloned());
+            let person = person.unwrap_or_else(|| Participant::present(LocalSound::PERSON.into()));
+            if !self.participants.iter().any(|who| who.identity == person.identity) {
+                self.participants.push(person);
             }
             self.room = OfferedRoom::Sounding(script.clone(), sound);
         }
@@ -209,6 +211,23 @@ fn refused(crash: Crash) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_person_who_speaks_is_in_the_room() {
+        let identities = |participant: Option<&str>, participants: &[&str]| {
+            let present = |identity: &&str| Participant::present((*identity).into());
+            let info = JobInfo { participant: participant.as_ref().map(present), ..JobInfo::default() };
+            let participants = participants.iter().map(present).collect();
+            let offer = Offer { info, participants, room: OfferedRoom::Scripted(Arc::default()) };
+            let offer = offer.with_sound(LocalSound::default());
+            assert!(matches!(offer.room, OfferedRoom::Sounding(..)));
+            offer.participants.into_iter().map(|who| who.identity).collect::<Vec<_>>()
+        };
+        assert_eq!(identities(None, &[]), ["caller"]);
+        assert_eq!(identities(None, &["ann", "bob"]), ["ann", "bob"]);
+        assert_eq!(identities(Some("ann"), &["bob"]), ["bob", "ann"]);
+        assert_eq!(identities(Some("ann"), &["ann"]), ["ann"]);
+    }
 
     #[test]
     fn an_acceptance_is_charged_with_all_its_texts() {

@@ -59,13 +59,18 @@ pub(super) struct PlayedAudio {
     /// The number of the last track of the agent.
     published: u32,
     /// Whether what is played is kept, until somebody takes it.
-    pub(super) keeps: bool,
+    keeps: bool,
     played: Vec<Played>,
     /// The sound of tracks that are over.
     past: AudioUse,
 }
 
 impl PlayedAudio {
+    /// Nobody speaks. `keeps`: what is played is kept, until somebody takes it.
+    pub(super) fn new(keeps: bool) -> Self {
+        Self { keeps, ..Self::default() }
+    }
+
     /// A person says something. A person who has not spoken before has a track from now on.
     pub(super) fn say(
         &mut self,

@@ -57,7 +57,7 @@ impl PlayedRoom {
         Self {
             room,
             network: PlayedNetwork::new(PlayedModel::new(script.model.clone())),
-            audio: PlayedAudio { keeps: script.wants_sound(), ..PlayedAudio::default() },
+            audio: PlayedAudio::new(script.wants_sound()),
             script,
             launched: Instant::now(),
             wake: None,

@@ -47,7 +47,7 @@ enum Stage {
 impl SoundingRoom {
     /// The room of a job that is not launched yet, in which this person speaks.
     pub(super) fn new(room: RecordedRoom, person: String, sound: LocalSound) -> Self {
-        let audio = PlayedAudio { keeps: sound.tape.is_some(), ..PlayedAudio::default() };
+        let audio = PlayedAudio::new(sound.tape.is_some());
         let stage = if sound.speech.is_some() { Stage::Waiting } else { Stage::Over };
         Self { room, audio, person, sound, launched: Instant::now(), silent_since: None, stage }
     }

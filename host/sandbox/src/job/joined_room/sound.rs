@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use wasm_worker_core::room::audio::{AudioCommand, AudioFrame, HeardId, RATE_DEFAULT};
+use wasm_worker_core::room::audio::{AudioCommand, AudioFrame, HEARD_RATE, HeardId};
 use wasm_worker_core::room::command::{IncomingId, OperationId};
 
 /// Most bytes of frames that become one event: two of them fit into a step.
@@ -41,7 +41,7 @@ impl Sound {
     pub(super) fn begin(&mut self, command: &AudioCommand) {
         let begun = match command {
             AudioCommand::Subscribe { id, options, .. } | AudioCommand::Follow { id, options, .. } => {
-                let rate = if options.rate == 0 { RATE_DEFAULT } else { options.rate };
+                let rate = if options.rate == 0 { HEARD_RATE } else { options.rate };
                 (*id, Begun::Heard { rate })
             }
             AudioCommand::Publish { id, .. } => (*id, Begun::Published),
@@ -169,9 +169,9 @@ mod tests {
         let late = AudioFrame { dropped: Duration::from_millis(5), ..frame(TRACK, at + Duration::from_millis(50)) };
         assert_eq!(sound.put(late.clone()), Some(after_a_gap));
         assert_eq!(sound.take(), [late]);
-        // At the rate of the rule 320 bytes are 6.7 ms.
-        let other = |micros| frame(HeardId::Followed(IncomingId(5)), at + Duration::from_micros(micros));
-        assert_eq!((sound.put(other(0)), sound.put(other(6_667))), (None, None));
+        // At the rate of the rule 320 bytes are 10 ms.
+        let other = |millis| frame(HeardId::Followed(IncomingId(5)), at + Duration::from_millis(millis));
+        assert_eq!((sound.put(other(0)), sound.put(other(10))), (None, None));
         assert_eq!(sound.take()[0].pcm.len(), 640);
     }
 

@@ -12,7 +12,12 @@ use crate::job::world::JobAccess;
 
 impl PlayedAudio {
     /// Begin a call. One that is none of sound is given back.
-    pub(super) fn perform(&mut self, call: Call, joined: bool, job: &mut JobAccess<'_>) -> Result<Option<Call>, Kill> {
+    pub(in crate::job) fn perform(
+        &mut self,
+        call: Call,
+        joined: bool,
+        job: &mut JobAccess<'_>,
+    ) -> Result<Option<Call>, Kill> {
         let id = match &call {
             Call::SubscribeAudio { id, .. } | Call::FollowAudio { id, .. } | Call::PublishAudio { id, .. } => *id,
             _ => return self.change(call, job),

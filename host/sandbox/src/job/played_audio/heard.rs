@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::room::audio::{Delivery, FRAME_DEFAULT, RATE_DEFAULT, RATES, Subscription};
+use wasm_worker_core::room::audio::{Delivery, HEARD_RATE, RATES, Subscription};
 
 use super::speaker::{Resamplers, Speaker};
 use super::voice::{Change, Detector};
@@ -21,13 +21,17 @@ const WAITING_BYTES_MAX: usize = 256 << 10;
 /// The time for which a level is taken to find voice.
 const PIECE: Duration = Duration::from_millis(10);
 
+/// Defaults, as in a joined room.
 const THRESHOLD: f64 = 0.5;
 const MIN_VOICE: Duration = Duration::from_millis(50);
 const MIN_SILENCE: Duration = Duration::from_millis(550);
-const BEFORE: Duration = Duration::from_millis(500);
-const AFTER: Duration = Duration::from_millis(500);
-/// The longest of these times that is allowed.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const BESIDE_VOICE: Duration = Duration::from_millis(500);
+const FRAME: Duration = Duration::from_millis(50);
+/// The ranges of these times, as in a joined room.
+const FRAMES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+const KEPT: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
+const SILENCES: [Duration; 2] = [Duration::ZERO, Duration::from_secs(10)];
+const LEVELS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(60)];
 
 /// The options of a track, without defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,34 +51,46 @@ pub(super) struct Options {
 impl Options {
     /// The options that an agent asks for, or what is wrong with them.
     pub(super) fn of(asked: Subscription) -> Result<Self, String> {
-        let time = |time: Duration, default: Duration| if time.is_zero() { default } else { time.min(TIME_MAX) };
-        let rate = if asked.rate == 0 { RATE_DEFAULT } else { asked.rate };
-        let frame = time(asked.frame, FRAME_DEFAULT);
+        let rate = if asked.rate == 0 { HEARD_RATE } else { asked.rate };
         if !RATES.contains(&rate) {
-            return Err(format!("the rate is {rate}; want 8000, 12000, 16000, 24000 or 48000"));
+            return Err(format!("`rate` is {rate}; 8000, 12000, 16000, 24000 and 48000 samples a second are possible"));
         }
-        if !(Duration::from_millis(10)..=Duration::from_secs(1)).contains(&frame) {
-            return Err(format!("the frame has {} ms; want 10 to 1000", frame.as_millis()));
+        let threshold = if asked.threshold == 0.0 { THRESHOLD } else { asked.threshold };
+        if !(0.0..=1.0).contains(&threshold) {
+            return Err(format!("`threshold` is {threshold}; a probability from 0 to 1 is wanted"));
         }
-        if !(0.0..=1.0).contains(&asked.threshold) {
-            return Err(format!("the threshold is {}; want 0 to 1", asked.threshold));
-        }
+        let level_every = match asked.level_every {
+            Duration::ZERO => Duration::ZERO,
+            every => time("level", every, every, LEVELS)?,
+        };
         Ok(Self {
             rate,
-            frame,
+            frame: time("frame", asked.frame, FRAME, FRAMES)?,
             frames: asked.frames,
-            before: time(asked.before, BEFORE),
-            after: time(asked.after, AFTER),
+            before: time("before", asked.before, BESIDE_VOICE, KEPT)?,
+            after: time("after", asked.after, BESIDE_VOICE, SILENCES)?,
             tells_voice: asked.detect_voice,
-            threshold: if asked.threshold == 0.0 { THRESHOLD } else { asked.threshold },
-            min_voice: time(asked.min_voice, MIN_VOICE),
-            min_silence: time(asked.min_silence, MIN_SILENCE),
-            level_every: asked.level_every,
+            threshold,
+            min_voice: time("min-voice", asked.min_voice, MIN_VOICE, KEPT)?,
+            min_silence: time("min-silence", asked.min_silence, MIN_SILENCE, SILENCES)?,
+            level_every,
         })
     }
 
     fn detects(&self) -> bool {
         self.tells_voice || self.frames == Delivery::Voiced || !self.level_every.is_zero()
+    }
+}
+
+/// A time that an agent asks for, or its default.
+fn time(name: &str, asked: Duration, default: Duration, [least, most]: [Duration; 2]) -> Result<Duration, String> {
+    match asked {
+        Duration::ZERO => Ok(default),
+        asked if (least..=most).contains(&asked) => Ok(asked),
+        asked => {
+            let [asked, least, most] = [asked, least, most].map(|time| time.as_millis());
+            Err(format!("`{name}` is {asked} ms; from {least} to {most} are possible"))
+        }
     }
 }
 
@@ -296,7 +312,8 @@ mod tests {
     }
 
     fn options() -> Subscription {
-        Subscription { rate: 8_000, detect_voice: true, ..Subscription::default() }
+        let frame = Duration::from_millis(20);
+        Subscription { rate: 8_000, frame, detect_voice: true, ..Subscription::default() }
     }
 
     impl Test {
@@ -400,10 +417,10 @@ mod tests {
     #[test]
     fn options_that_no_room_has_are_refused() {
         for (asked, why) in [
-            (Subscription { rate: 44_100, ..options() }, "the rate is 44100; want 8000"),
-            (Subscription { frame: Duration::from_millis(5), ..options() }, "the frame has 5 ms"),
-            (Subscription { frame: Duration::from_millis(1_001), ..options() }, "the frame has 1001 ms"),
-            (Subscription { threshold: f64::NAN, ..options() }, "the threshold is NaN"),
+            (Subscription { rate: 44_100, ..options() }, "`rate` is 44100; 8000"),
+            (Subscription { frame: Duration::from_millis(5), ..options() }, "`frame` is 5 ms; from 10 to 1000"),
+            (Subscription { frame: Duration::from_millis(1_001), ..options() }, "`frame` is 1001 ms"),
+            (Subscription { threshold: f64::NAN, ..options() }, "`threshold` is NaN"),
         ] {
             let error = Options::of(asked).unwrap_err();
             assert!(error.starts_with(why), "{error}");

@@ -4,10 +4,11 @@
 //! told once less than half of that does. As many marks as a step may make calls.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::room::audio::{Publication, RATE_DEFAULT, RATES};
+use wasm_worker_core::room::audio::{PUBLISHED_RATE, Publication, RATES};
 
 use crate::guest::bindings::wasm_worker::agent::events::{AudioMark, Event, Playout as Position, PlayoutState};
 use crate::sound::{duration_of, samples_in, samples_of};
@@ -16,6 +17,8 @@ use crate::sound::{duration_of, samples_in, samples_of};
 const WAITING_MAX: Duration = Duration::from_secs(60);
 /// Sound beyond which the agent had better wait.
 const MUCH: Duration = Duration::from_secs(1);
+/// The bits a second of a joined room. Here nothing is encoded.
+const BITS: RangeInclusive<u32> = 6_000..=128_000;
 /// Most marks that wait.
 const MARKS_MAX: usize = 4_096;
 
@@ -60,9 +63,13 @@ pub(super) struct Playout {
 impl Playout {
     /// A track to which nothing is written, or what is wrong with it.
     pub(super) fn new(id: u32, publication: &Publication) -> Result<Self, String> {
-        let rate = if publication.rate == 0 { RATE_DEFAULT } else { publication.rate };
+        let rate = if publication.rate == 0 { PUBLISHED_RATE } else { publication.rate };
         if !RATES.contains(&rate) {
-            return Err(format!("the rate is {rate}; want 8000, 12000, 16000, 24000 or 48000"));
+            return Err(format!("`rate` is {rate}; 8000, 12000, 16000, 24000 and 48000 samples a second are possible"));
+        }
+        if publication.bits_per_second != 0 && !BITS.contains(&publication.bits_per_second) {
+            let (bits, least, most) = (publication.bits_per_second, BITS.start(), BITS.end());
+            return Err(format!("`bits-per-second` is {bits}; from {least} to {most} are possible"));
         }
         Ok(Self {
             id,

@@ -32,7 +32,7 @@ fn options() -> contract::Subscription {
 
 impl Test {
     fn new() -> Self {
-        let audio = PlayedAudio { keeps: true, ..PlayedAudio::default() };
+        let audio = PlayedAudio::new(true);
         Self { audio, job: JobWithoutGuest::new(1 << 20), joined: true }
     }
 
