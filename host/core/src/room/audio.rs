@@ -9,6 +9,10 @@ use super::people::Track;
 
 /// The rates that an agent may hear and speak at, in samples a second.
 pub const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
+/// The rate of what is heard, where the agent names none: that of models of speech.
+pub const HEARD_RATE: u32 = 16_000;
+/// The rate of what is published, where the agent names none: that of voices of models.
+pub const PUBLISHED_RATE: u32 = 24_000;
 
 /// Bounds of the groups of [`AudioStatistics::lateness`]: the first has packets that were late by less than the first bound, the last those
 /// that were late by the last one or more.
@@ -226,6 +230,10 @@ pub struct AudioStatistics {
     pub lateness: [u64; LATENESS.len() + 1],
     /// Variation of the times between packets of heard tracks: the highest of all tracks, as RFC 3550 computes it.
     pub jitter: Duration,
+    /// Sound that was delivered to the agent.
+    pub heard: Duration,
+    /// Sound of the agent that was played.
+    pub spoken: Duration,
     /// Sound that was made up for packets that did not arrive.
     pub concealed: Duration,
     /// Sound that was dropped because the agent was late.
