@@ -343,7 +343,7 @@ mod tests {
         announce(&mut tracks, request("a"), 1).unwrap();
         let track = tracks.by_sid("TR_1").unwrap();
         let burst = (0..1_000).filter(|_| track.admits(&sound(100), now)).count();
-        assert_eq!(burst, 150);
+        assert!((150..=151).contains(&burst), "{burst}");
         // For as long as it likes.
         let later = (1..=2_000).filter(|ms| track.admits(&sound(100), now + Duration::from_millis(*ms))).count();
         assert!((299..=301).contains(&later), "{later}");
