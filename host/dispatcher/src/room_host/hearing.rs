@@ -1,11 +1,12 @@
 //! What a participant chooses to hear, and who may hear it. Pure.
 //!
-//! Bounds: the tracks of the room, and the message of the client that names those who may hear it.
+//! Bounds: the tracks of the room, and as many words about participants and their tracks as there may be of these.
 
 use std::collections::HashSet;
 
 use livekit_protocol as proto;
 
+use super::limits::{MEMBERS_MAX, TRACKS_MAX};
 use super::tracks::TrackId;
 
 /// What a participant chooses to hear.
@@ -65,7 +66,10 @@ pub(super) struct Audience(Option<Vec<proto::TrackPermission>>);
 
 impl Audience {
     pub(super) fn new(permission: proto::SubscriptionPermission) -> Self {
-        Self((!permission.all_participants).then_some(permission.track_permissions))
+        let mut permissions = permission.track_permissions;
+        permissions.truncate(MEMBERS_MAX);
+        permissions.iter_mut().for_each(|one| one.track_sids.truncate(TRACKS_MAX));
+        Self((!permission.all_participants).then_some(permissions))
     }
 
     /// Whether somebody with this sid and this identity may hear a track.
@@ -116,6 +120,11 @@ mod tests {
         });
         assert!(audience.allows("PA_1", "ann", "TR_9") && audience.allows("PA_2", "bob", "TR_1"));
         assert!(!audience.allows("PA_2", "bob", "TR_2") && !audience.allows("PA_3", "cid", "TR_1"));
+        let many = proto::SubscriptionPermission {
+            track_permissions: vec![permission("", "ann", true, &[]); 2 * MEMBERS_MAX],
+            ..Default::default()
+        };
+        assert_eq!(Audience::new(many).0.map(|permissions| permissions.len()), Some(MEMBERS_MAX));
         let all = proto::SubscriptionPermission { all_participants: true, track_permissions: Vec::new() };
         assert!(Audience::new(all).allows("PA_3", "cid", "TR_1"));
     }

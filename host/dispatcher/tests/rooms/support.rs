@@ -92,6 +92,10 @@ impl Host {
         self.dispatcher.stop().await;
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     fn authority(&self) -> &str {
         self.url.strip_prefix("ws://").unwrap()
     }

@@ -8,6 +8,7 @@ use str0m::media::Mid;
 
 use super::Room;
 use crate::room_host::hearing::Audience;
+use crate::room_host::limits::ROOM_TRACKS_MAX;
 use crate::room_host::member::{Member, MemberId};
 use crate::room_host::sdp::{self, Flow, Use};
 use crate::room_host::tracks::{Track, TrackId};
@@ -16,7 +17,7 @@ impl Room {
     /// A participant chooses what it hears.
     pub(super) fn update_subscription(&mut self, id: MemberId, update: proto::UpdateSubscription) {
         let of_participants = update.participant_tracks.into_iter().flat_map(|tracks| tracks.track_sids);
-        for track_sid in update.track_sids.into_iter().chain(of_participants) {
+        for track_sid in update.track_sids.into_iter().chain(of_participants).take(ROOM_TRACKS_MAX) {
             let track = self.track_id(&track_sid);
             let Some(member) = self.members.get_mut(&id) else { return };
             match track {
@@ -41,7 +42,7 @@ impl Room {
 
     /// A participant wants no sound of these tracks for now, or wants it again.
     pub(super) fn pause(&mut self, id: MemberId, track_sids: &[String], is_paused: bool) {
-        for track_sid in track_sids {
+        for track_sid in track_sids.iter().take(ROOM_TRACKS_MAX) {
             let track = self.track_id(track_sid);
             if let (Some(track), Some(member)) = (track, self.members.get_mut(&id)) {
                 member.choices.pause(track, is_paused);
@@ -141,7 +142,7 @@ impl Room {
     }
 
     /// The tracks that a participant is to hear.
-    fn wanted(&self, id: MemberId) -> Vec<TrackId> {
+    pub(super) fn wanted(&self, id: MemberId) -> Vec<TrackId> {
         let Some(member) = self.members.get(&id).filter(|member| member.permission.can_subscribe) else {
             return Vec::new();
         };

@@ -85,12 +85,13 @@ impl Room {
         if !request.muted {
             return Err(MuteError::Unmute);
         }
-        let mute = proto::MuteTrackRequest { sid: request.track_sid.clone(), muted: true };
-        self.mute_own(id, &mute);
         let member = self.members.get_mut(&id).ok_or(MuteError::Participant)?;
-        let track = member.tracks.by_sid(&request.track_sid).ok_or(MuteError::Track)?.info.clone();
-        self.tell(id, Response::Mute(mute));
-        Ok(track)
+        let info = member.tracks.by_sid(&request.track_sid).ok_or(MuteError::Track)?.info.clone();
+        let mute = proto::MuteTrackRequest { sid: request.track_sid.clone(), muted: true };
+        // The word to the owner comes first: a client that hears from others that it is muted says that it is not.
+        self.tell(id, Response::Mute(mute.clone()));
+        self.mute_own(id, &mute);
+        Ok(proto::TrackInfo { muted: true, ..info })
     }
 
     /// The permission of a participant has changed: what it does not allow is over.

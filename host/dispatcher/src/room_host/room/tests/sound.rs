@@ -170,7 +170,7 @@ fn muted_track_is_silent_and_only_its_owner_gives_it_its_voice_back() {
     world.take(ann);
     assert!(world.room.mute_track(&request("ann", &sid, true)).unwrap().muted);
     world.perform(None);
-    assert_eq!(names(&world.take(ann)), ["update", "mute"]);
+    assert_eq!(names(&world.take(ann)), ["mute", "update"]);
     world.speak("ann", 2);
     assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![], Some(true)));
     assert_eq!(world.room.mute_track(&request("ann", &sid, false)), Err(MuteError::Unmute));
