@@ -78,7 +78,8 @@ impl Audience {
             "" => one.participant_sid == sid,
             name => name == identity,
         };
-        let allows = |one: &proto::TrackPermission| one.all_tracks || one.track_sids.iter().any(|track| track == track_sid);
+        let allows =
+            |one: &proto::TrackPermission| one.all_tracks || one.track_sids.iter().any(|track| track == track_sid);
         self.0.as_ref().is_none_or(|permissions| permissions.iter().filter(is_for).any(allows))
     }
 }

@@ -153,8 +153,9 @@ impl Peer {
             Ok(receive) => rtc.handle_input(Input::Receive(now.into_std(), receive)),
             Err(_) => Ok(()),
         });
-        let is_data =
-            |output: &PeerOutput| matches!(output, PeerOutput::Ready | PeerOutput::Message { .. } | PeerOutput::Sound(_));
+        let is_data = |output: &PeerOutput| {
+            matches!(output, PeerOutput::Ready | PeerOutput::Message { .. } | PeerOutput::Sound(_))
+        };
         self.outputs.iter().skip(before).any(is_data)
     }
 
@@ -391,7 +392,8 @@ mod tests {
     #[test]
     fn addresses_and_sources_in_an_offer_are_not_taken_in() {
         let plain = without_states(&offer(1));
-        let lines = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=ssrc:1 cname:x\r\na=ssrc-group:FID 1 2\r\n".repeat(100);
+        let lines =
+            "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=ssrc:1 cname:x\r\na=ssrc-group:FID 1 2\r\n".repeat(100);
         assert_eq!(without_states(&plain.replace("a=mid:", &format!("{lines}a=mid:"))), plain);
     }
 }

@@ -84,7 +84,9 @@ fn write_media(text: &mut String, section: &str, use_: &Use) {
     let (direction, stream) = match use_ {
         Use::Receives => ("recvonly", None),
         // Clients take the owner from the first part of the stream, and the track from the second one or from the map of the answer.
-        Use::Sends { publisher_sid, track_sid } => ("sendonly", Some(format!("{publisher_sid}|{track_sid} {track_sid}"))),
+        Use::Sends { publisher_sid, track_sid } => {
+            ("sendonly", Some(format!("{publisher_sid}|{track_sid} {track_sid}")))
+        }
         Use::Nothing => ("inactive", None),
     };
     for line in section.split_inclusive('\n') {
@@ -142,7 +144,10 @@ mod tests {
         let expected = [line("1", Flow::Sends, "cid-1"), line("2", Flow::Receives, ""), line("4", Flow::Nothing, "")];
         assert_eq!(sound_lines(OFFER), expected);
         // Without a direction both sides send. Without a name it is no line.
-        assert_eq!(sound_lines("v=0\nm=audio 9 X 1\na=mid:7\na=msid:one\nm=audio 9 X 1\n"), [line("7", Flow::Sends, "")]);
+        assert_eq!(
+            sound_lines("v=0\nm=audio 9 X 1\na=mid:7\na=msid:one\nm=audio 9 X 1\n"),
+            [line("7", Flow::Sends, "")]
+        );
         assert_eq!(sound_lines(""), []);
     }
 

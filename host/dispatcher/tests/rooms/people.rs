@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::support::{Host, token};
+use crate::support::token;
 
 /// The share of the power that has to be at the frequency of a tone.
 const SHARE: f64 = 0.95;
@@ -22,7 +22,11 @@ pub(crate) struct Person {
 }
 
 /// The Python with the package; none where no variable names it, which is said.
-#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a variable of this test alone, and a word for its reader")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a variable of this test alone, and a word for its reader"
+)]
 pub(crate) fn python() -> Option<String> {
     let python = std::env::var("LIVEKIT_PYTHON").ok();
     if python.is_none() {
@@ -32,11 +36,11 @@ pub(crate) fn python() -> Option<String> {
 }
 
 impl Person {
-    /// Join the room.
-    pub(crate) async fn join(python: &str, host: &Host, identity: &str) -> Self {
+    /// Join the room of the server with this URL.
+    pub(crate) async fn join(python: &str, url: &str, identity: &str) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/interop/clients/person.py");
         let mut command = Command::new(python);
-        command.args([script, host.url(), &token(identity)]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([script, url, &token(identity)]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.kill_on_drop(true).spawn().unwrap();
         let (orders, lines) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let mut person = Self { process, orders, lines: BufReader::new(lines).lines() };

@@ -10,8 +10,8 @@ use crate::support::{Host, run};
 fn people_by_livekits_python_client_hear_each_other() {
     let Some(python) = python() else { return };
     run(async |host: Host| {
-        let mut ann = Person::join(&python, &host, "ann").await;
-        let mut bob = Person::join(&python, &host, "bob").await;
+        let mut ann = Person::join(&python, host.url(), "ann").await;
+        let mut bob = Person::join(&python, host.url(), "bob").await;
         // One is heard by whoever is there, the other one by whoever speaks already.
         ann.speak(440).await;
         bob.hears("ann", 440).await;
@@ -19,7 +19,7 @@ fn people_by_livekits_python_client_hear_each_other() {
         ann.hears("bob", 660).await;
         bob.hears("ann", 440).await;
         // Somebody who comes later hears both.
-        let mut cid = Person::join(&python, &host, "cid").await;
+        let mut cid = Person::join(&python, host.url(), "cid").await;
         cid.hears("ann", 440).await;
         cid.hears("bob", 660).await;
         cid.leaves().await;
@@ -31,6 +31,31 @@ fn people_by_livekits_python_client_hear_each_other() {
         ann.hears("bob", 660).await;
         ann.leaves().await;
         bob.sees("left").await;
+        bob.leaves().await;
+    });
+}
+
+#[test]
+fn sound_goes_on_after_the_links_are_cut() {
+    let Some(python) = python() else { return };
+    run(async |host: Host| {
+        let url = host.url_of_network().await;
+        let mut ann = Person::join(&python, &url, "ann").await;
+        let mut bob = Person::join(&python, &url, "bob").await;
+        ann.speak(440).await;
+        bob.speak(660).await;
+        bob.hears("ann", 440).await;
+        ann.hears("bob", 660).await;
+        let (voice_of_ann, voice_of_bob) = (track_of(&host, "ann").await.sid, track_of(&host, "bob").await.sid);
+        host.network.cut();
+        ann.sees("reconnected").await;
+        bob.sees("reconnected").await;
+        bob.hears("ann", 440).await;
+        ann.hears("bob", 660).await;
+        // They came back; they did not join anew.
+        let voices = (track_of(&host, "ann").await.sid, track_of(&host, "bob").await.sid);
+        assert_eq!(voices, (voice_of_ann, voice_of_bob));
+        ann.leaves().await;
         bob.leaves().await;
     });
 }

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn datagrams_of_rtp_have_a_source() {
-        let packet = |first: u8, second: u8| [&[first, second, 0, 0, 0, 0, 0, 0][..], &7_u32.to_be_bytes(), &[1]].concat();
+        let packet =
+            |first: u8, second: u8| [&[first, second, 0, 0, 0, 0, 0, 0][..], &7_u32.to_be_bytes(), &[1]].concat();
         assert_eq!(source_of(&packet(0x90, 111)), Some(7));
         assert_eq!(source_of(&packet(0x90, 0x80 | 111)), Some(7), "it begins a talk");
         for other in [packet(0x80, 200), packet(22, 111), packet(0, 1)] {

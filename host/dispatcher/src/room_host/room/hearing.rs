@@ -147,7 +147,8 @@ impl Room {
             return Vec::new();
         };
         let others = self.members.iter().filter(|(other, publisher)| **other != id && !publisher.permission.hidden);
-        let tracks = others.flat_map(|(_, publisher)| publisher.tracks.published().map(move |track| (publisher, track)));
+        let tracks =
+            others.flat_map(|(_, publisher)| publisher.tracks.published().map(move |track| (publisher, track)));
         let is_wanted = |(publisher, track): &(&Member, &Track)| {
             member.choices.wants(track.id) && publisher.audience.allows(&member.sid, member.identity(), &track.info.sid)
         };

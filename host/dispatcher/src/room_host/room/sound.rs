@@ -24,7 +24,9 @@ const LEVEL_STEPS: f32 = 8.0;
 impl Room {
     /// A participant sent sound.
     pub(super) fn forward_sound(&mut self, from: MemberId, sound: &Sound, now: Moment) {
-        let Some(track) = self.members.get_mut(&from).and_then(|member| member.tracks.on_line(sound.mid)) else { return };
+        let Some(track) = self.members.get_mut(&from).and_then(|member| member.tracks.on_line(sound.mid)) else {
+            return;
+        };
         if !track.admits(sound, now.at) {
             return;
         }

@@ -321,12 +321,18 @@ fn publisher_says_who_hears_it() {
     let permission = |all_participants, identity: &str| {
         let (participant_identity, all_tracks) = (identity.to_owned(), true);
         let one = proto::TrackPermission { participant_identity, all_tracks, ..Default::default() };
-        Request::SubscriptionPermission(proto::SubscriptionPermission { all_participants, track_permissions: vec![one] })
+        Request::SubscriptionPermission(proto::SubscriptionPermission {
+            all_participants,
+            track_permissions: vec![one],
+        })
     };
     world.signal(ann, permission(false, "bob"));
     world.speak("ann", 1);
     assert_eq!((world.heard("bob"), world.heard("cid")), (vec![0], vec![]));
-    assert_eq!((names(&world.take(cid))[..2].to_vec(), names(&world.take(bob)).contains(&"audience")), (vec!["audience", "lines"], false));
+    assert_eq!(
+        (names(&world.take(cid))[..2].to_vec(), names(&world.take(bob)).contains(&"audience")),
+        (vec!["audience", "lines"], false)
+    );
     world.signal(ann, permission(true, ""));
     assert!(world.listen("cid", cid, 0).is_empty());
     assert_eq!(world.listen("cid", cid, 0).len(), 1);

@@ -70,7 +70,11 @@ fn act(world: &mut World, rng: &mut StdRng, at: usize, links: &mut [LinkId; 3]) 
             world.signal(link, Request::Subscription(update));
         }
         5 => {
-            let one = proto::TrackPermission { participant_identity: PEOPLE[2].into(), all_tracks: true, ..Default::default() };
+            let one = proto::TrackPermission {
+                participant_identity: PEOPLE[2].into(),
+                all_tracks: true,
+                ..Default::default()
+            };
             let (all_participants, track_permissions) = (rng.random(), vec![one]);
             let permission = proto::SubscriptionPermission { all_participants, track_permissions };
             world.signal(link, Request::SubscriptionPermission(permission));
