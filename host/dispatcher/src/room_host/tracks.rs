@@ -218,6 +218,11 @@ impl Track {
         is_within && !self.info.muted
     }
 
+    /// A packet that was admitted is one too many for the room.
+    pub(super) const fn count_dropped(&mut self) {
+        self.counts = (self.counts.0.saturating_sub(1), self.counts.1 + 1);
+    }
+
     /// The packets that were given on, and those that were too many or too large.
     pub(super) const fn counts(&self) -> (u64, u64) {
         self.counts

@@ -38,6 +38,9 @@ impl Room {
         let receivers = self.members.values().filter(|member| hears(member, track)).count();
         let share = Duration::from_secs(1) / PACKETS_A_SECOND * u32::try_from(receivers).unwrap_or(u32::MAX);
         if !self.sound_pace.admits(share, BURST, now.at) {
+            if let Some(track) = self.members.get_mut(&from).and_then(|member| member.tracks.on_line(sound.mid)) {
+                track.count_dropped();
+            }
             return;
         }
         for (id, member) in self.members.iter_mut().filter(|(_, member)| hears(member, track)) {

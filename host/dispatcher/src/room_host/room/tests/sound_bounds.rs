@@ -3,6 +3,7 @@
 use super::sound::LOUD;
 use super::*;
 use crate::room_host::limits::{ROOM_TRACKS_MAX, SUBSCRIPTIONS_MAX, TRACKS_MAX};
+use crate::room_host::tracks::Track;
 
 /// Ann, whom bob hears. Returns their links and the sid of the track.
 fn ann_speaks_to_bob() -> (World, LinkId, LinkId, String) {
@@ -182,4 +183,37 @@ fn listener_is_asked_for_a_bounded_number_of_lines() {
         world.listen("bob", bob, usize::try_from(asked).unwrap());
     }
     assert_eq!(lines, u32::try_from(SUBSCRIPTIONS_MAX).unwrap());
+}
+
+#[test]
+fn loud_room_loses_what_is_beyond_its_rate() {
+    let mut world = World::new();
+    let listeners = ["x", "y"].map(|identity| (identity, world.joined(identity)));
+    let cids: Vec<String> = (0..TRACKS_MAX).map(|number| number.to_string()).collect();
+    let cids: Vec<&str> = cids.iter().map(String::as_str).collect();
+    let publishers = ["a", "b", "c", "d"];
+    for identity in publishers {
+        let link = world.joined(identity);
+        world.publish(identity, link, &cids);
+    }
+    for (identity, link) in listeners {
+        assert_eq!(world.listen(identity, link, publishers.len() * TRACKS_MAX).len(), publishers.len() * TRACKS_MAX);
+    }
+    let now = world.now.at;
+    for identity in publishers {
+        for mid in world.client(identity).sending.clone() {
+            world.client(identity).speak(mid, &vec![vec![1; 60]; 100], LOUD, now);
+        }
+    }
+    world.run(SHORT / 10);
+    let heard = listeners.map(|(identity, _)| world.heard(identity).len());
+    // Half a second at once, and what the time since then allows.
+    assert!(heard[0] == heard[1] && (2_500..=3_000).contains(&heard[0]), "{heard:?}");
+    let counts = world.room.members.values().flat_map(|member| member.tracks.published()).map(Track::counts);
+    let (given, dropped) = counts.fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
+    assert_eq!((usize::try_from(given).unwrap(), given + dropped), (heard[0], 3_200));
+    // The room is as before afterwards.
+    world.run(SHORT);
+    world.speak("a", 5);
+    assert_eq!(world.heard("y").len(), 5);
 }
