@@ -50,6 +50,7 @@ mod packaging;
 mod prewarm;
 mod processes;
 mod recordings;
+mod rooms_audio;
 mod rooms_clients;
 mod rooms_faults;
 mod rooms_sound;

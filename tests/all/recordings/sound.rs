@@ -14,7 +14,15 @@ pub(super) fn of_an_echo() {
     let result = is_same(&recording);
     assert_eq!(result["fuel"], done.record()["usage"]["fuel"], "{result}");
     let shown = replay(&recording, &["--timeline"]).stdout;
-    for part in ["→ follow-audio #", "→ publish-audio #", "→ write-audio", "← audio-started #", "← audio #", "← voice-ended #", "← audio-playout #"] {
+    for part in [
+        "→ follow-audio #",
+        "→ publish-audio #",
+        "→ write-audio",
+        "← audio-started #",
+        "← audio #",
+        "← voice-ended #",
+        "← audio-playout #",
+    ] {
         assert!(shown.contains(part), "`{part}` is missing in {shown}");
     }
     // Both directions of a second of sound, compressed.

@@ -25,7 +25,8 @@ impl World {
         world.pass(Duration::from_millis(50));
         world.events.clear();
         world.subscribe(2, "TR_1");
-        world.until(SOON, |world| world.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Started { .. }))));
+        world
+            .until(SOON, |world| world.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Started { .. }))));
         world
     }
 }
@@ -176,7 +177,8 @@ fn tracks_and_rules_are_bounded() {
     world.follow(2, Rule::default());
     world.pass(SOON);
     assert_eq!(told(&world).iter().filter(|event| *event == "lost 1 audio-started").count(), HEARD_MAX + 1);
-    (0..RULES_MAX).for_each(|number| world.follow(200 + number as u32, Rule { participant: "zoe".into(), ..Rule::default() }));
+    (0..RULES_MAX)
+        .for_each(|number| world.follow(200 + number as u32, Rule { participant: "zoe".into(), ..Rule::default() }));
     world.pass(Duration::ZERO);
     assert!(world.has_failed(200 + RULES_MAX as u32 - 1, "limit"));
 }
@@ -338,7 +340,8 @@ fn hostile_lines_and_news_of_tracks_change_nothing_else() {
 #[test]
 fn packets_that_are_no_sound_are_counted_and_hurt_nobody() {
     let mut world = World::hearing();
-    let garbage: Vec<Vec<u8>> = (0..200_u32).map(|seed| (0..seed % 60).map(|at| (seed * 31 + at * 7) as u8).collect()).collect();
+    let garbage: Vec<Vec<u8>> =
+        (0..200_u32).map(|seed| (0..seed % 60).map(|at| (seed * 31 + at * 7) as u8).collect()).collect();
     let garbage: Vec<Vec<u8>> = garbage.into_iter().filter(|packet: &Vec<u8>| !packet.is_empty()).collect();
     for (number, packet) in garbage.iter().enumerate() {
         let time = if number % 7 == 0 { u64::MAX - number as u64 } else { number as u64 * 123_457 };
