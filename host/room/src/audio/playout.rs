@@ -175,6 +175,14 @@ impl Playout {
         self.send(tick, &sound.samples)
     }
 
+    /// What carries the packets is there, from now on: sound that waited for it is not late.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if self.pacer.wake_at().is_some() {
+            self.pacer.stop();
+            self.pacer.start(now);
+        }
+    }
+
     /// Whether the agent is to be told that it may write again (`RoomEvent::Writable`): more than 1 s waited, and now less than half
     /// of it does. True once each time.
     pub(crate) fn take_writable(&mut self) -> bool {
