@@ -27,6 +27,16 @@
 //! Bounds: a heard track keeps [`heard::PENDING_BYTES_MAX`] of events that are not taken, and the sound before voice that its options
 //! ask for; a published track takes no more once [`waiting::WAITING_MAX`] of sound waits.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "sound in tests is short"
+    )
+)]
+
 #[cfg(test)]
 mod signals;
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioEvent, Delivery, HeardId, Subscription};
 
 use super::arrival::{Arrival, Arrivals};
-use super::block::{Block, before, samples_in, time_of};
+use super::block::{Block, Origin, before, samples_in, time_of};
 use super::clock::{Clock, Follows};
 use super::codec::Decoder;
 use super::counts::HeardCounts;
@@ -234,7 +234,7 @@ impl Heard {
         let length = time_of(samples.len(), self.options.rate);
         self.counts.concealed += length;
         let at = self.clock.take(length);
-        self.hear(Block { at, follows: true, samples, is_concealed: true }, now);
+        self.hear(Block { at, follows: true, samples, origin: Origin::MadeUp }, now);
     }
 
     fn decode(&mut self, arrival: &Arrival, packet: Packet<'_>, now: Instant) {
@@ -250,7 +250,7 @@ impl Heard {
         }
         let at = self.clock.place(arrival.follows, time_of(samples.len(), self.options.rate), now);
         let follows = arrival.follows == Follows::AtOnce;
-        self.hear(Block { at, follows, samples, is_concealed: false }, now);
+        self.hear(Block { at, follows, samples, origin: Origin::Packet }, now);
     }
 
     /// A piece of sound is there.

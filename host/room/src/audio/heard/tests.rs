@@ -90,8 +90,8 @@ impl Ears {
     }
 
     /// Time since the beginning, in milliseconds.
-    fn ms(&self, at: std::time::Instant) -> i64 {
-        (at - self.start.into_std()).as_micros() as i64 / 1_000
+    fn ms(&self, at: impl Into<Instant>) -> i64 {
+        (at.into() - self.start).as_micros() as i64 / 1_000
     }
 
     /// The changes of voice, in milliseconds.

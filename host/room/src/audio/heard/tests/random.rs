@@ -40,8 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Story {
     rate: u32,
     frame: usize,
-    last_frame: Option<std::time::Instant>,
-    last_voice: Option<(bool, std::time::Instant)>,
+    last_frame: Option<Instant>,
+    last_voice: Option<(bool, Instant)>,
     is_over: bool,
 }
 
@@ -50,19 +50,27 @@ impl Story {
         assert!(!self.is_over, "{event:?} after the last event");
         match event {
             AudioEvent::Frame(frame) => {
-                assert!(!frame.pcm.is_empty() && frame.pcm.len() % (2 * self.frame) == 0, "{} bytes", frame.pcm.len());
-                assert!(self.last_frame.is_none_or(|last| frame.at >= last), "`at` goes back");
+                assert!(
+                    !frame.pcm.is_empty() && frame.pcm.len().is_multiple_of(2 * self.frame),
+                    "{} bytes",
+                    frame.pcm.len()
+                );
+                let at = Instant::from_std(frame.at);
+                assert!(self.last_frame.is_none_or(|last| at >= last), "`at` goes back");
                 assert!(frame.concealed <= time_of(frame.pcm.len() / 2, self.rate));
-                self.last_frame = Some(frame.at);
+                self.last_frame = Some(at);
             }
             AudioEvent::Level { level, voice, .. } => {
                 assert!((-127.0..=0.0).contains(level) && (0.0..=1.0).contains(voice));
             }
             AudioEvent::VoiceStarted { at, .. } | AudioEvent::VoiceEnded { at, .. } => {
                 let starts = matches!(event, AudioEvent::VoiceStarted { .. });
-                assert!(self.last_voice.is_none_or(|(started, last)| started != starts && *at >= last), "{event:?}");
+                assert!(
+                    self.last_voice.is_none_or(|(started, last)| started != starts && Instant::from_std(*at) >= last),
+                    "{event:?}"
+                );
                 assert!(starts || self.last_voice.is_some());
-                self.last_voice = Some((starts, *at));
+                self.last_voice = Some((starts, Instant::from_std(*at)));
             }
             AudioEvent::Ended { .. } => self.is_over = true,
             _ => panic!("{event:?}"),
