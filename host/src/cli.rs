@@ -13,6 +13,7 @@ mod in_room;
 mod summary;
 
 mod job_spec;
+mod sound_files;
 mod load_generator;
 
 mod client;

@@ -54,9 +54,9 @@ impl Run {
                 text: "hello".into(),
                 options: SendOptions::default(),
             }),
-            b'P' => self.operation(|id| {
-                Command::Audio(AudioCommand::Publish { id, publication: Publication::default() })
-            }),
+            b'P' => {
+                self.operation(|id| Command::Audio(AudioCommand::Publish { id, publication: Publication::default() }))
+            }
             b'H' => self.operation(|id| {
                 let (rule, options) = (Rule { people: which & 1 == 1, ..Rule::default() }, Subscription::default());
                 Command::Audio(AudioCommand::Follow { id, rule, options })
@@ -180,7 +180,8 @@ fn track_message(what: u8, which: u8) -> Option<Response> {
     Some(match what {
         b'n' => Response::TrackPublished(proto::TrackPublishedResponse {
             cid: format!("sound-bare-{}", which % 4),
-            track: (which < 128).then(|| proto::TrackInfo { sid: format!("TR_own{}", which % 4), ..Default::default() }),
+            track: (which < 128)
+                .then(|| proto::TrackInfo { sid: format!("TR_own{}", which % 4), ..Default::default() }),
         }),
         b'i' => {
             let (sid, muted) = (format!("TR_own{}", which % 4), which & 4 == 4);

@@ -338,12 +338,18 @@ fn answers_that_fit_no_offer_are_refused() {
     let now = Instant::now();
     let mut peer = Peer::new(now);
     let answer = |id, sdp: &str| Description { id, sdp: sdp.into() };
-    assert!(matches!(peer.take_answer(answer(7, ""), &HashMap::new(), now), Err(AnswerError::Number { got: 7, want: 1 })));
+    assert!(matches!(
+        peer.take_answer(answer(7, ""), &HashMap::new(), now),
+        Err(AnswerError::Number { got: 7, want: 1 })
+    ));
     let long = "a".repeat(ANSWER_BYTES_MAX + 1);
     assert!(matches!(peer.take_answer(answer(1, &long), &HashMap::new(), now), Err(AnswerError::TooLong { .. })));
     for sdp in ["", "v=0", "v=0\r\n\u{0}", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"] {
         let mut peer = Peer::new(now);
-        assert!(matches!(peer.take_answer(answer(1, sdp), &HashMap::new(), now), Err(AnswerError::Unusable(_))), "{sdp:?}");
+        assert!(
+            matches!(peer.take_answer(answer(1, sdp), &HashMap::new(), now), Err(AnswerError::Unusable(_))),
+            "{sdp:?}"
+        );
     }
 }
 

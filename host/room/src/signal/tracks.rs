@@ -34,7 +34,9 @@ impl TrackNews {
             Response::TrackPublished(proto::TrackPublishedResponse { cid: name, track: Some(track) }) => {
                 Self::Announced { name, info: Box::new(track) }
             }
-            Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }) => Self::Unpublished { track_sid },
+            Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }) => {
+                Self::Unpublished { track_sid }
+            }
             Response::Mute(proto::MuteTrackRequest { sid: track_sid, muted }) => Self::Muted { track_sid, muted },
             Response::TrackSubscribed(proto::TrackSubscribed { track_sid }) => Self::Subscribed { track_sid },
             Response::SubscriptionResponse(proto::SubscriptionResponse { track_sid, err }) => {

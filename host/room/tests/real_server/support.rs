@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
@@ -218,8 +218,7 @@ impl Network {
                 break Arc::new(socket);
             }
         };
-        let [from, to] =
-            [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!(" {port} typ host"));
+        let [from, to] = [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!(" {port} typ host"));
         *self.relay.lock().unwrap() = Some((from, to));
         let server_udp = self.server_udp;
         tokio::spawn(async move {

@@ -42,7 +42,7 @@ _FIELDS = {
         f"Event_{name}": ["value"]
         for name in (
             *("Started", "TasksWanted", "Done", "Failed", "RpcAnswer", "StreamEnded", "HttpHead", "HttpBody", "Writable"),
-            *("SocketOpened", "SocketText", "SocketBytes", "SocketClosed"),
+            *("SocketOpened", "SocketText", "SocketBytes", "SocketClosed", "AudioEnded"),
         )
     },
     "Event": ["value"],

@@ -142,7 +142,8 @@ impl Listening {
             }
             let id = if self.listeners.len() < HEARD_MAX { new_incoming() } else { None };
             // The options were checked with the rule.
-            let is_heard = id.is_some_and(|id| self.add(HeardId::Followed(id), Some(rule), track, options, now).is_ok());
+            let is_heard =
+                id.is_some_and(|id| self.add(HeardId::Followed(id), Some(rule), track, options, now).is_ok());
             if !is_heard {
                 events.push_back(RoomEvent::Lost { what: "audio-started", id: None, count: 1 });
             }

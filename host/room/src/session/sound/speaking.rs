@@ -218,13 +218,7 @@ impl Speaking {
     }
 
     /// The server muted or unmuted a track, as a moderator asked it to.
-    pub(super) fn muted(
-        &mut self,
-        track_sid: &str,
-        muted: bool,
-        identity: &str,
-        events: &mut VecDeque<RoomEvent>,
-    ) {
+    pub(super) fn muted(&mut self, track_sid: &str, muted: bool, identity: &str, events: &mut VecDeque<RoomEvent>) {
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
         let Some(own) = own else { return };
         own.muted = muted;

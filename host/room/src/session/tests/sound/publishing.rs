@@ -27,7 +27,9 @@ impl World {
     }
 
     fn is_published(&self, id: u32) -> bool {
-        self.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Published { id: other, .. }) if *other == id))
+        self.has_told(
+            |event| matches!(event, RoomEvent::Audio(AudioEvent::Published { id: other, .. }) if *other == id),
+        )
     }
 
     fn says(&mut self, id: u32, hz: f64, length: Duration) {
@@ -178,7 +180,8 @@ fn an_offer_that_was_open_at_a_cut_is_made_again_before_the_next_one() {
     world.events.clear();
     world.offers = Offers::Ignored;
     world.publish(2);
-    let is_offered = |world: &mut World| !world.asked(|request| matches!(request, Request::Offer(_)).then_some(())).is_empty();
+    let is_offered =
+        |world: &mut World| !world.asked(|request| matches!(request, Request::Offer(_)).then_some(())).is_empty();
     world.until(SOON, is_offered);
     world.offers = Offers::Answered;
     // What is wanted meanwhile comes after it.
@@ -263,7 +266,9 @@ fn tracks_end_before_the_room_does() {
         }
         world.pass(Duration::from_secs(2));
         let end = told(&world).into_iter().skip(2).collect::<Vec<_>>();
-        assert!(matches!(&end[..], [failed, over] if failed == "failed 2 not-joined" && over.starts_with("disconnected")));
+        assert!(
+            matches!(&end[..], [failed, over] if failed == "failed 2 not-joined" && over.starts_with("disconnected"))
+        );
         assert_eq!(world.session.statistics().audio.bytes_waiting, 0);
         world.publish(3);
         world.pass(Duration::ZERO);

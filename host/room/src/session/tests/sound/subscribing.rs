@@ -25,7 +25,8 @@ impl World {
         world.pass(Duration::from_millis(50));
         world.events.clear();
         world.subscribe(2, "TR_1");
-        world.until(SOON, |world| world.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Started { .. }))));
+        world
+            .until(SOON, |world| world.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Started { .. }))));
         world
     }
 }
