@@ -1,6 +1,8 @@
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::other_side::OtherSide;
+use super::output::AnswerError;
 use super::*;
 
 const OWN: &str = "192.0.2.1:5000";

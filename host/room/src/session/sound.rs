@@ -8,6 +8,9 @@
 
 mod timeline;
 
+pub(crate) mod listener;
+mod own;
+
 pub(crate) mod listening;
 pub(crate) mod speaking;
 
