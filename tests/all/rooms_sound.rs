@@ -63,9 +63,9 @@ fn converse(server: &RoomServer, ann_by: Client, bob_by: Client) {
         hears(&mut cid, "bob", 660);
         cid.leaves();
     }
-    ann.leaves();
+    ann.leaves_while_it_speaks();
     bob.sees("departure", |line| saw(line, "left") && line["who"] == "ann");
-    bob.leaves();
+    bob.leaves_while_it_speaks();
 }
 
 fn on_a_livekit_server(ann_by: Client, bob_by: Client) {

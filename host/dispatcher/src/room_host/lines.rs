@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::limits::SUBSCRIPTIONS_MAX;
 use super::peer::Sound;
+use super::sdp::{Flow, SoundLine};
 use super::tracks::TrackId;
 
 /// Most requests for lines that a client leaves without effect.
@@ -29,6 +30,8 @@ enum Load {
     Track(TrackId),
     /// A track that is over. The client does not know yet that the line is free.
     Former,
+    /// Nothing, because the client does not receive on the line now.
+    Closed,
 }
 
 /// A line on which a client receives.
@@ -67,16 +70,12 @@ enum Offer {
 }
 
 impl Lines {
-    /// The client offers to receive on these lines, and is to hear these tracks. Returns the tracks that are new on a line.
-    pub(super) fn offered(&mut self, mids: &[Mid], wanted: &[TrackId]) -> Vec<TrackId> {
+    /// The client offers these lines, and is to hear these tracks. Returns the tracks that are new on a line.
+    pub(super) fn offered(&mut self, offered: &[SoundLine], wanted: &[TrackId]) -> Vec<TrackId> {
         self.keep(wanted);
-        self.lines.retain(|line| mids.contains(&line.mid));
-        let (known, former) = (self.lines.len(), self.lines.iter().filter(|line| line.load == Load::Former).count());
-        for mid in mids {
-            if self.lines.iter().all(|line| line.mid != *mid) {
-                self.lines.push(Line { mid: *mid, load: Load::Nothing, numbers: Numbers::default() });
-            }
-        }
+        self.lines.retain(|line| offered.iter().any(|one| one.mid == line.mid));
+        let former = self.lines.iter().filter(|line| line.load == Load::Former).count();
+        let opened = offered.iter().filter(|one| self.open(one)).count();
         let mut new = self.missing(wanted);
         let free = self.lines.iter_mut().filter(|line| line.load == Load::Nothing);
         let loaded = free.zip(&new).map(|(line, track)| line.load = Load::Track(*track)).count();
@@ -84,10 +83,29 @@ impl Lines {
         for line in self.lines.iter_mut().filter(|line| line.load == Load::Former) {
             line.load = Load::Nothing;
         }
-        let is_vain = self.lines.len() == known && former + loaded == 0;
-        let vain = if is_vain { self.asking.vain } else { 0 };
+        let vain = if former + opened + loaded == 0 { self.asking.vain } else { 0 };
         self.asking = Asking { state: Offer::Answered, vain };
         new
+    }
+
+    /// Take in a line of an offer. Returns whether it is open for tracks, and was not before.
+    fn open(&mut self, offered: &SoundLine) -> bool {
+        let (receives, known) = (offered.flow == Flow::Receives, self.lines.iter_mut().find(|line| line.mid == offered.mid));
+        match known {
+            // Its numbers stay: the source of RTP that the host sends by is the same later.
+            Some(line) if !receives => line.load = Load::Closed,
+            Some(line) if line.load == Load::Closed => {
+                line.load = Load::Nothing;
+                return true;
+            }
+            Some(_) => {}
+            None if receives => {
+                self.lines.push(Line { mid: offered.mid, load: Load::Nothing, numbers: Numbers::default() });
+                return true;
+            }
+            None => {}
+        }
+        false
     }
 
     /// The client is to hear these tracks and no others.
@@ -109,7 +127,7 @@ impl Lines {
     /// The number of lines that the client has to add to its next offer for these tracks; none where it need not make one.
     pub(super) fn request(&mut self, wanted: &[TrackId]) -> Option<u32> {
         let missing = self.missing(wanted).len();
-        let free = self.lines.iter().filter(|line| !matches!(line.load, Load::Track(_))).count();
+        let free = self.lines.iter().filter(|line| matches!(line.load, Load::Nothing | Load::Former)).count();
         let is_due = missing > 0 || self.lines.iter().any(|line| line.load == Load::Former);
         let Asking { state, vain } = self.asking;
         if !is_due || state != Offer::Answered || vain >= ASKS_MAX {
@@ -143,7 +161,7 @@ impl Lines {
     pub(super) fn loads(&self) -> impl Iterator<Item = (Mid, TrackId)> {
         self.lines.iter().filter_map(|line| match line.load {
             Load::Track(track) => Some((line.mid, track)),
-            Load::Nothing | Load::Former => None,
+            Load::Nothing | Load::Former | Load::Closed => None,
         })
     }
 
@@ -227,8 +245,12 @@ mod tests {
     const B: TrackId = TrackId(2);
     const C: TrackId = TrackId(3);
 
-    fn mids(names: &[&str]) -> Vec<Mid> {
-        names.iter().map(|name| (*name).into()).collect()
+    fn line(mid: &str, flow: Flow) -> SoundLine {
+        SoundLine { mid: mid.into(), flow, cid: String::new() }
+    }
+
+    fn receiving(names: &[&str]) -> Vec<SoundLine> {
+        names.iter().map(|name| line(name, Flow::Receives)).collect()
     }
 
     fn loads(lines: &Lines) -> Vec<(String, TrackId)> {
@@ -239,12 +261,12 @@ mod tests {
     fn tracks_come_on_free_lines_and_missing_ones_are_asked_for() {
         let mut lines = Lines::default();
         assert_eq!(lines.request(&[A]), None, "its first offer comes anyway");
-        assert_eq!(lines.offered(&mids(&["1"]), &[A, B]), [A]);
+        assert_eq!(lines.offered(&receiving(&["1"]), &[A, B]), [A]);
         assert_eq!((lines.request(&[A, B, C]), lines.request(&[A, B, C])), (Some(2), None));
         // An offer that was on its way already.
-        assert_eq!(lines.offered(&mids(&["1"]), &[A, B, C]), []);
+        assert_eq!(lines.offered(&receiving(&["1"]), &[A, B, C]), []);
         assert_eq!(lines.request(&[A, B, C]), Some(2));
-        assert_eq!(lines.offered(&mids(&["1", "2", "3"]), &[A, B, C]), [B, C]);
+        assert_eq!(lines.offered(&receiving(&["1", "2", "3"]), &[A, B, C]), [B, C]);
         assert_eq!(loads(&lines), [("1".into(), A), ("2".into(), B), ("3".into(), C)]);
         assert_eq!(lines.request(&[A, B, C]), None);
     }
@@ -252,12 +274,28 @@ mod tests {
     #[test]
     fn line_of_a_track_that_is_over_is_empty_in_one_answer() {
         let mut lines = Lines::default();
-        lines.offered(&mids(&["1"]), &[A]);
+        lines.offered(&receiving(&["1"]), &[A]);
         lines.keep(&[B]);
         assert!(loads(&lines).is_empty() && lines.of(A).is_none());
         assert_eq!(lines.request(&[B]), Some(0), "the line that is there becomes free");
-        assert_eq!((lines.offered(&mids(&["1"]), &[B]), lines.request(&[B])), (vec![], Some(0)));
-        assert_eq!((lines.offered(&mids(&["1"]), &[B]), lines.request(&[B])), (vec![B], None));
+        assert_eq!((lines.offered(&receiving(&["1"]), &[B]), lines.request(&[B])), (vec![], Some(0)));
+        assert_eq!((lines.offered(&receiving(&["1"]), &[B]), lines.request(&[B])), (vec![B], None));
+    }
+
+    #[test]
+    fn line_that_is_closed_for_a_while_keeps_its_numbers() {
+        let (mut lines, now) = (Lines::default(), Instant::now());
+        lines.offered(&receiving(&["1"]), &[A]);
+        let number = |lines: &mut Lines, sequence| lines.of(A).unwrap().numbers.of(A, &sound(7, sequence, 0), now).unwrap().0;
+        assert_eq!((number(&mut lines, 10), number(&mut lines, 11)), (1, 2));
+        assert_eq!(lines.offered(&[line("1", Flow::Sends)], &[A]), []);
+        assert!(!lines.carries(A) && lines.request(&[A]) == Some(1));
+        assert_eq!(lines.offered(&receiving(&["1"]), &[A]), [A]);
+        assert_eq!(number(&mut lines, 12), 3);
+        // A line that is gone for good is another one later.
+        lines.offered(&[], &[A]);
+        assert_eq!(lines.offered(&receiving(&["1"]), &[A]), [A]);
+        assert_eq!(number(&mut lines, 13), 1);
     }
 
     #[test]
@@ -273,7 +311,8 @@ mod tests {
         assert_eq!(asked(&mut lines), usize::from(ASKS_MAX));
         // One that has as many as any needs is not asked for more.
         let many: Vec<TrackId> = (0..99).map(TrackId).collect();
-        let names: Vec<Mid> = (0..SUBSCRIPTIONS_MAX).map(|number| number.to_string().as_str().into()).collect();
+        let names: Vec<SoundLine> =
+            (0..SUBSCRIPTIONS_MAX).map(|number| line(&number.to_string(), Flow::Receives)).collect();
         lines.changed();
         assert_eq!(lines.request(&many), u32::try_from(SUBSCRIPTIONS_MAX).ok());
         assert_eq!(lines.offered(&names, &many).len(), SUBSCRIPTIONS_MAX);

@@ -93,9 +93,7 @@ impl Room {
     pub(super) fn load_lines(&mut self, id: MemberId, answer: &str) -> (String, HashMap<String, String>) {
         let wanted = self.wanted(id);
         let Some(member) = self.members.get_mut(&id) else { return Default::default() };
-        let receiving = member.offered.iter().filter(|line| line.flow == Flow::Receives);
-        let mids: Vec<Mid> = receiving.map(|line| line.mid).collect();
-        let new = member.lines.offered(&mids, &wanted);
+        let new = member.lines.offered(&member.offered, &wanted);
         self.tell_heard(&new);
         let Some(member) = self.members.get(&id) else { return Default::default() };
         let mut uses: HashMap<Mid, Use> = HashMap::new();
