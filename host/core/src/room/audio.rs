@@ -10,6 +10,18 @@ use super::people::Track;
 /// The rates that an agent may hear and speak at, in samples a second.
 pub const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
 
+/// Bounds of the groups of [`AudioStatistics::lateness`]: the first has packets that were late by less than the first bound, the last those
+/// that were late by the last one or more.
+pub const LATENESS: [Duration; 7] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+];
+
 /// The frames that are delivered of a track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -210,6 +222,8 @@ pub struct AudioStatistics {
     pub packets_sent: u64,
     /// Frames of the agent's tracks that went out late, or not at all, because the host was late.
     pub frames_late: u64,
+    /// Packets of the agent's tracks, by how late they went out; [`LATENESS`] has the bounds.
+    pub lateness: [u64; LATENESS.len() + 1],
     /// Variation of the times between packets of heard tracks: the highest of all tracks, as RFC 3550 computes it.
     pub jitter: Duration,
     /// Sound that was made up for packets that did not arrive.
