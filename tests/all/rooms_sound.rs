@@ -122,3 +122,21 @@ fn track_that_an_administrator_mutes_is_not_heard_in_our_own_room() {
     ann.sees("mute", |line| saw(line, "muted"));
     hears_nothing(&mut bob, "ann");
 }
+
+#[test]
+fn sound_comes_back_after_a_crash_of_the_dispatcher() {
+    let mut dispatcher = Dispatcher::start(&[]);
+    let join = |url: &str, identity: &str| Client::Python.joins(url, &token("sound", identity));
+    let (Some(mut ann), Some(mut bob)) = (join(&dispatcher.url, "ann"), join(&dispatcher.url, "bob")) else { return };
+    speak(&mut ann, 440);
+    speak(&mut bob, 660);
+    hears(&mut bob, "ann", 440);
+    hears(&mut ann, "bob", 660);
+    dispatcher.kill();
+    dispatcher.start_again();
+    for person in [&mut ann, &mut bob] {
+        person.sees("return", |line| saw(line, "reconnected"));
+    }
+    hears(&mut bob, "ann", 440);
+    hears(&mut ann, "bob", 660);
+}

@@ -90,7 +90,8 @@ impl Lines {
 
     /// Take in a line of an offer. Returns whether it is open for tracks, and was not before.
     fn open(&mut self, offered: &SoundLine) -> bool {
-        let (receives, known) = (offered.flow == Flow::Receives, self.lines.iter_mut().find(|line| line.mid == offered.mid));
+        let (receives, known) =
+            (offered.flow == Flow::Receives, self.lines.iter_mut().find(|line| line.mid == offered.mid));
         match known {
             // Its numbers stay: the source of RTP that the host sends by is the same later.
             Some(line) if !receives => line.load = Load::Closed,
@@ -286,7 +287,8 @@ mod tests {
     fn line_that_is_closed_for_a_while_keeps_its_numbers() {
         let (mut lines, now) = (Lines::default(), Instant::now());
         lines.offered(&receiving(&["1"]), &[A]);
-        let number = |lines: &mut Lines, sequence| lines.of(A).unwrap().numbers.of(A, &sound(7, sequence, 0), now).unwrap().0;
+        let number =
+            |lines: &mut Lines, sequence| lines.of(A).unwrap().numbers.of(A, &sound(7, sequence, 0), now).unwrap().0;
         assert_eq!((number(&mut lines, 10), number(&mut lines, 11)), (1, 2));
         assert_eq!(lines.offered(&[line("1", Flow::Sends)], &[A]), []);
         assert!(!lines.carries(A) && lines.request(&[A]) == Some(1));

@@ -129,6 +129,8 @@ fn mid_of(section: &str) -> Option<Mid> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const OFFER: &str = "v=0\r\na=msid-semantic: WMS *\r\n\
@@ -167,5 +169,27 @@ mod tests {
             m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:3\r\na=inactive\r\n\
             m=audio 0 UDP/TLS/RTP/SAVPF 111\r\na=mid:4\r\na=inactive\r\n";
         assert_eq!(rewritten, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_and_nothing_but_its_lines_for_media_is_changed(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "v=0", "m=audio 9 X 1", "m=video 9 X 1", "m=audio 0 X 1", "m=application 9 X", "a=mid:", "a=mid:1", "a=sendrecv",
+                "a=msid:a b", "a=msid:", "a=ssrc:1 msid:a b", "a=ssrc:", "\r\n", "\n", "é", " ", "m=", "a=",
+            ]), 0..40),
+        ) {
+            let text = parts.concat();
+            let lines = sound_lines(&text);
+            prop_assert!(lines.len() <= text.matches("m=audio ").count());
+            let changed = with_uses(&text, |_| Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into() });
+            if !text.contains("m=audio ") && !text.contains("m=video ") {
+                prop_assert_eq!(&changed, &text);
+            }
+            // Another pass finds the same lines, and changes nothing any more.
+            prop_assert_eq!(sound_lines(&changed).len(), lines.len());
+            let again = with_uses(&changed, |_| Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into() });
+            prop_assert_eq!(again, changed);
+        }
     }
 }

@@ -32,7 +32,8 @@ impl Talker {
         let (seen, _) = host.joined(identity).await;
         let options = Subscription { rate: RATE, frame: PART, ..Subscription::default() };
         seen.perform(Command::Audio(AudioCommand::Follow { id: 50, rule: Rule::default(), options }));
-        let publication = Publication { name: "voice".into(), source: "microphone".into(), rate: RATE, bits_per_second: 0 };
+        let publication =
+            Publication { name: "voice".into(), source: "microphone".into(), rate: RATE, bits_per_second: 0 };
         seen.perform(Command::Audio(AudioCommand::Publish { id: 51, publication }));
         Self { seen, hz, hears_hz, heard: Vec::new() }
     }

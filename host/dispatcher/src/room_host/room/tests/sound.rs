@@ -275,6 +275,9 @@ fn video_and_what_the_token_forbids_is_refused() {
     assert_eq!(refusal(video, proto::TrackSource::Camera), Some("UNSUPPORTED_TYPE"));
     assert_eq!(refusal(audio, proto::TrackSource::Microphone), Some("NOT_ALLOWED"));
     assert_eq!(refusal(audio, proto::TrackSource::ScreenShareAudio), None);
+    world.signal(ann, Request::PublishDataTrackRequest(proto::PublishDataTrackRequest::default()));
+    let [Response::RequestResponse(refusal)] = &world.take(ann)[..] else { panic!() };
+    assert_eq!(refusal.reason().as_str_name(), "UNSUPPORTED_TYPE");
 }
 
 #[test]
