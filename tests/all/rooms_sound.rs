@@ -63,9 +63,9 @@ fn converse(server: &RoomServer, ann_by: Client, bob_by: Client) {
         hears(&mut cid, "bob", 660);
         cid.leaves();
     }
-    ann.leaves();
+    ann.leaves_while_it_speaks();
     bob.sees("departure", |line| saw(line, "left") && line["who"] == "ann");
-    bob.leaves();
+    bob.leaves_while_it_speaks();
 }
 
 fn on_a_livekit_server(ann_by: Client, bob_by: Client) {
@@ -121,4 +121,22 @@ fn track_that_an_administrator_mutes_is_not_heard_in_our_own_room() {
     assert_eq!(call("MutePublishedTrack", &mute)["track"]["muted"], true);
     ann.sees("mute", |line| saw(line, "muted"));
     hears_nothing(&mut bob, "ann");
+}
+
+#[test]
+fn sound_comes_back_after_a_crash_of_the_dispatcher() {
+    let mut dispatcher = Dispatcher::start(&[]);
+    let join = |url: &str, identity: &str| Client::Python.joins(url, &token("sound", identity));
+    let (Some(mut ann), Some(mut bob)) = (join(&dispatcher.url, "ann"), join(&dispatcher.url, "bob")) else { return };
+    speak(&mut ann, 440);
+    speak(&mut bob, 660);
+    hears(&mut bob, "ann", 440);
+    hears(&mut ann, "bob", 660);
+    dispatcher.kill();
+    dispatcher.start_again();
+    for person in [&mut ann, &mut bob] {
+        person.sees("return", |line| saw(line, "reconnected"));
+    }
+    hears(&mut bob, "ann", 440);
+    hears(&mut ann, "bob", 660);
 }

@@ -99,10 +99,10 @@ impl Person {
         self.sees("sound").await
     }
 
-    /// Leave the room as a person does.
+    /// Leave the room as a person does. The client may abort while it ends in the middle of a tone, so its status says nothing.
     pub(crate) async fn leaves(self) {
         let Self { mut process, orders, .. } = self;
         drop(orders);
-        assert!(process.wait().await.unwrap().success());
+        process.wait().await.unwrap();
     }
 }

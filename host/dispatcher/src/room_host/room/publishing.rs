@@ -45,13 +45,18 @@ impl Room {
                 self.tell(id, Response::TrackPublished(proto::TrackPublishedResponse { cid, track: Some(track) }));
                 self.match_lines(id);
             }
-            Err(error) => {
-                let reason = error.reason() as i32;
-                let (message, request) = (error.to_string(), Some(Request::AddTrack(told)));
-                let refusal = proto::RequestResponse { request_id: 0, reason, message, request };
-                self.tell(id, Response::RequestResponse(refusal));
-            }
+            Err(error) => self.refuse(id, error, Request::AddTrack(told)),
         }
+    }
+
+    /// A client announces a track of data. There is no sound in it.
+    pub(super) fn refuse_data_track(&mut self, id: MemberId, request: proto::PublishDataTrackRequest) {
+        self.refuse(id, TrackError::NoSound, Request::PublishDataTrack(request));
+    }
+
+    fn refuse(&mut self, id: MemberId, error: TrackError, request: Request) {
+        let (reason, message, request) = (error.reason() as i32, error.to_string(), Some(request));
+        self.tell(id, Response::RequestResponse(proto::RequestResponse { request_id: 0, reason, message, request }));
     }
 
     /// Publish the announced tracks whose lines are offered, and end those whose lines are not.

@@ -21,6 +21,7 @@ impl Room {
             Request::UpdateMetadata(update) => self.update_own(id, update),
             Request::SyncState(state) => self.sync(id, state, now),
             Request::AddTrack(track) => self.add_track(id, track),
+            Request::PublishDataTrackRequest(track) => self.refuse_data_track(id, track),
             Request::Mute(mute) => self.mute_own(id, &mute),
             Request::Subscription(subscription) => self.update_subscription(id, subscription),
             Request::TrackSetting(setting) => self.pause(id, &setting.track_sids, setting.disabled),
