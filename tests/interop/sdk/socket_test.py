@@ -151,14 +151,25 @@ async def closing():
 
 
 open_one()
-assert job(closing) == ([f"close {last_id()} 3000 done"], [])
-assert job(send("late")) == ([], ["ConnectionClosedError: closed with 1006: the agent closes the connection"])
-assert step(text("late"), closed(3000, "done")) == ([], [3000])
+assert job(read, closing) == ([f"close {last_id()} 3000 done"], [])
+assert job(send("late"), closing) == ([], ["ConnectionClosedError: closed with 1006: the agent closes the connection"])
+calls, noted = step(text("late"), closed(3000, "done"))
+assert (calls, sorted(noted, key=str)) == ([], [3000, 3000, "ConnectionClosedError: closed with 3000: done"]), noted
 open_one()
 job(read, closing)
 given_up = "ConnectionClosedError: closed with 1006: the other side does not close the connection"
 calls, noted = step(ms=10_000)
 assert (calls, sorted(noted, key=str)) == ([f"cancel {last_id()}"], [1006, given_up])
+
+
+async def hasty():
+    async with asyncio.timeout(0.05):
+        await opened[-1].close()
+
+
+open_one()
+assert job(hasty)[0] == [f"close {last_id()} 1000 "]
+assert step(ms=60) == ([f"cancel {last_id()}"], ["TimeoutError: "])
 
 
 # The end of a block closes. Cancelling it gives the connection up, also while it opens.
@@ -188,8 +199,10 @@ job(read)
 part = bytes(40_000)
 given = f"bytes {last_id()} 40000"
 assert job(send(part, part, part, "after")) == ([given, given], [])
-assert step(text("x")) == ([], ["x"])
 assert step(writable()) == ([given, f"text {last_id()} after"], ["sent"])
+assert job(send(part, part, "more"))[0] == [given, given]
+assert step(text("x")) == ([], ["x"])
+assert step(writable()) == ([f"text {last_id()} more"], ["sent"])
 assert job(send(part, part, "never"))[0] == [given, given]
 lost = "ConnectionClosedError: closed with 1006: gone"
 assert step(closed(1006, "gone")) == ([], [lost, lost])
@@ -204,6 +217,13 @@ assert held == [f"hold {last_id()} True"], held
 calls, noted = job(read)
 assert (calls, noted) == ([f"hold {last_id()} False"], ["x"] * 326), (calls, len(noted))
 assert step(closed(1000)) == ([], ["over"])
+
+open_one()
+job(send(part, part, "never"))
+step(*[text("x") for _ in range(256)])
+assert job(closing)[0] == [f"close {last_id()} 3000 done"]
+assert step(closed(3000)) == ([], [3000])
+assert job(opened[-1].recv) == ([], ["ConnectionClosedError: closed with 3000: no reason"])
 
 # Many messages are sent in several steps, of all sockets together.
 one, other = open_one(), open_one()
