@@ -24,6 +24,7 @@ mod faults_around_the_host;
 mod faults_inside_the_host;
 mod foreign_agents;
 mod foreign_models;
+mod foreign_sockets;
 mod fuzz;
 mod hostile_components;
 mod hostile_guests;
