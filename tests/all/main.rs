@@ -70,6 +70,7 @@ mod verb_config_check;
 mod verb_dispatch;
 mod verb_doctor;
 mod verb_prepare;
+mod verb_rooms;
 mod verb_run_interrupt;
 mod verb_test;
 mod verbs_completions_and_man;
