@@ -37,7 +37,7 @@ pub fn run(bytes: &[u8]) {
     run.heard.end();
     run.take(usize::MAX);
     assert!(run.story.is_over, "the track did not end");
-    assert!(!run.story.speaks, "voice did not end");
+    assert!(run.story.last_voice.is_none_or(|(speaks, _)| !speaks), "voice did not end");
     assert_eq!(run.heard.bytes(), 0);
 }
 
@@ -70,8 +70,8 @@ struct Run {
 #[derive(Default)]
 struct Story {
     last_frame: Option<Instant>,
-    last_voice: Option<Instant>,
-    speaks: bool,
+    /// Whether voice began or ended, and when.
+    last_voice: Option<(bool, Instant)>,
     is_over: bool,
 }
 
@@ -130,9 +130,9 @@ impl Story {
             }
             AudioEvent::VoiceStarted { at, .. } | AudioEvent::VoiceEnded { at, .. } => {
                 let (starts, at) = (matches!(event, AudioEvent::VoiceStarted { .. }), Instant::from_std(*at));
-                assert!(starts != self.speaks && self.last_voice.is_none_or(|last| at >= last), "{event:?}");
-                self.speaks = starts;
-                self.last_voice = Some(at);
+                let (spoke, last) = self.last_voice.unwrap_or((false, at));
+                assert!(starts != spoke && at >= last, "{event:?}");
+                self.last_voice = Some((starts, at));
             }
             AudioEvent::Ended { .. } => self.is_over = true,
             _ => panic!("{event:?}"),

@@ -5,10 +5,13 @@ use std::time::Duration;
 use wasm_worker_core::room::audio::{AudioEvent, Publication, RATES};
 use wasm_worker_room::bare::sound::BarePlayout;
 
-/// A step that takes time takes up to 2.55 seconds.
-const TICK: Duration = Duration::from_millis(10);
+/// A step that takes time takes up to 0.77 seconds, and a write has up to 0.26 seconds: every frame that is played is encoded.
+const TICK: Duration = Duration::from_millis(3);
 /// Most bytes that wait: 60 s at 48 kHz, one write more, and the marks.
-const BYTES_MAX: usize = 60 * 96_000 + 255 * 96 * 4 + 4_096 * 16;
+const BYTES_MAX: usize = 60 * 96_000 + 2 * 255 * 96 + 4_096 * 16;
+
+/// What waits in the end is played, unless it is more than this: a second at 48 kHz.
+const PLAYED_MAX: usize = 96_000;
 
 /// The first two bytes are the rate and the rate of bits; then come steps of two bytes: what is asked for, and which.
 pub fn run(bytes: &[u8]) {
@@ -24,6 +27,9 @@ pub fn run(bytes: &[u8]) {
         if run.is_over {
             return;
         }
+    }
+    if run.playout.bytes() > PLAYED_MAX {
+        run.playout.clear();
     }
     run.playout.hold(false);
     run.playout.close();
@@ -50,7 +56,7 @@ impl Run {
         match what {
             b'w' | b'0' | b'o' => {
                 let level = if what == b'0' { 0 } else { which.saturating_mul(3) };
-                let samples = usize::from(which) * self.rate as usize / 500;
+                let samples = usize::from(which) * self.rate as usize / 1_000;
                 let pcm = [[level, level / 2]].repeat(samples).concat();
                 let pcm = if what == b'o' { &pcm[..pcm.len().saturating_sub(1)] } else { &pcm[..] };
                 match self.playout.write(pcm) {
