@@ -47,7 +47,7 @@ fn options(bytes: &[u8]) -> Subscription {
     Subscription {
         rate: RATES[usize::from(byte(0)) % RATES.len()],
         frames: [Delivery::All, Delivery::Voiced, Delivery::None][usize::from(byte(1)) % 3],
-        detect_voice: byte(2) % 2 == 0,
+        detect_voice: byte(2).is_multiple_of(2),
         frame: time(3),
         before: time(4),
         after: time(5),
@@ -86,8 +86,8 @@ impl Run {
     fn step(&mut self, what: u8, which: u8) {
         match what {
             b'n' => self.heard.pass(TICK * which.into()),
-            b'm' => self.heard.mute(which % 2 == 0),
-            b'h' => self.heard.hold(which % 2 == 0),
+            b'm' => self.heard.mute(which.is_multiple_of(2)),
+            b'h' => self.heard.hold(which.is_multiple_of(2)),
             b's' => self.time = self.time.wrapping_add(u64::from(which) * 960),
             b'b' => self.time = self.time.wrapping_sub(u64::from(which) * 960),
             b'e' => self.take(which.into()),
