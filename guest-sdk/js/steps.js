@@ -6,11 +6,12 @@ import { finish, reportTasks, wake } from 'wasm-worker:agent/job@0.1.0';
 /** Thrown by the wait of a task that was cancelled. */
 export class Cancelled extends Error {}
 
-/** The last event of a call was `failed`. */
+/** The last event of a call was `failed`. `status` is the server's, where it answered, else 0. */
 export class CallFailed extends Error {
-  constructor({ code, message }) {
+  constructor({ code, status, message }) {
     super(message ? `${code}: ${message}` : code);
     this.code = code;
+    this.status = status;
   }
 }
 
@@ -153,8 +154,11 @@ export class Channel {
   #held = false;
   #waiter;
   #reason;
+  #queuedMax;
 
-  constructor(id) {
+  /** `queuedMax` is for a track of the agent, whose sound would pause while its events are held back: `Infinity`. */
+  constructor(id, queuedMax = QUEUED_MAX) {
+    this.#queuedMax = queuedMax;
     if (id === 0) throw new Error('nothing is sent in this phase of a job');
     this.#id = id;
     channels.set(id, this);
@@ -189,7 +193,7 @@ export class Channel {
     if (isLast) {
       this.#reason = new Error('the last event was read');
       channels.delete(this.#id);
-    } else if (!this.#held && this.#events.length > QUEUED_MAX) {
+    } else if (!this.#held && this.#events.length > this.#queuedMax) {
       this.#held = true;
       hold(this.#id, true);
     }
@@ -213,7 +217,7 @@ export class Channel {
 const OF_CHANNELS = new Set([
   'http-head', 'http-body', 'socket-opened', 'socket-text', 'socket-bytes', 'socket-closed', 'writable',
 ]);
-const LAST = new Set(['done', 'failed', 'rpc-answer', 'socket-closed', 'stream-ended']);
+const LAST = new Set(['done', 'failed', 'rpc-answer', 'socket-closed', 'stream-ended', 'audio-ended']);
 
 function deliver(event) {
   const { tag, val } = event;

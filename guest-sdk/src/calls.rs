@@ -2,6 +2,6 @@
 //! none, they are kept for the test to read.
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use crate::bindings::wasm_worker::agent::{flow, http, job::random, socket, usage};
+pub(crate) use crate::bindings::wasm_worker::agent::{audio, flow, http, job::random, socket, usage};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::native::{flow, http, random, socket, usage};
+pub(crate) use crate::native::{audio, flow, http, random, socket, usage};

@@ -51,6 +51,7 @@
 #![warn(missing_docs)]
 
 mod agent;
+pub mod audio;
 mod calls;
 mod context;
 mod event;
@@ -84,6 +85,7 @@ mod usage;
 mod waits;
 
 pub use agent::Agent;
+pub use audio::{AudioSource, AudioStream};
 pub use bindings::wasm_worker::agent::events::Event;
 pub use context::JobContext;
 pub use load::LoadFunction;

@@ -1,4 +1,4 @@
-//! A stand-in for the host on the build machine: it keeps the calls of HTTP, sockets and usage, and a test delivers the
+//! A stand-in for the host on the build machine: it keeps the calls of HTTP, sockets, sound and usage, and a test delivers the
 //! events. It is for tests of the SDK and of the crates beside it.
 
 use std::cell::{Cell, RefCell};
@@ -20,6 +20,14 @@ pub enum Call {
     SocketText(u32, String),
     SocketBytes(u32, Vec<u8>),
     SocketClose(u32, u16),
+    AudioSubscribe(u32, String),
+    AudioFollow(u32, contract::audio::Rule),
+    AudioPublish(u32, contract::audio::Publication),
+    AudioWrite(u32, Vec<u8>),
+    AudioMark(u32, u32),
+    AudioMute(u32, bool),
+    AudioClear(u32),
+    AudioClose(u32),
     Usage(ModelUsage),
 }
 
@@ -56,6 +64,49 @@ fn next_id() -> u32 {
 /// Bytes that are the same in each run.
 pub(crate) fn random(len: u32) -> Vec<u8> {
     (0..len).map(|_| 0x55).collect()
+}
+
+pub(crate) mod audio {
+    use super::{Call, next_id, push};
+    use crate::contract::audio::{Publication, Rule, Subscription};
+
+    pub(crate) fn subscribe(track_sid: &str, _options: Subscription) -> u32 {
+        let id = next_id();
+        push(Call::AudioSubscribe(id, track_sid.to_owned()));
+        id
+    }
+
+    pub(crate) fn follow(rule: &Rule, _options: Subscription) -> u32 {
+        let id = next_id();
+        push(Call::AudioFollow(id, rule.clone()));
+        id
+    }
+
+    pub(crate) fn publish(options: &Publication) -> u32 {
+        let id = next_id();
+        push(Call::AudioPublish(id, options.clone()));
+        id
+    }
+
+    pub(crate) fn write(id: u32, pcm: &[u8]) {
+        push(Call::AudioWrite(id, pcm.to_vec()));
+    }
+
+    pub(crate) fn mark(id: u32, mark: u32) {
+        push(Call::AudioMark(id, mark));
+    }
+
+    pub(crate) fn mute(id: u32, muted: bool) {
+        push(Call::AudioMute(id, muted));
+    }
+
+    pub(crate) fn clear(id: u32) {
+        push(Call::AudioClear(id));
+    }
+
+    pub(crate) fn close(id: u32) {
+        push(Call::AudioClose(id));
+    }
 }
 
 pub(crate) mod flow {

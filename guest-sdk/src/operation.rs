@@ -127,6 +127,11 @@ impl Operation {
         flooded
     }
 
+    /// Lets any number of events wait: the agent asks for each of them.
+    pub(crate) fn never_hold(&mut self) {
+        with_port(self.id, |port| port.queued_max = usize::MAX);
+    }
+
     /// Notes that the agent waits to write no more.
     pub(crate) fn has_written(&self) {
         with_port(self.id, |port| port.queued_max = QUEUED_MAX);

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::harness::{Done, cache_dir, root, run_guest, target_dir, wasm_worker};
+use wasm_worker_sandbox::sound::wav;
 
 fn run<'a>(example: &str, args: impl IntoIterator<Item = &'a str>) -> Done {
     let path = root().join("examples").join(example);
@@ -106,6 +107,45 @@ fn llm_holds_the_conversations_of_its_scenarios() {
     };
     let first = play();
     assert_eq!((first.len(), &first), (8, &play()), "every run is the same");
+}
+
+#[test]
+fn echo_and_tone_hold_the_conversations_of_their_scenarios() {
+    for (example, scenarios) in [("echo", 3), ("tone", 1)] {
+        let agent = root().join("examples").join(example);
+        let done = wasm_worker(["test", agent.to_str().unwrap(), "--json"]).done();
+        assert_eq!(done.exit, 0, "{}{}", done.stdout, done.stderr);
+        assert_eq!(done.lines().len(), scenarios, "{}", done.stdout);
+    }
+}
+
+#[test]
+fn echo_hears_and_speaks_files() {
+    let (dir, agent) = (tempfile::tempdir().unwrap(), root().join("examples/echo"));
+    let [file, said] = ["in.wav", "out.wav"].map(|name| dir.path().join(name));
+    std::fs::copy(agent.join("tests/low.wav"), &file).unwrap();
+    let run =
+        |flags: &[&str]| wasm_worker(["run", agent.to_str().unwrap(), "--job"]).args(flags.iter().copied()).done();
+    let done = run(&["--audio-in", file.to_str().unwrap(), "--audio-out", said.to_str().unwrap()]);
+    assert_eq!(done.exit, 0, "{}", done.stderr);
+    let used = &done.record()["usage"]["audio"];
+    // What is said has 0.9 s, and some silence before its end is known.
+    let millis = |key: &str| used[key].as_u64().unwrap();
+    assert!((900..1_600).contains(&millis("heard_ms")) && (900..1_600).contains(&millis("spoken_ms")), "{used}");
+    let sound = wav::read(&std::fs::read(&said).unwrap()).unwrap();
+    assert_eq!(sound.rate, 24_000);
+    // Silence until the person pauses, and then the tone.
+    let is_loud = |sample: &&i16| sample.unsigned_abs() > 1_000;
+    let first = sound.samples.iter().position(|sample| is_loud(&sample)).unwrap();
+    assert!((24_000..4 * 24_000).contains(&first), "{first}");
+    let crossings = sound.samples.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+    assert!((380..=400).contains(&crossings), "{crossings} periods in 0.9 s");
+
+    std::fs::write(&file, b"no sound").unwrap();
+    run(&["--audio-in", file.to_str().unwrap()])
+        .fails_with(2, &["in.wav` cannot be spoken: the file is no WAV", "ffmpeg"]);
+    run(&["--audio-in", "none.wav"]).fails_with(2, &["`none.wav` cannot be read: No such file"]);
+    run(&["--audio-out", "x.wav", "--count", "2"]).fails_with(2, &["are for one job"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod conversations;
 mod networks;
+mod sound;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -273,6 +274,11 @@ fn http_and_sockets_replay_exactly_and_without_a_server() {
 #[test]
 fn conversation_with_a_model_replays_exactly() {
     networks::of_a_model();
+}
+
+#[test]
+fn sound_replays_exactly() {
+    sound::of_an_echo();
 }
 
 #[test]

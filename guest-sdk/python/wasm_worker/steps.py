@@ -32,24 +32,29 @@ _OF_CHANNELS = (
     events.Event_Writable,
 )
 # The last events of channels, beside a part of a body that says so.
-_LAST_OF_CHANNELS = (*_LAST, events.Event_SocketClosed, events.Event_StreamEnded)
+_LAST_OF_CHANNELS = (*_LAST, events.Event_SocketClosed, events.Event_StreamEnded, events.Event_AudioEnded)
 
 
 class CallFailed(Exception):
-    """The last event of a call was `failed`."""
+    """The last event of a call was `failed`. `status` is the server's, where it answered, else 0."""
 
     def __init__(self, failure: events.Failure):
         super().__init__(f"{failure.code}: {failure.message}" if failure.message else failure.code)
         self.code = failure.code
+        self.status = failure.status
 
 
 class Channel:
-    """The events of one id, in their order. It is open until its last event has come, or until `close`."""
+    """The events of one id, in their order. It is open until its last event has come, or until `close`.
 
-    def __init__(self, id: int):
+    `queued_max` is for a track of the agent, whose sound would pause while its events are held back: `math.inf`.
+    """
+
+    def __init__(self, id: int, queued_max: float = _QUEUED_MAX):
         if id == 0:
             raise RuntimeError("nothing is sent in this phase of a job")
         self._id = id
+        self._queued_max = queued_max
         self._waiting: collections.deque = collections.deque()
         self._held = False
         self._reader: asyncio.Future | None = None
@@ -79,7 +84,7 @@ class Channel:
         self._waiting.append(event)
         if is_last:
             _channels.pop(self._id, None)
-        elif not self._held and len(self._waiting) > _QUEUED_MAX:
+        elif not self._held and len(self._waiting) > self._queued_max:
             self._held = True
             flow.hold(self._id, True)
         self._wake()

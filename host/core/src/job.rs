@@ -135,6 +135,25 @@ pub struct RoomStatus {
     pub present: Vec<Present>,
     /// The use of the connection, from its opening on.
     pub used: RoomUse,
+    /// The tracks of sound.
+    #[serde(default, skip_serializing_if = "Tracks::is_none")]
+    pub tracks: Tracks,
+}
+
+/// The number of tracks of sound that an agent has in its room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Tracks {
+    /// Tracks that it hears.
+    pub heard: u32,
+    /// Tracks that it publishes.
+    pub published: u32,
+}
+
+impl Tracks {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl RoomStatus {

@@ -1,10 +1,12 @@
 //! The use of one job: time, fuel, memory, host calls, log lines and models.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::network::traffic::NetworkUse;
+use crate::room::audio::AudioStatistics;
 
 /// The cost of a run of `prewarm`, for a job whose instance ran it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -110,18 +112,21 @@ pub struct UsageRecord {
     /// Use of the network.
     #[serde(skip_serializing_if = "NetworkUse::is_empty")]
     pub network: NetworkUse,
+    /// Sound that the agent heard and spoke.
+    #[serde(skip_serializing_if = "AudioUse::is_empty")]
+    pub audio: AudioUse,
     /// Use of models, as the agent reported it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelSums>,
 }
 
 /// A duration in whole milliseconds.
-pub fn millis(duration: std::time::Duration) -> u64 {
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A duration in whole microseconds.
-pub fn micros(duration: std::time::Duration) -> u64 {
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -142,11 +147,95 @@ pub struct RoomUse {
     pub bytes_received: u64,
     /// Bytes of all sockets.
     pub bytes_sent: u64,
+    /// The sound.
+    #[serde(default, skip_serializing_if = "AudioUse::is_empty")]
+    pub audio: AudioUse,
+}
+
+/// The sound of a job, or of one connection to a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct AudioUse {
+    /// Sound that was delivered to the agent, in milliseconds.
+    pub heard_ms: u64,
+    /// Sound of the agent that was played, in milliseconds.
+    pub spoken_ms: u64,
+    /// Sound that was made up for packets that did not arrive, in milliseconds.
+    pub concealed_ms: u64,
+    /// Sound that was dropped because the agent was late, in milliseconds.
+    pub dropped_ms: u64,
+    /// Packets of heard tracks.
+    pub packets_received: u64,
+    /// Packets of heard tracks that did not arrive, or arrived too late to be heard.
+    pub packets_lost: u64,
+    /// Packets of the agent's tracks.
+    pub packets_sent: u64,
+    /// Frames of the agent's tracks that went out late, or not at all, because the host was late.
+    pub frames_late: u64,
+    /// The last variation of the times between packets of heard tracks, in microseconds: the highest of all tracks.
+    pub jitter_us: u64,
+    /// Time that the host took to decode, examine and encode, in microseconds.
+    pub cpu_us: u64,
+}
+
+impl AudioUse {
+    /// Whether there was no sound.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The use between two readings of a connection.
+    pub fn between(before: &AudioStatistics, now: &AudioStatistics) -> Self {
+        let time = |of: fn(&AudioStatistics) -> Duration| of(now).saturating_sub(of(before));
+        let count = |of: fn(&AudioStatistics) -> u64| of(now).saturating_sub(of(before));
+        Self {
+            heard_ms: millis(time(|of| of.heard)),
+            spoken_ms: millis(time(|of| of.spoken)),
+            concealed_ms: millis(time(|of| of.concealed)),
+            dropped_ms: millis(time(|of| of.dropped)),
+            packets_received: count(|of| of.packets_received),
+            packets_lost: count(|of| of.packets_lost),
+            packets_sent: count(|of| of.packets_sent),
+            frames_late: count(|of| of.frames_late),
+            jitter_us: micros(now.jitter),
+            cpu_us: micros(time(|of| of.busy)),
+        }
+    }
+
+    /// Add the use of a later connection.
+    pub fn add(&mut self, other: &Self) {
+        self.heard_ms += other.heard_ms;
+        self.spoken_ms += other.spoken_ms;
+        self.concealed_ms += other.concealed_ms;
+        self.dropped_ms += other.dropped_ms;
+        self.packets_received += other.packets_received;
+        self.packets_lost += other.packets_lost;
+        self.packets_sent += other.packets_sent;
+        self.frames_late += other.frames_late;
+        self.jitter_us = other.jitter_us;
+        self.cpu_us += other.cpu_us;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn use_of_sound_is_what_came_between_two_readings() {
+        let reading = |seconds: u64, packets_lost| AudioStatistics {
+            heard: Duration::from_secs(seconds),
+            spoken: Duration::from_millis(1_500),
+            jitter: Duration::from_micros(seconds),
+            packets_lost,
+            ..AudioStatistics::default()
+        };
+        let mut used = AudioUse::between(&reading(1, 5), &reading(4, 7));
+        assert_eq!((used.heard_ms, used.spoken_ms, used.packets_lost, used.jitter_us), (3_000, 0, 2, 4));
+        assert!(!used.is_empty() && AudioUse::between(&reading(9, 9), &reading(0, 0)).is_empty());
+        used.add(&AudioUse { heard_ms: 5, jitter_us: 1, ..AudioUse::default() });
+        assert_eq!((used.heard_ms, used.packets_lost, used.jitter_us), (3_005, 2, 1));
+    }
 
     #[test]
     fn tokens_are_those_in_and_out_whatever_an_agent_reports() {

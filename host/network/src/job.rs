@@ -1,6 +1,6 @@
 //! What the tasks of one job's operations share with its handle, and how a task tells its operation's events.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -39,6 +39,10 @@ impl Job {
 impl NetworkNumbers for Job {
     fn traffic(&self) -> NetworkUse {
         self.ledger().traffic.clone()
+    }
+
+    fn bytes_waiting(&self) -> usize {
+        self.ledger().told_bytes() + self.waiting.load(Ordering::Relaxed)
     }
 
     fn open_operations(&self) -> usize {

@@ -33,6 +33,8 @@ pub(crate) struct Ledger {
     /// Operations that ever began.
     begun: u64,
     events: VecDeque<NetworkEvent>,
+    /// The charges of these events.
+    told: usize,
     /// Wakes the taker that waits.
     taker: Option<Waker>,
     pub(crate) traffic: NetworkUse,
@@ -65,7 +67,8 @@ pub(crate) enum Refused {
 impl Ledger {
     pub(crate) fn new(operations_max: usize) -> Self {
         let (operations, events) = (HashMap::new(), VecDeque::new());
-        Self { operations, operations_max, ahead: 0, begun: 0, events, taker: None, traffic: NetworkUse::default() }
+        let traffic = NetworkUse::default();
+        Self { operations, operations_max, ahead: 0, begun: 0, events, told: 0, taker: None, traffic }
     }
 
     /// Begin an operation. Its serial number.
@@ -131,6 +134,7 @@ impl Ledger {
                 task.abort();
             }
             self.events.retain(|event| event.id() != id);
+            self.told = self.events.iter().map(NetworkEvent::charge).sum();
             self.release(operation.ahead);
         }
     }
@@ -143,7 +147,7 @@ impl Ledger {
             }
         }
         self.events.clear();
-        self.ahead = 0;
+        (self.ahead, self.told) = (0, 0);
     }
 
     /// Events of this charge were handed on.
@@ -188,6 +192,7 @@ impl Ledger {
     /// The next event.
     pub(crate) fn next(&mut self) -> Option<NetworkEvent> {
         let event = self.events.pop_front()?;
+        self.told -= event.charge();
         if self.events.is_empty() {
             // A burst does not keep its memory.
             self.events.shrink_to(16);
@@ -209,12 +214,18 @@ impl Ledger {
         self.operations.values().filter(|operation| !operation.is_over).count()
     }
 
+    /// Bytes of the events that nobody has taken.
+    pub(crate) fn told_bytes(&self) -> usize {
+        self.told
+    }
+
     /// Count what went to and came from a server.
     pub(crate) fn count(&mut self, host: &str, traffic: &Traffic) {
         self.traffic.add(host, traffic);
     }
 
     fn push(&mut self, event: NetworkEvent) {
+        self.told += event.charge();
         self.events.push_back(event);
         if let Some(taker) = self.taker.take() {
             taker.wake();
@@ -261,7 +272,9 @@ mod tests {
         ledger.tell(2, body(2, 2, false));
         ledger.cancel(1);
         assert!(!ledger.tell(1, body(1, 3, true)));
+        assert_eq!(ledger.told_bytes(), body(2, 2, false).charge());
         assert_eq!((ledger.next(), ledger.next()), (Some(body(2, 2, false)), None));
+        assert_eq!(ledger.told_bytes(), 0);
         assert_eq!(ledger.begin(1, Arc::default()), Ok(3), "its place is free");
         assert!(
             !ledger.tell(1, body(1, 3, true)) && ledger.tell(3, body(1, 3, false)),

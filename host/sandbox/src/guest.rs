@@ -11,6 +11,7 @@ pub(crate) mod closed;
 pub(crate) mod clock;
 pub(crate) mod convert;
 mod convert_room;
+mod convert_audio;
 pub(crate) mod events;
 pub(crate) mod kill;
 pub(crate) mod run_clock;

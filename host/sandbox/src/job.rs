@@ -29,6 +29,8 @@ mod step;
 
 mod joined_room;
 mod recorded_room;
+mod played_audio;
+mod sounding_room;
 mod job_network;
 mod networked;
 mod played_rules;

@@ -5,6 +5,7 @@
 //! ```text
 //! settings    what an agent may use, and how it is prewarmed
 //! machine     what the operating system allows, and the errors that say what it does not
+//! sound       sound as numbers: files, other rates, tones
 //! runtimes    guests run on one runtime, timers and files on the other
 //! engine      sole maker of wasmtime's Config, Engine and Linker; the epoch ticker; the time slices of guests
 //! guest       the host's side of one instance: bindings, state, clock, meter, log, ids, calls, inbox queue, kill
@@ -36,6 +37,7 @@ pub mod settings;
 
 pub mod machine;
 pub mod runtimes;
+pub mod sound;
 
 pub mod engine;
 

@@ -55,8 +55,8 @@ pub const MODEL_URL: &str = "http://mock-models.internal/v1";
 /// The host of [`MODEL_URL`].
 pub(crate) const MODEL_HOST: &str = "mock-models.internal";
 
-/// Reads a file by its name as a scenario has it, or tells why it cannot be read.
-pub type ReadFile<'a> = &'a mut dyn FnMut(&str) -> Result<String, String>;
+/// Reads a file by its name as a scenario has it, up to so many bytes and one more, or tells why it cannot be read.
+pub type ReadFile<'a> = &'a mut dyn FnMut(&str, usize) -> Result<Vec<u8>, String>;
 
 /// The reason why a text is no scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -202,12 +202,15 @@ mod tests {
     use super::play::Next;
     use super::trace::SeenQuestion;
     use super::*;
+    use crate::sound::{Sound, sine, wav};
 
     /// Read scenarios that name no file but `good.yaml`.
     fn read(text: &str) -> Result<Vec<Scenario>, ScenarioError> {
-        Scenario::parse("f", text, &mut |name| match name {
+        Scenario::parse("f", text, &mut |name, _| match name {
             "good.yaml" => Ok("rules:\n  - answer: hi\n".into()),
             "bad.yaml" => Ok("rules:\n  - answr: hi\n".into()),
+            "good.wav" => Ok(wav::write(&Sound { rate: 8_000, samples: vec![1; 80] })),
+            "bad.wav" => Ok(b"ID3".into()),
             _ => Err("there is none".into()),
         })
     }
@@ -313,6 +316,48 @@ steps:
         let failure = too_many.failure().unwrap();
         assert_eq!(failure.diff[0], "- exactly 1 requests to the model with a result of `t`");
         assert_eq!(failure.diff[1..], ["+ 0.000s `gpt` \"a\" and a result of `t`"; 2]);
+    }
+
+    #[test]
+    fn a_file_that_is_spoken_is_read_before() {
+        let say = |what: &str| {
+            read(&format!("steps:\n  - join: ann\n  - say: {{from: ann, {what}}}\n  - expect: {{text: hi}}\n"))
+        };
+        assert!(say("wav: good.wav").is_ok());
+        let why = |what: &str| say(what).unwrap_err().to_string();
+        assert_eq!(why("wav: none.wav"), "f:3: `none.wav` cannot be read: there is none");
+        assert_eq!(
+            why("wav: bad.wav"),
+            "f:3: `bad.wav` cannot be spoken: the file is no WAV: it does not begin with `RIFF` and `WAVE`"
+        );
+        assert_eq!(why("wav: good.wav, text: hi"), "f:3: want one of `text` and `wav` in `say`");
+        assert_eq!(why("topic: t"), "f:3: want one of `text` and `wav` in `say`");
+        assert_eq!(why("wav: good.wav, topic: t"), "f:3: `topic` and `attributes` are of a text");
+    }
+
+    #[test]
+    fn sound_is_expected_by_its_frequency() {
+        let none = BTreeMap::new();
+        let mut play = play_of("  - expect: {sound: {hz: 440, for: 300ms}}\n  - expect: {sound: {hz: 660}}\n");
+        let second = Duration::from_secs(1);
+        play.trace.sound(Duration::ZERO, 8_000, sine(440.0, 8_000, second / 5));
+        assert_eq!(play.next(&now(0, &none)), Next::Wait(Duration::from_secs(10)));
+        play.trace.sound(second, 8_000, sine(440.0, 8_000, second / 5));
+        assert_eq!(
+            (play.next(&now(1, &none)), play.next(&now(1, &none))),
+            (Next::Act(0), Next::Wait(Duration::from_secs(11)))
+        );
+        play.trace.sound(2 * second, 8_000, sine(440.0, 8_000, second));
+        assert_eq!(play.next(&now(11, &none)), Next::Failed);
+        let failure = play.failure().unwrap();
+        assert_eq!(failure.why, "expected sound of 660 Hz for at least 200ms within 10s");
+        assert_eq!(
+            failure.diff,
+            ["- sound of 660 Hz for at least 200ms", "+ 2.000s sound for 1s, 0 % of it at 660 Hz"]
+        );
+        let fault = |want: &str| read(&format!("steps:\n  - expect: {{sound: {want}}}\n")).unwrap_err().to_string();
+        assert_eq!(fault("{hz: 30000}"), "f:2: want a whole number from 20 to 20000, got `30000`");
+        assert_eq!(fault("{for: 1s}"), "f:2: `sound` needs `hz:`");
     }
 
     proptest! {

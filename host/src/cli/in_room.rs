@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use wasm_worker_core::job::{Present, RoomState, RoomStatus};
-use wasm_worker_core::text::one_line;
-use wasm_worker_core::usage::RoomUse;
+use wasm_worker_core::job::{Present, RoomState, RoomStatus, Tracks};
+use wasm_worker_core::text::{one_line, plural};
+use wasm_worker_core::usage::{AudioUse, RoomUse};
 
 use super::table::time;
 
@@ -23,8 +23,9 @@ pub(super) fn text(RoomStatus { state, others, present, .. }: &RoomStatus) -> St
 
 /// A line for the connection, and one for each participant.
 pub(super) fn lines(status: &RoomStatus) -> Vec<String> {
-    let RoomStatus { state, others, present, used } = status;
-    let RoomUse { stayed_ms, resumes, rejoins, packets_received, packets_sent, bytes_received, bytes_sent } = used;
+    let RoomStatus { state, others, present, used, tracks } = status;
+    let RoomUse { stayed_ms, resumes, rejoins, packets_received, packets_sent, bytes_received, bytes_sent, audio } =
+        used;
     let mut first = format!("  room     {}", state.as_str());
     if matches!(state, RoomState::Joined | RoomState::Reconnecting) {
         let [received, sent] = [bytes_received, bytes_sent].map(|bytes| ByteSize::b(*bytes).display().iec());
@@ -39,7 +40,28 @@ pub(super) fn lines(status: &RoomStatus) -> Vec<String> {
     };
     let more = others.saturating_sub(present.len());
     let more = (more > 0).then(|| format!("  present  {more} more"));
-    std::iter::once(first).chain(present.iter().map(line)).chain(more).collect()
+    std::iter::once(first).chain(sound(*tracks, audio)).chain(present.iter().map(line)).chain(more).collect()
+}
+
+/// A line for the sound, where there was any.
+fn sound(Tracks { heard, published }: Tracks, used: &AudioUse) -> Option<String> {
+    if heard == 0 && published == 0 && used.is_empty() {
+        return None;
+    }
+    let AudioUse { heard_ms, spoken_ms, concealed_ms, dropped_ms, packets_lost, frames_late, jitter_us, .. } = used;
+    let [heard_for, spoken_for, concealed, dropped] =
+        [heard_ms, spoken_ms, concealed_ms, dropped_ms].map(|millis| time(Duration::from_millis(*millis)));
+    Some(format!(
+        "  sound    hears {}, publishes {}; heard {heard_for}, spoke {spoken_for}; {packets_lost} packets lost, {concealed} concealed, \
+         {dropped} dropped, {frames_late} frames late, jitter {}",
+        plural(count(heard), "track"),
+        plural(count(published), "track"),
+        time(Duration::from_micros(*jitter_us))
+    ))
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -52,7 +74,7 @@ mod tests {
             kind: "standard".into(),
             state: "active".into(),
         });
-        RoomStatus { state, others, present: present.collect(), used: RoomUse::default() }
+        RoomStatus { state, others, present: present.collect(), ..RoomStatus::default() }
     }
 
     #[test]
@@ -74,5 +96,15 @@ mod tests {
             "  present  2 more",
         ];
         assert_eq!(lines(&joined), expected);
+    }
+
+    #[test]
+    fn sound_has_a_line() {
+        let mut joined = status(RoomState::Joined, 0, &[]);
+        joined.tracks = Tracks { heard: 2, published: 1 };
+        joined.used.audio = AudioUse { heard_ms: 90_000, packets_lost: 3, jitter_us: 4_000, ..AudioUse::default() };
+        let line = "  sound    hears 2 tracks, publishes 1 track; heard 1m30s, spoke 0s; 3 packets lost, 0s concealed, 0s dropped, \
+                    0 frames late, jitter 4ms";
+        assert_eq!(lines(&joined)[1], line);
     }
 }

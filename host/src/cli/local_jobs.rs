@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::job_spec::JobFlags;
+use super::sound_files::SoundFiles;
 use super::summary::{Summary, describe};
 use super::terminal::is_styled;
 use super::{Exit, Failure, logging, print_json, say};
@@ -38,9 +39,9 @@ use wasm_worker_sandbox::runtimes::Runtimes;
 /// Run these jobs, and print a line of JSON for each outcome.
 pub(super) fn run(
     agents: &[PathBuf],
-    count: u32,
-    concurrency: u32,
+    (count, concurrency): (u32, u32),
     flags: JobFlags,
+    files: Option<SoundFiles>,
     config: &Config,
 ) -> Result<Exit, Failure> {
     let [agent] = agents else {
@@ -56,6 +57,10 @@ pub(super) fn run(
         survive_large_files()?;
         let runner = Runner::start(&runtimes, (source, agent.is_dir()), config, &lines, concurrency).await?;
         let offers = spec.into_offers(runner.agent.name());
+        let offers = || match &files {
+            Some(files) => offers().with_sound(files.sound.clone()),
+            None => offers(),
+        };
         runner.run(count, concurrency, offers).await
     });
     runtimes.shut_down();
@@ -64,6 +69,9 @@ pub(super) fn run(
     drop(log);
     let report = made?;
     say(&report.text);
+    if let Some(files) = &files {
+        files.write()?;
+    }
     Ok(report.exit)
 }
 

@@ -8,6 +8,7 @@ use wasm_worker_core::text::plural;
 
 use super::job_spec::JobFlags;
 use super::settings::{SettingFlags, log_unknown_variables};
+use super::sound_files::SoundFlags;
 use super::{Exit, Failure, local_jobs, logging, say};
 use crate::app::process::Supervised;
 use crate::app::{Served, Worker, fleet};
@@ -33,6 +34,8 @@ pub(crate) struct RunArgs {
     concurrency: u32,
     #[command(flatten)]
     flags: JobFlags,
+    #[command(flatten)]
+    sound: SoundFlags,
     /// Index of this process of `--workers`; set by the supervisor
     #[arg(long, value_name = "INDEX", hide = true)]
     supervised: Option<usize>,
@@ -47,7 +50,8 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: RunArgs, load: Option<RustLoadFunction>) -> Result<Exit, Failure> {
     let config = args.settings.load()?;
     if args.job {
-        return local_jobs::run(&args.agents, args.count, args.concurrency, args.flags, &config);
+        let sound = args.sound.read(args.count)?;
+        return local_jobs::run(&args.agents, (args.count, args.concurrency), args.flags, sound, &config);
     }
     if !args.flags.is_empty() {
         let failure = Failure::usage("`--room`, `--metadata`, `--attribute` and `--spec` need `--job`");

@@ -4,7 +4,7 @@ mod report;
 
 mod junit;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -138,8 +138,11 @@ fn read_all(agent: &Path, paths: &[PathBuf]) -> Result<Vec<Scenario>, Failure> {
     let (mut scenarios, mut faults) = (Vec::new(), Vec::new());
     for path in paths {
         for file in files_of(path)? {
-            let text = contents(&file).map_err(|error| unreadable(&file, &error))?;
-            let mut beside = |name: &str| contents(&file.with_file_name(name)).map_err(|error| error.to_string());
+            let read =
+                contents(&file, FILE_BYTES_MAX).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+            let text = read.map_err(|error| unreadable(&file, &error))?;
+            let mut beside =
+                |name: &str, max| contents(&file.with_file_name(name), max).map_err(|error| error.to_string());
             match Scenario::parse(&file.display().to_string(), &text, &mut beside) {
                 Ok(of_file) => scenarios.extend(of_file),
                 Err(error) => faults.push(error.to_string()),
@@ -172,19 +175,19 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::usage(format!("`{}` cannot be read: {error}", path.display()))
 }
 
-/// The text of a file. One that is too large is cut after its bound, which its reader tells.
-fn contents(path: &Path) -> std::io::Result<String> {
-    let (mut text, max) = (String::new(), FILE_BYTES_MAX as u64 + 1);
+/// The bytes of a file. One that is too large is cut after its bound, which its reader tells.
+fn contents(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let (mut bytes, max) = (Vec::new(), max as u64 + 1);
     if path == Path::new("-") {
-        std::io::stdin().take(max).read_to_string(&mut text)?;
+        io::stdin().take(max).read_to_end(&mut bytes)?;
     } else {
-        std::fs::File::open(path)?.take(max).read_to_string(&mut text)?;
+        std::fs::File::open(path)?.take(max).read_to_end(&mut bytes)?;
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Plays scenarios.

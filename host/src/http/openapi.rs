@@ -7,8 +7,9 @@ use wasm_worker_core::api::Problem;
 use wasm_worker_core::api::worker::{
     AgentState, AgentStatus, Draining, EndedJob, FleetInfo, JobDetail, JobList, JobLog, Killing, RunningJob, WorkerInfo,
 };
-use wasm_worker_core::job::{Present, RoomStatus, Task, TaskReport, WaitsFor};
+use wasm_worker_core::job::{Present, RoomStatus, Task, TaskReport, Tracks, WaitsFor};
 use wasm_worker_core::record::{JobRecord, LogLine};
+use wasm_worker_core::usage::{AudioUse, RoomUse};
 use wasm_worker_core::verdict::{Blame, Code};
 
 use super::routes::{Access, Method, Route};
@@ -136,6 +137,8 @@ fn every_field_of_an_answer_is_described() {
         waits: Some(WaitsFor { timer_ms: Some(1), ..WaitsFor::default() }),
         in_room: Some(RoomStatus {
             present: vec![Present { identity: text(), kind: text(), state: text() }],
+            used: RoomUse { audio: AudioUse { heard_ms: 1, ..AudioUse::default() }, ..RoomUse::default() },
+            tracks: Tracks { heard: 1, published: 1 },
             ..RoomStatus::default()
         }),
         tasks: Some(TaskReport { age_ms: 1, tasks: vec![Task::default()] }),

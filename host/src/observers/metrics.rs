@@ -1,6 +1,8 @@
 //! All metrics, in one struct. Counters follow the events; gauges are set at each scrape.
 
 mod labels;
+mod sound;
+
 mod rooms;
 mod served;
 

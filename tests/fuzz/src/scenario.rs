@@ -24,7 +24,7 @@ const LISTENER: &str = r#"
 /// Read it, and play it with an agent that listens.
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut no_files = |_: &str| Err("there is none".to_owned());
+    let mut no_files = |_: &str, _: usize| Err("there is none".to_owned());
     let scenarios = match Scenario::parse("f.yaml", text, &mut no_files) {
         Ok(scenarios) => scenarios,
         Err(error) => {

@@ -35,6 +35,9 @@ pub trait NetworkNumbers: Send + Sync {
     /// The use so far.
     fn traffic(&self) -> NetworkUse;
 
+    /// Bytes that wait in both directions.
+    fn bytes_waiting(&self) -> usize;
+
     /// Operations that are not over.
     fn open_operations(&self) -> usize;
 }

@@ -1,6 +1,7 @@
 //! Sound of a room as plain data, one to one with the interface `audio` of the contract and its events.
 //!
 //! Sound is mono, 16 bits a sample. Times are those of the host's monotonic clock.
+#![expect(clippy::disallowed_types, reason = "times that are only told; nothing here reads a clock")]
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,10 @@ use super::people::Track;
 
 /// The rates that an agent may hear and speak at, in samples a second.
 pub const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
+/// The rate of what is heard, where the agent names none: that of models of speech.
+pub const HEARD_RATE: u32 = 16_000;
+/// The rate of what is published, where the agent names none: that of voices of models.
+pub const PUBLISHED_RATE: u32 = 24_000;
 
 /// Bounds of the groups of [`AudioStatistics::lateness`]: the first has packets that were late by less than the first bound, the last those
 /// that were late by the last one or more.
@@ -173,7 +178,7 @@ pub enum AudioEvent {
     Started { id: HeardId, rule: Option<OperationId>, track: Track },
     /// One or more whole frames of a heard track.
     Frame(AudioFrame),
-    /// The level of a heard track, in dB below full scale, and the probability of voice, from 0 to 1.
+    /// The level of a heard track, in dB to full scale, from -127 (silence) to 0, and the probability of voice, from 0 to 1.
     Level { id: HeardId, at: Instant, level: f64, voice: f64 },
     /// Voice began, at a time before the event.
     VoiceStarted { id: HeardId, at: Instant },
@@ -226,6 +231,10 @@ pub struct AudioStatistics {
     pub lateness: [u64; LATENESS.len() + 1],
     /// Variation of the times between packets of heard tracks: the highest of all tracks, as RFC 3550 computes it.
     pub jitter: Duration,
+    /// Sound that was delivered to the agent.
+    pub heard: Duration,
+    /// Sound of the agent that was played.
+    pub spoken: Duration,
     /// Sound that was made up for packets that did not arrive.
     pub concealed: Duration,
     /// Sound that was dropped because the agent was late.

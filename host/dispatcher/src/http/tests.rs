@@ -14,7 +14,7 @@ use wasm_worker_core::api::usage::{UsageBy, UsageList, UsageSums, WorkSums};
 use wasm_worker_core::job::JobKind;
 use wasm_worker_core::load::{Resource, Scarcity};
 use wasm_worker_core::network::traffic::{NetworkUse, Traffic};
-use wasm_worker_core::usage::{Calls, HostCalls, ModelSums, PrewarmCost, UsageRecord};
+use wasm_worker_core::usage::{AudioUse, Calls, HostCalls, ModelSums, PrewarmCost, UsageRecord};
 use wasm_worker_core::verdict::{Blame, Code as EndCode, TrapKind, Verdict};
 
 fn description() -> Value {
@@ -101,7 +101,8 @@ fn verdict() -> Verdict {
 fn usage() -> UsageRecord {
     let models =
         vec![ModelSums { kind: "llm".into(), provider: "p".into(), model: "m".into(), counters: BTreeMap::new() }];
-    UsageRecord { start_us: Some(1), models, network: network(), ..UsageRecord::default() }
+    let audio = AudioUse { heard_ms: 1, ..AudioUse::default() };
+    UsageRecord { start_us: Some(1), models, network: network(), audio, ..UsageRecord::default() }
 }
 
 fn network() -> NetworkUse {
@@ -212,6 +213,7 @@ fn schemas_have_the_fields_of_the_types() {
     check("Calls", json!(Calls::default()));
     check("ModelSums", json!(usage().models[0]));
     check("NetworkUse", json!(network()));
+    check("AudioUse", json!(AudioUse::default()));
     check("Traffic", json!(Traffic::default()));
     check("UsageSums", json!(sums()));
     let list = UsageList { by: UsageBy::Key, since_ns: 0, until_ns: 1, jobs: 1, unmeasured: 0, sums: vec![sums()] };

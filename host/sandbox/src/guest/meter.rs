@@ -31,6 +31,8 @@ pub(crate) struct Meter {
     instance_bytes: usize,
     /// Memory that host calls keep for this job.
     host_bytes: usize,
+    /// Memory outside of the sandbox that the job has filled, as of the last look: what waits in its room and its network.
+    outside_bytes: usize,
     /// The largest sum so far.
     peak_bytes: usize,
     /// Bytes of the last growth, which are subtracted again if the growth fails.
@@ -61,6 +63,7 @@ impl Meter {
             table_bytes: 0,
             instance_bytes: 0,
             host_bytes: 0,
+            outside_bytes: 0,
             peak_bytes: 0,
             growing: 0,
             admissions: 0,
@@ -99,7 +102,7 @@ impl Meter {
     /// Count from zero again: what came before is no part of the job. Memories, tables and the instance stay counted.
     pub(crate) fn reset(&mut self) {
         self.spent = (0, 0);
-        self.host_bytes = 0;
+        (self.host_bytes, self.outside_bytes) = (0, 0);
         self.peak_bytes = 0;
         self.warned.clear();
         self.calls = HostCalls::default();
@@ -107,7 +110,20 @@ impl Meter {
 
     /// Memory of the job now, in bytes.
     pub(crate) fn used_bytes(&self) -> usize {
+        self.inside_bytes() + self.outside_bytes
+    }
+
+    fn inside_bytes(&self) -> usize {
         self.memory_bytes + self.table_bytes + self.instance_bytes + self.host_bytes + self.control.inbox.bytes()
+    }
+
+    /// This much waits outside of the sandbox. It has bounds of its own, and others may fill it, so what the host keeps for the job is
+    /// not refused for it: it leaves less for what the guest takes next.
+    pub(crate) fn set_outside(&mut self, bytes: usize) {
+        if bytes != self.outside_bytes {
+            self.outside_bytes = bytes;
+            self.peak_bytes = self.peak_bytes.max(self.used_bytes());
+        }
     }
 
     /// The largest memory of the job so far, in bytes.
@@ -134,19 +150,19 @@ impl Meter {
 
     /// Charge memory that the host is about to keep for this job.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Kill> {
-        self.admit(bytes)?;
+        self.admit(self.inside_bytes(), bytes)?;
         self.host_bytes += bytes;
         Ok(())
     }
 
     /// Fail when what is kept already exceeds the limit: events that must not be dropped are counted after the fact.
     pub(crate) fn check(&mut self) -> Result<(), Kill> {
-        self.admit(0)
+        self.admit(self.inside_bytes(), 0)
     }
 
     /// Charge the engine's structures for the instance, which no limiter is asked about.
     pub(crate) fn charge_instance(&mut self, bytes: usize) -> Result<(), Kill> {
-        self.admit(bytes)?;
+        self.admit(self.inside_bytes(), bytes)?;
         self.instance_bytes += bytes;
         Ok(())
     }
@@ -180,16 +196,16 @@ impl Meter {
                 limit: self.limits.memory_bytes,
             });
         }
-        self.admit(more)
+        self.admit(self.used_bytes(), more)
     }
 
-    /// Check that the job may have `more` bytes.
-    fn admit(&mut self, more: usize) -> Result<(), Kill> {
-        let (wanted, limit) = (self.used_bytes().saturating_add(more), self.limits.memory_bytes);
+    /// Check that the job may have `more` bytes beside those that count.
+    fn admit(&mut self, counted: usize, more: usize) -> Result<(), Kill> {
+        let (wanted, limit) = (counted.saturating_add(more), self.limits.memory_bytes);
         if wanted > limit {
             return Err(Kill::Memory { wanted, limit });
         }
-        self.peak_bytes = self.peak_bytes.max(wanted);
+        self.peak_bytes = self.peak_bytes.max(self.used_bytes().saturating_add(more));
         self.watch(Budget::Memory, wanted as u64, limit as u64);
         Ok(())
     }
@@ -261,6 +277,22 @@ mod tests {
         assert_eq!(meter.used_bytes(), 700);
         assert_eq!(meter.peak_bytes(), 1_000);
         assert!(control.take_events().is_empty(), "the warning is given once");
+    }
+
+    #[test]
+    fn what_waits_outside_leaves_less_and_ends_no_job() {
+        let limits = Arc::new(Limits { memory_bytes: 1_000, ..Limits::default() });
+        let control = Arc::new(Control::new(InboxQueue::new(4, 500), JobLog::new("a".into(), 1), Arc::default()));
+        let mut meter = Meter::new(limits, control, Arc::default());
+        meter.set_outside(2_000);
+        assert_eq!((meter.used_bytes(), meter.peak_bytes()), (2_000, 2_000));
+        assert_eq!(meter.charge_call(1), Err(Kill::Memory { wanted: 2_001, limit: 1_000 }));
+        meter.charge(600).unwrap();
+        assert_eq!((meter.used_bytes(), meter.peak_bytes()), (2_600, 2_600));
+        meter.set_outside(100);
+        // The guest is told that most of its memory is used, and pays for that.
+        let told = meter.control.inbox.bytes();
+        assert_eq!((meter.used_bytes(), meter.peak_bytes()), (700 + told, 2_600));
     }
 
     #[test]

@@ -7,10 +7,10 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
-use wasm_worker_core::job::{Present, RoomState, RoomStatus};
+use wasm_worker_core::job::{Present, RoomState, RoomStatus, Tracks};
 use wasm_worker_core::room::connection::{RoomNumbers, RoomStatistics};
 use wasm_worker_core::text::one_line;
-use wasm_worker_core::usage::{RoomUse, millis};
+use wasm_worker_core::usage::{AudioUse, RoomUse, millis};
 
 use super::bindings::wasm_worker::agent::events::Event;
 use super::contract::{Participant, ParticipantKind, ParticipantState};
@@ -75,12 +75,14 @@ impl RoomView {
     /// The status, with at most so many participants.
     pub(crate) fn status(&self, present_max: usize, now: Instant) -> RoomStatus {
         let stayed = self.joined_at.map(|at| now.saturating_duration_since(at)).unwrap_or_default();
-        let used = self.counter.as_ref().map(|counter| counter.used()).unwrap_or_default();
+        let numbers = self.counter.as_ref().map(|counter| counter.statistics()).unwrap_or_default();
+        let used = use_between(&RoomStatistics::default(), &numbers);
         RoomStatus {
             state: self.state,
             others: self.others,
             present: self.present.iter().take(present_max).cloned().collect(),
             used: RoomUse { stayed_ms: millis(stayed), ..used },
+            tracks: Tracks { heard: numbers.audio.heard_tracks, published: numbers.audio.own_tracks },
         }
     }
 }
@@ -110,7 +112,8 @@ impl RoomCounter {
         use_between(&std::mem::replace(&mut *counted, now), &now)
     }
 
-    fn used(&self) -> RoomUse {
+    /// The use from the opening on.
+    pub(crate) fn used(&self) -> RoomUse {
         use_between(&RoomStatistics::default(), &self.numbers.statistics())
     }
 }
@@ -125,6 +128,7 @@ pub(crate) fn use_between(before: &RoomStatistics, now: &RoomStatistics) -> Room
         packets_sent: now.packets_sent.saturating_sub(before.packets_sent),
         bytes_received: now.bytes_received.saturating_sub(before.bytes_received),
         bytes_sent: now.bytes_sent.saturating_sub(before.bytes_sent),
+        audio: AudioUse::between(&before.audio, &now.audio),
     }
 }
 

@@ -19,6 +19,7 @@ use super::offer::{Admitted, Offer, OfferedRoom};
 use super::played_room::PlayedRoom;
 use super::recorded_room::RecordedRoom;
 use super::run::panic_text;
+use super::sounding_room::SoundingRoom;
 use super::steps::Steps;
 use super::supervisor::Supervisor;
 use super::teardown::{self, Ended};
@@ -34,6 +35,7 @@ fn world_of(
     events: &Arc<Events>,
 ) -> (Box<dyn World>, JobTime) {
     let participants = std::mem::take(&mut offer.participants);
+    let person = offer.info.participant.as_ref().or(participants.first()).map(|who| who.identity.clone());
     let recorded = |room| RecordedRoom::new(&offer.info, acceptance, participants, room);
     match (&offer.room, room) {
         (OfferedRoom::Open, Some(room)) => {
@@ -42,6 +44,10 @@ fn world_of(
         }
         (room @ (OfferedRoom::Scripted(_) | OfferedRoom::Open), _) => {
             (Box::new(Networked::new(recorded(room), network)), JobTime::Real)
+        }
+        (room @ OfferedRoom::Sounding(_, sound), _) => {
+            let room = SoundingRoom::new(recorded(room), person.unwrap_or_default(), sound.clone());
+            (Box::new(Networked::new(room, network)), JobTime::Real)
         }
         (room @ OfferedRoom::Played(play), _) => {
             let time = JobTime::jumping(created, play.script().began);
@@ -77,9 +83,10 @@ pub(super) async fn run(
     };
     let start_us = supervisor.life.launched().map(|at| micros(at - created));
     let closed = supervisor.time.now();
-    let network = world.network_use();
+    let (network, audio) = (world.network_use(), world.audio_use());
     let activity = world.into_record();
-    let ended = Ended { info: offer.info, acceptance, instance, verdict, activity, network, created, closed, start_us };
+    let ended =
+        Ended { info: offer.info, acceptance, instance, verdict, activity, network, audio, created, closed, start_us };
     let record = teardown::close(ended, &events);
     if let Some(recorder) = recorder {
         recorder.end(&record.verdict, &record.usage).await;

@@ -88,6 +88,8 @@ fn give(event: Event, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         | Event::File(_)
         | Event::Data(_)
         | Event::Dtmf(_)
+        | Event::Audio(_)
+        | Event::AudioLevel(_)
         | Event::SpeakersChanged(_)
         | Event::QualityChanged(_) => {
             job.send(event);

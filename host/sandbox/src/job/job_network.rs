@@ -175,6 +175,11 @@ impl JobNetwork {
         !self.operations.is_empty()
     }
 
+    /// Bytes that wait in the network, in both directions.
+    pub(super) fn bytes_waiting(&self) -> usize {
+        self.numbers.bytes_waiting()
+    }
+
     /// The use so far.
     pub(super) fn used(&self) -> NetworkUse {
         self.numbers.traffic()

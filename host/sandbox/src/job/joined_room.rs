@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! commands      calls as commands
+//! audio_events  events of sound as those of the contract
 //! events        events of the room as those of the contract
 //! incoming_ids  the ids of what began outside
 //! wishes        what the agent chose before there was a room
+//! sound         the sound that the agent has begun, and frames that become one event
 //! link          the connection to the room
 //! moderation    acts on others, by the server's API
 //! notices       what is published about the room
@@ -17,10 +19,13 @@
 //!
 //! Bounds: while the inbox is full, events wait in the room, which bounds them. Each advance takes [`EVENTS_AT_ONCE`].
 
+mod audio_events;
 mod commands;
+
 mod events;
 mod incoming_ids;
 mod notices;
+mod sound;
 
 mod link;
 mod wishes;
@@ -44,6 +49,7 @@ use wasm_worker_core::record::RoomRecord;
 use wasm_worker_core::room::command::{Command, IncomingId};
 use wasm_worker_core::room::connection::RoomToJoin;
 use wasm_worker_core::room::event::{Reason, RoomEvent};
+use wasm_worker_core::usage::AudioUse;
 
 use super::deliveries::Deliveries;
 use super::room_record::Sent;
@@ -56,6 +62,7 @@ use incoming_ids::{IncomingIds, Kind};
 use link::Link;
 use moderation::Moderations;
 use notices::Notices;
+use sound::Sound;
 use wishes::Wishes;
 
 /// Most events that one advance takes from the room: as many as one step is given.
@@ -77,6 +84,9 @@ pub(super) struct JoinedRoom {
     /// Those of them that wait for a join.
     joiners: BTreeSet<u32>,
     incoming: IncomingIds,
+    sound: Sound,
+    /// Sound of connections that are over.
+    audio: AudioUse,
     /// Bytes of streams that the last step was given.
     taken: Vec<(IncomingId, usize)>,
     /// An event that goes on with something that has no id yet.
@@ -119,6 +129,8 @@ impl JoinedRoom {
             operations: BTreeSet::new(),
             joiners: BTreeSet::new(),
             incoming: IncomingIds::default(),
+            sound: Sound::default(),
+            audio: AudioUse::default(),
             taken: Vec::new(),
             stuck: None,
             deliveries: Deliveries::default(),
@@ -135,6 +147,7 @@ impl JoinedRoom {
             self.presence = Presence::Out;
             job.control.set_room_state(RoomState::Out);
         }
+        self.sound.end(id);
         self.operations.remove(&id)
     }
 }
@@ -150,12 +163,7 @@ impl World for JoinedRoom {
         match &call {
             Call::Connect { id } => return self.connect(*id, job),
             Call::Cancel { id } => return self.cancel(*id, job),
-            Call::Hold { id, held } => {
-                if !*held || job.is_open(*id) {
-                    self.deliveries.hold(*id, *held);
-                }
-                return Ok(());
-            }
+            Call::Hold { id, held } => return self.hold(*id, *held, job),
             Call::Receive { topic, receipt } => self.wishes.receive(topic, (*receipt).into(), job)?,
             Call::SetAttributes { attributes, .. } => {
                 self.set_attributes(attributes, job)?;
@@ -173,7 +181,14 @@ impl World for JoinedRoom {
                 self.sent.put_state(*state, job)?;
                 return self.change(call, job);
             }
-            Call::WriteText { id, .. } | Call::WriteBytes { id, .. } | Call::CloseStream { id, .. }
+            Call::WriteText { id, .. }
+            | Call::WriteBytes { id, .. }
+            | Call::CloseStream { id, .. }
+            | Call::WriteAudio { id, .. }
+            | Call::MarkAudio { id, .. }
+            | Call::MuteAudio { id, .. }
+            | Call::ClearAudio { id }
+            | Call::CloseAudio { id }
                 if !self.operations.contains(id) =>
             {
                 return Ok(());
@@ -191,6 +206,7 @@ impl World for JoinedRoom {
     fn is_given(&mut self, event: &Event, _: Instant) {
         let (id, bytes) = match event {
             Event::StreamStarted(start) => return self.incoming.give(start.id),
+            Event::AudioStarted(start) if start.rule != 0 => return self.incoming.give(start.id),
             Event::RpcRequest(request) => return self.incoming.give(request.id),
             Event::TextChunk(chunk) => (chunk.id, chunk.text.len()),
             Event::BytesChunk(chunk) => (chunk.id, chunk.bytes.len()),
@@ -233,6 +249,7 @@ impl World for JoinedRoom {
             let Some((event, incoming)) = self.next_event() else { break };
             self.take(event, incoming, job)?;
         }
+        self.give_frames(job)?;
         if self.deliveries.flush(job)?
             && let Some((by, why)) = self.stop.take()
         {
@@ -261,6 +278,19 @@ impl World for JoinedRoom {
 
     fn is_delivered(&self) -> bool {
         self.presence == Presence::Out && !self.moderations.is_any_open()
+    }
+
+    fn audio_use(&self) -> AudioUse {
+        let mut used = self.audio;
+        used.add(&self.link.as_ref().map(|link| link.counter.used().audio).unwrap_or_default());
+        used
+    }
+
+    fn bytes_waiting(&self) -> usize {
+        self.link.as_ref().map_or(0, |link| {
+            let statistics = link.counter.statistics();
+            statistics.bytes_waiting + statistics.audio.bytes_waiting
+        })
     }
 
     fn into_record(mut self: Box<Self>) -> RoomRecord {

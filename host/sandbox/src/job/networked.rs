@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use wasm_worker_core::network::connection::NetworkOpener;
 use wasm_worker_core::network::traffic::NetworkUse;
 use wasm_worker_core::record::RoomRecord;
+use wasm_worker_core::usage::AudioUse;
 
 use super::job_network::JobNetwork;
 use super::network_calls::command_of;
@@ -111,6 +112,15 @@ impl<R: World> World for Networked<R> {
 
     fn network_use(&self) -> NetworkUse {
         self.network.as_ref().map(|network| network.used()).unwrap_or_default()
+    }
+
+    fn audio_use(&self) -> AudioUse {
+        self.room.audio_use()
+    }
+
+    fn bytes_waiting(&self) -> usize {
+        let network = self.network.as_ref().map_or(0, |network| network.bytes_waiting());
+        network + self.room.bytes_waiting()
     }
 
     fn into_record(self: Box<Self>) -> RoomRecord {

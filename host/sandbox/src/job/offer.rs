@@ -2,7 +2,7 @@
 //!
 //! Bound: an agent that does not decide within [`DECIDE_TIMEOUT`] has refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::instance::{Instance, Template};
@@ -17,6 +17,8 @@ use crate::guest::meter::fuel_used;
 use crate::recording::record::Decided;
 use crate::recording::recorder::Recorder;
 use crate::scenario::play::SharedPlay;
+use crate::sound::Sound;
+use crate::sound::tape::Tape;
 use wasm_worker_core::job::{Acceptance, JobInfo};
 use wasm_worker_core::refusal::{Reason, Refusal};
 use wasm_worker_core::room::people::Participant;
@@ -44,6 +46,8 @@ pub struct Offer {
 pub enum OfferedRoom {
     /// The events of a script, and nothing else.
     Scripted(Arc<[Scripted]>),
+    /// The same, and the sound of one person.
+    Sounding(Arc<[Scripted]>, LocalSound),
     /// Anything.
     Open,
     /// The conversation of a scenario, under virtual time.
@@ -54,12 +58,42 @@ impl OfferedRoom {
     /// The seed of the job's random numbers, and the time since 1970 at which it begins.
     fn origin(&self) -> (Seed, Duration) {
         match self {
-            Self::Scripted(_) | Self::Open => (rand::random(), since_1970()),
+            Self::Scripted(_) | Self::Sounding(..) | Self::Open => (rand::random(), since_1970()),
             Self::Played(play) => {
                 let script = play.script();
                 (script.seed, script.began)
             }
         }
+    }
+}
+
+/// The sound of a room without a server.
+#[derive(Clone, Debug, Default)]
+pub struct LocalSound {
+    /// What a person says once the agent is in the room. The job is asked to stop when it is over, and both have been silent.
+    pub speech: Option<Arc<Sound>>,
+    /// Where what the agent plays is kept, if it is.
+    pub tape: Option<Arc<Mutex<Tape>>>,
+}
+
+impl LocalSound {
+    /// The person who speaks, where the description of the job has nobody.
+    pub const PERSON: &'static str = "caller";
+}
+
+impl Offer {
+    /// The same with sound. An offer of a room that is not scripted stays as it is.
+    #[must_use]
+    pub fn with_sound(mut self, sound: LocalSound) -> Self {
+        if let OfferedRoom::Scripted(script) = &self.room {
+            let person = self.info.participant.clone().or_else(|| self.participants.first().cloned());
+            let person = person.unwrap_or_else(|| Participant::present(LocalSound::PERSON.into()));
+            if !self.participants.iter().any(|who| who.identity == person.identity) {
+                self.participants.push(person);
+            }
+            self.room = OfferedRoom::Sounding(script.clone(), sound);
+        }
+        self
     }
 }
 
@@ -177,6 +211,23 @@ fn refused(crash: Crash) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_person_who_speaks_is_in_the_room() {
+        let identities = |participant: Option<&str>, participants: &[&str]| {
+            let present = |identity: &&str| Participant::present((*identity).into());
+            let info = JobInfo { participant: participant.as_ref().map(present), ..JobInfo::default() };
+            let participants = participants.iter().map(present).collect();
+            let offer = Offer { info, participants, room: OfferedRoom::Scripted(Arc::default()) };
+            let offer = offer.with_sound(LocalSound::default());
+            assert!(matches!(offer.room, OfferedRoom::Sounding(..)));
+            offer.participants.into_iter().map(|who| who.identity).collect::<Vec<_>>()
+        };
+        assert_eq!(identities(None, &[]), ["caller"]);
+        assert_eq!(identities(None, &["ann", "bob"]), ["ann", "bob"]);
+        assert_eq!(identities(Some("ann"), &["bob"]), ["bob", "ann"]);
+        assert_eq!(identities(Some("ann"), &["ann"]), ["ann"]);
+    }
 
     #[test]
     fn an_acceptance_is_charged_with_all_its_texts() {

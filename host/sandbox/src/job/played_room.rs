@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use wasm_worker_core::record::RoomRecord;
 use wasm_worker_core::room::names::AGENT_STATE;
 use wasm_worker_core::room::people::{Participant, ParticipantKind};
+use wasm_worker_core::usage::AudioUse;
 
+use super::played_audio::PlayedAudio;
 use super::played_model::PlayedModel;
 use super::played_network::PlayedNetwork;
 use super::played_rules::NO_ANSWER;
@@ -30,6 +32,7 @@ use crate::scenario::trace::SeenAnswer;
 pub(super) struct PlayedRoom {
     room: RecordedRoom,
     network: PlayedNetwork,
+    audio: PlayedAudio,
     play: SharedPlay,
     script: Arc<Script>,
     launched: Instant,
@@ -54,6 +57,7 @@ impl PlayedRoom {
         Self {
             room,
             network: PlayedNetwork::new(PlayedModel::new(script.model.clone())),
+            audio: PlayedAudio::new(script.wants_sound()),
             script,
             launched: Instant::now(),
             wake: None,
@@ -87,6 +91,9 @@ impl PlayedRoom {
         }
         self.network.seen.drain(..).for_each(|request| play.trace.request(at, request));
         self.network.model.seen.drain(..).for_each(|question| play.trace.question(at, question));
+        for part in self.audio.take_played() {
+            play.trace.sound(part.at.saturating_duration_since(self.launched), part.rate, part.samples);
+        }
     }
 
     /// Carry out what the script has for this time.
@@ -132,8 +139,12 @@ impl PlayedRoom {
         let script = self.script.clone();
         let Some(step) = script.steps.get(at) else { return Ok(()) };
         match &step.action {
-            Action::Join(who) => self.room.bring(at, ScriptedEvent::ParticipantJoined(person(who)), job),
+            Action::Join(who) => {
+                self.room.bring(at, ScriptedEvent::ParticipantJoined(person(who)), job);
+                self.audio.has_listener(job)?;
+            }
             Action::Leave { identity } => {
+                self.audio.leave(identity, job)?;
                 let who = Participant { identity: identity.clone(), ..Participant::default() };
                 self.room.bring(at, ScriptedEvent::ParticipantLeft(person(&who)), job);
             }
@@ -142,6 +153,9 @@ impl PlayedRoom {
                 self.room.bring(at, ScriptedEvent::AttributesChanged { identity, changed }, job);
             }
             Action::Say(said) => job.send(text_of(said, at, job)),
+            Action::Speak { from, sound } => {
+                self.audio.say((from, self.room.is_person(from)), sound.clone(), job)?;
+            }
             Action::Data { from, topic, payload } => {
                 let (sender, topic, payload) = (from.clone(), topic.clone(), payload.clone());
                 self.room.bring(at, ScriptedEvent::Data { sender, topic, payload }, job);
@@ -168,7 +182,11 @@ impl PlayedRoom {
     fn fail(&mut self, fault: &Fault, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         match fault {
             Fault::Kill => job.control.kill_by_operator(),
-            Fault::Disconnect { reason } => self.room.lose(reason, job)?,
+            Fault::Disconnect { reason } if self.room.is_joined() => {
+                self.audio.fail("the room is lost", job)?;
+                self.room.lose(reason, job)?;
+            }
+            Fault::Disconnect { .. } => {}
             Fault::Reconnect { after } if self.room.is_joined() => {
                 job.send_sure(Event::Reconnecting)?;
                 self.lost_until = Some(job.now + *after);
@@ -204,9 +222,12 @@ impl World for PlayedRoom {
             let answer = answer.clone().map_err(|error| (error.code, error.message));
             self.play.lock().trace.answer(at, SeenAnswer { method, answer });
         }
-        let Self { room, network, .. } = self;
-        if let Some(call) = network.perform(call, |who| room.has(who), job)? {
-            self.room.perform(call, job)?;
+        let Self { room, network, audio, .. } = self;
+        let call = network.perform(call, |who| room.has(who), job)?;
+        if let Some(call) = call
+            && let Some(call) = audio.perform(call, room.is_joined(), job)?
+        {
+            self.audio.pass_on(call, &mut self.room, job)?;
         }
         self.watch(job.now);
         Ok(())
@@ -217,11 +238,12 @@ impl World for PlayedRoom {
             let until = now + Duration::from_millis(request.timeout_ms.into());
             self.called.insert(request.id, (request.method.clone(), until));
         }
+        self.audio.is_given(event);
         self.room.is_given(event, now);
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let times = [self.wake, self.lost_until, self.network.wake_at(), self.room.wake_at()];
+        let times = [self.wake, self.lost_until, self.network.wake_at(), self.audio.wake_at(), self.room.wake_at()];
         times.into_iter().flatten().min()
     }
 
@@ -233,6 +255,8 @@ impl World for PlayedRoom {
         self.give_up(job.now);
         self.room.advance(job)?;
         self.network.advance(job)?;
+        self.audio.advance(job)?;
+        self.watch(job.now);
         self.go_on(job)?;
         // A rule of the script may have answered at once.
         self.network.advance(job)
@@ -240,6 +264,7 @@ impl World for PlayedRoom {
 
     fn nothing_to_come(&self) -> Option<&'static str> {
         let may_come = self.network.wake_at().is_some()
+            || self.audio.wake_at().is_some()
             || self.lost_until.is_some()
             || !self.called.is_empty()
             || !self.play.lock().awaits_end();
@@ -252,6 +277,14 @@ impl World for PlayedRoom {
 
     fn is_delivered(&self) -> bool {
         self.room.is_delivered()
+    }
+
+    fn audio_use(&self) -> AudioUse {
+        self.audio.used()
+    }
+
+    fn bytes_waiting(&self) -> usize {
+        self.audio.bytes_waiting()
     }
 
     fn into_record(self: Box<Self>) -> RoomRecord {

@@ -53,7 +53,7 @@ impl RecordedRoom {
         room: &OfferedRoom,
     ) -> Self {
         let script = match room {
-            OfferedRoom::Scripted(script) => Some(script.clone()),
+            OfferedRoom::Scripted(script) | OfferedRoom::Sounding(script, _) => Some(script.clone()),
             OfferedRoom::Played(_) => Some(Arc::default()),
             OfferedRoom::Open => None,
         };
@@ -143,6 +143,29 @@ impl RecordedRoom {
     /// Whether a participant is there.
     pub(super) fn has(&self, identity: &str) -> bool {
         self.present.contains_key(identity)
+    }
+
+    /// Whether a participant is there, and no other program.
+    pub(super) fn is_person(&self, identity: &str) -> bool {
+        let kind = self.present.get(identity).map(|who| who.kind);
+        matches!(
+            kind,
+            Some(
+                contract::ParticipantKind::Standard
+                    | contract::ParticipantKind::Sip
+                    | contract::ParticipantKind::Connector
+            )
+        )
+    }
+
+    /// Whether anybody is there.
+    pub(super) fn has_others(&self) -> bool {
+        !self.present.is_empty()
+    }
+
+    /// Whether the script has no more events.
+    pub(super) fn is_over(&self) -> bool {
+        self.next().is_none()
     }
 
     /// The event of a join after the connection was lost for a while.

@@ -143,6 +143,7 @@ impl<'a> Steps<'a> {
             let now = self.share_core().await;
             let advanced = self.world.advance(&mut JobAccess::new(state, now));
             self.check(advanced)?;
+            state.meter.set_outside(self.world.bytes_waiting());
             self.attend(now)?;
             if !self.supervisor.life.is_delivering() {
                 let delivered = state.deliver(now, &mut self.batch);

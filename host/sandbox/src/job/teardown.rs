@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wasm_worker_core::job::{Acceptance, JobInfo};
 use wasm_worker_core::network::traffic::NetworkUse;
 use wasm_worker_core::record::{JobRecord, RoomRecord};
-use wasm_worker_core::usage::micros;
+use wasm_worker_core::usage::{AudioUse, micros};
 
 use super::instance::Instance;
 use super::run::panic_text;
@@ -29,6 +29,8 @@ pub(super) struct Ended {
     pub(super) activity: RoomRecord,
     /// The use of the network.
     pub(super) network: NetworkUse,
+    /// The sound that the job heard and spoke.
+    pub(super) audio: AudioUse,
     /// The time of the admission.
     pub(super) created: Instant,
     /// The time of the end, by the same clock.
@@ -39,7 +41,7 @@ pub(super) struct Ended {
 
 /// Release what a job held, and make its record. The instance and its slots are released before the end is published.
 pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
-    let Ended { info, acceptance, mut instance, verdict, activity, network, created, closed, start_us } = ended;
+    let Ended { info, acceptance, mut instance, verdict, activity, network, audio, created, closed, start_us } = ended;
     let (log, log_not_kept) = {
         let control = instance.control();
         let mut log = control.log();
@@ -56,7 +58,7 @@ pub(super) fn close(ended: Ended, events: &Events) -> JobRecord {
             Verdict::new(Code::HostFault, format!("the teardown of the job panicked: {}", panic_text(&*panic)))
         }
     };
-    usage.network = network;
+    (usage.network, usage.audio) = (network, audio);
     usage.start_us = start_us;
     usage.wall_us = micros(closed.saturating_duration_since(created));
     let identity = acceptance.identity.unwrap_or_else(|| format!("agent-{}", info.id));

@@ -1,12 +1,12 @@
 //! Reads what a job used from its instance.
 
 use wasm_worker_core::network::traffic::NetworkUse;
-use wasm_worker_core::usage::{PrewarmCost, UsageRecord, micros};
+use wasm_worker_core::usage::{AudioUse, PrewarmCost, UsageRecord, micros};
 
 use crate::guest::HostState;
 use crate::guest::meter::fuel_used;
 
-/// The use of an instance that no longer runs. The caller sets `wall_us`, `start_us`, `prewarm` and `network`.
+/// The use of an instance that no longer runs. The caller sets `wall_us`, `start_us`, `prewarm`, `network` and `audio`.
 pub(super) fn read(state: &mut HostState, fuel_left: u64) -> UsageRecord {
     let fuel = fuel_used(state.meter.limits(), fuel_left);
     state.meter.spend(fuel, state.control.clock.cpu());
@@ -28,6 +28,7 @@ pub(super) fn read(state: &mut HostState, fuel_left: u64) -> UsageRecord {
         log_dropped: log.dropped,
         inbox_dropped: state.control.inbox.dropped(),
         network: NetworkUse::default(),
+        audio: AudioUse::default(),
         models: state.usage.sums().to_vec(),
     }
 }

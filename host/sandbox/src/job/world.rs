@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 use wasm_worker_core::network::traffic::NetworkUse;
 use wasm_worker_core::record::RoomRecord;
+use wasm_worker_core::usage::AudioUse;
 
 use crate::guest::HostState;
 use crate::guest::bindings::wasm_worker::agent::events::{Completion, Event, Failure};
@@ -57,6 +58,16 @@ pub(super) trait World: Send {
         NetworkUse::default()
     }
 
+    /// The sound that the job heard and spoke.
+    fn audio_use(&self) -> AudioUse {
+        AudioUse::default()
+    }
+
+    /// Bytes that wait for the job, or of it, where the world does not charge them.
+    fn bytes_waiting(&self) -> usize {
+        0
+    }
+
     /// What the agent did in its room.
     fn into_record(self: Box<Self>) -> RoomRecord;
 }
@@ -86,6 +97,11 @@ impl<'a> JobAccess<'a> {
     /// The time as the guest counts it.
     pub(super) fn moment(&self) -> Moment {
         self.clock.moment(self.now)
+    }
+
+    /// A time of the host's clock as the guest counts it.
+    pub(super) fn moment_of(&self, at: std::time::Instant) -> Moment {
+        self.clock.moment(Instant::from_std(at))
     }
 
     /// Send an event, which is dropped where the inbox is full.

@@ -10,10 +10,15 @@ use wasm_worker_core::record::SentText;
 use wasm_worker_core::verdict::Code;
 use wasm_worker_mock_models::matching::{glob, shown};
 
-use super::failure::{clock, compared, compared_lines, got, got_answer, got_question, got_request, got_text, wanted};
+use super::failure::{
+    clock, compared, compared_lines, got, got_answer, got_question, got_request, got_sounds, got_text, wanted,
+};
 use super::matching::Range;
-use super::script::{Expect, Want, WantedAnswer, WantedCall, WantedEnd, WantedQuestion, WantedRequest, WantedText};
-use super::trace::{Seen, SeenAnswer, SeenCall, SeenQuestion, SeenRequest, Trace};
+use super::script::{
+    Expect, Want, WantedAnswer, WantedCall, WantedEnd, WantedQuestion, WantedRequest, WantedSound, WantedText,
+};
+use super::trace::{Seen, SeenAnswer, SeenCall, SeenQuestion, SeenRequest, SeenSound, Trace};
+use crate::sound::tone::ToneSearch;
 
 /// Frames of a backtrace that a message shows.
 const FRAMES_SHOWN: usize = 5;
@@ -56,7 +61,7 @@ pub(super) enum Checked {
 }
 
 /// What one want has found so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Entries that have been looked at.
     scanned: usize,
@@ -64,6 +69,8 @@ pub(super) struct Progress {
     found: Option<usize>,
     /// Entries that fit.
     count: u64,
+    /// The tone that is looked for.
+    tone: ToneSearch,
 }
 
 /// Up to which entry of each kind the expectations so far have looked.
@@ -75,6 +82,7 @@ pub(super) struct Cursors {
     requests: usize,
     questions: usize,
     answers: usize,
+    sounds: usize,
 }
 
 impl Cursors {
@@ -89,6 +97,7 @@ impl Cursors {
                 Want::Http(_) => self.requests = found + 1,
                 Want::Model(_) => self.questions = found + 1,
                 Want::Answer(_) => self.answers = found + 1,
+                Want::Sound(_) => self.sounds = found + 1,
                 Want::NoText(_) | Want::Attribute { .. } | Want::Fuel(_) | Want::Memory(_) | Want::End(_) => {}
             }
         }
@@ -117,6 +126,7 @@ pub(super) fn check(
             }
             Want::Http(wanted) => find(&trace.requests, &mut from.requests, progress, |it| request_fits(wanted, it)),
             Want::Answer(wanted) => find(&trace.answers, &mut from.answers, progress, |it| answer_fits(wanted, it)),
+            Want::Sound(wanted) => hear(&trace.sounds, &mut from.sounds, progress, wanted),
             Want::Call(wanted @ WantedCall { times: Some(times), .. }) => {
                 match count(&trace.calls, *times, progress, |it| call_fits(wanted, it)) {
                     Counted::TooMany => return Checked::Never(at),
@@ -181,6 +191,20 @@ fn find<T>(entries: &[Seen<T>], from: &mut usize, progress: &mut Progress, fits:
             false
         }
     }
+}
+
+/// Look for the tone in the sound that came since the last look, from `from` on, and move `from` behind it.
+fn hear(sounds: &[Seen<SeenSound>], from: &mut usize, progress: &mut Progress, wanted: &WantedSound) -> bool {
+    let WantedSound { hz, least } = *wanted;
+    let start = progress.scanned.max(*from);
+    for (at, Seen { it: SeenSound { rate, samples }, .. }) in sounds.iter().enumerate().skip(start) {
+        if progress.found.is_none() && progress.tone.finds((samples, *rate), hz, WantedSound::SHARE, least) {
+            progress.found = Some(at);
+        }
+    }
+    progress.scanned = sounds.len();
+    *from = progress.found.map_or(sounds.len(), |at| at + 1);
+    progress.found.is_some()
 }
 
 /// A count against the range that is wanted.
@@ -283,6 +307,9 @@ pub(super) fn difference(
             let requests: Vec<_> =
                 trace.requests.get(cursors.requests..).unwrap_or_default().iter().map(got_request).collect();
             compared(&expected, &requests, "no request")
+        }
+        Want::Sound(WantedSound { hz, .. }) => {
+            compared(&expected, &got_sounds(trace.sounds.get(cursors.sounds..).unwrap_or_default(), *hz), "no sound")
         }
         Want::Model(wanted) => {
             // A count is of all.

@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use wasm_worker_core::record::SentText;
 use wasm_worker_core::text::clip;
+use wasm_worker_core::usage::millis;
 use wasm_worker_mock_models::matching::shown;
 
 use super::script::{Want, WantedAnswer, WantedQuestion, WantedText};
-use super::trace::{Seen, SeenAnswer, SeenQuestion, SeenRequest};
+use super::trace::{Seen, SeenAnswer, SeenQuestion, SeenRequest, SeenSound};
+use crate::sound::duration_of;
+use crate::sound::tone::Tone;
 
 /// Most lines of what was got.
 const GOT_MAX: usize = 10;
 /// Longest texts that are compared line by line, in lines.
 const DIFF_LINES_MAX: usize = 300;
+
+/// Parts of sound that are nearer to each other have no gap: their times are rounded.
+const SLACK: Duration = Duration::from_millis(1);
 
 /// An expectation that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +55,7 @@ pub(super) fn wanted(want: &Want) -> String {
             let body = if request.body.is_any() { String::new() } else { format!(" with a body {}", request.body) };
             format!("a request {}{body}", request.request)
         }
+        Want::Sound(sound) => format!("sound of {} Hz for at least {:?}", sound.hz, sound.least),
         Want::Model(question) => question_in_words(question),
         Want::Answer(answer) => answer_in_words(answer),
         Want::Fuel(range) => format!("fuel {range}"),
@@ -190,6 +197,26 @@ pub(super) fn got_answer(seen: &Seen<SeenAnswer>) -> String {
         Ok(payload) => format!("{} {method} {}", clock(seen.at), shown(payload)),
         Err((code, message)) => format!("{} {method} error {code} {}", clock(seen.at), shown(message)),
     }
+}
+
+/// The sound that was played, each part without a gap in a line.
+pub(super) fn got_sounds(sounds: &[Seen<SeenSound>], hz: f64) -> Vec<String> {
+    let mut parts: Vec<(Duration, Duration, Tone)> = Vec::new();
+    for Seen { at, it: SeenSound { rate, samples } } in sounds {
+        let end = *at + duration_of(samples.len(), *rate);
+        match parts.last_mut() {
+            Some((_, last, tone)) if at.abs_diff(*last) < SLACK => {
+                *last = end;
+                tone.add(samples, *rate, hz);
+            }
+            _ => parts.push((*at, end, Tone::of(samples, *rate, hz))),
+        }
+    }
+    let line = |(begin, end, tone): (Duration, Duration, Tone)| {
+        let (lasted, share) = (Duration::from_millis(millis(end - begin)), 100.0 * tone.share());
+        format!("{} sound for {lasted:?}, {share:.0} % of it at {hz} Hz", clock(begin))
+    };
+    parts.into_iter().map(line).collect()
 }
 
 /// Something that came, by its words.

@@ -17,7 +17,7 @@ use wasm_worker_mock_models::tree::{Fault, Node, Value};
 
 use super::matching::amount;
 use super::script::{Action, JobFacts, LimitChanges, Script, Step};
-use super::{ModelScript, ReadFile};
+use super::{FILE_BYTES_MAX, ModelScript, ReadFile};
 use crate::guest::Seed;
 
 /// Most steps of a scenario.
@@ -39,7 +39,7 @@ pub(super) fn script(document: &Node, read: ReadFile<'_>) -> Result<Script, Faul
         participants: fields.items("participants").iter().map(person).collect::<Result<_, _>>()?,
     };
     let limits = fields.take("limits").map(limits).transpose()?.unwrap_or_default();
-    let model = fields.take("model").map(|node| model(node, read)).transpose()?.map(Arc::new);
+    let model = fields.take("model").map(|node| model(node, &mut *read)).transpose()?.map(Arc::new);
     let list = fields.need("steps")?;
     fields.end()?;
     let Value::List(items) = &list.value else {
@@ -48,7 +48,7 @@ pub(super) fn script(document: &Node, read: ReadFile<'_>) -> Result<Script, Faul
     if items.len() > STEPS_MAX {
         return Err((list.line, format!("{} steps, at most {STEPS_MAX} are allowed", items.len())));
     }
-    let steps = items.iter().map(step).collect::<Result<Vec<_>, _>>()?;
+    let steps = items.iter().map(|node| step(node, &mut *read)).collect::<Result<Vec<_>, _>>()?;
     check_assertions(&steps, list.line)?;
     check_times(&steps)?;
     check_people(&steps, &job.participants)?;
@@ -72,14 +72,14 @@ fn hexadecimal(text: &str) -> Option<Seed> {
     blake3::Hash::from_hex(text).ok().map(|hash| *hash.as_bytes())
 }
 
-fn step(node: &Node) -> Result<Step, Fault> {
+fn step(node: &Node, read: ReadFile<'_>) -> Result<Step, Fault> {
     let Value::Map(pairs) = &node.value else {
         return Err((node.line, format!("want a step such as `join: ann`, got {}", node.value.kind())));
     };
     let [(name, line, value)] = pairs.as_slice() else {
         return Err((node.line, format!("want one key in a step, got {}", pairs.len())));
     };
-    Ok(Step { line: *line, action: action::read(name, *line, value)? })
+    Ok(Step { line: *line, action: action::read(name, *line, value, read)? })
 }
 
 /// A participant: an identity, or a mapping with one.
@@ -138,7 +138,8 @@ fn limits(node: &Node) -> Result<LimitChanges, Fault> {
 fn model(node: &Node, read: ReadFile<'_>) -> Result<ModelScript, Fault> {
     let Some(name) = node.value.text() else { return ModelScript::read(node) };
     let of_file = |why: String| (node.line, why);
-    let text = read(name).map_err(|why| of_file(format!("the script `{}` cannot be read: {why}", clip(name))))?;
+    let text = read(name, FILE_BYTES_MAX).and_then(|bytes| String::from_utf8(bytes).map_err(|error| error.to_string()));
+    let text = text.map_err(|why| of_file(format!("the script `{}` cannot be read: {why}", clip(name))))?;
     ModelScript::parse(name, &text).map_err(|error| of_file(error.to_string()))
 }
 
@@ -198,6 +199,7 @@ fn check_people(steps: &[Step], first: &[Participant]) -> Result<(), Fault> {
             Action::Leave { identity } if present.remove(identity.as_str()) => continue,
             Action::Leave { identity } | Action::Change { identity, .. } => identity,
             Action::Say(said) => &said.from,
+            Action::Speak { from, .. } => from,
             Action::File(file) => &file.from,
             Action::Data { from, .. } | Action::Call { from, .. } => from,
             _ => continue,

@@ -234,7 +234,10 @@ impl Play {
 
 /// Whether a step has no meaning where the agent is not in the room.
 fn needs_agent(action: &Action) -> bool {
-    matches!(action, Action::Say(_) | Action::Data { .. } | Action::File(_) | Action::Call { .. })
+    matches!(
+        action,
+        Action::Say(_) | Action::Speak { .. } | Action::Data { .. } | Action::File(_) | Action::Call { .. }
+    )
 }
 
 /// Whether a step looks at the agent's calls.

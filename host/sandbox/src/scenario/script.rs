@@ -11,6 +11,7 @@ use super::ModelScript;
 use super::matching::{Range, RequestMatch};
 use crate::guest::Seed;
 use crate::settings::Limits;
+use crate::sound::Sound;
 
 /// A scenario as it was read.
 #[derive(Clone, Debug)]
@@ -76,6 +77,17 @@ impl LimitChanges {
     }
 }
 
+impl Script {
+    /// Whether a step looks at the sound of the agent.
+    pub(crate) fn wants_sound(&self) -> bool {
+        let of_sound = |step: &Step| match &step.action {
+            Action::Expect(expect) => expect.wants.iter().any(|want| matches!(want, Want::Sound(_))),
+            _ => false,
+        };
+        self.steps.iter().any(of_sound)
+    }
+}
+
 /// One step, and its line in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
@@ -93,6 +105,11 @@ pub(crate) enum Action {
     Change {
         identity: String,
         attributes: BTreeMap<String, String>,
+    },
+    /// A person speaks.
+    Speak {
+        from: String,
+        sound: Arc<Sound>,
     },
     Say(Said),
     Data {
@@ -247,6 +264,7 @@ pub(crate) enum Want {
     },
     Call(WantedCall),
     Http(WantedRequest),
+    Sound(WantedSound),
     Model(WantedQuestion),
     Answer(WantedAnswer),
     Fuel(Range),
@@ -278,6 +296,19 @@ pub(crate) struct WantedCall {
     pub(crate) json: TextMatch,
     /// Calls that there have to be in all; none for one more than expected so far.
     pub(crate) times: Option<Range>,
+}
+
+/// Sound of the agent that is mostly one tone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WantedSound {
+    pub(crate) hz: f64,
+    /// The least time of it.
+    pub(crate) least: Duration,
+}
+
+impl WantedSound {
+    /// The share of its power that has to be at the frequency.
+    pub(crate) const SHARE: f64 = 0.9;
 }
 
 /// A request of the agent.

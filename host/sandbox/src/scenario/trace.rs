@@ -54,6 +54,13 @@ pub(crate) struct SeenAnswer {
     pub(crate) answer: Result<String, (u32, String)>,
 }
 
+/// Sound that the agent played. Its time is that of its first sample.
+#[derive(Debug)]
+pub(crate) struct SeenSound {
+    pub(crate) rate: u32,
+    pub(crate) samples: Vec<i16>,
+}
+
 /// Everything that was seen, in order.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -63,6 +70,7 @@ pub(crate) struct Trace {
     pub(crate) requests: Vec<Seen<SeenRequest>>,
     pub(crate) questions: Vec<Seen<SeenQuestion>>,
     pub(crate) answers: Vec<Seen<SeenAnswer>>,
+    pub(crate) sounds: Vec<Seen<SeenSound>>,
     bytes: usize,
     /// Whether an expectation looks at calls.
     keeps_calls: bool,
@@ -80,6 +88,7 @@ impl Trace {
             requests: Vec::new(),
             questions: Vec::new(),
             answers: Vec::new(),
+            sounds: Vec::new(),
             bytes: 0,
             keeps_calls,
             not_kept: 0,
@@ -127,6 +136,12 @@ impl Trace {
         let bytes = it.answer.as_ref().map_or_else(|(_, message)| message.len(), String::len);
         if self.admit(self.answers.len(), it.method.len() + bytes) {
             self.answers.push(Seen { at, it });
+        }
+    }
+
+    pub(crate) fn sound(&mut self, at: Duration, rate: u32, samples: Vec<i16>) {
+        if self.admit(self.sounds.len(), size_of_val(&*samples)) {
+            self.sounds.push(Seen { at, it: SeenSound { rate, samples } });
         }
     }
 

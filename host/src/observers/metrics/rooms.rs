@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use wasm_worker_core::usage::RoomUse;
 
 use super::labels::AgentLabel;
+use super::sound::SoundMetrics;
 
 /// Buckets from 10 ms, a server on this machine, to 15 s, the longest that a join may take.
 const JOIN_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
@@ -21,6 +22,7 @@ pub(super) struct RoomMetrics {
     reconnects: Family<KindLabels, Counter>,
     packets: Family<DirectionLabels, Counter>,
     bytes: Family<DirectionLabels, Counter>,
+    sound: SoundMetrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -51,6 +53,7 @@ impl RoomMetrics {
             reconnects: Family::default(),
             packets: Family::default(),
             bytes: Family::default(),
+            sound: SoundMetrics::new(),
         }
     }
 
@@ -65,6 +68,7 @@ impl RoomMetrics {
         r.register("room_packets", text, self.packets.clone());
         let text = "Bytes on the connections to rooms, by direction";
         r.register("room_bytes", text, self.bytes.clone());
+        self.sound.register(r);
     }
 
     /// The metrics of an agent exist from the start, with the value zero.
@@ -108,6 +112,7 @@ impl RoomMetrics {
             self.packets.get_or_create(&labels).inc_by(packets);
             self.bytes.get_or_create(&labels).inc_by(bytes);
         }
+        self.sound.count(agent, &used.audio);
     }
 }
 

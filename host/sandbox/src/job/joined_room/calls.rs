@@ -1,6 +1,7 @@
 //! What the agent asks of its room.
 
 use wasm_worker_core::job::RoomState;
+use wasm_worker_core::room::audio::{AudioCommand, HeardId};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 
@@ -10,6 +11,7 @@ use super::commands::command_of;
 use super::incoming_ids::Kind;
 use super::link::Link;
 use super::moderation::act_of;
+use super::sound::Begun;
 use super::{JoinedRoom, NOT_JOINED, Presence};
 use crate::guest::calls::Call;
 use crate::guest::contract::{Attributes, RpcError};
@@ -70,6 +72,9 @@ impl JoinedRoom {
         match &mut self.link {
             Some(link) => {
                 self.operations.extend(id);
+                if let Command::Audio(command) = &command {
+                    self.sound.begin(command);
+                }
                 link.perform(command, job)
             }
             None => id.map_or(Ok(()), |id| job.fail(id, "not-joined", NOT_JOINED)),
@@ -131,15 +136,41 @@ impl JoinedRoom {
 
     pub(super) fn cancel(&mut self, id: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         self.deliveries.forget(id, job);
-        if let Some((incoming, _)) = self.incoming.find(id) {
+        if let Some((incoming, kind)) = self.incoming.find(id) {
             self.incoming.end(id);
-            return self.send(Command::CancelIncoming { id: incoming }, job);
+            let command = match kind {
+                Kind::Stream | Kind::Request => Command::CancelIncoming { id: incoming },
+                Kind::Track => {
+                    self.sound.end_followed(incoming);
+                    Command::Audio(AudioCommand::CancelHeard { id: incoming })
+                }
+            };
+            return self.send(command, job);
         }
         if !self.end(id, job) {
             return Ok(());
         }
         self.sent.cancel(id, job);
         self.send(Command::Cancel { id }, job)
+    }
+
+    /// Pause or continue what an id delivers. The room holds sound back, and what is on its way from there waits here.
+    pub(super) fn hold(&mut self, id: u32, held: bool, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        let heard = match (self.sound.find(id), self.incoming.find(id)) {
+            (Some(Begun::Published), _) => {
+                return self.send(Command::Audio(AudioCommand::HoldPlayout { id, held }), job);
+            }
+            (Some(Begun::Heard { .. }), _) => Some(HeardId::Asked(id)),
+            (None, Some((incoming, Kind::Track))) => Some(HeardId::Followed(incoming)),
+            (None, _) => None,
+        };
+        if !held || job.is_open(id) {
+            self.deliveries.hold(id, held);
+        }
+        match heard {
+            Some(id) => self.send(Command::Audio(AudioCommand::HoldHeard { id, held }), job),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn answer(
@@ -156,7 +187,7 @@ impl JoinedRoom {
     }
 }
 
-/// A call that no room performs so far: sound, HTTP, sockets and spans come later.
+/// A call that no room performs: spans come later.
 fn refuse(call: &Call, job: &mut JobAccess<'_>) -> Result<(), Kill> {
     let Some(id) = call.new_id() else { return Ok(()) };
     job.fail(id, "not-supported", &format!("this version does not support `{}`", call.name()))

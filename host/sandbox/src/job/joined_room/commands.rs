@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wasm_worker_core::room::audio::AudioCommand;
 use wasm_worker_core::room::command::{AgentState, Command};
 
 use crate::guest::calls::Call;
@@ -39,6 +40,25 @@ pub(super) fn command_of(call: Call) -> Result<Command, Call> {
         Call::SetMetadata { id, metadata } => Command::SetMetadata { id, metadata },
         Call::SetName { id, name } => Command::SetName { id, name },
         Call::SetAgentState { state } => Command::SetAgentState { state: AgentState::from(state) },
+        call => return audio_command_of(call).map(Command::Audio),
+    })
+}
+
+#[expect(clippy::result_large_err, reason = "as above")]
+fn audio_command_of(call: Call) -> Result<AudioCommand, Call> {
+    Ok(match call {
+        Call::SubscribeAudio { id, track_sid, options } => {
+            AudioCommand::Subscribe { id, track_sid, options: options.into() }
+        }
+        Call::FollowAudio { id, rule, options } => {
+            AudioCommand::Follow { id, rule: rule.into(), options: options.into() }
+        }
+        Call::PublishAudio { id, options } => AudioCommand::Publish { id, publication: options.into() },
+        Call::WriteAudio { id, pcm } => AudioCommand::Write { id, pcm },
+        Call::MarkAudio { id, mark } => AudioCommand::Mark { id, mark },
+        Call::MuteAudio { id, muted } => AudioCommand::Mute { id, muted },
+        Call::ClearAudio { id } => AudioCommand::Clear { id },
+        Call::CloseAudio { id } => AudioCommand::Close { id },
         call => return Err(call),
     })
 }
@@ -56,10 +76,11 @@ fn whole(size: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use wasm_worker_core::room::audio::{Publication, Rule, Subscription};
     use wasm_worker_core::room::command::{Receipt, SendOptions, Transcription};
 
     use super::*;
-    use crate::guest::bindings::wasm_worker::agent::room as contract_room;
+    use crate::guest::bindings::wasm_worker::agent::{audio as contract_audio, room as contract_room};
     use crate::guest::contract;
 
     fn contract_options() -> contract::SendOptions {
@@ -220,12 +241,57 @@ mod tests {
         ]
     }
 
+    fn sounds() -> Vec<(Call, Command)> {
+        let contract_options = || contract_audio::Subscription {
+            rate: 16_000,
+            frame_ms: 20,
+            frames: contract_audio::Delivery::None,
+            before_ms: 0,
+            after_ms: 0,
+            detect_voice: true,
+            threshold: 0.5,
+            min_voice_ms: 0,
+            min_silence_ms: 0,
+            level_ms: 0,
+        };
+        let options = || Subscription::from(contract_options());
+        let rule = || contract_audio::Rule { participant: name(), source: topic(), people: true };
+        let publication = || contract_audio::Publication { name: name(), source: topic(), rate: 1, bits_per_second: 2 };
+        let pairs = [
+            (
+                Call::SubscribeAudio { id: 1, track_sid: text(), options: contract_options() },
+                AudioCommand::Subscribe { id: 1, track_sid: text(), options: options() },
+            ),
+            (
+                Call::FollowAudio { id: 2, rule: rule(), options: contract_options() },
+                AudioCommand::Follow {
+                    id: 2,
+                    rule: Rule { participant: name(), source: topic(), people: true },
+                    options: options(),
+                },
+            ),
+            (
+                Call::PublishAudio { id: 3, options: publication() },
+                AudioCommand::Publish {
+                    id: 3,
+                    publication: Publication { name: name(), source: topic(), rate: 1, bits_per_second: 2 },
+                },
+            ),
+            (Call::WriteAudio { id: 3, pcm: vec![1, 2] }, AudioCommand::Write { id: 3, pcm: vec![1, 2] }),
+            (Call::MarkAudio { id: 3, mark: 9 }, AudioCommand::Mark { id: 3, mark: 9 }),
+            (Call::MuteAudio { id: 3, muted: true }, AudioCommand::Mute { id: 3, muted: true }),
+            (Call::ClearAudio { id: 3 }, AudioCommand::Clear { id: 3 }),
+            (Call::CloseAudio { id: 3 }, AudioCommand::Close { id: 3 }),
+        ];
+        pairs.map(|(call, command)| (call, Command::Audio(command))).into()
+    }
+
     #[test]
     fn every_call_of_a_room_becomes_its_command() {
-        for (call, command) in sends().into_iter().chain(others()) {
+        for (call, command) in sends().into_iter().chain(others()).chain(sounds()) {
             assert_eq!(command_of(call), Ok(command));
         }
-        let other = Call::CloseAudio { id: 1 };
+        let other = Call::EndHttp { id: 1 };
         assert_eq!(command_of(other.clone()), Err(other));
     }
 

@@ -1,8 +1,11 @@
 //! The events of a room as those of the contract. Pure.
 
+use std::time::Instant;
+
 use wasm_worker_core::room::command::{IncomingId, OperationId};
 use wasm_worker_core::room::event::RoomEvent;
 
+use super::audio_events;
 use crate::guest::bindings::wasm_worker::agent::events::{
     BytesChunk, Completion, DataMessage, Departure, Dtmf, Event, Failure, FileMessage, JoinedRoom, Loss,
     ParticipantChange, RpcAnswer, RpcRequest, StreamEnd, StreamStart, TextChunk, TextMessage,
@@ -16,6 +19,7 @@ pub(super) const fn incoming_of(event: &RoomEvent) -> Option<IncomingId> {
         | RoomEvent::StreamEnded { id, .. }
         | RoomEvent::RpcRequestFailed { id, .. } => Some(*id),
         RoomEvent::Lost { id, .. } => *id,
+        RoomEvent::Audio(event) => audio_events::incoming_of(event),
         _ => None,
     }
 }
@@ -25,13 +29,15 @@ pub(super) const fn operation_of(event: &RoomEvent) -> Option<OperationId> {
     match event {
         RoomEvent::Writable(id) | RoomEvent::Done(id) | RoomEvent::RpcAnswer { id, .. } => Some(*id),
         RoomEvent::Failed(failure) => Some(failure.id),
+        RoomEvent::Audio(event) => audio_events::operation_of(event),
         _ => None,
     }
 }
 
 /// An event as the contract has it. `incoming` is the id of the contract for [`incoming_of`], and 0 where that is over. What begins
-/// outside gets its id at its delivery. Nothing becomes of an event about what is over.
-pub(super) fn event_of(event: RoomEvent, incoming: u32) -> Option<Event> {
+/// outside gets its id at its delivery. Nothing becomes of an event about what is over. `moment` is a time as the guest counts it,
+/// in milliseconds.
+pub(super) fn event_of(event: RoomEvent, incoming: u32, moment: &dyn Fn(Instant) -> f64) -> Option<Event> {
     Some(match event {
         RoomEvent::Connected { local, room } => Event::Connected(JoinedRoom { local: local.into(), room: room.into() }),
         RoomEvent::Reconnecting => Event::Reconnecting,
@@ -64,6 +70,7 @@ pub(super) fn event_of(event: RoomEvent, incoming: u32) -> Option<Event> {
         RoomEvent::TrackPublished(track) => Event::TrackPublished(track.into()),
         RoomEvent::TrackUnpublished(track) => Event::TrackUnpublished(track.into()),
         RoomEvent::TrackChanged(track) => Event::TrackChanged(track.into()),
+        RoomEvent::Audio(event) => return audio_events::event_of(event, incoming, moment),
         RoomEvent::Lost { what, count, .. } => Event::Lost(Loss { what: what.into(), id: incoming, count }),
         RoomEvent::Writable(id) => Event::Writable(id),
         RoomEvent::Done(id) => Event::Done(Completion { id, value: String::new() }),
@@ -180,14 +187,14 @@ mod tests {
     fn every_event_of_a_room_becomes_that_of_the_contract() {
         for (event, name, id) in every_event() {
             let incoming = incoming_of(&event).map_or(0, |_| 9);
-            let event = event_of(event, incoming).unwrap();
+            let event = event_of(event, incoming, &|_| 0.0).unwrap();
             assert_eq!((name_of(&event), id_of(&event)), (name, id));
         }
     }
 
     #[test]
     fn values_arrive_as_the_contract_has_them() {
-        let reason = |event| match event_of(event, 0) {
+        let reason = |event| match event_of(event, 0, &|_| 0.0) {
             Some(Event::Disconnected(reason)) => reason,
             Some(Event::ParticipantLeft(departure)) => departure.reason,
             other => panic!("{other:?}"),
@@ -196,15 +203,19 @@ mod tests {
         let lost = RoomEvent::Disconnected { reason: Reason::ConnectionTimeout, message: "for people".into() };
         assert_eq!((reason(left), reason(lost)), ("user-rejected".into(), "connection-timeout".into()));
 
-        let Some(Event::TrackPublished(track)) = event_of(RoomEvent::TrackPublished(track()), 0) else { panic!() };
+        let Some(Event::TrackPublished(track)) = event_of(RoomEvent::TrackPublished(track()), 0, &|_| 0.0) else {
+            panic!()
+        };
         assert_eq!((track.kind, &*track.source, track.muted), (events::TrackKind::Audio, "microphone", true));
 
         let lost = RoomEvent::Lost { what: "text", id: Some(IncomingId(1)), count: 2 };
-        let Some(Event::Lost(loss)) = event_of(lost, 9) else { panic!() };
+        let Some(Event::Lost(loss)) = event_of(lost, 9, &|_| 0.0) else { panic!() };
         assert_eq!((&*loss.what, loss.id, loss.count), ("text", 9, 2));
 
         let info = StreamInfo { size: Some(5), ..StreamInfo::default() };
-        let Some(Event::Text(text)) = event_of(RoomEvent::Text { info, text: "hello".into() }, 0) else { panic!() };
+        let Some(Event::Text(text)) = event_of(RoomEvent::Text { info, text: "hello".into() }, 0, &|_| 0.0) else {
+            panic!()
+        };
         assert_eq!((text.info.size, &*text.text), (Some(5.0), "hello"));
     }
 
@@ -217,7 +228,7 @@ mod tests {
             RoomEvent::StreamEnded { id, attributes: Vec::new(), reason: String::new() },
             RoomEvent::RpcRequestFailed { id, code: "timeout", message: String::new() },
         ] {
-            assert_eq!(event_of(event, 0), None);
+            assert_eq!(event_of(event, 0, &|_| 0.0), None);
         }
     }
 }

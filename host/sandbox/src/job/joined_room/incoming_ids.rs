@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Stream,
     /// A call by a participant.
     Request,
+    /// A track that a rule follows.
+    Track,
 }
 
 /// What is known of an id of the room.

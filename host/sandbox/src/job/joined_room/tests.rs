@@ -7,3 +7,4 @@ mod ids;
 mod joins;
 mod moderation;
 mod pressure;
+mod sound;

@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 use wasm_worker_core::job::RoomState;
+use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, AudioFrame, HeardId};
 use wasm_worker_core::room::command::{Command, IncomingId};
 use wasm_worker_core::room::event::{Reason, RoomEvent};
 use wasm_worker_core::text::clip;
@@ -37,8 +38,13 @@ impl JoinedRoom {
     pub(super) fn take(&mut self, event: RoomEvent, incoming: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         // The agent gave it up, or the host asked for it.
         if operation_of(&event).is_some_and(|id| !self.operations.contains(&id)) {
-            return Ok(());
+            return self.give_up_track(&event, job);
         }
+        let event = match event {
+            RoomEvent::Audio(AudioEvent::Frame(frame)) => return self.take_frame(frame, incoming, job),
+            event => event,
+        };
+        self.give_frames(job)?;
         match &event {
             RoomEvent::Connected { .. } => self.entered(job.now),
             RoomEvent::Disconnected { reason, message } => {
@@ -63,12 +69,74 @@ impl JoinedRoom {
             RoomEvent::StreamEnded { .. } | RoomEvent::RpcRequestFailed { .. } => self.incoming.end(incoming),
             RoomEvent::StreamStarted { id, .. } => self.begin(*id, Kind::Stream),
             RoomEvent::RpcRequest { id, .. } => self.begin(*id, Kind::Request),
+            RoomEvent::Audio(event) => self.note_sound(event, incoming, job),
             _ => {}
         }
-        match event_of(event, incoming) {
+        self.tell(event, incoming, job)
+    }
+
+    fn tell(&mut self, event: RoomEvent, incoming: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        let event = event_of(event, incoming, &|at| job.moment_of(at).as_ms());
+        match event {
             Some(event) if self.stage == Stage::Running => self.deliveries.put(event, job),
             _ => Ok(()),
         }
+    }
+
+    /// A track begins or ends.
+    fn note_sound(&mut self, event: &AudioEvent, incoming: u32, job: &JobAccess<'_>) {
+        match event {
+            AudioEvent::Started { id: HeardId::Followed(id), rule, .. } => {
+                self.begin(*id, Kind::Track);
+                rule.iter().for_each(|rule| self.sound.follow(*id, *rule));
+            }
+            AudioEvent::Ended { id: HeardId::Followed(id) } => {
+                self.incoming.end(incoming);
+                self.sound.end_followed(*id);
+            }
+            AudioEvent::Ended { id: HeardId::Asked(id) } => drop(self.end(*id, job)),
+            _ => {}
+        }
+    }
+
+    /// A track that was found for a rule which is over is not heard.
+    fn give_up_track(&mut self, event: &RoomEvent, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        match event {
+            RoomEvent::Audio(AudioEvent::Started { id: HeardId::Followed(id), .. }) => {
+                self.send(Command::Audio(AudioCommand::CancelHeard { id: *id }), job)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame waits for those that follow it, until something else has happened or nothing more is there.
+    fn take_frame(&mut self, frame: AudioFrame, incoming: u32, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        if matches!(frame.id, HeardId::Followed(_)) && incoming == 0 {
+            return Ok(());
+        }
+        match self.sound.put(frame) {
+            Some(earlier) => self.tell_frame(earlier, job),
+            None => Ok(()),
+        }
+    }
+
+    /// Give the agent the frames that are there.
+    pub(super) fn give_frames(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        if !self.sound.is_waiting() {
+            return Ok(());
+        }
+        self.sound.take().into_iter().try_for_each(|frame| self.tell_frame(frame, job))
+    }
+
+    fn tell_frame(&mut self, frame: AudioFrame, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        let incoming = match frame.id {
+            HeardId::Asked(_) => 0,
+            HeardId::Followed(id) => match self.incoming.place(id) {
+                Place::Given(id) => id,
+                Place::Waiting | Place::Over => 0,
+            },
+        };
+        self.tell(RoomEvent::Audio(AudioEvent::Frame(frame)), incoming, job)
     }
 
     fn begin(&mut self, incoming: IncomingId, kind: Kind) {
@@ -105,7 +173,9 @@ impl JoinedRoom {
 
     /// The room is over, and has to be opened anew.
     fn give_up(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
+        self.sound.clear();
         if let Some(link) = self.link.take() {
+            self.audio.add(&link.counter.used().audio);
             link.close(job);
         }
         job.control.set_room_counter(None);

@@ -56,6 +56,10 @@ impl NetworkNumbers for Fake {
         used
     }
 
+    fn bytes_waiting(&self) -> usize {
+        7_000
+    }
+
     fn open_operations(&self) -> usize {
         0
     }
@@ -155,6 +159,7 @@ fn answer_is_given_in_parts_and_as_much_is_read_on() {
         matches!(&test.asked()[..], [Command::Send { id: 1, request: HttpRequest { url, .. } }] if url == "https://a.test/")
     );
     assert_eq!(test.world.nothing_to_come(), None);
+    assert_eq!(test.world.bytes_waiting(), 7_000, "what waits in the network is known to the job");
     let charges = [head(id), body(id, 100, false)].map(|event| event.charge());
     test.tell([head(id), body(id, 100, false)]);
     assert!(test.asked().is_empty(), "no step was given anything");

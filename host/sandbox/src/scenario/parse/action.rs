@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use wasm_worker_core::text::clip;
 use wasm_worker_mock_models::fields::{Fields, text};
 use wasm_worker_mock_models::tree::{Fault, Node, Value};
 
+use super::super::ReadFile;
 use super::super::script::{Action, Fault as ScriptFault, Said, SentFile};
 use super::{expect, identity, person, servers, texts_by_name, time};
+use crate::sound::{Sound, wav};
 
 /// Every step.
 const STEPS: &str = "join, leave, say, data, file, call, attributes, answer, http, socket, socket-send, socket-close, advance, \
@@ -16,11 +19,11 @@ const STEPS: &str = "join, leave, say, data, file, call, attributes, answer, htt
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Read the step with this name.
-pub(super) fn read(name: &str, line: usize, value: &Node) -> Result<Action, Fault> {
+pub(super) fn read(name: &str, line: usize, value: &Node, read: ReadFile<'_>) -> Result<Action, Fault> {
     Ok(match name {
         "join" => Action::Join(person(value)?),
         "leave" => Action::Leave { identity: identity(value)? },
-        "say" => said(value)?,
+        "say" => said(value, read)?,
         "data" => data(value)?,
         "file" => file(value)?,
         "call" => call(value)?,
@@ -40,16 +43,29 @@ pub(super) fn read(name: &str, line: usize, value: &Node) -> Result<Action, Faul
     })
 }
 
-fn said(node: &Node) -> Result<Action, Fault> {
+/// A text, or a file of sound.
+fn said(node: &Node, read: ReadFile<'_>) -> Result<Action, Fault> {
     let mut fields = Fields::new(node, "`say`")?;
-    let said = Said {
-        from: fields.need_text("from")?,
-        topic: fields.text("topic")?.unwrap_or_else(|| "lk.chat".into()),
-        text: fields.need_text("text")?,
-        attributes: fields.texts_by_name("attributes")?,
-    };
+    let (from, topic, attributes) =
+        (fields.need_text("from")?, fields.text("topic")?, fields.texts_by_name("attributes")?);
+    let (text, wav, line) = (fields.text("text")?, fields.text("wav")?, fields.line);
     fields.end()?;
-    Ok(Action::Say(said))
+    match (text, wav) {
+        (Some(text), None) => {
+            Ok(Action::Say(Said { from, topic: topic.unwrap_or_else(|| "lk.chat".into()), text, attributes }))
+        }
+        (None, Some(_)) if topic.is_some() || !attributes.is_empty() => {
+            Err((line, "`topic` and `attributes` are of a text".into()))
+        }
+        (None, Some(name)) => Ok(Action::Speak { from, sound: spoken(&name, line, read)?.into() }),
+        _ => Err((line, "want one of `text` and `wav` in `say`".into())),
+    }
+}
+
+fn spoken(name: &str, line: usize, read: ReadFile<'_>) -> Result<Sound, Fault> {
+    let shown = clip(name);
+    let file = read(name, wav::BYTES_MAX).map_err(|why| (line, format!("`{shown}` cannot be read: {why}")))?;
+    wav::read(&file).map_err(|why| (line, format!("`{shown}` cannot be spoken: {why}")))
 }
 
 fn data(node: &Node) -> Result<Action, Fault> {

@@ -1,16 +1,17 @@
 //! What a scenario expects.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use wasm_worker_core::verdict::Code;
-use wasm_worker_mock_models::fields::{Fields, text, whole};
+use wasm_worker_mock_models::fields::{Fields, number, text, whole};
 use wasm_worker_mock_models::matching::TextMatch;
 use wasm_worker_mock_models::tree::{Fault, Node, Value};
 
 use super::super::matching::{Range, RequestMatch};
 use super::super::script::{
-    Expect, Want, WantedAnswer, WantedCall, WantedEnd, WantedQuestion, WantedRequest, WantedText,
+    Expect, Want, WantedAnswer, WantedCall, WantedEnd, WantedQuestion, WantedRequest, WantedSound, WantedText,
 };
 use super::{bytes, fuel};
 use crate::guest::calls::Call;
@@ -19,6 +20,10 @@ use crate::guest::calls::Call;
 const WITHIN: Duration = Duration::from_secs(10);
 /// The same for one that waits for the end of the job.
 const END_WITHIN: Duration = Duration::from_secs(60 * 60);
+/// The least time of sound for an expectation that names none.
+const SOUND_LEAST: Duration = Duration::from_millis(200);
+/// The frequencies that people hear.
+const HERTZ: RangeInclusive<u16> = 20..=20_000;
 /// The states of an agent.
 const STATES: [&str; 5] = ["initializing", "idle", "listening", "thinking", "speaking"];
 
@@ -44,6 +49,9 @@ pub(super) fn read(node: &Node) -> Result<Expect, Fault> {
     for node in fields.items("http") {
         wants.push(Want::Http(wanted_request(node)?));
     }
+    for node in fields.items("sound") {
+        wants.push(Want::Sound(wanted_sound(node)?));
+    }
     for node in fields.items("model") {
         wants.push(Want::Model(wanted_question(node)?));
     }
@@ -64,7 +72,7 @@ pub(super) fn read(node: &Node) -> Result<Expect, Fault> {
     let line = fields.line;
     fields.end()?;
     if wants.is_empty() {
-        return Err((line, "`expect` wants something: text, texts, no-text, state, attributes, call, http, model, answer, fuel, memory or end".into()));
+        return Err((line, "`expect` wants something: text, texts, no-text, state, attributes, call, http, sound, model, answer, fuel, memory or end".into()));
     }
     Ok(Expect { wants, within })
 }
@@ -132,6 +140,16 @@ fn wanted_request(node: &Node) -> Result<WantedRequest, Fault> {
     let body = fields.take("body").map(TextMatch::read).transpose()?.unwrap_or_default();
     fields.end()?;
     Ok(WantedRequest { request, body })
+}
+
+fn wanted_sound(node: &Node) -> Result<WantedSound, Fault> {
+    let mut fields = Fields::new(node, "`sound`")?;
+    let wanted = WantedSound {
+        hz: f64::from(number(fields.need("hz")?, HERTZ)?),
+        least: fields.duration("for")?.unwrap_or(SOUND_LEAST),
+    };
+    fields.end()?;
+    Ok(wanted)
 }
 
 /// The text of the user, or a mapping.

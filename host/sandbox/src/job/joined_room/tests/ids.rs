@@ -194,7 +194,6 @@ fn a_held_stream_waits_and_is_not_read_ahead_meanwhile() {
 fn what_no_room_does_fails_in_one_place() {
     let mut test = Test::joined();
     let unsupported = [
-        test.call(|id| Call::SubscribeAudio { id, track_sid: "TR".into(), options: subscription() }),
         test.call(|id| Call::ConnectSocket {
             id,
             url: "wss://x".into(),
@@ -207,22 +206,6 @@ fn what_no_room_does_fails_in_one_place() {
     test.perform(Call::CloseAudio { id: 1 });
     assert_eq!(test.failures(), unsupported.map(|id| (id, "not-supported".to_owned())));
     assert!(test.commands().is_empty());
-}
-
-fn subscription() -> crate::guest::bindings::wasm_worker::agent::audio::Subscription {
-    use crate::guest::bindings::wasm_worker::agent::audio::{Delivery, Subscription};
-    Subscription {
-        rate: 0,
-        frame_ms: 0,
-        frames: Delivery::All,
-        before_ms: 0,
-        after_ms: 0,
-        detect_voice: false,
-        threshold: 0.0,
-        min_voice_ms: 0,
-        min_silence_ms: 0,
-        level_ms: 0,
-    }
 }
 
 /// Something that happens between a job and its room.
