@@ -41,6 +41,7 @@ fn a_track_is_heard_until_it_ends() {
     assert!(share > 0.95, "{share}");
     let numbers = world.session.statistics().audio;
     assert_eq!((numbers.packets_received, numbers.packets_lost, numbers.heard_tracks), (100, 0, 1));
+    assert_eq!(numbers.heard, Duration::from_secs(2));
     world.unpublishes("ann", "TR_1");
     world.pass(SOON);
     assert_eq!(told(&world), ["started 2 TR_1", "ended 2", "gone TR_1"]);
