@@ -124,7 +124,8 @@ fn echo_hears_and_speaks_files() {
     let (dir, agent) = (tempfile::tempdir().unwrap(), root().join("examples/echo"));
     let [file, said] = ["in.wav", "out.wav"].map(|name| dir.path().join(name));
     std::fs::copy(agent.join("tests/low.wav"), &file).unwrap();
-    let run = |flags: &[&str]| wasm_worker(["run", agent.to_str().unwrap(), "--job"]).args(flags.iter().copied()).done();
+    let run =
+        |flags: &[&str]| wasm_worker(["run", agent.to_str().unwrap(), "--job"]).args(flags.iter().copied()).done();
     let done = run(&["--audio-in", file.to_str().unwrap(), "--audio-out", said.to_str().unwrap()]);
     assert_eq!(done.exit, 0, "{}", done.stderr);
     let used = &done.record()["usage"]["audio"];
@@ -141,7 +142,8 @@ fn echo_hears_and_speaks_files() {
     assert!((380..=400).contains(&crossings), "{crossings} periods in 0.9 s");
 
     std::fs::write(&file, b"no sound").unwrap();
-    run(&["--audio-in", file.to_str().unwrap()]).fails_with(2, &["in.wav` cannot be spoken: the file is no WAV", "ffmpeg"]);
+    run(&["--audio-in", file.to_str().unwrap()])
+        .fails_with(2, &["in.wav` cannot be spoken: the file is no WAV", "ffmpeg"]);
     run(&["--audio-in", "none.wav"]).fails_with(2, &["`none.wav` cannot be read: No such file"]);
     run(&["--audio-out", "x.wav", "--count", "2"]).fails_with(2, &["are for one job"]);
 }
