@@ -192,17 +192,20 @@ impl Heard {
         match self.options.frames {
             Delivery::None => {}
             Delivery::All => self.give((at, sound)),
-            Delivery::Voiced if self.is_open(at) => {
-                std::mem::take(&mut self.before).into_iter().for_each(|frame| self.give(frame));
-                self.give((at, sound));
-            }
-            Delivery::Voiced => {
-                self.before.push_back((at, sound));
-                let kept = self.options.before + self.options.min_voice;
-                while self.before.front().is_some_and(|(at, _)| *at + kept < self.next) {
-                    self.before.pop_front();
-                }
-            }
+            Delivery::Voiced => self.gate((at, sound)),
+        }
+    }
+
+    /// Deliver a frame if there is voice in it or near it, else keep it for a while.
+    fn gate(&mut self, frame: Frame) {
+        let kept = self.options.before + self.options.min_voice;
+        if self.is_open(frame.0) {
+            std::mem::take(&mut self.before).into_iter().for_each(|frame| self.give(frame));
+            return self.give(frame);
+        }
+        self.before.push_back(frame);
+        while self.before.front().is_some_and(|(at, _)| *at + kept < self.next) {
+            self.before.pop_front();
         }
     }
 
