@@ -221,6 +221,12 @@ async fn call(
         ("livekit.RoomService", "UpdateParticipant") => {
             c.write(&room_service::update(state, caller, c.read(body)?).await?)
         }
+        ("livekit.RoomService", "MutePublishedTrack") => {
+            c.write(&room_service::mute(state, caller, c.read(body)?).await?)
+        }
+        ("livekit.RoomService", "UpdateSubscriptions") => {
+            c.write(&room_service::subscribe(state, caller, c.read(body)?).await?)
+        }
         ("livekit.RoomService", "SendData") => c.write(&room_service::send_data(state, caller, c.read(body)?).await?),
         ("livekit.RoomService", method) => {
             let why = format!("`{method}` is not supported by the rooms of this dispatcher");

@@ -2,7 +2,7 @@
 //!
 //! Workers connect by WebSocket. Clients create dispatches by LiveKit's `AgentDispatchService`. The dispatcher queues each dispatch,
 //! offers it to a worker, and keeps its verdict. It serves the rooms too: people with LiveKit's clients and agents join them, see each
-//! other, and exchange texts, files and calls. Sound and video are not forwarded.
+//! other, hear each other, and exchange texts, files and calls. Video is refused.
 //!
 //! The modules, lowest first:
 //!

@@ -2,7 +2,12 @@
 //!
 //! ```text
 //! limits   the bounds that several modules share
+//! pace     a rate that has a burst (pure)
+//! sdp      the lines for media of offers and answers, as texts (pure)
 //! peer     one peer connection, by `str0m` (pure)
+//! tracks   the tracks that a participant publishes (pure)
+//! lines    the lines on which a participant hears others (pure)
+//! hearing  what a participant chooses to hear, and who may hear it (pure)
 //! packets  the packets of the data channels (pure)
 //! history  the packets that are kept for resumptions (pure)
 //! outbox   the packets that wait for one participant (pure)
@@ -14,8 +19,8 @@
 //! link     the WebSocket of a participant
 //! ```
 //!
-//! What is left out: the forwarding of sound and video, relays (TURN), TCP and TLS for datagrams, the two peer connections of older
-//! clients, and the publishing of tracks without media.
+//! Sound is forwarded as it comes, without a look into it. What is left out: video, relays (TURN), TCP and TLS for datagrams, the two
+//! peer connections of older clients, and the publishing of tracks without media.
 //!
 //! Rooms and their links have a runtime of their own. A room is a task there, which begins with the first participant and ends with
 //! the room in the directory. One socket has the datagrams of all rooms.
@@ -25,7 +30,17 @@
 
 mod limits;
 
+mod pace;
+
+mod sdp;
+
 mod peer;
+
+mod tracks;
+
+mod lines;
+
+mod hearing;
 
 mod packets;
 
@@ -67,7 +82,7 @@ pub(crate) use input::RoomInput;
 use limits::DATAGRAM_BYTES_MAX;
 use member::LinkId;
 use room::Room;
-pub(crate) use room::{Entrant, Refusal};
+pub(crate) use room::{Entrant, MuteError, Refusal};
 use routes::{RoomRoutes, Routes};
 pub(crate) use task::Occupancy;
 use task::{Shared, Shell, Task};

@@ -1,4 +1,4 @@
-//! `livekit.RoomService`: rooms, and the participants of those that are served. What concerns tracks is left out.
+//! `livekit.RoomService`: rooms, and the participants of those that are served with their tracks.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock::Moment;
 use crate::command::{Command, DispatchRequest};
 use crate::dispatch_service::allow_room;
 use crate::keys::Caller;
-use crate::room_host::{RoomHandle, RoomInput, RoomOver};
+use crate::room_host::{MuteError, RoomHandle, RoomInput, RoomOver};
 use crate::rooms::RoomRequest;
 use crate::twirp::{Code, TwirpError};
 
@@ -165,6 +165,37 @@ pub(crate) async fn update(
     let request = Box::new(request);
     let updated = answer(room.ask(|reply| RoomInput::Update { request, reply })).await?.flatten();
     updated.ok_or_else(no_such_participant)?.map_err(|error| TwirpError::invalid(error.to_string()))
+}
+
+pub(crate) async fn mute(
+    state: &ApiState,
+    caller: &Caller,
+    request: proto::MuteRoomTrackRequest,
+) -> Result<proto::MuteRoomTrackResponse, TwirpError> {
+    allow_room(caller, &request.room)?;
+    let Some(room) = hosted(state, &request.room).await? else { return Err(no_such_participant()) };
+    let request = Box::new(request);
+    let muted = answer(room.ask(|reply| RoomInput::Mute { request, reply })).await?.ok_or_else(no_such_participant)?;
+    let refusal = |error: MuteError| match error {
+        MuteError::Participant => no_such_participant(),
+        MuteError::Track => TwirpError::new(Code::NotFound, error.to_string()),
+        MuteError::Unmute => TwirpError::new(Code::FailedPrecondition, error.to_string()),
+    };
+    muted.map(|track| proto::MuteRoomTrackResponse { track: Some(track) }).map_err(refusal)
+}
+
+pub(crate) async fn subscribe(
+    state: &ApiState,
+    caller: &Caller,
+    request: proto::UpdateSubscriptionsRequest,
+) -> Result<proto::UpdateSubscriptionsResponse, TwirpError> {
+    allow_room(caller, &request.room)?;
+    let Some(room) = hosted(state, &request.room).await? else { return Err(no_such_participant()) };
+    let request = Box::new(request);
+    match answer(room.ask(|reply| RoomInput::Subscribe { request, reply })).await? {
+        Some(true) => Ok(proto::UpdateSubscriptionsResponse::default()),
+        Some(false) | None => Err(no_such_participant()),
+    }
 }
 
 pub(crate) async fn send_data(

@@ -19,6 +19,8 @@ use crate::signal::LinkError;
 use crate::streams::Streams;
 use crate::wire::{Channel, Description};
 
+pub mod sound;
+
 /// The present of a clock that begins with this, in milliseconds since 1970.
 const NOW_MS: u64 = 1_800_000_000_000;
 /// Most calls of `advance` at one moment.
@@ -84,7 +86,7 @@ impl BareRoom {
             limits: RoomLimits { participants_max: 100, ..RoomLimits::default() },
         };
         let clock = Clock::new();
-        let session = Session::new(settings, "bare".into(), 1, clock.now, NOW_MS);
+        let session = Session::new(settings, "bare".into(), 1, (clock.now, NOW_MS), Instant::now);
         Self { session, clock, commands: VecDeque::new(), outputs: BareOutputs::default() }
     }
 
@@ -262,13 +264,14 @@ impl BarePeer {
         (self.peer.offer().id, &self.peer.offer().sdp)
     }
 
-    /// The server answers.
+    /// The server answers, and sends these tracks on these sections.
     ///
     /// # Errors
     /// The reason why the answer is not taken.
-    pub fn answer(&mut self, id: u32, sdp: &str) -> Result<(), String> {
+    pub fn answer(&mut self, id: u32, sdp: &str, tracks: &[(&str, &str)]) -> Result<(), String> {
+        let tracks = tracks.iter().map(|(mid, sid)| ((*mid).to_owned(), (*sid).to_owned())).collect();
         let answer = Description { id, sdp: sdp.into() };
-        let taken = self.peer.take_answer(answer, self.clock.now).map_err(|error| error.to_string());
+        let taken = self.peer.take_answer(answer, &tracks, self.clock.now).map_err(|error| error.to_string());
         self.collect();
         taken
     }
@@ -292,9 +295,17 @@ impl BarePeer {
         self.collect();
     }
 
+    /// The server wants so many lines more for sound.
+    pub fn want_lines(&mut self, count: u32) {
+        self.peer.want_lines(count);
+        self.peer.next_offer(self.clock.now);
+        self.collect();
+    }
+
     /// Look for paths from the beginning.
     pub fn restart(&mut self) {
-        self.peer.restart(self.clock.now);
+        self.peer.restart();
+        self.peer.next_offer(self.clock.now);
         self.collect();
     }
 

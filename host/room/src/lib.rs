@@ -1,4 +1,4 @@
-//! One LiveKit room, joined by the host for an agent: people, texts, files, data and calls. No libwebrtc.
+//! One LiveKit room, joined by the host for an agent: people, texts, files, data, calls and sound. No libwebrtc.
 //!
 //! # Architecture
 //!
@@ -6,16 +6,17 @@
 //! moderation  requests to the server's API about others in the room
 //! wire        conversion between LiveKit's messages (crate `livekit_protocol`) and plain data
 //! size        the memory that events take
+//! audio       sound: one track that is heard, one that is published, without packets of the network
 //! signal      joining, staying and leaving: the state machine of the signalling
-//! peer        the peer connection: ICE, DTLS and two data channels, by `str0m`
+//! peer        the peer connection: ICE, DTLS, two data channels and the lines of sound, by `str0m`
 //! streams     texts, files, data packets and remote procedure calls
-//! session     one room, whole but for its sockets
+//! session     one room, whole but for its sockets; in it `sound`, the tracks of all sides
 //! io          the sockets, and the handle of a room
 //! bare        the state machines without sockets, for the fuzz targets
 //! ```
 //!
 //! What is left out: relays (TURN), and the two peer connections of LiveKit's servers before 1.9.10. An agent runs near its server, over
-//! UDP or TCP. Sound has its place in `peer`, and its events and commands beside the others.
+//! UDP or TCP. Pictures are never asked for.
 //!
 //! # Words
 //!
@@ -32,6 +33,8 @@ pub mod moderation;
 pub(crate) mod wire;
 
 pub(crate) mod size;
+
+pub(crate) mod audio;
 
 pub(crate) mod signal;
 

@@ -1,14 +1,18 @@
-//! The peer connection of a room: ICE, DTLS and two data channels, without sockets. Sound gets its lines here too.
+//! The peer connection of a room: ICE, DTLS, two data channels and lines for sound, without sockets.
 //!
 //! Rules of `str0m`: after each change the outputs are drained before the next one; a time-out in the past is handled at once; one
-//! offer is open at a time. `str0m` panics on its own bugs: the task of the room contains it.
+//! offer is open at a time, also where a link is lost before its answer comes. `str0m` panics on its own bugs: the task of the room contains it.
 //!
 //! Bounds: [`CANDIDATES_MAX`] addresses of the server, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
-//! [`LATE_MAX`] overdue time-outs in one call.
+//! [`LATE_MAX`] overdue time-outs in one call, [`lines::LINES_MAX`] lines.
+
+pub(crate) mod lines;
 
 mod output;
 
 mod candidate;
+
+mod sound;
 
 mod event;
 
@@ -17,7 +21,7 @@ pub(crate) mod other_side;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,7 +33,9 @@ use tokio::time::Instant;
 
 use crate::wire::{Channel, Description};
 use candidate::Remote;
-pub(crate) use output::{AnswerError, Datagram, PeerOutput, Transport, Written};
+pub(crate) use lines::LineId;
+use lines::Lines;
+pub(crate) use output::{AnswerError, Datagram, PeerOutput, SoundPacket, Transport, Written};
 
 /// Most addresses of the server that are tried, until the next restart of ICE.
 const CANDIDATES_MAX: usize = 16;
@@ -52,6 +58,9 @@ const SEARCH_OFTEN_FOR: Duration = Duration::from_secs(1);
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Most overdue time-outs that one call handles.
 const LATE_MAX: usize = 64;
+/// A packet of sound waits for those that are missing before it until so many are there, or for so long.
+const REORDERED_MAX: usize = 4;
+const REORDERED_WITHIN: Duration = Duration::from_millis(60);
 
 /// The state of the path to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +87,10 @@ pub(crate) struct Peer {
     pending: Option<SdpPendingOffer>,
     /// The newest answer.
     answer: Description,
+    /// A search for paths from the beginning waits for the answer to the offer that is open.
+    restarts: bool,
+    /// The lines for sound.
+    lines: Lines,
     /// Addresses of the server, so that they are bounded and those of TCP wait their time.
     remotes: Vec<Remote>,
     /// When `str0m` was called last, but for datagrams, and is to be called next.
@@ -108,6 +121,8 @@ impl Peer {
             .clear_codecs()
             .enable_opus(true, false)
             .set_sctp_max_buffered_amount(BUFFERED_BYTES_MAX)
+            .set_reordering_size_audio(REORDERED_MAX)
+            .set_reordering_timeout_audio(Some(REORDERED_WITHIN))
             .set_stats_interval(None);
         config.set_initial_stun_rto(CHECK_AGAIN_AFTER);
         config.set_max_stun_retransmits(CHECKS_MAX);
@@ -126,6 +141,8 @@ impl Peer {
             offer,
             pending,
             answer: Description::default(),
+            restarts: false,
+            lines: Lines::default(),
             remotes: Vec::new(),
             stepped_at: now,
             wake_at: now,
@@ -156,28 +173,59 @@ impl Peer {
         self.path == Path::Found
     }
 
-    /// Make a new offer that looks for paths from the beginning. The channels and what is under way in them stay.
-    pub(crate) fn restart(&mut self, now: Instant) -> &Description {
-        self.step(now);
-        let mut changes = self.rtc.sdp_api();
-        changes.ice_restart(true);
-        if let Some((offer, pending)) = changes.apply() {
-            self.offer = Description { id: self.offer.id.wrapping_add(1), sdp: offer.to_sdp_string() };
-            self.pending = Some(pending);
-            self.remotes.clear();
-            if self.path != Path::Found {
-                self.carrier = None;
-            }
-            if self.path != Path::Closed {
-                self.path = Path::Searching { since: now };
-            }
-        }
-        self.drain();
-        &self.offer
+    /// Look for paths from the beginning, with the next offer. The channels and what is under way in them stay.
+    pub(crate) const fn restart(&mut self) {
+        self.restarts = true;
     }
 
-    /// Take the server's answer to the newest offer. One that came again, or that answers an older offer, changes nothing.
-    pub(crate) fn take_answer(&mut self, answer: Description, now: Instant) -> Result<(), AnswerError> {
+    /// The newest offer, where it has no answer.
+    pub(crate) fn open_offer(&self) -> Option<&Description> {
+        self.pending.as_ref().map(|_| &self.offer)
+    }
+
+    /// The next offer, where one is wanted and none is open.
+    pub(crate) fn next_offer(&mut self, now: Instant) -> Option<&Description> {
+        let is_due = self.pending.is_none() && self.rtc.is_alive() && (self.restarts || self.lines.have_wishes());
+        if !is_due {
+            return None;
+        }
+        self.step(now);
+        let mut changes = self.rtc.sdp_api();
+        self.lines.change(&mut changes);
+        let restarts = std::mem::take(&mut self.restarts);
+        if restarts {
+            changes.ice_restart(true);
+        }
+        if let Some((offer, pending)) = changes.apply() {
+            let sdp = self.lines.edit(&offer.to_sdp_string());
+            self.offer = Description { id: self.offer.id.wrapping_add(1), sdp };
+            self.pending = Some(pending);
+        }
+        if restarts {
+            self.search_again(now);
+        }
+        self.drain();
+        self.open_offer()
+    }
+
+    fn search_again(&mut self, now: Instant) {
+        self.remotes.clear();
+        if self.path != Path::Found {
+            self.carrier = None;
+        }
+        if self.path != Path::Closed {
+            self.path = Path::Searching { since: now };
+        }
+    }
+
+    /// Take the server's answer to the newest offer. One that came again, or that answers an older offer, changes nothing. `tracks`: what
+    /// the server sends, by the section.
+    pub(crate) fn take_answer(
+        &mut self,
+        answer: Description,
+        tracks: &HashMap<String, String>,
+        now: Instant,
+    ) -> Result<(), AnswerError> {
         self.step(now);
         // A server that does not number its answers has one offer at a time, as we do.
         if answer.id > self.offer.id {
@@ -195,6 +243,8 @@ impl Peer {
         self.drain();
         accepted.map_err(|error| AnswerError::Unusable(error.into()))?;
         self.answer = answer;
+        self.lines.answered(&self.rtc, tracks);
+        self.outputs.push_back(PeerOutput::Lines);
         // A server that keeps the path at a restart tells no change of it.
         if matches!(self.path, Path::Searching { .. }) && self.rtc.is_connected() {
             self.path_changed(IceConnectionState::Connected);
@@ -302,6 +352,11 @@ impl Peer {
     /// The next output.
     pub(crate) fn next_output(&mut self) -> Option<PeerOutput> {
         self.outputs.pop_front()
+    }
+
+    /// Whether [`Self::next_output`] has one.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     /// Ask for the way to each address whose time has come.

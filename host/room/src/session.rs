@@ -1,12 +1,15 @@
-//! One room, whole but for its sockets: the signalling, the peer and the streams, connected. Pure; `now` is an argument.
+//! One room, whole but for its sockets: the signalling, the peer, the streams and the sound, connected. Pure; `now` is an argument.
 //!
 //! After each input the outputs are taken by [`Session::next_output`] until there is none. [`Session::wake_at`] says when
-//! [`Session::advance`] is due. Events wait for [`Session::next_event`]: those of the streams within their bounds, and those of the
-//! room as long as the shell goes on ([`Session::held_bytes`]).
+//! [`Session::advance`] is due. Events wait for [`Session::next_event`]: those of the streams and the heard tracks within their bounds, and
+//! those of the room as long as the shell goes on ([`Session::held_bytes`]). Sound that is due goes out with each input, also while texts are
+//! sent.
 //!
 //! Bounds: `leave_within` for what was sent to be delivered before the room is left; `send_bytes_per_second` over the data channels.
 
 mod pace;
+
+pub(crate) mod sound;
 
 mod carry;
 
@@ -25,6 +28,7 @@ use crate::signal::{LinkError, LinkRequest, Signal, Wish};
 use crate::size;
 use crate::streams::Streams;
 use pace::Pace;
+use sound::Sound;
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::connection::RoomStatistics;
 use wasm_worker_core::room::event::RoomEvent;
@@ -74,6 +78,7 @@ pub(crate) struct Session {
     signal: Signal,
     peer: Option<Peer>,
     streams: Streams,
+    sound: Sound,
     /// The rate of what the streams send.
     pace: Pace,
     /// The room is being left: what was sent has until then.
@@ -89,17 +94,33 @@ pub(crate) struct Session {
     /// The newest event of the streams that comes before all that is told from now on: what somebody sent comes before the news that
     /// it left, and what was before a join or an end before it.
     after: Option<u64>,
+    /// The source that is asked for an event first, where no event of the room waits.
+    turn: Turn,
+}
+
+/// The sources of events that wait within bounds of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Streams,
+    Sound,
 }
 
 impl Session {
     /// A room that is not joined. `name` differs from that of every other session; `seed` spreads their attempts; `now_ms` is `now` in
-    /// milliseconds since 1970.
-    pub(crate) fn new(settings: RoomSettings, name: String, seed: u64, now: Instant, now_ms: u64) -> Self {
+    /// milliseconds since 1970; `clock` only measures how busy the codec is.
+    pub(crate) fn new(
+        settings: RoomSettings,
+        name: String,
+        seed: u64,
+        (now, now_ms): (Instant, u64),
+        clock: fn() -> Instant,
+    ) -> Self {
         Self {
             leave_within: settings.limits.leave_within,
             pace: Pace::new(settings.limits.send_bytes_per_second, now),
             signal: Signal::new(settings, seed, now),
             peer: None,
+            sound: Sound::new(format!("sound-{name}"), clock),
             streams: Streams::new(name, now, now_ms),
             leave_by: None,
             unacknowledged: 0,
@@ -108,6 +129,7 @@ impl Session {
             events: VecDeque::new(),
             held_bytes: 0,
             after: None,
+            turn: Turn::Streams,
         }
     }
 
@@ -185,11 +207,12 @@ impl Session {
         self.wake_times().into_iter().flatten().min()
     }
 
-    /// When something happens by itself: in the peer, the signalling and the streams, when more may be sent, and when the
-    /// room is left at the latest.
-    fn wake_times(&self) -> [Option<Instant>; 5] {
+    /// When something happens by itself: in the peer, the signalling, the streams and the sound, when more may be sent, and when
+    /// the room is left at the latest.
+    fn wake_times(&self) -> [Option<Instant>; 6] {
         let peer = self.peer.as_ref().and_then(Peer::wake_at);
-        [peer, self.signal.wake_at(), self.streams.wake_at(), self.pace.wake_at(), self.leave_by]
+        let sound = self.sound.wake_at(self.peer.as_ref(), self.signal.is_served());
+        [peer, self.signal.wake_at(), self.streams.wake_at(), sound, self.pace.wake_at(), self.leave_by]
     }
 
     /// Have everything happen that is due.
@@ -212,8 +235,11 @@ impl Session {
         let after = self.events.front().map_or(self.after, |held| held.after);
         // What comes during the first join waits for its end.
         let is_streams_turn = self.events.is_empty() && !self.signal.is_entering();
-        if is_streams_turn || after.is_some_and(|number| self.streams.has_event_until(number)) {
+        if after.is_some_and(|number| self.streams.has_event_until(number)) {
             return self.streams.next_event();
+        }
+        if is_streams_turn {
+            return self.next_of_streams_and_sound();
         }
         let Held { event, bytes, .. } = self.events.pop_front()?;
         self.held_bytes -= bytes;
@@ -224,7 +250,23 @@ impl Session {
         Some(event)
     }
 
-    /// Bytes of the events of the room that were not taken. Those of the streams have bounds of their own.
+    /// One after the other, so that neither much text nor much sound delays the other.
+    fn next_of_streams_and_sound(&mut self) -> Option<RoomEvent> {
+        let (streams, sound) = (&mut self.streams, &mut self.sound);
+        match self.turn {
+            Turn::Streams => {
+                self.turn = Turn::Sound;
+                streams.next_event().or_else(|| sound.next_heard())
+            }
+            Turn::Sound => {
+                self.turn = Turn::Streams;
+                sound.next_heard().or_else(|| streams.next_event())
+            }
+        }
+    }
+
+    /// Bytes of the events of the room that were not taken. Those of the streams and of heard tracks have bounds
+    /// of their own.
     pub(crate) const fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -242,6 +284,7 @@ impl Session {
             rejoins: signal.rejoins,
             failed_attempts: signal.failed_attempts,
             bytes_waiting: self.streams.bytes(),
+            audio: self.sound.statistics(),
             ..RoomStatistics::default()
         }
     }
@@ -261,7 +304,16 @@ impl Session {
             Command::SetAgentState { state } => self.signal.set_state(state, now),
             Command::Cancel { id } => {
                 self.signal.cancel(id);
+                self.sound.cancel(id);
                 self.streams.perform(Command::Cancel { id }, now);
+            }
+            Command::Audio(command) => {
+                // The join that was asked for in the same step is already under way.
+                self.take_signal_outputs(now);
+                let Self { sound, signal, streams, .. } = self;
+                sound.perform(command, signal, &mut || streams.new_incoming(), now);
+                // Another subscription may hear the same track already.
+                self.take_lines(now);
             }
             command => {
                 // The join that was asked for in the same step is already under way.

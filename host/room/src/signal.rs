@@ -6,6 +6,7 @@
 //! pings      proofs that the server is there
 //! reconnect  how often and when attempts are made
 //! request    the request that opens a link
+//! tracks     what the server says about tracks
 //! phase      the states
 //! attempt    the steps of an attempt, its failure, the end
 //! messages   the messages of the server
@@ -25,13 +26,15 @@ mod request;
 
 mod phase;
 
+mod tracks;
+
 mod attempt;
 mod messages;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -55,6 +58,7 @@ use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 pub(crate) use own::Wish;
 pub(crate) use reconnect::Way;
 pub(crate) use request::{LinkError, LinkRequest};
+pub(crate) use tracks::TrackNews;
 
 /// Most operations that wait for one join.
 const JOINERS_MAX: usize = 64;
@@ -70,8 +74,8 @@ pub(crate) enum SignalOutput {
     Send(Request),
     /// Close the link, after what was sent.
     HangUp,
-    /// Give the server's answer to the peer.
-    Answer(Description),
+    /// Give the server's answer to the peer. `tracks`: what the server sends, by the section.
+    Answer { answer: Description, tracks: HashMap<String, String> },
     /// Give an address of the server to the peer.
     Candidate(String),
     /// The link is resumed: tell the server where we are, and send again what it did not hear.
@@ -82,6 +86,8 @@ pub(crate) enum SignalOutput {
     DropPeer { tell: bool },
     /// The room is left or lost: whatever waits for it fails.
     Left,
+    /// News of a track.
+    Track(TrackNews),
     /// Tell this.
     Event(RoomEvent),
 }
@@ -299,7 +305,7 @@ impl Signal {
     }
 
     /// Whether the server speaks with the agent.
-    const fn is_served(&self) -> bool {
+    pub(crate) const fn is_served(&self) -> bool {
         matches!(self.phase, Phase::Settling { .. } | Phase::Up { .. } | Phase::Listening { .. })
     }
 

@@ -64,6 +64,7 @@ use requests::Requests;
 pub(crate) use shared::Counts;
 use shared::{Refusal, Shared};
 use wasm_worker_core::room::event::RoomEvent;
+use wasm_worker_core::room::id::IncomingId;
 
 /// Topic and attribute by which version 2 of remote procedure calls asks, which this room does not offer.
 const RPC_STREAM: &str = "lk.rpc_request";
@@ -243,6 +244,11 @@ impl Streams {
     /// Bytes that wait, in both directions.
     pub(crate) const fn bytes(&self) -> usize {
         self.shared.inbox.bytes() + self.shared.outbox.bytes()
+    }
+
+    /// The id of something else that begins outside: ids are unique in a room. None after four thousand million.
+    pub(crate) fn new_incoming(&mut self) -> Option<IncomingId> {
+        self.shared.new_incoming()
     }
 
     /// Packets that nobody was told of.

@@ -26,6 +26,8 @@ pub mod room_answers;
 mod room_story;
 pub mod room_packets;
 pub mod room_headers;
+pub mod room_heard;
+pub mod room_playout;
 pub mod room_signals;
 mod served;
 pub mod server_frames;
@@ -48,7 +50,9 @@ pub const TARGETS: &[Target] = &[
     ("recording", recording::run),
     ("room_answers", room_answers::run),
     ("room_headers", room_headers::run),
+    ("room_heard", room_heard::run),
     ("room_packets", room_packets::run),
+    ("room_playout", room_playout::run),
     ("room_signals", room_signals::run),
     ("scenario", scenario::run),
     ("server_frames", server_frames::run),

@@ -33,6 +33,7 @@ pub fn run(bytes: &[u8]) {
             steps => steps.chunks_exact(2).for_each(|step| match step[0] {
                 b'w' => peer.pass(TICK * step[1].into()),
                 b'l' => peer.local(5_000 + u16::from(step[1])),
+                b's' => peer.want_lines(u32::from(step[1])),
                 b'r' => {
                     peer.restart();
                     reached = 0;
@@ -50,7 +51,10 @@ pub fn run(bytes: &[u8]) {
 fn answer(peer: &mut BarePeer, number: u32, sdp: &[u8]) {
     let Ok(sdp) = std::str::from_utf8(sdp) else { return };
     let before = peer.offer().1.to_owned();
-    if let Err(why) = peer.answer(number, sdp) {
+    // The sections that the answer names, each with a track.
+    let mids = sdp.lines().filter_map(|line| line.strip_prefix("a=mid:"));
+    let tracks: Vec<_> = mids.map(|mid| (mid, "TR_1")).collect();
+    if let Err(why) = peer.answer(number, sdp, &tracks) {
         assert!(!why.is_empty());
     }
     assert_eq!(peer.offer().1, before);

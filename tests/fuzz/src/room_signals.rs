@@ -5,6 +5,7 @@ use std::time::Duration;
 use livekit_protocol as proto;
 use prost::Message as _;
 use proto::signal_response::Message as Response;
+use wasm_worker_core::room::audio::{AudioCommand, Publication, Rule, Subscription};
 use wasm_worker_core::room::command::{AgentState, Command, SendOptions};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_room::bare::{BareOutputs, BareRoom};
@@ -53,6 +54,25 @@ impl Run {
                 text: "hello".into(),
                 options: SendOptions::default(),
             }),
+            b'P' => self.operation(|id| {
+                Command::Audio(AudioCommand::Publish { id, publication: Publication::default() })
+            }),
+            b'H' => self.operation(|id| {
+                let (rule, options) = (Rule { people: which & 1 == 1, ..Rule::default() }, Subscription::default());
+                Command::Audio(AudioCommand::Follow { id, rule, options })
+            }),
+            b'B' => self.operation(|id| {
+                let (track_sid, options) = (format!("TR_PA_{}", which % 8), Subscription::default());
+                Command::Audio(AudioCommand::Subscribe { id, track_sid, options })
+            }),
+            b'W' => {
+                let (id, pcm) = (self.next_id.saturating_sub(number % 4 + 1), vec![which; usize::from(which) * 100]);
+                self.room.perform(Command::Audio(AudioCommand::Write { id, pcm }));
+            }
+            b'E' => {
+                let id = self.next_id.saturating_sub(number % 4 + 1);
+                self.room.perform(Command::Audio(AudioCommand::Close { id }));
+            }
             b'S' => self.room.perform(Command::SetAgentState { state: AgentState::Thinking }),
             b'X' => {
                 let id = self.next_id.saturating_sub(number % 4 + 1);
@@ -145,6 +165,27 @@ fn message(what: u8, which: u8) -> Option<Response> {
             candidate_init: format!(r#"{{"candidate":"candidate:1 1 udp 1 192.0.2.9 {number} typ host"}}"#),
             ..Default::default()
         }),
+        b'n' => Response::TrackPublished(proto::TrackPublishedResponse {
+            cid: format!("sound-bare-{}", which % 4),
+            track: (which < 128).then(|| proto::TrackInfo { sid: format!("TR_own{}", which % 4), ..Default::default() }),
+        }),
+        b'i' => {
+            let (sid, muted) = (format!("TR_own{}", which % 4), which & 4 == 4);
+            Response::Mute(proto::MuteTrackRequest { sid, muted })
+        }
+        b'e' => {
+            let track_sid = format!("TR_own{}", which % 4);
+            Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid })
+        }
+        b'd' => Response::TrackSubscribed(proto::TrackSubscribed { track_sid: format!("TR_own{}", which % 4) }),
+        b'g' => {
+            let (track_sid, err) = (format!("TR_PA_{}", which % 8), number / 8 % 4);
+            Response::SubscriptionResponse(proto::SubscriptionResponse { track_sid, err })
+        }
+        b'c' => {
+            let (num_audios, num_videos) = (if which == 255 { u32::MAX } else { which.into() }, 1);
+            Response::MediaSectionsRequirement(proto::MediaSectionsRequirement { num_audios, num_videos })
+        }
         b'M' => Response::RoomMoved(proto::RoomMovedResponse {
             room: Some(proto::Room { name: format!("room {which}"), ..Default::default() }),
             token: TOKEN.into(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use wasm_worker_core::room::audio::{AudioEvent, HeardId};
 use wasm_worker_core::room::command::IncomingId;
 use wasm_worker_core::room::event::RoomEvent;
 
@@ -36,6 +37,8 @@ pub(crate) struct Story {
     /// Operations that have not ended.
     open: BTreeSet<u32>,
     incoming: BTreeMap<IncomingId, Kind>,
+    /// Tracks that are heard.
+    heard: BTreeSet<HeardId>,
 }
 
 impl Story {
@@ -72,7 +75,7 @@ impl Story {
 
     /// The room is left, and everything in it is over.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.open.is_empty() && self.incoming.is_empty()
+        self.open.is_empty() && self.incoming.is_empty() && self.heard.is_empty()
     }
 
     pub(crate) fn take(&mut self, event: &RoomEvent) {
@@ -87,6 +90,7 @@ impl Story {
                 assert_ne!(self.place, Place::Out, "disconnected without a room");
                 assert!(self.open.is_empty(), "operations outlive their room: {:?}", self.open);
                 assert!(self.incoming.is_empty(), "what began outside outlives the room: {:?}", self.incoming);
+                assert!(self.heard.is_empty(), "tracks are heard without a room: {:?}", self.heard);
                 (self.place, self.people) = (Place::Out, BTreeMap::new());
             }
             RoomEvent::ParticipantJoined(who) => {
@@ -104,6 +108,7 @@ impl Story {
                 shown(&failure.message);
                 self.end(failure.id);
             }
+            RoomEvent::Audio(event) => self.take_sound(event),
             RoomEvent::Writable(id) => assert!(self.open.contains(id), "{id} is writable after its end"),
             RoomEvent::StreamStarted { id, .. } => self.begin_incoming(*id, Kind::Stream),
             RoomEvent::RpcRequest { id, .. } => self.begin_incoming(*id, Kind::Request),
@@ -133,6 +138,27 @@ impl Story {
         // No facts of a room name the token, which only the server knows beside the host.
         if !matches!(event, RoomEvent::Text { .. } | RoomEvent::File { .. } | RoomEvent::Data { .. }) {
             assert!(!format!("{event:?}").contains(TOKEN), "{event:?} has the token");
+        }
+    }
+
+    fn take_sound(&mut self, event: &AudioEvent) {
+        self.is_in_the_room();
+        match event {
+            AudioEvent::Started { id, .. } => assert!(self.heard.insert(*id), "{id:?} begins twice"),
+            AudioEvent::Frame(frame) => assert!(self.heard.contains(&frame.id), "sound of {:?}", frame.id),
+            AudioEvent::Level { id, .. } | AudioEvent::VoiceStarted { id, .. } | AudioEvent::VoiceEnded { id, .. } => {
+                assert!(self.heard.contains(id), "news of {id:?}");
+            }
+            AudioEvent::Ended { id } => {
+                assert!(self.heard.remove(id), "{id:?} ends without having begun");
+                if let HeardId::Asked(id) = id {
+                    self.end(*id);
+                }
+            }
+            AudioEvent::Published { id, .. }
+            | AudioEvent::Subscribed { id }
+            | AudioEvent::Playout { id, .. }
+            | AudioEvent::Marked { id, .. } => assert!(self.open.contains(id), "{id} is over"),
         }
     }
 

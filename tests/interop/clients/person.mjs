@@ -9,9 +9,23 @@ import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { DataPacketKind, DisconnectReason, Room, dispose } from '@livekit/rtc-node';
+import {
+  AudioFrame,
+  AudioSource,
+  AudioStream,
+  DataPacketKind,
+  DisconnectReason,
+  LocalAudioTrack,
+  Room,
+  TrackPublishOptions,
+  TrackSource,
+  dispose,
+} from '@livekit/rtc-node';
 
 import { join, perform } from './person_steps.mjs';
+
+const RATE = 48_000;
+const FRAME = RATE / 100;
 
 const platform = {
   tell: (saw, facts) => process.stdout.write(`${JSON.stringify({ saw, ...facts })}\n`),
@@ -27,6 +41,30 @@ const platform = {
       await rm(directory, { recursive: true });
     }
   },
+};
+
+platform.voice = async (room) => {
+  const source = new AudioSource(RATE, 1);
+  const track = LocalAudioTrack.createAudioTrack('voice', source);
+  const options = new TrackPublishOptions();
+  options.source = TrackSource.SOURCE_MICROPHONE;
+  await room.localParticipant.publishTrack(track, options);
+  return {
+    async play(samples) {
+      const pcm = Int16Array.from(samples, (sample) => sample * 32_767);
+      for (let at = 0; at < pcm.length; at += FRAME) {
+        const part = pcm.slice(at, at + FRAME);
+        await source.captureFrame(new AudioFrame(part, RATE, 1, part.length));
+      }
+      await source.waitForPlayout();
+    },
+  };
+};
+
+platform.heard = async function* (track) {
+  for await (const { data } of new AudioStream(track, RATE, 1)) {
+    yield Float32Array.from(data, (sample) => sample / 32_768);
+  }
 };
 
 const [url, token] = process.argv.slice(2);

@@ -12,6 +12,8 @@ import tempfile
 
 from livekit import rtc
 
+import sound
+
 TEXT_TOPICS = ["lk.chat", "lk.transcription"]
 FILE_TOPIC = "files"
 KINDS = {
@@ -27,6 +29,7 @@ def tell(saw: str, **facts) -> None:
 class Person:
     def __init__(self) -> None:
         self.room = rtc.Room()
+        self.voice = sound.Voice(self.room)
         self.tasks = set()
 
     async def join(self, url: str, token: str) -> None:
@@ -94,6 +97,13 @@ class Person:
         tell("call", who=call.caller_identity, method=call.method, payload=call.payload)
         return "yes"
 
+    async def speak(self, order: dict) -> None:
+        await self.voice.speak(order)
+        tell("spoken")
+
+    async def hear(self, order: dict) -> None:
+        tell("sound", **await sound.hear(self.room, order))
+
     async def do(self, order: dict) -> None:
         me = self.room.local_participant
         match order.pop("do"):
@@ -114,6 +124,10 @@ class Person:
                 track = rtc.LocalAudioTrack.create_audio_track("voice", rtc.AudioSource(48_000, 1))
                 publication = await me.publish_track(track)
                 tell("published", sid=publication.sid)
+            case "speak":
+                self.begin(self.speak(order))
+            case "hear":
+                self.begin(self.hear(order))
             case "call":
                 try:
                     answer = await me.perform_rpc(

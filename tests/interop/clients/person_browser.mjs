@@ -11,6 +11,7 @@ import { chromium } from 'playwright-core';
 const FILES = {
   '/': ['person_page.html', 'text/html'],
   '/person_steps.mjs': ['person_steps.mjs', 'text/javascript'],
+  '/person_sound.mjs': ['person_sound.mjs', 'text/javascript'],
   '/livekit-client.esm.mjs': ['node_modules/livekit-client/dist/livekit-client.esm.mjs', 'text/javascript'],
 };
 
@@ -30,7 +31,7 @@ await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 const browser = await chromium.launch({
   executablePath: '/usr/bin/chromium',
   // Chromium refuses its sandbox to root; the page is our own.
-  args: ['--no-sandbox', '--allow-loopback-in-peer-connection'],
+  args: ['--no-sandbox', '--allow-loopback-in-peer-connection', '--autoplay-policy=no-user-gesture-required'],
 });
 const page = await browser.newPage();
 page.on('pageerror', (error) => process.stderr.write(`${error}\n`));

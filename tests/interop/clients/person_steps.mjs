@@ -1,7 +1,9 @@
 // What a person in a room does, for Node and for browsers: ../README.md says what it is told and what it tells.
 //
-// `platform` is what differs: `tell(saw, facts)`, `sendFile(room, content, name, topic)`, `reliable`, the kind of data that is, and
-// `reasons`, the names of the reasons to leave.
+// `platform` is what differs: `tell(saw, facts)`, `sendFile(room, content, name, topic)`, `reliable`, the kind of data that is,
+// `reasons`, the names of the reasons to leave, and what person_sound.mjs needs.
+
+import { hear, speak } from './person_sound.mjs';
 
 const TEXT_TOPICS = ['lk.chat', 'lk.transcription'];
 const FILE_TOPIC = 'files';
@@ -93,6 +95,12 @@ export async function perform(room, order, platform) {
     case 'data':
       await me.publishData(new TextEncoder().encode(order.payload), { reliable: order.reliable, topic: order.topic });
       break;
+    case 'speak':
+      failing(order, platform, speak(room, order, platform));
+      break;
+    case 'hear':
+      failing(order, platform, hear(room, order, platform));
+      break;
     case 'call':
       try {
         const { method, payload } = order;
@@ -107,6 +115,11 @@ export async function perform(room, order, platform) {
     default:
       throw new Error(`no such order: ${order.do}`);
   }
+}
+
+/// Tell the failure of what goes on while other orders come.
+function failing(order, { tell }, work) {
+  work.catch((error) => tell('failed', { do: order.do, why: String(error) }));
 }
 
 /// The content of a file that is sent.

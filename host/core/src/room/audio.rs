@@ -14,6 +14,18 @@ pub const HEARD_RATE: u32 = 16_000;
 /// The rate of what is published, where the agent names none: that of voices of models.
 pub const PUBLISHED_RATE: u32 = 24_000;
 
+/// Bounds of the groups of [`AudioStatistics::lateness`]: the first has packets that were late by less than the first bound, the last those
+/// that were late by the last one or more.
+pub const LATENESS: [Duration; 7] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+];
+
 /// The frames that are delivered of a track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -214,6 +226,8 @@ pub struct AudioStatistics {
     pub packets_sent: u64,
     /// Frames of the agent's tracks that went out late, or not at all, because the host was late.
     pub frames_late: u64,
+    /// Packets of the agent's tracks, by how late they went out; [`LATENESS`] has the bounds.
+    pub lateness: [u64; LATENESS.len() + 1],
     /// Variation of the times between packets of heard tracks: the highest of all tracks, as RFC 3550 computes it.
     pub jitter: Duration,
     /// Sound that was delivered to the agent.

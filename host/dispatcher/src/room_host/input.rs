@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Bytes;
 
 use super::member::{LinkId, MemberId};
 use super::packets::DataError;
-use super::room::{Entrant, FactsError, Refusal};
+use super::room::{Entrant, FactsError, MuteError, Refusal};
 
 /// A datagram for a participant.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub(crate) enum RoomInput {
     Remove { identity: String, reply: oneshot::Sender<bool> },
     /// Change a participant.
     Update { request: Box<proto::UpdateParticipantRequest>, reply: oneshot::Sender<Updated> },
+    /// Mute a track of a participant.
+    Mute { request: Box<proto::MuteRoomTrackRequest>, reply: oneshot::Sender<Result<proto::TrackInfo, MuteError>> },
+    /// Have a participant hear tracks, or not. The reply is whether it was there.
+    Subscribe { request: Box<proto::UpdateSubscriptionsRequest>, reply: oneshot::Sender<bool> },
     /// Send data to participants.
     SendData { request: Box<proto::SendDataRequest>, reply: oneshot::Sender<Result<(), DataError>> },
 }

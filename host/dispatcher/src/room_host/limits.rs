@@ -9,8 +9,12 @@ pub(super) const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Most metadata and attributes of all participants of a room, in bytes, and most bytes of those who left a moment ago. One message
 /// has either, beside the names, numbers and permissions of the participants.
 pub(super) const FACTS_BYTES_MAX: usize = 2 << 20;
-/// Most tracks that a client announces when it joins. Its offer has a line for each.
-pub(super) const TRACKS_MAX: usize = 64;
+/// Most tracks of a participant, announced ones too. Its offer has a line for each.
+pub(super) const TRACKS_MAX: usize = 8;
+/// Most tracks of all participants of a room.
+pub(super) const ROOM_TRACKS_MAX: usize = 64;
+/// Most lines that a participant is asked for, to hear others on them.
+pub(super) const SUBSCRIPTIONS_MAX: usize = 32;
 /// Largest message of a client on its link, in bytes. The largest one has an offer and an answer.
 pub(super) const MESSAGE_BYTES_MAX: usize = 512 << 10;
 /// Largest message that has no offer, no answer and no facts of the participant, in bytes.

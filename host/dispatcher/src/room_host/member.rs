@@ -10,9 +10,13 @@ use proto::client_info::Capability;
 use proto::participant_info::{Kind, State};
 use tokio::time::Instant;
 
+use super::hearing::{Audience, Choices};
+use super::lines::Lines;
 use super::outbox::Outbox;
 use super::packets::Sender;
 use super::peer::{Channel, Peer, Written};
+use super::sdp::SoundLine;
+use super::tracks::Tracks;
 use crate::keys::{Caller, source_numbers};
 
 /// Most names and most addresses of one peer that lead to it. The oldest ones are forgotten.
@@ -86,6 +90,16 @@ pub(super) struct Member {
     pub(super) outbox: Outbox,
     /// The highest number of its reliable packets.
     pub(super) last_sequence: u32,
+    /// The tracks that it publishes, or has announced.
+    pub(super) tracks: Tracks,
+    /// The lines for sound of its last offer.
+    pub(super) offered: Vec<SoundLine>,
+    /// The lines on which it hears others.
+    pub(super) lines: Lines,
+    pub(super) choices: Choices,
+    pub(super) audience: Audience,
+    /// How loud it was in the last interval; none where it did not speak.
+    pub(super) level: Option<f32>,
     /// When it came back, until it has told what it has.
     pub(super) resumed_at: Option<Instant>,
     /// When its next token is due.
@@ -108,11 +122,13 @@ pub(super) struct NewMember {
     pub(super) path_until: Instant,
     pub(super) token_due: Instant,
     pub(super) peer: Peer,
+    /// Whether it hears the tracks about which it says nothing.
+    pub(super) hears_all: bool,
 }
 
 impl Member {
     pub(super) fn new(new: NewMember) -> Self {
-        let NewMember { sid, caller, client, joined_ns, since, link, path_until, token_due, peer } = new;
+        let NewMember { sid, caller, client, joined_ns, since, link, path_until, token_due, peer, hears_all } = new;
         Self {
             sid,
             permission: permission(&caller.grants, is_agent(&caller)),
@@ -127,6 +143,12 @@ impl Member {
             peer,
             outbox: Outbox::default(),
             last_sequence: 0,
+            tracks: Tracks::default(),
+            offered: Vec::new(),
+            lines: Lines::default(),
+            choices: Choices::new(hears_all),
+            audience: Audience::default(),
+            level: None,
             resumed_at: None,
             token_due,
             names: VecDeque::new(),
@@ -170,6 +192,8 @@ impl Member {
             permission: Some(self.permission.clone()),
             client_protocol: self.client.protocol,
             capabilities: self.client.capabilities.clone(),
+            is_publisher: self.tracks.published().next().is_some(),
+            tracks: self.tracks.published().map(|track| track.info.clone()).collect(),
             ..Default::default()
         }
     }

@@ -1,16 +1,19 @@
 //! The host's side of one peer connection: ICE-lite, DTLS and the two data channels, without sockets. Pure.
 //!
-//! The client makes every offer, so the host never does. Lines for sound and video are answered, because browsers cannot make
-//! further offers otherwise; their packets are not used yet.
+//! The client makes every offer, so the host never does. Lines for video are answered, because browsers cannot make further offers
+//! otherwise; nothing flows on them. Packets with sound pass as they are, with the numbers of the line that they leave on.
 //!
 //! Rules of `str0m`: after each change the outputs are drained before the next one; a time-out in the past is handled at once.
 //! `str0m` panics on its own bugs, which ends the peer.
 //!
 //! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
-//! [`CHANNELS_MAX`] channels, [`SOURCES_MAX`] addresses of the client, [`LATE_MAX`] overdue time-outs in one call. `str0m` itself
-//! bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
+//! [`CHANNELS_MAX`] channels, [`SOURCES_MAX`] addresses of the client, [`SOUND_SOURCES_MAX`] sources of its sound, [`LATE_MAX`]
+//! overdue time-outs in one call. `str0m` itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that
+//! they may have.
 
 mod output;
+
+mod sound;
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -19,12 +22,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use str0m::change::SdpOffer;
 use str0m::channel::ChannelId;
 use str0m::net::{Protocol, Receive};
+use str0m::rtp::Extension;
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcError};
 use tokio::time::Instant;
 use wasm_worker_core::text::with_causes;
 
 use super::limits::PACKET_BYTES_MAX;
-pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Written};
+pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Sound, Written};
 
 /// Longest offer, in bytes.
 const OFFER_BYTES_MAX: usize = 256 << 10;
@@ -38,6 +42,10 @@ const BUFFERED_BYTES_LOW: usize = 64 << 10;
 const CHANNELS_MAX: usize = 16;
 /// Most addresses from which a client may look for a path until its next restart of ICE. `str0m` keeps a state for each.
 pub(super) const SOURCES_MAX: usize = 64;
+/// Most sources from which a client sends sound, one after another. Each track that it publishes has a new one.
+const SOUND_SOURCES_MAX: usize = 256;
+/// Packets with sound that `str0m` keeps for those who lost them. None is sent again.
+const KEPT_PACKETS: usize = 1;
 /// Most overdue time-outs that one call handles.
 const LATE_MAX: usize = 64;
 
@@ -55,6 +63,8 @@ pub(super) struct Peer {
     name: String,
     /// The addresses whose checks this name has answered.
     sources: HashSet<SocketAddr>,
+    /// The sources of sound whose packets were genuine.
+    sources_of_sound: HashSet<u32>,
     /// When `str0m` is to be called next.
     wake_at: Instant,
     outputs: VecDeque<PeerOutput>,
@@ -68,6 +78,13 @@ impl Peer {
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
+            .set_rtp_mode(true)
+            .set_send_buffer_audio(KEPT_PACKETS)
+            .set_send_buffer_video(KEPT_PACKETS)
+            // Without further ones: they would cost packets, and a state for each layer that a client makes up.
+            .clear_extension_map()
+            .set_extension(1, Extension::AudioLevel)
+            .set_extension(4, Extension::RtpMid)
             .set_sctp_max_buffered_amount(BUFFERED_BYTES_MAX)
             .set_sctp_max_message_size(PACKET_BYTES_MAX)
             .set_stats_interval(None);
@@ -84,6 +101,7 @@ impl Peer {
             opened: 0,
             name: String::new(),
             sources: HashSet::new(),
+            sources_of_sound: HashSet::new(),
             wake_at: now,
             outputs: VecDeque::new(),
         };
@@ -104,7 +122,7 @@ impl Peer {
         if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
             return Err(OfferError::TooLong { bytes, lines });
         }
-        let offer = without_candidates(offer);
+        let offer = without_states(offer);
         self.step(now);
         let answered = self.with(|rtc| {
             let answered = SdpOffer::from_sdp_string(&offer).map_err(|error| with_causes(&error)).and_then(|offer| {
@@ -127,12 +145,17 @@ impl Peer {
         if is_stun(bytes) && !self.sources.contains(&source) && self.sources.len() >= SOURCES_MAX {
             return false;
         }
+        if self.is_surplus(bytes) {
+            return false;
+        }
         let (before, local) = (self.outputs.len(), self.local);
         self.with(|rtc| match Receive::new(Protocol::Udp, source, local, bytes) {
             Ok(receive) => rtc.handle_input(Input::Receive(now.into_std(), receive)),
             Err(_) => Ok(()),
         });
-        let is_data = |output: &PeerOutput| matches!(output, PeerOutput::Ready | PeerOutput::Message { .. });
+        let is_data = |output: &PeerOutput| {
+            matches!(output, PeerOutput::Ready | PeerOutput::Message { .. } | PeerOutput::Sound(_))
+        };
         self.outputs.iter().skip(before).any(is_data)
     }
 
@@ -255,7 +278,8 @@ impl Peer {
                 return Err("the client closed a data channel".into());
             }
             Event::Closed => return Err("the client closed the connection".into()),
-            // Sound and video have their events here. The rest is for statistics.
+            Event::RtpPacket(packet) => self.take_sound(rtc, packet),
+            // The rest is for video and for statistics.
             _ => {}
         }
         Ok(())
@@ -295,9 +319,11 @@ impl Peer {
     }
 }
 
-/// An offer without the addresses of the client. They are learnt from its datagrams, and `str0m` would keep a state for each.
-fn without_candidates(offer: &str) -> String {
-    offer.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
+/// An offer without the addresses of the client and the sources of its sound. Both are learnt from its datagrams, and `str0m` would
+/// keep a state for each.
+fn without_states(offer: &str) -> String {
+    let is_state = |line: &str| ["a=candidate:", "a=ssrc:", "a=ssrc-group:"].iter().any(|head| line.starts_with(head));
+    offer.split_inclusive('\n').filter(|line| !is_state(line)).collect()
 }
 
 /// Whether a datagram is a message of STUN: its first byte says so (RFC 7983).
@@ -364,9 +390,10 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_an_offer_are_not_taken_in() {
-        let plain = offer(1);
-        let lines = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n".repeat(100);
-        assert_eq!(without_candidates(&plain.replace("a=mid:", &format!("{lines}a=mid:"))), plain);
+    fn addresses_and_sources_in_an_offer_are_not_taken_in() {
+        let plain = without_states(&offer(1));
+        let lines =
+            "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=ssrc:1 cname:x\r\na=ssrc-group:FID 1 2\r\n".repeat(100);
+        assert_eq!(without_states(&plain.replace("a=mid:", &format!("{lines}a=mid:"))), plain);
     }
 }

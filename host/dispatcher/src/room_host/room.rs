@@ -1,10 +1,10 @@
-//! A hosted room: its participants, their signalling and their data. Pure: the task of the room has the sockets.
+//! A hosted room: its participants, their signalling, their data and their sound. Pure: the task of the room has the sockets.
 //!
 //! Every participant has one link and one peer. All negotiation is the client's: it offers, the room answers. A participant whose
 //! link is lost keeps its peer for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
 //!
 //! Bounds: [`MEMBERS_MAX`](super::limits::MEMBERS_MAX) participants, their facts by [`FACTS_BYTES_MAX`], what waits for one by its
-//! `Outbox`, what is kept for resumptions by `History` and `Departures`.
+//! `Outbox`, what is kept for resumptions by `History` and `Departures`; sound by its tracks, and by a rate of the room.
 
 mod answers;
 
@@ -12,7 +12,13 @@ mod departures;
 
 mod leaving;
 
+mod hearing;
+
+mod publishing;
+
 mod facts;
+
+mod sound;
 
 mod timers;
 
@@ -37,12 +43,14 @@ use tokio::time::Instant;
 use super::history::History;
 use super::limits::FACTS_BYTES_MAX;
 use super::member::{LinkId, Member, MemberId, is_dependent};
+use super::pace::Pace;
 use super::peer::{PeerOutput, is_stun};
 use crate::clock::Moment;
 use crate::keys::Caller;
 use departures::Departures;
 pub(crate) use entry::{Entrant, Refusal};
 pub(super) use facts::FactsError;
+pub(crate) use publishing::MuteError;
 
 /// What a room asks for.
 #[derive(Debug)]
@@ -74,6 +82,7 @@ pub(super) struct Room {
     members: BTreeMap<MemberId, Member>,
     by_link: HashMap<LinkId, MemberId>,
     last_member: u64,
+    last_track: u64,
     history: History,
     rng: StdRng,
     outputs: VecDeque<RoomOutput>,
@@ -84,6 +93,10 @@ pub(super) struct Room {
     told_people: usize,
     /// When all are told of another number, once there may be one.
     people_due: Option<Instant>,
+    /// When the levels of those who speak are due.
+    levels_due: Option<Instant>,
+    /// The packets with sound to all participants.
+    sound_pace: Pace,
 }
 
 impl Room {
@@ -94,6 +107,7 @@ impl Room {
             members: BTreeMap::new(),
             by_link: HashMap::new(),
             last_member: 0,
+            last_track: 0,
             history: History::default(),
             rng: StdRng::seed_from_u64(seed),
             outputs: VecDeque::new(),
@@ -101,6 +115,8 @@ impl Room {
             departures: Departures::default(),
             told_people: 0,
             people_due: None,
+            levels_due: None,
+            sound_pace: Pace::default(),
         }
     }
 
@@ -136,7 +152,13 @@ impl Room {
 
     /// The room as clients see it.
     fn to_proto(&self) -> proto::Room {
-        proto::Room { num_participants: u32::try_from(self.people()).unwrap_or(u32::MAX), ..self.info.clone() }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let is_publisher = |member: &&Member| member.tracks.published().next().is_some();
+        proto::Room {
+            num_participants: count(self.people()),
+            num_publishers: count(self.members.values().filter(is_publisher).count()),
+            ..self.info.clone()
+        }
     }
 
     /// The metadata and attributes of all participants, in bytes.
@@ -169,6 +191,7 @@ impl Room {
             PeerOutput::Lost => self.path_lost(id, now),
             PeerOutput::Ready => self.ready(id, now),
             PeerOutput::Message { channel, bytes } => self.forward(id, channel, &bytes, now),
+            PeerOutput::Sound(sound) => self.forward_sound(id, &sound, now),
             PeerOutput::Writable => self.pump(id, now),
             PeerOutput::Closed { why } => self.peer_over(id, &why, now),
         }

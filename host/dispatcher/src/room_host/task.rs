@@ -173,6 +173,8 @@ impl Task {
             RoomInput::Participants { reply } => answer(reply, self.room.participants()),
             RoomInput::Remove { identity, reply } => answer(reply, self.room.remove_participant(&identity, now)),
             RoomInput::Update { request, reply } => answer(reply, self.room.update_participant(&request)),
+            RoomInput::Mute { request, reply } => answer(reply, self.room.mute_track(&request)),
+            RoomInput::Subscribe { request, reply } => answer(reply, self.room.subscribe(*request)),
             RoomInput::SendData { request, reply } => answer(reply, self.room.send_data(*request, now)),
         }
         self.perform();

@@ -7,6 +7,9 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod agents;
+mod people;
+mod sound;
 mod support;
 
 use std::time::Duration;
@@ -145,9 +148,11 @@ fn ends_have_the_reasons_of_the_host() {
         assert_eq!(end_of(&mut agent).await, Reason::RoomDeleted);
         assert_eq!(host.moderate(&Moderation::DeleteRoom).await.unwrap_err().code, "not-found");
         let mute = Moderation::MuteTrack { identity: "ann".into(), track_sid: "TR_1".into(), muted: true };
-        let failure = host.moderate(&mute).await.unwrap_err();
+        assert_eq!(host.moderate(&mute).await.unwrap_err().code, "not-found");
+        let request = proto::ForwardParticipantRequest::default();
+        let failure = host.room_service("ForwardParticipant", &request).await.unwrap_err();
         assert_eq!(failure.code, "not-supported");
-        assert!(failure.message.contains("MutePublishedTrack"), "{failure:?}");
+        assert!(failure.message.contains("ForwardParticipant"), "{failure:?}");
         // A new room has the same name.
         let (mut agent, _) = host.joined("agent").await;
         host.stop().await;

@@ -14,8 +14,8 @@ use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
 use str0m::Rtc;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -90,6 +90,24 @@ impl Host {
         // The rooms of the participants go on, and hear why.
         std::mem::forget(self.rooms);
         self.dispatcher.stop().await;
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A URL of the dispatcher for other programs, whose links the network can cut.
+    pub(crate) async fn url_of_network(&self) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (port, network) = (listener.local_addr().unwrap().port(), self.network.clone());
+        let url: Uri = self.url.parse().unwrap();
+        Handle::current().spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = network.connect(&url).await.unwrap();
+                Handle::current().spawn(async move { drop(copy_bidirectional(&mut near, &mut far).await) });
+            }
+        });
+        format!("ws://127.0.0.1:{port}")
     }
 
     fn authority(&self) -> &str {
@@ -317,7 +335,7 @@ impl Connect for Network {
             Handle::current().spawn(async move {
                 tokio::select! {
                     () = cut.notified() => {}
-                    _ = tokio::io::copy_bidirectional(&mut far, &mut server) => {}
+                    _ = copy_bidirectional(&mut far, &mut server) => {}
                 }
             });
             Ok(Box::new(near) as Box<dyn Io>)

@@ -101,7 +101,7 @@ impl Task {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since_1970.as_millis()).unwrap_or_default();
         let now = Instant::now();
-        let session = Session::new(settings, format!("{name:016x}"), seed, now, now_ms);
+        let session = Session::new(settings, format!("{name:016x}"), seed, (now, now_ms), Instant::now);
         let (link, paths) = (Link::default(), Paths::default());
         Self { session, link, paths, connector, shared, taken: 0, taken_at: now }
     }

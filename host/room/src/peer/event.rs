@@ -65,7 +65,8 @@ impl Peer {
             Event::ChannelBufferedAmountLow(_) => self.outputs.push_back(PeerOutput::Writable),
             Event::ChannelClose(id) if self.channel_of(id).is_some() => self.end("the server closed a data channel"),
             Event::Closed => self.end("the server closed the connection"),
-            // Sound has its events here. The rest is for statistics.
+            Event::MediaData(data) => self.take_sound(data),
+            // The rest is for statistics.
             _ => {}
         }
     }

@@ -1,7 +1,11 @@
 //! What a peer sends and tells.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::lines::LineId;
 use crate::wire::Channel;
 
 /// The transport of a datagram.
@@ -35,10 +39,27 @@ pub(crate) enum PeerOutput {
     Message { channel: Channel, bytes: Vec<u8> },
     /// Little is left that waits for its acknowledgement.
     Writable,
+    /// The server answered an offer: the lines of tracks may have changed.
+    Lines,
+    /// Sound came on a line.
+    Sound(LineId, SoundPacket),
     /// No path leads to the server any more. A restart may find one.
     Unreachable,
     /// The peer is over.
     Closed { why: String },
+}
+
+/// A packet of sound from the server.
+#[derive(Debug)]
+pub(crate) struct SoundPacket {
+    /// Opus.
+    pub(crate) payload: Arc<[u8]>,
+    /// The time of RTP, extended, in 1/48,000 s.
+    pub(crate) time: u64,
+    /// Whether no packet is missing before it.
+    pub(crate) contiguous: bool,
+    /// When it came.
+    pub(crate) received_at: Instant,
 }
 
 /// Why an answer cannot be taken.

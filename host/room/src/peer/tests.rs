@@ -35,7 +35,7 @@ impl Pair {
     /// Exchange offer, answer and address.
     fn negotiate(&mut self) {
         let answer = self.server.answer(self.peer.offer());
-        self.peer.take_answer(answer, self.now).unwrap();
+        self.peer.take_answer(answer, &HashMap::new(), self.now).unwrap();
         self.peer.take_candidate(&self.server.candidate(), self.now);
     }
 
@@ -44,6 +44,12 @@ impl Pair {
         pair.negotiate();
         pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
         pair
+    }
+
+    /// The offer that looks for paths from the beginning.
+    fn restart(&mut self) -> Description {
+        self.peer.restart();
+        self.peer.next_offer(self.now).unwrap().clone()
     }
 
     fn is_lost(&mut self) -> bool {
@@ -170,9 +176,10 @@ fn messages_beyond_the_buffer_are_not_taken_until_it_has_space() {
 fn addresses_of_tcp_are_tried_where_udp_finds_no_path() {
     let mut pair = Pair::new(Transport::Tcp);
     pair.negotiate();
-    assert!(!pair.holds_within(TCP_AFTER - Duration::from_millis(1), |pair| !pair.told.is_empty()));
+    let is_reach = |output: &PeerOutput| matches!(output, PeerOutput::Reach { transport: Transport::Tcp, .. });
+    assert!(!pair.holds_within(TCP_AFTER - Duration::from_millis(1), |pair| pair.has_told(is_reach)));
     pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
-    assert!(matches!(pair.told.first(), Some(PeerOutput::Reach { transport: Transport::Tcp, .. })));
+    assert!(pair.has_told(is_reach));
 }
 
 #[test]
@@ -183,10 +190,10 @@ fn a_path_that_is_cut_is_noticed_and_a_restart_finds_it_again() {
     pair.until(Duration::from_secs(30), |pair| pair.has_told(|output| matches!(output, PeerOutput::Unreachable)));
     assert!(!pair.peer.is_ready());
     pair.is_cut = false;
-    let offer = pair.peer.restart(pair.now).clone();
+    let offer = pair.restart();
     assert_eq!(offer.id, 2);
     let answer = pair.server.answer(&offer);
-    pair.peer.take_answer(answer, pair.now).unwrap();
+    pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
     pair.peer.take_candidate(&pair.server.candidate(), pair.now);
     pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
     pair.until(Duration::from_secs(70), |pair| pair.server.received.len() == 1);
@@ -220,6 +227,92 @@ fn a_server_that_ends_the_connection_is_heard() {
 }
 
 #[test]
+fn one_offer_is_open_at_a_time_and_the_next_one_has_all_that_was_wanted_meanwhile() {
+    let mut pair = Pair::connected(Transport::Udp);
+    pair.peer.want_lines(2);
+    let first = pair.peer.next_offer(pair.now).unwrap().clone();
+    let line = pair.peer.add_own("mine".into()).unwrap();
+    pair.peer.restart();
+    pair.peer.want_lines(1);
+    assert!(pair.peer.next_offer(pair.now).is_none(), "the first one has no answer");
+    assert_eq!(pair.peer.open_offer(), Some(&first));
+    let answer = pair.server.answer(&first);
+    pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
+    let second = pair.peer.next_offer(pair.now).unwrap().clone();
+    assert_eq!((first.id, second.id), (2, 3));
+    let answer = pair.server.answer(&second);
+    assert_eq!(pair.server.names.values().collect::<Vec<_>>(), ["mine"]);
+    assert_eq!(pair.server.sections(), 3, "a free line carries the agent's track");
+    pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
+    pair.peer.take_candidate(&pair.server.candidate(), pair.now);
+    pair.until(Duration::from_secs(5), |pair| pair.peer.is_live(line));
+    assert!(pair.peer.next_offer(pair.now).is_none(), "nothing is wanted");
+}
+
+#[test]
+fn lines_are_bounded_and_an_offer_is_made_again_where_the_server_wants_one() {
+    let mut pair = Pair::connected(Transport::Udp);
+    let negotiate = |pair: &mut Pair| {
+        let offer = pair.peer.next_offer(pair.now).unwrap().clone();
+        let answer = pair.server.answer(&offer);
+        pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
+        offer.sdp
+    };
+    pair.peer.want_lines(0);
+    negotiate(&mut pair);
+    assert_eq!(pair.server.sections(), 1, "there was none to be offered again");
+    pair.peer.want_lines(0);
+    let sdp = negotiate(&mut pair);
+    assert_eq!((pair.server.sections(), sdp.matches("a=recvonly").count()), (1, 1));
+    for _ in 0..3 {
+        pair.peer.want_lines(u32::MAX);
+        negotiate(&mut pair);
+        assert_eq!(pair.server.sections(), lines::LINES_MAX);
+    }
+    let owns: Vec<_> = (0..=lines::LINES_MAX).map(|number| pair.peer.add_own(format!("own-{number}"))).collect();
+    assert_eq!(owns.iter().flatten().count(), lines::LINES_MAX);
+    negotiate(&mut pair);
+    assert_eq!(pair.server.names.len(), lines::LINES_MAX);
+}
+
+#[test]
+fn sound_goes_both_ways_over_a_path_that_loses_some() {
+    let mut pair = Pair::connected(Transport::Udp);
+    let line = pair.peer.add_own("mine".into()).unwrap();
+    pair.peer.want_lines(1);
+    let offer = pair.peer.next_offer(pair.now).unwrap().clone();
+    let answer = pair.server.answer(&offer);
+    let section = pair.server.free_sections().pop().unwrap();
+    pair.server.tracks.insert(section, "TR_1".into());
+    let tracks = pair.server.tracks.clone();
+    pair.peer.take_answer(answer, &tracks, pair.now).unwrap();
+    let heard_on = pair.peer.line_of("TR_1").unwrap();
+    assert!(pair.peer.is_live(line) && heard_on != line && pair.peer.line_of("TR_2").is_none());
+    pair.told.clear();
+    pair.loss = 10;
+    for number in 0..100_u64 {
+        assert!(pair.peer.write_sound(line, vec![number as u8, 2, 3], number * 960, number == 0, pair.now));
+        // A second one at the same time, as after a stall.
+        assert!(pair.peer.write_sound(line, vec![number as u8, 2, 3], number * 960 + 480, false, pair.now));
+        assert!(pair.server.send_sound("TR_1", number * 960, &[number as u8, 5], pair.now));
+        pair.holds_within(Duration::from_millis(20), |_| false);
+    }
+    pair.holds_within(Duration::from_secs(1), |_| false);
+    let sent = pair.server.sound.len();
+    assert!((170..200).contains(&sent), "{sent} of 200");
+    let sound = pair.told.iter().filter_map(|output| match output {
+        PeerOutput::Sound(line, packet) => Some((*line, packet)),
+        _ => None,
+    });
+    let heard: Vec<_> = sound.collect();
+    assert!((80..100).contains(&heard.len()), "{} of 100", heard.len());
+    assert!(heard.iter().all(|(line, packet)| *line == heard_on && packet.payload[1] == 5));
+    assert!(heard.iter().any(|(_, packet)| !packet.contiguous), "losses are told");
+    let times: Vec<u64> = heard.iter().map(|(_, packet)| packet.time).collect();
+    assert!(times.is_sorted() && times.iter().all(|time| (time - times[0]) % 960 == 0));
+}
+
+#[test]
 fn garbage_and_foreign_datagrams_change_nothing() {
     let mut pair = Pair::connected(Transport::Udp);
     let told = pair.told.len();
@@ -245,12 +338,12 @@ fn answers_that_fit_no_offer_are_refused() {
     let now = Instant::now();
     let mut peer = Peer::new(now);
     let answer = |id, sdp: &str| Description { id, sdp: sdp.into() };
-    assert!(matches!(peer.take_answer(answer(7, ""), now), Err(AnswerError::Number { got: 7, want: 1 })));
+    assert!(matches!(peer.take_answer(answer(7, ""), &HashMap::new(), now), Err(AnswerError::Number { got: 7, want: 1 })));
     let long = "a".repeat(ANSWER_BYTES_MAX + 1);
-    assert!(matches!(peer.take_answer(answer(1, &long), now), Err(AnswerError::TooLong { .. })));
+    assert!(matches!(peer.take_answer(answer(1, &long), &HashMap::new(), now), Err(AnswerError::TooLong { .. })));
     for sdp in ["", "v=0", "v=0\r\n\u{0}", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"] {
         let mut peer = Peer::new(now);
-        assert!(matches!(peer.take_answer(answer(1, sdp), now), Err(AnswerError::Unusable(_))), "{sdp:?}");
+        assert!(matches!(peer.take_answer(answer(1, sdp), &HashMap::new(), now), Err(AnswerError::Unusable(_))), "{sdp:?}");
     }
 }
 
@@ -259,15 +352,15 @@ fn answers_that_come_again_or_late_change_nothing() {
     let mut pair = Pair::new(Transport::Udp);
     let first = pair.server.answer(pair.peer.offer());
     for id in [1, 1, 0] {
-        pair.peer.take_answer(Description { id, ..first.clone() }, pair.now).unwrap();
+        pair.peer.take_answer(Description { id, ..first.clone() }, &HashMap::new(), pair.now).unwrap();
     }
     pair.peer.take_candidate(&pair.server.candidate(), pair.now);
     pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
-    let offer = pair.peer.restart(pair.now).clone();
-    pair.peer.take_answer(first.clone(), pair.now).unwrap();
+    let offer = pair.restart();
+    pair.peer.take_answer(first.clone(), &HashMap::new(), pair.now).unwrap();
     assert_eq!(*pair.peer.answer(), first, "the restart has no answer yet");
     let second = pair.server.answer(&offer);
-    pair.peer.take_answer(second.clone(), pair.now).unwrap();
+    pair.peer.take_answer(second.clone(), &HashMap::new(), pair.now).unwrap();
     assert_eq!(*pair.peer.answer(), second);
     pair.peer.take_candidate(&pair.server.candidate(), pair.now);
     pair.until(Duration::from_secs(5), |pair| pair.peer.is_ready());
@@ -277,7 +370,7 @@ fn answers_that_come_again_or_late_change_nothing() {
 fn addresses_are_bounded_until_a_restart() {
     let mut pair = Pair::new(Transport::Udp);
     let answer = pair.server.answer(pair.peer.offer());
-    pair.peer.take_answer(answer, pair.now).unwrap();
+    pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
     let reached = |pair: &mut Pair| {
         pair.told.clear();
         for port in 1..=100 {
@@ -288,7 +381,7 @@ fn addresses_are_bounded_until_a_restart() {
         pair.told.iter().filter(|output| matches!(output, PeerOutput::Reach { .. })).count()
     };
     assert_eq!((reached(&mut pair), reached(&mut pair)), (CANDIDATES_MAX, 0));
-    pair.peer.restart(pair.now);
+    pair.restart();
     assert_eq!(reached(&mut pair), CANDIDATES_MAX);
 }
 
@@ -301,7 +394,7 @@ const OTHER: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-lite
 fn a_peer_that_is_over_by_an_answer_says_so_and_does_not_want_to_be_woken() {
     let now = Instant::now();
     let mut peer = Peer::new(now);
-    assert!(peer.take_answer(Description { id: 0, sdp: OTHER.into() }, now).is_err());
+    assert!(peer.take_answer(Description { id: 0, sdp: OTHER.into() }, &HashMap::new(), now).is_err());
     let closed = std::iter::from_fn(|| peer.next_output()).filter(|output| matches!(output, PeerOutput::Closed { .. }));
     assert_eq!(closed.count(), 1);
     assert_eq!(peer.wake_at(), None);

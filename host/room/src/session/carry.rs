@@ -1,4 +1,4 @@
-//! What the signalling, the peer and the streams ask of each other, carried from one to the other.
+//! What the signalling, the peer, the streams and the sound ask of each other, carried from one to the other.
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
@@ -34,6 +34,7 @@ impl Session {
                 is_quiet = false;
             }
             self.tell_acknowledged(now);
+            is_quiet &= !self.serve_sound(now);
             if is_quiet && !self.send_next(now) {
                 return;
             }
@@ -55,12 +56,13 @@ impl Session {
             SignalOutput::Joining => {
                 self.after = Some(self.streams.newest_event());
                 self.streams.joining();
+                self.sound.coming();
             }
             SignalOutput::Dial(way) => self.dial(way, now),
             SignalOutput::Send(request) => self.send_message(request),
             SignalOutput::HangUp => self.outputs.push_back(SessionOutput::HangUp),
-            SignalOutput::Answer(answer) => {
-                let taken = self.peer.as_mut().map(|peer| peer.take_answer(answer, now));
+            SignalOutput::Answer { answer, tracks } => {
+                let taken = self.peer.as_mut().map(|peer| peer.take_answer(answer, &tracks, now));
                 if let Some(Err(error)) = taken {
                     self.signal.peer_closed(&with_causes(&error), now);
                 }
@@ -74,6 +76,7 @@ impl Session {
             SignalOutput::Joined { identity, anew } => {
                 if anew {
                     self.streams.rejoined(now);
+                    self.sound.rejoined();
                 }
                 self.streams.joined(&identity);
             }
@@ -81,6 +84,12 @@ impl Session {
             SignalOutput::Left => {
                 self.streams.left(now);
                 self.after = Some(self.streams.newest_event());
+                self.sound.left(now);
+                self.tell_sound();
+            }
+            SignalOutput::Track(news) => {
+                self.sound.take_news(news, self.signal.own(), self.peer.as_mut(), now);
+                self.tell_sound();
             }
             SignalOutput::Event(event) => self.tell_of_room(event, now),
         }
@@ -102,6 +111,8 @@ impl Session {
             }
             // Whatever waits is sent after each input.
             PeerOutput::Writable => {}
+            PeerOutput::Lines => self.take_lines(now),
+            PeerOutput::Sound(line, packet) => self.sound.receive(line, &packet, now),
             PeerOutput::Unreachable => self.signal.peer_unreachable(now),
             PeerOutput::Closed { why } => self.signal.peer_closed(&why, now),
         }
@@ -124,17 +135,21 @@ impl Session {
             .streams
             .heard()
             .map(|(sid, last)| proto::DataChannelReceiveState { publisher_sid: sid.to_owned(), last_seq: last });
-        let state = proto::SyncState {
+        let mut state = proto::SyncState {
             offer: Some(peer.offer().message("offer")),
             answer: Some(peer.answer().message("answer")),
             datachannel_receive_states: receive_states.collect(),
             ..Default::default()
         };
-        let had_path = peer.has_path();
-        let offer = restart.then(|| peer.restart(now).message("offer"));
-        if restart && !had_path {
-            self.outputs.push_back(SessionOutput::DropTcp);
+        self.sound.resume(&mut state);
+        if restart {
+            if !peer.has_path() {
+                self.outputs.push_back(SessionOutput::DropTcp);
+            }
+            peer.restart();
         }
+        // An offer without an answer may not have arrived. The next one comes after it.
+        let offer = peer.open_offer().map(|offer| offer.message("offer"));
         self.send_message(Request::SyncState(state));
         if let Some(offer) = offer {
             self.send_message(Request::Offer(offer));
@@ -195,13 +210,69 @@ impl Session {
         self.outputs.push_back(SessionOutput::Message(message));
     }
 
-    /// Tell what the signalling says, and the streams what it means for them.
+    /// Have due sound go out, and ask the server for what tracks need. Whether anything came of it.
+    fn serve_sound(&mut self, now: Instant) -> bool {
+        let is_up = self.signal.is_served();
+        self.sound.advance(self.peer.as_mut(), is_up, now);
+        self.tell_sound();
+        let mut any = false;
+        while is_up
+            && let Some(peer) = &mut self.peer
+            && let Some(request) = self.sound.next_request(peer, now).or_else(|| next_offer(peer, now))
+        {
+            self.send_message(request);
+            any = true;
+        }
+        any || self.peer.as_ref().is_some_and(Peer::has_output)
+    }
+
+    /// Have tracks begin whose lines are there.
+    pub(super) fn take_lines(&mut self, now: Instant) {
+        if let Some(peer) = &self.peer {
+            self.sound.take_lines(peer, now);
+        }
+        self.tell_sound();
+    }
+
+    fn tell_sound(&mut self) {
+        while let Some(event) = self.sound.next_event() {
+            self.tell(event);
+        }
+    }
+
+    /// Tell what the signalling says, and the streams and the sound what it means for them.
     fn tell_of_room(&mut self, event: RoomEvent, now: Instant) {
-        if let RoomEvent::ParticipantLeft { participant, .. } = &event {
-            // What a participant sent came before it left.
-            self.after = Some(self.streams.newest_event());
-            self.streams.participant_left(&participant.sid, &participant.identity, now);
+        match &event {
+            RoomEvent::ParticipantLeft { participant, .. } => {
+                // What a participant sent came before it left.
+                self.after = Some(self.streams.newest_event());
+                self.streams.participant_left(&participant.sid, &participant.identity, now);
+            }
+            RoomEvent::TrackUnpublished(track) => {
+                // What was heard of a track came before its end.
+                self.sound.track_gone(&track.sid, now);
+                self.tell_sound();
+            }
+            RoomEvent::TrackPublished(track) => {
+                let Self { sound, signal, streams, .. } = self;
+                if let Some((publisher, track)) = signal.track(&track.sid) {
+                    sound.track_published(publisher, track, &mut || streams.new_incoming(), now);
+                }
+            }
+            RoomEvent::TrackChanged(track) => self.sound.track_changed(track, now),
+            RoomEvent::Reconnecting => self.sound.coming(),
+            RoomEvent::Connected { .. } => {
+                self.tell(event);
+                self.sound.connected(now);
+                return self.take_lines(now);
+            }
+            _ => {}
         }
         self.tell(event);
     }
+}
+
+/// The next offer, as a request to the server.
+fn next_offer(peer: &mut Peer, now: Instant) -> Option<Request> {
+    peer.next_offer(now).map(|offer| Request::Offer(offer.message("offer")))
 }

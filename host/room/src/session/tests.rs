@@ -6,6 +6,7 @@ mod behind;
 mod joins;
 mod losses;
 mod orders;
+mod sound;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The messages of the server. Those that this version does not know, and those that are for media, change nothing here.
+//! The messages of the server. Those that this version does not know change nothing.
 
 use livekit_protocol as proto;
 use livekit_protocol::leave_request::Action;
@@ -9,6 +9,7 @@ use super::attempt::{LIST_WITHIN, SETTLE_WITHIN};
 use super::phase::{PeerState, Phase, Stay};
 use super::reconnect::Way;
 use super::request::{Cure, Fault};
+use super::tracks::TrackNews;
 use super::{Signal, SignalOutput};
 use crate::wire::{self, Description};
 use wasm_worker_core::room::event::{Reason, RoomEvent};
@@ -34,8 +35,8 @@ impl Signal {
         let mut events = Vec::new();
         match message {
             Response::Answer(answer) => {
-                let answer = Description { id: answer.id, sdp: answer.sdp };
-                self.outputs.push_back(SignalOutput::Answer(answer));
+                let (tracks, answer) = (answer.mid_to_track_id, Description { id: answer.id, sdp: answer.sdp });
+                self.outputs.push_back(SignalOutput::Answer { answer, tracks });
             }
             Response::Trickle(trickle) => self.outputs.push_back(SignalOutput::Candidate(trickle.candidate_init)),
             Response::Update(update) => self.people_changed(&update.participants, now),
@@ -51,12 +52,13 @@ impl Signal {
             Response::RoomMoved(moved) => self.moved(moved),
             Response::RefreshToken(token) => self.renew_token(token),
             Response::RequestResponse(answer) => {
+                self.outputs.extend(TrackNews::of_answer(&answer).map(SignalOutput::Track));
                 self.own.answered(&answer, &mut events);
                 self.send_requests(now);
             }
             Response::PongResp(pong) => self.pings.answered(pong, now),
-            // The rest is for media, for other kinds of servers, or no more than news.
-            _ => {}
+            // The rest is for other kinds of servers, or no more than news.
+            message => self.outputs.extend(TrackNews::of(message).map(SignalOutput::Track)),
         }
         if self.is_in() {
             self.tell_all(events);

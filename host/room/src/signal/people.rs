@@ -65,6 +65,11 @@ impl People {
         &self.own
     }
 
+    /// All tracks of the others, with their publishers.
+    pub(super) fn tracks(&self) -> impl Iterator<Item = (&Participant, &Track)> {
+        self.others.values().flat_map(|person| person.tracks.values().map(|track| (&person.participant, track)))
+    }
+
     /// The agent has this place in the room from now on, as after a join.
     pub(super) fn set_own(&mut self, info: &proto::ParticipantInfo) {
         self.own = wire::participant(info);

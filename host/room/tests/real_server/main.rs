@@ -8,6 +8,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod sound;
 mod support;
 
 use std::time::Duration;

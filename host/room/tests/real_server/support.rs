@@ -1,13 +1,15 @@
 //! A LiveKit server of its own on free ports of loopback, a network that can be cut, and rooms on both.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::{Child, Command as Process};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -50,7 +52,7 @@ impl RealServer {
             return None;
         };
         let ports = [free_port(), free_port(), free_port()];
-        let network = Arc::new(Network::default());
+        let network = Arc::new(Network { server_udp: ports[2], ..Network::default() });
         let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 8 }, network.clone()).unwrap();
         let process = spawn(&binary, ports);
         let server = Self { binary, ports, process, network, rooms };
@@ -189,17 +191,49 @@ impl Seen {
     }
 }
 
-/// The way to servers, which can be cut.
+/// The way to servers, which can be cut and lose datagrams.
 #[derive(Default)]
 pub(crate) struct Network {
     cut: Arc<Notify>,
     is_blocked: AtomicBool,
+    server_udp: u16,
+    /// The port of the relay that stands for the server's, as texts of addresses have both; none without a relay.
+    relay: Mutex<Option<(String, String)>>,
 }
 
 impl Network {
     /// End all connections of TCP.
     pub(crate) fn cut(&self) {
         self.cut.notify_waiters();
+    }
+
+    /// Have one of so many datagrams of the server lost, for rooms that are joined from now on: a relay takes the place of the server's
+    /// port in the addresses that the server tells.
+    #[expect(clippy::disallowed_methods, reason = "a relay of a test")]
+    pub(crate) async fn lose(&self, one_of: usize) {
+        // The text of an address keeps its length.
+        let near = loop {
+            let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+            if socket.local_addr().unwrap().port().to_string().len() == self.server_udp.to_string().len() {
+                break Arc::new(socket);
+            }
+        };
+        let [from, to] =
+            [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!(" {port} typ host"));
+        *self.relay.lock().unwrap() = Some((from, to));
+        let server_udp = self.server_udp;
+        tokio::spawn(async move {
+            let (mut far, mut buffer) = (HashMap::<SocketAddr, Arc<UdpSocket>>::new(), [0; 2_048]);
+            while let Ok((length, client)) = near.recv_from(&mut buffer).await {
+                if !far.contains_key(&client) {
+                    let socket = Arc::new(UdpSocket::bind("0.0.0.0:0").await.unwrap());
+                    tokio::spawn(back(socket.clone(), near.clone(), client, one_of));
+                    far.insert(client, socket);
+                }
+                // Both are on this machine, at the same address.
+                drop(far[&client].send_to(&buffer[..length], (client.ip(), server_udp)).await);
+            }
+        });
     }
 
     /// Let new connections fail, or not.
@@ -213,6 +247,7 @@ impl Connect for Network {
     fn connect(&self, url: &Uri) -> Connecting {
         let authority = url.authority().unwrap().to_string();
         let (cut, is_blocked) = (self.cut.clone(), self.is_blocked.load(Ordering::Relaxed));
+        let relay = self.relay.lock().unwrap().clone();
         let connecting = async move {
             if is_blocked {
                 return Err("the network is cut".to_owned());
@@ -220,13 +255,52 @@ impl Connect for Network {
             let mut server = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
             let (near, mut far) = tokio::io::duplex(64 << 10);
             tokio::spawn(async move {
+                let relays = async {
+                    match relay {
+                        None => drop(tokio::io::copy_bidirectional(&mut far, &mut server).await),
+                        Some((from, to)) => copy_replacing(far, server, &from, &to).await,
+                    }
+                };
                 tokio::select! {
                     () = cut.notified() => {}
-                    _ = tokio::io::copy_bidirectional(&mut far, &mut server) => {}
+                    () = relays => {}
                 }
             });
             Ok(Box::new(near) as Box<dyn Io>)
         };
         Box::pin(connecting) as Pin<Box<_>>
+    }
+}
+
+/// The datagrams of the server for one client.
+async fn back(far: Arc<UdpSocket>, near: Arc<UdpSocket>, client: SocketAddr, one_of: usize) {
+    let (mut buffer, mut count) = ([0; 2_048], 0);
+    while let Ok(length) = far.recv(&mut buffer).await {
+        count += 1;
+        if count % one_of != 0 {
+            drop(near.send_to(&buffer[..length], client).await);
+        }
+    }
+}
+
+/// Copy both ways, with a text that the server says replaced by another one of the same length. The texts are not split: each is in a
+/// message that the server writes at once.
+async fn copy_replacing(near: DuplexStream, far: TcpStream, from: &str, to: &str) {
+    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (tokio::io::split(near), tokio::io::split(far));
+    let down = async {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = far_in.read(&mut buffer).await {
+            let mut bytes = buffer[..length].to_vec();
+            while let Some(at) = bytes.windows(from.len()).position(|window| window == from.as_bytes()) {
+                bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            }
+            if near_out.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = down => {}
+        _ = tokio::io::copy(&mut near_in, &mut far_out) => {}
     }
 }

@@ -1,6 +1,9 @@
 //! The words of a peer: its channels, what it asks for, and its answers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use str0m::media::Mid;
 
 /// The two data channels of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,26 @@ impl Channel {
     }
 }
 
+/// A packet with sound. Its payload is not looked at: it may be encrypted between the clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::room_host) struct Sound {
+    /// The line on which it came.
+    pub(in crate::room_host) mid: Mid,
+    /// The source of RTP that its client sends by.
+    pub(in crate::room_host) source: u32,
+    /// Its number, which does not wrap.
+    pub(in crate::room_host) sequence: u64,
+    /// Its time, in ticks of 1/48,000 s.
+    pub(in crate::room_host) time: u32,
+    /// Whether it begins a talk after silence.
+    pub(in crate::room_host) is_marked: bool,
+    /// How loud it is, in negative decibels of full scale, where its client says so.
+    pub(in crate::room_host) level_db: Option<i8>,
+    /// Whether it has a voice, where its client says so.
+    pub(in crate::room_host) has_voice: Option<bool>,
+    pub(in crate::room_host) payload: Arc<[u8]>,
+}
+
 /// What a peer asks for, or tells.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::room_host) enum PeerOutput {
@@ -35,6 +58,8 @@ pub(in crate::room_host) enum PeerOutput {
     Ready,
     /// A message came.
     Message { channel: Channel, bytes: Vec<u8> },
+    /// Sound came.
+    Sound(Sound),
     /// Little is left that waits for its acknowledgement.
     Writable,
     /// The peer is over.

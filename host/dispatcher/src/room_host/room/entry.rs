@@ -20,6 +20,7 @@ use crate::keys::{Caller, Person};
 use crate::room_host::limits::{MEMBERS_MAX, TRACKS_MAX};
 use crate::room_host::member::{self, LinkId, LinkState, Member, MemberId, NewMember, Path, is_dependent};
 use crate::room_host::peer::{Answer, Peer};
+use crate::room_host::sdp;
 
 /// Time for a path and the data channels of a new participant.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
@@ -88,6 +89,8 @@ impl Room {
             path_until: now.at + SETTLE_WITHIN,
             token_due: now.at + TOKEN_EVERY,
             peer: Peer::new(SocketAddr::new(local, self.port), now.at),
+            // As in LiveKit's server, a client that does not say so hears nothing by itself.
+            hears_all: request.connection_settings.is_some_and(|settings| settings.auto_subscribe),
         });
         let id = self.admit(member, link, now);
         for track in request.add_track_requests {
@@ -170,6 +173,7 @@ impl Room {
         self.send(link, Response::Update(proto::ParticipantUpdate { participants }));
         self.send(link, Response::RoomUpdate(proto::RoomUpdate { room: Some(self.to_proto()) }));
         self.give_token(id);
+        self.hear_again(id);
     }
 
     /// Those who left while somebody may have been away, but for those who are here again; none where some are forgotten.
@@ -185,18 +189,22 @@ impl Room {
         match member.peer.answer(&offer.sdp, now.at) {
             Ok(Answer { sdp, name }) => {
                 let candidate_init = member.peer.candidate();
+                member.offered = sdp::sound_lines(&offer.sdp);
                 let (is_new, forgotten) = member.add_name(&name);
                 self.outputs.extend(forgotten.map(|name| RoomOutput::ForgetName { name, member: id }));
                 if is_new {
                     self.outputs.push_back(RoomOutput::Name { name, member: id });
                 }
-                let (r#type, mid_to_track_id) = ("answer".to_owned(), std::collections::HashMap::new());
+                let (sdp, mid_to_track_id) = self.load_lines(id, &sdp);
+                let r#type = "answer".to_owned();
                 self.tell(
                     id,
                     Response::Answer(proto::SessionDescription { r#type, sdp, id: offer.id, mid_to_track_id }),
                 );
                 let target = proto::SignalTarget::Publisher as i32;
                 self.tell(id, Response::Trickle(proto::TrickleRequest { candidate_init, target, r#final: true }));
+                self.match_lines(id);
+                self.ask_for_more(id);
             }
             Err(error) => {
                 let identity = member.identity();

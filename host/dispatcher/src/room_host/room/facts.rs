@@ -123,6 +123,7 @@ impl Room {
         let proto::ParticipantPermission { hidden, recorder, agent, .. } = member.permission;
         let permission = proto::ParticipantPermission { can_publish_sources, hidden, recorder, agent, ..permission };
         member.change(|member| member.permission = permission);
+        self.permission_changed(id);
         self.claims_changed(id);
     }
 

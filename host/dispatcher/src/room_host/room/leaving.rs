@@ -88,6 +88,7 @@ impl Room {
         }
         self.outputs.extend(member.take_names().into_iter().map(|name| RoomOutput::ForgetName { name, member: id }));
         self.outputs.extend(forget(id, &mut member));
+        self.tracks_changed(&member.tracks.take());
         self.people_changed(now);
     }
 

@@ -1,4 +1,4 @@
-//! The messages of clients. Those about media have no effect yet.
+//! The messages of clients.
 
 use livekit_protocol as proto;
 use proto::DisconnectReason as Reason;
@@ -8,7 +8,6 @@ use proto::signal_response::Message as Response;
 
 use super::Room;
 use crate::clock::Moment;
-use crate::ids::new_id;
 use crate::room_host::member::{LinkId, MemberId};
 
 impl Room {
@@ -20,8 +19,13 @@ impl Room {
             Request::Offer(offer) => self.answer(id, &offer, now),
             Request::Leave(_) => self.remove(id, Reason::ClientInitiated, Action::Disconnect, now),
             Request::UpdateMetadata(update) => self.update_own(id, update),
-            Request::SyncState(state) => self.send_again(id, &state, now),
+            Request::SyncState(state) => self.sync(id, state, now),
             Request::AddTrack(track) => self.add_track(id, track),
+            Request::PublishDataTrackRequest(track) => self.refuse_data_track(id, track),
+            Request::Mute(mute) => self.mute_own(id, &mute),
+            Request::Subscription(subscription) => self.update_subscription(id, subscription),
+            Request::TrackSetting(setting) => self.pause(id, &setting.track_sids, setting.disabled),
+            Request::SubscriptionPermission(permission) => self.set_audience(id, permission),
             Request::PingReq(ping) => {
                 let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp: now_ms };
                 self.tell(id, Response::PongResp(pong));
@@ -34,17 +38,18 @@ impl Room {
         self.settle(now);
     }
 
-    /// Confirm a track, so that its publisher does not wait. Others are not told: nothing of it is forwarded yet.
-    pub(super) fn add_track(&mut self, id: MemberId, request: proto::AddTrackRequest) {
-        let track = proto::TrackInfo {
-            sid: new_id("TR_", &mut self.rng),
-            r#type: request.r#type,
-            name: request.name,
-            source: request.source,
-            muted: request.muted,
-            ..Default::default()
-        };
-        let published = proto::TrackPublishedResponse { cid: request.cid, track: Some(track) };
-        self.tell(id, Response::TrackPublished(published));
+    /// A participant that came back tells what it has. One that publishes what the room does not know joins again.
+    fn sync(&mut self, id: MemberId, state: proto::SyncState, now: Moment) {
+        let Some(member) = self.members.get(&id) else { return };
+        let tracks = state.publish_tracks.iter().map(|published| published.track.as_ref());
+        let is_known = |track: Option<&proto::TrackInfo>| track.is_some_and(|track| member.tracks.has(&track.sid));
+        if !tracks.into_iter().all(is_known) {
+            return self.remove(id, Reason::StateMismatch, Action::Reconnect, now);
+        }
+        if let Some(subscription) = state.subscription.clone() {
+            self.update_subscription(id, subscription);
+        }
+        self.pause(id, &state.track_sids_disabled, true);
+        self.send_again(id, &state, now);
     }
 }

@@ -5,6 +5,9 @@ mod world;
 mod bounds;
 mod losses;
 mod orders;
+mod sound;
+mod sound_bounds;
+mod sound_random;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -34,6 +37,13 @@ fn names(messages: &[Response]) -> Vec<&'static str> {
         Response::RoomUpdate(_) => "room",
         Response::RequestResponse(_) => "response",
         Response::TrackPublished(_) => "track",
+        Response::TrackUnpublished(_) => "unpublished",
+        Response::TrackSubscribed(_) => "heard",
+        Response::MediaSectionsRequirement(_) => "lines",
+        Response::SpeakersChanged(_) => "speakers",
+        Response::SubscriptionResponse(_) => "no track",
+        Response::SubscriptionPermissionUpdate(_) => "audience",
+        Response::Mute(_) => "mute",
         _ => "other",
     };
     messages.iter().map(name).collect()

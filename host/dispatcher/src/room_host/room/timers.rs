@@ -18,7 +18,7 @@ impl Room {
     /// When [`Self::advance`] is due.
     pub(in crate::room_host) fn wake_at(&self) -> Option<Instant> {
         let due = self.members.values().filter_map(Member::wake_at);
-        due.chain(self.departures.due_at()).chain(self.people_due).min()
+        due.chain(self.departures.due_at()).chain(self.people_due).chain(self.levels_due).min()
     }
 
     /// Have everything happen that is due.
@@ -31,6 +31,7 @@ impl Room {
         let departures = self.departures.due(now.at);
         self.tell_departures(departures);
         self.tell_people(now);
+        self.tell_speakers(now);
         self.settle(now);
     }
 

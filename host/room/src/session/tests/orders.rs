@@ -8,9 +8,16 @@ use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message as Response;
 use proptest::prelude::*;
 
-use super::world::{Door, World, person};
+use super::world::{Door, World, person, track};
+use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, HeardId, Publication, Rule, Subscription};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
+
+/// A packet of Opus: 20 ms of silence.
+const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
+/// Most tracks of others, and most tracks and rules of the agent, so that no limit is met.
+const TRACKS_MAX: usize = 4;
+const LASTING_MAX: usize = 3;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -28,6 +35,15 @@ enum Step {
     Comes(u8),
     Goes(u8),
     Data,
+    Publish,
+    Say,
+    Close,
+    Follow,
+    Subscribe,
+    CancelLasting,
+    TrackComes(u8),
+    TrackGoes(u8),
+    Sound,
     Pass(u16),
 }
 
@@ -54,6 +70,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0_u8..4).prop_map(Step::Comes),
         1 => (0_u8..4).prop_map(Step::Goes),
         2 => Just(Step::Data),
+        2 => prop_oneof![Just(Step::Publish), Just(Step::Say), Just(Step::Close), Just(Step::CancelLasting)],
+        2 => prop_oneof![Just(Step::Follow), Just(Step::Subscribe), Just(Step::Sound)],
+        2 => (0_u8..4).prop_flat_map(|who| prop_oneof![2 => Just(Step::TrackComes(who)), 1 => Just(Step::TrackGoes(who))]),
         6 => (1_u16..3_000).prop_map(Step::Pass),
         1 => (3_000_u16..30_000).prop_map(Step::Pass),
     ];
@@ -76,6 +95,12 @@ struct Agent {
     /// Identities, by sid.
     people: BTreeMap<String, String>,
     open: BTreeSet<u32>,
+    /// Operations that last: tracks of the agent, its rules, and tracks that it subscribed to.
+    tracks: BTreeSet<u32>,
+    rules: BTreeSet<u32>,
+    asked: BTreeSet<u32>,
+    /// Tracks that are heard, with the rule of each.
+    heard: BTreeMap<HeardId, (Option<u32>, String)>,
     read: usize,
 }
 
@@ -96,7 +121,9 @@ impl Agent {
             }
             RoomEvent::Disconnected { .. } => {
                 assert_ne!(self.place, Place::Out, "disconnected without a room");
-                assert!(self.open.is_empty(), "operations outlive their room: {:?}", self.open);
+                let lasting: Vec<_> = [&self.open, &self.tracks, &self.rules, &self.asked].into_iter().flatten().collect();
+                assert!(lasting.is_empty(), "operations outlive their room: {lasting:?}");
+                assert!(self.heard.is_empty(), "tracks are heard without a room");
                 *self = Self { read: self.read, ..Self::default() };
             }
             RoomEvent::ParticipantJoined(who) => {
@@ -108,10 +135,38 @@ impl Agent {
             RoomEvent::ParticipantLeft { participant, .. } => {
                 assert!(self.people.remove(&participant.sid).is_some(), "left without having joined");
             }
-            RoomEvent::Done(id) => assert!(self.open.remove(id), "{id} ends twice"),
-            RoomEvent::Failed(failure) => assert!(self.open.remove(&failure.id), "{} ends twice", failure.id),
+            RoomEvent::Done(id) => assert!(self.open.remove(id) || self.tracks.remove(id), "{id} ends twice"),
+            RoomEvent::Failed(failure) => assert!(self.ends(failure.id), "{} ends twice", failure.id),
+            RoomEvent::Audio(event) => self.take_sound(event),
             RoomEvent::Data { .. } | RoomEvent::Text { .. } => {
                 assert_ne!(self.place, Place::Out, "a text without a room");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Agent {
+    fn ends(&mut self, id: u32) -> bool {
+        let all = [&mut self.open, &mut self.tracks, &mut self.rules, &mut self.asked];
+        all.into_iter().any(|open| open.remove(&id))
+    }
+
+    fn take_sound(&mut self, event: &AudioEvent) {
+        match event {
+            AudioEvent::Started { id, rule, track } => {
+                let before = self.heard.insert(*id, (*rule, track.sid.clone()));
+                assert!(before.is_none(), "{id:?} begins twice");
+            }
+            AudioEvent::Ended { id } => {
+                assert!(self.heard.remove(id).is_some(), "{id:?} ends without having begun");
+                if let HeardId::Asked(id) = id {
+                    assert!(self.asked.remove(id), "{id} ends twice");
+                }
+            }
+            AudioEvent::Frame(frame) => assert!(self.heard.contains_key(&frame.id), "sound of {:?}", frame.id),
+            AudioEvent::Published { id, .. } | AudioEvent::Playout { id, .. } => {
+                assert!(self.tracks.contains(id), "{id} is over");
             }
             _ => {}
         }
@@ -161,7 +216,15 @@ impl Story {
                     self.world.perform(Command::Cancel { id });
                 }
             }
-            Step::Comes(_) | Step::Goes(_) | Step::Data => self.take_others(step),
+            Step::Comes(_)
+            | Step::Goes(_)
+            | Step::Data
+            | Step::TrackComes(_)
+            | Step::TrackGoes(_)
+            | Step::Sound => self.take_others(step),
+            Step::Publish | Step::Say | Step::Close | Step::Follow | Step::Subscribe | Step::CancelLasting => {
+                self.take_sound(step);
+            }
             Step::CutLink => self.world.cut_link(),
             Step::Path(has_path) => self.world.has_path = *has_path,
             Step::Door(door) => self.world.door = *door,
@@ -171,6 +234,44 @@ impl Story {
             Step::Pass(ms) => self.world.pass(Duration::from_millis((*ms).into())),
         }
         self.agent.read(&self.world.events);
+    }
+
+    fn take_sound(&mut self, step: &Step) {
+        self.world.holds_within(Duration::ZERO, |_| false);
+        self.agent.read(&self.world.events);
+        let agent = &mut self.agent;
+        let (last, options) = (agent.tracks.last().copied(), Subscription::default());
+        let lasting = agent.tracks.len().max(agent.rules.len()).max(agent.asked.len());
+        self.last_id += 1;
+        let id = self.last_id;
+        let command = match (step, last) {
+            (Step::Publish, _) if lasting < LASTING_MAX => {
+                agent.tracks.insert(id);
+                AudioCommand::Publish { id, publication: Publication::default() }
+            }
+            (Step::Follow, _) if lasting < LASTING_MAX => {
+                agent.rules.insert(id);
+                AudioCommand::Follow { id, rule: Rule::default(), options }
+            }
+            (Step::Subscribe, _) if lasting < LASTING_MAX => {
+                agent.asked.insert(id);
+                let sids = self.world.people.iter().flat_map(|person| &person.tracks);
+                let track_sid = sids.last().map_or("TR_none".into(), |track| track.sid.clone());
+                AudioCommand::Subscribe { id, track_sid, options }
+            }
+            (Step::Say, Some(id)) => AudioCommand::Write { id, pcm: vec![7; 48_000] },
+            (Step::Close, Some(id)) => AudioCommand::Close { id },
+            (Step::CancelLasting, _) => {
+                let all = [&mut agent.tracks, &mut agent.rules, &mut agent.asked];
+                if let Some(id) = all.into_iter().find_map(BTreeSet::pop_last) {
+                    agent.heard.remove(&HeardId::Asked(id));
+                    self.world.perform(Command::Cancel { id });
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.world.perform(Command::Audio(command));
     }
 
     fn take_others(&mut self, step: &Step) {
@@ -188,6 +289,25 @@ impl Story {
                 if let Some(mut info) = place.map(|place| world.people.remove(place)) {
                     info.state = proto::participant_info::State::Disconnected as i32;
                     world.say(Response::Update(proto::ParticipantUpdate { participants: vec![info] }));
+                }
+            }
+            Step::TrackComes(who) | Step::TrackGoes(who) => {
+                let identity = format!("p{who}");
+                self.stays += 1;
+                let sid = format!("TR_{}", self.stays);
+                let count: usize = world.people.iter().map(|person| person.tracks.len()).sum();
+                let comes = matches!(step, Step::TrackComes(_));
+                if world.people.iter().any(|person| person.identity == identity) && (!comes || count < TRACKS_MAX) {
+                    world.changes(&identity, |person| {
+                        if comes { person.tracks.push(track(&sid)) } else { drop(person.tracks.pop()) }
+                    });
+                }
+            }
+            Step::Sound => {
+                for sid in world.people.iter().flat_map(|person| &person.tracks).map(|track| &track.sid) {
+                    if let Some(place) = &mut world.place {
+                        place.peer.send_sound(sid, self.last_sequence.into(), &SILENCE, world.now);
+                    }
                 }
             }
             _ => {
@@ -218,6 +338,16 @@ fn run(steps: &[Step]) {
     if place == Place::In {
         let people: BTreeSet<&str> = world.people.iter().map(|info| info.identity.as_str()).collect();
         assert_eq!(agent.people.values().map(String::as_str).collect::<BTreeSet<_>>(), people);
+        let tracks: BTreeSet<&str> =
+            world.people.iter().flat_map(|person| &person.tracks).map(|track| track.sid.as_str()).collect();
+        for rule in &agent.rules {
+            let followed = agent.heard.values().filter(|(of, _)| *of == Some(*rule)).map(|(_, sid)| sid.as_str());
+            let followed: BTreeSet<&str> = followed.collect();
+            assert!(tracks.is_subset(&followed), "{rule} follows {followed:?} of {tracks:?}");
+        }
+        assert!(agent.heard.values().all(|(_, sid)| tracks.contains(sid.as_str())), "a track is heard that is gone");
+        let peer = &world.place.as_ref().unwrap().peer;
+        assert_eq!(peer.names.len(), agent.tracks.len(), "tracks of the agent that the server has");
     }
 }
 

@@ -20,7 +20,7 @@ use wasm_worker_core::room::command::{Command, SendOptions};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 
-pub(super) use server::person;
+pub(super) use server::{person, track};
 
 const OWN: &str = "192.0.2.1:5000";
 const SERVER: &str = "192.0.2.9:7882";
@@ -70,6 +70,17 @@ pub(super) struct World {
     pub(super) people: Vec<proto::ParticipantInfo>,
     /// How the server answers a change of the agent's own participant.
     pub(super) answers: proto::request_response::Reason,
+    /// Why the server refuses tracks of the agent.
+    pub(super) refuses_tracks: Option<proto::request_response::Reason>,
+    pub(super) answers_offers: bool,
+    /// Every so many datagrams one is lost, in each direction; 0: none.
+    pub(super) loss: usize,
+    datagrams: usize,
+    /// The number of tracks that the agent announced.
+    own_tracks: u32,
+    /// The session is not woken more often, as on a busy machine.
+    pub(super) tick: Duration,
+    woken_at: Instant,
     /// What the server was asked, but for pings.
     pub(super) requests: Vec<Request>,
     pub(super) dialled: Vec<proto::JoinRequest>,
@@ -100,7 +111,7 @@ impl World {
             limits,
         };
         Self {
-            session: Session::new(settings, "test".into(), 7, now, 1_800_000_000_000),
+            session: Session::new(settings, "test".into(), 7, (now, 1_800_000_000_000), Instant::now),
             now,
             events: Vec::new(),
             agent: Agent::TakesEvents,
@@ -110,6 +121,13 @@ impl World {
             place: None,
             people: vec![person("PA_ann", "ann")],
             answers: proto::request_response::Reason::Ok,
+            refuses_tracks: None,
+            answers_offers: true,
+            loss: 0,
+            datagrams: 0,
+            own_tracks: 0,
+            tick: Duration::ZERO,
+            woken_at: now,
             requests: Vec::new(),
             dialled: Vec::new(),
             tcp_drops: 0,
@@ -206,7 +224,8 @@ impl World {
             }
             let parcels = [self.to_session.front(), self.to_server.front()].into_iter().flatten().map(|(at, _)| *at);
             let server = self.place.as_ref().map(|place| place.peer.wake_at);
-            let next = parcels.chain(self.session.wake_at()).chain(server).min();
+            let wakes = self.session.wake_at().map(|at| at.max(self.woken_at + self.tick));
+            let next = parcels.chain(wakes).chain(server).min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 self.now = end;
                 return false;
@@ -252,7 +271,7 @@ impl World {
                 // What was sent before arrives before.
                 SessionOutput::HangUp => self.to_server.push_back((arrival, Parcel::Lost(self.links))),
                 SessionOutput::Transmit(datagram) => {
-                    if self.has_path {
+                    if self.gets_through() {
                         self.to_server.push_back((arrival, Parcel::Datagram(datagram)));
                     }
                 }
@@ -269,10 +288,16 @@ impl World {
         self.move_datagrams();
     }
 
+    fn gets_through(&mut self) -> bool {
+        self.datagrams += 1;
+        self.has_path && (self.loss == 0 || !self.datagrams.is_multiple_of(self.loss))
+    }
+
     fn move_datagrams(&mut self) {
         let Some(place) = &mut self.place else { return };
         while let Some(datagram) = place.peer.outputs.pop_front() {
-            if self.has_path {
+            self.datagrams += 1;
+            if self.has_path && (self.loss == 0 || !self.datagrams.is_multiple_of(self.loss)) {
                 self.to_session.push_back((self.now + LATENCY, Parcel::Datagram(datagram)));
             }
         }
@@ -286,7 +311,8 @@ impl World {
             self.deliver_to_session(parcel);
             self.move_outputs();
         }
-        if self.session.wake_at().is_some_and(|at| at <= self.now) {
+        if self.session.wake_at().is_some_and(|at| at.max(self.woken_at + self.tick) <= self.now) {
+            self.woken_at = self.now;
             self.session.advance(self.now);
         }
         if let Some(place) = &mut self.place {

@@ -128,7 +128,8 @@ fn facts_of_a_client_and_its_tracks_are_bounded() {
     let mut world = World::new();
     let capabilities = [vec![99; 1_000], vec![2, 1, 1, 2]].concat();
     let client_info = Some(proto::ClientInfo { client_protocol: 1, capabilities, ..Default::default() });
-    let tracks = |count| vec![proto::AddTrackRequest { cid: "c".into(), ..Default::default() }; count];
+    let track = |number: usize| proto::AddTrackRequest { cid: number.to_string(), ..Default::default() };
+    let tracks = |count| (0..count).map(track).collect();
     let request = |count| proto::JoinRequest {
         client_info: client_info.clone(),
         add_track_requests: tracks(count),

@@ -7,7 +7,9 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::media::{Direction, ExtensionValues, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::time::Instant;
 
@@ -22,12 +24,29 @@ pub(super) struct Client {
     pub(super) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) received: Vec<proto::DataPacket>,
     pub(super) is_closed: bool,
+    /// The lines on which it sends and receives sound.
+    pub(super) sending: Vec<Mid>,
+    pub(super) receiving: Vec<Mid>,
+    /// The number of packets of sound that it has sent.
+    spoken: u32,
+    pub(super) heard: Vec<Heard>,
+}
+
+/// A packet of sound, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) mid: Mid,
+    pub(super) sequence: u64,
+    pub(super) time: u32,
+    pub(super) level: Option<i8>,
+    pub(super) payload: Vec<u8>,
 }
 
 impl Client {
     /// A client whose data channels have these labels: the reliable one, and the lossy one.
     pub(super) fn new(number: u8, labels: [&str; 2], now: Instant) -> (Self, String) {
-        let mut rtc = Rtc::builder().clear_codecs().enable_opus(true, false).build(now.into_std());
+        let builder = Rtc::builder().clear_codecs().enable_opus(true, false).set_rtp_mode(true);
+        let mut rtc = builder.build(now.into_std());
         let address = SocketAddr::from(([10, 0, 0, number], 4_000));
         rtc.add_local_candidate(Candidate::builder().udp().host(address).build().unwrap());
         let mut changes = rtc.sdp_api();
@@ -36,9 +55,76 @@ impl Client {
         let lossy = ChannelConfig { label: labels[1].into(), ordered: false, reliability, ..Default::default() };
         let lossy = changes.add_channel_with_config(lossy);
         let (offer, pending) = changes.apply().unwrap();
-        let (outbox, received) = Default::default();
-        let pending = Some(pending);
-        (Self { rtc, reliable, lossy, address, pending, outbox, received, is_closed: false }, offer.to_sdp_string())
+        let client = Self {
+            rtc,
+            reliable,
+            lossy,
+            address,
+            pending: Some(pending),
+            outbox: VecDeque::new(),
+            received: Vec::new(),
+            is_closed: false,
+            sending: Vec::new(),
+            receiving: Vec::new(),
+            spoken: 0,
+            heard: Vec::new(),
+        };
+        (client, offer.to_sdp_string())
+    }
+
+    /// An offer with further lines: one for each of these tracks, and so many on which it receives.
+    pub(super) fn offer(&mut self, cids: &[&str], receives: usize) -> String {
+        let mut changes = self.rtc.sdp_api();
+        for mid in &self.receiving {
+            // `str0m` offers nothing where nothing changes.
+            changes.set_direction(*mid, Direction::Inactive);
+            changes.set_direction(*mid, Direction::RecvOnly);
+        }
+        for cid in cids {
+            let (stream, cid) = (Some("stream".to_owned()), Some((*cid).to_owned()));
+            self.sending.push(changes.add_media(MediaKind::Audio, Direction::SendOnly, stream, cid, None));
+        }
+        for _ in 0..receives {
+            self.receiving.push(changes.add_media(MediaKind::Audio, Direction::RecvOnly, None, None, None));
+        }
+        let (offer, pending) = changes.apply().unwrap();
+        self.pending = Some(pending);
+        self.drain();
+        offer.to_sdp_string()
+    }
+
+    /// An offer in which a line sends no longer.
+    pub(super) fn stop_sending(&mut self, mid: Mid) -> String {
+        self.sending.retain(|one| *one != mid);
+        let mut changes = self.rtc.sdp_api();
+        changes.set_direction(mid, Direction::Inactive);
+        let (offer, pending) = changes.apply().unwrap();
+        self.pending = Some(pending);
+        self.drain();
+        offer.to_sdp_string()
+    }
+
+    /// Send packets of sound with these payloads on a line, of this level.
+    pub(super) fn speak(&mut self, mid: Mid, payloads: &[Vec<u8>], level: i8, now: Instant) {
+        for payload in payloads {
+            self.spoken += 1;
+            let payload_type = self.rtc.media(mid).unwrap().remote_pts()[0];
+            let packet = RtpWrite::new(
+                payload_type,
+                u64::from(self.spoken).into(),
+                self.spoken * 960,
+                now.into_std(),
+                payload.clone(),
+            );
+            let values = ExtensionValues { audio_level: Some(level), voice_activity: Some(true), ..Default::default() };
+            self.rtc.direct_api().stream_tx_by_mid(mid, None).unwrap().write_rtp(packet.ext_vals(values));
+            self.advance(now);
+        }
+    }
+
+    /// Have its sound come from another source of RTP.
+    pub(super) fn change_source(&mut self, mid: Mid, source: u32) {
+        assert!(self.rtc.direct_api().reset_stream_tx(mid, None, source.into(), None).is_some());
     }
 
     pub(super) fn answered(&mut self, sdp: &str) {
@@ -87,6 +173,16 @@ impl Client {
                 }
                 Output::Event(Event::ChannelData(data)) => {
                     self.received.push(proto::DataPacket::decode(data.data.as_slice()).unwrap());
+                }
+                Output::Event(Event::RtpPacket(packet)) => {
+                    let mid = self.rtc.direct_api().stream_rx(&packet.header.ssrc).unwrap().mid();
+                    self.heard.push(Heard {
+                        mid,
+                        sequence: *packet.seq_no,
+                        time: packet.header.timestamp,
+                        level: packet.header.ext_vals.audio_level,
+                        payload: packet.payload.to_vec(),
+                    });
                 }
                 Output::Event(Event::Closed) => self.is_closed = true,
                 Output::Event(_) => {}

@@ -79,7 +79,9 @@ impl World {
         let offer = proto::SessionDescription { r#type: "offer".into(), sdp, id: 1, ..Default::default() };
         self.clients.insert(identity, client);
         self.sequences.remove(identity);
-        let request = proto::JoinRequest { publisher_offer: Some(offer), ..Default::default() };
+        let settings = proto::ConnectionSettings { auto_subscribe: true, ..Default::default() };
+        let (publisher_offer, connection_settings) = (Some(offer), Some(settings));
+        let request = proto::JoinRequest { publisher_offer, connection_settings, ..Default::default() };
         let link = self.enter(caller, request).unwrap();
         let answer = self.messages[&link].iter().find_map(|message| match message {
             Response::Answer(answer) => Some(answer.sdp.clone()),
@@ -254,6 +256,11 @@ impl World {
     /// The messages on a link since the last call.
     pub(super) fn take(&mut self, link: LinkId) -> Vec<Response> {
         std::mem::take(self.messages.get_mut(&link).unwrap())
+    }
+
+    /// Have the next call return these messages too.
+    pub(super) fn give_back(&mut self, link: LinkId, messages: Vec<Response>) {
+        self.messages.get_mut(&link).unwrap().splice(..0, messages);
     }
 
     /// The texts that a client has received since the last call, each with its sender.

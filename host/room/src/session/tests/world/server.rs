@@ -1,5 +1,6 @@
 //! The server's side of the world.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use base64::Engine as _;
@@ -23,6 +24,10 @@ pub(in crate::session::tests) struct Place {
     pub(in crate::session::tests) texts: Vec<String>,
     pub(in crate::session::tests) last_sequence: u32,
     read: usize,
+    /// Tracks that the agent subscribed to and that have no line.
+    waiting: Vec<String>,
+    /// The agent's tracks: sids by the names of their announcements.
+    pub(in crate::session::tests) own: BTreeMap<String, String>,
 }
 
 impl World {
@@ -60,7 +65,8 @@ impl World {
         self.say(Response::RefreshToken(format!("token of {sid}")));
         self.say(Response::Answer(answer.message("answer")));
         self.say_candidate(&peer);
-        self.place = Some(Place { sid, peer, texts: Vec::new(), last_sequence: 0, read: 0 });
+        let (texts, waiting, own) = Default::default();
+        self.place = Some(Place { sid, peer, texts, last_sequence: 0, read: 0, waiting, own });
     }
 
     fn let_back(&mut self, request: &proto::JoinRequest) {
@@ -86,13 +92,18 @@ impl World {
             }
             Request::Offer(offer) => {
                 let offer = Description { id: offer.id, sdp: offer.sdp.clone() };
-                if let Some(mut place) = self.place.take() {
-                    let answer = place.peer.answer(&offer);
-                    self.say(Response::Answer(answer.message("answer")));
+                if let Some(mut place) = self.place.take_if(|_| self.answers_offers) {
+                    let mut answer = place.peer.answer(&offer).message("answer");
+                    place.assign();
+                    answer.mid_to_track_id = place.peer.tracks.clone();
+                    self.say(Response::Answer(answer));
                     self.say_candidate(&place.peer);
                     self.place = Some(place);
                 }
             }
+            Request::Subscription(update) => self.take_subscription(update),
+            Request::AddTrack(track) => self.add_track(track),
+            Request::SyncState(state) => self.sync(state),
             Request::UpdateMetadata(update) => {
                 let (request_id, reason) = (update.request_id, self.answers as i32);
                 let answer = proto::RequestResponse { request_id, reason, ..Default::default() };
@@ -104,6 +115,80 @@ impl World {
         self.requests.push(request);
     }
 
+    /// LiveKit's server wants a line for a track, or an offer where a free line will do.
+    fn take_subscription(&mut self, update: &proto::UpdateSubscription) {
+        let Some(place) = &mut self.place else { return };
+        for sid in &update.track_sids {
+            place.waiting.retain(|other| other != sid);
+            if update.subscribe && !place.peer.tracks.values().any(|other| other == sid) {
+                place.waiting.push(sid.clone());
+            } else if !update.subscribe {
+                place.peer.tracks.retain(|_, other| other != sid);
+            }
+        }
+        let is_free = !place.peer.free_sections().is_empty() || place.waiting.is_empty();
+        let num_audios = if is_free { 0 } else { u32::try_from(place.waiting.len()).unwrap() };
+        self.say(Response::MediaSectionsRequirement(proto::MediaSectionsRequirement { num_audios, num_videos: 0 }));
+    }
+
+    fn add_track(&mut self, request: &proto::AddTrackRequest) {
+        if let Some(reason) = self.refuses_tracks {
+            let request = Some(proto::request_response::Request::AddTrack(request.clone()));
+            let answer = proto::RequestResponse { reason: reason as i32, request, ..Default::default() };
+            return self.say(Response::RequestResponse(answer));
+        }
+        self.own_tracks += 1;
+        let sid = format!("TR_own{}", self.own_tracks);
+        let track = proto::TrackInfo {
+            sid: sid.clone(),
+            name: request.name.clone(),
+            r#type: request.r#type,
+            source: request.source,
+            muted: request.muted,
+            ..Default::default()
+        };
+        if let Some(place) = &mut self.place {
+            assert!(place.own.insert(request.cid.clone(), sid).is_none(), "a name that is known");
+        }
+        let (cid, track) = (request.cid.clone(), Some(track));
+        self.say(Response::TrackPublished(proto::TrackPublishedResponse { cid, track }));
+    }
+
+    /// A server that does not know one of the tracks orders a new join.
+    fn sync(&mut self, state: &proto::SyncState) {
+        let Some(place) = &mut self.place else { return };
+        let sids = state.publish_tracks.iter().map(|track| track.track.as_ref().map_or("", |info| &info.sid));
+        if sids.clone().any(|sid| !place.own.values().any(|own| own == sid)) {
+            return self.dismiss(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect);
+        }
+        if let Some(update) = &state.subscription {
+            self.take_subscription(update);
+        }
+    }
+
+    /// Somebody publishes a track.
+    pub(in crate::session::tests) fn publishes(&mut self, identity: &str, sid: &str) {
+        self.changes(identity, |person| person.tracks.push(track(sid)));
+    }
+
+    /// Somebody ends a track.
+    pub(in crate::session::tests) fn unpublishes(&mut self, identity: &str, sid: &str) {
+        self.changes(identity, |person| person.tracks.retain(|track| track.sid != sid));
+    }
+
+    /// Something of somebody changes.
+    pub(in crate::session::tests) fn changes(
+        &mut self,
+        identity: &str,
+        change: impl FnOnce(&mut proto::ParticipantInfo),
+    ) {
+        let person = self.people.iter_mut().find(|person| person.identity == identity).unwrap();
+        change(person);
+        person.version += 1;
+        let participants = vec![person.clone()];
+        self.say(Response::Update(proto::ParticipantUpdate { participants }));
+    }
+
     fn say_candidate(&mut self, peer: &OtherSide) {
         let candidate_init = peer.candidate();
         self.say(Response::Trickle(proto::TrickleRequest { candidate_init, ..Default::default() }));
@@ -111,6 +196,15 @@ impl World {
 }
 
 impl Place {
+    /// Send tracks that wait on the lines that are free.
+    fn assign(&mut self) {
+        for section in self.peer.free_sections() {
+            if !self.waiting.is_empty() {
+                self.peer.tracks.insert(section, self.waiting.remove(0));
+            }
+        }
+    }
+
     /// Read what came as LiveKit's server does: what is not new is dropped.
     pub(super) fn read_texts(&mut self) {
         for (label, bytes) in self.peer.received.get(self.read..).unwrap_or_default() {
@@ -143,4 +237,10 @@ impl Place {
 pub(in crate::session::tests) fn person(sid: &str, identity: &str) -> proto::ParticipantInfo {
     let state = proto::participant_info::State::Active as i32;
     proto::ParticipantInfo { sid: sid.into(), identity: identity.into(), state, ..Default::default() }
+}
+
+/// A track of sound from a microphone.
+pub(in crate::session::tests) fn track(sid: &str) -> proto::TrackInfo {
+    let (r#type, source) = (proto::TrackType::Audio as i32, proto::TrackSource::Microphone as i32);
+    proto::TrackInfo { sid: sid.into(), r#type, source, mime_type: "audio/opus".into(), ..Default::default() }
 }

@@ -1,0 +1,167 @@
+//! Who hears which track: the choices of participants, the permissions, and the lines that carry the tracks.
+
+use std::collections::HashMap;
+
+use livekit_protocol as proto;
+use proto::signal_response::Message as Response;
+use str0m::media::Mid;
+
+use super::Room;
+use crate::room_host::hearing::Audience;
+use crate::room_host::limits::ROOM_TRACKS_MAX;
+use crate::room_host::member::{Member, MemberId};
+use crate::room_host::sdp::{self, Flow, Use};
+use crate::room_host::tracks::{Track, TrackId};
+
+impl Room {
+    /// A participant chooses what it hears.
+    pub(super) fn update_subscription(&mut self, id: MemberId, update: proto::UpdateSubscription) {
+        let of_participants = update.participant_tracks.into_iter().flat_map(|tracks| tracks.track_sids);
+        for track_sid in update.track_sids.into_iter().chain(of_participants).take(ROOM_TRACKS_MAX) {
+            let track = self.track_id(&track_sid);
+            let Some(member) = self.members.get_mut(&id) else { return };
+            match track {
+                Some(track) => member.choices.choose(track, update.subscribe),
+                None if update.subscribe => {
+                    let err = proto::SubscriptionError::SeTrackNotfound as i32;
+                    self.tell(id, Response::SubscriptionResponse(proto::SubscriptionResponse { track_sid, err }));
+                }
+                None => {}
+            }
+        }
+        self.hear(id);
+    }
+
+    /// A caller of the API chooses for a participant. Returns whether it is there.
+    pub(in crate::room_host) fn subscribe(&mut self, request: proto::UpdateSubscriptionsRequest) -> bool {
+        let Some(id) = self.member_of(&request.identity) else { return false };
+        let proto::UpdateSubscriptionsRequest { track_sids, subscribe, participant_tracks, .. } = request;
+        self.update_subscription(id, proto::UpdateSubscription { track_sids, subscribe, participant_tracks });
+        true
+    }
+
+    /// A participant wants no sound of these tracks for now, or wants it again.
+    pub(super) fn pause(&mut self, id: MemberId, track_sids: &[String], is_paused: bool) {
+        for track_sid in track_sids.iter().take(ROOM_TRACKS_MAX) {
+            let track = self.track_id(track_sid);
+            if let (Some(track), Some(member)) = (track, self.members.get_mut(&id)) {
+                member.choices.pause(track, is_paused);
+            }
+        }
+    }
+
+    /// A participant says who may hear it. Those who may no longer, or may again, are told.
+    pub(super) fn set_audience(&mut self, id: MemberId, permission: proto::SubscriptionPermission) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let former = std::mem::replace(&mut member.audience, Audience::new(permission));
+        let Some(publisher) = self.members.get(&id) else { return };
+        let mut changes = Vec::new();
+        for (other, receiver) in self.members.iter().filter(|(other, _)| **other != id) {
+            for track in publisher.tracks.published() {
+                let allowed = |by: &Audience| by.allows(&receiver.sid, receiver.identity(), &track.info.sid);
+                if allowed(&former) != allowed(&publisher.audience) && receiver.choices.wants(track.id) {
+                    let (participant_sid, track_sid) = (publisher.sid.to_string(), track.info.sid.clone());
+                    let allowed = allowed(&publisher.audience);
+                    changes.push((*other, proto::SubscriptionPermissionUpdate { participant_sid, track_sid, allowed }));
+                }
+            }
+        }
+        for (other, change) in changes {
+            self.tell(other, Response::SubscriptionPermissionUpdate(change));
+            self.hear(other);
+        }
+    }
+
+    /// Take from a participant what it is not to hear any more, and ask it for lines that it lacks.
+    pub(super) fn hear(&mut self, id: MemberId) {
+        let wanted = self.wanted(id);
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.lines.keep(&wanted);
+        member.lines.changed();
+        self.ask_for_lines(id, &wanted);
+    }
+
+    /// A participant that came back may have missed the last request.
+    pub(super) fn hear_again(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.lines.forget_request();
+            self.hear(id);
+        }
+    }
+
+    /// Put tracks on the lines that a participant offers. Returns the text of its answer, and which line carries which track.
+    pub(super) fn load_lines(&mut self, id: MemberId, answer: &str) -> (String, HashMap<String, String>) {
+        let wanted = self.wanted(id);
+        let Some(member) = self.members.get_mut(&id) else { return Default::default() };
+        let new = member.lines.offered(&member.offered, &wanted);
+        self.tell_heard(&new);
+        let Some(member) = self.members.get(&id) else { return Default::default() };
+        let mut uses: HashMap<Mid, Use> = HashMap::new();
+        let mut tracks = HashMap::new();
+        for line in member.offered.iter().filter(|line| line.flow == Flow::Sends) {
+            uses.insert(line.mid, Use::Receives);
+        }
+        for (mid, track) in member.lines.loads() {
+            if let Some((publisher, track)) = self.published(track) {
+                let (publisher_sid, track_sid) = (publisher.sid.to_string(), track.info.sid.clone());
+                tracks.insert(mid.to_string(), track_sid.clone());
+                uses.insert(mid, Use::Sends { publisher_sid, track_sid });
+            }
+        }
+        (sdp::with_uses(answer, |mid| uses.remove(&mid).unwrap_or(Use::Nothing)), tracks)
+    }
+
+    /// Ask a participant for lines that it lacks after its last offer.
+    pub(super) fn ask_for_more(&mut self, id: MemberId) {
+        let wanted = self.wanted(id);
+        self.ask_for_lines(id, &wanted);
+    }
+
+    fn ask_for_lines(&mut self, id: MemberId, wanted: &[TrackId]) {
+        let request = self.members.get_mut(&id).and_then(|member| member.lines.request(wanted));
+        if let Some(num_audios) = request {
+            let requirement = proto::MediaSectionsRequirement { num_audios, num_videos: 0 };
+            self.tell(id, Response::MediaSectionsRequirement(requirement));
+        }
+    }
+
+    /// Tell the publishers of these tracks that somebody hears them, each once.
+    fn tell_heard(&mut self, tracks: &[TrackId]) {
+        let mut heard = Vec::new();
+        for (id, member) in &mut self.members {
+            for track in member.tracks.published_mut().filter(|track| tracks.contains(&track.id)) {
+                let was_known = std::mem::replace(&mut track.is_known_heard, true);
+                heard.extend((!was_known).then(|| (*id, track.info.sid.clone())));
+            }
+        }
+        for (id, track_sid) in heard {
+            self.tell(id, Response::TrackSubscribed(proto::TrackSubscribed { track_sid }));
+        }
+    }
+
+    /// The tracks that a participant is to hear.
+    pub(super) fn wanted(&self, id: MemberId) -> Vec<TrackId> {
+        let Some(member) = self.members.get(&id).filter(|member| member.permission.can_subscribe) else {
+            return Vec::new();
+        };
+        let others = self.members.iter().filter(|(other, publisher)| **other != id && !publisher.permission.hidden);
+        let tracks =
+            others.flat_map(|(_, publisher)| publisher.tracks.published().map(move |track| (publisher, track)));
+        let is_wanted = |(publisher, track): &(&Member, &Track)| {
+            member.choices.wants(track.id) && publisher.audience.allows(&member.sid, member.identity(), &track.info.sid)
+        };
+        tracks.filter(is_wanted).map(|(_, track)| track.id).collect()
+    }
+
+    /// A track that others know, and who publishes it.
+    fn published(&self, id: TrackId) -> Option<(&Member, &Track)> {
+        let find = |member: &'_ Member| member.tracks.published().any(|track| track.id == id);
+        let member = self.members.values().find(|member| find(member))?;
+        Some((member, member.tracks.published().find(|track| track.id == id)?))
+    }
+
+    fn track_id(&self, sid: &str) -> Option<TrackId> {
+        let mut tracks = self.members.values().flat_map(|member| member.tracks.published());
+        tracks.find(|track| track.info.sid == sid).map(|track| track.id)
+    }
+}

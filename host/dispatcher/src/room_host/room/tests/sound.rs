@@ -1,0 +1,366 @@
+//! Sound: who publishes, who hears it, on which lines, and what is told.
+
+use super::*;
+use crate::room_host::room::MuteError;
+
+const FRAME: Duration = Duration::from_millis(20);
+pub(super) const LOUD: i8 = -20;
+
+impl World {
+    /// Announce tracks of these names and offer lines for them. Returns their sids.
+    pub(super) fn publish(&mut self, identity: &'static str, link: LinkId, cids: &[&str]) -> Vec<String> {
+        self.take(link);
+        for cid in cids {
+            let source = proto::TrackSource::Microphone as i32;
+            let request = proto::AddTrackRequest { cid: (*cid).into(), source, ..Default::default() };
+            self.signal(link, Request::AddTrack(request));
+        }
+        let messages = self.take(link);
+        let sids = messages.iter().filter_map(|message| match message {
+            Response::TrackPublished(published) => Some(published.track.clone().unwrap().sid),
+            _ => None,
+        });
+        let sids = sids.collect();
+        let offer = self.client(identity).offer(cids, 0);
+        self.negotiate(identity, link, offer);
+        sids
+    }
+
+    /// Offer further lines on which the client receives. Returns which line carries which track.
+    pub(super) fn listen(&mut self, identity: &'static str, link: LinkId, lines: usize) -> HashMap<String, String> {
+        let offer = self.client(identity).offer(&[], lines);
+        self.negotiate(identity, link, offer).mid_to_track_id
+    }
+
+    /// Make an offer, and take its answer.
+    pub(super) fn negotiate(&mut self, identity: &'static str, link: LinkId, sdp: String) -> proto::SessionDescription {
+        let former = self.take(link);
+        self.offer(identity, link, sdp);
+        let messages = self.take(link);
+        let answer = messages.iter().find_map(|message| match message {
+            Response::Answer(answer) => Some(answer.clone()),
+            _ => None,
+        });
+        let answer = answer.unwrap_or_else(|| panic!("{:?}", names(&messages)));
+        self.answered(identity, &answer.sdp);
+        self.give_back(link, former.into_iter().chain(messages).collect());
+        self.run(FRAME);
+        answer
+    }
+
+    /// Send a packet every 20 ms on the first line.
+    pub(super) fn speak(&mut self, identity: &'static str, packets: u8) {
+        let mid = self.client(identity).sending[0];
+        for number in 0..packets {
+            let now = self.now.at;
+            self.client(identity).speak(mid, &[vec![7, number]], LOUD, now);
+            self.run(FRAME);
+        }
+    }
+
+    /// The last bytes of the packets that a client heard since the last call.
+    pub(super) fn heard(&mut self, identity: &str) -> Vec<u8> {
+        let heard = std::mem::take(&mut self.client(identity).heard);
+        heard.iter().map(|heard| *heard.payload.last().unwrap()).collect()
+    }
+}
+
+/// The tracks of a participant in the last update about it.
+fn tracks_of(messages: &[Response], identity: &str) -> Option<Vec<proto::TrackInfo>> {
+    let infos = messages.iter().rev().filter_map(|message| match message {
+        Response::Update(update) => Some(update.participants.iter().rev()),
+        _ => None,
+    });
+    infos.flatten().find(|info| info.identity == identity).map(|info| info.tracks.clone())
+}
+
+/// The numbers of lines that a client was asked for.
+fn asked(messages: &[Response]) -> Vec<u32> {
+    let number = |message: &Response| match message {
+        Response::MediaSectionsRequirement(requirement) => Some(requirement.num_audios),
+        _ => None,
+    };
+    messages.iter().filter_map(number).collect()
+}
+
+#[test]
+fn sound_goes_to_others_as_it_came() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    assert!(world.listen("bob", bob, 3).is_empty());
+    world.take(bob);
+    let sids = world.publish("ann", ann, &["voice"]);
+    let messages = world.take(bob);
+    assert_eq!(names(&messages), ["update", "lines"], "a line is free");
+    let [track] = &tracks_of(&messages, "ann").unwrap()[..] else { panic!() };
+    assert_eq!((&track.sid, track.mime_type.as_str(), track.muted), (&sids[0], "audio/opus", false));
+    assert_eq!(asked(&messages), [0]);
+    let own = world.take(ann);
+    assert!(!names(&own).contains(&"heard") && tracks_of(&own, "ann").is_some());
+    let (line, sid) = world.listen("bob", bob, 0).into_iter().next().unwrap();
+    assert_eq!((&sid, &*world.client("bob").receiving[0]), (&sids[0], line.as_str()));
+    assert_eq!(names(&world.take(ann)), ["heard"]);
+    world.speak("ann", 50);
+    let heard = world.client("bob").heard.clone();
+    assert_eq!(heard.len(), 50);
+    for (number, packet) in (1_u8..).zip(&heard) {
+        let (sequence, time) = (u64::from(number), u32::from(number) * 960);
+        assert_eq!((packet.sequence, packet.time, packet.level), (sequence, time, Some(LOUD)));
+        assert_eq!((&*packet.mid, packet.payload.as_slice()), (line.as_str(), &[7, number - 1][..]));
+    }
+    assert!(world.heard("ann").is_empty());
+}
+
+#[test]
+fn answer_names_the_owner_of_a_line_and_empty_lines_are_inactive() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    let sid = sid_of(&world.take(ann));
+    let track = world.publish("ann", ann, &["voice"]).remove(0);
+    let offer = world.client("bob").offer(&[], 2);
+    let answer = world.negotiate("bob", bob, offer);
+    let (sends, empty) = (answer.sdp.matches("a=sendonly").count(), answer.sdp.matches("a=inactive").count());
+    assert_eq!((sends, empty), (1, 1), "{}", answer.sdp);
+    let msid = format!("a=msid:{sid}|{track} {track}\r\n");
+    assert_eq!((answer.sdp.matches("a=msid:").count(), answer.sdp.matches(&msid).count()), (1, 1), "{}", answer.sdp);
+}
+
+#[test]
+fn whoever_comes_later_knows_the_tracks_and_is_asked_for_lines() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    world.publish("ann", ann, &["one", "two"]);
+    let bob = world.joined("bob");
+    let messages = world.take(bob);
+    let Response::Join(join) = &messages[0] else { panic!() };
+    assert!(join.other_participants[0].is_publisher && join.other_participants[0].tracks.len() == 2);
+    assert_eq!(asked(&messages), [2]);
+    assert_eq!(world.listen("bob", bob, 2).len(), 2);
+    assert!(asked(&world.take(bob)).is_empty());
+    world.speak("ann", 3);
+    assert_eq!(world.heard("bob"), [0, 1, 2]);
+    assert_eq!(world.room.to_proto().num_publishers, 1);
+}
+
+#[test]
+fn muted_track_is_silent_and_only_its_owner_gives_it_its_voice_back() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    let sid = world.publish("ann", ann, &["voice"]).remove(0);
+    world.listen("bob", bob, 1);
+    let is_muted = |world: &mut World| tracks_of(&world.take(bob), "ann").map(|tracks| tracks[0].muted);
+    world.take(bob);
+    let own = |muted| Request::Mute(proto::MuteTrackRequest { sid: sid.clone(), muted });
+    world.signal(ann, own(true));
+    assert_eq!(is_muted(&mut world), Some(true));
+    world.speak("ann", 3);
+    world.signal(ann, own(true));
+    world.signal(ann, Request::Mute(proto::MuteTrackRequest { sid: "TR_other".into(), muted: true }));
+    assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![], None));
+    world.signal(ann, own(false));
+    world.speak("ann", 2);
+    assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![0, 1], Some(false)));
+    // An administrator mutes it, and cannot do the contrary.
+    let request = |identity: &str, track_sid: &str, muted| proto::MuteRoomTrackRequest {
+        identity: identity.into(),
+        track_sid: track_sid.into(),
+        muted,
+        ..Default::default()
+    };
+    world.take(ann);
+    assert!(world.room.mute_track(&request("ann", &sid, true)).unwrap().muted);
+    world.perform(None);
+    assert_eq!(names(&world.take(ann)), ["mute", "update"]);
+    world.speak("ann", 2);
+    assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![], Some(true)));
+    assert_eq!(world.room.mute_track(&request("ann", &sid, false)), Err(MuteError::Unmute));
+    assert_eq!(world.room.mute_track(&request("ann", "TR_other", true)), Err(MuteError::Track));
+    assert_eq!(world.room.mute_track(&request("cid", &sid, true)), Err(MuteError::Participant));
+}
+
+#[test]
+fn line_goes_on_with_another_track_after_an_empty_answer() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.publish("ann", ann, &["one"]);
+    world.listen("bob", bob, 1);
+    world.speak("ann", 5);
+    let last = world.client("bob").heard.last().cloned().unwrap();
+    world.heard("bob");
+    let mid = world.client("ann").sending[0];
+    let offer = world.client("ann").stop_sending(mid);
+    world.take(bob);
+    world.negotiate("ann", ann, offer);
+    let messages = world.take(bob);
+    assert_eq!((tracks_of(&messages, "ann"), asked(&messages)), (Some(vec![]), vec![0]));
+    let second = world.publish("ann", ann, &["two"]).remove(0);
+    assert!(world.listen("bob", bob, 0).is_empty(), "bob hears that the first one is over");
+    assert_eq!(asked(&world.take(bob)), [0]);
+    let lines = world.listen("bob", bob, 0);
+    assert_eq!(lines.values().collect::<Vec<_>>(), [&second]);
+    world.speak("ann", 5);
+    let first = world.client("bob").heard[0].clone();
+    assert_eq!((first.mid, first.sequence), (last.mid, last.sequence + 1));
+    assert!(first.time.wrapping_sub(last.time) < 48_000, "{} {}", first.time, last.time);
+    assert_eq!(world.heard("bob"), [0, 1, 2, 3, 4]);
+    // With its owner the track is over too.
+    world.take(bob);
+    world.signal(ann, Request::Leave(proto::LeaveRequest::default()));
+    assert_eq!(asked(&world.take(bob)), [0]);
+    assert!(world.listen("bob", bob, 0).is_empty());
+}
+
+#[test]
+fn participants_choose_what_they_hear() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    let sid = world.publish("ann", ann, &["voice"]).remove(0);
+    let bob = world.joined("bob");
+    let choose = |sid: &str, subscribe| {
+        let track_sids = vec![sid.to_owned()];
+        Request::Subscription(proto::UpdateSubscription { track_sids, subscribe, participant_tracks: Vec::new() })
+    };
+    world.signal(bob, choose(&sid, false));
+    world.take(bob);
+    assert!(world.listen("bob", bob, 1).is_empty() && asked(&world.take(bob)).is_empty());
+    world.signal(bob, choose("TR_other", true));
+    world.signal(bob, choose("TR_other", false));
+    assert_eq!(names(&world.take(bob)), ["no track"]);
+    world.signal(bob, choose(&sid, true));
+    assert_eq!(asked(&world.take(bob)), [0]);
+    assert_eq!(world.listen("bob", bob, 0).len(), 1);
+    world.speak("ann", 1);
+    assert_eq!(world.heard("bob"), [0]);
+    // Without an offer of the client it may be silent at once.
+    let setting = |disabled| {
+        let track_sids = vec![sid.clone()];
+        Request::TrackSetting(proto::UpdateTrackSettings { track_sids, disabled, ..Default::default() })
+    };
+    world.signal(bob, setting(true));
+    world.speak("ann", 2);
+    assert!(world.heard("bob").is_empty());
+    world.signal(bob, setting(false));
+    world.speak("ann", 1);
+    assert_eq!(world.heard("bob"), [0]);
+    // A caller of the API chooses too.
+    let request = |identity: &str| proto::UpdateSubscriptionsRequest {
+        identity: identity.into(),
+        participant_tracks: vec![proto::ParticipantTracks { track_sids: vec![sid.clone()], ..Default::default() }],
+        ..Default::default()
+    };
+    assert!(world.room.subscribe(request("bob")) && !world.room.subscribe(request("cid")));
+    world.perform(None);
+    world.speak("ann", 2);
+    assert!(world.heard("bob").is_empty());
+}
+
+#[test]
+fn video_and_what_the_token_forbids_is_refused() {
+    let mut world = World::new();
+    let mut strict = caller("ann");
+    strict.grants.can_publish_sources = vec!["screen_share_audio".into()];
+    let ann = world.joined_as(strict);
+    world.take(ann);
+    let mut refusal = |r#type: proto::TrackType, source: proto::TrackSource| {
+        let (r#type, source) = (r#type as i32, source as i32);
+        let request = proto::AddTrackRequest { cid: "c".into(), r#type, source, ..Default::default() };
+        world.signal(ann, Request::AddTrack(request));
+        match &world.take(ann)[..] {
+            [Response::RequestResponse(refusal)] => Some(refusal.reason().as_str_name()),
+            [Response::TrackPublished(_)] => None,
+            other => panic!("{:?}", names(other)),
+        }
+    };
+    let (video, audio) = (proto::TrackType::Video, proto::TrackType::Audio);
+    assert_eq!(refusal(video, proto::TrackSource::Camera), Some("UNSUPPORTED_TYPE"));
+    assert_eq!(refusal(audio, proto::TrackSource::Microphone), Some("NOT_ALLOWED"));
+    assert_eq!(refusal(audio, proto::TrackSource::ScreenShareAudio), None);
+    world.signal(ann, Request::PublishDataTrackRequest(proto::PublishDataTrackRequest::default()));
+    let [Response::RequestResponse(refusal)] = &world.take(ann)[..] else { panic!() };
+    assert_eq!(refusal.reason().as_str_name(), "UNSUPPORTED_TYPE");
+}
+
+#[test]
+fn permissions_that_are_taken_away_end_tracks_and_lines() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.publish("ann", ann, &["voice"]);
+    world.listen("bob", bob, 1);
+    let permit = |world: &mut World, identity: &str, can_publish, can_subscribe| {
+        let permission = proto::ParticipantPermission { can_publish, can_subscribe, ..Default::default() };
+        let (identity, permission) = (identity.to_owned(), Some(permission));
+        let request = proto::UpdateParticipantRequest { identity, permission, ..Default::default() };
+        world.room.update_participant(&request).unwrap().unwrap();
+        world.perform(None);
+    };
+    permit(&mut world, "bob", true, false);
+    world.speak("ann", 2);
+    assert!(world.heard("bob").is_empty());
+    permit(&mut world, "bob", true, true);
+    assert!(world.listen("bob", bob, 0).is_empty());
+    assert_eq!(world.listen("bob", bob, 0).len(), 1);
+    world.speak("ann", 2);
+    assert_eq!(world.heard("bob"), [0, 1]);
+    for link in [ann, bob] {
+        world.take(link);
+    }
+    permit(&mut world, "ann", false, true);
+    assert!(names(&world.take(ann)).contains(&"unpublished"));
+    assert_eq!(tracks_of(&world.take(bob), "ann"), Some(vec![]));
+    world.speak("ann", 2);
+    assert!(world.heard("bob").is_empty());
+}
+
+#[test]
+fn publisher_says_who_hears_it() {
+    let mut world = World::new();
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|identity| world.joined(identity));
+    world.publish("ann", ann, &["voice"]);
+    world.listen("bob", bob, 1);
+    world.listen("cid", cid, 1);
+    for link in [bob, cid] {
+        world.take(link);
+    }
+    let permission = |all_participants, identity: &str| {
+        let (participant_identity, all_tracks) = (identity.to_owned(), true);
+        let one = proto::TrackPermission { participant_identity, all_tracks, ..Default::default() };
+        Request::SubscriptionPermission(proto::SubscriptionPermission {
+            all_participants,
+            track_permissions: vec![one],
+        })
+    };
+    world.signal(ann, permission(false, "bob"));
+    world.speak("ann", 1);
+    assert_eq!((world.heard("bob"), world.heard("cid")), (vec![0], vec![]));
+    assert_eq!(
+        (names(&world.take(cid))[..2].to_vec(), names(&world.take(bob)).contains(&"audience")),
+        (vec!["audience", "lines"], false)
+    );
+    world.signal(ann, permission(true, ""));
+    assert!(world.listen("cid", cid, 0).is_empty());
+    assert_eq!(world.listen("cid", cid, 0).len(), 1);
+    world.speak("ann", 1);
+    assert_eq!((world.heard("bob"), world.heard("cid")), (vec![0], vec![0]));
+}
+
+#[test]
+fn speakers_are_told_when_they_begin_and_when_they_end() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    let sid = sid_of(&world.take(ann));
+    world.publish("ann", ann, &["voice"]);
+    let speakers = |messages: Vec<Response>| -> Vec<(String, bool)> {
+        let of = |message: Response| match message {
+            Response::SpeakersChanged(changed) => Some(changed.speakers),
+            _ => None,
+        };
+        messages.into_iter().filter_map(of).flatten().map(|speaker| (speaker.sid, speaker.active)).collect()
+    };
+    world.take(bob);
+    world.speak("ann", 60);
+    assert_eq!(speakers(world.take(bob)), [(sid.clone(), true)], "the level stays");
+    world.run(SHORT);
+    assert_eq!(speakers(world.take(bob)), [(sid, false)]);
+    world.run(SHORT * 3);
+    assert!(world.take(bob).is_empty());
+}

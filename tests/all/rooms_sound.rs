@@ -1,0 +1,142 @@
+//! People who speak with each other by LiveKit's own clients, in rooms of a LiveKit server and in our own.
+
+use serde_json::{Value, json};
+
+use crate::support::dispatcher::Dispatcher;
+use crate::support::livekit_server::LiveKitServer;
+use crate::support::people::{Client, Person, saw};
+use crate::support::rooms::{RoomServer, token};
+
+/// The share of the power that has to be at the frequency of a tone.
+const SHARE: f64 = 0.95;
+/// Seconds of which one has to be heard clearly. The first ones after a track begins are quiet or broken.
+const SECONDS: usize = 60;
+/// Longer than any of these tests.
+const TONE_MS: u32 = 600_000;
+
+/// Hear a tone of somebody, for a second clearly.
+fn hears(person: &mut Person, who: &str, hz: u32) {
+    let mut heard = Vec::new();
+    for _ in 0..SECONDS {
+        person.order(&json!({ "do": "hear", "who": who, "hz": hz, "ms": 1_000 }));
+        let sound = person.sees("sound", |line| saw(line, "sound") || saw(line, "failed"));
+        if sound["share"].as_f64().is_some_and(|share| share >= SHARE) && sound["loud_ms"].as_f64() > Some(500.0) {
+            return;
+        }
+        heard.push(sound);
+    }
+    panic!("{hz} Hz of {who} are not heard: {heard:#?}");
+}
+
+/// Hear nothing of somebody for a second.
+fn hears_nothing(person: &mut Person, who: &str) {
+    let is_silent = |sound: &Value| sound["loud_ms"].as_f64() == Some(0.0);
+    for _ in 0..SECONDS {
+        person.order(&json!({ "do": "hear", "who": who, "hz": 440, "ms": 1_000 }));
+        if is_silent(&person.sees("sound", |line| saw(line, "sound"))) {
+            return;
+        }
+    }
+    panic!("{who} is still heard");
+}
+
+fn speak(person: &mut Person, hz: u32) {
+    person.order(&json!({ "do": "speak", "hz": hz, "ms": TONE_MS }));
+}
+
+/// Two people in one room speak at once, and hear each other.
+fn converse(server: &RoomServer, ann_by: Client, bob_by: Client) {
+    let join = |client: Client, identity: &str| client.joins(&server.url(), &token("sound", identity));
+    let Some(mut ann) = join(ann_by, "ann") else { return };
+    let Some(mut bob) = join(bob_by, "bob") else { return };
+    ann.sees("bob", |line| saw(line, "joined") && line["who"] == "bob");
+    bob.sees("ann", |line| saw(line, "joined") && line["who"] == "ann");
+    // One is heard by whoever is there, the other one by whoever speaks already.
+    speak(&mut ann, 440);
+    hears(&mut bob, "ann", 440);
+    speak(&mut bob, 660);
+    hears(&mut ann, "bob", 660);
+    hears(&mut bob, "ann", 440);
+    // Somebody who comes later hears both.
+    if let Some(mut cid) = join(Client::Python, "cid") {
+        hears(&mut cid, "ann", 440);
+        hears(&mut cid, "bob", 660);
+        cid.leaves();
+    }
+    ann.leaves_while_it_speaks();
+    bob.sees("departure", |line| saw(line, "left") && line["who"] == "ann");
+    bob.leaves_while_it_speaks();
+}
+
+fn on_a_livekit_server(ann_by: Client, bob_by: Client) {
+    let Some(server) = LiveKitServer::start("sound in rooms of a LiveKit server") else { return };
+    converse(&RoomServer::LiveKit(server), ann_by, bob_by);
+}
+
+fn in_our_own_room(ann_by: Client, bob_by: Client) {
+    converse(&RoomServer::Own(Dispatcher::start(&[])), ann_by, bob_by);
+}
+
+#[test]
+fn python_clients_hear_each_other_on_a_livekit_server() {
+    on_a_livekit_server(Client::Python, Client::Python);
+}
+
+#[test]
+fn browser_and_node_client_hear_each_other_on_a_livekit_server() {
+    on_a_livekit_server(Client::Browser, Client::Node);
+}
+
+#[test]
+fn python_clients_hear_each_other_in_our_own_room() {
+    in_our_own_room(Client::Python, Client::Python);
+}
+
+#[test]
+fn browser_and_node_client_hear_each_other_in_our_own_room() {
+    in_our_own_room(Client::Browser, Client::Node);
+}
+
+#[test]
+fn python_client_and_browser_hear_each_other_in_our_own_room() {
+    in_our_own_room(Client::Python, Client::Browser);
+}
+
+#[test]
+fn track_that_an_administrator_mutes_is_not_heard_in_our_own_room() {
+    let dispatcher = Dispatcher::start(&[]);
+    let join = |identity: &str| Client::Python.joins(&dispatcher.url, &token("sound", identity));
+    let (Some(mut ann), Some(mut bob)) = (join("ann"), join("bob")) else { return };
+    speak(&mut ann, 440);
+    hears(&mut bob, "ann", 440);
+    let room = json!({ "room": "sound", "identity": "ann" });
+    let call = |method: &str, request: &Value| {
+        let answer = dispatcher.twirp(&format!("RoomService/{method}"), "sound", request);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let participant = call("GetParticipant", &room);
+    let sid = participant["tracks"][0]["sid"].as_str().unwrap();
+    let mute = json!({ "room": "sound", "identity": "ann", "trackSid": sid, "muted": true });
+    assert_eq!(call("MutePublishedTrack", &mute)["track"]["muted"], true);
+    ann.sees("mute", |line| saw(line, "muted"));
+    hears_nothing(&mut bob, "ann");
+}
+
+#[test]
+fn sound_comes_back_after_a_crash_of_the_dispatcher() {
+    let mut dispatcher = Dispatcher::start(&[]);
+    let join = |url: &str, identity: &str| Client::Python.joins(url, &token("sound", identity));
+    let (Some(mut ann), Some(mut bob)) = (join(&dispatcher.url, "ann"), join(&dispatcher.url, "bob")) else { return };
+    speak(&mut ann, 440);
+    speak(&mut bob, 660);
+    hears(&mut bob, "ann", 440);
+    hears(&mut ann, "bob", 660);
+    dispatcher.kill();
+    dispatcher.start_again();
+    for person in [&mut ann, &mut bob] {
+        person.sees("return", |line| saw(line, "reconnected"));
+    }
+    hears(&mut bob, "ann", 440);
+    hears(&mut ann, "bob", 660);
+}

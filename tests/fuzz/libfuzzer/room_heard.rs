@@ -1,0 +1,4 @@
+//! Sound of participants, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wasm_worker_fuzz::room_heard::run(bytes));
