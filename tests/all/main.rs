@@ -52,6 +52,7 @@ mod processes;
 mod recordings;
 mod rooms_clients;
 mod rooms_faults;
+mod rooms_echo;
 mod rooms_sound;
 mod sdk_session;
 mod service_manager;
