@@ -14,14 +14,15 @@ const UNSENT_BYTES_MAX = 64 << 10;
 /** The host may send these again, where they were lost with a worker. */
 const REPEATABLE = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS'];
 const STATUSES_WITHOUT_BODY = [204, 205, 304];
+const EngineRequest = globalThis.Request;
 
 /**
- * As on the web, with these differences: there are no cookies, no cache and no CORS; a body of FormData is not supported; an answer has no
- * `clone`. The host takes out compression, adds the keys of the operator, and has time limits of its own. A host that the operator does
- * not allow is a TypeError whose `cause` has the code `not-allowed`.
+ * As on the web, with these differences: there are no cookies, no cache and no CORS; an answer has no `clone`. The host takes out
+ * compression, adds the keys of the operator, and has time limits of its own. A host that the operator does not allow is a TypeError
+ * whose `cause` has the code `not-allowed`.
  */
 export async function fetch(input, init = {}) {
-  const request = input instanceof Request ? input : {};
+  const request = input instanceof EngineRequest ? input : {};
   const signal = init.signal ?? request.signal;
   signal?.throwIfAborted();
   const headers = new Headers(init.headers ?? request.headers ?? []);
@@ -155,13 +156,31 @@ async function content(body, headers) {
     return bytes;
   };
   if (body === undefined) return new Uint8Array();
-  if (body instanceof FormData) throw new TypeError('a body of FormData is not supported');
+  if (body instanceof FormData) body = multipart(body);
   if (body instanceof Blob) return withType(body.type, new Uint8Array(await body.arrayBuffer()));
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
   if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
   if (body[Symbol.asyncIterator]) return body;
   const type = body instanceof URLSearchParams ? 'application/x-www-form-urlencoded' : 'text/plain';
   return withType(`${type};charset=UTF-8`, new TextEncoder().encode(`${body}`));
+}
+
+/** A form as the web writes it: section 4.10.22.7 of HTML. */
+function multipart(form) {
+  const boundary = `form-${crypto.randomUUID()}`;
+  const lines = (text) => text.replace(/\r\n?|\n/g, '\r\n');
+  const quoted = (name) => `"${name.replace(/\r/g, '%0D').replace(/\n/g, '%0A').replace(/"/g, '%22')}"`;
+  const parts = [];
+  for (const [name, value] of form) {
+    const head = `--${boundary}\r\nContent-Disposition: form-data; name=${quoted(lines(name))}`;
+    if (typeof value === 'string') {
+      parts.push(`${head}\r\n\r\n${lines(value)}\r\n`);
+    } else {
+      const type = value.type || 'application/octet-stream';
+      parts.push(`${head}; filename=${quoted(value.name)}\r\nContent-Type: ${type}\r\n\r\n`, value, '\r\n');
+    }
+  }
+  return new Blob([...parts, `--${boundary}--\r\n`], { type: `multipart/form-data; boundary=${boundary}` });
 }
 
 /** A body in pieces that fit into a call. */
@@ -173,6 +192,16 @@ async function* parts(body) {
 }
 
 globalThis.fetch = fetch;
+
+// The engine's own never comes to the end of such a body.
+globalThis.Request = class Request extends EngineRequest {
+  constructor(input, init) {
+    if (init?.body instanceof Blob || init?.body instanceof FormData) {
+      throw new TypeError('a Request cannot hold a Blob or a FormData: give it to fetch by itself');
+    }
+    super(input, init);
+  }
+};
 
 ReadableStream.prototype[Symbol.asyncIterator] ??= async function* () {
   const reader = this.getReader();

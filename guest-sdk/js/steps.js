@@ -6,11 +6,12 @@ import { finish, reportTasks, wake } from 'wasm-worker:agent/job@0.1.0';
 /** Thrown by the wait of a task that was cancelled. */
 export class Cancelled extends Error {}
 
-/** The last event of a call was `failed`. */
+/** The last event of a call was `failed`. `status` is the server's, where it answered, else 0. */
 export class CallFailed extends Error {
-  constructor({ code, message }) {
+  constructor({ code, status, message }) {
     super(message ? `${code}: ${message}` : code);
     this.code = code;
+    this.status = status;
   }
 }
 

@@ -25,6 +25,7 @@ mod serve;
 mod job;
 mod jobs;
 mod workers;
+mod rooms;
 mod usage;
 mod cancel;
 mod dispatch;
@@ -89,6 +90,8 @@ enum Verb {
     Job(Box<job::JobArgs>),
     /// List the workers of a dispatcher, with their loads and jobs
     Workers(Box<workers::WorkersArgs>),
+    /// List the rooms of a server and who is in them, or follow the texts of one
+    Rooms(Box<rooms::RoomsArgs>),
     /// Sum the bills of jobs that ended: time, CPU, fuel, network and models, by agent, API key or host
     Usage(Box<usage::UsageArgs>),
     /// Cancel dispatches; running jobs are asked to stop
@@ -245,6 +248,7 @@ fn run_verb(load: Option<RustLoadFunction>) -> ExitCode {
         Verb::Jobs(args) => jobs::run(*args),
         Verb::Job(args) => job::run(*args),
         Verb::Workers(args) => workers::run(*args),
+        Verb::Rooms(args) => rooms::run(*args),
         Verb::Usage(args) => usage::run(*args),
         Verb::Cancel(args) => cancel::run(*args),
         Verb::Serve(args) => serve::run(*args),

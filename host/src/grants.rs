@@ -52,6 +52,8 @@ pub(crate) struct Decision {
     pub(crate) rules: Vec<SecretRule>,
     /// What it lacks, a line each, with what grants it.
     pub(crate) lacks: Vec<String>,
+    /// A setting has the stand-in for models, which needs no secret.
+    has_stand_in: bool,
 }
 
 /// The networks of the agents of one process. The first agent with a host starts their runtime.
@@ -116,6 +118,7 @@ impl AgentNetworks {
         for (name, value) in decision.settings.iter_mut().filter(|(_, value)| value == STAND_IN) {
             let at = self.stand_in.start()?;
             *value = format!("http://{at}/v1");
+            decision.has_stand_in = true;
             tracing::info!(target: "host", "the setting `{name}` is a stand-in for models, and no model: {value}");
             decision.hosts.extend(format!("http://{at}").parse::<HostRule>().ok());
         }
@@ -134,7 +137,7 @@ impl AgentNetworks {
 
 impl Decision {
     fn log(&self, agent: &str) {
-        let Self { hosts, settings, secrets, lacks, .. } = self;
+        let Self { hosts, settings, secrets, lacks, has_stand_in, .. } = self;
         if !hosts.is_empty() || !settings.is_empty() {
             let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let settings =
@@ -143,7 +146,11 @@ impl Decision {
             tracing::info!(target: "host", agent, hosts, settings, secrets, "granted");
         }
         for lack in lacks {
-            tracing::warn!(target: "host", agent, "not granted: {lack}");
+            if *has_stand_in {
+                tracing::info!(target: "host", agent, "not granted, and not needed by a stand-in for models: {lack}");
+            } else {
+                tracing::warn!(target: "host", agent, "not granted: {lack}");
+            }
         }
     }
 }
@@ -179,6 +186,14 @@ pub(crate) enum GrantError {
 #[expect(clippy::disallowed_methods, reason = "its name is known only now")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Check what an `agent.toml` asks for, as far as it can be checked without an operator.
+///
+/// # Errors
+/// When it asks for a host that is none.
+pub(crate) fn check(agent: &str, asked: &Manifest) -> Result<(), GrantError> {
+    decide(agent, asked, &Grants::default(), true, |_| None).map(drop)
 }
 
 /// Decide what an agent is granted. `is_own`: it is built from its sources here, and gets what it asks for; the values of its settings and

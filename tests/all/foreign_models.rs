@@ -13,12 +13,12 @@ use crate::support::interpreters::{agent_in, with_interpreters};
 use crate::support::models::Models;
 use crate::support::toolchains::{Language, PYTHON, installed_node, installed_python};
 
-fn text(after_ms: u32, text: &str) -> Value {
+pub(crate) fn text(after_ms: u32, text: &str) -> Value {
     json!({ "after_ms": after_ms, "event": { "text": { "sender": "ann", "text": text } } })
 }
 
 /// A job with a model at this base URL, and these events. None where a tool of the language is missing on this machine.
-fn job(language: Language, url: &str, allowed: &str, inbox: &[Value]) -> Option<Done> {
+pub(crate) fn job(language: Language, url: &str, allowed: &str, inbox: &[Value]) -> Option<Done> {
     let agent = agent_in(language)?;
     let url = format!("OPENAI_BASE_URL={url}");
     let call = wasm_worker(["run", path(&agent), "--job", "--spec", "-", "--allow-host", allowed]);
@@ -29,7 +29,7 @@ fn job(language: Language, url: &str, allowed: &str, inbox: &[Value]) -> Option<
 
 /// All that it said between its greeting and its goodbye, and that were no questions.
 #[track_caller]
-fn answers(done: &Done) -> Vec<String> {
+pub(crate) fn answers(done: &Done) -> Vec<String> {
     assert_eq!(done.code(), "completed", "{}\n{}", done.stdout, done.stderr);
     let mut texts = done.texts().remove("lk.chat").unwrap();
     assert_eq!(texts.pop().as_deref(), Some("Goodbye."), "{texts:?}");
@@ -121,7 +121,7 @@ fn gives_up(language: Language) {
 }
 
 /// A script of `tests/interop/sdk` comes to its end.
-fn passes(command: &mut Command) {
+pub(crate) fn passes(command: &mut Command) {
     let output = command.output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success() && stdout.trim() == "done", "{command:?}:\n{stdout}{stderr}");

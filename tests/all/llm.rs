@@ -57,7 +57,11 @@ fn stand_in_answers_in_a_job_and_its_recording_replays() {
     // The script is over, and nobody said `bye`.
     assert_eq!(done.code(), "stalled", "{}", done.stderr);
     assert_eq!(done.texts()[TRANSCRIPTION], ["I am a stand-in for a model, and you said: ann: hello"]);
-    for part in ["the setting `OPENAI_BASE_URL` is a stand-in for models, and no model: http://127.0.0.1:", "granted"] {
+    for part in [
+        "the setting `OPENAI_BASE_URL` is a stand-in for models, and no model: http://127.0.0.1:",
+        "granted",
+        "not needed by a stand-in for models: the secret `OPENAI_API_KEY`",
+    ] {
         assert!(done.stderr.contains(part), "{}", done.stderr);
     }
     let record = done.record();

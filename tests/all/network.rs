@@ -327,6 +327,10 @@ fn agent_toml_with_a_fault_is_an_error_with_its_line() {
             assert!(!done.stderr.contains("Compiling"), "{}", done.stderr);
         }
     }
+    std::fs::write(own.join("agent.toml"), "hosts = [\"*\"]\n").unwrap();
+    let done = wasm_worker(["build", path(&own)]).done();
+    done.fails_with(2, &["asks for a host that is none", "`*` would allow every server"]);
+    assert!(!done.stderr.contains("Compiling"), "{}", done.stderr);
 }
 
 #[test]

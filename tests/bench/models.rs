@@ -23,6 +23,7 @@
 )]
 
 mod process;
+mod stand_in;
 #[path = "../all/support"]
 mod support {
     pub(crate) mod harness;
@@ -33,11 +34,12 @@ mod support {
 }
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use process::Process;
 use serde_json::Value;
+use stand_in::{EVERY, Models, beyond};
 use support::harness::{guest, target_dir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,17 +47,9 @@ use tokio::time::Instant;
 
 const JOBS: [usize; 2] = [100, 1_000];
 const TURNS: usize = 5;
-const EVERY: Duration = Duration::from_secs(10);
 /// From the start of the jobs until all of them have had a turn.
 const SETTLE: Duration = Duration::from_secs(15);
 const MEASURED: Duration = Duration::from_secs(30);
-/// 40 tokens at 40 a second.
-const SCRIPT: &str = "pace: {first-token: 25ms, tokens-per-second: 40}\nrules:\n  - answer: \"one two three four five six seven eight \
-                      nine ten one two three four five six seven eight nine ten one two three four five six seven eight \
-                      nine ten one two three four five six seven eight nine ten\"\n";
-/// The least that a turn takes.
-const IDEAL: Duration = Duration::from_secs(1);
-
 fn main() {
     // `cargo test --benches` only wants to know that it starts.
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -114,16 +108,6 @@ fn row(size: usize) -> String {
     )
 }
 
-/// What the turns took beyond the ideal.
-fn beyond(mut turns: Vec<Duration>) -> String {
-    turns.sort_unstable();
-    let at = |percent: usize| {
-        let turn = turns[(turns.len() * percent).div_ceil(100).max(1) - 1];
-        turn.saturating_sub(IDEAL).as_secs_f64() * 1e3
-    };
-    format!("p50 {:.2} ms, p99 {:.2} ms", at(50), at(99))
-}
-
 /// The times that the jobs tell in their records.
 fn durations(output: BufReader<ChildStdout>) -> Vec<Duration> {
     let mut turns = Vec::new();
@@ -134,35 +118,6 @@ fn durations(output: BufReader<ChildStdout>) -> Vec<Duration> {
         turns.extend(texts.map(|text| Duration::from_micros(text["text"].as_str().unwrap().parse().unwrap())));
     }
     turns
-}
-
-/// `wasm-worker mock-models`, which ends with this value.
-struct Models {
-    process: Child,
-    address: String,
-    _script: tempfile::NamedTempFile,
-}
-
-impl Models {
-    fn start() -> Self {
-        let script = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
-        std::fs::write(script.path(), SCRIPT).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-worker"));
-        command.arg("mock-models").arg(script.path()).args(["--listen", "127.0.0.1:0"]);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().trim_start_matches("http://").trim_end_matches("/v1").to_owned();
-        Self { process, address, _script: script }
-    }
-}
-
-impl Drop for Models {
-    fn drop(&mut self) {
-        // It may have ended.
-        self.process.kill().unwrap_or_default();
-        drop(self.process.wait());
-    }
 }
 
 /// The same turns by sockets that read to the end of the answer.

@@ -4,12 +4,15 @@
 //! LIVEKIT_SERVER=… cargo bench --bench rooms                      # 10 rooms beside livekit-agents, then 100, 1,000 and 2,000
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- 10 100            # these numbers of rooms
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- soak [ROOMS] [MINUTES]
+//! LIVEKIT_SERVER=… cargo bench --bench rooms -- models [ROOMS]
 //! ```
 //!
 //! The agents echo texts. The people are `host/room/examples/people.rs`, one process for all; with more than ten rooms one more person
 //! each by LiveKit's clients for Python, Node and browsers is in a room of its own. A time until an agent is there is seen by the person
 //! in its room: from the request of a dispatch to the server until the server tells that the agent is active. CPU and memory are those
 //! of the worker and all that it started, without server and people. Both workers are at their defaults, but take every job.
+//!
+//! With `models` the agents answer by the same stand-in for a model; see `rooms/conversations.rs`.
 //!
 //! A soak is [`SOAK_ROOMS`] rooms for [`SOAK_MINUTES`] minutes, with a text every two seconds in each. It fails where a text has no echo,
 //! where the memory grows by more than [`GROWTH_MAX`], or where descriptors are left when all rooms are over.
@@ -26,9 +29,12 @@
     reason = "a bench that cannot run says why by panicking, its output is data, and the tests use the rest of the modules"
 )]
 
+#[path = "rooms/conversations.rs"]
+mod conversations;
 #[path = "rooms/people.rs"]
 mod in_rooms;
 mod process;
+mod stand_in;
 #[path = "../all/support"]
 mod support {
     pub(crate) mod harness;
@@ -100,6 +106,8 @@ fn main() {
     let number = |at: usize, or: usize| words.get(at).map_or(or, |word| word.parse().unwrap());
     if words.first().is_some_and(|word| word == "soak") {
         soak(number(1, SOAK_ROOMS), number(2, SOAK_MINUTES));
+    } else if words.first().is_some_and(|word| word == "models") {
+        conversations::table(number(1, conversations::ROOMS));
     } else if words.is_empty() {
         table(&ROOMS);
     } else {
@@ -115,6 +123,11 @@ fn table(sizes: &[usize]) {
     for size in sizes {
         columns.extend(column(&Subject::Ours, *size));
     }
+    print(&columns);
+}
+
+/// Print columns as one table.
+fn print(columns: &[Vec<Cell>]) {
     let Some(first) = columns.first() else { return };
     for at in 0..first.len() {
         let cells: Vec<&str> = columns.iter().map(|column| column[at].1.as_str()).collect();
@@ -243,13 +256,23 @@ struct Worker {
 
 impl Worker {
     fn start(subject: &Subject, server: &LiveKitServer, rooms: usize) -> Self {
-        let log = std::fs::File::create(target_dir().join(format!("rooms-{}.log", subject.name()))).unwrap();
         let events = tempfile::NamedTempFile::new().unwrap();
-        let mut command = subject.command(rooms, events.path());
+        Self::register(subject, AGENT, subject.command(rooms, events.path()), server, events)
+    }
+
+    /// Run this command, until the server knows its agent.
+    fn register(
+        subject: &Subject,
+        agent: &str,
+        mut command: Command,
+        server: &LiveKitServer,
+        events: tempfile::NamedTempFile,
+    ) -> Self {
+        let log = std::fs::File::create(target_dir().join(format!("rooms-{}.log", subject.name()))).unwrap();
         command.env("LIVEKIT_URL", server.url()).env("LIVEKIT_API_KEY", "devkey").env("LIVEKIT_API_SECRET", "secret");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let process = Process::new(command.spawn().unwrap());
-        server.says(&format!("\"agentName\": \"{AGENT}\""), 1);
+        server.says(&format!("\"agentName\": \"{agent}\""), 1);
         Self { process, events }
     }
 
@@ -301,19 +324,29 @@ impl Subject {
     fn command(&self, rooms: usize, events: &Path) -> Command {
         match self {
             Self::Ours => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-worker"));
-                command.arg("run").arg(guest("room_echo")).args(["--agent-name", AGENT, "--load-threshold", "none"]);
-                command.args(["--http", "off", "--max-jobs", &(rooms + 10).to_string()]).arg("--events").arg(events);
-                command.env("WASM_WORKER_CACHE_DIR", target_dir().join("rooms-cache"));
+                let mut command = ours(&guest("room_echo"), AGENT, rooms);
+                command.arg("--events").arg(events);
                 command
             }
-            Self::Theirs(dir) => {
-                let mut command = Command::new(dir.join(PYTHON));
-                command.arg(dir.join("echo.py")).arg("start");
-                command
-            }
+            Self::Theirs(dir) => theirs(dir, "echo.py"),
         }
     }
+}
+
+/// Our worker with this agent. The file of an agent is its component or its directory.
+fn ours(file: &Path, agent: &str, rooms: usize) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasm-worker"));
+    command.arg("run").arg(file).args(["--agent-name", agent, "--load-threshold", "none"]);
+    command.args(["--http", "off", "--max-jobs", &(rooms + 10).to_string()]);
+    command.env("WASM_WORKER_CACHE_DIR", target_dir().join("rooms-cache"));
+    command
+}
+
+/// A worker of livekit-agents.
+fn theirs(dir: &Path, script: &str) -> Command {
+    let mut command = Command::new(dir.join(PYTHON));
+    command.arg(dir.join(script)).arg("start");
+    command
 }
 
 fn times(told: &Value) -> String {

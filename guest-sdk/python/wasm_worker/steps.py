@@ -36,11 +36,12 @@ _LAST_OF_CHANNELS = (*_LAST, events.Event_SocketClosed, events.Event_StreamEnded
 
 
 class CallFailed(Exception):
-    """The last event of a call was `failed`."""
+    """The last event of a call was `failed`. `status` is the server's, where it answered, else 0."""
 
     def __init__(self, failure: events.Failure):
         super().__init__(f"{failure.code}: {failure.message}" if failure.message else failure.code)
         self.code = failure.code
+        self.status = failure.status
 
 
 class Channel:

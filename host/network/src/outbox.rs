@@ -1,8 +1,10 @@
 //! What an agent has written on one operation and is not sent yet.
 //!
-//! Bounds, by the contract: a further write while more than [`WAITING_BYTES_MAX`] waits is refused. Where more than [`MUCH_BYTES`]
-//! waited, the agent is told once less than half of that does. The charge of a message is its bytes and [`PART_CHARGE`]. All operations
-//! of a job together have [`JOB_WAITING_BYTES_MAX`].
+//! Bounds, by the contract: a further write while more than [`WAITING_BYTES_MAX`] waits is refused. The charge of a message is its bytes
+//! and [`PART_CHARGE`]. All operations of a job together have [`JOB_WAITING_BYTES_MAX`].
+//!
+//! Where more than [`MUCH_BYTES`] were written since the agent was last told, it is told once less than half of that waits. So a writer
+//! that counts what it writes in one step is told, although a part of that may be taken before the step's last write.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,8 +84,8 @@ pub(crate) struct Outbox {
 struct State {
     parts: VecDeque<Part>,
     bytes: usize,
-    /// Whether the agent waits to be told.
-    owes_writable: bool,
+    /// Bytes that were written since the agent was last told to write on.
+    untold: usize,
     stage: Stage,
     taker: Option<Waker>,
 }
@@ -129,8 +131,9 @@ impl Outbox {
                 state.parts.push_back(part);
             }
         }
-        self.of_job.fetch_add(state.bytes - before, Ordering::Relaxed);
-        state.owes_writable |= state.bytes > MUCH_BYTES;
+        let written = state.bytes - before;
+        self.of_job.fetch_add(written, Ordering::Relaxed);
+        state.untold += written;
         wake(state);
         Ok(())
     }
@@ -170,8 +173,10 @@ impl Outbox {
         let charge = part.bytes() + PART_CHARGE;
         state.bytes -= charge;
         self.of_job.fetch_sub(charge, Ordering::Relaxed);
-        let is_writable = state.owes_writable && state.bytes < MUCH_BYTES / 2 && state.stage == Stage::Open;
-        state.owes_writable &= !is_writable;
+        let is_writable = state.untold > MUCH_BYTES && state.bytes < MUCH_BYTES / 2 && state.stage == Stage::Open;
+        if is_writable {
+            state.untold = 0;
+        }
         Poll::Ready(Sent { next: Next::Part(part), is_writable })
     }
 
@@ -253,6 +258,17 @@ mod tests {
         }
         let told: Vec<bool> = std::iter::from_fn(|| take(&outbox)).map(|sent| sent.is_writable).collect();
         assert_eq!(told, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn writer_of_much_is_told_also_where_some_is_taken_before_its_last_write() {
+        let outbox = Outbox::default();
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            outbox.put(Part::Binary(vec![0; 40 << 10])).unwrap();
+            told.push(take(&outbox).unwrap().is_writable);
+        }
+        assert_eq!(told, [false, true, false, true]);
     }
 
     #[test]

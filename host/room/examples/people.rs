@@ -11,7 +11,8 @@
 //! join COUNT                   one person each joins so many more rooms
 //! agents NAME COUNT AT_ONCE    the server sends an agent of this name into so many more of these rooms, so many at once; told are the
 //!                              times from the request until the agent is active in the room
-//! talk SECONDS EVERY_MS        each person who has an agent says a text this often, and waits for its echo on `lk.chat`
+//! talk SECONDS EVERY_MS [ANSWER]
+//!                              each person who has an agent says a text this often, and waits for this answer, or for the text's echo
 //! leave                        all leave, and the process ends
 //! ```
 //!
@@ -75,10 +76,10 @@ struct State {
     is_joined: bool,
     /// When the agent of the room became active.
     agent: Option<Instant>,
-    /// The echo that is waited for, and when it came.
+    /// The answer that is waited for, and when it came.
     awaited: String,
     came: Option<Instant>,
-    /// Texts that nobody waited for: echoes that are late or came twice.
+    /// Texts that nobody waited for: answers that are late or came twice.
     others: u64,
     reconnects: u64,
     failures: Vec<String>,
@@ -102,7 +103,10 @@ fn main() {
                     with_agent += number(2);
                     agents(url, words[1], all, number(3)).await
                 }
-                "talk" => talk(&people[..with_agent], number(1) as u64, number(2) as u64).await,
+                "talk" => {
+                    let answer = (words.len() > 3).then(|| words[3..].join(" "));
+                    talk(&people[..with_agent], number(1) as u64, number(2) as u64, answer).await
+                }
                 "leave" => break,
                 other => panic!("no such order: `{other}`"),
             };
@@ -189,7 +193,7 @@ async fn agents(url: &str, name: &str, people: &[Arc<Person>], at_once: usize) -
     told(json!({ "agents": people.len() }), times)
 }
 
-async fn talk(people: &[Arc<Person>], seconds: u64, every_ms: u64) -> Value {
+async fn talk(people: &[Arc<Person>], seconds: u64, every_ms: u64, answer: Option<String>) -> Value {
     let every = Duration::from_millis(every_ms);
     let began = Instant::now();
     let until = began + Duration::from_secs(seconds);
@@ -197,14 +201,16 @@ async fn talk(people: &[Arc<Person>], seconds: u64, every_ms: u64) -> Value {
     for (number, person) in people.iter().enumerate() {
         // Spread, as people are who do not know of each other.
         let first = began + every.mul_f64(number as f64 / people.len() as f64);
-        let person = person.clone();
+        let (person, answer) = (person.clone(), answer.clone());
         talking.spawn(async move {
             let (mut times, mut said, mut next) = (Vec::new(), 0_u32, first);
             while next < until {
                 sleep_until(next).await;
                 next += every;
                 said += 1;
-                times.extend(person.says(&format!("text {said} in {}", person.name), next).await);
+                let text = format!("text {said} in {}", person.name);
+                let answer = answer.clone().unwrap_or_else(|| format!("echo {text}"));
+                times.extend(person.says(text, answer, next).await);
             }
             (said, times)
         });
@@ -238,15 +244,15 @@ impl Person {
         }
     }
 
-    /// Say a text; the time until its echo, if that comes in time.
-    async fn says(&self, text: &str, until: Instant) -> Option<Duration> {
+    /// Say a text; the time until this answer, if that comes in time.
+    async fn says(&self, text: String, answer: String, until: Instant) -> Option<Duration> {
         {
             let mut state = self.state();
-            state.awaited = format!("echo {text}");
+            state.awaited = answer;
             state.came = None;
         }
         let began = Instant::now();
-        let (id, topic, text) = (2, TOPIC.into(), text.to_owned());
+        let (id, topic) = (2, TOPIC.into());
         let options = SendOptions::default();
         if let Err(refused) = self.room.try_perform(Command::SendText { id, topic, text, options }) {
             self.state().failures.push(format!("{refused:?}"));

@@ -27,6 +27,19 @@
 //! Bounds: a heard track keeps [`heard::PENDING_BYTES_MAX`] of events that are not taken, and the sound before voice that its options
 //! ask for; a published track takes no more once [`waiting::WAITING_MAX`] of sound waits.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "sound in tests is short"
+    )
+)]
+
+#[cfg(test)]
+mod signals;
+
 pub(crate) mod counts;
 
 mod toc;
@@ -62,6 +75,3 @@ mod sender;
 pub(crate) mod waiting;
 
 pub(crate) mod playout;
-
-#[cfg(test)]
-mod signals;

@@ -3,6 +3,8 @@
 //! Bounds: [`ANSWER_WITHIN`] for an answer of at most [`ANSWER_BYTES_MAX`]; a dispatch that got no answer is sent [`TRIES`] times
 //! with one request id, so that it happens once.
 
+mod rooms;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Exit, Failure, logging, print_exactly, say};
 use crate::config::Config;
+use crate::grants;
 use wasm_worker_sandbox::agent::source;
 
 #[derive(Args)]
@@ -19,6 +20,8 @@ pub(crate) struct BuildArgs {
 /// Prints the path of the component, as the one line of standard output.
 pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Failure> {
     let _log = logging::start(&Config::default(), LevelFilter::INFO);
+    // Before the build, which takes longer.
+    grants::check(&source::name(&args.dir)?, &source::manifest(&args.dir)?)?;
     let component = source::build(&args.dir)?;
     let bytes = std::fs::metadata(&component)?.len();
     say(&format!("built a component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));

@@ -39,6 +39,11 @@ impl People {
         self.order(&format!("talk {} {}", time.as_secs(), SAY_EVERY.as_millis()))
     }
 
+    /// Say texts that are answered so.
+    pub(crate) fn ask(&mut self, time: Duration, every: Duration, answer: &str) -> Value {
+        self.order(&format!("talk {} {} {answer}", time.as_secs(), every.as_millis()))
+    }
+
     pub(crate) fn leave(mut self) {
         self.order("leave");
         self.process.wait().unwrap();

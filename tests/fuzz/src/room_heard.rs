@@ -1,7 +1,8 @@
 //! What a participant sends as sound, and what must hold for what the agent hears of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioEvent, Delivery, RATES, Subscription};
 use wasm_worker_room::bare::sound::BareHeard;
 
@@ -115,18 +116,23 @@ impl Story {
             AudioEvent::Frame(frame) => {
                 let frame_time = if options.frame.is_zero() { TICK * 5 } else { options.frame };
                 let unit = frame_time.as_millis() as usize * options.rate as usize / 1_000 * 2;
-                assert!(!frame.pcm.is_empty() && frame.pcm.len() % unit == 0, "{} bytes of {unit}", frame.pcm.len());
-                assert!(self.last_frame.is_none_or(|last| frame.at >= last), "`at` goes back");
-                self.last_frame = Some(frame.at);
+                assert!(
+                    !frame.pcm.is_empty() && frame.pcm.len().is_multiple_of(unit),
+                    "{} bytes of {unit}",
+                    frame.pcm.len()
+                );
+                let at = Instant::from_std(frame.at);
+                assert!(self.last_frame.is_none_or(|last| at >= last), "`at` goes back");
+                self.last_frame = Some(at);
             }
             AudioEvent::Level { level, voice, .. } => {
                 assert!((-127.0..=0.0).contains(level) && (0.0..=1.0).contains(voice), "{event:?}");
             }
             AudioEvent::VoiceStarted { at, .. } | AudioEvent::VoiceEnded { at, .. } => {
-                let starts = matches!(event, AudioEvent::VoiceStarted { .. });
-                assert!(starts != self.speaks && self.last_voice.is_none_or(|last| *at >= last), "{event:?}");
+                let (starts, at) = (matches!(event, AudioEvent::VoiceStarted { .. }), Instant::from_std(*at));
+                assert!(starts != self.speaks && self.last_voice.is_none_or(|last| at >= last), "{event:?}");
                 self.speaks = starts;
-                self.last_voice = Some(*at);
+                self.last_voice = Some(at);
             }
             AudioEvent::Ended { .. } => self.is_over = true,
             _ => panic!("{event:?}"),

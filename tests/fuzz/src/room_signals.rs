@@ -54,9 +54,9 @@ impl Run {
                 text: "hello".into(),
                 options: SendOptions::default(),
             }),
-            b'P' => self.operation(|id| {
-                Command::Audio(AudioCommand::Publish { id, publication: Publication::default() })
-            }),
+            b'P' => {
+                self.operation(|id| Command::Audio(AudioCommand::Publish { id, publication: Publication::default() }))
+            }
             b'H' => self.operation(|id| {
                 let (rule, options) = (Rule { people: which & 1 == 1, ..Rule::default() }, Subscription::default());
                 Command::Audio(AudioCommand::Follow { id, rule, options })
@@ -165,9 +165,23 @@ fn message(what: u8, which: u8) -> Option<Response> {
             candidate_init: format!(r#"{{"candidate":"candidate:1 1 udp 1 192.0.2.9 {number} typ host"}}"#),
             ..Default::default()
         }),
+        b'M' => Response::RoomMoved(proto::RoomMovedResponse {
+            room: Some(proto::Room { name: format!("room {which}"), ..Default::default() }),
+            token: TOKEN.into(),
+            participant: Some(person("PA_me", "me", 2)),
+            other_participants: vec![person(&format!("PA_{}", which % 8), "moved", 2)],
+        }),
+        _ => return track_message(what, which),
+    })
+}
+
+/// A message about a track.
+fn track_message(what: u8, which: u8) -> Option<Response> {
+    Some(match what {
         b'n' => Response::TrackPublished(proto::TrackPublishedResponse {
             cid: format!("sound-bare-{}", which % 4),
-            track: (which < 128).then(|| proto::TrackInfo { sid: format!("TR_own{}", which % 4), ..Default::default() }),
+            track: (which < 128)
+                .then(|| proto::TrackInfo { sid: format!("TR_own{}", which % 4), ..Default::default() }),
         }),
         b'i' => {
             let (sid, muted) = (format!("TR_own{}", which % 4), which & 4 == 4);
@@ -179,19 +193,13 @@ fn message(what: u8, which: u8) -> Option<Response> {
         }
         b'd' => Response::TrackSubscribed(proto::TrackSubscribed { track_sid: format!("TR_own{}", which % 4) }),
         b'g' => {
-            let (track_sid, err) = (format!("TR_PA_{}", which % 8), number / 8 % 4);
+            let (track_sid, err) = (format!("TR_PA_{}", which % 8), i32::from(which) / 8 % 4);
             Response::SubscriptionResponse(proto::SubscriptionResponse { track_sid, err })
         }
         b'c' => {
             let (num_audios, num_videos) = (if which == 255 { u32::MAX } else { which.into() }, 1);
             Response::MediaSectionsRequirement(proto::MediaSectionsRequirement { num_audios, num_videos })
         }
-        b'M' => Response::RoomMoved(proto::RoomMovedResponse {
-            room: Some(proto::Room { name: format!("room {which}"), ..Default::default() }),
-            token: TOKEN.into(),
-            participant: Some(person("PA_me", "me", 2)),
-            other_participants: vec![person(&format!("PA_{}", which % 8), "moved", 2)],
-        }),
         _ => return None,
     })
 }

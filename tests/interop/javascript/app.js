@@ -4,6 +4,7 @@
 import OpenAI from 'openai';
 import 'wasm-worker-agent/fetch.js';
 import * as steps from 'wasm-worker-agent/steps.js';
+import 'wasm-worker-agent/websocket.js';
 import { setLogFields } from 'wasm-worker:agent/job@0.1.0';
 import { closeStream, connect, openText, sendText, writeText } from 'wasm-worker:agent/room@0.1.0';
 import { add } from 'wasm-worker:agent/usage@0.1.0';
@@ -12,8 +13,10 @@ const TOPIC = 'lk.chat';
 // Between two parts of an answer, and before a greeting.
 const PACE = 10;
 const PATIENCE = 2000;
-// How a text begins that the model answers.
+// How a text begins that the model answers, one that has a WebSocket talk, and one that sends a form.
 const ASK = 'ask ';
+const SOCKET = 'socket ';
+const UPLOAD = 'upload ';
 
 const checksums = [];
 
@@ -108,7 +111,7 @@ class Talker {
     let said = '';
     let interrupted = true;
     try {
-      for await (const part of text.startsWith(ASK) ? this.#ask(task, text.slice(ASK.length)) : echo(task, text)) {
+      for await (const part of this.#answer(task, text)) {
         writeText(stream, part);
         said += part;
       }
@@ -117,6 +120,13 @@ class Talker {
       closeStream(stream, interrupted ? [['interrupted', 'true']] : []);
       this.history.push(`agent: ${said}${interrupted ? ' (interrupted)' : ''}`);
     }
+  }
+
+  #answer(task, text) {
+    if (text.startsWith(ASK)) return this.#ask(task, text.slice(ASK.length));
+    if (text.startsWith(SOCKET)) return converse(task, text.slice(SOCKET.length));
+    if (text.startsWith(UPLOAD)) return upload(task, text.slice(UPLOAD.length));
+    return echo(task, text);
   }
 
   /** The answer of the model, as it streams. */
@@ -157,6 +167,36 @@ async function* echo(task, text) {
   } finally {
     count('none', 'echo', [['letters', letters]]);
   }
+}
+
+/** What was heard on a WebSocket, up to its end. */
+async function* converse(task, url) {
+  const socket = new WebSocket(url, ['talk'], { headers: { 'x-talker': 'yes' } });
+  socket.binaryType = 'arraybuffer';
+  task.signal.addEventListener('abort', () => socket.close());
+  const heard = [];
+  socket.onopen = () => {
+    heard.push(socket.protocol);
+    socket.send('hello');
+    socket.send(new Uint8Array([0, 1, 255]));
+  };
+  socket.onmessage = ({ data }) => {
+    heard.push(typeof data === 'string' ? data : new Uint8Array(data).join(' '));
+    if (data === 'close') socket.close(3000, 'done');
+  };
+  socket.onerror = ({ message }) => heard.push(`The socket fails: ${message}`);
+  yield new Promise((resolve) => {
+    socket.onclose = ({ code, reason }) => resolve([...heard, `${code} ${reason}`].join(', '));
+  });
+}
+
+/** What a server says of a form with a text and a file. */
+async function* upload(task, url) {
+  const form = new FormData();
+  form.append('text', 'one');
+  form.append('file', new File(['hé\0'], 'n.txt', { type: 'text/plain' }));
+  const answer = await fetch(url, { method: 'POST', body: form, signal: task.signal });
+  yield `${answer.status} ${await answer.text()}`;
 }
 
 function count(provider, model, counters) {

@@ -8,7 +8,7 @@ import json
 import random
 
 import httpx
-from wasm_worker import http, steps
+from wasm_worker import http, socket, steps
 from wit_world import WitWorld as Agent
 from wit_world.imports import events, job, room, types, usage
 
@@ -16,8 +16,10 @@ TOPIC = "lk.chat"
 # Between two parts of an answer, and before a greeting.
 PACE = 0.01
 PATIENCE = 2.0
-# How a text begins that the model answers.
+# How a text begins that the model answers, one that has a WebSocket talk, and one that sends a form.
 ASK = "ask "
+SOCKET = "socket "
+UPLOAD = "upload "
 
 checksums: list[int] = []
 
@@ -107,8 +109,7 @@ class Talker:
         """Answer in parts, until interrupted."""
         stream = room.open_text(TOPIC, options(message.info.stream_id))
         said, end = "", []
-        is_asked = message.text.startswith(ASK)
-        parts = self.ask(message.text.removeprefix(ASK)) if is_asked else echo(message.text)
+        parts = self.parts(message.text)
         try:
             async for part in parts:
                 room.write_text(stream, part)
@@ -121,6 +122,15 @@ class Talker:
             await parts.aclose()
             room.close_stream(stream, end)
             self.history.append(f"agent: {said}{' (interrupted)' if end else ''}")
+
+    def parts(self, text: str):
+        if text.startswith(ASK):
+            return self.ask(text.removeprefix(ASK))
+        if text.startswith(SOCKET):
+            return converse(text.removeprefix(SOCKET))
+        if text.startswith(UPLOAD):
+            return self.upload(text.removeprefix(UPLOAD))
+        return echo(text)
 
     async def ask(self, question: str):
         """The answer of the model, as it streams."""
@@ -150,6 +160,12 @@ class Talker:
         except httpx.HTTPError as error:
             yield f"The model fails: {error}"
 
+    async def upload(self, url: str):
+        """What a server says of a form with a text and a file."""
+        file = ("n.txt", "hé\0".encode(), "text/plain")
+        answer = await self.models.post(url, data={"text": "one"}, files={"file": file})
+        yield f"{answer.status_code} {answer.text}"
+
     async def interrupt(self):
         """End the answer and the wait for more to hear."""
         tasks = [task for task in (self.answer, self.silence) if task is not None]
@@ -169,6 +185,23 @@ async def echo(text: str):
             await asyncio.sleep(PACE)
     finally:
         count("none", "echo", [("letters", float(letters))])
+
+
+async def converse(url: str):
+    """What was heard on a WebSocket, up to its end."""
+    try:
+        async with socket.connect(url, additional_headers={"x-talker": "yes"}, subprotocols=["talk"]) as ws:
+            yield ws.subprotocol
+            await ws.send("hello")
+            await ws.send(bytes([0, 1, 255]))
+            async for message in ws:
+                yield ", " + (message if isinstance(message, str) else " ".join(map(str, message)))
+                if message == "close":
+                    await ws.close(3000, "done")
+    except socket.ConnectionClosed as closed:
+        yield f", {closed.code} {closed.reason}"
+    except steps.CallFailed as failed:
+        yield f"The socket fails: {failed}"
 
 
 async def ask_for_more():

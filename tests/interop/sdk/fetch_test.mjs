@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { argv, exit } from 'node:process';
 import { setTimeout as later } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { id, taken } from './host.mjs';
+import { id, lastSent, taken } from './host.mjs';
 
 const sdk = (file) => import(new URL(file, `${pathToFileURL(argv[2])}/`));
 const { fetch } = await sdk('fetch.js');
@@ -110,6 +110,21 @@ assert.deepEqual(await step(), []);
 assert.deepEqual(await step(writable()), [`write ${at} ${part}`, `write ${at} ${part}`]);
 assert.deepEqual(await step(writable()), [`write ${at} 37856`, `end ${at}`]);
 assert.deepEqual([await step(head(), body('', true)), noted()], [[], [200]]);
+
+// A form is written as the web does. Node reads it as it was.
+const form = new FormData();
+form.append('a "b"\n', 'one\ntwo');
+form.append('file', new File(['hé', new Uint8Array([0, 255])], 'n"m.txt', { type: 'text/x' }));
+form.append('blob', new Blob(['z']));
+await job(async () => (await fetch(url, { method: 'POST', body: form })).status);
+const [sent, type] = lastSent();
+const read = await new Response(sent, { headers: { 'content-type': type } }).formData();
+assert.deepEqual([...read.keys()], ['a "b"\r\n', 'file', 'blob']);
+assert.deepEqual([read.get('a "b"\r\n'), read.get('blob').name, read.get('blob').type], ['one\r\ntwo', 'blob', 'application/octet-stream']);
+const { name, type: mime } = read.get('file');
+assert.deepEqual([name, mime, Buffer.from(await read.get('file').arrayBuffer()).toString('hex')], ['n"m.txt', 'text/x', '68c3a900ff']);
+for (const body of [form, new Blob(['z'])]) assert.throws(() => new Request(url, { method: 'POST', body }), TypeError);
+assert.ok((await job(() => fetch(new Request(url, { method: 'POST', body: 'x' }))))[0].startsWith(`open ${id()} POST ${url} 0 once`));
 
 // A streamed body ends where the server answers.
 const endless = new ReadableStream({

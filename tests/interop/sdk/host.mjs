@@ -3,20 +3,33 @@ import { register } from 'node:module';
 
 const calls = [];
 let lastId = 0;
+let last;
 
 /** The calls since this was last asked, a line each. */
 export const taken = () => calls.splice(0);
 export const id = () => lastId;
+/** The body of the last request, and its type. */
+export const lastSent = () => [last.body, Object.fromEntries(last.headers)['content-type']];
 
-const begin = (name) => ({ method, url, body, headers, repeatable }) => {
+const begin = (name) => (request) => {
+  const { method, url, body, headers, repeatable } = last = request;
   lastId += 1;
   calls.push([name, lastId, method, url, body.length, repeatable ? 'repeatable' : 'once', ...headers.flat()].join(' '));
   return lastId;
 };
-const note = (name) => (...words) => { calls.push([name, ...words.map((word) => word?.length ?? word)].join(' ')); };
+/** The call that begins a socket. */
+export const connect = (url, headers, protocols) => {
+  lastId += 1;
+  calls.push(['connect', lastId, url, ...headers.flat(), ...protocols].join(' '));
+  return lastId;
+};
+const note = (name) => (...words) => { calls.push([name, ...words.map((word) => (ArrayBuffer.isView(word) ? word.length : word))].join(' ')); };
 
 export const [send, open] = [begin('send'), begin('open')];
 export const [write, end, cancel, hold] = ['write', 'end', 'cancel', 'hold'].map(note);
+export const close = note('close');
+export const sendBytes = (id, bytes) => { calls.push(`bytes ${id} ${bytes.length > 20 ? bytes.length : bytes.join('.')}`); };
+export const sendText = (id, text) => { calls.push(`text ${id} ${text.length > 20 ? text.length : text}`); };
 export const wake = () => {};
 export const finish = (outcome) => { calls.push(`finish ${JSON.stringify(outcome)}`); };
 export const reportTasks = (tasks) => { calls.push(`tasks ${JSON.stringify(tasks)}`); };

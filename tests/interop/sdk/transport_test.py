@@ -49,7 +49,7 @@ def body(content, last=False):
 
 
 def failed(code):
-    return events.Event_Failed(events.Failure(last_id(), code, "why"))
+    return events.Event_Failed(events.Failure(last_id(), code, 0, "why"))
 
 
 def writable():

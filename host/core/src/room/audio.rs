@@ -1,6 +1,7 @@
 //! Sound of a room as plain data, one to one with the interface `audio` of the contract and its events.
 //!
 //! Sound is mono, 16 bits a sample. Times are those of the host's monotonic clock.
+#![expect(clippy::disallowed_types, reason = "times that are only told; nothing here reads a clock")]
 
 use std::time::{Duration, Instant};
 
@@ -177,7 +178,7 @@ pub enum AudioEvent {
     Started { id: HeardId, rule: Option<OperationId>, track: Track },
     /// One or more whole frames of a heard track.
     Frame(AudioFrame),
-    /// The level of a heard track, in dB below full scale, and the probability of voice, from 0 to 1.
+    /// The level of a heard track, in dB to full scale, from -127 (silence) to 0, and the probability of voice, from 0 to 1.
     Level { id: HeardId, at: Instant, level: f64, voice: f64 },
     /// Voice began, at a time before the event.
     VoiceStarted { id: HeardId, at: Instant },

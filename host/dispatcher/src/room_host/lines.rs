@@ -2,9 +2,8 @@
 //!
 //! A client offers lines on which it receives; the answer to an offer says which track is on which. A line whose track is over has
 //! to be answered as empty once before it carries another track, because clients hear of a track only when its line begins to flow.
-//! Where lines are missing the client is asked for them, and offers again.
-//!
-//! A line keeps its numbers: packets of one track after another have rising numbers and times.
+//! Each track on a line comes from a new source of RTP, because LiveKit's native clients play none that was there before. Where
+//! lines are missing the client is asked for them, and offers again.
 //!
 //! Bounds: the lines of an offer, [`SUBSCRIPTIONS_MAX`] lines that are asked for, and [`ASKS_MAX`] requests without an effect.
 
@@ -13,7 +12,6 @@ use tokio::time::Instant;
 
 use super::limits::SUBSCRIPTIONS_MAX;
 use super::peer::Sound;
-use super::sdp::{Flow, SoundLine};
 use super::tracks::TrackId;
 
 /// Most requests for lines that a client leaves without effect.
@@ -30,8 +28,6 @@ enum Load {
     Track(TrackId),
     /// A track that is over. The client does not know yet that the line is free.
     Former,
-    /// Nothing, because the client does not receive on the line now.
-    Closed,
 }
 
 /// A line on which a client receives.
@@ -70,43 +66,30 @@ enum Offer {
 }
 
 impl Lines {
-    /// The client offers these lines, and is to hear these tracks. Returns the tracks that are new on a line.
-    pub(super) fn offered(&mut self, offered: &[SoundLine], wanted: &[TrackId]) -> Vec<TrackId> {
+    /// The client offers to receive on these lines, and is to hear these tracks. Returns the lines that carry another track than before.
+    pub(super) fn offered(&mut self, mids: &[Mid], wanted: &[TrackId]) -> Vec<(Mid, TrackId)> {
         self.keep(wanted);
-        self.lines.retain(|line| offered.iter().any(|one| one.mid == line.mid));
-        let former = self.lines.iter().filter(|line| line.load == Load::Former).count();
-        let opened = offered.iter().filter(|one| self.open(one)).count();
-        let mut new = self.missing(wanted);
+        self.lines.retain(|line| mids.contains(&line.mid));
+        let (known, former) = (self.lines.len(), self.lines.iter().filter(|line| line.load == Load::Former).count());
+        for mid in mids {
+            if self.lines.iter().all(|line| line.mid != *mid) {
+                self.lines.push(Line { mid: *mid, load: Load::Nothing, numbers: Numbers::default() });
+            }
+        }
+        let missing = self.missing(wanted);
         let free = self.lines.iter_mut().filter(|line| line.load == Load::Nothing);
-        let loaded = free.zip(&new).map(|(line, track)| line.load = Load::Track(*track)).count();
-        new.truncate(loaded);
+        let load = |(line, track): (&mut Line, TrackId)| {
+            (line.load, line.numbers) = (Load::Track(track), Numbers::default());
+            (line.mid, track)
+        };
+        let new: Vec<(Mid, TrackId)> = free.zip(missing).map(load).collect();
         for line in self.lines.iter_mut().filter(|line| line.load == Load::Former) {
             line.load = Load::Nothing;
         }
-        let vain = if former + opened + loaded == 0 { self.asking.vain } else { 0 };
+        let is_vain = self.lines.len() == known && former + new.len() == 0;
+        let vain = if is_vain { self.asking.vain } else { 0 };
         self.asking = Asking { state: Offer::Answered, vain };
         new
-    }
-
-    /// Take in a line of an offer. Returns whether it is open for tracks, and was not before.
-    fn open(&mut self, offered: &SoundLine) -> bool {
-        let (receives, known) =
-            (offered.flow == Flow::Receives, self.lines.iter_mut().find(|line| line.mid == offered.mid));
-        match known {
-            // Its numbers stay: the source of RTP that the host sends by is the same later.
-            Some(line) if !receives => line.load = Load::Closed,
-            Some(line) if line.load == Load::Closed => {
-                line.load = Load::Nothing;
-                return true;
-            }
-            Some(_) => {}
-            None if receives => {
-                self.lines.push(Line { mid: offered.mid, load: Load::Nothing, numbers: Numbers::default() });
-                return true;
-            }
-            None => {}
-        }
-        false
     }
 
     /// The client is to hear these tracks and no others.
@@ -128,7 +111,7 @@ impl Lines {
     /// The number of lines that the client has to add to its next offer for these tracks; none where it need not make one.
     pub(super) fn request(&mut self, wanted: &[TrackId]) -> Option<u32> {
         let missing = self.missing(wanted).len();
-        let free = self.lines.iter().filter(|line| matches!(line.load, Load::Nothing | Load::Former)).count();
+        let free = self.lines.iter().filter(|line| !matches!(line.load, Load::Track(_))).count();
         let is_due = missing > 0 || self.lines.iter().any(|line| line.load == Load::Former);
         let Asking { state, vain } = self.asking;
         if !is_due || state != Offer::Answered || vain >= ASKS_MAX {
@@ -162,7 +145,7 @@ impl Lines {
     pub(super) fn loads(&self) -> impl Iterator<Item = (Mid, TrackId)> {
         self.lines.iter().filter_map(|line| match line.load {
             Load::Track(track) => Some((line.mid, track)),
-            Load::Nothing | Load::Former | Load::Closed => None,
+            Load::Nothing | Load::Former => None,
         })
     }
 
@@ -172,7 +155,7 @@ impl Lines {
     }
 }
 
-/// The numbers of the packets on a line.
+/// The numbers of the packets of one track on a line. They rise, also where the publisher's source of RTP is another one.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     last: Option<Last>,
@@ -187,12 +170,10 @@ struct Last {
     at: Instant,
 }
 
-/// The first of the packets that are sent, and the step from their numbers to those on the line.
+/// The first packet of a source of the publisher's, and the step from its numbers to those on the line.
 #[derive(Clone, Copy, Debug)]
 struct Start {
-    /// The source of RTP that the publisher sends by.
     source: u32,
-    track: TrackId,
     /// The first packet, and the highest one so far.
     first: u64,
     highest: u64,
@@ -203,12 +184,11 @@ struct Start {
 
 impl Numbers {
     /// The number and the time of a packet on the line; none for one from before the first that was sent.
-    pub(super) fn of(&mut self, track: TrackId, sound: &Sound, now: Instant) -> Option<(u64, u32)> {
+    pub(super) fn of(&mut self, sound: &Sound, now: Instant) -> Option<(u64, u32)> {
         let goes_on = |start: &Start| {
-            let is_same = (start.track, start.source) == (track, sound.source);
-            is_same && sound.sequence <= start.highest.saturating_add(STEP_MAX)
+            start.source == sound.source && sound.sequence <= start.highest.saturating_add(STEP_MAX)
         };
-        let mut start = self.start.filter(goes_on).unwrap_or_else(|| self.begin(track, sound, now));
+        let mut start = self.start.filter(goes_on).unwrap_or_else(|| self.begin(sound, now));
         let sequence = start.sequence + sound.sequence.checked_sub(start.first)?;
         let time = sound.time.wrapping_add(start.time);
         start.highest = start.highest.max(sound.sequence);
@@ -220,7 +200,7 @@ impl Numbers {
     }
 
     /// Begin with a packet. The line goes on with the next number, and with the time by the clock.
-    fn begin(&self, track: TrackId, sound: &Sound, now: Instant) -> Start {
+    fn begin(&self, sound: &Sound, now: Instant) -> Start {
         let (sequence, time) = match self.last {
             None => (1, 0),
             Some(last) => {
@@ -231,7 +211,7 @@ impl Numbers {
             }
         };
         let (first, highest) = (sound.sequence, sound.sequence);
-        Start { source: sound.source, track, first, highest, sequence, time }
+        Start { source: sound.source, first, highest, sequence, time }
     }
 }
 
@@ -246,12 +226,13 @@ mod tests {
     const B: TrackId = TrackId(2);
     const C: TrackId = TrackId(3);
 
-    fn line(mid: &str, flow: Flow) -> SoundLine {
-        SoundLine { mid: mid.into(), flow, cid: String::new() }
+    fn mids(names: &[&str]) -> Vec<Mid> {
+        names.iter().map(|name| (*name).into()).collect()
     }
 
-    fn receiving(names: &[&str]) -> Vec<SoundLine> {
-        names.iter().map(|name| line(name, Flow::Receives)).collect()
+    /// The tracks that are new on a line after an offer of these lines.
+    fn offered(lines: &mut Lines, names: &[&str], wanted: &[TrackId]) -> Vec<TrackId> {
+        lines.offered(&mids(names), wanted).into_iter().map(|(_, track)| track).collect()
     }
 
     fn loads(lines: &Lines) -> Vec<(String, TrackId)> {
@@ -262,12 +243,12 @@ mod tests {
     fn tracks_come_on_free_lines_and_missing_ones_are_asked_for() {
         let mut lines = Lines::default();
         assert_eq!(lines.request(&[A]), None, "its first offer comes anyway");
-        assert_eq!(lines.offered(&receiving(&["1"]), &[A, B]), [A]);
+        assert_eq!(offered(&mut lines, &["1"], &[A, B]), [A]);
         assert_eq!((lines.request(&[A, B, C]), lines.request(&[A, B, C])), (Some(2), None));
         // An offer that was on its way already.
-        assert_eq!(lines.offered(&receiving(&["1"]), &[A, B, C]), []);
+        assert_eq!(offered(&mut lines, &["1"], &[A, B, C]), []);
         assert_eq!(lines.request(&[A, B, C]), Some(2));
-        assert_eq!(lines.offered(&receiving(&["1", "2", "3"]), &[A, B, C]), [B, C]);
+        assert_eq!(offered(&mut lines, &["1", "2", "3"], &[A, B, C]), [B, C]);
         assert_eq!(loads(&lines), [("1".into(), A), ("2".into(), B), ("3".into(), C)]);
         assert_eq!(lines.request(&[A, B, C]), None);
     }
@@ -275,37 +256,37 @@ mod tests {
     #[test]
     fn line_of_a_track_that_is_over_is_empty_in_one_answer() {
         let mut lines = Lines::default();
-        lines.offered(&receiving(&["1"]), &[A]);
+        offered(&mut lines, &["1"], &[A]);
         lines.keep(&[B]);
         assert!(loads(&lines).is_empty() && lines.of(A).is_none());
         assert_eq!(lines.request(&[B]), Some(0), "the line that is there becomes free");
-        assert_eq!((lines.offered(&receiving(&["1"]), &[B]), lines.request(&[B])), (vec![], Some(0)));
-        assert_eq!((lines.offered(&receiving(&["1"]), &[B]), lines.request(&[B])), (vec![B], None));
+        assert_eq!((offered(&mut lines, &["1"], &[B]), lines.request(&[B])), (vec![], Some(0)));
+        assert_eq!((offered(&mut lines, &["1"], &[B]), lines.request(&[B])), (vec![B], None));
     }
 
     #[test]
-    fn line_that_is_closed_for_a_while_keeps_its_numbers() {
+    fn numbers_begin_anew_with_each_track() {
         let (mut lines, now) = (Lines::default(), Instant::now());
-        lines.offered(&receiving(&["1"]), &[A]);
-        let number =
-            |lines: &mut Lines, sequence| lines.of(A).unwrap().numbers.of(A, &sound(7, sequence, 0), now).unwrap().0;
-        assert_eq!((number(&mut lines, 10), number(&mut lines, 11)), (1, 2));
-        assert_eq!(lines.offered(&[line("1", Flow::Sends)], &[A]), []);
-        assert!(!lines.carries(A) && lines.request(&[A]) == Some(1));
-        assert_eq!(lines.offered(&receiving(&["1"]), &[A]), [A]);
-        assert_eq!(number(&mut lines, 12), 3);
-        // A line that is gone for good is another one later.
-        lines.offered(&[], &[A]);
-        assert_eq!(lines.offered(&receiving(&["1"]), &[A]), [A]);
-        assert_eq!(number(&mut lines, 13), 1);
+        let number = |lines: &mut Lines, track, sequence| {
+            lines.of(track).unwrap().numbers.of(&sound(7, sequence, 0), now).unwrap().0
+        };
+        offered(&mut lines, &["1"], &[A]);
+        assert_eq!((number(&mut lines, A, 10), number(&mut lines, A, 11)), (1, 2));
+        offered(&mut lines, &["1"], &[A]);
+        assert_eq!(number(&mut lines, A, 12), 3);
+        assert!(offered(&mut lines, &["1"], &[B]).is_empty());
+        assert_eq!((offered(&mut lines, &["1"], &[B]), number(&mut lines, B, 9)), (vec![B], 1));
+        // A line on which the client no longer receives carries nothing.
+        offered(&mut lines, &[], &[B]);
+        assert!(!lines.carries(B));
     }
 
     #[test]
     fn client_that_adds_no_lines_is_asked_a_few_times() {
         let mut lines = Lines::default();
-        lines.offered(&[], &[A]);
+        offered(&mut lines, &[], &[A]);
         let asked = |lines: &mut Lines| {
-            let ask = |_: &u8| lines.request(&[A]).is_some_and(|_| lines.offered(&[], &[A]).is_empty());
+            let ask = |_: &u8| lines.request(&[A]).is_some_and(|_| offered(lines, &[], &[A]).is_empty());
             (0..u8::MAX).take_while(ask).count()
         };
         assert_eq!(asked(&mut lines), usize::from(ASKS_MAX));
@@ -313,8 +294,7 @@ mod tests {
         assert_eq!(asked(&mut lines), usize::from(ASKS_MAX));
         // One that has as many as any needs is not asked for more.
         let many: Vec<TrackId> = (0..99).map(TrackId).collect();
-        let names: Vec<SoundLine> =
-            (0..SUBSCRIPTIONS_MAX).map(|number| line(&number.to_string(), Flow::Receives)).collect();
+        let names: Vec<Mid> = (0..SUBSCRIPTIONS_MAX).map(|number| number.to_string().as_str().into()).collect();
         lines.changed();
         assert_eq!(lines.request(&many), u32::try_from(SUBSCRIPTIONS_MAX).ok());
         assert_eq!(lines.offered(&names, &many).len(), SUBSCRIPTIONS_MAX);
@@ -335,18 +315,18 @@ mod tests {
     }
 
     #[test]
-    fn numbers_rise_across_tracks_sources_and_gaps() {
+    fn numbers_rise_across_sources_and_gaps() {
         let (mut numbers, now) = (Numbers::default(), Instant::now());
-        assert_eq!(numbers.of(A, &sound(7, 70_000, 960), now), Some((1, 960)), "the first one begins");
-        assert_eq!(numbers.of(A, &sound(7, 70_002, 2_880), now), Some((3, 2_880)));
-        assert_eq!(numbers.of(A, &sound(7, 70_001, 1_920), now), Some((2, 1_920)), "late ones come too");
-        assert_eq!(numbers.of(A, &sound(7, 69_999, 0), now), None);
+        assert_eq!(numbers.of(&sound(7, 70_000, 960), now), Some((1, 960)), "the first one begins");
+        assert_eq!(numbers.of(&sound(7, 70_002, 2_880), now), Some((3, 2_880)));
+        assert_eq!(numbers.of(&sound(7, 70_001, 1_920), now), Some((2, 1_920)), "late ones come too");
+        assert_eq!(numbers.of(&sound(7, 69_999, 0), now), None);
         let later = now + Duration::from_millis(100);
-        assert_eq!(numbers.of(A, &sound(8, 5, 50), later), Some((4, 2_880 + 4_800)), "another source");
-        assert_eq!(numbers.of(B, &sound(9, 9, 0), later), Some((5, 7_681)), "another track in the same moment");
-        assert_eq!(numbers.of(B, &sound(9, 10, 960), later), Some((6, 8_641)));
-        assert_eq!(numbers.of(B, &sound(9, 11 + STEP_MAX, 0), later), Some((7, 8_642)), "a gap is no step");
-        assert_eq!(numbers.of(B, &sound(9, 10, 0), later), None);
+        assert_eq!(numbers.of(&sound(8, 5, 50), later), Some((4, 2_880 + 4_800)), "another source");
+        assert_eq!(numbers.of(&sound(9, 9, 0), later), Some((5, 7_681)), "another one in the same moment");
+        assert_eq!(numbers.of(&sound(9, 10, 960), later), Some((6, 8_641)));
+        assert_eq!(numbers.of(&sound(9, 11 + STEP_MAX, 0), later), Some((7, 8_642)), "a gap is no step");
+        assert_eq!(numbers.of(&sound(9, 10, 0), later), None);
     }
 
     #[test]
@@ -355,7 +335,7 @@ mod tests {
         let mut last = 0;
         for number in 0..10_000_u64 {
             let wild = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (number % 60);
-            if let Some((sequence, _)) = numbers.of(A, &sound(1, wild, 0), now) {
+            if let Some((sequence, _)) = numbers.of(&sound(1, wild, 0), now) {
                 assert!(sequence <= last + STEP_MAX, "{last} {sequence}");
                 last = last.max(sequence);
             }

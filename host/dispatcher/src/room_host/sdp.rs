@@ -37,8 +37,8 @@ pub(super) struct SoundLine {
 pub(super) enum Use {
     /// It receives sound.
     Receives,
-    /// It sends a track: its participant and its own id.
-    Sends { publisher_sid: String, track_sid: String },
+    /// It sends a track, of this participant and this id, by this source of RTP.
+    Sends { publisher_sid: String, track_sid: String, source: u32 },
     /// Nothing.
     Nothing,
 }
@@ -81,11 +81,11 @@ fn sound_line(section: &str) -> Option<SoundLine> {
 }
 
 fn write_media(text: &mut String, section: &str, use_: &Use) {
-    let (direction, stream) = match use_ {
+    let (direction, sends) = match use_ {
         Use::Receives => ("recvonly", None),
         // Clients take the owner from the first part of the stream, and the track from the second one or from the map of the answer.
-        Use::Sends { publisher_sid, track_sid } => {
-            ("sendonly", Some(format!("{publisher_sid}|{track_sid} {track_sid}")))
+        Use::Sends { publisher_sid, track_sid, source } => {
+            ("sendonly", Some((format!("{publisher_sid}|{track_sid} {track_sid}"), source)))
         }
         Use::Nothing => ("inactive", None),
     };
@@ -93,13 +93,13 @@ fn write_media(text: &mut String, section: &str, use_: &Use) {
         let attribute = line.strip_prefix("a=").map(str::trim_end).unwrap_or_default();
         let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
         // Writing to a text cannot fail.
-        let written = match (name, &stream) {
+        let written = match (name, &sends) {
             ("sendrecv" | "sendonly" | "recvonly" | "inactive", _) => write!(text, "a={direction}\r\n"),
-            ("msid", Some(stream)) => write!(text, "a=msid:{stream}\r\n"),
-            ("ssrc", Some(stream)) if value.contains(" msid:") => {
-                let number = value.split(' ').next().unwrap_or_default();
-                write!(text, "a=ssrc:{number} msid:{stream}\r\n")
-            }
+            ("msid", Some((stream, _))) => write!(text, "a=msid:{stream}\r\n"),
+            ("ssrc", Some((stream, source))) => match value.split_once(' ').unwrap_or_default().1 {
+                fact if fact.starts_with("msid:") => write!(text, "a=ssrc:{source} msid:{stream}\r\n"),
+                fact => write!(text, "a=ssrc:{source} {fact}\r\n"),
+            },
             // The host's name of what it does not send.
             ("msid" | "ssrc" | "ssrc-group", None) => Ok(()),
             _ => write!(text, "{line}"),
@@ -158,14 +158,14 @@ mod tests {
         let answer = OFFER.replace("a=recvonly", "a=sendonly\r\na=msid:s t\r\na=ssrc:7 cname:c\r\na=ssrc:7 msid:s t");
         let rewritten = with_uses(&answer, |mid| match &*mid {
             "1" => Use::Receives,
-            "2" => Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into() },
+            "2" => Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into(), source: 9 },
             _ => Use::Nothing,
         });
         let expected = "v=0\r\na=msid-semantic: WMS *\r\n\
             m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n\
             m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\n\
             m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:2\r\na=sendonly\r\na=msid:PA_1|TR_1 TR_1\r\n\
-            a=ssrc:7 cname:c\r\na=ssrc:7 msid:PA_1|TR_1 TR_1\r\n\
+            a=ssrc:9 cname:c\r\na=ssrc:9 msid:PA_1|TR_1 TR_1\r\n\
             m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:3\r\na=inactive\r\n\
             m=audio 0 UDP/TLS/RTP/SAVPF 111\r\na=mid:4\r\na=inactive\r\n";
         assert_eq!(rewritten, expected);
@@ -182,14 +182,14 @@ mod tests {
             let text = parts.concat();
             let lines = sound_lines(&text);
             prop_assert!(lines.len() <= text.matches("m=audio ").count());
-            let changed = with_uses(&text, |_| Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into() });
+            let sends = |_| Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into(), source: 9 };
+            let changed = with_uses(&text, sends);
             if !text.contains("m=audio ") && !text.contains("m=video ") {
                 prop_assert_eq!(&changed, &text);
             }
             // Another pass finds the same lines, and changes nothing any more.
             prop_assert_eq!(sound_lines(&changed).len(), lines.len());
-            let again = with_uses(&changed, |_| Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into() });
-            prop_assert_eq!(again, changed);
+            prop_assert_eq!(with_uses(&changed, sends), changed);
         }
     }
 }

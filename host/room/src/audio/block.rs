@@ -12,8 +12,16 @@ pub(super) struct Block {
     /// Whether it begins where the block before it ended.
     pub(super) follows: bool,
     pub(super) samples: Vec<i16>,
-    /// Whether it was made up.
-    pub(super) is_concealed: bool,
+    pub(super) origin: Origin,
+}
+
+/// Where a piece of sound comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A packet.
+    Packet,
+    /// It was made up for a packet that did not come.
+    MadeUp,
 }
 
 impl Block {
@@ -29,7 +37,7 @@ impl Block {
         }
         let samples = self.samples.split_off(count);
         let at = after(self.at, time_of(count, rate));
-        Some(Self { at, follows: true, samples, is_concealed: self.is_concealed })
+        Some(Self { at, follows: true, samples, origin: self.origin })
     }
 
     /// The memory of the samples.

@@ -118,7 +118,7 @@ mod tests {
     /// A delay that is small most of the time, in a fixed pseudo-random order.
     fn delay(i: u32) -> Duration {
         let random = i.wrapping_mul(2_654_435_761) >> 16;
-        Duration::from_micros(if random % 50 == 0 { 60_000 } else { u64::from(random % 3_000) })
+        Duration::from_micros(if random.is_multiple_of(50) { 60_000 } else { u64::from(random % 3_000) })
     }
 
     /// Ten minutes of sound without a gap, from a clock that drifts. Returns the extremes of `at` minus the truth, in milliseconds,

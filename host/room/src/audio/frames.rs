@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioFrame, HeardId};
 
-use super::block::{Block, after, before, samples_in, time_of};
+use super::block::{Block, Origin, after, before, samples_in, time_of};
 
 /// Sound of one or more whole frames.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Frames {
         self.rest.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
         self.next = block.end(self.rate);
         let (count, left) = self.counts();
-        let of_block = |samples: usize| if block.is_concealed { samples } else { 0 };
+        let of_block = |samples: usize| if block.origin == Origin::MadeUp { samples } else { 0 };
         // What is left of a frame is shorter than the block.
         let left_concealed = of_block(left.min(samples.len()));
         self.concealed += of_block(samples.len());
@@ -128,8 +128,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn block(at: Instant, ms: usize, follows: bool, is_concealed: bool) -> Block {
-        Block { at, follows, samples: vec![5; ms * 8], is_concealed }
+    fn block(at: Instant, ms: usize, follows: bool) -> Block {
+        Block { at, follows, samples: vec![5; ms * 8], origin: Origin::Packet }
     }
 
     /// Each frame by its time, length, and what was made up of it, in milliseconds, and whether it follows.
@@ -147,16 +147,17 @@ mod tests {
         let mut frames = Frames::new(HeardId::Asked(1), 8_000, 50 * MS, start);
         let mut ready = Vec::new();
         for i in 0..5 {
-            ready.extend(frames.push(&block(start + 20 * MS * i, 20, i > 0, i == 2)));
+            let origin = if i == 2 { Origin::MadeUp } else { Origin::Packet };
+            ready.extend(frames.push(&Block { origin, ..block(start + 20 * MS * i, 20, i > 0) }));
         }
         assert_eq!(shape(&ready, start), [(0, 50, 10, false), (50, 50, 10, true)]);
         // A long packet is several frames in one event.
-        let ready = frames.push(&block(start + 100 * MS, 120, true, false));
+        let ready = frames.push(&block(start + 100 * MS, 120, true));
         assert_eq!(shape(&ready, start), [(100, 100, 0, true)]);
         assert_eq!(frames.bytes(), 20 * 16);
         // A short gap is silence inside of the frame, a long one completes it.
-        assert!(frames.push(&block(start + 230 * MS, 10, false, false)).is_empty());
-        let ready = frames.push(&block(start + 300 * MS, 60, false, false));
+        assert!(frames.push(&block(start + 230 * MS, 10, false)).is_empty());
+        let ready = frames.push(&block(start + 300 * MS, 60, false));
         assert_eq!(shape(&ready, start), [(200, 50, 0, true), (300, 50, 0, false)]);
         assert_eq!(ready[0].frame.pcm[20 * 16..30 * 16], [0; 160]);
         assert_eq!(ready[0].frame.pcm[40 * 16..], [0; 160]);
@@ -168,12 +169,12 @@ mod tests {
     fn sound_that_comes_after_silence_was_delivered_for_it_is_left_out() {
         let start = Instant::now();
         let mut frames = Frames::new(HeardId::Asked(1), 8_000, 50 * MS, start);
-        frames.push(&block(start, 20, false, false));
+        frames.push(&block(start, 20, false));
         assert_eq!(shape(&frames.complete().into_iter().collect::<Vec<_>>(), start), [(0, 50, 0, false)]);
-        assert!(frames.push(&block(start + 20 * MS, 20, true, false)).is_empty());
-        assert!(frames.push(&block(start + 40 * MS, 20, true, false)).is_empty());
+        assert!(frames.push(&block(start + 20 * MS, 20, true)).is_empty());
+        assert!(frames.push(&block(start + 40 * MS, 20, true)).is_empty());
         assert_eq!(frames.bytes(), 10 * 16);
-        let ready = frames.push(&block(start + 60 * MS, 40, true, false));
+        let ready = frames.push(&block(start + 60 * MS, 40, true));
         assert_eq!(shape(&ready, start), [(50, 50, 0, true)]);
     }
 }

@@ -117,6 +117,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::block::Origin;
     use super::*;
 
     const FRAME: Duration = Duration::from_millis(20);
@@ -130,7 +131,7 @@ mod tests {
             if voiced.iter().any(|range| range.contains(&i)) {
                 gate.voice(at, at + FRAME);
             }
-            let block = Block { at, follows: true, samples: vec![0; 160], is_concealed: false };
+            let block = Block { at, follows: true, samples: vec![0; 160], origin: Origin::Packet };
             let blocks = gate.push(block, 0);
             passed.extend(blocks.iter().map(|block| ((block.at - start).as_millis() as u32 / 20, block.follows)));
             assert!(gate.bytes() <= 40 * (320 + size_of::<Block>()), "{} bytes are kept", gate.bytes());
@@ -154,7 +155,8 @@ mod tests {
     fn voice_that_is_told_late_still_passes_whole() {
         let start = Instant::now();
         let mut gate = Gate::new(RATE, FRAME * 2, FRAME, FRAME * 5);
-        let block = |i: u32| Block { at: start + FRAME * i, follows: true, samples: vec![0; 160], is_concealed: false };
+        let block =
+            |i: u32| Block { at: start + FRAME * i, follows: true, samples: vec![0; 160], origin: Origin::Packet };
         for i in 0..10 {
             assert!(gate.push(block(i), 0).is_empty());
         }

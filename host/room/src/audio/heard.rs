@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioEvent, Delivery, HeardId, Subscription};
 
 use super::arrival::{Arrival, Arrivals};
-use super::block::{Block, before, samples_in, time_of};
+use super::block::{Block, Origin, before, samples_in, time_of};
 use super::clock::{Clock, Follows};
 use super::codec::Decoder;
 use super::counts::HeardCounts;
@@ -58,6 +58,8 @@ pub(crate) struct Heard {
     phase: Phase,
     /// When the last packet came, until what follows from a pause is done.
     awaits_since: Option<Instant>,
+    /// The time of the last change of voice that was told: the next is not earlier.
+    voice_told: Instant,
 }
 
 /// What becomes of packets.
@@ -107,6 +109,7 @@ impl Heard {
             counts: HeardCounts::default(),
             phase: Phase::Heard,
             awaits_since: None,
+            voice_told: now,
         })
     }
 
@@ -231,7 +234,7 @@ impl Heard {
         let length = time_of(samples.len(), self.options.rate);
         self.counts.concealed += length;
         let at = self.clock.take(length);
-        self.hear(Block { at, follows: true, samples, is_concealed: true }, now);
+        self.hear(Block { at, follows: true, samples, origin: Origin::MadeUp }, now);
     }
 
     fn decode(&mut self, arrival: &Arrival, packet: Packet<'_>, now: Instant) {
@@ -247,7 +250,7 @@ impl Heard {
         }
         let at = self.clock.place(arrival.follows, time_of(samples.len(), self.options.rate), now);
         let follows = arrival.follows == Follows::AtOnce;
-        self.hear(Block { at, follows, samples, is_concealed: false }, now);
+        self.hear(Block { at, follows, samples, origin: Origin::Packet }, now);
     }
 
     /// A piece of sound is there.
@@ -315,16 +318,14 @@ impl Heard {
 
     /// Times of sound may be later than now for a moment, before the clock has corrected a late beginning. Those of events are not.
     fn tell_voice(&mut self, change: Option<Change>, now: Instant) {
-        let id = self.id;
-        match change.filter(|_| self.options.tells_voice) {
-            Some(Change::Started(at)) => {
-                self.pending.push_voice(AudioEvent::VoiceStarted { id, at: at.min(now).into_std() });
-            }
-            Some(Change::Ended(at)) => {
-                self.pending.push_voice(AudioEvent::VoiceEnded { id, at: at.min(now).into_std() });
-            }
-            None => {}
-        }
+        let Some(change) = change.filter(|_| self.options.tells_voice) else { return };
+        let (Change::Started(at) | Change::Ended(at)) = change;
+        self.voice_told = at.min(now).max(self.voice_told);
+        let (id, at) = (self.id, self.voice_told.into_std());
+        self.pending.push_voice(match change {
+            Change::Started(_) => AudioEvent::VoiceStarted { id, at },
+            Change::Ended(_) => AudioEvent::VoiceEnded { id, at },
+        });
     }
 
     fn tell_level(&mut self, level: Option<Level>, at: Instant, now: Instant) {

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use wasm_worker_core::room::audio::{Delivery, Publication, RATES, Subscription};
+use wasm_worker_core::room::audio::{Delivery, HEARD_RATE, PUBLISHED_RATE, Publication, RATES, Subscription};
 
 use super::voice::Thresholds;
 
-/// Default rate of what is heard: that of models of speech, and of the detector of voice.
-const HEARD_RATE: u32 = 16_000;
-/// Default rate of what is published: that of voices of models.
-const PUBLISHED_RATE: u32 = 24_000;
 /// Default sound of one event. Steps cost the agent more than 20 ms more of delay do.
 const FRAME: Duration = Duration::from_millis(50);
 /// Range of the sound of one event, by the contract.

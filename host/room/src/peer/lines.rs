@@ -188,7 +188,8 @@ impl Lines {
             return section.concat();
         }
         let mid = section.iter().find_map(|line| line.trim_end().strip_prefix("a=mid:")).map(Mid::from);
-        let is_it = |line: &&Line| matches!(line.stage, Stage::Offered(other) | Stage::Open(other) if Some(other) == mid);
+        let is_it =
+            |line: &&Line| matches!(line.stage, Stage::Offered(other) | Stage::Open(other) if Some(other) == mid);
         let own = self.all.iter().find(is_it).and_then(|line| line.own.as_deref());
         let edited = section.iter().filter_map(|line| match (own, line.split_once("msid:")) {
             (Some(own), Some((before, _))) => Some(format!("{before}msid:{STREAM} {own}\r\n")),

@@ -1,6 +1,8 @@
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::other_side::OtherSide;
+use super::output::AnswerError;
 use super::*;
 
 const OWN: &str = "192.0.2.1:5000";
@@ -290,11 +292,11 @@ fn sound_goes_both_ways_over_a_path_that_loses_some() {
     assert!(pair.peer.is_live(line) && heard_on != line && pair.peer.line_of("TR_2").is_none());
     pair.told.clear();
     pair.loss = 10;
-    for number in 0..100_u64 {
-        assert!(pair.peer.write_sound(line, vec![number as u8, 2, 3], number * 960, number == 0, pair.now));
+    for (byte, number) in (0_u8..100).zip(0..) {
+        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960, number == 0, pair.now));
         // A second one at the same time, as after a stall.
-        assert!(pair.peer.write_sound(line, vec![number as u8, 2, 3], number * 960 + 480, false, pair.now));
-        assert!(pair.server.send_sound("TR_1", number * 960, &[number as u8, 5], pair.now));
+        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960 + 480, false, pair.now));
+        assert!(pair.server.send_sound("TR_1", number * 960, &[byte, 5], pair.now));
         pair.holds_within(Duration::from_millis(20), |_| false);
     }
     pair.holds_within(Duration::from_secs(1), |_| false);
@@ -338,12 +340,18 @@ fn answers_that_fit_no_offer_are_refused() {
     let now = Instant::now();
     let mut peer = Peer::new(now);
     let answer = |id, sdp: &str| Description { id, sdp: sdp.into() };
-    assert!(matches!(peer.take_answer(answer(7, ""), &HashMap::new(), now), Err(AnswerError::Number { got: 7, want: 1 })));
+    assert!(matches!(
+        peer.take_answer(answer(7, ""), &HashMap::new(), now),
+        Err(AnswerError::Number { got: 7, want: 1 })
+    ));
     let long = "a".repeat(ANSWER_BYTES_MAX + 1);
     assert!(matches!(peer.take_answer(answer(1, &long), &HashMap::new(), now), Err(AnswerError::TooLong { .. })));
     for sdp in ["", "v=0", "v=0\r\n\u{0}", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"] {
         let mut peer = Peer::new(now);
-        assert!(matches!(peer.take_answer(answer(1, sdp), &HashMap::new(), now), Err(AnswerError::Unusable(_))), "{sdp:?}");
+        assert!(
+            matches!(peer.take_answer(answer(1, sdp), &HashMap::new(), now), Err(AnswerError::Unusable(_))),
+            "{sdp:?}"
+        );
     }
 }
 

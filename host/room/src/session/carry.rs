@@ -255,7 +255,7 @@ impl Session {
             }
             RoomEvent::TrackPublished(track) => {
                 let Self { sound, signal, streams, .. } = self;
-                if let Some((publisher, track)) = signal.track(&track.sid) {
+                if let Some((publisher, track)) = signal.track_of(&track.participant, &track.sid) {
                     sound.track_published(publisher, track, &mut || streams.new_incoming(), now);
                 }
             }

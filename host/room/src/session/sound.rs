@@ -8,6 +8,9 @@
 
 mod timeline;
 
+pub(crate) mod listener;
+mod own;
+
 pub(crate) mod listening;
 pub(crate) mod speaking;
 
@@ -194,6 +197,11 @@ impl Sound {
             TrackNews::Unpublished { track_sid } => self.speaking.unpublished(&track_sid, &mut self.events),
             TrackNews::Muted { track_sid, muted } => {
                 self.speaking.muted(&track_sid, muted, &own.identity, &mut self.events);
+            }
+            TrackNews::Own { muted } => {
+                for (track_sid, muted) in muted {
+                    self.speaking.resumed(&track_sid, muted, &own.identity, &mut self.events);
+                }
             }
             TrackNews::Subscribed { track_sid } => self.speaking.subscribed(&track_sid, &mut self.events),
             TrackNews::NotSubscribed { track_sid, code, message } => {

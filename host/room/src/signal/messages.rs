@@ -117,6 +117,9 @@ impl Signal {
         match &mut self.phase {
             Phase::Settling { list_until: list_until @ Some(_), .. } if is_whole(infos) => {
                 *list_until = None;
+                let own = infos.iter().filter(|info| info.sid == self.people.own().sid).flat_map(|info| &info.tracks);
+                let muted = own.map(|track| (track.sid.clone(), track.muted)).collect();
+                self.outputs.push_back(SignalOutput::Track(TrackNews::Own { muted }));
                 self.people.replace(infos, &mut events);
             }
             _ => self.people.update(infos, &mut events),

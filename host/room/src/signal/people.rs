@@ -70,6 +70,17 @@ impl People {
         self.others.values().flat_map(|person| person.tracks.values().map(|track| (&person.participant, track)))
     }
 
+    /// The track of this id, with its publisher.
+    pub(super) fn track(&self, sid: &str) -> Option<(&Participant, &Track)> {
+        self.others.values().find_map(|person| Some((&person.participant, person.tracks.get(sid)?)))
+    }
+
+    /// The track of this id that the participant of this identity publishes.
+    pub(super) fn track_of(&self, identity: &str, sid: &str) -> Option<(&Participant, &Track)> {
+        let person = self.others.get(self.sids.get(identity)?)?;
+        Some((&person.participant, person.tracks.get(sid)?))
+    }
+
     /// The agent has this place in the room from now on, as after a join.
     pub(super) fn set_own(&mut self, info: &proto::ParticipantInfo) {
         self.own = wire::participant(info);

@@ -17,6 +17,8 @@ pub(crate) enum TrackNews {
     Unpublished { track_sid: String },
     /// The server muted or unmuted the agent's track.
     Muted { track_sid: String, muted: bool },
+    /// The agent's own tracks as the server has them after a resumption: which are muted.
+    Own { muted: Vec<(String, bool)> },
     /// Somebody hears the agent's track.
     Subscribed { track_sid: String },
     /// The server sends no sound of a track that the agent subscribed to.
@@ -32,7 +34,9 @@ impl TrackNews {
             Response::TrackPublished(proto::TrackPublishedResponse { cid: name, track: Some(track) }) => {
                 Self::Announced { name, info: Box::new(track) }
             }
-            Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }) => Self::Unpublished { track_sid },
+            Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }) => {
+                Self::Unpublished { track_sid }
+            }
             Response::Mute(proto::MuteTrackRequest { sid: track_sid, muted }) => Self::Muted { track_sid, muted },
             Response::TrackSubscribed(proto::TrackSubscribed { track_sid }) => Self::Subscribed { track_sid },
             Response::SubscriptionResponse(proto::SubscriptionResponse { track_sid, err }) => {
@@ -80,9 +84,14 @@ impl TrackNews {
 }
 
 impl Signal {
-    /// The participant of this identity, and the track of this id.
+    /// The track of this id, with its publisher.
     pub(crate) fn track(&self, sid: &str) -> Option<(&Participant, &Track)> {
-        self.tracks().find(|(_, track)| track.sid == sid)
+        self.people.track(sid)
+    }
+
+    /// The same, where the publisher is known.
+    pub(crate) fn track_of(&self, identity: &str, sid: &str) -> Option<(&Participant, &Track)> {
+        self.people.track_of(identity, sid)
     }
 
     /// All tracks of others, with their publishers.

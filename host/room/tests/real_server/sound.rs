@@ -1,10 +1,13 @@
 //! Sound of rooms of a real server: tones that the agent says and hears.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command as Process;
-use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, AudioStatistics, LATENESS, Publication, Rule, Subscription};
+use wasm_worker_core::room::audio::{
+    AudioCommand, AudioEvent, AudioStatistics, LATENESS, Publication, Rule, Subscription,
+};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::moderation::Moderation;
@@ -69,7 +72,8 @@ impl Seen {
     /// The next sound that is heard.
     async fn hear(&mut self, length: Duration) -> Vec<i16> {
         let mut samples = Vec::new();
-        while samples.len() < (length.as_secs_f64() * f64::from(RATE)) as usize {
+        let count = usize::try_from(length.as_millis()).unwrap() * (RATE as usize) / 1_000;
+        while samples.len() < count {
             if let RoomEvent::Audio(AudioEvent::Frame(frame)) = self.room.next().await.expect("the room goes on") {
                 samples.extend(frame.pcm.chunks_exact(2).map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]])));
             }
@@ -118,7 +122,10 @@ fn tones_go_both_ways_and_go_on_after_a_resumption_and_a_new_join() {
         let began = cpu();
         both_are_heard(&mut agent, &mut ann, "at first").await;
         let (busy, took) = (cpu() - began, (SETTLES + JUDGED).as_secs_f64());
-        say(&format!("two rooms, each with sound both ways, take {:.1} % of a core", busy.as_secs_f64() / took * 100.0));
+        say(&format!(
+            "two rooms, each with sound both ways, take {:.1} % of a core",
+            busy.as_secs_f64() / took * 100.0
+        ));
         server.network.cut();
         agent.until(|event| matches!(event, RoomEvent::Connected { .. })).await;
         ann.until(|event| matches!(event, RoomEvent::Connected { .. })).await;
@@ -173,6 +180,49 @@ fn tracks_come_and_go_over_the_same_lines() {
 }
 
 #[test]
+fn tracks_that_come_and_go_across_cuts_end_once_and_the_next_one_is_heard() {
+    run(async |server: RealServer| {
+        let (mut agent, _) = server.joined("agent").await;
+        let (mut ann, _) = server.joined("ann").await;
+        ann.listen();
+        let mut open = BTreeSet::new();
+        for round in 0..12 {
+            let id = agent.say(440.0, 1);
+            agent.audio(AudioCommand::Close { id });
+            open.insert(id);
+            if round % 2 == 0 {
+                server.network.cut();
+            }
+            tokio::time::sleep(Duration::from_millis(37 * (round % 5))).await;
+            // No more than four at once.
+            while open.len() > 3 {
+                agent.until(|event| ends(&mut open, event)).await;
+            }
+        }
+        while !open.is_empty() {
+            agent.until(|event| ends(&mut open, event)).await;
+        }
+        agent.say(660.0, 30);
+        let share = ann.share_at(660.0).await;
+        assert!(share > SHARE, "{share}");
+        for room in [&agent, &ann] {
+            let statistics = room.room.statistics();
+            assert!(statistics.resumes > 0 && statistics.rejoins == 0, "{statistics:?}");
+        }
+    });
+}
+
+/// Whether an event is the end of an operation that is open.
+fn ends(open: &mut BTreeSet<u32>, event: &RoomEvent) -> bool {
+    match event {
+        RoomEvent::Done(id) => assert!(open.remove(id), "{id} ends twice"),
+        RoomEvent::Failed(failure) => panic!("{failure:?}"),
+        _ => return false,
+    }
+    true
+}
+
+#[test]
 fn a_moderator_mutes_the_agent_and_the_first_hearer_is_told() {
     run(async |server: RealServer| {
         let (mut agent, _) = server.joined("agent").await;
@@ -224,7 +274,9 @@ fn livekits_own_client_hears_the_agent_and_is_heard() {
                 let line: serde_json::Value = serde_json::from_str(&line).unwrap();
                 heard = line["660"].as_f64().unwrap();
             }
-            say(&format!("PyPI livekit, after a cut: {cut}: it heard {heard:.4} at 660 Hz, the agent {share:.4} at 440 Hz"));
+            say(&format!(
+                "PyPI livekit, after a cut: {cut}: it heard {heard:.4} at 660 Hz, the agent {share:.4} at 440 Hz"
+            ));
             assert!(heard > SHARE && share > SHARE, "{heard} and {share}");
         }
         assert_eq!(agent.room.statistics().resumes, 1);
@@ -236,7 +288,13 @@ fn livekits_own_client_hears_the_agent_and_is_heard() {
 fn lateness(numbers: &AudioStatistics) -> String {
     let bounds = LATENESS.iter().map(|bound| format!("< {bound:?}")).chain(["later".into()]);
     let groups: Vec<String> = bounds.zip(numbers.lateness).map(|(bound, count)| format!("{bound}: {count}")).collect();
-    format!("{} packets sent, {} frames late; {}; codec busy for {:?}", numbers.packets_sent, numbers.frames_late, groups.join(", "), numbers.busy)
+    format!(
+        "{} packets sent, {} frames late; {}; codec busy for {:?}",
+        numbers.packets_sent,
+        numbers.frames_late,
+        groups.join(", "),
+        numbers.busy
+    )
 }
 
 /// The time that this process has had of the processors.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
@@ -218,20 +218,23 @@ impl Network {
                 break Arc::new(socket);
             }
         };
-        let [from, to] =
-            [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!(" {port} typ host"));
+        let [from, to] = [self.server_udp, near.local_addr().unwrap().port()].map(|port| format!(" {port} typ host"));
         *self.relay.lock().unwrap() = Some((from, to));
         let server_udp = self.server_udp;
         tokio::spawn(async move {
             let (mut far, mut buffer) = (HashMap::<SocketAddr, Arc<UdpSocket>>::new(), [0; 2_048]);
             while let Ok((length, client)) = near.recv_from(&mut buffer).await {
-                if !far.contains_key(&client) {
-                    let socket = Arc::new(UdpSocket::bind("0.0.0.0:0").await.unwrap());
-                    tokio::spawn(back(socket.clone(), near.clone(), client, one_of));
-                    far.insert(client, socket);
-                }
+                let socket = match far.get(&client) {
+                    Some(socket) => socket.clone(),
+                    None => {
+                        let socket = Arc::new(UdpSocket::bind("0.0.0.0:0").await.unwrap());
+                        tokio::spawn(back(socket.clone(), near.clone(), client, one_of));
+                        far.insert(client, socket.clone());
+                        socket
+                    }
+                };
                 // Both are on this machine, at the same address.
-                drop(far[&client].send_to(&buffer[..length], (client.ip(), server_udp)).await);
+                drop(socket.send_to(&buffer[..length], (client.ip(), server_udp)).await);
             }
         });
     }

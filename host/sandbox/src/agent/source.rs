@@ -5,6 +5,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use wasm_worker_core::manifest::Manifest;
+
 use super::cargo::{self, BuildError};
 use super::{file, manifest};
 
@@ -107,6 +109,15 @@ pub fn build(dir: &Path) -> Result<PathBuf, SourceError> {
     let component = dir.join(name);
     std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&component, bytes)).map_err(failed(&component))?;
     Ok(component)
+}
+
+/// What the `agent.toml` of a crate asks for, without a compilation. Nothing where there is none.
+///
+/// # Errors
+/// When the file is not usable.
+pub fn manifest(dir: &Path) -> Result<Manifest, SourceError> {
+    let text = manifest_of(dir)?.unwrap_or_default();
+    manifest::parse(&text).map_err(|why| SourceError::Manifest { path: dir.join(manifest::FILE), why })
 }
 
 fn manifest_of(dir: &Path) -> Result<Option<String>, SourceError> {

@@ -27,6 +27,14 @@ def _begin(name: str):
     return begin
 
 
+def _connect(uri: str, headers: list[tuple[str, str]], protocols: list[str], timeout_ms: int) -> int:
+    global _last_id
+    _last_id += 1
+    words = [word for pair in headers for word in pair] + protocols
+    _calls.append(" ".join(["connect", str(_last_id), uri, *words, str(timeout_ms)]))
+    return _last_id
+
+
 def _note(name: str):
     def note(*words):
         _calls.append(" ".join([name, *(str(len(word) if isinstance(word, bytes) else word) for word in words)]))
@@ -35,9 +43,13 @@ def _note(name: str):
 
 
 _FIELDS = {
-    "Failure": ["id", "code", "message"],
+    "Failure": ["id", "code", "status", "message"],
     "HttpHead": ["id", "status", "url", "headers"],
     "HttpBody": ["id", "bytes", "last"],
+    "SocketOpened": ["id", "protocol", "headers"],
+    "SocketText": ["id", "text"],
+    "SocketBytes": ["id", "bytes"],
+    "SocketClosed": ["id", "code", "reason"],
     **{
         f"Event_{name}": ["value"]
         for name in (
@@ -56,6 +68,7 @@ http = types.SimpleNamespace(
     write=_note("write"),
     end=_note("end"),
 )
+socket = types.SimpleNamespace(connect=_connect, send_text=_note("text"), send_bytes=_note("bytes"), close=_note("close"))
 flow = types.SimpleNamespace(cancel=_note("cancel"), hold=_note("hold"))
 job = types.SimpleNamespace(
     random=bytes, wake=lambda after_ms: None, finish=_note("finish"), report_tasks=_note("tasks"), Task=lambda *words: words

@@ -32,6 +32,28 @@ impl Peer {
         });
     }
 
+    /// Send by a new source of RTP on a line of the client, so that the client takes what comes for something new.
+    pub(in crate::room_host) fn renew_source(&mut self, mid: Mid) {
+        self.with(|rtc| {
+            if rtc.media(mid).is_none_or(|media| !media.direction().is_sending()) {
+                return Ok(());
+            }
+            let mut api = rtc.direct_api();
+            if let Some(former) = api.stream_tx_by_mid(mid, None).map(|stream| stream.ssrc()) {
+                api.remove_stream_tx(former);
+            }
+            let source = api.new_ssrc();
+            api.declare_stream_tx(source, None, mid, None);
+            Ok(())
+        });
+    }
+
+    /// The source of RTP of a line on which the host sends.
+    pub(in crate::room_host) fn source(&mut self, mid: Mid) -> Option<u32> {
+        let source = |rtc: &mut Rtc| rtc.direct_api().stream_tx_by_mid(mid, None).map(|stream| *stream.ssrc());
+        self.with(|rtc| Ok(source(rtc))).flatten()
+    }
+
     /// Whether a datagram is of a source that the peer does not take up any more. `str0m` keeps a state for each.
     pub(super) fn is_surplus(&self, bytes: &[u8]) -> bool {
         let is_full = self.sources_of_sound.len() >= SOUND_SOURCES_MAX;

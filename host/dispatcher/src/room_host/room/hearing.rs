@@ -93,21 +93,23 @@ impl Room {
     pub(super) fn load_lines(&mut self, id: MemberId, answer: &str) -> (String, HashMap<String, String>) {
         let wanted = self.wanted(id);
         let Some(member) = self.members.get_mut(&id) else { return Default::default() };
-        let new = member.lines.offered(&member.offered, &wanted);
-        self.tell_heard(&new);
-        let Some(member) = self.members.get(&id) else { return Default::default() };
-        let mut uses: HashMap<Mid, Use> = HashMap::new();
-        let mut tracks = HashMap::new();
-        for line in member.offered.iter().filter(|line| line.flow == Flow::Sends) {
-            uses.insert(line.mid, Use::Receives);
-        }
-        for (mid, track) in member.lines.loads() {
-            if let Some((publisher, track)) = self.published(track) {
+        let mids = |member: &Member, flow| -> Vec<Mid> {
+            member.offered.iter().filter(|line| line.flow == flow).map(|line| line.mid).collect()
+        };
+        let new = member.lines.offered(&mids(member, Flow::Receives), &wanted);
+        new.iter().for_each(|(mid, _)| member.peer.renew_source(*mid));
+        let loads: Vec<(Mid, TrackId)> = member.lines.loads().collect();
+        let sources: Vec<Option<u32>> = loads.iter().map(|(mid, _)| member.peer.source(*mid)).collect();
+        let sending = mids(member, Flow::Sends).into_iter().map(|mid| (mid, Use::Receives));
+        let (mut uses, mut tracks): (HashMap<Mid, Use>, _) = (sending.collect(), HashMap::new());
+        for ((mid, track), source) in loads.into_iter().zip(sources) {
+            if let (Some((publisher, track)), Some(source)) = (self.published(track), source) {
                 let (publisher_sid, track_sid) = (publisher.sid.to_string(), track.info.sid.clone());
                 tracks.insert(mid.to_string(), track_sid.clone());
-                uses.insert(mid, Use::Sends { publisher_sid, track_sid });
+                uses.insert(mid, Use::Sends { publisher_sid, track_sid, source });
             }
         }
+        self.tell_heard(&new);
         (sdp::with_uses(answer, |mid| uses.remove(&mid).unwrap_or(Use::Nothing)), tracks)
     }
 
@@ -126,10 +128,11 @@ impl Room {
     }
 
     /// Tell the publishers of these tracks that somebody hears them, each once.
-    fn tell_heard(&mut self, tracks: &[TrackId]) {
+    fn tell_heard(&mut self, new: &[(Mid, TrackId)]) {
         let mut heard = Vec::new();
+        let is_new = |track: &Track| new.iter().any(|(_, one)| *one == track.id);
         for (id, member) in &mut self.members {
-            for track in member.tracks.published_mut().filter(|track| tracks.contains(&track.id)) {
+            for track in member.tracks.published_mut().filter(|track| is_new(track)) {
                 let was_known = std::mem::replace(&mut track.is_known_heard, true);
                 heard.extend((!was_known).then(|| (*id, track.info.sid.clone())));
             }

@@ -45,7 +45,7 @@ impl Room {
         }
         for (id, member) in self.members.iter_mut().filter(|(_, member)| hears(member, track)) {
             let Some(line) = member.lines.of(track) else { continue };
-            let Some(numbers) = line.numbers.of(track, sound, now.at) else { continue };
+            let Some(numbers) = line.numbers.of(sound, now.at) else { continue };
             member.peer.send_sound(line.mid, numbers, sound, now.at);
             self.touched.insert(*id);
         }

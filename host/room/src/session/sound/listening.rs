@@ -6,28 +6,25 @@
 //! fits a rule beyond them is not heard, and `Lost` tells it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
-use super::timeline::Timeline;
+use super::listener::{Follower, Listener, SUBSCRIBED_WITHIN, Stage, rule_fits};
 use super::{NewIncoming, Refusal, fail};
 use crate::audio::counts::HeardCounts;
-use crate::audio::heard::{Heard, Packet};
+use crate::audio::heard::Heard;
 use crate::peer::{LineId, Peer, SoundPacket};
 use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, HeardId, Rule, Subscription};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
-use wasm_worker_core::room::people::{Participant, ParticipantKind, Track, TrackKind};
+use wasm_worker_core::room::people::{Participant, Track, TrackKind};
 
 /// Most tracks that are heard at once, each with a decoder of its own.
 pub(crate) const HEARD_MAX: usize = 16;
 /// Most rules.
 pub(crate) const RULES_MAX: usize = 16;
-/// Time for the server to send a track that the agent subscribed to.
-pub(crate) const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
 
 /// All that the agent hears.
 #[derive(Debug, Default)]
@@ -36,42 +33,12 @@ pub(super) struct Listening {
     rules: Vec<Follower>,
     /// Tracks that the server was asked for.
     asked: BTreeSet<String>,
-    /// Numbers of tracks that are over.
     over: HeardTotals,
     /// The listener that is asked for an event next.
     turn: usize,
 }
 
-#[derive(Debug)]
-struct Follower {
-    id: OperationId,
-    rule: Rule,
-    options: Subscription,
-}
-
-#[derive(Debug)]
-struct Listener {
-    id: HeardId,
-    rule: Option<OperationId>,
-    track: Track,
-    heard: Heard,
-    stage: Stage,
-    /// The line that carries the track.
-    line: Option<LineId>,
-    timeline: Timeline,
-    /// The newest time that the heard track knows.
-    now: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// No line carries it yet. `until`: the server has so long; none where it was not asked, and for tracks of a rule.
-    Waiting { until: Option<Instant> },
-    /// `Started` was told.
-    Started,
-}
-
-/// The numbers of tracks that are over.
+/// The numbers of tracks that are over, and the sound of all that was delivered.
 #[derive(Debug, Default)]
 struct HeardTotals(AudioStatistics);
 
@@ -90,6 +57,9 @@ impl Listening {
         options: Subscription,
         now: Instant,
     ) -> Result<(), Refusal> {
+        if self.listeners.len() >= HEARD_MAX {
+            return Err(("limit", format!("the agent hears {HEARD_MAX} tracks, which is the most")));
+        }
         let track = track.ok_or_else(|| ("invalid", "the room has no such track".to_owned()))?;
         if track.kind != TrackKind::Audio {
             return Err(("invalid", format!("`{}` is no track of sound", track.sid)));
@@ -97,9 +67,6 @@ impl Listening {
         if track.encrypted {
             let message = format!("`{}` is encrypted from end to end, which agents cannot hear", track.sid);
             return Err(("not-supported", message));
-        }
-        if self.listeners.len() >= HEARD_MAX {
-            return Err(("limit", format!("the agent hears {HEARD_MAX} tracks, which is the most")));
         }
         self.add(HeardId::Asked(id), None, track, options, now).map_err(|why| ("invalid", why))
     }
@@ -142,7 +109,8 @@ impl Listening {
             }
             let id = if self.listeners.len() < HEARD_MAX { new_incoming() } else { None };
             // The options were checked with the rule.
-            let is_heard = id.is_some_and(|id| self.add(HeardId::Followed(id), Some(rule), track, options, now).is_ok());
+            let is_heard =
+                id.is_some_and(|id| self.add(HeardId::Followed(id), Some(rule), track, options, now).is_ok());
             if !is_heard {
                 events.push_back(RoomEvent::Lost { what: "audio-started", id: None, count: 1 });
             }
@@ -157,10 +125,7 @@ impl Listening {
         options: Subscription,
         now: Instant,
     ) -> Result<(), String> {
-        let mut heard = Heard::new(id, &options, now)?;
-        heard.set_muted(track.muted, now);
-        let (stage, timeline) = (Stage::Waiting { until: None }, Timeline::default());
-        self.listeners.push(Listener { id, rule, track: track.clone(), heard, stage, line: None, timeline, now });
+        self.listeners.push(Listener::new(id, rule, track, options, now)?);
         Ok(())
     }
 
@@ -218,9 +183,7 @@ impl Listening {
     /// The room has a new peer.
     pub(super) fn rejoined(&mut self) {
         self.asked.clear();
-        for listener in &mut self.listeners {
-            listener.line = None;
-        }
+        self.listeners.iter_mut().for_each(Listener::unbind);
     }
 
     /// The agent is in the room, for the first time or again.
@@ -245,15 +208,7 @@ impl Listening {
     /// Have tracks begin that the server sends.
     pub(super) fn bind(&mut self, peer: &Peer, events: &mut VecDeque<RoomEvent>, now: Instant) {
         for listener in &mut self.listeners {
-            let line = peer.line_of(&listener.track.sid);
-            if line == listener.line {
-                continue;
-            }
-            listener.line = line;
-            listener.timeline.rebase();
-            if line.is_some() && listener.stage != Stage::Started {
-                listener.stage = Stage::Started;
-                listener.time(now);
+            if listener.bind(peer.line_of(&listener.track.sid), now) {
                 let (id, rule, track) = (listener.id, listener.rule, listener.track.clone());
                 events.push_back(RoomEvent::Audio(AudioEvent::Started { id, rule, track }));
             }
@@ -262,13 +217,7 @@ impl Listening {
 
     /// Sound came on a line.
     pub(super) fn receive(&mut self, line: LineId, packet: &SoundPacket, now: Instant) {
-        for listener in self.listeners.iter_mut().filter(|listener| listener.line == Some(line)) {
-            // A packet that waited for others before it may be older than the newest time.
-            let received_at = listener.time(packet.received_at.min(now));
-            let contiguous = packet.contiguous && !listener.timeline.is_new();
-            let time = listener.timeline.time(packet.time, received_at);
-            listener.heard.receive(Packet { payload: &packet.payload, time, contiguous }, received_at);
-        }
+        self.listeners.iter_mut().for_each(|listener| listener.receive(line, packet, now));
     }
 
     /// The next request that the server needs to know what the agent hears.
@@ -315,13 +264,7 @@ impl Listening {
 
     /// Have everything happen that is due.
     pub(super) fn advance(&mut self, now: Instant) {
-        for listener in self.listeners.iter_mut().filter(|listener| listener.stage == Stage::Started) {
-            // Otherwise its time stands: a packet that waits for others before it keeps the time at which it came.
-            if listener.heard.wake_at().is_some_and(|due| due <= now) {
-                let now = listener.time(now);
-                listener.heard.advance(now);
-            }
-        }
+        self.listeners.iter_mut().for_each(|listener| listener.advance(now));
     }
 
     /// The next event of a heard track, of one after the other.
@@ -329,7 +272,8 @@ impl Listening {
         for _ in 0..self.listeners.len() {
             self.turn = (self.turn + 1) % self.listeners.len();
             let listener = self.listeners.get_mut(self.turn).filter(|listener| listener.stage == Stage::Started);
-            if let Some(event) = listener.and_then(|listener| listener.heard.next_event()) {
+            if let Some((event, sound)) = listener.and_then(Listener::next_event) {
+                self.over.0.heard += sound;
                 return Some(event);
             }
         }
@@ -342,6 +286,7 @@ impl Listening {
         all.packets_received += over.packets_received;
         all.packets_lost += over.packets_lost;
         all.jitter = all.jitter.max(over.jitter);
+        all.heard += over.heard;
         all.concealed += over.concealed;
         all.dropped += over.dropped;
         self.listeners.iter().for_each(|listener| listener.heard.counts().add_to(all));
@@ -369,7 +314,10 @@ impl Listening {
                 (Stage::Started, _) => {
                     let now = listener.time(now);
                     listener.heard.end(now);
-                    events.extend(std::iter::from_fn(|| listener.heard.next_event()).map(RoomEvent::Audio));
+                    while let Some((event, sound)) = listener.next_event() {
+                        self.over.0.heard += sound;
+                        events.push_back(RoomEvent::Audio(event));
+                    }
                 }
                 (Stage::Waiting { .. }, HeardId::Asked(id)) => fail(events, id, why()),
                 (Stage::Waiting { .. }, HeardId::Followed(_)) => {}
@@ -377,39 +325,6 @@ impl Listening {
             self.over.add(listener.heard.counts());
         }
     }
-}
-
-impl Listener {
-    /// The time for the heard track: none before the last one.
-    fn time(&mut self, now: Instant) -> Instant {
-        self.now = self.now.max(now);
-        self.now
-    }
-
-    /// The server has been asked for the track: from now on it has its time.
-    fn wait(&mut self, now: Instant) {
-        if let (Stage::Waiting { until: until @ None }, HeardId::Asked(_)) = (&mut self.stage, self.id) {
-            *until = Some(now + SUBSCRIBED_WITHIN);
-        }
-    }
-
-    const fn waits_until(&self) -> Option<Instant> {
-        match self.stage {
-            Stage::Waiting { until } => until,
-            Stage::Started => None,
-        }
-    }
-}
-
-/// Whether a rule follows a track: sound that agents can hear, of the participant, of the source and of a person where it says so.
-fn rule_fits(rule: &Rule, publisher: &Participant, track: &Track) -> bool {
-    let is_person =
-        matches!(publisher.kind, ParticipantKind::Standard | ParticipantKind::Sip | ParticipantKind::Connector);
-    track.kind == TrackKind::Audio
-        && !track.encrypted
-        && (rule.participant.is_empty() || rule.participant == publisher.identity)
-        && (rule.source.is_empty() || rule.source == track.source)
-        && (!rule.people || is_person)
 }
 
 fn subscription(track_sids: impl IntoIterator<Item = String>, subscribe: bool) -> proto::UpdateSubscription {

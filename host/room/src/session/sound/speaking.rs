@@ -12,6 +12,7 @@ use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
+use super::own::{Flow, Hearers, Known, Own, Stage, source_of};
 use super::{Busy, Refusal, fail};
 use crate::audio::counts::PlayoutCounts;
 use crate::audio::playout::{Outgoing, Playout};
@@ -41,54 +42,6 @@ pub(super) struct Speaking {
     freed: Vec<LineId>,
     /// Numbers of tracks that are over, and how late packets went out.
     over: AudioStatistics,
-}
-
-#[derive(Debug)]
-struct Own {
-    id: OperationId,
-    publication: Publication,
-    source: proto::TrackSource,
-    playout: Playout,
-    /// What the agent or the server wants.
-    muted: bool,
-    stage: Stage,
-    hearers: Hearers,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The server was not told.
-    New,
-    /// The server was told of a track of this name.
-    Asked { name: String, until: Instant },
-    /// The server knows it, and its line is on the way.
-    Announced { known: Known, until: Instant },
-    /// The server takes its sound.
-    Published { known: Known, flow: Flow },
-}
-
-/// Whether sound goes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    /// No path leads to the server: the playout stands still.
-    Stands,
-    Runs,
-}
-
-/// A track that the server knows.
-#[derive(Debug)]
-struct Known {
-    name: String,
-    line: LineId,
-    /// Its facts, as the server knows them.
-    info: proto::TrackInfo,
-}
-
-/// Whether the agent was told that somebody hears the track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hearers {
-    None,
-    Told,
 }
 
 impl Speaking {
@@ -216,21 +169,33 @@ impl Speaking {
     }
 
     /// The server muted or unmuted a track, as a moderator asked it to.
-    pub(super) fn muted(
-        &mut self,
-        track_sid: &str,
-        muted: bool,
-        identity: &str,
-        events: &mut VecDeque<RoomEvent>,
-    ) {
+    pub(super) fn muted(&mut self, track_sid: &str, muted: bool, identity: &str, events: &mut VecDeque<RoomEvent>) {
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
         let Some(own) = own else { return };
         own.muted = muted;
         own.playout.set_muted(muted);
-        let Some(known) = own.stage.known_mut() else { return };
-        if known.info.muted != muted {
-            known.info.muted = muted;
-            events.push_back(RoomEvent::TrackChanged(wire::track(&known.info, identity)));
+        let has_changed = |known: &mut Known| std::mem::replace(&mut known.info.muted, muted) != muted;
+        match &mut own.stage {
+            Stage::Published { known, .. } => {
+                if has_changed(known) {
+                    events.push_back(RoomEvent::TrackChanged(wire::track(&known.info, identity)));
+                }
+            }
+            // The agent does not know it yet.
+            Stage::Announced { known, .. } => known.info.muted = muted,
+            Stage::New | Stage::Asked { .. } => {}
+        }
+    }
+
+    /// The server has the track like this after a resumption. A moderator may have muted it meanwhile; and what the agent asked for may not
+    /// have arrived, and is asked for again.
+    pub(super) fn resumed(&mut self, track_sid: &str, muted: bool, identity: &str, events: &mut VecDeque<RoomEvent>) {
+        if muted {
+            return self.muted(track_sid, true, identity, events);
+        }
+        let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
+        if let Some(known) = own.and_then(|own| own.stage.known_mut()) {
+            known.info.muted = false;
         }
     }
 
@@ -238,8 +203,8 @@ impl Speaking {
     pub(super) fn subscribed(&mut self, track_sid: &str, events: &mut VecDeque<RoomEvent>) {
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
         if let Some(own) = own.filter(|own| own.hearers == Hearers::None) {
-            own.hearers = Hearers::Told;
-            events.push_back(RoomEvent::Audio(AudioEvent::Subscribed { id: own.id }));
+            own.hearers = Hearers::Untold;
+            own.tell_hearers(events);
         }
     }
 
@@ -256,6 +221,7 @@ impl Speaking {
                 Stage::Announced { known, until } => Stage::Announced { known, until },
                 stage @ (Stage::New | Stage::Asked { .. } | Stage::Published { .. }) => stage,
             };
+            own.tell_hearers(events);
             if own.stage.line().is_some_and(|line| peer.is_refused(line)) {
                 self.fail(at, ("refused", "the server refused the line of the track".into()), events);
             }
@@ -350,6 +316,7 @@ impl Speaking {
     pub(super) fn count(&self, all: &mut AudioStatistics) {
         all.packets_sent += self.over.packets_sent;
         all.frames_late += self.over.frames_late;
+        all.spoken += self.over.spoken;
         all.lateness = self.over.lateness;
         self.own.iter().for_each(|own| own.playout.counts().add_to(all));
         all.own_tracks = u32::try_from(self.own.len()).unwrap_or(u32::MAX);
@@ -370,77 +337,6 @@ impl Speaking {
         let own = self.own.remove(at);
         PlayoutCounts { bytes_waiting: 0, ..own.playout.counts() }.add_to(&mut self.over);
         self.freed.extend(own.stage.line());
-    }
-}
-
-impl Own {
-    fn announcement(&self, cid: String) -> proto::AddTrackRequest {
-        proto::AddTrackRequest {
-            cid,
-            name: self.publication.name.clone(),
-            r#type: proto::TrackType::Audio as i32,
-            source: self.source as i32,
-            muted: self.muted,
-            disable_red: true,
-            ..Default::default()
-        }
-    }
-
-    /// Have the playout run where there is a line, which is returned, and stand where there is none.
-    fn flow(&mut self, line: Option<LineId>, now: Instant) -> Option<LineId> {
-        if let Stage::Published { flow, .. } = &mut self.stage {
-            if line.is_some() && *flow == Flow::Stands {
-                self.playout.begin(now);
-            }
-            *flow = if line.is_some() { Flow::Runs } else { Flow::Stands };
-        }
-        line
-    }
-
-    /// The line on which sound goes out.
-    fn live_line(&self, peer: &Peer) -> Option<LineId> {
-        match &self.stage {
-            Stage::Published { known, .. } if peer.is_live(known.line) => Some(known.line),
-            Stage::New | Stage::Asked { .. } | Stage::Announced { .. } | Stage::Published { .. } => None,
-        }
-    }
-}
-
-impl Stage {
-    const fn known(&self) -> Option<&Known> {
-        match self {
-            Self::Announced { known, .. } | Self::Published { known, .. } => Some(known),
-            Self::New | Self::Asked { .. } => None,
-        }
-    }
-
-    const fn known_mut(&mut self) -> Option<&mut Known> {
-        match self {
-            Self::Announced { known, .. } | Self::Published { known, .. } => Some(known),
-            Self::New | Self::Asked { .. } => None,
-        }
-    }
-
-    fn line(&self) -> Option<LineId> {
-        self.known().map(|known| known.line)
-    }
-
-    const fn until(&self) -> Option<Instant> {
-        match self {
-            Self::Asked { until, .. } | Self::Announced { until, .. } => Some(*until),
-            Self::New | Self::Published { .. } => None,
-        }
-    }
-}
-
-fn source_of(word: &str) -> Result<proto::TrackSource, Refusal> {
-    match word {
-        "" | "microphone" => Ok(proto::TrackSource::Microphone),
-        "screen-share-audio" => Ok(proto::TrackSource::ScreenShareAudio),
-        other => {
-            let other = wasm_worker_core::text::clip(other);
-            Err(("invalid", format!("`{other}` is no source of sound: want `microphone` or `screen-share-audio`")))
-        }
     }
 }
 

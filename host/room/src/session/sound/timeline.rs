@@ -31,7 +31,8 @@ impl Timeline {
     pub(super) fn time(&mut self, line_time: u64, received_at: Instant) -> u64 {
         let last = self.last;
         let (from, to) = *self.base.get_or_insert_with(|| {
-            let begin = last.map_or(0, |(time, at)| time.saturating_add(parts(received_at.saturating_duration_since(at))));
+            let begin =
+                last.map_or(0, |(time, at)| time.saturating_add(parts(received_at.saturating_duration_since(at))));
             (line_time, begin)
         });
         let time = to.wrapping_add(line_time.wrapping_sub(from));

@@ -121,7 +121,8 @@ impl Agent {
             }
             RoomEvent::Disconnected { .. } => {
                 assert_ne!(self.place, Place::Out, "disconnected without a room");
-                let lasting: Vec<_> = [&self.open, &self.tracks, &self.rules, &self.asked].into_iter().flatten().collect();
+                let lasting: Vec<_> =
+                    [&self.open, &self.tracks, &self.rules, &self.asked].into_iter().flatten().collect();
                 assert!(lasting.is_empty(), "operations outlive their room: {lasting:?}");
                 assert!(self.heard.is_empty(), "tracks are heard without a room");
                 *self = Self { read: self.read, ..Self::default() };
@@ -216,12 +217,9 @@ impl Story {
                     self.world.perform(Command::Cancel { id });
                 }
             }
-            Step::Comes(_)
-            | Step::Goes(_)
-            | Step::Data
-            | Step::TrackComes(_)
-            | Step::TrackGoes(_)
-            | Step::Sound => self.take_others(step),
+            Step::Comes(_) | Step::Goes(_) | Step::Data | Step::TrackComes(_) | Step::TrackGoes(_) | Step::Sound => {
+                self.take_others(step)
+            }
             Step::Publish | Step::Say | Step::Close | Step::Follow | Step::Subscribe | Step::CancelLasting => {
                 self.take_sound(step);
             }

@@ -52,6 +52,7 @@ fn decoded(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Samples of a tone at half of full scale.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few seconds, at half of full scale")]
 fn sine(hz: f64, length: Duration) -> Vec<u8> {
     let count = (length.as_secs_f64() * f64::from(RATE)).round() as u32;
     let sample = |at: u32| ((std::f64::consts::TAU * hz * f64::from(at) / f64::from(RATE)).sin() * 16_000.0) as i16;
@@ -65,11 +66,11 @@ fn share_at(hz: f64, pcm: &[u8]) -> f64 {
     assert!(samples.len() > 3_200, "{} samples", samples.len());
     let total: f64 = samples.iter().map(|sample| sample * sample).sum::<f64>();
     let angle = std::f64::consts::TAU * hz / f64::from(RATE);
-    let (sin, cos) = samples.iter().enumerate().fold((0.0, 0.0), |(sin, cos), (at, sample)| {
-        let phase = angle * at as f64;
+    let (sin, cos) = samples.iter().zip(0_u32..).fold((0.0, 0.0), |(sin, cos), (sample, at)| {
+        let phase = angle * f64::from(at);
         (sin + sample * phase.sin(), cos + sample * phase.cos())
     });
-    (sin * sin + cos * cos) * 2.0 / (samples.len() as f64 * total)
+    (sin * sin + cos * cos) * 2.0 / (f64::from(u32::try_from(samples.len()).unwrap()) * total)
 }
 
 impl World {

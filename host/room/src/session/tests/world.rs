@@ -38,6 +38,13 @@ pub(super) enum Door {
     Silent,
 }
 
+/// What a server does with offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offers {
+    Answered,
+    Ignored,
+}
+
 /// What the agent does with its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Agent {
@@ -72,7 +79,9 @@ pub(super) struct World {
     pub(super) answers: proto::request_response::Reason,
     /// Why the server refuses tracks of the agent.
     pub(super) refuses_tracks: Option<proto::request_response::Reason>,
-    pub(super) answers_offers: bool,
+    pub(super) offers: Offers,
+    /// Tracks of the agent that are muted while it is away.
+    pub(super) muted_own: Vec<String>,
     /// Every so many datagrams one is lost, in each direction; 0: none.
     pub(super) loss: usize,
     datagrams: usize,
@@ -122,7 +131,8 @@ impl World {
             people: vec![person("PA_ann", "ann")],
             answers: proto::request_response::Reason::Ok,
             refuses_tracks: None,
-            answers_offers: true,
+            offers: Offers::Answered,
+            muted_own: Vec::new(),
             loss: 0,
             datagrams: 0,
             own_tracks: 0,

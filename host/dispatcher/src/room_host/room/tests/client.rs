@@ -36,6 +36,7 @@ pub(super) struct Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
     pub(super) mid: Mid,
+    pub(super) source: u32,
     pub(super) sequence: u64,
     pub(super) time: u32,
     pub(super) level: Option<i8>,
@@ -178,6 +179,7 @@ impl Client {
                     let mid = self.rtc.direct_api().stream_rx(&packet.header.ssrc).unwrap().mid();
                     self.heard.push(Heard {
                         mid,
+                        source: *packet.header.ssrc,
                         sequence: *packet.seq_no,
                         time: packet.header.timestamp,
                         level: packet.header.ext_vals.audio_level,

@@ -8,7 +8,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 
 use super::super::SOON;
-use super::super::world::World;
+use super::super::world::{Offers, World};
 use super::{FRAME, decoded, share_at, sine, told};
 use crate::peer::lines::LINES_MAX;
 use crate::session::sound::speaking::{OWN_MAX, PUBLISHED_WITHIN};
@@ -27,7 +27,9 @@ impl World {
     }
 
     fn is_published(&self, id: u32) -> bool {
-        self.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Published { id: other, .. }) if *other == id))
+        self.has_told(
+            |event| matches!(event, RoomEvent::Audio(AudioEvent::Published { id: other, .. }) if *other == id),
+        )
     }
 
     fn says(&mut self, id: u32, hz: f64, length: Duration) {
@@ -63,8 +65,9 @@ fn a_track_is_announced_before_its_line_and_its_sound_goes_out_by_the_clock() {
     let share = share_at(660.0, &decoded(&world.sound()));
     assert!(share > 0.95, "{share}");
     let numbers = world.session.statistics().audio;
-    assert_eq!((numbers.packets_sent as usize, numbers.frames_late), (place.peer.sound.len(), 0));
+    assert_eq!((usize::try_from(numbers.packets_sent).unwrap(), numbers.frames_late), (place.peer.sound.len(), 0));
     assert_eq!((numbers.lateness[0], numbers.own_tracks), (numbers.packets_sent, 0));
+    assert_eq!(numbers.spoken, Duration::from_secs(2));
     // The line ends with the track.
     world.pass(Duration::from_secs(1));
     assert!(world.place.as_ref().unwrap().peer.names.is_empty());
@@ -119,7 +122,7 @@ fn tracks_are_refused_with_a_reason() {
         world.pass(Duration::ZERO);
         assert!(world.has_failed(3, "invalid"), "{:?}", world.events);
     }
-    world.answers_offers = false;
+    world.offers = Offers::Ignored;
     world.publish(4);
     let began = world.now;
     world.until(PUBLISHED_WITHIN * 2, |world| world.has_failed(4, "timeout"));
@@ -176,11 +179,12 @@ fn a_track_goes_on_over_a_resumption_and_again_after_a_new_join() {
 fn an_offer_that_was_open_at_a_cut_is_made_again_before_the_next_one() {
     let mut world = World::joined();
     world.events.clear();
-    world.answers_offers = false;
+    world.offers = Offers::Ignored;
     world.publish(2);
-    let is_offered = |world: &mut World| !world.asked(|request| matches!(request, Request::Offer(_)).then_some(())).is_empty();
+    let is_offered =
+        |world: &mut World| !world.asked(|request| matches!(request, Request::Offer(_)).then_some(())).is_empty();
     world.until(SOON, is_offered);
-    world.answers_offers = true;
+    world.offers = Offers::Answered;
     // What is wanted meanwhile comes after it.
     world.publish(3);
     world.cut_link();
@@ -221,6 +225,25 @@ fn moderators_and_agents_mute_a_track() {
 }
 
 #[test]
+fn mutes_of_both_sides_during_a_cut_are_known_after_it() {
+    let mut world = World::speaking();
+    world.publish(3);
+    world.until(SOON, |world| world.is_published(3));
+    world.events.clear();
+    world.muted_own = vec!["TR_own1".into()];
+    world.cut_link();
+    // The request of the agent is lost with the link.
+    world.audio(AudioCommand::Mute { id: 3, muted: true });
+    world.pass(SOON);
+    assert_eq!(told(&world), ["reconnecting", "changed TR_own1 true", "connected PA_me1"]);
+    let mutes = world.asked(|request| match request {
+        Request::Mute(mute) => Some((mute.sid.clone(), mute.muted)),
+        _ => None,
+    });
+    assert_eq!(mutes, [("TR_own2".to_owned(), true)]);
+}
+
+#[test]
 fn the_first_who_hears_a_track_is_told_once_and_an_end_by_the_server_fails_it() {
     let mut world = World::speaking();
     for sid in ["TR_own1", "TR_own1", "TR_else"] {
@@ -244,7 +267,9 @@ fn tracks_end_before_the_room_does() {
         }
         world.pass(Duration::from_secs(2));
         let end = told(&world).into_iter().skip(2).collect::<Vec<_>>();
-        assert!(matches!(&end[..], [failed, over] if failed == "failed 2 not-joined" && over.starts_with("disconnected")));
+        assert!(
+            matches!(&end[..], [failed, over] if failed == "failed 2 not-joined" && over.starts_with("disconnected"))
+        );
         assert_eq!(world.session.statistics().audio.bytes_waiting, 0);
         world.publish(3);
         world.pass(Duration::ZERO);

@@ -8,10 +8,11 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 
 use super::super::SOON;
-use super::super::world::{Agent, World, person, track};
+use super::super::world::{Agent, Offers, World, person, track};
 use super::{FRAME, share_at, told, tone};
 use crate::peer::lines::LINES_MAX;
-use crate::session::sound::listening::{HEARD_MAX, RULES_MAX, SUBSCRIBED_WITHIN};
+use crate::session::sound::listener::SUBSCRIBED_WITHIN;
+use crate::session::sound::listening::{HEARD_MAX, RULES_MAX};
 use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, HeardId, Rule, Subscription};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
@@ -25,7 +26,8 @@ impl World {
         world.pass(Duration::from_millis(50));
         world.events.clear();
         world.subscribe(2, "TR_1");
-        world.until(SOON, |world| world.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Started { .. }))));
+        world
+            .until(SOON, |world| world.has_told(|event| matches!(event, RoomEvent::Audio(AudioEvent::Started { .. }))));
         world
     }
 }
@@ -39,6 +41,7 @@ fn a_track_is_heard_until_it_ends() {
     assert!(share > 0.95, "{share}");
     let numbers = world.session.statistics().audio;
     assert_eq!((numbers.packets_received, numbers.packets_lost, numbers.heard_tracks), (100, 0, 1));
+    assert_eq!(numbers.heard, Duration::from_secs(2));
     world.unpublishes("ann", "TR_1");
     world.pass(SOON);
     assert_eq!(told(&world), ["started 2 TR_1", "ended 2", "gone TR_1"]);
@@ -148,7 +151,7 @@ fn tracks_that_cannot_be_heard_fail_with_a_reason() {
     assert_eq!(told(&world), failed.map(|failed| format!("failed {failed}")));
     world.events.clear();
     // What the server says of tracks that it was asked for.
-    world.answers_offers = false;
+    world.offers = Offers::Ignored;
     (2..).zip(["TR_1", "TR_2", "TR_3"]).for_each(|(id, sid)| world.subscribe(id, sid));
     world.pass(Duration::from_millis(50));
     let err = proto::SubscriptionError::SeCodecUnsupported as i32;
@@ -165,20 +168,21 @@ fn tracks_that_cannot_be_heard_fail_with_a_reason() {
 
 #[test]
 fn tracks_and_rules_are_bounded() {
+    let [heard_max, rules_max] = [HEARD_MAX, RULES_MAX].map(|most| u32::try_from(most).unwrap());
     let mut world = World::joined();
     world.changes("ann", |ann| ann.tracks = (0..=HEARD_MAX).map(|number| track(&format!("TR_{number:02}"))).collect());
     world.pass(Duration::from_millis(50));
     world.events.clear();
-    (0..=HEARD_MAX).for_each(|number| world.subscribe(100 + number as u32, &format!("TR_{number:02}")));
+    (0..=heard_max).for_each(|number| world.subscribe(100 + number, &format!("TR_{number:02}")));
     world.pass(SOON);
-    assert!(world.has_failed(100 + HEARD_MAX as u32, "limit"));
-    assert_eq!(world.session.statistics().audio.heard_tracks as usize, HEARD_MAX);
+    assert!(world.has_failed(100 + heard_max, "limit"));
+    assert_eq!(world.session.statistics().audio.heard_tracks, heard_max);
     world.follow(2, Rule::default());
     world.pass(SOON);
     assert_eq!(told(&world).iter().filter(|event| *event == "lost 1 audio-started").count(), HEARD_MAX + 1);
-    (0..RULES_MAX).for_each(|number| world.follow(200 + number as u32, Rule { participant: "zoe".into(), ..Rule::default() }));
+    (0..rules_max).for_each(|number| world.follow(200 + number, Rule { participant: "zoe".into(), ..Rule::default() }));
     world.pass(Duration::ZERO);
-    assert!(world.has_failed(200 + RULES_MAX as u32 - 1, "limit"));
+    assert!(world.has_failed(200 + rules_max - 1, "limit"));
 }
 
 #[test]
@@ -247,8 +251,8 @@ fn an_agent_that_is_late_loses_the_oldest_sound_and_no_text() {
     world.agent = Agent::IsBusy;
     let packets = tone(440.0, 100);
     for round in 0..6 {
-        world.sends("TR_1", &packets, round * 96_000);
-        world.place.as_mut().unwrap().send_data(round as u32 + 1, &round.to_string());
+        world.sends("TR_1", &packets, u64::from(round) * 96_000);
+        world.place.as_mut().unwrap().send_data(round + 1, &round.to_string());
     }
     world.agent = Agent::TakesEvents;
     world.events.clear();
@@ -265,7 +269,7 @@ fn an_agent_that_is_late_loses_the_oldest_sound_and_no_text() {
     };
     let dropped = world.session.statistics().audio.dropped;
     assert_eq!(first.dropped, dropped);
-    let whole = dropped + Duration::from_secs_f64(kept as f64 / 32_000.0);
+    let whole = dropped + Duration::from_secs(1) * u32::try_from(kept).unwrap() / 32_000;
     assert!(whole > Duration::from_millis(11_900) && whole < Duration::from_millis(12_100), "{whole:?}");
 }
 
@@ -338,12 +342,11 @@ fn hostile_lines_and_news_of_tracks_change_nothing_else() {
 #[test]
 fn packets_that_are_no_sound_are_counted_and_hurt_nobody() {
     let mut world = World::hearing();
-    let garbage: Vec<Vec<u8>> = (0..200_u32).map(|seed| (0..seed % 60).map(|at| (seed * 31 + at * 7) as u8).collect()).collect();
-    let garbage: Vec<Vec<u8>> = garbage.into_iter().filter(|packet: &Vec<u8>| !packet.is_empty()).collect();
-    for (number, packet) in garbage.iter().enumerate() {
-        let time = if number % 7 == 0 { u64::MAX - number as u64 } else { number as u64 * 123_457 };
-        let sent = world.place.as_mut().unwrap().peer.send_sound("TR_1", time, packet, world.now);
-        assert!(sent);
+    let garbage = |seed: u8| (0..=seed % 60).map(|at| seed.wrapping_mul(31).wrapping_add(at.wrapping_mul(7))).collect();
+    for (packet, number) in (0..200).map(garbage).zip(0_u64..) {
+        let packet: Vec<u8> = packet;
+        let time = if number % 7 == 0 { u64::MAX - number } else { number * 123_457 };
+        assert!(world.place.as_mut().unwrap().peer.send_sound("TR_1", time, &packet, world.now));
         world.pass(Duration::from_millis(5));
     }
     world.sends("TR_1", &tone(440.0, 200), 1_000_000_000);

@@ -10,7 +10,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use prost::Message as _;
 
-use super::{Door, Parcel, SERVER, World};
+use super::{Door, Offers, Parcel, SERVER, World};
 use crate::peer::Transport;
 use crate::peer::other_side::OtherSide;
 use crate::signal::{LinkError, LinkRequest};
@@ -77,7 +77,9 @@ impl World {
                 ..Default::default()
             }));
         };
-        let me = person(&place.sid, "me");
+        let mut me = person(&place.sid, "me");
+        let muted = |sid: &String| self.muted_own.contains(sid);
+        me.tracks = place.own.values().map(|sid| proto::TrackInfo { muted: muted(sid), ..track(sid) }).collect();
         let reconnect = proto::ReconnectResponse { last_message_seq: place.last_sequence, ..Default::default() };
         self.say(Response::Reconnect(reconnect));
         let participants = self.people.iter().cloned().chain([me]).collect();
@@ -92,7 +94,7 @@ impl World {
             }
             Request::Offer(offer) => {
                 let offer = Description { id: offer.id, sdp: offer.sdp.clone() };
-                if let Some(mut place) = self.place.take_if(|_| self.answers_offers) {
+                if let Some(mut place) = self.place.take_if(|_| self.offers == Offers::Answered) {
                     let mut answer = place.peer.answer(&offer).message("answer");
                     place.assign();
                     answer.mid_to_track_id = place.peer.tracks.clone();

@@ -1,0 +1,100 @@
+//! Hears people (`in`), says a tone of 660 Hz (`out`) or repeats at once what it hears (`both`), as its metadata asks, and tells on
+//! `lk.chat` how much of what it hears is a tone of 440 Hz. `tests/interop/livekit_agents/sound.py` does the same: tests/bench/audio.rs
+//! measures both.
+
+use std::f64::consts::TAU;
+
+use wasm_worker_sdk::audio::{AudioEvent, AudioSource, AudioStream, Publication, Rule, Subscription};
+use wasm_worker_sdk::{Agent, Either, JobContext, Result, select, spawn};
+
+/// Samples a second, in and out.
+const RATE: u32 = 24_000;
+/// Samples in which the power of the tone is compared: a tenth of a second.
+const WINDOW: usize = RATE as usize / 10;
+/// Samples after which the agent tells what it heard: two seconds.
+const TOLD_EVERY: usize = 20 * WINDOW;
+const HEARD_HZ: f64 = 440.0;
+const SAID_HZ: f64 = 660.0;
+
+#[derive(Default)]
+struct Sound;
+
+impl Agent for Sound {
+    async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
+        let mode = ctx.job().metadata.clone();
+        ctx.connect().await?;
+        if mode == "out" {
+            return match select(says(ctx.publish_audio(&voice())), ctx.shutdown_requested()).await {
+                Either::Left(said) => said,
+                Either::Right(_) => Ok(()),
+            };
+        }
+        let options = Subscription { rate: RATE, ..Subscription::default() };
+        let mut people = ctx.follow_audio(&Rule::people(), options);
+        while let Either::Left(heard) = select(people.next(), ctx.shutdown_requested()).await {
+            let Some(heard) = heard? else { break };
+            let echo = (mode == "both").then(|| ctx.publish_audio(&voice()));
+            spawn("hear", hears(ctx.clone(), heard, echo));
+        }
+        Ok(())
+    }
+}
+
+fn voice() -> Publication {
+    Publication { rate: RATE, ..Publication::default() }
+}
+
+/// Says the tone for ever.
+async fn says(voice: AudioSource) -> Result {
+    let mut at = 0_u32;
+    loop {
+        let samples = (at..at + RATE / 50).map(|at| {
+            let angle = TAU * SAID_HZ * f64::from(at) / f64::from(RATE);
+            #[allow(clippy::cast_possible_truncation, reason = "a quarter of the range")]
+            let sample = (angle.sin() * 8_192.0) as i16;
+            sample
+        });
+        voice.capture_frame(&samples.collect::<Vec<_>>()).await?;
+        // A whole number of turns of the tone.
+        at = (at + RATE / 50) % RATE;
+    }
+}
+
+async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource>) {
+    let mut samples = Vec::new();
+    while let Ok(Some(event)) = heard.next().await {
+        let AudioEvent::Frame(frame) = event else { continue };
+        if let Some(echo) = &echo {
+            if echo.capture_bytes(&frame.pcm).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        samples.extend(frame.samples());
+        if samples.len() >= TOLD_EVERY {
+            let told = format!("{:.3}", share(&samples));
+            samples.clear();
+            if ctx.send_text("lk.chat", &told).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The part of the power that is at the tone.
+fn share(samples: &[i16]) -> f64 {
+    let (mut at, mut all) = (0.0, 0.0);
+    for window in samples.chunks_exact(WINDOW) {
+        let (mut sine, mut cosine) = (0.0, 0.0);
+        for (place, sample) in (0_u32..).zip(window) {
+            let (angle, sample) = (TAU * HEARD_HZ * f64::from(place) / f64::from(RATE), f64::from(*sample));
+            sine += sample * angle.sin();
+            cosine += sample * angle.cos();
+            all += sample * sample;
+        }
+        at += 2.0 / f64::from(RATE / 10) * (sine * sine + cosine * cosine);
+    }
+    at / f64::max(all, 1.0)
+}
+
+wasm_worker_sdk::agent!(Sound);
