@@ -29,7 +29,7 @@ pub(super) struct Tick {
     pub(super) at: Instant,
     /// The same in 1/48,000 s from the beginning.
     pub(super) time: u64,
-    /// How much later it is.
+    /// Time since a tick was due: since the first of those that were left out.
     pub(super) late_by: Duration,
     /// Ticks before it that were left out.
     pub(super) left_out: u64,
@@ -59,10 +59,10 @@ impl Pacer {
     /// The tick that is due.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Tick> {
         let due = self.due.filter(|due| *due <= now)?;
-        let late = now - due;
-        let left_out = late.as_nanos() / FRAME.as_nanos();
-        let late_by = Duration::from_nanos(u64::try_from(late.as_nanos() % FRAME.as_nanos()).unwrap_or_default());
-        let at = now.checked_sub(late_by).unwrap_or(due);
+        let late_by = now - due;
+        let left_out = late_by.as_nanos() / FRAME.as_nanos();
+        let rest = Duration::from_nanos(u64::try_from(late_by.as_nanos() % FRAME.as_nanos()).unwrap_or_default());
+        let at = now.checked_sub(rest).unwrap_or(due);
         self.due = Some(after(at, FRAME));
         let ticks = (at - self.began).as_nanos() * u128::from(TICKS_IN_SECOND) / 1_000_000_000;
         let [left_out, time] = [left_out, ticks].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
@@ -91,7 +91,7 @@ mod tests {
         // Two thirds of a second without the processor.
         let stall = start + ms(5) + FRAME * 133 + ms(7);
         let tick = pacer.tick(stall).unwrap();
-        assert_eq!((tick.left_out, tick.late_by, tick.time), (33, ms(7), 240 + 960 * 133));
+        assert_eq!((tick.left_out, tick.late_by, tick.time), (33, ms(667), 240 + 960 * 133));
         assert_eq!((pacer.tick(stall), pacer.wake_at()), (None, Some(start + ms(5) + FRAME * 134)));
         // A break that is shorter than a frame does not bring ticks closer together.
         pacer.stop();

@@ -32,7 +32,7 @@ pub(crate) struct Outgoing {
     pub(crate) time: u64,
     /// Whether it is the first packet after silence: the marker of RTP.
     pub(crate) starts_talk: bool,
-    /// Time since it was due.
+    /// Time since it was due, those that were left out after a stall included.
     pub(crate) late_by: Duration,
 }
 

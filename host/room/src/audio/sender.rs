@@ -6,6 +6,9 @@ use super::codec::{CodecError, Encoder};
 /// listener's decoder fade to silence instead of making up what comes next.
 const SILENT_MAX: u32 = 3;
 
+/// The largest sample of silence: 80 dB below full scale. Voices of models do not always write zeros in their pauses.
+const SILENCE_MAX: u16 = 3;
+
 /// Frames in, packets out.
 #[derive(Debug)]
 pub(super) struct Sender {
@@ -43,7 +46,7 @@ impl Sender {
 
     /// The packet of a frame, if it is to be sent.
     pub(super) fn send(&mut self, frame: &[i16]) -> Result<Option<Packet>, CodecError> {
-        let is_silent = frame.iter().all(|sample| *sample == 0);
+        let is_silent = frame.iter().all(|sample| sample.unsigned_abs() <= SILENCE_MAX);
         self.silent = if is_silent { self.silent.saturating_add(1) } else { 0 };
         let sends = match self.state {
             State::Muted => false,
@@ -80,7 +83,7 @@ mod tests {
 
     /// Which of some frames are sent, `s` for those that start.
     fn sent(sender: &mut Sender, frames: &str) -> String {
-        let frame = |kind| sender.send(&[if kind == '.' { 0 } else { 900 }; 160]).unwrap();
+        let frame = |kind| sender.send(&[if kind == '.' { -3 } else { 900 }; 160]).unwrap();
         frames
             .chars()
             .map(frame)

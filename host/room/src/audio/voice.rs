@@ -3,6 +3,10 @@
 //! A score belongs to 16 ms of sound. Voice begins where scores stay above the threshold for `min_voice`, and ends where they have been
 //! below it for `min_silence`; its times are those of the sound. Once somebody speaks, the threshold is lower by 0.15, so that soft
 //! syllables do not end it (so do Silero's detector and the agents of LiveKit).
+//!
+//! Seen with synthetic speech (espeak-ng): its beginning is found within 30 ms and its end within 110 ms; with white, brown or humming
+//! noise 10 dB below it, within 50 and 290 ms. White noise, clicks and tones are no voice; music and loud rumble are, whatever the
+//! threshold.
 
 use std::time::Duration;
 

@@ -140,7 +140,7 @@ fn a_stall_is_followed_by_no_burst() {
     voice.collect();
     assert_eq!(voice.sent.len(), 22);
     let (_, last) = &voice.sent[21];
-    assert_eq!((last.time, last.late_by, last.starts_talk), (960 * 70, MS * 5, false));
+    assert_eq!((last.time, last.late_by, last.starts_talk), (960 * 70, MS * 985, false));
     assert_eq!(voice.playout.counts().late, 49);
     voice.pass(MS * 3_000);
     // All of the sound goes out, a second later than it would have.

@@ -4,6 +4,8 @@ use super::*;
 use crate::room_host::room::MuteError;
 
 const FRAME: Duration = Duration::from_millis(20);
+/// Longer than the pause between two requests for lines.
+pub(super) const PAUSE: Duration = Duration::from_millis(300);
 pub(super) const LOUD: i8 = -20;
 
 impl World {
@@ -74,6 +76,12 @@ fn tracks_of(messages: &[Response], identity: &str) -> Option<Vec<proto::TrackIn
     infos.flatten().find(|info| info.identity == identity).map(|info| info.tracks.clone())
 }
 
+/// The numbers of lines that a client was asked for, once its turn has come.
+fn asks(world: &mut World, link: LinkId) -> Vec<u32> {
+    world.run(PAUSE);
+    asked(&world.take(link))
+}
+
 /// The numbers of lines that a client was asked for.
 fn asked(messages: &[Response]) -> Vec<u32> {
     let number = |message: &Response| match message {
@@ -136,7 +144,7 @@ fn whoever_comes_later_knows_the_tracks_and_is_asked_for_lines() {
     assert!(join.other_participants[0].is_publisher && join.other_participants[0].tracks.len() == 2);
     assert_eq!(asked(&messages), [2]);
     assert_eq!(world.listen("bob", bob, 2).len(), 2);
-    assert!(asked(&world.take(bob)).is_empty());
+    assert!(asks(&mut world, bob).is_empty());
     world.speak("ann", 3);
     assert_eq!(world.heard("bob"), [0, 1, 2]);
     assert_eq!(world.room.to_proto().num_publishers, 1);
@@ -191,11 +199,12 @@ fn line_goes_on_with_another_track_after_an_empty_answer() {
     let offer = world.client("ann").stop_sending(mid);
     world.take(bob);
     world.negotiate("ann", ann, offer);
+    world.run(PAUSE);
     let messages = world.take(bob);
     assert_eq!((tracks_of(&messages, "ann"), asked(&messages)), (Some(vec![]), vec![0]));
     let second = world.publish("ann", ann, &["two"]).remove(0);
     assert!(world.listen("bob", bob, 0).is_empty(), "bob hears that the first one is over");
-    assert_eq!(asked(&world.take(bob)), [0]);
+    assert_eq!(asks(&mut world, bob), [0]);
     let lines = world.listen("bob", bob, 0);
     assert_eq!(lines.values().collect::<Vec<_>>(), [&second]);
     world.speak("ann", 5);
@@ -206,7 +215,7 @@ fn line_goes_on_with_another_track_after_an_empty_answer() {
     // With its owner the track is over too.
     world.take(bob);
     world.signal(ann, Request::Leave(proto::LeaveRequest::default()));
-    assert_eq!(asked(&world.take(bob)), [0]);
+    assert_eq!(asks(&mut world, bob), [0]);
     assert!(world.listen("bob", bob, 0).is_empty());
 }
 
@@ -222,12 +231,12 @@ fn participants_choose_what_they_hear() {
     };
     world.signal(bob, choose(&sid, false));
     world.take(bob);
-    assert!(world.listen("bob", bob, 1).is_empty() && asked(&world.take(bob)).is_empty());
+    assert!(world.listen("bob", bob, 1).is_empty() && asks(&mut world, bob).is_empty());
     world.signal(bob, choose("TR_other", true));
     world.signal(bob, choose("TR_other", false));
     assert_eq!(names(&world.take(bob)), ["no track"]);
     world.signal(bob, choose(&sid, true));
-    assert_eq!(asked(&world.take(bob)), [0]);
+    assert_eq!(asks(&mut world, bob), [0]);
     assert_eq!(world.listen("bob", bob, 0).len(), 1);
     world.speak("ann", 1);
     assert_eq!(world.heard("bob"), [0]);
@@ -318,6 +327,7 @@ fn publisher_says_who_hears_it() {
     world.publish("ann", ann, &["voice"]);
     world.listen("bob", bob, 1);
     world.listen("cid", cid, 1);
+    world.run(PAUSE);
     for link in [bob, cid] {
         world.take(link);
     }
@@ -363,4 +373,34 @@ fn speakers_are_told_when_they_begin_and_when_they_end() {
     assert_eq!(speakers(world.take(bob)), [(sid, false)]);
     world.run(SHORT * 3);
     assert!(world.take(bob).is_empty());
+}
+
+#[test]
+fn tracks_that_come_and_go_keep_no_client_busy() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.publish("ann", ann, &["voice"]);
+    world.listen("bob", bob, 1);
+    world.take(bob);
+    let mut asks = 0;
+    let began = world.now.at;
+    for number in 0..40_u32 {
+        let mid = world.client("ann").sending[0];
+        let offer = world.client("ann").stop_sending(mid);
+        world.negotiate("ann", ann, offer);
+        world.publish("ann", ann, &[&number.to_string()]);
+        if !asked(&world.take(bob)).is_empty() {
+            asks += 1;
+            world.listen("bob", bob, 0);
+        }
+    }
+    let most = (world.now.at - began).as_millis() / 250 + 1;
+    assert!(asks > 1 && asks <= most, "{asks} of {most}");
+    // In the end it hears what is there.
+    for _ in 0..3 {
+        world.run(PAUSE);
+        world.listen("bob", bob, 0);
+    }
+    world.speak("ann", 3);
+    assert_eq!(world.heard("bob"), [0, 1, 2]);
 }
