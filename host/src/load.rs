@@ -10,6 +10,7 @@ pub(crate) mod descriptors;
 pub(crate) mod fuel;
 pub(crate) mod memory;
 pub(crate) mod recent_jobs;
+pub(crate) mod rooms;
 
 pub(crate) mod capacity;
 
@@ -24,7 +25,7 @@ use cpu::CpuMonitor;
 use descriptors::{DescriptorMonitor, Descriptors};
 use fuel::FuelMonitor;
 use memory::MemoryMonitor;
-use recent_jobs::CORES_OF_ROOM;
+use rooms::{RoomMonitor, RoomReading};
 
 /// A full worker is available again when its load falls below this part of the threshold. Without this hysteresis the status
 /// would alternate.
@@ -72,6 +73,7 @@ pub(crate) struct LoadMonitor {
     fuel: FuelMonitor,
     memory: MemoryMonitor,
     descriptors: DescriptorMonitor,
+    rooms: RoomMonitor,
     function: LoadFunction,
     jobs_max: usize,
 }
@@ -80,11 +82,12 @@ impl LoadMonitor {
     /// `cores` replaces the number of cores of the cgroup or the machine.
     pub(crate) fn new(engine: Engine, cores: Option<f64>, jobs_max: usize, function: LoadFunction) -> Self {
         let (cpu, memory, descriptors) = (CpuMonitor::new(cores), MemoryMonitor::new(), DescriptorMonitor::new());
-        Self { engine, cpu, fuel: FuelMonitor::default(), memory, descriptors, function, jobs_max }
+        let (fuel, rooms) = (FuelMonitor::default(), RoomMonitor::default());
+        Self { engine, cpu, fuel, memory, descriptors, rooms, function, jobs_max }
     }
 
-    /// Take a sample, of so many jobs and open rooms. To be called every [`window::SAMPLE_EVERY`].
-    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize, rooms: usize) -> Measurement {
+    /// Take a sample, of so many jobs and of the open rooms. To be called every [`window::SAMPLE_EVERY`].
+    pub(crate) async fn measure(&mut self, now: Instant, jobs: usize, rooms: RoomReading) -> Measurement {
         let cores = self.cpu.cores();
         let fuel = self.fuel.sample(now, self.engine.spent(), cores);
         let memory = self.memory.sample();
@@ -98,9 +101,8 @@ impl LoadMonitor {
             jobs,
             jobs_max: self.jobs_max,
         };
-        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        let job_cores = fuel.cores + rooms as f64 * CORES_OF_ROOM;
-        let descriptors = self.descriptors.sample(rooms).await;
+        let job_cores = fuel.cores + self.rooms.sample(now, rooms);
+        let descriptors = self.descriptors.sample(rooms.open).await;
         Measurement { sample, load: self.function.combine(sample).await, job_cores, descriptors }
     }
 }

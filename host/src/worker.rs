@@ -37,6 +37,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use wasm_worker_room::io::Rooms;
 
+use crate::load::rooms::RoomReading;
 use crate::load::window::SAMPLE_EVERY;
 use crate::load::{LoadMonitor, Measurement};
 use admission::AdmissionControl;
@@ -130,7 +131,8 @@ async fn sample(
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let measured = monitor.measure(now, admission.jobs(), rooms.count()).await;
+        let reading = RoomReading { open: rooms.count(), cpu: rooms.cpu_time() };
+        let measured = monitor.measure(now, admission.jobs(), reading).await;
         admission.update(now, measured);
         let Measurement { sample, load, .. } = measured;
         if load_log.is_some_and(|every| logged + every <= now) {

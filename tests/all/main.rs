@@ -54,6 +54,7 @@ mod recordings;
 mod rooms_audio;
 mod rooms_clients;
 mod rooms_faults;
+mod rooms_echo;
 mod rooms_sound;
 mod sdk_session;
 mod service_manager;

@@ -54,7 +54,8 @@ fn converse(server: &RoomServer, client: Client) {
     dispatch_with(&server.url(), &room, "sound", "in");
     is_heard(&mut person);
     person.leaves();
-    assert_eq!(worker.stop().exit, 0);
+    // Its agents stay.
+    drop(worker);
 }
 
 /// What a person says comes back to it.
@@ -64,7 +65,7 @@ fn echo(server: &RoomServer, client: Client) {
     person.order(&json!({ "do": "speak", "hz": 440, "ms": 60_000 }));
     hears(&mut person, &agent, 440);
     person.leaves();
-    assert_eq!(worker.stop().exit, 0);
+    drop(worker);
 }
 
 fn in_livekit(clients: &[Client]) {

@@ -5,6 +5,7 @@
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- 10 100            # these numbers of rooms
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- soak [ROOMS] [MINUTES]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- models [ROOMS]
+//! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound [ROOMS]
 //! ```
 //!
 //! The agents echo texts. The people are `host/room/examples/people.rs`, one process for all; with more than ten rooms one more person
@@ -12,7 +13,8 @@
 //! in its room: from the request of a dispatch to the server until the server tells that the agent is active. CPU and memory are those
 //! of the worker and all that it started, without server and people. Both workers are at their defaults, but take every job.
 //!
-//! With `models` the agents answer by the same stand-in for a model; see `rooms/conversations.rs`.
+//! With `models` the agents answer by the same stand-in for a model; see `rooms/conversations.rs`. With `sound`
+//! they hear and speak; see `rooms/sound.rs`.
 //!
 //! A soak is [`SOAK_ROOMS`] rooms for [`SOAK_MINUTES`] minutes, with a text every two seconds in each. It fails where a text has no echo,
 //! where the memory grows by more than [`GROWTH_MAX`], or where descriptors are left when all rooms are over.
@@ -34,6 +36,8 @@ mod conversations;
 #[path = "rooms/people.rs"]
 mod in_rooms;
 mod process;
+#[path = "rooms/sound.rs"]
+mod sound;
 mod stand_in;
 #[path = "../all/support"]
 mod support {
@@ -108,6 +112,8 @@ fn main() {
         soak(number(1, SOAK_ROOMS), number(2, SOAK_MINUTES));
     } else if words.first().is_some_and(|word| word == "models") {
         conversations::table(number(1, conversations::ROOMS));
+    } else if words.first().is_some_and(|word| word == "sound") {
+        sound::table(number(1, sound::ROOMS));
     } else if words.is_empty() {
         table(&ROOMS);
     } else {

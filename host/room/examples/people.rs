@@ -9,10 +9,13 @@
 //!
 //! ```text
 //! join COUNT                   one person each joins so many more rooms
-//! agents NAME COUNT AT_ONCE    the server sends an agent of this name into so many more of these rooms, so many at once; told are the
+//! agents NAME COUNT AT_ONCE [METADATA]
+//!                              the server sends an agent of this name into so many more of these rooms, so many at once; told are the
 //!                              times from the request until the agent is active in the room
 //! talk SECONDS EVERY_MS [ANSWER]
 //!                              each person who has an agent says a text this often, and waits for this answer, or for the text's echo
+//! sound SECONDS in|out|both    each person who has an agent says a tone for so long (`in`), hears the agent (`out`), or both; told is
+//!                              what was heard
 //! leave                        all leave, and the process ends
 //! ```
 //!
@@ -23,6 +26,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
     reason = "a tool that prints, and whose faults end it"
 )]
 
@@ -37,6 +42,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::http::Uri;
+use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, AudioFrame, Publication, Rule, Subscription};
 use wasm_worker_core::room::command::{Command, SendOptions};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::people::{Participant, ParticipantKind, ParticipantState};
@@ -48,6 +54,14 @@ const JOIN_WITHIN: Duration = Duration::from_secs(60);
 const AGENT_WITHIN: Duration = Duration::from_secs(60);
 const JOINS_AT_ONCE: usize = 8;
 const TOPIC: &str = "lk.chat";
+/// Operations of a person.
+const EAR: u32 = 3;
+const MOUTH: u32 = 4;
+const HEARD_RATE: u32 = 8_000;
+const SAID_RATE: u32 = 24_000;
+/// Sound that is written at once.
+const SAID: Duration = Duration::from_millis(500);
+const GAP_MIN: Duration = Duration::from_millis(10);
 
 /// Connects without names, proxies and TLS, as loopback needs none.
 struct Plain;
@@ -83,6 +97,35 @@ struct State {
     others: u64,
     reconnects: u64,
     failures: Vec<String>,
+    heard: Heard,
+}
+
+/// What was heard of an agent.
+#[derive(Default)]
+struct Heard {
+    sound: Duration,
+    concealed: Duration,
+    /// Sound that never came, between what did.
+    missing: Duration,
+    /// The end of what was heard last.
+    until: Option<std::time::Instant>,
+    /// How long after its end each frame was there.
+    late: Vec<Duration>,
+}
+
+impl Heard {
+    fn add(&mut self, frame: &AudioFrame) {
+        let length = Duration::from_secs_f64(frame.pcm.len() as f64 / 2.0 / f64::from(HEARD_RATE));
+        self.sound += length;
+        self.concealed += frame.concealed;
+        if let Some(gap) = self.until.map(|until| frame.at.saturating_duration_since(until)) {
+            // Less is the clocks of both sides.
+            self.missing += if gap < GAP_MIN { Duration::ZERO } else { gap };
+        }
+        let end = frame.at + length;
+        self.until = Some(end);
+        self.late.push(std::time::Instant::now().saturating_duration_since(end));
+    }
 }
 
 fn main() {
@@ -101,12 +144,13 @@ fn main() {
                 "agents" => {
                     let all = &people[with_agent..with_agent + number(2)];
                     with_agent += number(2);
-                    agents(url, words[1], all, number(3)).await
+                    agents(url, words[1], words.get(4).unwrap_or(&""), all, number(3)).await
                 }
                 "talk" => {
                     let answer = (words.len() > 3).then(|| words[3..].join(" "));
                     talk(&people[..with_agent], number(1) as u64, number(2) as u64, answer).await
                 }
+                "sound" => sound(&people[..with_agent], number(1) as u64, words[2]).await,
                 "leave" => break,
                 other => panic!("no such order: `{other}`"),
             };
@@ -162,6 +206,7 @@ async fn listen(person: Arc<Person>) {
             }
             RoomEvent::Text { text, .. } if text == state.awaited && state.came.is_none() => state.came = Some(now),
             RoomEvent::Text { .. } => state.others += 1,
+            RoomEvent::Audio(AudioEvent::Frame(frame)) => state.heard.add(&frame),
             RoomEvent::Reconnecting => state.reconnects += 1,
             RoomEvent::Failed(failure) => state.failures.push(format!("{}: {}", failure.code, failure.message)),
             RoomEvent::Disconnected { reason, .. } => state.failures.push(format!("disconnected: {}", reason.as_str())),
@@ -176,15 +221,16 @@ fn is_active_agent(who: &Participant) -> bool {
     who.kind == ParticipantKind::Agent && who.state == ParticipantState::Active
 }
 
-async fn agents(url: &str, name: &str, people: &[Arc<Person>], at_once: usize) -> Value {
+async fn agents(url: &str, name: &str, metadata: &str, people: &[Arc<Person>], at_once: usize) -> Value {
     let permits = Arc::new(Semaphore::new(at_once));
     let mut coming = JoinSet::new();
     for person in people {
-        let (person, permits, url, name) = (person.clone(), permits.clone(), url.to_owned(), name.to_owned());
+        let (person, permits, url) = (person.clone(), permits.clone(), url.to_owned());
+        let body = json!({ "agent_name": name, "room": person.name, "metadata": metadata }).to_string();
         coming.spawn(async move {
             let _permit = permits.acquire_owned().await.unwrap();
             let began = Instant::now();
-            dispatch(&url, &person.name, &name).await;
+            dispatch(&url, &person.name, body).await;
             let is_there = person.until(began + AGENT_WITHIN, |state| state.agent.is_some()).await;
             is_there.then(|| person.state().agent.unwrap() - began)
         });
@@ -224,6 +270,59 @@ async fn talk(people: &[Arc<Person>], seconds: u64, every_ms: u64, answer: Optio
     let failures: Vec<String> = people.iter().flat_map(|person| std::mem::take(&mut person.state().failures)).collect();
     answer["failures"] = failures.into();
     answer
+}
+
+async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let (says, hears) = (mode != "out", mode != "in");
+    let mut going = JoinSet::new();
+    for person in people {
+        let person = person.clone();
+        person.state().heard = Heard::default();
+        going.spawn(async move {
+            let order = |command| person.room.try_perform(Command::Audio(command)).unwrap();
+            if hears {
+                let options = Subscription { rate: HEARD_RATE, ..Subscription::default() };
+                order(AudioCommand::Follow { id: EAR, rule: Rule::default(), options });
+            }
+            if says {
+                let publication = Publication { rate: SAID_RATE, ..Publication::default() };
+                order(AudioCommand::Publish { id: MOUTH, publication });
+            }
+            while Instant::now() < until {
+                if says {
+                    order(AudioCommand::Write { id: MOUTH, pcm: tone() });
+                }
+                sleep_until((Instant::now() + SAID).min(until)).await;
+            }
+            if hears {
+                person.room.try_perform(Command::Cancel { id: EAR }).unwrap();
+            }
+            if says {
+                person.room.try_perform(Command::Cancel { id: MOUTH }).unwrap();
+            }
+            std::mem::take(&mut person.state().heard)
+        });
+    }
+    let all = going.join_all().await;
+    let sum = |of: fn(&Heard) -> Duration| all.iter().map(of).sum::<Duration>().as_secs_f64();
+    let late = all.iter().flat_map(|heard| heard.late.iter().copied()).collect();
+    let facts = json!({
+        "heard_s": sum(|heard| heard.sound),
+        "concealed_s": sum(|heard| heard.concealed),
+        "missing_s": sum(|heard| heard.missing),
+        "most_s": seconds as usize * people.len(),
+    });
+    told(facts, late)
+}
+
+/// [`SAID`] of a tone of 440 Hz, which is a whole number of its turns.
+fn tone() -> Vec<u8> {
+    let samples = (0..SAID_RATE / 2).map(|at| {
+        let angle = std::f64::consts::TAU * 440.0 * f64::from(at) / f64::from(SAID_RATE);
+        (angle.sin() * 8_192.0) as i16
+    });
+    samples.flat_map(i16::to_le_bytes).collect()
 }
 
 impl Person {
@@ -277,10 +376,9 @@ fn told(mut facts: Value, mut times: Vec<Duration>) -> Value {
 }
 
 /// Have the server send an agent into a room.
-async fn dispatch(url: &str, room: &str, agent: &str) {
+async fn dispatch(url: &str, room: &str, body: String) {
     let grants = VideoGrants { room_admin: true, room: room.into(), ..VideoGrants::default() };
     let token = AccessToken::with_api_key("devkey", "secret").with_grants(grants).to_jwt().unwrap();
-    let body = json!({ "agent_name": agent, "room": room }).to_string();
     let request = format!(
         "POST /twirp/livekit.AgentDispatchService/CreateDispatch HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\
          authorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

@@ -4,6 +4,8 @@
 //! queue  a bounded queue between the task of a room and its handle
 //! link   the WebSocket to the server
 //! paths  UDP and TCP to the server
+//! threads
+//!        the CPU time of the threads
 //! task   the loop of one room
 //! ```
 //!
@@ -15,6 +17,7 @@
 mod link;
 mod paths;
 mod queue;
+mod threads;
 
 mod task;
 
@@ -24,6 +27,7 @@ mod tests;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +36,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 use queue::Queue;
 use task::{Closes, Shared, Task};
+use threads::Threads;
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::connection::{
     CommandRefused, OpenError, RoomConnection, RoomNumbers, RoomOpener, RoomStatistics,
@@ -75,6 +80,7 @@ pub struct RoomsSettings {
 /// All rooms of the process, and their runtime. Dropped, every room ends.
 pub struct Rooms {
     runtime: Option<Runtime>,
+    threads: Arc<Threads>,
     connector: Arc<dyn Connect>,
     /// One for each room that there may be.
     seats: Arc<Semaphore>,
@@ -88,9 +94,18 @@ impl Rooms {
     /// When the system refuses a thread.
     pub fn start(settings: RoomsSettings, connector: Arc<dyn Connect>) -> std::io::Result<Self> {
         let threads = settings.threads.max(1);
-        let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("room").enable_all().build()?;
+        let (mut builder, measured) = (Builder::new_multi_thread(), Arc::<Threads>::default());
+        let (starts, stops) = (measured.clone(), measured.clone());
+        builder.on_thread_start(move || starts.add()).on_thread_stop(move || stops.remove());
+        let runtime = builder.worker_threads(threads).thread_name("room").enable_all().build()?;
         let rooms_max = settings.rooms_max.min(SEATS_MAX as usize);
-        Ok(Self { runtime: Some(runtime), connector, seats: Arc::new(Semaphore::new(rooms_max)), rooms_max })
+        Ok(Self {
+            runtime: Some(runtime),
+            threads: measured,
+            connector,
+            seats: Arc::new(Semaphore::new(rooms_max)),
+            rooms_max,
+        })
     }
 
     /// Open a room. It is joined by [`Command::Connect`].
@@ -110,6 +125,11 @@ impl Rooms {
             runtime.spawn(task.run(Closes(shared.clone()), seat));
         }
         Ok(Room { shared, is_over: false })
+    }
+
+    /// CPU time that all rooms took so far; none where the system does not tell. Much of it is sound that is decoded and encoded.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.threads.cpu_time()
     }
 
     /// The number of rooms that are open.

@@ -103,7 +103,7 @@ mod tests {
         let mut joined = status(RoomState::Joined, 0, &[]);
         joined.tracks = Tracks { heard: 2, published: 1 };
         joined.used.audio = AudioUse { heard_ms: 90_000, packets_lost: 3, jitter_us: 4_000, ..AudioUse::default() };
-        let line = "  sound    hears 2 tracks, publishes 1 track; heard 1m30s, spoke 0s; 3 packets lost, 0s concealed, 0s dropped, \
+        let line = "  sound    hears 2 tracks, publishes 1 track; heard 1m30s, spoke 0ms; 3 packets lost, 0ms concealed, 0ms dropped, \
                     0 frames late, jitter 4ms";
         assert_eq!(lines(&joined)[1], line);
     }

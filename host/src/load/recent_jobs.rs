@@ -32,10 +32,10 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// The cost of a job that ended.
+    /// The cost of a job that ended, its sound included.
     pub(crate) fn of_job(closed: &JobRecord) -> Self {
         let usage = &closed.usage;
-        Self::of(usage.cpu_us, usage.wall_us, usage.memory_peak_bytes)
+        Self::of(usage.cpu_us.saturating_add(usage.audio.cpu_us), usage.wall_us, usage.memory_peak_bytes)
     }
 
     /// The same with the connection to a room.

@@ -202,7 +202,7 @@ impl Jobs {
 
     /// Note what the running jobs used so far.
     pub(super) fn observe_costs(&mut self, now: Instant) {
-        let used = |job: &JobHandle| Duration::from_micros(job.used().0);
+        let used = |job: &JobHandle| Duration::from_micros(job.used().0) + job.sound_cpu();
         self.costs.observe(self.running.values().map(|(since, job)| (used(job), now - *since)));
         if let Some(quota) = &mut self.quota {
             quota.sample(now, self.running.values().map(|(_, job)| Used::of_job(job)));

@@ -87,7 +87,7 @@ fn command(subject: &Subject, rooms: usize, address: &str) -> Command {
                 "--setting",
                 &format!("OPENAI_BASE_URL={url}"),
             ]);
-            command.env("OPENAI_API_KEY", "none");
+            command.env("OPENAI_API_KEY", "no-key-is-needed");
             command
         }
         Subject::Theirs(dir) => {

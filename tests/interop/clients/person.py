@@ -126,6 +126,9 @@ class Person:
                 tell("published", sid=publication.sid)
             case "speak":
                 self.begin(self.speak(order))
+            case "unpublish":
+                await self.voice.unpublish()
+                tell("unpublished")
             case "hear":
                 self.begin(self.hear(order))
             case "call":

@@ -21,18 +21,27 @@ class Voice:
     def __init__(self, room: rtc.Room) -> None:
         self.room = room
         self.source = None
+        self.track_sid = None
 
     async def speak(self, order: dict) -> None:
         if self.source is None:
             self.source = rtc.AudioSource(RATE, 1)
             track = rtc.LocalAudioTrack.create_audio_track("voice", self.source)
             options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-            await self.room.local_participant.publish_track(track, options)
+            self.track_sid = (await self.room.local_participant.publish_track(track, options)).sid
+        source = self.source
         samples = read(order["wav"]) if "wav" in order else tone(order["hz"], order["ms"])
         for at in range(0, len(samples), FRAME):
+            if self.source is not source:
+                return
             frame = samples[at : at + FRAME].tobytes()
-            await self.source.capture_frame(rtc.AudioFrame(frame, RATE, 1, len(frame) // 2))
-        await self.source.wait_for_playout()
+            await source.capture_frame(rtc.AudioFrame(frame, RATE, 1, len(frame) // 2))
+        await source.wait_for_playout()
+
+    async def unpublish(self) -> None:
+        """End the track. The next order to speak publishes another one."""
+        self.source = None
+        await self.room.local_participant.unpublish_track(self.track_sid)
 
 
 async def hear(room: rtc.Room, order: dict) -> dict:

@@ -185,9 +185,8 @@ struct Start {
 impl Numbers {
     /// The number and the time of a packet on the line; none for one from before the first that was sent.
     pub(super) fn of(&mut self, sound: &Sound, now: Instant) -> Option<(u64, u32)> {
-        let goes_on = |start: &Start| {
-            start.source == sound.source && sound.sequence <= start.highest.saturating_add(STEP_MAX)
-        };
+        let goes_on =
+            |start: &Start| start.source == sound.source && sound.sequence <= start.highest.saturating_add(STEP_MAX);
         let mut start = self.start.filter(goes_on).unwrap_or_else(|| self.begin(sound, now));
         let sequence = start.sequence + sound.sequence.checked_sub(start.first)?;
         let time = sound.time.wrapping_add(start.time);

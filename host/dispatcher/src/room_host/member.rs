@@ -96,6 +96,8 @@ pub(super) struct Member {
     pub(super) offered: Vec<SoundLine>,
     /// The lines on which it hears others.
     pub(super) lines: Lines,
+    /// When its client was last asked for lines.
+    pub(super) asked_at: Option<Instant>,
     pub(super) choices: Choices,
     pub(super) audience: Audience,
     /// How loud it was in the last interval; none where it did not speak.
@@ -146,6 +148,7 @@ impl Member {
             tracks: Tracks::default(),
             offered: Vec::new(),
             lines: Lines::default(),
+            asked_at: None,
             choices: Choices::new(hears_all),
             audience: Audience::default(),
             level: None,

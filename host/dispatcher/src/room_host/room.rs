@@ -97,6 +97,8 @@ pub(super) struct Room {
     levels_due: Option<Instant>,
     /// The packets with sound to all participants.
     sound_pace: Pace,
+    /// Those whose clients may have to be asked for lines.
+    to_ask: BTreeSet<MemberId>,
 }
 
 impl Room {
@@ -117,6 +119,7 @@ impl Room {
             people_due: None,
             levels_due: None,
             sound_pace: Pace::default(),
+            to_ask: BTreeSet::new(),
         }
     }
 
@@ -175,13 +178,14 @@ impl Room {
         self.members.iter().find(|(_, member)| member.identity() == identity).map(|(id, _)| *id)
     }
 
-    /// Act on everything that the peers ask for.
+    /// Act on everything that the peers ask for, and ask the clients.
     fn settle(&mut self, now: Moment) {
         while let Some(id) = self.touched.pop_first() {
             while let Some(output) = self.members.get_mut(&id).and_then(|member| member.peer.next_output()) {
                 self.on_peer_output(id, output, now);
             }
         }
+        self.ask_for_lines(now);
     }
 
     fn on_peer_output(&mut self, id: MemberId, output: PeerOutput, now: Moment) {

@@ -70,6 +70,12 @@ impl Person {
         self.order(json!({ "do": "speak", "hz": hz, "ms": 600_000 })).await;
     }
 
+    /// End the track on which it speaks.
+    pub(crate) async fn unpublish(&mut self) {
+        self.order(json!({ "do": "unpublish" })).await;
+        self.sees("unpublished").await;
+    }
+
     /// Hear a tone of somebody, for a second clearly.
     pub(crate) async fn hears(&mut self, who: &str, hz: u32) {
         let mut heard = Vec::new();

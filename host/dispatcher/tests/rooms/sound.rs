@@ -60,6 +60,26 @@ fn sound_goes_on_after_the_links_are_cut() {
     });
 }
 
+#[test]
+fn one_track_after_another_is_heard_on_the_same_line() {
+    let Some(python) = python() else { return };
+    run(async |host: Host| {
+        let mut ann = Person::join(&python, host.url(), "ann").await;
+        let mut bob = Person::join(&python, host.url(), "bob").await;
+        let mut sids = Vec::new();
+        for hz in [440, 550, 660] {
+            ann.speak(hz).await;
+            bob.hears("ann", hz).await;
+            sids.push(track_of(&host, "ann").await.sid);
+            ann.unpublish().await;
+        }
+        sids.dedup();
+        assert_eq!(sids.len(), 3, "{sids:?}");
+        ann.leaves().await;
+        bob.leaves().await;
+    });
+}
+
 /// The one track of a participant.
 async fn track_of(host: &Host, identity: &str) -> proto::TrackInfo {
     let who = proto::RoomParticipantIdentity { room: "lobby".into(), identity: identity.into(), ..Default::default() };

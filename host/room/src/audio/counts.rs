@@ -29,6 +29,8 @@ pub(crate) struct PlayoutCounts {
     pub(crate) packets: u64,
     /// Frames of 20 ms that went out more than 10 ms late, or whose time passed without them.
     pub(crate) late: u64,
+    /// What was played of all that was written.
+    pub(crate) played: Duration,
     /// Bytes of sound that wait.
     pub(crate) bytes_waiting: usize,
 }
@@ -50,6 +52,7 @@ impl PlayoutCounts {
     pub(crate) fn add_to(&self, all: &mut AudioStatistics) {
         all.packets_sent += self.packets;
         all.frames_late += self.late;
+        all.spoken += self.played;
         all.bytes_waiting += self.bytes_waiting;
     }
 }

@@ -196,7 +196,7 @@ impl Playout {
 
     /// The numbers of the track.
     pub(crate) fn counts(&self) -> PlayoutCounts {
-        PlayoutCounts { bytes_waiting: self.waiting.bytes(), ..self.counts }
+        PlayoutCounts { bytes_waiting: self.waiting.bytes(), played: self.waiting.played(), ..self.counts }
     }
 
     fn frame(&self) -> usize {

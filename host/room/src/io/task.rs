@@ -140,7 +140,8 @@ impl Task {
         self.link.closed().await;
     }
 
-    /// Wait for one input, and carry out what follows. The arms have no order: each source has its share of the turns.
+    /// Wait for one input, and carry out what follows. The arms have no order: each source has its share of the turns. The session sends
+    /// sound that is due with every input, so that none of them delays it beyond its own work.
     async fn turn(&mut self) -> Result<(), Over> {
         // Whoever is told an event finds the numbers that go with it.
         self.publish();

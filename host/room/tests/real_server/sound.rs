@@ -1,5 +1,6 @@
 //! Sound of rooms of a real server: tones that the agent says and hears.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -176,6 +177,51 @@ fn tracks_come_and_go_over_the_same_lines() {
             agent.until(|event| *event == RoomEvent::Done(id)).await;
         }
     });
+}
+
+#[test]
+fn tracks_that_come_and_go_across_cuts_end_once_and_the_next_one_is_heard() {
+    run(async |server: RealServer| {
+        let (mut agent, _) = server.joined("agent").await;
+        let (mut ann, _) = server.joined("ann").await;
+        ann.listen();
+        let mut open = BTreeSet::new();
+        for round in 0..12 {
+            let id = agent.say(440.0, 1);
+            agent.audio(AudioCommand::Close { id });
+            open.insert(id);
+            if round % 2 == 0 {
+                server.network.cut();
+            }
+            tokio::time::sleep(Duration::from_millis(37 * (round % 5))).await;
+            // No more than four at once.
+            while open.len() > 3 {
+                agent.until(|event| ends(&mut open, event)).await;
+            }
+        }
+        while !open.is_empty() {
+            agent.until(|event| ends(&mut open, event)).await;
+        }
+        // What was heard until now is not judged.
+        while tokio::time::timeout(Duration::from_secs(1), ann.room.next()).await.is_ok() {}
+        agent.say(660.0, 30);
+        let share = ann.share_at(660.0).await;
+        assert!(share > SHARE, "{share}");
+        for room in [&agent, &ann] {
+            let statistics = room.room.statistics();
+            assert!(statistics.resumes > 0 && statistics.rejoins == 0, "{statistics:?}");
+        }
+    });
+}
+
+/// Whether an event is the end of an operation that is open.
+fn ends(open: &mut BTreeSet<u32>, event: &RoomEvent) -> bool {
+    match event {
+        RoomEvent::Done(id) => assert!(open.remove(id), "{id} ends twice"),
+        RoomEvent::Failed(failure) => panic!("{failure:?}"),
+        _ => return false,
+    }
+    true
 }
 
 #[test]

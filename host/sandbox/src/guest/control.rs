@@ -298,6 +298,12 @@ impl Control {
         counter.map(|counter| counter.take()).unwrap_or_default()
     }
 
+    /// CPU time that the sound of the open room took so far.
+    pub(crate) fn sound_cpu(&self) -> Duration {
+        let counter = lock(&self.room).as_ref().and_then(|room| room.counter().cloned());
+        counter.map(|counter| counter.statistics().audio.busy).unwrap_or_default()
+    }
+
     fn kill_reason(&self) -> Kill {
         lock(&self.kill).clone().unwrap_or(Kill::Operator)
     }

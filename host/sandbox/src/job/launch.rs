@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -111,6 +112,11 @@ impl JobHandle {
     /// The use so far: CPU time, and time spent in finished waits, in microseconds.
     pub fn used(&self) -> (u64, u64) {
         (micros(self.0.clock.cpu()), micros(self.0.clock.waited()))
+    }
+
+    /// CPU time that the sound of the open room took so far, beside the job's own.
+    pub fn sound_cpu(&self) -> Duration {
+        self.0.sound_cpu()
     }
 
     /// Tokens of models, as the agent has reported them so far.

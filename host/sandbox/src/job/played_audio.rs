@@ -47,6 +47,7 @@ const SUBSCRIPTIONS_MAX: usize = 64;
 const TRACKS_MAX: usize = 8;
 
 /// The sound of one room.
+#[expect(clippy::struct_excessive_bools, reason = "two facts that have nothing to do with each other")]
 #[derive(Default)]
 pub(super) struct PlayedAudio {
     /// Those who have spoken, by identity.
@@ -220,7 +221,7 @@ impl PlayedAudio {
 
     /// Tell what has happened.
     fn deliver(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        let at_ms = |at: Instant, job: &JobAccess<'_>| job.moment_of(at.into_std()).as_ms();
+        let at_ms = |at: Instant, job: &JobAccess<'_>| job.moment_of(at).as_ms();
         let mut over = Vec::new();
         for heard in &mut self.heard {
             while let Some((at, mut event)) = heard.next_event() {

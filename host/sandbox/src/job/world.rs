@@ -100,8 +100,8 @@ impl<'a> JobAccess<'a> {
     }
 
     /// A time of the host's clock as the guest counts it.
-    pub(super) fn moment_of(&self, at: std::time::Instant) -> Moment {
-        self.clock.moment(Instant::from_std(at))
+    pub(super) fn moment_of(&self, at: Instant) -> Moment {
+        self.clock.moment(at)
     }
 
     /// Send an event, which is dropped where the inbox is full.

@@ -18,6 +18,7 @@ use super::super::summary::percentile;
 use crate::config::Config;
 use crate::load::capacity::{Fit, Machine};
 use crate::load::recent_jobs::{Cost, Costs};
+use crate::load::rooms::RoomReading;
 use crate::load::window::{SAMPLE_EVERY, WINDOW};
 use crate::load::{LoadFunction, LoadMonitor};
 use crate::worker::admission::AdmissionControl;
@@ -82,7 +83,7 @@ impl<O: Fn() -> Offer> Verification<'_, O> {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let measured = monitor.measure(now, admission.jobs(), 0).await;
+            let measured = monitor.measure(now, admission.jobs(), RoomReading::default()).await;
             admission.update(now, measured);
             if counted.contains(&now) {
                 lock(figures).loads.push(measured.load);

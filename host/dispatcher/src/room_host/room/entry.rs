@@ -204,7 +204,7 @@ impl Room {
                 let target = proto::SignalTarget::Publisher as i32;
                 self.tell(id, Response::Trickle(proto::TrickleRequest { candidate_init, target, r#final: true }));
                 self.match_lines(id);
-                self.ask_for_more(id);
+                self.to_ask.insert(id);
             }
             Err(error) => {
                 let identity = member.identity();

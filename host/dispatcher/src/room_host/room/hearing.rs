@@ -1,17 +1,23 @@
 //! Who hears which track: the choices of participants, the permissions, and the lines that carry the tracks.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
 use str0m::media::Mid;
+use tokio::time::Instant;
 
 use super::Room;
+use crate::clock::Moment;
 use crate::room_host::hearing::Audience;
 use crate::room_host::limits::ROOM_TRACKS_MAX;
 use crate::room_host::member::{Member, MemberId};
 use crate::room_host::sdp::{self, Flow, Use};
 use crate::room_host::tracks::{Track, TrackId};
+
+/// Pause between two requests to a client for an offer, so that tracks that come and go keep nobody busy.
+const ASK_PAUSE: Duration = Duration::from_millis(250);
 
 impl Room {
     /// A participant chooses what it hears.
@@ -78,7 +84,7 @@ impl Room {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.lines.keep(&wanted);
         member.lines.changed();
-        self.ask_for_lines(id, &wanted);
+        self.to_ask.insert(id);
     }
 
     /// A participant that came back may have missed the last request.
@@ -113,17 +119,24 @@ impl Room {
         (sdp::with_uses(answer, |mid| uses.remove(&mid).unwrap_or(Use::Nothing)), tracks)
     }
 
-    /// Ask a participant for lines that it lacks after its last offer.
-    pub(super) fn ask_for_more(&mut self, id: MemberId) {
-        let wanted = self.wanted(id);
-        self.ask_for_lines(id, &wanted);
+    /// When [`Self::ask_for_lines`] is due.
+    pub(super) fn asks_due_at(&self) -> Option<Instant> {
+        self.to_ask.iter().filter_map(|id| self.members.get(id)).map(ask_due_at).min()
     }
 
-    fn ask_for_lines(&mut self, id: MemberId, wanted: &[TrackId]) {
-        let request = self.members.get_mut(&id).and_then(|member| member.lines.request(wanted));
-        if let Some(num_audios) = request {
-            let requirement = proto::MediaSectionsRequirement { num_audios, num_videos: 0 };
-            self.tell(id, Response::MediaSectionsRequirement(requirement));
+    /// Ask those for lines who lack some, or have some that are to become free, and whose turn it is.
+    pub(super) fn ask_for_lines(&mut self, now: Moment) {
+        let is_due = |id: &&MemberId| self.members.get(id).is_none_or(|member| ask_due_at(member) <= now.at);
+        let due: Vec<MemberId> = self.to_ask.iter().filter(is_due).copied().collect();
+        for id in due {
+            self.to_ask.remove(&id);
+            let wanted = self.wanted(id);
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            if let Some(num_audios) = member.lines.request(&wanted) {
+                member.asked_at = Some(now.at);
+                let requirement = proto::MediaSectionsRequirement { num_audios, num_videos: 0 };
+                self.tell(id, Response::MediaSectionsRequirement(requirement));
+            }
         }
     }
 
@@ -167,4 +180,9 @@ impl Room {
         let mut tracks = self.members.values().flat_map(|member| member.tracks.published());
         tracks.find(|track| track.info.sid == sid).map(|track| track.id)
     }
+}
+
+/// When the client of a participant may be asked for lines.
+fn ask_due_at(member: &Member) -> Instant {
+    member.asked_at.map_or(member.since, |at| at + ASK_PAUSE)
 }

@@ -7,6 +7,7 @@ mod losses;
 mod orders;
 mod sound;
 mod sound_bounds;
+mod sound_choices;
 mod sound_random;
 
 use std::collections::HashMap;

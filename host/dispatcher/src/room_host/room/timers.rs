@@ -18,7 +18,11 @@ impl Room {
     /// When [`Self::advance`] is due.
     pub(in crate::room_host) fn wake_at(&self) -> Option<Instant> {
         let due = self.members.values().filter_map(Member::wake_at);
-        due.chain(self.departures.due_at()).chain(self.people_due).chain(self.levels_due).min()
+        due.chain(self.departures.due_at())
+            .chain(self.people_due)
+            .chain(self.levels_due)
+            .chain(self.asks_due_at())
+            .min()
     }
 
     /// Have everything happen that is due.

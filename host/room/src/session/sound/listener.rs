@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::timeline::Timeline;
 use crate::audio::heard::{Heard, Packet};
 use crate::peer::{LineId, SoundPacket};
-use wasm_worker_core::room::audio::{HeardId, Rule, Subscription};
+use wasm_worker_core::room::audio::{AudioEvent, HEARD_RATE, HeardId, Rule, Subscription};
 use wasm_worker_core::room::id::OperationId;
 use wasm_worker_core::room::people::{Participant, ParticipantKind, Track, TrackKind};
 
@@ -30,6 +30,8 @@ pub(super) struct Listener {
     pub(super) rule: Option<OperationId>,
     pub(super) track: Track,
     pub(super) heard: Heard,
+    /// Samples a second of what is delivered.
+    rate: u32,
     pub(super) stage: Stage,
     /// The line that carries the track.
     line: Option<LineId>,
@@ -62,7 +64,18 @@ impl Listener {
         let mut heard = Heard::new(id, &options, now)?;
         heard.set_muted(track.muted, now);
         let (stage, timeline) = (Stage::Waiting { until: None }, Timeline::default());
-        Ok(Self { id, rule, track: track.clone(), heard, stage, line: None, timeline, now })
+        let rate = if options.rate == 0 { HEARD_RATE } else { options.rate };
+        Ok(Self { id, rule, track: track.clone(), heard, rate, stage, line: None, timeline, now })
+    }
+
+    /// The next event, and the sound in it.
+    pub(super) fn next_event(&mut self) -> Option<(AudioEvent, Duration)> {
+        let event = self.heard.next_event()?;
+        let bytes = match &event {
+            AudioEvent::Frame(frame) => u64::try_from(frame.pcm.len()).unwrap_or_default(),
+            _ => 0,
+        };
+        Some((event, Duration::from_micros(bytes * 500_000 / u64::from(self.rate).max(1))))
     }
 
     /// Another line carries the track, or none. Whether the track begins by it.

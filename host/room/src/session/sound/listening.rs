@@ -33,13 +33,12 @@ pub(super) struct Listening {
     rules: Vec<Follower>,
     /// Tracks that the server was asked for.
     asked: BTreeSet<String>,
-    /// Numbers of tracks that are over.
     over: HeardTotals,
     /// The listener that is asked for an event next.
     turn: usize,
 }
 
-/// The numbers of tracks that are over.
+/// The numbers of tracks that are over, and the sound of all that was delivered.
 #[derive(Debug, Default)]
 struct HeardTotals(AudioStatistics);
 
@@ -273,7 +272,8 @@ impl Listening {
         for _ in 0..self.listeners.len() {
             self.turn = (self.turn + 1) % self.listeners.len();
             let listener = self.listeners.get_mut(self.turn).filter(|listener| listener.stage == Stage::Started);
-            if let Some(event) = listener.and_then(|listener| listener.heard.next_event()) {
+            if let Some((event, sound)) = listener.and_then(Listener::next_event) {
+                self.over.0.heard += sound;
                 return Some(event);
             }
         }
@@ -286,6 +286,7 @@ impl Listening {
         all.packets_received += over.packets_received;
         all.packets_lost += over.packets_lost;
         all.jitter = all.jitter.max(over.jitter);
+        all.heard += over.heard;
         all.concealed += over.concealed;
         all.dropped += over.dropped;
         self.listeners.iter().for_each(|listener| listener.heard.counts().add_to(all));
@@ -313,7 +314,10 @@ impl Listening {
                 (Stage::Started, _) => {
                     let now = listener.time(now);
                     listener.heard.end(now);
-                    events.extend(std::iter::from_fn(|| listener.heard.next_event()).map(RoomEvent::Audio));
+                    while let Some((event, sound)) = listener.next_event() {
+                        self.over.0.heard += sound;
+                        events.push_back(RoomEvent::Audio(event));
+                    }
                 }
                 (Stage::Waiting { .. }, HeardId::Asked(id)) => fail(events, id, why()),
                 (Stage::Waiting { .. }, HeardId::Followed(_)) => {}

@@ -1,6 +1,8 @@
 //! Whatever happens in whatever order, the agent is told a story that makes sense, and every operation ends once.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod agent;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -9,9 +11,9 @@ use livekit_protocol::signal_response::Message as Response;
 use proptest::prelude::*;
 
 use super::world::{Door, World, person, track};
-use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, HeardId, Publication, Rule, Subscription};
+use agent::{Agent, Place};
+use wasm_worker_core::room::audio::{AudioCommand, HeardId, Publication, Rule, Subscription};
 use wasm_worker_core::room::command::Command;
-use wasm_worker_core::room::event::RoomEvent;
 
 /// A packet of Opus: 20 ms of silence.
 const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
@@ -78,100 +80,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let joins = prop_oneof![4 => Just(vec![Step::Connect, Step::Pass(500)]), 1 => Just(Vec::new())];
     (joins, prop::collection::vec(step, 1..40)).prop_map(|(joins, steps)| [joins, steps].concat())
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    #[default]
-    Out,
-    In,
-    Reconnecting,
-}
-
-/// What the agent knows from the events.
-#[derive(Default)]
-struct Agent {
-    place: Place,
-    /// Identities, by sid.
-    people: BTreeMap<String, String>,
-    open: BTreeSet<u32>,
-    /// Operations that last: tracks of the agent, its rules, and tracks that it subscribed to.
-    tracks: BTreeSet<u32>,
-    rules: BTreeSet<u32>,
-    asked: BTreeSet<u32>,
-    /// Tracks that are heard, with the rule of each.
-    heard: BTreeMap<HeardId, (Option<u32>, String)>,
-    read: usize,
-}
-
-impl Agent {
-    fn read(&mut self, events: &[RoomEvent]) {
-        for event in &events[self.read..] {
-            self.take(event);
-        }
-        self.read = events.len();
-    }
-
-    fn take(&mut self, event: &RoomEvent) {
-        match event {
-            RoomEvent::Connected { .. } => self.place = Place::In,
-            RoomEvent::Reconnecting => {
-                assert_eq!(self.place, Place::In, "reconnecting without a room, or twice");
-                self.place = Place::Reconnecting;
-            }
-            RoomEvent::Disconnected { .. } => {
-                assert_ne!(self.place, Place::Out, "disconnected without a room");
-                let lasting: Vec<_> =
-                    [&self.open, &self.tracks, &self.rules, &self.asked].into_iter().flatten().collect();
-                assert!(lasting.is_empty(), "operations outlive their room: {lasting:?}");
-                assert!(self.heard.is_empty(), "tracks are heard without a room");
-                *self = Self { read: self.read, ..Self::default() };
-            }
-            RoomEvent::ParticipantJoined(who) => {
-                let before = self.people.insert(who.sid.clone(), who.identity.clone());
-                assert_eq!(before, None, "joined twice");
-                let again = self.people.values().filter(|identity| **identity == who.identity).count();
-                assert_eq!(again, 1, "two of one identity");
-            }
-            RoomEvent::ParticipantLeft { participant, .. } => {
-                assert!(self.people.remove(&participant.sid).is_some(), "left without having joined");
-            }
-            RoomEvent::Done(id) => assert!(self.open.remove(id) || self.tracks.remove(id), "{id} ends twice"),
-            RoomEvent::Failed(failure) => assert!(self.ends(failure.id), "{} ends twice", failure.id),
-            RoomEvent::Audio(event) => self.take_sound(event),
-            RoomEvent::Data { .. } | RoomEvent::Text { .. } => {
-                assert_ne!(self.place, Place::Out, "a text without a room");
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Agent {
-    fn ends(&mut self, id: u32) -> bool {
-        let all = [&mut self.open, &mut self.tracks, &mut self.rules, &mut self.asked];
-        all.into_iter().any(|open| open.remove(&id))
-    }
-
-    fn take_sound(&mut self, event: &AudioEvent) {
-        match event {
-            AudioEvent::Started { id, rule, track } => {
-                let before = self.heard.insert(*id, (*rule, track.sid.clone()));
-                assert!(before.is_none(), "{id:?} begins twice");
-            }
-            AudioEvent::Ended { id } => {
-                assert!(self.heard.remove(id).is_some(), "{id:?} ends without having begun");
-                if let HeardId::Asked(id) = id {
-                    assert!(self.asked.remove(id), "{id} ends twice");
-                }
-            }
-            AudioEvent::Frame(frame) => assert!(self.heard.contains_key(&frame.id), "sound of {:?}", frame.id),
-            AudioEvent::Published { id, .. } | AudioEvent::Playout { id, .. } => {
-                assert!(self.tracks.contains(id), "{id} is over");
-            }
-            _ => {}
-        }
-    }
 }
 
 /// A world and its agent.

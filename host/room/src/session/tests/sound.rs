@@ -3,6 +3,8 @@
 mod publishing;
 mod subscribing;
 
+mod hostile;
+
 use std::time::Duration;
 
 use livekit_protocol as proto;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
-use livekit_protocol::signal_response::Message as Response;
 use prost::Message as _;
 use tokio::time::Instant;
 use wasm_worker_core::secret::Secret;
@@ -179,45 +178,6 @@ impl World {
     pub(super) fn send_text(&mut self, id: u32, text: &str) {
         let (topic, text) = ("lk.chat".into(), text.into());
         self.perform(Command::SendText { id, topic, text, options: SendOptions::default() });
-    }
-
-    /// Have the server say something on the open link.
-    pub(super) fn say(&mut self, message: Response) {
-        if let Some(link) = self.link {
-            let message = proto::SignalResponse { message: Some(message) }.encode_to_vec();
-            self.post(Parcel::Message(link, message));
-        }
-    }
-
-    /// Have the server say what is no message.
-    pub(super) fn say_garbage(&mut self) {
-        if let Some(link) = self.link {
-            self.post(Parcel::Message(link, vec![0xff; 9]));
-        }
-    }
-
-    /// Cut the link, as a network does.
-    pub(super) fn cut_link(&mut self) {
-        if let Some(link) = self.link.take() {
-            self.post(Parcel::Lost(link));
-        }
-    }
-
-    /// Have the server say why it ends the stay, and close the peer in the same moment, which is heard first.
-    pub(super) fn dismiss(&mut self, reason: proto::DisconnectReason, action: proto::leave_request::Action) {
-        if let Some(place) = &mut self.place {
-            place.peer.close();
-            self.move_datagrams();
-        }
-        self.place = None;
-        let leave = proto::LeaveRequest { reason: reason as i32, action: action as i32, ..Default::default() };
-        self.say(Response::Leave(leave));
-        self.cut_link();
-    }
-
-    /// Have the server hear and say nothing on the open link.
-    pub(super) fn mute(&mut self) {
-        self.link = None;
     }
 
     /// Let time pass until something holds. Whether it does.

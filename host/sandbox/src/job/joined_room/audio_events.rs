@@ -1,7 +1,8 @@
 //! The events of sound as those of the contract. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioEvent, AudioFrame, HeardId};
 use wasm_worker_core::room::command::{IncomingId, OperationId};
 
@@ -53,6 +54,7 @@ pub(super) const fn operation_of(event: &AudioEvent) -> Option<OperationId> {
 /// An event as the contract has it. `incoming` is the id of the contract for [`incoming_of`], and 0 where that is over. Nothing becomes of
 /// an event about what is over. `moment` is a time as the guest counts it, in milliseconds.
 pub(super) fn event_of(event: AudioEvent, incoming: u32, moment: &dyn Fn(Instant) -> f64) -> Option<Event> {
+    let moment = |at| moment(Instant::from_std(at));
     let id_of = |id| match id {
         HeardId::Asked(id) => Some(id),
         HeardId::Followed(_) => (incoming != 0).then_some(incoming),
@@ -126,12 +128,14 @@ mod tests {
 
     fn frame(id: HeardId, at: Instant) -> AudioEvent {
         let (concealed, dropped) = (Duration::from_micros(1), Duration::from_millis(40));
-        AudioEvent::Frame(AudioFrame { id, at, concealed, dropped, pcm: vec![1, 2] })
+        AudioEvent::Frame(AudioFrame { id, at: at.into_std(), concealed, dropped, pcm: vec![1, 2] })
     }
 
     fn of_a_heard_track(id: HeardId, at: Instant) -> Vec<(AudioEvent, &'static str)> {
+        let frame = frame(id, at);
+        let at = at.into_std();
         vec![
-            (frame(id, at), "audio"),
+            (frame, "audio"),
             (AudioEvent::Level { id, at, level: -20.0, voice: 0.5 }, "audio-level"),
             (AudioEvent::VoiceStarted { id, at }, "voice-started"),
             (AudioEvent::VoiceEnded { id, at }, "voice-ended"),
@@ -171,7 +175,7 @@ mod tests {
         let at = Instant::now();
         let Some(Event::Audio(heard)) = event_of(frame(ASKED, at), 0, &|_| 5.5) else { panic!() };
         assert_eq!((heard.at_ms, heard.concealed_ms, heard.dropped_ms, heard.pcm), (5.5, 1, 40, vec![1, 2]));
-        let played = Duration::from_micros(1_250);
+        let (played, at) = (Duration::from_micros(1_250), at.into_std());
         for (event, name) in [
             (AudioEvent::Published { id: 3, track_sid: "TR".into() }, "audio-published"),
             (AudioEvent::Subscribed { id: 3 }, "audio-subscribed"),

@@ -1,7 +1,6 @@
 //! The events of a room as those of the contract. Pure.
 
-use std::time::Instant;
-
+use tokio::time::Instant;
 use wasm_worker_core::room::command::{IncomingId, OperationId};
 use wasm_worker_core::room::event::RoomEvent;
 

@@ -5,8 +5,9 @@
 //! Bounds: as many subscriptions and tracks as a job may have open ids; [`MERGED_BYTES_MAX`] bytes of one event.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioCommand, AudioFrame, HEARD_RATE, HeardId};
 use wasm_worker_core::room::command::{IncomingId, OperationId};
 
@@ -113,14 +114,14 @@ impl Sound {
 
 /// Whether a frame goes on where the earlier ones end, and one event may have them all.
 fn follows(earlier: &AudioFrame, frame: &AudioFrame, rate: u32) -> bool {
-    let end = end_of(earlier, rate);
-    let gap = end.saturating_duration_since(frame.at) + frame.at.saturating_duration_since(end);
+    let (end, at) = (end_of(earlier, rate), Instant::from_std(frame.at));
+    let gap = end.saturating_duration_since(at) + at.saturating_duration_since(end);
     frame.dropped.is_zero() && gap <= SLACK && earlier.pcm.len() + frame.pcm.len() <= MERGED_BYTES_MAX
 }
 
 fn end_of(frame: &AudioFrame, rate: u32) -> Instant {
     let samples = u64::try_from(frame.pcm.len() / SAMPLE_BYTES).unwrap_or(u64::MAX);
-    frame.at + Duration::from_nanos(samples.saturating_mul(1_000_000_000) / u64::from(rate.max(1)))
+    Instant::from_std(frame.at) + Duration::from_nanos(samples.saturating_mul(1_000_000_000) / u64::from(rate.max(1)))
 }
 
 #[cfg(test)]
@@ -142,7 +143,13 @@ mod tests {
 
     /// 20 ms at 8 kHz, or less at another rate.
     fn frame(id: HeardId, at: Instant) -> AudioFrame {
-        AudioFrame { id, at, concealed: Duration::from_millis(1), dropped: Duration::ZERO, pcm: vec![0; 320] }
+        AudioFrame {
+            id,
+            at: at.into_std(),
+            concealed: Duration::from_millis(1),
+            dropped: Duration::ZERO,
+            pcm: vec![0; 320],
+        }
     }
 
     #[test]
@@ -155,7 +162,7 @@ mod tests {
         assert_eq!(sound.put(frame(other, at)), None);
         let waiting = sound.take();
         let facts: Vec<_> = waiting.iter().map(|frame| (frame.id, frame.at, frame.pcm.len())).collect();
-        assert_eq!(facts, [(TRACK, at, 960), (other, at, 320)]);
+        assert_eq!(facts, [(TRACK, at.into_std(), 960), (other, at.into_std(), 320)]);
         assert_eq!(waiting[0].concealed, Duration::from_millis(3));
         assert!(!sound.is_waiting());
     }

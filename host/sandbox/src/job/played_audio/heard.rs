@@ -192,19 +192,30 @@ impl Heard {
         match self.options.frames {
             Delivery::None => {}
             Delivery::All => self.give((at, sound)),
-            Delivery::Voiced if self.detector.is_speaking() || self.until.is_some_and(|until| at < until) => {
-                std::mem::take(&mut self.before).into_iter().for_each(|frame| self.give(frame));
-                self.give((at, sound));
-            }
-            Delivery::Voiced => {
-                self.until = None;
-                self.before.push_back((at, sound));
-                let kept = self.options.before + self.options.min_voice;
-                while self.before.front().is_some_and(|(at, _)| *at + kept < self.next) {
-                    self.before.pop_front();
-                }
-            }
+            Delivery::Voiced => self.gate((at, sound)),
         }
+    }
+
+    /// Deliver a frame if there is voice in it or near it, else keep it for a while.
+    fn gate(&mut self, frame: Frame) {
+        let kept = self.options.before + self.options.min_voice;
+        if self.is_open(frame.0) {
+            std::mem::take(&mut self.before).into_iter().for_each(|frame| self.give(frame));
+            return self.give(frame);
+        }
+        self.before.push_back(frame);
+        while self.before.front().is_some_and(|(at, _)| *at + kept < self.next) {
+            self.before.pop_front();
+        }
+    }
+
+    /// Whether a frame is delivered, where only voice is: up to some time after the last voice.
+    fn is_open(&mut self, at: Instant) -> bool {
+        if self.detector.is_speaking() {
+            let last = self.detector.pauses_since().unwrap_or(self.next);
+            self.until = Some(last + self.options.after);
+        }
+        self.until.is_some_and(|until| at < until)
     }
 
     fn change(&mut self, change: Option<Change>) {
@@ -375,6 +386,11 @@ mod tests {
         assert_eq!(others(&events), [(60, 0, "voice-started"), (220, 200, "voice-ended")]);
         let frames = frames(&events);
         assert_eq!((frames.first(), frames.last()), (Some(&(0, 320)), Some(&(240, 320))));
+        // Silence is not delivered until the end of voice is certain.
+        let mut test = Test::new(Subscription { min_silence: Duration::ZERO, ..asked }, Duration::from_millis(200));
+        let events = test.events();
+        assert_eq!(others(&events).last(), Some(&(760, 200, "voice-ended")));
+        assert_eq!(self::frames(&events).last(), Some(&(240, 320)));
         let silent = Subscription { frames: Delivery::None, ..options() };
         let mut test = Test::new(silent, Duration::from_millis(200));
         assert_eq!(self::frames(&test.events()), []);

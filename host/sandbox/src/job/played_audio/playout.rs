@@ -38,6 +38,7 @@ pub(super) enum Refused {
 }
 
 /// A track of the agent.
+#[expect(clippy::struct_excessive_bools, reason = "each changes by itself")]
 #[derive(Debug)]
 pub(super) struct Playout {
     id: u32,

@@ -89,6 +89,14 @@ impl Detector {
         }
     }
 
+    /// The time since which somebody who speaks is silent.
+    pub(super) fn pauses_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Ending(since) => Some(since),
+            State::Silent | State::Beginning(_) | State::Speaking => None,
+        }
+    }
+
     /// Whether somebody speaks, or pauses.
     pub(super) fn is_speaking(&self) -> bool {
         matches!(self.state, State::Speaking | State::Ending(_))

@@ -1,6 +1,6 @@
 //! Sound: losses, returns, and what hostile participants send.
 
-use super::sound::LOUD;
+use super::sound::{LOUD, PAUSE};
 use super::*;
 use crate::room_host::limits::{ROOM_TRACKS_MAX, SUBSCRIPTIONS_MAX, TRACKS_MAX};
 use crate::room_host::tracks::Track;
@@ -73,6 +73,7 @@ fn request_for_lines_that_a_lost_link_swallowed_comes_again() {
     let sid = sid_of(&world.take(bob));
     world.lose_link(bob);
     world.publish("ann", ann, &["voice"]);
+    world.run(PAUSE);
     let again = world.resume("bob", &sid);
     assert!(names(&world.take(again)).contains(&"lines"));
     assert_eq!(world.listen("bob", again, 1).len(), 1);
@@ -174,6 +175,7 @@ fn listener_is_asked_for_a_bounded_number_of_lines() {
     }
     let mut lines = 0;
     for _ in 0..10 {
+        world.run(PAUSE);
         let asked = world.take(bob).into_iter().find_map(|message| match message {
             Response::MediaSectionsRequirement(requirement) => Some(requirement.num_audios),
             _ => None,

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::sound::PAUSE;
 use super::*;
 
 const PEOPLE: [&str; 3] = ["ann", "bob", "cid"];
@@ -23,6 +24,7 @@ fn check(world: &World) {
 /// Have the clients do what they are asked for, until nobody asks.
 fn obey(world: &mut World, links: [LinkId; 3]) {
     for _ in 0..20 {
+        world.run(PAUSE);
         let mut is_asked = false;
         for (identity, link) in PEOPLE.into_iter().zip(links) {
             let lines = world.take(link).into_iter().filter_map(|message| match message {

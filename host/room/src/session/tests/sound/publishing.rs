@@ -67,6 +67,7 @@ fn a_track_is_announced_before_its_line_and_its_sound_goes_out_by_the_clock() {
     let numbers = world.session.statistics().audio;
     assert_eq!((usize::try_from(numbers.packets_sent).unwrap(), numbers.frames_late), (place.peer.sound.len(), 0));
     assert_eq!((numbers.lateness[0], numbers.own_tracks), (numbers.packets_sent, 0));
+    assert_eq!(numbers.spoken, Duration::from_secs(2));
     // The line ends with the track.
     world.pass(Duration::from_secs(1));
     assert!(world.place.as_ref().unwrap().peer.names.is_empty());

@@ -31,6 +31,49 @@ pub(in crate::session::tests) struct Place {
 }
 
 impl World {
+    /// Have the server say something on the open link.
+    pub(in crate::session::tests) fn say(&mut self, message: Response) {
+        if let Some(link) = self.link {
+            let message = proto::SignalResponse { message: Some(message) }.encode_to_vec();
+            self.post(Parcel::Message(link, message));
+        }
+    }
+
+    /// Have the server say what is no message.
+    pub(in crate::session::tests) fn say_garbage(&mut self) {
+        if let Some(link) = self.link {
+            self.post(Parcel::Message(link, vec![0xff; 9]));
+        }
+    }
+
+    /// Cut the link, as a network does.
+    pub(in crate::session::tests) fn cut_link(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.post(Parcel::Lost(link));
+        }
+    }
+
+    /// Have the server say why it ends the stay, and close the peer in the same moment, which is heard first.
+    pub(in crate::session::tests) fn dismiss(
+        &mut self,
+        reason: proto::DisconnectReason,
+        action: proto::leave_request::Action,
+    ) {
+        if let Some(place) = &mut self.place {
+            place.peer.close();
+            self.move_datagrams();
+        }
+        self.place = None;
+        let leave = proto::LeaveRequest { reason: reason as i32, action: action as i32, ..Default::default() };
+        self.say(Response::Leave(leave));
+        self.cut_link();
+    }
+
+    /// Have the server hear and say nothing on the open link.
+    pub(in crate::session::tests) fn mute(&mut self) {
+        self.link = None;
+    }
+
     pub(super) fn dial(&mut self, link: u32, LinkRequest { url, .. }: &LinkRequest) {
         let encoded = url.split_once("join_request=").unwrap().1.replace("%3D", "=");
         let wrapped = proto::WrappedJoinRequest::decode(URL_SAFE.decode(encoded).unwrap().as_slice()).unwrap();

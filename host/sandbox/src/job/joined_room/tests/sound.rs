@@ -1,7 +1,8 @@
 //! Sound: what the agent hears, and what it says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, AudioFrame, AudioStatistics, HeardId, PlayoutState};
 use wasm_worker_core::room::command::{Command, IncomingId};
 use wasm_worker_core::room::connection::RoomStatistics;
@@ -66,7 +67,7 @@ fn started(id: HeardId, rule: Option<u32>) -> RoomEvent {
 /// 20 ms at 8 kHz.
 fn frame(id: HeardId, at: Instant) -> RoomEvent {
     let (concealed, dropped, pcm) = (Duration::ZERO, Duration::ZERO, vec![0; 320]);
-    RoomEvent::Audio(AudioEvent::Frame(AudioFrame { id, at, concealed, dropped, pcm }))
+    RoomEvent::Audio(AudioEvent::Frame(AudioFrame { id, at: at.into_std(), concealed, dropped, pcm }))
 }
 
 fn frames(id: HeardId, at: Instant, count: u64) -> impl Iterator<Item = RoomEvent> {
@@ -97,7 +98,7 @@ fn a_subscribed_track_has_the_id_of_its_subscription_and_ends_it() {
     test.tell([
         started(heard, None),
         frame(heard, at),
-        RoomEvent::Audio(AudioEvent::VoiceStarted { id: heard, at }),
+        RoomEvent::Audio(AudioEvent::VoiceStarted { id: heard, at: at.into_std() }),
         frame(heard, at),
         RoomEvent::Audio(AudioEvent::Ended { id: heard }),
         frame(heard, at),
@@ -177,7 +178,7 @@ fn a_followed_track_is_held_and_given_up_by_its_own_id() {
 fn a_track_of_the_agent_tells_its_course_and_ends_as_done() {
     let mut test = Test::joined();
     let id = publish(&mut test);
-    let (played, at) = (Duration::from_millis(40), Instant::now());
+    let (played, at) = (Duration::from_millis(40), Instant::now().into_std());
     let playout = |state| RoomEvent::Audio(AudioEvent::Playout { id, state, played, at });
     test.tell([
         RoomEvent::Audio(AudioEvent::Published { id, track_sid: "TR_2".into() }),

@@ -1,0 +1,131 @@
+//! Agents that hear and speak, and a person by PyPI's `livekit`, in rooms of a LiveKit server and in our own.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use wasm_worker_sandbox::sound::{Sound, wav};
+
+use crate::support::dispatcher::{Dispatcher, ask, everything};
+use crate::support::livekit_server::LiveKitServer;
+use crate::support::people::{Client, Person, saw};
+use crate::support::rooms::{RoomServer, RoomWorker};
+
+const RATE: u32 = 48_000;
+/// Samples that become one where two sounds are compared.
+const COARSE: usize = 24;
+/// As many of these are compared at once: 200 ms.
+const PIECE: usize = 400;
+/// How much of a sentence comes back: it is encoded twice, and its highest parts are left out.
+const LIKENESS: f64 = 0.7;
+
+/// Something like two seconds of speech: a voice with gliding formants, in syllables.
+fn speech() -> Sound {
+    let mut phase = 0.0;
+    let sample = |at: u32| {
+        let t = f64::from(at) / f64::from(RATE);
+        let pitch = 140.0 + 40.0 * (t * 3.0).sin();
+        phase += pitch / f64::from(RATE);
+        let formants = [(600.0 + 300.0 * (t * 9.0).sin(), 200.0, 1.0), (1_800.0 + 500.0 * (t * 5.0).sin(), 300.0, 0.5)];
+        let harmonic = |number: u32| {
+            let hz = f64::from(number) * pitch;
+            let near = |(formant, width, share): (f64, f64, f64)| share / (1.0 + ((hz - formant) / width).powi(2));
+            formants.map(near).iter().sum::<f64>() * (std::f64::consts::TAU * phase * f64::from(number)).sin()
+        };
+        let syllable = (t * 4.0 * std::f64::consts::PI).sin().abs().sqrt();
+        ((1..25).map(harmonic).sum::<f64>() * syllable * 3_000.0).clamp(-30_000.0, 30_000.0) as i16
+    };
+    Sound { rate: RATE, samples: (0..2 * RATE).map(sample).collect() }
+}
+
+/// How much of a sound is found in another one: the mean of the highest correlations of its parts. The parts are short, because a client
+/// that evens out the times of packets stretches and shortens what it plays.
+fn likeness(said: &[i16], heard: &[i16]) -> f64 {
+    let coarse = |sound: &[i16]| -> Vec<f64> {
+        sound.chunks_exact(COARSE).map(|part| part.iter().map(|sample| f64::from(*sample)).sum()).collect()
+    };
+    let (said, heard) = (coarse(said), coarse(heard));
+    let power = |sound: &[f64]| sound.iter().map(|value| value * value).sum::<f64>();
+    let best = |piece: &[f64]| {
+        let of = |part: &[f64]| {
+            let product: f64 = piece.iter().zip(part).map(|(one, other)| one * other).sum();
+            product / (power(piece) * power(part)).sqrt().max(1.0)
+        };
+        heard.windows(piece.len()).map(of).fold(0.0, f64::max)
+    };
+    let pieces: Vec<f64> = said.chunks_exact(PIECE).map(best).collect();
+    pieces.iter().sum::<f64>() / pieces.len() as f64
+}
+
+/// The agent's identity, once it is there.
+fn meets(person: &mut Person) -> String {
+    let joined = person.sees("agent", |line| saw(line, "joined") && line["kind"] == "agent");
+    joined["who"].as_str().unwrap().to_owned()
+}
+
+/// The bill of the one job, which ends with its room.
+fn bill(server: &RoomServer, worker: &RoomWorker) -> Value {
+    let (method, body) = ("/twirp/livekit.RoomService/DeleteRoom", json!({ "room": "echo" }).to_string());
+    let answer = ask(&server.url(), "POST", method, "application/json", &everything("echo"), &[], &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let [closed] = &worker.publishes("job.closed", 1)[..] else { panic!("one job") };
+    closed["usage"]["audio"].clone()
+}
+
+/// A sentence comes back once the person pauses.
+fn echo(server: &RoomServer, dir: &Path) {
+    let Some(mut person) = server.person(Client::Python, "echo") else { return };
+    let worker = server.worker("echo");
+    server.dispatch("echo", "echo");
+    let agent = meets(&mut person);
+    let said = speech();
+    let [file, heard] = ["said.wav", "heard.wav"].map(|name| dir.join(name));
+    std::fs::write(&file, wav::write(&said)).unwrap();
+    person.order(&json!({ "do": "hear", "who": agent, "ms": 15_000, "wav": heard }));
+    person.order(&json!({ "do": "speak", "wav": file }));
+    let sound = person.sees("sound", |line| saw(line, "sound") || saw(line, "failed"));
+    assert!(sound["loud_ms"].as_f64() > Some(1_000.0), "{sound}");
+    let heard = wav::read(&std::fs::read(heard).unwrap()).unwrap();
+    let likeness = likeness(&said.samples, &heard.samples);
+    println!("likeness of what was said and what came back: {likeness:.3}; {sound}");
+    let other = self::likeness(&said.samples.iter().rev().copied().collect::<Vec<_>>(), &heard.samples);
+    assert!(likeness > LIKENESS && other < LIKENESS, "{likeness}, and backwards {other}");
+    let bill = bill(server, &worker);
+    println!("{bill}");
+    let of = |key: &str| bill[key].as_u64().unwrap_or_else(|| panic!("{key}: {bill}"));
+    assert!(of("heard_ms") > 1_500 && of("spoken_ms") > 1_500, "{bill}");
+    assert!(of("packets_received") > 50 && of("packets_sent") > 50 && of("cpu_us") > 0, "{bill}");
+}
+
+/// A tone is named by a text.
+fn tone(server: &RoomServer) {
+    let Some(mut person) = server.person(Client::Python, "tone") else { return };
+    let _worker = server.worker("tone");
+    server.dispatch("tone", "tone");
+    meets(&mut person);
+    person.order(&json!({ "do": "speak", "hz": 440, "ms": 600_000 }));
+    let text = person.sees("text", |line| saw(line, "text") && line["text"].as_str().unwrap().starts_with("440 Hz"));
+    assert_eq!(text["text"], "440 Hz, A4");
+    person.leaves_while_it_speaks();
+}
+
+#[test]
+fn agent_repeats_a_sentence_on_a_livekit_server() {
+    let Some(server) = LiveKitServer::start("an agent that repeats what it hears") else { return };
+    echo(&RoomServer::LiveKit(server), tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn agent_repeats_a_sentence_in_our_own_room() {
+    echo(&RoomServer::Own(Dispatcher::start(&[])), tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn agent_names_a_tone_on_a_livekit_server() {
+    let Some(server) = LiveKitServer::start("an agent that names tones") else { return };
+    tone(&RoomServer::LiveKit(server));
+}
+
+#[test]
+fn agent_names_a_tone_in_our_own_room() {
+    tone(&RoomServer::Own(Dispatcher::start(&[])));
+}
