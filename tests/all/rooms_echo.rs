@@ -1,6 +1,7 @@
 //! Agents that hear and speak, and a person by PyPI's `livekit`, in rooms of a LiveKit server and in our own.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use wasm_worker_sandbox::sound::{Sound, wav};
@@ -9,8 +10,10 @@ use crate::support::dispatcher::{Dispatcher, ask, everything};
 use crate::support::livekit_server::LiveKitServer;
 use crate::support::people::{Client, Person, saw};
 use crate::support::rooms::{RoomServer, RoomWorker};
+use crate::support::skip;
 
 const RATE: u32 = 48_000;
+const ESPEAK_RATE: usize = 22_050;
 /// Samples that become one where two sounds are compared.
 const COARSE: usize = 24;
 /// As many of these are compared at once: 200 ms.
@@ -18,23 +21,27 @@ const PIECE: usize = 400;
 /// How much of a sentence comes back: it is encoded twice, and its highest parts are left out.
 const LIKENESS: f64 = 0.7;
 
-/// Something like two seconds of speech: a voice with gliding formants, in syllables.
-fn speech() -> Sound {
-    let mut phase = 0.0;
-    let sample = |at: u32| {
-        let t = f64::from(at) / f64::from(RATE);
-        let pitch = 140.0 + 40.0 * (t * 3.0).sin();
-        phase += pitch / f64::from(RATE);
-        let formants = [(600.0 + 300.0 * (t * 9.0).sin(), 200.0, 1.0), (1_800.0 + 500.0 * (t * 5.0).sin(), 300.0, 0.5)];
-        let harmonic = |number: u32| {
-            let hz = f64::from(number) * pitch;
-            let near = |(formant, width, share): (f64, f64, f64)| share / (1.0 + ((hz - formant) / width).powi(2));
-            formants.map(near).iter().sum::<f64>() * (std::f64::consts::TAU * phase * f64::from(number)).sin()
-        };
-        let syllable = (t * 4.0 * std::f64::consts::PI).sin().abs().sqrt();
-        ((1..25).map(harmonic).sum::<f64>() * syllable * 3_000.0).clamp(-30_000.0, 30_000.0) as i16
+/// A sentence by espeak-ng. None where the machine has none.
+fn speech(dir: &Path) -> Option<Sound> {
+    let file = dir.join("espeak.wav");
+    let call =
+        Command::new("espeak-ng").arg("-w").arg(&file).arg("The quick brown fox jumps over the lazy dog").status();
+    let Ok(status) = call else {
+        skip("an agent that repeats what it hears", "there is no espeak-ng on this machine");
+        return None;
     };
-    Sound { rate: RATE, samples: (0..2 * RATE).map(sample).collect() }
+    assert!(status.success(), "{status}");
+    let bytes = std::fs::read(file).unwrap();
+    // A header of 44 bytes, whose sizes espeak-ng leaves open, and samples at 22,050 Hz.
+    let (pairs, _) = bytes[44..].as_chunks::<2>();
+    let spoken: Vec<i32> = pairs.iter().map(|pair| i16::from_le_bytes(*pair).into()).collect();
+    let at = |number: usize| {
+        let place = number * ESPEAK_RATE;
+        let (before, part) = (place / RATE as usize, i32::try_from(place % RATE as usize).unwrap());
+        let (one, next) = (spoken[before], spoken[(before + 1).min(spoken.len() - 1)]);
+        i16::try_from(one + (next - one) * part / RATE.cast_signed()).unwrap()
+    };
+    Some(Sound { rate: RATE, samples: (0..spoken.len() * RATE as usize / ESPEAK_RATE).map(at).collect() })
 }
 
 /// How much of a sound is found in another one: the mean of the highest correlations of its parts. The parts are short, because a client
@@ -73,11 +80,11 @@ fn bill(server: &RoomServer, worker: &RoomWorker) -> Value {
 
 /// A sentence comes back once the person pauses.
 fn echo(server: &RoomServer, dir: &Path) {
+    let Some(said) = speech(dir) else { return };
     let Some(mut person) = server.person(Client::Python, "echo") else { return };
     let worker = server.worker("echo");
     server.dispatch("echo", "echo");
     let agent = meets(&mut person);
-    let said = speech();
     let [file, heard] = ["said.wav", "heard.wav"].map(|name| dir.join(name));
     std::fs::write(&file, wav::write(&said)).unwrap();
     person.order(&json!({ "do": "hear", "who": agent, "ms": 15_000, "wav": heard }));
@@ -86,11 +93,9 @@ fn echo(server: &RoomServer, dir: &Path) {
     assert!(sound["loud_ms"].as_f64() > Some(1_000.0), "{sound}");
     let heard = wav::read(&std::fs::read(heard).unwrap()).unwrap();
     let likeness = likeness(&said.samples, &heard.samples);
-    println!("likeness of what was said and what came back: {likeness:.3}; {sound}");
     let other = self::likeness(&said.samples.iter().rev().copied().collect::<Vec<_>>(), &heard.samples);
     assert!(likeness > LIKENESS && other < LIKENESS, "{likeness}, and backwards {other}");
     let bill = bill(server, &worker);
-    println!("{bill}");
     let of = |key: &str| bill[key].as_u64().unwrap_or_else(|| panic!("{key}: {bill}"));
     assert!(of("heard_ms") > 1_500 && of("spoken_ms") > 1_500, "{bill}");
     assert!(of("packets_received") > 50 && of("packets_sent") > 50 && of("cpu_us") > 0, "{bill}");

@@ -108,7 +108,7 @@ struct Heard {
     /// Sound that never came, between what did.
     missing: Duration,
     /// The end of what was heard last.
-    until: Option<std::time::Instant>,
+    until: Option<Instant>,
     /// How long after its end each frame was there.
     late: Vec<Duration>,
 }
@@ -118,13 +118,14 @@ impl Heard {
         let length = Duration::from_secs_f64(frame.pcm.len() as f64 / 2.0 / f64::from(HEARD_RATE));
         self.sound += length;
         self.concealed += frame.concealed;
-        if let Some(gap) = self.until.map(|until| frame.at.saturating_duration_since(until)) {
+        let at = Instant::from_std(frame.at);
+        if let Some(gap) = self.until.map(|until| at.saturating_duration_since(until)) {
             // Less is the clocks of both sides.
             self.missing += if gap < GAP_MIN { Duration::ZERO } else { gap };
         }
-        let end = frame.at + length;
+        let end = at + length;
         self.until = Some(end);
-        self.late.push(std::time::Instant::now().saturating_duration_since(end));
+        self.late.push(end.elapsed());
     }
 }
 

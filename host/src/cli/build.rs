@@ -21,7 +21,7 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(args: &BuildArgs) -> Result<Exit, Failure> {
     let _log = logging::start(&Config::default(), LevelFilter::INFO);
     // Before the build, which takes longer.
-    grants::check(&source::name(&args.dir)?, &source::manifest(&args.dir)?)?;
+    grants::check(&args.dir.display().to_string(), &source::manifest(&args.dir)?)?;
     let component = source::build(&args.dir)?;
     let bytes = std::fs::metadata(&component)?.len();
     say(&format!("built a component of {bytes} bytes; run it with `wasm-worker run {} --job`", component.display()));

@@ -17,6 +17,7 @@ use crate::rooms;
 
 const NS_PER_MS: i64 = 1_000_000;
 
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Args)]
 pub(crate) struct RoomsArgs {
     /// Show who is in this room
