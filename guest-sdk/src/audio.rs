@@ -36,7 +36,7 @@ use crate::{Event, JobContext, Operation, calls, executor};
 pub const RATE: u32 = 24_000;
 
 impl JobContext {
-    /// Hears one track of the room, by its `sid`: see [`Event::TrackPublished`](crate::Event::TrackPublished).
+    /// Hears one track of the room, by its `sid`: see [`Event::TrackPublished`].
     ///
     /// ```no_run
     /// # async fn example(ctx: &wasm_worker_sdk::JobContext) -> wasm_worker_sdk::Result {
