@@ -16,7 +16,7 @@ const COARSE: usize = 24;
 /// As many of these are compared at once: 200 ms.
 const PIECE: usize = 400;
 /// How much of a sentence comes back: it is encoded twice, and its highest parts are left out.
-const LIKENESS: f64 = 0.7;
+const LIKENESS: f64 = 0.65;
 
 /// Something like two seconds of speech: a voice with gliding formants, in syllables.
 fn speech() -> Sound {

@@ -41,6 +41,9 @@ macro_rules! sdk_files {
 /// Every file of the SDK but its manifest, by its path.
 pub(super) const SDK_FILES: &[(&str, &str)] = sdk_files![
     "src/agent.rs",
+    "src/audio.rs",
+    "src/audio/source.rs",
+    "src/audio/tests.rs",
     "src/bindings.rs",
     "src/calls.rs",
     "src/context.rs",
