@@ -19,7 +19,7 @@ const COARSE: usize = 24;
 /// As many of these are compared at once: 200 ms.
 const PIECE: usize = 400;
 /// How much of a sentence comes back: it is encoded twice, and its highest parts are left out.
-const LIKENESS: f64 = 0.7;
+const LIKENESS: f64 = 0.65;
 
 /// A sentence by espeak-ng. None where the machine has none.
 fn speech(dir: &Path) -> Option<Sound> {

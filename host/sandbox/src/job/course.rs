@@ -15,7 +15,7 @@ use wasm_worker_core::verdict::{Code, Verdict};
 
 use super::joined_room::JoinedRoom;
 use super::networked::Networked;
-use super::offer::{Admitted, Offer, OfferedRoom};
+use super::offer::{Admitted, LocalSound, Offer, OfferedRoom};
 use super::played_room::PlayedRoom;
 use super::recorded_room::RecordedRoom;
 use super::run::panic_text;
@@ -42,11 +42,10 @@ fn world_of(
             let room = JoinedRoom::new(&offer.info, acceptance, room, events.clone());
             (Box::new(Networked::new(room, network)), JobTime::Real)
         }
-        (room @ (OfferedRoom::Scripted(_) | OfferedRoom::Open), _) => {
-            (Box::new(Networked::new(recorded(room), network)), JobTime::Real)
-        }
-        (room @ OfferedRoom::Sounding(_, sound), _) => {
-            let room = SoundingRoom::new(recorded(room), person.unwrap_or_default(), sound.clone());
+        (room @ OfferedRoom::Open, None) => (Box::new(Networked::new(recorded(room), network)), JobTime::Real),
+        (room @ (OfferedRoom::Scripted(_) | OfferedRoom::Sounding(..)), _) => {
+            let sound = if let OfferedRoom::Sounding(_, sound) = room { sound.clone() } else { LocalSound::default() };
+            let room = SoundingRoom::new(recorded(room), person.unwrap_or_default(), sound);
             (Box::new(Networked::new(room, network)), JobTime::Real)
         }
         (room @ OfferedRoom::Played(play), _) => {

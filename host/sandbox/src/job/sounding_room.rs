@@ -1,4 +1,4 @@
-//! A room without a server in which one person speaks, and hears the agent: `run --job` with files of sound.
+//! A room without a server in which the agent may speak, and one person does: `run --job`, with files of sound or without.
 //!
 //! The person speaks once the agent is in the room. When that is over, and neither has been heard for [`SILENCE`], the job is asked to
 //! stop.
