@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use wasm_worker_sdk::bindings::wasm_worker::agent::events::Event;
-use wasm_worker_sdk::bindings::wasm_worker::agent::{audio, flow, http, job, room, socket, trace, types};
+use wasm_worker_sdk::bindings::wasm_worker::agent::{flow, http, job, room, socket, trace, types};
 use wasm_worker_sdk::bindings::{Guest, export_agent};
 use wasm_worker_sdk::types::{Decision, JobInfo};
 
@@ -255,12 +255,6 @@ impl Trial {
                 http::send(&request),
                 socket::connect("wss://example.com", &[], &[], 0),
                 trace::begin("turn", 0, 0.0),
-                audio::publish(&audio::Publication {
-                    name: String::new(),
-                    source: String::new(),
-                    rate: 0,
-                    bits_per_second: 0,
-                }),
                 room::remove_participant("ann"),
                 room::delete_room(),
                 room::call("ann", "method", "payload", 0),
