@@ -35,8 +35,8 @@ pub(super) struct SoundLine {
 /// What the host does on a line for media.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// It receives sound.
-    Receives,
+    /// It receives sound. With `dtx` the client sends next to nothing while there is silence (RFC 7587).
+    Receives { dtx: bool },
     /// It sends a track, of this participant and this id, by this source of RTP.
     Sends { publisher_sid: String, track_sid: String, source: u32 },
     /// Nothing.
@@ -82,7 +82,7 @@ fn sound_line(section: &str) -> Option<SoundLine> {
 
 fn write_media(text: &mut String, section: &str, use_: &Use) {
     let (direction, sends) = match use_ {
-        Use::Receives => ("recvonly", None),
+        Use::Receives { .. } => ("recvonly", None),
         // Clients take the owner from the first part of the stream, and the track from the second one or from the map of the answer.
         Use::Sends { publisher_sid, track_sid, source } => {
             ("sendonly", Some((format!("{publisher_sid}|{track_sid} {track_sid}"), source)))
@@ -100,6 +100,10 @@ fn write_media(text: &mut String, section: &str, use_: &Use) {
                 fact if fact.starts_with("msid:") => write!(text, "a=ssrc:{source} msid:{stream}\r\n"),
                 fact => write!(text, "a=ssrc:{source} {fact}\r\n"),
             },
+            // The line has no other codec than Opus.
+            ("fmtp", _) if *use_ == Use::Receives { dtx: true } && !value.contains("usedtx") => {
+                write!(text, "a=fmtp:{value};usedtx=1\r\n")
+            }
             // The host's name of what it does not send.
             ("msid" | "ssrc" | "ssrc-group", None) => Ok(()),
             _ => write!(text, "{line}"),
@@ -155,15 +159,17 @@ mod tests {
 
     #[test]
     fn answer_has_the_uses_of_its_lines() {
-        let answer = OFFER.replace("a=recvonly", "a=sendonly\r\na=msid:s t\r\na=ssrc:7 cname:c\r\na=ssrc:7 msid:s t");
+        let answer = OFFER.replace("a=sendonly", "a=sendonly\r\na=fmtp:111 minptime=10");
+        let answer = answer.replace("a=recvonly", "a=sendonly\r\na=msid:s t\r\na=ssrc:7 cname:c\r\na=ssrc:7 msid:s t");
         let rewritten = with_uses(&answer, |mid| match &*mid {
-            "1" => Use::Receives,
+            "1" => Use::Receives { dtx: true },
             "2" => Use::Sends { publisher_sid: "PA_1".into(), track_sid: "TR_1".into(), source: 9 },
             _ => Use::Nothing,
         });
         let expected = "v=0\r\na=msid-semantic: WMS *\r\n\
             m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n\
             m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=recvonly\r\n\
+            a=fmtp:111 minptime=10;usedtx=1\r\n\
             m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:2\r\na=sendonly\r\na=msid:PA_1|TR_1 TR_1\r\n\
             a=ssrc:9 cname:c\r\na=ssrc:9 msid:PA_1|TR_1 TR_1\r\n\
             m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:3\r\na=inactive\r\n\

@@ -137,6 +137,12 @@ impl Tracks {
         self.0.get(at).map(|track| &track.info).ok_or(TrackError::Count)
     }
 
+    /// Whether the client of this track may send next to nothing while there is silence.
+    #[expect(deprecated, reason = "clients set it")]
+    pub(super) fn has_dtx(&self, cid: &str) -> bool {
+        self.0.iter().find(|track| track.cid == cid).is_none_or(|track| !track.info.disable_dtx)
+    }
+
     /// The client offers these lines. Returns whether others have to hear of a change, and the tracks that are over.
     pub(super) fn offered(&mut self, lines: &[SoundLine]) -> (bool, Vec<Track>) {
         let mut is_changed = false;

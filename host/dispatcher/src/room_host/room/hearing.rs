@@ -106,7 +106,8 @@ impl Room {
         new.iter().for_each(|(mid, _)| member.peer.renew_source(*mid));
         let loads: Vec<(Mid, TrackId)> = member.lines.loads().collect();
         let sources: Vec<Option<u32>> = loads.iter().map(|(mid, _)| member.peer.source(*mid)).collect();
-        let sending = mids(member, Flow::Sends).into_iter().map(|mid| (mid, Use::Receives));
+        let sends = member.offered.iter().filter(|line| line.flow == Flow::Sends);
+        let sending = sends.map(|line| (line.mid, Use::Receives { dtx: member.tracks.has_dtx(&line.cid) }));
         let (mut uses, mut tracks): (HashMap<Mid, Use>, _) = (sending.collect(), HashMap::new());
         for ((mid, track), source) in loads.into_iter().zip(sources) {
             if let (Some((publisher, track)), Some(source)) = (self.published(track), source) {
