@@ -12,8 +12,6 @@ use wasm_worker_network::connect::connect;
 
 /// Time for a connection to a server. A room has less for all of its join.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// Threads of the rooms: one carries some thousand idle ones.
-const THREADS: usize = 1;
 /// Time for the farewells of the last rooms of a process. Without them, people see its agents for some 20 s more.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -22,7 +20,13 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the system refuses a thread.
 pub(crate) fn start(rooms_max: usize) -> std::io::Result<Arc<Rooms>> {
-    Rooms::start(RoomsSettings { threads: THREADS, rooms_max }, Arc::new(Network)).map(Arc::new)
+    Rooms::start(RoomsSettings { threads: threads(), rooms_max }, Arc::new(Network)).map(Arc::new)
+}
+
+/// Threads of the rooms: one carries some thousand idle ones, or a hundred with sound both ways. Half of the cores, because guests use
+/// them too.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// Wait until the servers know that the agents have left.

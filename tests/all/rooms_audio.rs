@@ -11,7 +11,9 @@ use crate::support::rooms::{RoomServer, RoomWorker, dispatch_with};
 /// The least part of the power that is where it belongs.
 const SHARE_MIN: f64 = 0.95;
 /// Tries until this is so: a browser that gets no time loses sound.
-const TRIES: usize = 10;
+const TRIES: usize = 30;
+/// Longer than that.
+const SPEAKS_MS: u32 = 180_000;
 
 /// Hear somebody until the tone is what is heard.
 #[track_caller]
@@ -31,7 +33,7 @@ fn hears(person: &mut Person, who: &str, hz: u32) {
 /// Speak until the agent tells that it hears the tone.
 #[track_caller]
 fn is_heard(person: &mut Person) {
-    person.order(&json!({ "do": "speak", "hz": 440, "ms": 60_000 }));
+    person.order(&json!({ "do": "speak", "hz": 440, "ms": SPEAKS_MS }));
     let is_share = |line: &Value| line["text"].as_str().and_then(|text| text.parse::<f64>().ok());
     person.sees("word that the tone is heard", |line| saw(line, "text") && is_share(line) >= Some(SHARE_MIN));
 }
@@ -53,7 +55,7 @@ fn converse(server: &RoomServer, client: Client) {
     // Beside it, one that hears.
     dispatch_with(&server.url(), &room, "sound", "in");
     is_heard(&mut person);
-    person.leaves();
+    person.leaves_while_it_speaks();
     // Its agents stay.
     drop(worker);
 }
@@ -62,9 +64,9 @@ fn converse(server: &RoomServer, client: Client) {
 fn echo(server: &RoomServer, client: Client) {
     let room = format!("echo-of-{}", client.name());
     let Some((mut person, worker, agent)) = meets(server, client, &room, "both") else { return };
-    person.order(&json!({ "do": "speak", "hz": 440, "ms": 60_000 }));
+    person.order(&json!({ "do": "speak", "hz": 440, "ms": SPEAKS_MS }));
     hears(&mut person, &agent, 440);
-    person.leaves();
+    person.leaves_while_it_speaks();
     drop(worker);
 }
 

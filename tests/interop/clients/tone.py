@@ -3,48 +3,34 @@
     tone.py URL TOKEN HZ
 """
 
-import array
 import asyncio
 import json
-import math
 import sys
 
+import numpy
 from livekit import rtc
 
-RATE = 48_000
-FRAME = RATE // 100
+from sound import FRAME, RATE, share, tone
+
 LISTENS_FOR = [440, 660]
 
 
 async def say(source: rtc.AudioSource, hz: float) -> None:
-    at = 0
+    # A second has a whole number of turns.
+    second = tone(hz, 1_000)
     while True:
-        samples = (int(16_000 * math.sin(2 * math.pi * hz * (at + i) / RATE)) for i in range(FRAME))
-        at += FRAME
-        await source.capture_frame(rtc.AudioFrame(array.array("h", samples).tobytes(), RATE, 1, FRAME))
-
-
-def share_at(hz: float, samples: list) -> float:
-    """The part of the power at a frequency, by windows of 200 ms."""
-    at_hz = total = 0.0
-    length = RATE // 5
-    wave = [2 * math.pi * hz * i / RATE for i in range(length)]
-    for begin in range(0, len(samples) - length + 1, length):
-        window = samples[begin : begin + length]
-        sin = sum(sample * math.sin(phase) for sample, phase in zip(window, wave))
-        cos = sum(sample * math.cos(phase) for sample, phase in zip(window, wave))
-        at_hz += (sin * sin + cos * cos) * 2 / length
-        total += sum(sample * sample for sample in window)
-    return at_hz / total if total else 0.0
+        for at in range(0, RATE, FRAME):
+            await source.capture_frame(rtc.AudioFrame(second[at : at + FRAME].tobytes(), RATE, 1, FRAME))
 
 
 async def hear(track: rtc.Track) -> None:
-    samples = []
+    parts = []
     async for event in rtc.AudioStream(track, sample_rate=RATE, num_channels=1):
-        samples.extend(event.frame.data)
-        if len(samples) >= RATE:
-            print(json.dumps({str(hz): share_at(hz, samples) for hz in LISTENS_FOR}), flush=True)
-            samples.clear()
+        parts.append(numpy.frombuffer(event.frame.data, dtype=numpy.int16))
+        if sum(map(len, parts)) >= RATE:
+            samples = numpy.concatenate(parts)
+            print(json.dumps({str(hz): share(samples, hz) for hz in LISTENS_FOR}), flush=True)
+            parts.clear()
 
 
 async def main(url: str, token: str, hz: str) -> None:
