@@ -39,6 +39,8 @@ struct State {
     at_ms: f64,
     /// Whether sound goes out since then.
     is_playing: bool,
+    /// Whether somebody hears the track, or did.
+    is_subscribed: bool,
     /// Events that were taken in.
     told: u64,
     /// How the track ended.
@@ -76,6 +78,7 @@ impl State {
                     }
                 }
             }
+            Event::AudioSubscribed(_) => self.is_subscribed = true,
             Event::Failed(failure) => self.end = Some(Err(failure)),
             Event::Done(_) => self.end = Some(Ok(())),
             _ => {}
@@ -97,6 +100,26 @@ impl AudioSource {
     /// Samples a second of what is written.
     pub fn rate(&self) -> u32 {
         self.rate
+    }
+
+    /// Waits until somebody hears the track: what is said before is heard by nobody.
+    ///
+    /// ```no_run
+    /// # async fn example(voice: wasm_worker_sdk::audio::AudioSource) -> wasm_worker_sdk::Result {
+    /// voice.wait_for_subscription().await?;
+    /// voice.capture_frame(&[0; 480]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The contract's failure.
+    pub async fn wait_for_subscription(&self) -> Result<(), Failure> {
+        waits::until(On::Id(self.id()), "audio::AudioSource::wait_for_subscription", || {
+            self.ended().or_else(|| self.state.borrow().is_subscribed.then_some(Ok(())))
+        })
+        .await
     }
 
     /// Plays samples after all that was written before. Waits first while more than a second of sound waits to be played.

@@ -79,6 +79,20 @@ fn source(rate: u32) -> Rc<AudioSource> {
     source
 }
 
+#[test]
+fn speaker_waits_for_the_first_listener() {
+    let source = source(16_000);
+    let waiting = source.clone();
+    let heard = keep(async move { waiting.wait_for_subscription().await });
+    native::step(1.0, vec![playout(PlayoutState::Playing, 0.0, 1.0)]);
+    assert!(heard.take().is_none());
+    native::step(2.0, vec![Event::AudioSubscribed(1)]);
+    assert!(matches!(heard.take(), Some(Ok(()))));
+    // Whoever asks later does not wait.
+    let later = keep(async move { source.wait_for_subscription().await });
+    assert!(matches!(later.take(), Some(Ok(()))));
+}
+
 /// Bytes of the sound that was written since the last time this was asked.
 fn written() -> usize {
     let sizes = native::take_calls().into_iter().filter_map(|call| match call {
