@@ -26,6 +26,7 @@ pub struct AudioSource {
     rate: u32,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Default)]
 struct State {
     /// Sound that was written, without what was cleared.
