@@ -215,6 +215,36 @@ impl AudioUse {
         self.jitter_us = other.jitter_us;
         self.cpu_us += other.cpu_us;
     }
+
+    /// Add the use of another job, as its worker reported it. The variation is the highest.
+    pub fn sum(&mut self, other: &Self) {
+        let Self {
+            heard_ms,
+            spoken_ms,
+            concealed_ms,
+            dropped_ms,
+            packets_received,
+            packets_lost,
+            packets_sent,
+            frames_late,
+            jitter_us,
+            cpu_us,
+        } = self;
+        for (sum, other) in [
+            (heard_ms, other.heard_ms),
+            (spoken_ms, other.spoken_ms),
+            (concealed_ms, other.concealed_ms),
+            (dropped_ms, other.dropped_ms),
+            (packets_received, other.packets_received),
+            (packets_lost, other.packets_lost),
+            (packets_sent, other.packets_sent),
+            (frames_late, other.frames_late),
+            (cpu_us, other.cpu_us),
+        ] {
+            *sum = sum.saturating_add(other);
+        }
+        *jitter_us = (*jitter_us).max(other.jitter_us);
+    }
 }
 
 #[cfg(test)]

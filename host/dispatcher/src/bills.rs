@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use crate::answers::ANSWER_BYTES_MAX;
 use wasm_worker_core::api::usage::{OTHERS, UsageBy, UsageList, UsageSums, WorkSums};
 use wasm_worker_core::network::traffic::Traffic;
-use wasm_worker_core::usage::{ModelSums, UsageRecord};
+use wasm_worker_core::usage::{AudioUse, ModelSums, UsageRecord};
 
 /// Most bytes of all sums in JSON. The sums of [`OTHERS`], which are not counted, have the rest of an answer.
 const SUMS_BYTES_MAX: usize = ANSWER_BYTES_MAX / 4 * 3;
 /// Most bytes of the sums of one name in JSON, without the name: ten numbers of 20 digits, with their keys.
 const NUMBERS_BYTES: usize = 400;
+/// Most bytes of the sums of sound of one agent or key in JSON: ten more numbers.
+const AUDIO_BYTES: usize = 400;
 
 /// Sums over bills.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ struct Group {
     unmeasured: u64,
     work: WorkSums,
     network: Traffic,
+    audio: AudioUse,
     models: BTreeMap<ModelName, BTreeMap<String, f64>>,
 }
 
@@ -61,9 +64,9 @@ impl Bills {
 
     fn add_job(&mut self, name: &str, usage: Option<UsageRecord>) {
         let Self { groups, space, .. } = self;
-        let group = space.entry(groups, name.to_owned(), json_bytes(name), OTHERS.to_owned());
+        let group = space.entry(groups, name.to_owned(), json_bytes(name) + AUDIO_BYTES, OTHERS.to_owned());
         group.jobs += 1;
-        let Some(UsageRecord { wall_us, cpu_us, fuel, network, models, .. }) = usage else {
+        let Some(UsageRecord { wall_us, cpu_us, fuel, network, audio, models, .. }) = usage else {
             group.unmeasured += 1;
             return;
         };
@@ -71,6 +74,7 @@ impl Bills {
         group.work.cpu_us = group.work.cpu_us.saturating_add(cpu_us);
         group.work.fuel = group.work.fuel.saturating_add(fuel);
         group.network.add(&network.all);
+        group.audio.sum(&audio);
         for ModelSums { kind, provider, model, counters } in models {
             let bytes = [&kind, &provider, &model].into_iter().map(|name| json_bytes(name)).sum();
             let others = (OTHERS.to_owned(), OTHERS.to_owned(), OTHERS.to_owned());
@@ -103,12 +107,12 @@ impl Bills {
 
 impl Group {
     fn sums(self, name: String, by: UsageBy) -> UsageSums {
-        let Self { jobs, unmeasured, work, network, models } = self;
+        let Self { jobs, unmeasured, work, network, audio, models } = self;
         let work = (by != UsageBy::Host).then_some(work);
         let models = models.into_iter();
         let models =
             models.map(|((kind, provider, model), counters)| ModelSums { kind, provider, model, counters }).collect();
-        UsageSums { name, jobs, unmeasured, work, network, models }
+        UsageSums { name, jobs, unmeasured, work, network, audio, models }
     }
 }
 
@@ -156,7 +160,9 @@ mod tests {
         let models =
             json!([{ "kind": "llm", "provider": "p", "model": model, "counters": { "input_tokens": tokens } }]);
         let network = json!({ "all": traffic, "by_host": { host: traffic } });
-        json!({ "wall_us": 5, "cpu_us": 3, "fuel": 7, "network": network, "models": models }).to_string()
+        let audio = json!({ "heard_ms": 1_500, "spoken_ms": 20, "packets_lost": 1, "jitter_us": 9, "cpu_us": 2 });
+        json!({ "wall_us": 5, "cpu_us": 3, "fuel": 7, "network": network, "audio": audio, "models": models })
+            .to_string()
     }
 
     #[test]
@@ -176,6 +182,8 @@ mod tests {
         assert_eq!((a.name.as_str(), a.jobs, a.unmeasured), ("a", 2, 0));
         assert_eq!(a.work, Some(WorkSums { wall_us: 10, cpu_us: 6, fuel: 14 }));
         assert_eq!((a.network.requests, a.network.bytes_sent, a.network.bytes_received), (4, 20, 600));
+        let sound = AudioUse { heard_ms: 3_000, spoken_ms: 40, packets_lost: 2, jitter_us: 9, cpu_us: 4, ..a.audio };
+        assert_eq!((a.audio, a.audio.packets_sent), (sound, 0));
         assert_eq!((a.models.len(), a.models[0].counters["input_tokens"]), (1, 10.0));
         assert_eq!((b.name.as_str(), b.jobs, b.unmeasured, b.models[0].model.as_str()), ("b", 3, 2, "n"));
         let keys = sums(UsageBy::Key);
@@ -186,6 +194,7 @@ mod tests {
         assert_eq!(named(&hosts), [("x.test".to_owned(), 2), ("y.test".to_owned(), 1)]);
         assert_eq!((hosts.sums[0].work, hosts.sums[0].network.requests, hosts.sums[0].models.len()), (None, 4, 0));
         assert_eq!((hosts.jobs, hosts.unmeasured), (5, 2));
+        assert!(hosts.sums.iter().all(|sums| sums.audio.is_empty()));
     }
 
     #[test]
@@ -214,13 +223,14 @@ mod tests {
         let mut bills = Bills::new(UsageBy::Agent);
         for _ in 0..3 {
             bills.add("a", "k", Some(&bill("m", f64::MAX, "x.test")));
-            bills.add("a", "k", Some(r#"{"fuel":18446744073709551615}"#));
+            bills.add("a", "k", Some(r#"{"fuel":18446744073709551615,"audio":{"heard_ms":18446744073709551615}}"#));
         }
         let list = bills.list(0, 1);
         assert_eq!(
             (list.sums[0].work.unwrap().fuel, list.sums[0].models[0].counters["input_tokens"]),
             (u64::MAX, f64::MAX)
         );
+        assert_eq!(list.sums[0].audio.heard_ms, u64::MAX);
         let json = to_json(&list).unwrap();
         assert_eq!(serde_json::from_slice::<UsageList>(&json).unwrap(), list);
     }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use wasm_worker_core::api::usage::{UsageBy, UsageList, UsageSums, WorkSums};
 use wasm_worker_core::duration;
 use wasm_worker_core::text::{one_line, plural};
-use wasm_worker_core::usage::ModelSums;
+use wasm_worker_core::usage::{AudioUse, ModelSums};
 
 use super::client::ClientFlags;
 use super::job::now_ns;
@@ -74,7 +74,13 @@ fn text(UsageList { by, sums, .. }: &UsageList) -> String {
     if *by == UsageBy::Key {
         columns[0] = Column::Left("KEY");
     }
-    table(columns, &sums.iter().map(row).collect::<Vec<_>>())
+    if sums.iter().all(|sums| sums.audio.is_empty()) {
+        return table(columns, &sums.iter().map(row).collect::<Vec<_>>());
+    }
+    let [agent, jobs, time, cpu, fuel, requests, sent, received, models] = columns;
+    let (heard, spoken) = (Column::Right("HEARD"), Column::Right("SPOKEN"));
+    let columns = [agent, jobs, time, cpu, fuel, requests, sent, received, heard, spoken, models];
+    table(columns, &sums.iter().map(row_with_sound).collect::<Vec<_>>())
 }
 
 const COLUMNS: [Column; 9] = [
@@ -117,6 +123,12 @@ fn row(UsageSums { name, jobs, work, network, models, .. }: &UsageSums) -> [Stri
     ]
 }
 
+fn row_with_sound(sums: &UsageSums) -> [String; 11] {
+    let [name, jobs, time_, cpu, fuel, requests, sent, received, models] = row(sums);
+    let [heard, spoken] = [sums.audio.heard_ms, sums.audio.spoken_ms].map(|ms| time(Duration::from_millis(ms)));
+    [name, jobs, time_, cpu, fuel, requests, sent, received, heard, spoken, models]
+}
+
 fn host_row(UsageSums { name, jobs, network, .. }: &UsageSums) -> [String; 7] {
     [
         name.clone(),
@@ -141,18 +153,39 @@ fn csv(UsageList { by, sums, .. }: &UsageList) -> Vec<String> {
     let work = ["wall_us", "cpu_us", "fuel"].into_iter().filter(|_| *by != UsageBy::Host);
     let network = ["requests", "sockets", "failures", "bytes_sent", "bytes_received"];
     let columns = [by.as_str(), "jobs", "unmeasured"].into_iter().chain(work).chain(network).map(str::to_owned);
+    let audio = audio(&AudioUse::default()).into_iter().filter(|_| *by != UsageBy::Host);
+    let columns = columns.chain(audio.map(|(name, _)| format!("audio/{name}")));
     let head = columns.chain(of_models.iter().map(|column| csv_text(column))).collect::<Vec<_>>().join(",");
     std::iter::once(head).chain(sums.iter().map(|sums| csv_line(sums, &of_models))).collect()
 }
 
 fn csv_line(sums: &UsageSums, of_models: &BTreeSet<String>) -> String {
-    let UsageSums { name, jobs, unmeasured, work, network, .. } = sums;
+    let UsageSums { name, jobs, unmeasured, work, network, audio: sound, .. } = sums;
+    // A host has neither.
+    let sound = work.iter().flat_map(|_| audio(sound).map(|(_, number)| number));
     let work = work.iter().flat_map(|work| [work.wall_us, work.cpu_us, work.fuel]);
     let network = [network.requests, network.sockets, network.failures, network.bytes_sent, network.bytes_received];
-    let numbers = [*jobs, *unmeasured].into_iter().chain(work).chain(network).map(|number| number.to_string());
+    let numbers = [*jobs, *unmeasured].into_iter().chain(work).chain(network).chain(sound);
+    let numbers = numbers.map(|number| number.to_string());
     let own: BTreeMap<String, f64> = counters(sums).collect();
     let of_models = of_models.iter().map(|column| own.get(column).map(|sum| sum.to_string()).unwrap_or_default());
     std::iter::once(csv_text(name)).chain(numbers).chain(of_models).collect::<Vec<_>>().join(",")
+}
+
+/// The sums of sound, by their names in the JSON.
+const fn audio(sums: &AudioUse) -> [(&'static str, u64); 10] {
+    [
+        ("heard_ms", sums.heard_ms),
+        ("spoken_ms", sums.spoken_ms),
+        ("concealed_ms", sums.concealed_ms),
+        ("dropped_ms", sums.dropped_ms),
+        ("packets_received", sums.packets_received),
+        ("packets_lost", sums.packets_lost),
+        ("packets_sent", sums.packets_sent),
+        ("frames_late", sums.frames_late),
+        ("jitter_us", sums.jitter_us),
+        ("cpu_us", sums.cpu_us),
+    ]
 }
 
 /// The sums of the models, by the names of their columns.
@@ -181,7 +214,8 @@ mod tests {
         let counters = BTreeMap::from([("input_tokens".to_owned(), 1_234_567.0), ("seconds".to_owned(), 0.5)]);
         let model = ModelSums { kind: "llm".into(), provider: "p".into(), model: model.into(), counters };
         let work = Some(WorkSums { wall_us: 90_000_000, cpu_us: 12_000, fuel: 2_500_000_000 });
-        UsageSums { name: name.into(), jobs: 2, unmeasured: 1, work, network, models: vec![model] }
+        let audio = AudioUse::default();
+        UsageSums { name: name.into(), jobs: 2, unmeasured: 1, work, network, audio, models: vec![model] }
     }
 
     fn list(by: UsageBy, sums: Vec<UsageSums>) -> UsageList {
@@ -195,6 +229,12 @@ mod tests {
 AGENT    JOBS   TIME   CPU  FUEL  REQUESTS    SENT  RECEIVED  MODELS
 greeter     2  1m30s  12ms  2.5G         3  2.0KiB    5.0MiB  small: input_tokens 1.2M, seconds 0.5";
         assert_eq!(shown, expected);
+        let audio = AudioUse { heard_ms: 61_000, spoken_ms: 1_500, ..AudioUse::default() };
+        let shown = text(&list(UsageBy::Agent, vec![UsageSums { audio, ..sums("greeter", "small") }]));
+        let expected = "\
+AGENT    JOBS   TIME   CPU  FUEL  REQUESTS    SENT  RECEIVED  HEARD  SPOKEN  MODELS
+greeter     2  1m30s  12ms  2.5G         3  2.0KiB    5.0MiB   1m1s    1.5s  small: input_tokens 1.2M, seconds 0.5";
+        assert_eq!(shown, expected);
         let host = UsageSums { work: None, models: Vec::new(), ..sums("x.test", "") };
         let expected = "\
 HOST    JOBS  REQUESTS  SOCKETS  FAILURES    SENT  RECEIVED
@@ -204,11 +244,15 @@ x.test     2         3        0         0  2.0KiB    5.0MiB";
 
     #[test]
     fn csv_has_a_column_for_each_counter_and_no_formula() {
-        let lines = csv(&list(UsageBy::Key, vec![sums("=a,b", "m"), sums("k\"\n", "n")]));
+        let audio = AudioUse { heard_ms: 61_000, cpu_us: 7, ..AudioUse::default() };
+        let with_sound = |sums| UsageSums { audio, ..sums };
+        let lines = csv(&list(UsageBy::Key, [sums("=a,b", "m"), sums("k\"\n", "n")].map(with_sound).into()));
         let head = "key,jobs,unmeasured,wall_us,cpu_us,fuel,requests,sockets,failures,bytes_sent,bytes_received";
+        let sound = "audio/heard_ms,audio/spoken_ms,audio/concealed_ms,audio/dropped_ms,audio/packets_received,\
+            audio/packets_lost,audio/packets_sent,audio/frames_late,audio/jitter_us,audio/cpu_us";
         let models = "llm/p/m/input_tokens,llm/p/m/seconds,llm/p/n/input_tokens,llm/p/n/seconds";
-        assert_eq!(lines[0], format!("{head},{models}"));
-        let numbers = "2,1,90000000,12000,2500000000,3,0,0,2048,5242880";
+        assert_eq!(lines[0], format!("{head},{sound},{models}"));
+        let numbers = "2,1,90000000,12000,2500000000,3,0,0,2048,5242880,61000,0,0,0,0,0,0,0,0,7";
         assert_eq!(lines[1], format!("\"'=a,b\",{numbers},1234567,0.5,,"));
         assert_eq!(lines[2], format!("\"k\"\" \",{numbers},,,1234567,0.5"));
         let host = UsageSums { work: None, models: Vec::new(), ..sums("x.test", "") };

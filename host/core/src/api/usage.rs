@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::network::traffic::Traffic;
-use crate::usage::ModelSums;
+use crate::usage::{AudioUse, ModelSums};
 
 /// The name under which everything is summed whose own name the bound of the sums leaves no space for.
 pub const OTHERS: &str = "*";
@@ -56,6 +56,9 @@ pub struct UsageSums {
     pub work: Option<WorkSums>,
     /// Use of the network.
     pub network: Traffic,
+    /// Sound; none for a host. The variation of the times between packets is the highest of all jobs.
+    #[serde(default, skip_serializing_if = "AudioUse::is_empty")]
+    pub audio: AudioUse,
     /// Use of models, as the agents reported it; empty for a host.
     pub models: Vec<ModelSums>,
 }

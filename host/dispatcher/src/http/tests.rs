@@ -119,6 +119,7 @@ fn sums() -> UsageSums {
         unmeasured: 0,
         work: Some(WorkSums::default()),
         network: network().all,
+        audio: usage().audio,
         models,
     }
 }
