@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasm_worker_core::room::audio::AudioStatistics;
+use wasm_worker_core::room::audio::{AudioStatistics, LATENESS};
 
 /// Numbers of one heard track, from its beginning on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) struct HeardCounts {
     pub(crate) jitter: Duration,
     /// Sound that was made up.
     pub(crate) concealed: Duration,
-    /// Sound that was dropped because the agent was late or held the track.
+    /// Sound that was dropped because the agent was late or held the track, or because it came after silence was delivered for it.
     pub(crate) dropped: Duration,
     /// Bytes of sound that wait.
     pub(crate) bytes_waiting: usize,
@@ -54,5 +54,13 @@ impl PlayoutCounts {
         all.frames_late += self.late;
         all.spoken += self.played;
         all.bytes_waiting += self.bytes_waiting;
+    }
+}
+
+/// Add a packet that went out so late.
+pub(crate) fn count_lateness(all: &mut AudioStatistics, late_by: Duration) {
+    let place = LATENESS.iter().position(|bound| late_by < *bound).unwrap_or(LATENESS.len());
+    if let Some(count) = all.lateness.get_mut(place) {
+        *count += 1;
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A line is a section of the offer. It may carry one track of the agent, one track of somebody else, or both; a free one waits for a
 //! track. No line ever goes away, so that those that are free are used again. One offer is open at a time: what is wanted meanwhile goes
-//! into the next one.
+//! into the next one. A line that carried a track of the agent carries another one only after an offer without the first: a server takes
+//! what comes over the same line without a break for the same track.
 //!
 //! Bounds: [`LINES_MAX`] lines.
 
@@ -41,6 +42,8 @@ struct Line {
     track: Option<String>,
     /// The direction in the newest offer. The answer may give less, which is no reason to offer again.
     offered: Direction,
+    /// The direction by the newest answer. `str0m` shows that of the offer as soon as there is one.
+    agreed: Direction,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,10 @@ impl Lines {
 
     /// A line for a track of the agent of this name in the offer. None where there are too many.
     pub(super) fn add_own(&mut self, name: String) -> Option<LineId> {
-        let is_free = |line: &Line| line.own.is_none() && line.track.is_none() && line.stage != Stage::Refused;
+        let is_free = |line: &Line| {
+            let is_empty = line.own.is_none() && line.track.is_none() && !line.offered.is_sending();
+            is_empty && line.stage != Stage::Refused
+        };
         let at = self.all.iter().position(is_free).or_else(|| self.push())?;
         self.all.get_mut(at)?.own = Some(name);
         Some(LineId(at))
@@ -100,6 +106,11 @@ impl Lines {
             Stage::Open(mid) => Some(mid),
             Stage::New | Stage::Offered(_) | Stage::Refused => None,
         }
+    }
+
+    /// Whether the server takes what is sent on this line, by its newest answer.
+    pub(super) fn is_taken(&self, LineId(at): LineId) -> bool {
+        self.all.get(at).is_some_and(|line| line.agreed.is_sending() && line.offered.is_sending())
     }
 
     /// Whether the server refused a line.
@@ -162,7 +173,9 @@ impl Lines {
     pub(super) fn answered(&mut self, rtc: &Rtc, tracks: &HashMap<String, String>) {
         for line in &mut self.all {
             let (Stage::Offered(mid) | Stage::Open(mid)) = line.stage else { continue };
-            let is_usable = rtc.media(mid).is_some_and(|media| !media.disabled());
+            let media = rtc.media(mid).filter(|media| !media.disabled());
+            let is_usable = media.is_some();
+            line.agreed = media.map_or(Direction::Inactive, |media| media.direction());
             line.stage = if is_usable { Stage::Open(mid) } else { Stage::Refused };
             line.track = tracks.get(&*mid).filter(|_| is_usable).cloned();
         }
@@ -205,7 +218,8 @@ impl Lines {
         if at >= LINES_MAX {
             return None;
         }
-        self.all.push(Line { stage: Stage::New, own: None, track: None, offered: Direction::Inactive });
+        let (offered, agreed) = (Direction::Inactive, Direction::Inactive);
+        self.all.push(Line { stage: Stage::New, own: None, track: None, offered, agreed });
         Some(at)
     }
 }

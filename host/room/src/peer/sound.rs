@@ -42,7 +42,7 @@ impl Peer {
     /// Whether the server takes sound on this line.
     pub(crate) fn accepts(&self, line: LineId) -> bool {
         let media = self.lines.mid(line).and_then(|mid| self.rtc.media(mid));
-        media.is_some_and(|media| media.direction().is_sending())
+        self.lines.is_taken(line) && media.is_some_and(|media| media.direction().is_sending())
     }
 
     /// Whether the server refused this line.

@@ -76,8 +76,9 @@ impl Session {
             SignalOutput::Joined { identity, anew } => {
                 if anew {
                     self.streams.rejoined(now);
-                    self.sound.rejoined();
                 }
+                // The first join may take several attempts, each with a peer of its own.
+                self.sound.placed();
                 self.streams.joined(&identity);
             }
             SignalOutput::DropPeer { tell } => self.drop_peer(tell, now),
@@ -263,7 +264,8 @@ impl Session {
             RoomEvent::Reconnecting => self.sound.coming(),
             RoomEvent::Connected { .. } => {
                 self.tell(event);
-                self.sound.connected(now);
+                let Self { sound, signal, .. } = self;
+                sound.connected(signal, now);
                 return self.take_lines(now);
             }
             _ => {}

@@ -9,6 +9,7 @@
 mod timeline;
 
 pub(crate) mod listener;
+mod asked;
 mod own;
 
 pub(crate) mod listening;
@@ -90,15 +91,17 @@ impl Sound {
         self.presence = Presence::Coming;
     }
 
-    /// The agent has another place in the room, with a new peer: everything is asked for again.
-    pub(super) fn rejoined(&mut self) {
-        self.listening.rejoined();
-        self.speaking.rejoined();
+    /// The agent has a place in the room, with a new peer: everything is asked for there, whatever was asked for at another one.
+    pub(super) fn placed(&mut self) {
+        self.listening.placed();
+        self.speaking.placed();
     }
 
-    /// The agent is in the room, for the first time or again: from now on the server has its time to answer.
-    pub(super) fn connected(&mut self, now: Instant) {
+    /// The agent is in the room, for the first time or again: from now on the server has its time to answer. A track that went before
+    /// the agent was told of it has no news of its end.
+    pub(super) fn connected(&mut self, signal: &Signal, now: Instant) {
         self.presence = Presence::Inside;
+        self.listening.keep(|track| signal.track(&track.sid).is_some(), &mut self.events, now);
         self.listening.connected(now);
         self.speaking.connected(now);
     }
@@ -231,7 +234,9 @@ impl Sound {
 
     /// The next request to the server. Call it only while the link is open and the server knows the agent.
     pub(super) fn next_request(&mut self, peer: &mut Peer, now: Instant) -> Option<Request> {
-        self.listening.next_request(peer, now).or_else(|| self.speaking.next_request(peer, now))
+        // After a resumption the server tells first which tracks are muted.
+        let mutes_too = self.presence == Presence::Inside;
+        self.listening.next_request(peer, now).or_else(|| self.speaking.next_request(peer, mutes_too, now))
     }
 
     /// What the server is told of the sound at a resumption.
@@ -242,20 +247,26 @@ impl Sound {
 
     /// When `advance` is due. `is_up`: the link is open, and the server knows the agent.
     pub(super) fn wake_at(&self, peer: Option<&Peer>, is_up: bool) -> Option<Instant> {
-        let waits = is_up.then(|| [self.listening.wait_until(), self.speaking.wait_until()]);
+        let waits = self.is_answered(is_up).then(|| [self.listening.wait_until(), self.speaking.wait_until()]);
         let waits = waits.into_iter().flatten().flatten();
         waits.chain(self.listening.wake_at()).chain(self.speaking.wake_at(peer)).min()
     }
 
     /// Have everything happen that is due, and packets go out.
     pub(super) fn advance(&mut self, peer: Option<&mut Peer>, is_up: bool, now: Instant) {
+        let is_answered = self.is_answered(is_up);
         let Self { listening, speaking, events, busy, .. } = self;
         busy.count(|| listening.advance(now));
-        if is_up {
+        if is_answered {
             listening.give_up(events, now);
             speaking.give_up(events, now);
         }
         speaking.advance(peer, events, busy, now);
+    }
+
+    /// Whether the time that the server has for its answers passes. On the way into the room it does not.
+    fn is_answered(&self, is_up: bool) -> bool {
+        is_up && self.presence == Presence::Inside
     }
 
     /// The next event of the room.

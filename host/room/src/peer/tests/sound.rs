@@ -92,3 +92,29 @@ fn sound_goes_both_ways_over_a_path_that_loses_some() {
     let times: Vec<u64> = heard.iter().map(|(_, packet)| packet.time).collect();
     assert!(times.is_sorted() && times.iter().all(|time| (time - times[0]).is_multiple_of(960)));
 }
+
+#[test]
+fn a_line_gets_another_track_of_the_agent_only_after_an_offer_without_one() {
+    let mut pair = Pair::connected(Transport::Udp);
+    let negotiate = |pair: &mut Pair| {
+        let offer = pair.peer.next_offer(pair.now).unwrap().clone();
+        let answer = pair.server.answer(&offer);
+        pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
+    };
+    let one = pair.peer.add_own("one".into()).unwrap();
+    negotiate(&mut pair);
+    assert!(pair.peer.is_live(one));
+    pair.peer.end_own(one);
+    let two = pair.peer.add_own("two".into()).unwrap();
+    assert_ne!(one, two, "the server would take it for the first one");
+    negotiate(&mut pair);
+    assert_eq!(pair.server.names.values().collect::<Vec<_>>(), ["two"]);
+    assert!(pair.peer.is_live(two) && !pair.peer.is_live(one));
+    let three = pair.peer.add_own("three".into()).unwrap();
+    assert_eq!(three, one);
+    let offer = pair.peer.next_offer(pair.now).unwrap().clone();
+    assert!(!pair.peer.is_live(three), "the server did not answer");
+    let answer = pair.server.answer(&offer);
+    pair.peer.take_answer(answer, &HashMap::new(), pair.now).unwrap();
+    assert!(pair.peer.is_live(three));
+}

@@ -35,6 +35,8 @@ pub(super) struct Listener {
     pub(super) stage: Stage,
     /// The line that carries the track.
     line: Option<LineId>,
+    /// Since when it does. What came earlier may be of the track that it carried before.
+    since: Instant,
     timeline: Timeline,
     /// The newest time that the heard track knows.
     now: Instant,
@@ -65,7 +67,8 @@ impl Listener {
         heard.set_muted(track.muted, now);
         let (stage, timeline) = (Stage::Waiting { until: None }, Timeline::default());
         let rate = if options.rate == 0 { HEARD_RATE } else { options.rate };
-        Ok(Self { id, rule, track: track.clone(), heard, rate, stage, line: None, timeline, now })
+        let (track, line, since) = (track.clone(), None, now);
+        Ok(Self { id, rule, track, heard, rate, stage, line, since, timeline, now })
     }
 
     /// The next event, and the sound in it.
@@ -83,7 +86,7 @@ impl Listener {
         if line == self.line {
             return false;
         }
-        self.line = line;
+        (self.line, self.since) = (line, now);
         self.timeline.rebase();
         let begins = line.is_some() && self.stage != Stage::Started;
         if begins {
@@ -100,7 +103,7 @@ impl Listener {
 
     /// Sound came on a line, which may be that of another track.
     pub(super) fn receive(&mut self, line: LineId, packet: &SoundPacket, now: Instant) {
-        if self.line != Some(line) {
+        if self.line != Some(line) || packet.received_at < self.since {
             return;
         }
         // A packet that waited for others before it may be older than the newest time.

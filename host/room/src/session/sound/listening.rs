@@ -5,12 +5,13 @@
 //! Bounds: [`HEARD_MAX`] tracks, [`RULES_MAX`] rules; the server has [`SUBSCRIBED_WITHIN`] for a track that the agent names. A track that
 //! fits a rule beyond them is not heard, and `Lost` tells it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
+use super::asked::Asked;
 use super::listener::{Follower, Listener, SUBSCRIBED_WITHIN, Stage, rule_fits};
 use super::{NewIncoming, Refusal, fail};
 use crate::audio::counts::HeardCounts;
@@ -31,8 +32,7 @@ pub(crate) const RULES_MAX: usize = 16;
 pub(super) struct Listening {
     listeners: Vec<Listener>,
     rules: Vec<Follower>,
-    /// Tracks that the server was asked for.
-    asked: BTreeSet<String>,
+    asked: Asked,
     over: HeardTotals,
     /// The listener that is asked for an event next.
     turn: usize,
@@ -140,8 +140,14 @@ impl Listening {
 
     /// A track is gone.
     pub(super) fn track_gone(&mut self, track_sid: &str, events: &mut VecDeque<RoomEvent>, now: Instant) {
+        self.asked.gone(track_sid);
+        self.keep(|track| track.sid != track_sid, events, now);
+    }
+
+    /// Only these tracks are there.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&Track) -> bool, events: &mut VecDeque<RoomEvent>, now: Instant) {
         let why = || ("interrupted", "the track ended before it was heard".to_owned());
-        self.end(|listener| listener.track.sid == track_sid, why, events, now);
+        self.end(|listener| !is_there(&listener.track), why, events, now);
     }
 
     /// The server does not send a track. A rule goes on waiting for one that it has not heard yet.
@@ -181,8 +187,8 @@ impl Listening {
     }
 
     /// The room has a new peer.
-    pub(super) fn rejoined(&mut self) {
-        self.asked.clear();
+    pub(super) fn placed(&mut self) {
+        self.asked = Asked::default();
         self.listeners.iter_mut().for_each(Listener::unbind);
     }
 
@@ -202,7 +208,7 @@ impl Listening {
         for follower in self.rules.drain(..) {
             fail(events, follower.id, why());
         }
-        self.asked.clear();
+        self.asked = Asked::default();
     }
 
     /// Have tracks begin that the server sends.
@@ -227,23 +233,17 @@ impl Listening {
                 listener.wait(now);
             }
         }
-        let is_new = |listener: &&Listener| !self.asked.contains(&listener.track.sid);
-        if let Some(sid) = self.listeners.iter().find(is_new).map(|listener| listener.track.sid.clone()) {
-            self.asked.insert(sid.clone());
-            return Some(Request::Subscription(subscription([sid], true)));
+        let heard = self.listeners.iter().map(|listener| listener.track.sid.as_str()).collect();
+        let update = self.asked.next(&heard)?;
+        if !update.subscribe {
+            update.track_sids.iter().for_each(|sid| peer.forget_track(sid));
         }
-        let is_unheard = |sid: &&String| !self.listeners.iter().any(|listener| listener.track.sid == **sid);
-        let sid = self.asked.iter().find(is_unheard).cloned()?;
-        self.asked.remove(&sid);
-        peer.forget_track(&sid);
-        Some(Request::Subscription(subscription([sid], false)))
+        Some(Request::Subscription(update))
     }
 
     /// The tracks that the server is told at a resumption.
     pub(super) fn resume(&mut self) -> proto::UpdateSubscription {
-        let heard: BTreeSet<String> = self.listeners.iter().map(|listener| listener.track.sid.clone()).collect();
-        self.asked.extend(heard.iter().cloned());
-        subscription(heard, true)
+        self.asked.resume(&self.listeners.iter().map(|listener| listener.track.sid.as_str()).collect())
     }
 
     /// When the server's time for a track is over.
@@ -325,8 +325,4 @@ impl Listening {
             self.over.add(listener.heard.counts());
         }
     }
-}
-
-fn subscription(track_sids: impl IntoIterator<Item = String>, subscribe: bool) -> proto::UpdateSubscription {
-    proto::UpdateSubscription { track_sids: track_sids.into_iter().collect(), subscribe, ..Default::default() }
 }

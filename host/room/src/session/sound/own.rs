@@ -77,6 +77,14 @@ impl Own {
         }
     }
 
+    /// The server has to be told of the track, for the first time or again under another name. Who hears it there is not known yet.
+    pub(super) fn announce_again(&mut self) {
+        self.stage = Stage::New;
+        if self.hearers == Hearers::Untold {
+            self.hearers = Hearers::None;
+        }
+    }
+
     pub(super) fn tell_hearers(&mut self, events: &mut VecDeque<RoomEvent>) {
         if self.hearers == Hearers::Untold && matches!(self.stage, Stage::Published { .. }) {
             self.hearers = Hearers::Told;

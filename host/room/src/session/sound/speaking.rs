@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::own::{Flow, Hearers, Known, Own, Stage, source_of};
 use super::{Busy, Refusal, fail};
-use crate::audio::counts::PlayoutCounts;
+use crate::audio::counts::{PlayoutCounts, count_lateness};
 use crate::audio::playout::{Outgoing, Playout};
 use crate::audio::waiting::WriteError;
 use crate::peer::{LineId, Peer};
 use crate::wire;
-use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, LATENESS, Publication};
+use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, Publication};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
 
@@ -29,7 +29,6 @@ pub(crate) const OWN_MAX: usize = 4;
 pub(crate) const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
 /// Longest name of a track, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-
 /// All that the agent says.
 #[derive(Debug)]
 pub(super) struct Speaking {
@@ -105,10 +104,10 @@ impl Speaking {
         }
     }
 
-    /// The room has a new peer: every track is announced again.
-    pub(super) fn rejoined(&mut self) {
+    /// The room has a new peer: every track is announced there.
+    pub(super) fn placed(&mut self) {
         self.freed.clear();
-        self.own.iter_mut().for_each(|own| own.stage = Stage::New);
+        self.own.iter_mut().for_each(Own::announce_again);
     }
 
     /// The agent is in the room, for the first time or again.
@@ -190,12 +189,13 @@ impl Speaking {
     /// The server has the track like this after a resumption. A moderator may have muted it meanwhile; and what the agent asked for may not
     /// have arrived, and is asked for again.
     pub(super) fn resumed(&mut self, track_sid: &str, muted: bool, identity: &str, events: &mut VecDeque<RoomEvent>) {
-        if muted {
-            return self.muted(track_sid, true, identity, events);
-        }
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
-        if let Some(known) = own.and_then(|own| own.stage.known_mut()) {
-            known.info.muted = false;
+        let Some(known) = own.and_then(|own| own.stage.known_mut()) else { return };
+        match (known.info.muted, muted) {
+            (false, true) => self.muted(track_sid, true, identity, events),
+            (_, false) => known.info.muted = false,
+            // As it was before: the wish of the agent stands.
+            (true, true) => {}
         }
     }
 
@@ -229,7 +229,8 @@ impl Speaking {
     }
 
     /// The next request that the server needs to know what the agent says.
-    pub(super) fn next_request(&mut self, peer: &mut Peer, now: Instant) -> Option<Request> {
+    /// `mutes_too`: the server has told which of the tracks are muted.
+    pub(super) fn next_request(&mut self, peer: &mut Peer, mutes_too: bool, now: Instant) -> Option<Request> {
         self.freed.drain(..).for_each(|line| peer.end_own(line));
         for own in &mut self.own {
             match &mut own.stage {
@@ -239,7 +240,9 @@ impl Speaking {
                     own.stage = Stage::Asked { name: name.clone(), until: now + PUBLISHED_WITHIN };
                     return Some(Request::AddTrack(own.announcement(name)));
                 }
-                Stage::Announced { known, .. } | Stage::Published { known, .. } if known.info.muted != own.muted => {
+                Stage::Announced { known, .. } | Stage::Published { known, .. }
+                    if mutes_too && known.info.muted != own.muted =>
+                {
                     known.info.muted = own.muted;
                     let (sid, muted) = (known.info.sid.clone(), own.muted);
                     return Some(Request::Mute(proto::MuteTrackRequest { sid, muted }));
@@ -254,7 +257,7 @@ impl Speaking {
     pub(super) fn resume(&mut self) -> Vec<proto::TrackPublishedResponse> {
         let known = self.own.iter_mut().filter_map(|own| {
             if matches!(own.stage, Stage::Asked { .. }) {
-                own.stage = Stage::New;
+                own.announce_again();
             }
             let Known { name, info, .. } = own.stage.known_mut()?;
             Some(proto::TrackPublishedResponse { cid: name.clone(), track: Some(info.clone()) })
@@ -337,12 +340,5 @@ impl Speaking {
         let own = self.own.remove(at);
         PlayoutCounts { bytes_waiting: 0, ..own.playout.counts() }.add_to(&mut self.over);
         self.freed.extend(own.stage.line());
-    }
-}
-
-fn count_lateness(all: &mut AudioStatistics, late_by: Duration) {
-    let place = LATENESS.iter().position(|bound| late_by < *bound).unwrap_or(LATENESS.len());
-    if let Some(count) = all.lateness.get_mut(place) {
-        *count += 1;
     }
 }

@@ -36,7 +36,11 @@ impl Timeline {
             (line_time, begin)
         });
         let time = to.wrapping_add(line_time.wrapping_sub(from));
-        self.last = Some((time, received_at));
+        // A packet that is late does not set the time back.
+        let is_late = last.is_some_and(|(newest, _)| (1..RATE).contains(&newest.wrapping_sub(time)));
+        if !is_late {
+            self.last = Some((time, received_at));
+        }
         time
     }
 }
@@ -62,5 +66,17 @@ mod tests {
         // An older packet, and the end of the numbers.
         assert_eq!(timeline.time(70, at(1_050)), 48_960);
         timeline.time(u64::MAX, at(1_060));
+    }
+
+    #[test]
+    fn a_late_packet_does_not_set_the_time_of_another_line_back() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut timeline = Timeline::default();
+        timeline.time(48_000, at(0));
+        timeline.time(96_000, at(1_000));
+        assert_eq!(timeline.time(72_000, at(1_001)), 24_000);
+        timeline.rebase();
+        assert_eq!(timeline.time(7, at(1_100)), 52_800);
     }
 }

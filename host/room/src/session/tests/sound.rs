@@ -3,6 +3,8 @@
 mod publishing;
 mod subscribing;
 
+mod attempts;
+
 mod hostile;
 
 use std::time::Duration;

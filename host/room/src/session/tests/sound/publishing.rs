@@ -18,7 +18,7 @@ use wasm_worker_core::room::event::RoomEvent;
 
 impl World {
     /// A world whose agent has published a track as operation 2.
-    fn speaking() -> Self {
+    pub(super) fn speaking() -> Self {
         let mut world = Self::joined();
         world.events.clear();
         world.publish(2);
@@ -26,18 +26,18 @@ impl World {
         world
     }
 
-    fn is_published(&self, id: u32) -> bool {
+    pub(super) fn is_published(&self, id: u32) -> bool {
         self.has_told(
             |event| matches!(event, RoomEvent::Audio(AudioEvent::Published { id: other, .. }) if *other == id),
         )
     }
 
-    fn says(&mut self, id: u32, hz: f64, length: Duration) {
+    pub(super) fn says(&mut self, id: u32, hz: f64, length: Duration) {
         self.audio(AudioCommand::Write { id, pcm: sine(hz, length) });
     }
 
     /// The sound that the server has: its times and packets.
-    fn sound(&self) -> Vec<(u64, Vec<u8>)> {
+    pub(super) fn sound(&self) -> Vec<(u64, Vec<u8>)> {
         let seen = self.place.as_ref().unwrap().peer.sound.iter();
         seen.map(|packet| (packet.time, packet.payload.clone())).collect()
     }
