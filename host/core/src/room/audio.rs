@@ -206,7 +206,7 @@ pub struct AudioFrame {
     pub at: Instant,
     /// The part of this sound that was made up, for packets that did not arrive.
     pub concealed: Duration,
-    /// Sound before this one that was dropped, because the agent was late.
+    /// Sound before this one that was dropped, because the agent or the sound was late.
     pub dropped: Duration,
     /// Little-endian samples at the rate of the subscription.
     pub pcm: Vec<u8>,

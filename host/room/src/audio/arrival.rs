@@ -61,21 +61,23 @@ impl Arrivals {
     /// A packet came that begins at this time and has so many ticks.
     pub(super) fn take(&mut self, time: u64, ticks: u64, contiguous: bool, now: Instant) -> Arrival {
         let arrival = self.judge(time, ticks, contiguous);
-        self.measure(time, arrival.follows, now);
-        self.is_broken = false;
-        self.length = ticks;
+        // One that is too late says nothing of what comes next.
         if arrival.skip < ticks {
+            self.measure(time, arrival.follows, now);
+            self.is_broken = false;
+            self.length = ticks;
             self.expected = Some(time.wrapping_add(ticks));
         }
         arrival
     }
 
-    /// The packet of this time was no sound, after all.
-    pub(super) const fn fail(&mut self, time: u64) {
-        if self.expected.is_some() {
-            self.expected = Some(time);
+    /// The packet of this time, with so many ticks of which the first `skip` came too late, was no sound, after all. Where all of it came
+    /// too late, nothing is missing by it.
+    pub(super) const fn fail(&mut self, time: u64, ticks: u64, skip: u64) {
+        if skip < ticks {
+            self.expected = Some(time.wrapping_add(skip));
+            self.is_broken = true;
         }
-        self.is_broken = true;
     }
 
     /// A packet was no sound, and nothing is known of its time.
@@ -203,12 +205,35 @@ mod tests {
     fn a_packet_that_is_no_sound_is_made_up() {
         let (mut arrivals, start) = heard();
         arrivals.take(48_000, FRAME, true, start);
-        arrivals.fail(48_000);
+        arrivals.fail(48_000, FRAME, 0);
         arrivals.skip();
         let arrival = arrivals.take(48_000 + 2 * FRAME, FRAME, true, start);
         assert_eq!(arrival, Arrival { lost: 0, conceal: 2 * FRAME, follows: Follows::AtOnce, skip: 0 });
         arrivals.restart();
         assert_eq!(arrivals.take(7, FRAME, false, start).follows, Follows::Anyhow);
+    }
+
+    #[test]
+    fn a_late_packet_that_is_no_sound_does_not_turn_time_back() {
+        for (back, from) in [(3 * FRAME, 48_000), (FRAME, 48_000), (480, 48_000)] {
+            let (mut arrivals, start) = heard();
+            let late = arrivals.take(48_000 - back, FRAME, true, start);
+            arrivals.fail(48_000 - back, FRAME, late.skip);
+            let next = arrivals.take(from, FRAME, true, start);
+            assert_eq!((next.conceal, next.skip, next.follows), (0, 0, Follows::AtOnce), "{back} back");
+        }
+    }
+
+    #[test]
+    fn a_late_packet_hides_no_loss_and_is_no_jitter() {
+        let (mut arrivals, start) = heard();
+        arrivals.take(48_000, FRAME, true, start);
+        arrivals.fail(48_000, FRAME, 0);
+        let before = arrivals.jitter();
+        arrivals.take(40_000, FRAME, true, start + Duration::from_millis(500));
+        assert_eq!(arrivals.jitter(), before);
+        let arrival = arrivals.take(48_000 + FRAME, FRAME, true, start);
+        assert_eq!(arrival, Arrival { lost: 0, conceal: FRAME, follows: Follows::AtOnce, skip: 0 });
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) enum Follows {
 pub(super) struct Clock {
     /// When a sample would have been heard that follows without a gap.
     next: Instant,
+    /// When the first sample of the last sound was heard. What follows is not earlier.
+    told: Instant,
     /// How late sound came, measured by this mapping: the least of two windows of time, in nanoseconds. Below zero: it came before it
     /// should have been heard.
     late: [Option<i64>; 2],
@@ -42,12 +44,12 @@ pub(super) struct Clock {
 impl Clock {
     /// The clock of a track of which nothing was heard.
     pub(super) fn new(now: Instant) -> Self {
-        Self { next: now, late: [None; 2], window_began: now }
+        Self { next: now, told: now, late: [None; 2], window_began: now }
     }
 
     /// When the first sample of a sound was heard that came now.
     pub(super) fn place(&mut self, follows: Follows, length: Duration, now: Instant) -> Instant {
-        let floor = self.next;
+        let floor = if follows == Follows::AtOnce { self.told } else { self.next };
         match follows {
             Follows::AtOnce => {}
             Follows::After(time) => self.next = later(self.next, time),
@@ -61,7 +63,7 @@ impl Clock {
             Follows::After(_) | Follows::Anyhow => late,
         };
         self.move_by(moves);
-        if follows != Follows::AtOnce && self.next < floor {
+        if self.next < floor {
             self.move_by(nanoseconds_between(self.next, floor));
         }
         self.take(length)
@@ -70,7 +72,7 @@ impl Clock {
     /// When the first sample of a sound was heard that was made up and follows without a gap.
     pub(super) fn take(&mut self, length: Duration) -> Instant {
         let at = self.next;
-        self.next = later(at, length);
+        (self.told, self.next) = (at, later(at, length));
         at
     }
 
@@ -168,6 +170,21 @@ mod tests {
             last = Some(at);
             if i == 399 {
                 assert!(nanoseconds_between(truth, at).abs() < 1_000_000, "{:?}", nanoseconds_between(truth, at));
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_sound_behind_a_short_one_does_not_turn_time_back() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start);
+        let (long, short) = (FRAME * 6, FRAME / 8);
+        // The first sound came half a second late, and what follows in time: the mapping moves back as far as it may.
+        let mut last = clock.place(Follows::Anyhow, FRAME, start + Duration::from_millis(500));
+        for _ in 0..10 {
+            for (at, length) in [(clock.take(short), short), (clock.place(Follows::AtOnce, long, start), long)] {
+                assert!(at >= last, "a sound of {length:?} is {:?} before the last one", last - at);
+                last = at;
             }
         }
     }

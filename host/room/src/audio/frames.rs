@@ -24,6 +24,8 @@ pub(super) struct Frames {
     next: Instant,
     /// Silence was delivered up to this time. Sound that comes late and belongs before it is left out.
     silent_until: Instant,
+    /// Sound that was left out and not told yet.
+    left_out: Duration,
 }
 
 /// Sound that is ready.
@@ -38,7 +40,8 @@ impl Frames {
     /// Frames of so much sound each.
     pub(super) fn new(id: HeardId, rate: u32, frame: Duration, now: Instant) -> Self {
         let frame = samples_in(frame, rate).max(1);
-        Self { id, rate, frame, rest: Vec::new(), concealed: 0, follows: false, next: now, silent_until: now }
+        let (rest, concealed, left_out) = (Vec::new(), 0, Duration::ZERO);
+        Self { id, rate, frame, rest, concealed, follows: false, next: now, silent_until: now, left_out }
     }
 
     /// Add a block; the frames that are whole. Behind a gap, the frame before it is completed by silence first: up to the block, where
@@ -47,6 +50,9 @@ impl Frames {
         let mut ready = Vec::new();
         let late = samples_in(self.silent_until.saturating_duration_since(block.at), self.rate);
         let samples = block.samples.get(late..).unwrap_or_default();
+        if block.origin == Origin::Packet {
+            self.left_out += time_of(block.samples.len() - samples.len(), self.rate);
+        }
         if samples.is_empty() {
             return ready;
         }
@@ -88,6 +94,17 @@ impl Frames {
     pub(super) fn wanted(&self) -> usize {
         let (_, left) = self.counts();
         if left == 0 { 0 } else { self.frame - left }
+    }
+
+    /// When the frame that is not whole ends. None where nothing waits.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        let wanted = self.wanted();
+        (wanted > 0).then(|| after(self.next, time_of(wanted, self.rate)))
+    }
+
+    /// The sound that was left out since the last time.
+    pub(super) const fn take_left_out(&mut self) -> Duration {
+        std::mem::replace(&mut self.left_out, Duration::ZERO)
     }
 
     /// Memory of the sound that is not a whole frame yet.
@@ -174,6 +191,10 @@ mod tests {
         assert!(frames.push(&block(start + 20 * MS, 20, true)).is_empty());
         assert!(frames.push(&block(start + 40 * MS, 20, true)).is_empty());
         assert_eq!(frames.bytes(), 10 * 16);
+        assert_eq!((frames.take_left_out(), frames.take_left_out()), (30 * MS, Duration::ZERO));
+        // What was made up is no sound that anybody misses.
+        assert!(frames.push(&Block { origin: Origin::MadeUp, ..block(start, 20, true) }).is_empty());
+        assert_eq!(frames.take_left_out(), Duration::ZERO);
         let ready = frames.push(&block(start + 60 * MS, 40, true));
         assert_eq!(shape(&ready, start), [(50, 50, 0, true)]);
     }

@@ -5,29 +5,36 @@
 //! is cut into frames (`frames`), and waits to be taken (`pending`). Without packets for a while, what waits for more is completed, and
 //! voice ends by the clock.
 
+mod listener;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::room::audio::{AudioEvent, Delivery, HeardId, Subscription};
 
 use super::arrival::{Arrival, Arrivals};
-use super::block::{Block, Origin, before, samples_in, time_of};
+use super::block::{Block, Origin, after, samples_in, time_of};
 use super::clock::{Clock, Follows};
 use super::codec::Decoder;
 use super::counts::HeardCounts;
 use super::frames::{Frames, Ready};
 use super::gate::Gate;
-use super::level::{Level, Meter};
+use super::level::Meter;
 use super::options::HeardOptions;
 use super::pending::Pending;
 use super::toc::{TICKS_IN_SECOND, ticks_of};
-use super::voice::{Change, Detector, HOP_TIME, Voice};
+use super::voice::{Detector, Voice};
+use listener::Listener;
 
 /// Most bytes of events that wait for the agent. The contract allows 256 KiB for each id; the oldest sound is dropped.
 pub(crate) const PENDING_BYTES_MAX: usize = 256 << 10;
 
 /// Without packets for so long, nothing more is expected: longer than packets are late as a rule, shorter than a turn in talk.
 const IDLE_AFTER: Duration = Duration::from_millis(200);
+
+/// A frame that is not whole then waits until so long after its end: somebody who goes on within it is heard. As late sound comes, which
+/// is longer than a packet as a rule.
+const COMPLETE_AFTER: Duration = Duration::from_millis(100);
 
 /// A packet of a track. Packets come in order.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +65,8 @@ pub(crate) struct Heard {
     phase: Phase,
     /// When the last packet came, until what follows from a pause is done.
     awaits_since: Option<Instant>,
+    /// After that: when the frame that is not whole is completed.
+    complete_by: Option<Instant>,
     /// The time of the last change of voice that was told: the next is not earlier.
     voice_told: Instant,
 }
@@ -69,16 +78,6 @@ enum Phase {
     /// The agent paused the delivery.
     Held,
     Ended,
-}
-
-/// What listens to the sound.
-#[derive(Debug)]
-struct Listener {
-    detector: Detector,
-    voice: Voice,
-    meter: Option<Meter>,
-    /// Whether the publisher muted the track: no voice begins.
-    is_muted: bool,
 }
 
 impl Heard {
@@ -109,6 +108,7 @@ impl Heard {
             counts: HeardCounts::default(),
             phase: Phase::Heard,
             awaits_since: None,
+            complete_by: None,
             voice_told: now,
         })
     }
@@ -131,10 +131,10 @@ impl Heard {
             (Phase::Heard, Some(ticks)) => {
                 let arrival = self.arrivals.take(packet.time, ticks, packet.contiguous, received_at);
                 self.counts.lost += arrival.lost;
-                self.awaits_since = Some(received_at);
+                (self.awaits_since, self.complete_by) = (Some(received_at), None);
                 if self.options.needs_sound() {
                     self.conceal(&arrival, packet.payload, received_at);
-                    self.decode(&arrival, packet, received_at);
+                    self.decode(&arrival, packet, ticks, received_at);
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Heard {
     /// publisher is muted by a moderator, the server sends none.
     pub(crate) fn set_muted(&mut self, muted: bool, now: Instant) {
         if muted {
-            self.pause(now);
+            self.fall_idle(now);
             self.end_voice(now);
         }
         if let Some(listener) = &mut self.listener {
@@ -184,14 +184,15 @@ impl Heard {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let idle_at = self.awaits_since.map(|since| since + IDLE_AFTER);
         let silent_at = || self.listener.as_ref().and_then(|listener| listener.voice.ends_at());
-        idle_at.or_else(silent_at)
+        idle_at.or_else(|| self.complete_by.into_iter().chain(silent_at()).min())
     }
 
     /// Do what is due.
     pub(crate) fn advance(&mut self, now: Instant) {
         if self.awaits_since.is_some_and(|since| now >= since + IDLE_AFTER) {
-            self.pause(now);
+            self.fall_idle(now);
         }
+        self.complete_if_due(now);
         if self.awaits_since.is_none() {
             let change = self.listener.as_mut().and_then(|listener| listener.voice.pass(now));
             self.tell_voice(change, now);
@@ -237,11 +238,11 @@ impl Heard {
         self.hear(Block { at, follows: true, samples, origin: Origin::MadeUp }, now);
     }
 
-    fn decode(&mut self, arrival: &Arrival, packet: Packet<'_>, now: Instant) {
+    fn decode(&mut self, arrival: &Arrival, packet: Packet<'_>, ticks: u64, now: Instant) {
         let mut samples = Vec::new();
         if self.decoder.decode(packet.payload, &mut samples).is_err() {
             self.counts.lost += 1;
-            self.arrivals.fail(packet.time);
+            self.arrivals.fail(packet.time, ticks, arrival.skip);
             return;
         }
         samples.drain(..self.samples_in(arrival.skip).min(samples.len()));
@@ -256,82 +257,44 @@ impl Heard {
     /// A piece of sound is there.
     fn hear(&mut self, block: Block, now: Instant) {
         self.listen(&block, now);
-        let Some(gate) = &mut self.gate else {
-            if self.options.frames == Delivery::All {
-                let ready = self.frames.push(&block);
-                self.push(ready);
-            }
-            return;
+        let passed = match (&mut self.gate, self.options.frames) {
+            (Some(gate), _) => gate.push(block, self.frames.wanted()),
+            (None, Delivery::All) => [block].into(),
+            (None, Delivery::Voiced | Delivery::None) => return,
         };
-        for block in gate.push(block, self.frames.wanted()) {
+        for block in passed {
             let ready = self.frames.push(&block);
+            self.pending.drop_sound(self.frames.take_left_out());
             self.push(ready);
         }
     }
 
-    /// Detect voice in a piece of sound, and measure it.
-    fn listen(&mut self, block: &Block, now: Instant) {
-        let Some(mut listener) = self.listener.take() else { return };
-        if !block.follows {
-            listener.detector.cut();
-            self.tell_voice(listener.voice.pass(block.at), now);
-        }
-        for score in listener.detector.hear(&block.samples, block.end(self.options.rate)) {
-            if let Some(meter) = &mut listener.meter {
-                meter.score(score.voice);
-            }
-            if listener.is_muted {
-                continue;
-            }
-            let change = listener.voice.hear(score);
-            let since = match change {
-                Some(Change::Started(at)) => at,
-                Some(Change::Ended(_)) | None => before(score.until, HOP_TIME),
-            };
-            self.tell_voice(change, now);
-            if let (Some(gate), true) = (&mut self.gate, listener.voice.voice_until() == Some(score.until)) {
-                gate.voice(since, score.until);
-            }
-        }
-        let length = time_of(block.samples.len(), self.options.rate);
-        let level = listener.meter.as_mut().and_then(|meter| meter.hear(&block.samples, length));
-        self.tell_level(level, block.at, now);
-        self.listener = Some(listener);
+    /// No sound comes any more: complete what waits for more.
+    fn pause(&mut self, now: Instant) {
+        self.fall_idle(now);
+        self.complete();
     }
 
-    /// No sound is expected for now: complete what waits for more.
-    fn pause(&mut self, now: Instant) {
-        self.awaits_since = None;
+    fn complete(&mut self) {
+        self.complete_by = None;
         let ready = self.frames.complete();
         self.push(ready);
+    }
+
+    fn complete_if_due(&mut self, now: Instant) {
+        if self.complete_by.is_some_and(|by| by <= now) {
+            self.complete();
+        }
+    }
+
+    /// No sound is expected for now. A frame that is not whole waits for its time, but not for longer than its length.
+    fn fall_idle(&mut self, now: Instant) {
+        self.awaits_since = None;
+        let by = |end: Instant| after(end, COMPLETE_AFTER).min(after(now, self.options.frame));
+        self.complete_by = self.frames.ends_at().map(by);
+        self.complete_if_due(now);
         let level = self.listener.as_mut().and_then(|listener| listener.meter.as_mut()?.pause());
         self.tell_level(level, now, now);
-    }
-
-    fn end_voice(&mut self, now: Instant) {
-        let change = self.listener.as_mut().and_then(|listener| listener.voice.end());
-        self.tell_voice(change, now);
-        if let Some(gate) = &mut self.gate {
-            gate.close();
-        }
-    }
-
-    /// Times of sound may be later than now for a moment, before the clock has corrected a late beginning. Those of events are not.
-    fn tell_voice(&mut self, change: Option<Change>, now: Instant) {
-        let Some(change) = change.filter(|_| self.options.tells_voice) else { return };
-        let (Change::Started(at) | Change::Ended(at)) = change;
-        self.voice_told = at.min(now).max(self.voice_told);
-        let (id, at) = (self.id, self.voice_told.into_std());
-        self.pending.push_voice(match change {
-            Change::Started(_) => AudioEvent::VoiceStarted { id, at },
-            Change::Ended(_) => AudioEvent::VoiceEnded { id, at },
-        });
-    }
-
-    fn tell_level(&mut self, level: Option<Level>, at: Instant, now: Instant) {
-        if let Some(Level { level, voice }) = level {
-            self.pending.push_level(AudioEvent::Level { id: self.id, at: at.min(now).into_std(), level, voice });
-        }
     }
 
     fn push(&mut self, ready: impl IntoIterator<Item = Ready>) {

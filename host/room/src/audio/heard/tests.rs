@@ -79,6 +79,19 @@ impl Ears {
         pcm.map(|sample| i16::from_le_bytes(*sample)).collect()
     }
 
+    /// The samples by the time at which they were heard; where none were, silence.
+    fn timeline(&self) -> Vec<i16> {
+        let mut timeline = Vec::new();
+        for frame in self.frames() {
+            let at = samples_in(Instant::from_std(frame.at) - self.start, self.heard.options.rate);
+            let samples = frame.pcm.as_chunks::<2>().0.iter().map(|sample| i16::from_le_bytes(*sample));
+            assert!(timeline.len() <= at, "sound is told twice");
+            timeline.resize(at, 0);
+            timeline.extend(samples);
+        }
+        timeline
+    }
+
     /// When each frame of this many milliseconds was heard, in milliseconds. Frames without a gap may come in one event.
     fn times(&self, frame: i64) -> Vec<i64> {
         let bytes = frame as usize * self.heard.options.rate as usize / 500;

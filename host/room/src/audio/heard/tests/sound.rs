@@ -82,6 +82,41 @@ fn the_end_of_sound_does_not_wait_for_more() {
 }
 
 #[test]
+fn sound_that_goes_on_within_a_long_frame_is_heard_whole() {
+    let speech = packets(&speech(48_000, 1.2));
+    for (frames, pause) in [(Delivery::All, 11), (Delivery::All, 20), (Delivery::Voiced, 11), (Delivery::Voiced, 24)] {
+        let timeline = |frames, frame| {
+            let mut ears = Ears::new(&Subscription { frames, frame, ..Subscription::default() });
+            ears.hear(&speech[..25], 0, |_| true);
+            ears.hear(&speech[25..], 25 + pause, |_| true);
+            ears.pass_to(ears.start + 5_000 * MS);
+            assert_eq!((ears.heard.counts().dropped, ears.heard.wake_at()), (Duration::ZERO, None));
+            ears.timeline()
+        };
+        let (short, long) = (timeline(Delivery::All, 20 * MS), timeline(frames, 1_000 * MS));
+        assert_eq!(short.len(), 60 * 320 + pause as usize * 320);
+        let differs = short.iter().zip(&long).position(|(one, other)| one != other);
+        assert!(long.len() >= short.len() && differs.is_none(), "{frames:?}, {pause}: sample {differs:?} differs");
+    }
+}
+
+#[test]
+fn sound_that_comes_too_late_is_counted_and_told() {
+    let tone = packets(&sine(48_000, 440.0, 0.5, 0.4));
+    let mut ears = Ears::new(&Subscription { frame: 300 * MS, ..Subscription::default() });
+    ears.hear(&tone[..10], 0, |_| true);
+    ears.pass_to(ears.start + 400 * MS);
+    assert_eq!(ears.frames().len(), 1);
+    for (payload, i) in tone[10..].iter().zip(10..) {
+        ears.heard.receive(Packet { payload, time: 960 * i, contiguous: true }, ears.now);
+    }
+    assert_eq!(ears.heard.counts().dropped, 100 * MS);
+    ears.pass_to(ears.start + 5_000 * MS);
+    let told: Vec<_> = ears.frames().iter().map(|frame| (ears.ms(frame.at), frame.dropped)).collect();
+    assert_eq!(told, [(0, Duration::ZERO), (300, 100 * MS)]);
+}
+
+#[test]
 fn an_agent_that_is_late_loses_the_oldest_sound() {
     let mut ears = Ears::new(&Subscription { rate: 48_000, ..Subscription::default() });
     let tone = packets(&sine(48_000, 440.0, 0.5, 1.0));
