@@ -1,5 +1,7 @@
 //! People by LiveKit's own clients hear agents and are heard by them, in rooms of a LiveKit server and in our own.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
@@ -68,6 +70,67 @@ fn echo(server: &RoomServer, client: Client) {
     hears(&mut person, &agent, 440);
     person.leaves_while_it_speaks();
     drop(worker);
+}
+
+/// Times that a person cuts the agent short.
+const CUTS: usize = 3;
+/// Longest time from a clear to silence at the listener: what is on its way, and in the buffer of the client. The room's own part, 100 ms at
+/// most, is a promise of its own, without a machine that is busy.
+const SILENT_WITHIN_MS: f64 = 1_000.0;
+/// Largest difference between what the agent is told that was played and what the listener heard. A client that gets no time makes up
+/// sound, or leaves some out.
+const POSITION_OFF_MS: f64 = 300.0;
+
+/// A person cuts the agent short, who is told where it was. The clocks are those of one machine.
+#[expect(clippy::print_stderr, reason = "the figures are what is looked for")]
+fn cut_short(server: &RoomServer) {
+    let client = Client::Python;
+    let Some((mut person, worker, agent)) = meets(server, client, "cut-short", "cut") else { return };
+    let said = |line: &Value, what: &str| line["text"].as_str().is_some_and(|text| text.starts_with(what));
+    person.sees("ready agent", |line| saw(line, "text") && said(line, "ready"));
+    let say = |person: &mut Person| person.order(&json!({ "do": "text", "topic": "lk.chat", "text": "x" }));
+    let (mut figures, mut before) = (Vec::new(), 0.0);
+    for _ in 0..CUTS {
+        person.order(&json!({ "do": "hear", "who": agent, "hz": 660, "ms": 8_000 }));
+        std::thread::sleep(Duration::from_millis(500));
+        say(&mut person);
+        std::thread::sleep(Duration::from_secs(3));
+        say(&mut person);
+        let is_sound = |line: &Value| saw(line, "sound");
+        let is_cut = |line: &Value| saw(line, "text") && said(line, "cut");
+        let lines = person.until("cut and sound", |lines| lines.iter().any(is_sound) && lines.iter().any(is_cut));
+        let (sound, cut) = (lines.iter().find(|line| is_sound(line)).unwrap(), lines.iter().find(|line| is_cut(line)));
+        let numbers = cut.unwrap()["text"].as_str().unwrap().split(' ').skip(1);
+        let [at, played] = numbers.map(|number| number.parse().unwrap()).collect::<Vec<f64>>()[..] else {
+            panic!("{cut:?}")
+        };
+        let number = |name: &str| sound[name].as_f64().unwrap_or_else(|| panic!("nothing was heard: {sound}"));
+        figures.push((number("last_loud_at") - at, number("loud_ms") - (played - before)));
+        before = played;
+    }
+    for (silent_after, off) in &figures {
+        eprintln!("silence {silent_after:.0} ms after the clear; heard {off:+.1} ms more than the position says");
+    }
+    let [silent_after, off] = [0, 1].map(|which| {
+        let mut all: Vec<f64> =
+            figures.iter().map(|(silent, off)| if which == 0 { *silent } else { off.abs() }).collect();
+        all.sort_by(f64::total_cmp);
+        all[CUTS / 2]
+    });
+    assert!(silent_after <= SILENT_WITHIN_MS && off <= POSITION_OFF_MS, "{figures:?}");
+    person.leaves();
+    drop(worker);
+}
+
+#[test]
+fn agent_that_is_cut_short_falls_silent_and_knows_what_was_heard_in_own_rooms() {
+    cut_short(&RoomServer::Own(Dispatcher::start(&[])));
+}
+
+#[test]
+fn agent_that_is_cut_short_falls_silent_and_knows_what_was_heard_in_rooms_of_livekit() {
+    let Some(server) = LiveKitServer::start("audio") else { return };
+    cut_short(&RoomServer::LiveKit(server));
 }
 
 fn in_livekit(clients: &[Client]) {

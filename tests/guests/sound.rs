@@ -1,11 +1,12 @@
 //! Hears people (`in`), says a tone of 660 Hz (`out`) or repeats at once what it hears (`both`), as its metadata asks, and tells on
 //! `lk.chat` how much of what it hears is a tone of 440 Hz. `tests/interop/livekit_agents/sound.py` does the same: tests/bench/audio.rs
-//! measures both.
+//! measures both. As `cut` it says the tone at one text, is cut short by the next one, and tells on `lk.chat` when that was and what had
+//! been played.
 
 use std::f64::consts::TAU;
 
 use wasm_worker_sdk::audio::{AudioEvent, AudioSource, AudioStream, Publication, Rule, Subscription};
-use wasm_worker_sdk::{Agent, Either, JobContext, Result, select, spawn};
+use wasm_worker_sdk::{Agent, Either, Event, JobContext, Result, select, spawn};
 
 /// Samples a second, in and out.
 const RATE: u32 = 24_000;
@@ -24,8 +25,14 @@ impl Agent for Sound {
         let mode = ctx.job().metadata.clone();
         ctx.connect().await?;
         if mode == "out" {
-            return match select(says(ctx.publish_audio(&voice())), ctx.shutdown_requested()).await {
+            return match select(says(&ctx.publish_audio(&voice())), ctx.shutdown_requested()).await {
                 Either::Left(said) => said,
+                Either::Right(_) => Ok(()),
+            };
+        }
+        if mode == "cut" {
+            return match select(is_cut_short(ctx), ctx.shutdown_requested()).await {
+                Either::Left(cut) => cut,
                 Either::Right(_) => Ok(()),
             };
         }
@@ -45,7 +52,7 @@ fn voice() -> Publication {
 }
 
 /// Says the tone for ever.
-async fn says(voice: AudioSource) -> Result {
+async fn says(voice: &AudioSource) -> Result {
     let mut at = 0_u32;
     loop {
         let samples = (at..at + RATE / 50).map(|at| {
@@ -58,6 +65,29 @@ async fn says(voice: AudioSource) -> Result {
         // A whole number of turns of the tone.
         at = (at + RATE / 50) % RATE;
     }
+}
+
+/// Each text but the first one interrupts the tone, and each that follows such a one begins it again.
+async fn is_cut_short(ctx: &JobContext) -> Result {
+    let voice = ctx.publish_audio(&voice());
+    voice.wait_for_subscription().await?;
+    ctx.send_text("lk.chat", "ready")?;
+    for number in 1.. {
+        text(ctx).await;
+        if let Either::Left(said) = select(says(&voice), text(ctx)).await {
+            return said;
+        }
+        voice.clear_queue();
+        // Nothing waits before it: it is reached where the sound stopped.
+        voice.mark(number);
+        let Some(mark) = voice.next_mark().await else { break };
+        ctx.send_text("lk.chat", &format!("cut {} {}", mark.at_ms, mark.played_ms))?;
+    }
+    Ok(())
+}
+
+async fn text(ctx: &JobContext) {
+    while !matches!(ctx.next_event().await, Event::Text(_)) {}
 }
 
 async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource>) {

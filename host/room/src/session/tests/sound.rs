@@ -4,6 +4,7 @@ mod publishing;
 mod subscribing;
 
 mod attempts;
+mod clearing;
 
 mod hostile;
 
