@@ -7,7 +7,6 @@
 //! resample    change of the rate, for the detector of voice
 //! voice       where somebody speaks
 //! level       the level of a sound
-//! options     defaults and limits of what the agent asks for
 //! block       a piece of a heard track
 //! clock       when sound was heard
 //! arrival     loss, gap or silence before a packet
@@ -24,8 +23,9 @@
 //! Not here: RTP, reordering and the connection (`peer`), tracks that come and go (`session`). Sound is mono, 16 bits a sample. The
 //! codec works at the rate of the agent: Opus has all of these rates itself, and takes less time at the lower ones.
 //!
-//! Bounds: a heard track keeps [`heard::PENDING_BYTES_MAX`] of events that are not taken, and the sound before voice that its options
-//! ask for; a published track takes no more once [`waiting::WAITING_MAX`] of sound waits.
+//! Options and bounds are those of [`options`](wasm_worker_core::room::audio::options): a heard track keeps `PENDING_BYTES_MAX` of events
+//! that are not taken, and the sound before voice that its options ask for; a published track takes no more once `WAITING_MAX` of sound
+//! waits.
 
 #![cfg_attr(
     test,
@@ -51,8 +51,6 @@ mod resample;
 mod voice;
 
 mod level;
-
-mod options;
 
 mod block;
 

@@ -17,6 +17,9 @@ pub mod tape;
 
 use std::time::Duration;
 
+/// The time of a piece in which sound is kept and examined.
+pub(crate) const PIECE: Duration = Duration::from_millis(50);
+
 /// Mono samples of 16 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sound {

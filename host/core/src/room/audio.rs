@@ -3,6 +3,8 @@
 //! Sound is mono, 16 bits a sample. Times are those of the host's monotonic clock.
 #![expect(clippy::disallowed_types, reason = "times that are only told; nothing here reads a clock")]
 
+pub mod options;
+
 use std::time::{Duration, Instant};
 
 use super::id::{IncomingId, OperationId};

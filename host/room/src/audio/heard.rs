@@ -10,6 +10,7 @@ mod listener;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::room::audio::options::{HeardOptions, PENDING_BYTES_MAX};
 use wasm_worker_core::room::audio::{AudioEvent, Delivery, HeardId, Subscription};
 
 use super::arrival::{Arrival, Arrivals};
@@ -20,14 +21,10 @@ use super::counts::HeardCounts;
 use super::frames::{Frames, Ready};
 use super::gate::Gate;
 use super::level::Meter;
-use super::options::HeardOptions;
 use super::pending::Pending;
 use super::toc::{TICKS_IN_SECOND, ticks_of};
 use super::voice::{Detector, Voice};
 use listener::Listener;
-
-/// Most bytes of events that wait for the agent. The contract allows 256 KiB for each id; the oldest sound is dropped.
-pub(crate) const PENDING_BYTES_MAX: usize = 256 << 10;
 
 /// Without packets for so long, nothing more is expected: longer than packets are late as a rule, shorter than a turn in talk.
 const IDLE_AFTER: Duration = Duration::from_millis(200);

@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::room::audio::options::{PublishedOptions, WriteError};
 use wasm_worker_core::room::audio::{AudioEvent, PlayoutState, Publication};
 use wasm_worker_core::room::id::OperationId;
 
 use super::block::{after, before, time_of};
 use super::codec::{Encoder, FRAMES_PER_SECOND};
 use super::counts::PlayoutCounts;
-use super::options::PublishedOptions;
 use super::pacer::{Pacer, Tick};
 use super::sender::Sender;
-use super::waiting::{Waiting, WriteError};
+use super::waiting::Waiting;
 
 /// A frame that goes out later than this is late: half of its length.
 const LATE: Duration = Duration::from_millis(10);
@@ -68,7 +68,8 @@ impl Playout {
     /// # Errors
     /// What is wrong with the publication, in words for the author of the agent.
     pub(crate) fn new(id: OperationId, publication: &Publication, now: Instant) -> Result<Self, String> {
-        let PublishedOptions { rate, bits_per_second } = PublishedOptions::new(publication)?;
+        let PublishedOptions { rate, bits_per_second, .. } =
+            PublishedOptions::new(publication).map_err(|(_, why)| why)?;
         let encoder = Encoder::new(rate, bits_per_second);
         let encoder = encoder.map_err(|error| format!("no encoder for `rate` {rate}: {error}"))?;
         Ok(Self {

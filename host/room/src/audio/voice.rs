@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasm_worker_core::room::audio::options::Thresholds;
 
 use super::resample::Resampler;
 
@@ -21,9 +22,9 @@ const HOP: usize = 256;
 /// The time of one score.
 pub(super) const HOP_TIME: Duration = Duration::from_millis(16);
 /// The threshold is lower by this while somebody speaks.
-const HYSTERESIS: f32 = 0.15;
+const HYSTERESIS: f64 = 0.15;
 /// The lowest threshold.
-const THRESHOLD_MIN: f32 = 0.01;
+const THRESHOLD_MIN: f64 = 0.01;
 /// Sound below this level is no voice, in squares of samples: 70 dB below full scale. The detector looks only at the form of a sound.
 const QUIET: f32 = 32_768.0 * 32_768.0 * 1e-7;
 
@@ -102,17 +103,6 @@ fn earlier(at: Instant, time: Duration) -> Instant {
     at.checked_sub(time).unwrap_or(at)
 }
 
-/// By what voice is told from silence.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Thresholds {
-    /// Scores above it are voice.
-    pub(super) voice: f32,
-    /// Voice that is shorter is none.
-    pub(super) min_voice: Duration,
-    /// Voice ends after this much silence.
-    pub(super) min_silence: Duration,
-}
-
 /// A change between silence and voice, at the time of the sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -149,7 +139,7 @@ impl Voice {
             State::Silent | State::Perhaps(_) => self.thresholds.voice,
             State::Speaking(_) => (self.thresholds.voice - HYSTERESIS).max(THRESHOLD_MIN),
         };
-        let is_voice = score.voice > threshold;
+        let is_voice = f64::from(score.voice) > threshold;
         match self.state {
             State::Silent if is_voice => self.perhaps(since, score.until),
             State::Perhaps(began) if is_voice => self.perhaps(began, score.until),

@@ -5,33 +5,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use wasm_worker_core::room::audio::options::{MARKS_MAX, WAITING_MAX, WRITABLE_AFTER, WriteError};
+
 use super::block::{samples_in, time_of};
 
-/// No sound is taken while more than this waits. One write is taken whole, so that a step's bytes may wait beyond it.
-pub(crate) const WAITING_MAX: Duration = Duration::from_mins(1);
-
-/// Most marks that wait.
-const MARKS_MAX: usize = 4_096;
-/// Where more waits after a write, the agent is told when less than half of it does.
-const WRITABLE_AFTER: Duration = Duration::from_secs(1);
 /// Memory that is not given back when nothing waits.
 const KEPT_SAMPLES: usize = 4_096;
 /// The end of sound within a frame fades over this.
 const FADE: Duration = Duration::from_micros(2_500);
-
-/// A call that is not done. The track is to end by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum WriteError {
-    /// Code `too-large`.
-    #[error("more than 60 s of sound waits to be played")]
-    TooLarge,
-    /// Code `invalid`.
-    #[error("a sample has two bytes, and the number of bytes is odd")]
-    HalfSample,
-    /// Code `limit`.
-    #[error("4,096 marks wait to be reached")]
-    TooManyMarks,
-}
 
 /// Sound and marks, first to last.
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 //! calls    what the agent asks for
 //! ```
 //!
-//! Bounds: [`SUBSCRIPTIONS_MAX`] subscriptions and rules, [`TRACKS_MAX`] tracks of the agent, and those of the parts.
+//! Bounds: those of a joined room, and those of the parts.
 
 mod playout;
 mod speaker;
@@ -27,36 +27,34 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::room::audio::Rule;
+use wasm_worker_core::room::audio::options::{HEARD_MAX, HeardOptions};
 use wasm_worker_core::usage::{AudioUse, millis};
 
 use super::recorded_room::RecordedRoom;
 use super::world::{JobAccess, World};
-use crate::guest::bindings::wasm_worker::agent::events::{AudioStart, Event, Track};
+use crate::guest::bindings::wasm_worker::agent::events::{AudioStart, Event, Failure, Loss, Track};
 use crate::guest::calls::Call;
 use crate::guest::kill::Kill;
 use crate::sound::Sound;
-use heard::{Heard, Options};
+use heard::Heard;
 use playout::Playout;
 use speaker::Speaker;
 
 pub(super) use playout::Played;
 
-/// Most subscriptions and rules of an agent.
-const SUBSCRIPTIONS_MAX: usize = 64;
-/// Most tracks of an agent.
-const TRACKS_MAX: usize = 8;
-
 /// The sound of one room.
-#[expect(clippy::struct_excessive_bools, reason = "two facts that have nothing to do with each other")]
+#[expect(clippy::struct_excessive_bools, reason = "three facts that have nothing to do with each other")]
 #[derive(Default)]
 pub(super) struct PlayedAudio {
     /// Those who have spoken, by identity.
     speakers: BTreeMap<String, Speaker>,
-    rules: BTreeMap<u32, (Rule, Options)>,
+    rules: BTreeMap<u32, (Rule, HeardOptions)>,
     heard: Vec<Heard>,
     tracks: BTreeMap<u32, Playout>,
     /// Whether somebody is there to hear the agent.
     has_listener: bool,
+    /// Whether the agent has left the room or lost it: it is told no track.
+    is_outside: bool,
     /// The number of the last track of the agent.
     published: u32,
     /// Whether what is played is kept, until somebody takes it.
@@ -83,13 +81,15 @@ impl PlayedAudio {
             let speaker = Speaker::new(identity, is_person);
             let track: Track = speaker.track.clone().into();
             self.speakers.insert(identity.to_owned(), speaker);
-            job.send_sure(Event::TrackPublished(track))?;
+            if !self.is_outside {
+                job.send_sure(Event::TrackPublished(track))?;
+            }
             for rule in self.rules.keys().copied().collect::<Vec<_>>() {
                 self.follow(rule, identity, job)?;
             }
         }
         let Some(speaker) = self.speakers.get_mut(identity) else { return Ok(()) };
-        for heard in self.heard.iter_mut().filter(|heard| heard.sid == speaker.track.sid) {
+        for heard in self.heard.iter_mut().filter(|heard| heard.hears(speaker)) {
             heard.begin(speaker, job.now);
         }
         speaker.say(sound, job.now);
@@ -109,17 +109,18 @@ impl PlayedAudio {
     /// A person leaves.
     pub(super) fn leave(&mut self, identity: &str, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         let Some(speaker) = self.speakers.remove(identity) else { return Ok(()) };
-        for heard in self.heard.iter_mut().filter(|heard| heard.sid == speaker.track.sid) {
+        for heard in self.heard.iter_mut().filter(|heard| heard.hears(&speaker)) {
             heard.advance(&speaker, job.now);
             heard.end(job.now);
         }
         self.deliver(job)?;
-        job.send_sure(Event::TrackUnpublished(speaker.track.into()))
+        if self.is_outside { Ok(()) } else { job.send_sure(Event::TrackUnpublished(speaker.track.into())) }
     }
 
     /// The agent is in the room: it is told the tracks that are there. `has_listener`: somebody is there.
     pub(super) fn joined(&mut self, has_listener: bool, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         self.has_listener |= has_listener;
+        self.is_outside = false;
         let tracks = self.speakers.values().map(|speaker| speaker.track.clone().into());
         tracks.collect::<Vec<Track>>().into_iter().try_for_each(|track| job.send_sure(Event::TrackPublished(track)))
     }
@@ -133,13 +134,16 @@ impl PlayedAudio {
         ids.into_iter().try_for_each(|id| job.send_sure(Event::AudioSubscribed(id)))
     }
 
-    /// The room is left or lost: what the agent has begun fails.
+    /// The room is left or lost: what the agent has begun fails, and a followed track that it is yet to be told once it has an id.
     pub(super) fn fail(&mut self, why: &str, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        self.past = self.used();
-        let heard = std::mem::take(&mut self.heard).into_iter().filter_map(|heard| heard.id);
+        self.is_outside = true;
+        let heard: Vec<u32> = self.heard.iter().filter_map(|heard| heard.id).collect();
+        self.end_heard(|heard| heard.id.is_some());
+        self.heard.iter_mut().for_each(|heard| heard.fail(why, job.now));
         let rules = std::mem::take(&mut self.rules).into_keys();
-        let tracks = std::mem::take(&mut self.tracks).into_keys();
-        heard.chain(rules).chain(tracks).try_for_each(|id| job.fail(id, "not-joined", why))
+        let tracks: Vec<u32> = self.tracks.keys().copied().collect();
+        tracks.iter().for_each(|id| self.end_track(*id));
+        heard.into_iter().chain(rules).chain(tracks).try_for_each(|id| job.fail(id, "not-joined", why))
     }
 
     /// Hear the track of a person, where it fits to a rule. Its id is given at the delivery of the event.
@@ -150,8 +154,11 @@ impl PlayedAudio {
         let fits = (wanted.participant.is_empty() || wanted.participant == identity)
             && (wanted.source.is_empty() || wanted.source == speaker.track.source)
             && (!wanted.people || speaker.is_person);
-        if !fits || self.heard.len() >= SUBSCRIPTIONS_MAX {
+        if !fits {
             return Ok(());
+        }
+        if self.heard.len() >= HEARD_MAX {
+            return job.send_sure(Event::Lost(Loss { what: "audio-started".into(), id: 0, count: 1 }));
         }
         self.heard.push(Heard::new(speaker.track.sid.clone(), None, *options, job.now));
         job.send_sure(Event::AudioStarted(AudioStart { id: 0, rule, track: speaker.track.clone().into() }))
@@ -171,9 +178,10 @@ impl PlayedAudio {
         }
     }
 
+    /// Keep what was played in pieces, however it was written: an expectation goes on behind the piece in which it is met.
     fn keep(&mut self, played: Vec<Played>) {
         if self.keeps {
-            self.played.extend(played);
+            self.played.extend(played.into_iter().flat_map(Played::pieces));
         }
     }
 
@@ -200,18 +208,17 @@ impl PlayedAudio {
 
     /// The next time at which something happens here.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let heard = self.heard.iter().filter_map(|heard| heard.wake_at(self.speaker_of(heard)?));
-        heard.chain(self.tracks.values().filter_map(Playout::wake_at)).min()
-    }
-
-    fn speaker_of(&self, heard: &Heard) -> Option<&Speaker> {
-        self.speakers.values().find(|speaker| speaker.track.sid == heard.sid)
+        let heard = |heard: &Heard| heard.over_since().or_else(|| heard.wake_at(speaker_of(&self.speakers, heard)?));
+        // What is kept is seen piece by piece.
+        let piece = |track: &Playout| track.piece_at().filter(|_| self.keeps);
+        let tracks = self.tracks.values().flat_map(|track| [track.wake_at(), piece(track)]).flatten();
+        self.heard.iter().filter_map(heard).chain(tracks).min()
     }
 
     /// Have everything happen that is due.
     pub(super) fn advance(&mut self, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         for heard in &mut self.heard {
-            if let Some(speaker) = self.speakers.values().find(|speaker| speaker.track.sid == heard.sid) {
+            if let Some(speaker) = speaker_of(&self.speakers, heard) {
                 heard.advance(speaker, job.now);
             }
         }
@@ -230,7 +237,7 @@ impl PlayedAudio {
                     Event::Audio(frame) => frame.at_ms = at_ms,
                     Event::AudioLevel(level) => level.at_ms = at_ms,
                     Event::VoiceStarted(voice) | Event::VoiceEnded(voice) => voice.at_ms = at_ms,
-                    Event::AudioEnded(id) => over.push(*id),
+                    Event::AudioEnded(id) | Event::Failed(Failure { id, .. }) => over.push(*id),
                     _ => {}
                 }
                 match event {
@@ -243,7 +250,7 @@ impl PlayedAudio {
             }
         }
         self.end_heard(|heard| heard.id.is_some_and(|id| over.contains(&id)));
-        let mut done = Vec::new();
+        let (mut done, mut played) = (Vec::new(), Vec::new());
         for (id, track) in &mut self.tracks {
             while let Some((at, mut event)) = track.next_event() {
                 match &mut event {
@@ -253,15 +260,12 @@ impl PlayedAudio {
                 }
                 job.send_sure(event)?;
             }
-            if self.keeps {
-                self.played.extend(track.take_played());
-            } else {
-                drop(track.take_played());
-            }
+            played.extend(track.take_played());
             if track.is_over() {
                 done.push(*id);
             }
         }
+        self.keep(played);
         for id in done {
             self.end_track(id);
             job.done(id)?;
@@ -291,4 +295,9 @@ impl PlayedAudio {
         let heard = self.heard.iter().map(Heard::bytes_waiting).sum::<usize>();
         heard + self.tracks.values().map(Playout::bytes_waiting).sum::<usize>()
     }
+}
+
+/// The person whose track is heard.
+fn speaker_of<'a>(speakers: &'a BTreeMap<String, Speaker>, heard: &Heard) -> Option<&'a Speaker> {
+    speakers.values().find(|speaker| heard.hears(speaker))
 }

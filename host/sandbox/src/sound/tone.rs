@@ -5,10 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::samples_in;
-
-/// The length of a piece.
-const PIECE: Duration = Duration::from_millis(50);
+use super::{PIECE, samples_in};
 
 /// The power of a sound, and that at one frequency.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

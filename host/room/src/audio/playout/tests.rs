@@ -1,10 +1,10 @@
 //! A published track in virtual time, with real sound.
 
 use wasm_worker_core::room::audio::RATES;
+use wasm_worker_core::room::audio::options::WAITING_MAX;
 
 use super::super::codec::Decoder;
 use super::super::signals::{power_at, rms, sine};
-use super::super::waiting::WAITING_MAX;
 use super::*;
 
 const ID: OperationId = 9;

@@ -17,15 +17,11 @@ use super::{NewIncoming, Refusal, fail};
 use crate::audio::counts::HeardCounts;
 use crate::audio::heard::Heard;
 use crate::peer::{LineId, Peer, SoundPacket};
+use wasm_worker_core::room::audio::options::{HEARD_MAX, RULES_MAX};
 use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, HeardId, Rule, Subscription};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
 use wasm_worker_core::room::people::{Participant, Track, TrackKind};
-
-/// Most tracks that are heard at once, each with a decoder of its own.
-pub(crate) const HEARD_MAX: usize = 16;
-/// Most rules.
-pub(crate) const RULES_MAX: usize = 16;
 
 /// All that the agent hears.
 #[derive(Debug, Default)]

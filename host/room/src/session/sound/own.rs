@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use livekit_protocol as proto;
 use tokio::time::Instant;
 
-use super::Refusal;
 use crate::audio::playout::Playout;
 use crate::peer::{LineId, Peer};
+use wasm_worker_core::room::audio::options::PublishedSource;
 use wasm_worker_core::room::audio::{AudioEvent, Publication};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
@@ -139,14 +139,10 @@ impl Stage {
     }
 }
 
-/// The source of this name.
-pub(super) fn source_of(word: &str) -> Result<proto::TrackSource, Refusal> {
-    match word {
-        "" | "microphone" => Ok(proto::TrackSource::Microphone),
-        "screen-share-audio" => Ok(proto::TrackSource::ScreenShareAudio),
-        other => {
-            let other = wasm_worker_core::text::clip(other);
-            Err(("invalid", format!("`{other}` is no source of sound: want `microphone` or `screen-share-audio`")))
-        }
+/// The source in the words of the server.
+pub(super) const fn source_of(source: PublishedSource) -> proto::TrackSource {
+    match source {
+        PublishedSource::Microphone => proto::TrackSource::Microphone,
+        PublishedSource::ScreenShareAudio => proto::TrackSource::ScreenShareAudio,
     }
 }

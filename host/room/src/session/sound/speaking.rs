@@ -16,19 +16,15 @@ use super::own::{Flow, Hearers, Known, Own, Stage, source_of};
 use super::{Busy, Refusal, fail};
 use crate::audio::counts::{PlayoutCounts, count_lateness};
 use crate::audio::playout::{Outgoing, Playout};
-use crate::audio::waiting::WriteError;
 use crate::peer::{LineId, Peer};
 use crate::wire;
+use wasm_worker_core::room::audio::options::{OWN_MAX, PublishedOptions, WriteError};
 use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, Publication};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
 
-/// Most tracks of the agent at once, each with an encoder of its own.
-pub(crate) const OWN_MAX: usize = 4;
 /// Time for the server to take a track.
 pub(crate) const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
-/// Longest name of a track, in bytes.
-const NAME_BYTES_MAX: usize = 256;
 /// All that the agent says.
 #[derive(Debug)]
 pub(super) struct Speaking {
@@ -53,10 +49,7 @@ impl Speaking {
         if self.own.len() >= OWN_MAX {
             return Err(("limit", format!("the agent has {OWN_MAX} tracks, which is the most")));
         }
-        if publication.name.len() > NAME_BYTES_MAX {
-            return Err(("too-large", format!("the name of a track has at most {NAME_BYTES_MAX} bytes")));
-        }
-        let source = source_of(&publication.source)?;
+        let source = source_of(PublishedOptions::new(&publication)?.source);
         let playout = Playout::new(id, &publication, now).map_err(|why| ("invalid", why))?;
         let (stage, hearers) = (Stage::New, Hearers::None);
         self.own.push(Own { id, publication, source, playout, muted: false, stage, hearers });
@@ -73,12 +66,7 @@ impl Speaking {
         let changed = self.own.get_mut(at).map_or(Ok(()), |own| change(&mut own.playout));
         changed.map_err(|error| {
             self.end(at);
-            let code = match error {
-                WriteError::TooLarge => "too-large",
-                WriteError::HalfSample => "invalid",
-                WriteError::TooManyMarks => "limit",
-            };
-            (code, error.to_string())
+            (error.code(), error.to_string())
         })
     }
 

@@ -1,10 +1,11 @@
 //! What the agent asks of the sound of its room.
 
+use wasm_worker_core::room::audio::options::{HEARD_MAX, HeardOptions, OWN_MAX, PublishedOptions, RULES_MAX};
 use wasm_worker_core::room::audio::{Publication, Rule, Subscription};
 
-use super::heard::{Heard, Options};
-use super::playout::{Playout, Refused};
-use super::{PlayedAudio, SUBSCRIPTIONS_MAX, TRACKS_MAX};
+use super::PlayedAudio;
+use super::heard::Heard;
+use super::playout::Playout;
 use crate::guest::bindings::wasm_worker::agent::events::{AudioPublication, AudioStart, Event};
 use crate::guest::calls::Call;
 use crate::guest::kill::Kill;
@@ -35,9 +36,12 @@ impl PlayedAudio {
     }
 
     fn subscribe(&mut self, id: u32, sid: String, asked: Subscription, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        let options = match self.options(asked) {
+        if self.heard.len() >= HEARD_MAX {
+            return job.fail(id, "limit", &format!("the agent hears {HEARD_MAX} tracks, which is the most"));
+        }
+        let options = match HeardOptions::new(&asked) {
             Ok(options) => options,
-            Err((code, why)) => return job.fail(id, code, &why),
+            Err(why) => return job.fail(id, "invalid", &why),
         };
         let Some(speaker) = self.speakers.values().find(|speaker| speaker.track.sid == sid) else {
             return job.fail(id, "refused", "the room has no such track");
@@ -48,30 +52,26 @@ impl PlayedAudio {
     }
 
     fn add_rule(&mut self, id: u32, rule: Rule, asked: Subscription, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        let options = match self.options(asked) {
+        if self.rules.len() >= RULES_MAX {
+            return job.fail(id, "limit", &format!("the agent has {RULES_MAX} rules, which is the most"));
+        }
+        let options = match HeardOptions::new(&asked) {
             Ok(options) => options,
-            Err((code, why)) => return job.fail(id, code, &why),
+            Err(why) => return job.fail(id, "invalid", &why),
         };
         self.rules.insert(id, (rule, options));
         let identities: Vec<String> = self.speakers.keys().cloned().collect();
         identities.iter().try_for_each(|identity| self.follow(id, identity, job))
     }
 
-    fn options(&self, asked: Subscription) -> Result<Options, (&'static str, String)> {
-        if self.rules.len() + self.heard.len() >= SUBSCRIPTIONS_MAX {
-            return Err(("limit", format!("{SUBSCRIPTIONS_MAX} tracks and rules are the most")));
-        }
-        Options::of(asked).map_err(|why| ("invalid", why))
-    }
-
     fn publish(&mut self, id: u32, publication: &Publication, job: &mut JobAccess<'_>) -> Result<(), Kill> {
-        if self.tracks.len() >= TRACKS_MAX {
-            return job.fail(id, "limit", &format!("{TRACKS_MAX} tracks are the most"));
+        if self.tracks.len() >= OWN_MAX {
+            return job.fail(id, "limit", &format!("the agent has {OWN_MAX} tracks, which is the most"));
         }
-        match Playout::new(id, publication) {
-            Err(why) => job.fail(id, "invalid", &why),
-            Ok(track) => {
-                self.tracks.insert(id, track);
+        match PublishedOptions::new(publication) {
+            Err((code, why)) => job.fail(id, code, &why),
+            Ok(options) => {
+                self.tracks.insert(id, Playout::new(id, options));
                 self.published += 1;
                 let track_sid = format!("TR_agent-{}", self.published);
                 job.send_sure(Event::AudioPublished(AudioPublication { id, track_sid }))?;
@@ -99,17 +99,17 @@ impl PlayedAudio {
         }
         if let Some(track) = self.tracks.get_mut(&id) {
             match call {
-                Call::WriteAudio { pcm, .. } => {
-                    if let Err(refused) = track.write(&pcm, now) {
-                        let (code, why) = match refused {
-                            Refused::TooLarge => ("too-large", "more than 60 s of sound waits to be played"),
-                            Refused::HalfSample => ("invalid", "a sample has two bytes: the number of bytes is odd"),
-                        };
+                Call::WriteAudio { .. } | Call::MarkAudio { .. } => {
+                    let added = match call {
+                        Call::WriteAudio { pcm, .. } => track.write(&pcm, now),
+                        Call::MarkAudio { mark, .. } => track.mark(mark, now),
+                        _ => Ok(()),
+                    };
+                    if let Err(refused) = added {
                         self.end_track(id);
-                        return job.fail(id, code, why).map(|()| None);
+                        return job.fail(id, refused.code(), &refused.to_string()).map(|()| None);
                     }
                 }
-                Call::MarkAudio { mark, .. } => track.mark(mark, now),
                 Call::MuteAudio { muted, .. } => track.mute(muted, now),
                 Call::ClearAudio { .. } => track.clear(now),
                 Call::CloseAudio { .. } => track.close(now),

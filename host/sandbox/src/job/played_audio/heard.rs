@@ -2,97 +2,23 @@
 //!
 //! While the person says nothing no frame comes, as from a client that sends no silence.
 //!
-//! Bounds: [`WAITING_BYTES_MAX`] of sound wait while the agent holds the track or has no id for it; the oldest is dropped, and the next
+//! Bounds: [`PENDING_BYTES_MAX`] of sound wait while the agent holds the track or has no id for it; the oldest is dropped, and the next
 //! frame tells it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::room::audio::{Delivery, HEARD_RATE, RATES, Subscription};
+use wasm_worker_core::room::audio::Delivery;
+use wasm_worker_core::room::audio::options::{HeardOptions, PENDING_BYTES_MAX};
 
 use super::speaker::{Resamplers, Speaker};
 use super::voice::{Change, Detector};
-use crate::guest::bindings::wasm_worker::agent::events::{AudioFrame, AudioLevel, Event, Voice};
+use crate::guest::bindings::wasm_worker::agent::events::{AudioFrame, AudioLevel, Event, Failure, Voice};
 use crate::sound::{bytes_of, level, samples_in};
 
-/// Most bytes of sound that wait for one track.
-const WAITING_BYTES_MAX: usize = 256 << 10;
 /// The time for which a level is taken to find voice.
 const PIECE: Duration = Duration::from_millis(10);
-
-/// Defaults, as in a joined room.
-const THRESHOLD: f64 = 0.5;
-const MIN_VOICE: Duration = Duration::from_millis(50);
-const MIN_SILENCE: Duration = Duration::from_millis(550);
-const BESIDE_VOICE: Duration = Duration::from_millis(500);
-const FRAME: Duration = Duration::from_millis(50);
-/// The ranges of these times, as in a joined room.
-const FRAMES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
-const KEPT: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
-const SILENCES: [Duration; 2] = [Duration::ZERO, Duration::from_secs(10)];
-const LEVELS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(60)];
-
-/// The options of a track, without defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Options {
-    rate: u32,
-    frame: Duration,
-    frames: Delivery,
-    before: Duration,
-    after: Duration,
-    tells_voice: bool,
-    threshold: f64,
-    min_voice: Duration,
-    min_silence: Duration,
-    level_every: Duration,
-}
-
-impl Options {
-    /// The options that an agent asks for, or what is wrong with them.
-    pub(super) fn of(asked: Subscription) -> Result<Self, String> {
-        let rate = if asked.rate == 0 { HEARD_RATE } else { asked.rate };
-        if !RATES.contains(&rate) {
-            return Err(format!("`rate` is {rate}; 8000, 12000, 16000, 24000 and 48000 samples a second are possible"));
-        }
-        let threshold = if asked.threshold == 0.0 { THRESHOLD } else { asked.threshold };
-        if !(0.0..=1.0).contains(&threshold) {
-            return Err(format!("`threshold` is {threshold}; a probability from 0 to 1 is wanted"));
-        }
-        let level_every = match asked.level_every {
-            Duration::ZERO => Duration::ZERO,
-            every => time("level", every, every, LEVELS)?,
-        };
-        Ok(Self {
-            rate,
-            frame: time("frame", asked.frame, FRAME, FRAMES)?,
-            frames: asked.frames,
-            before: time("before", asked.before, BESIDE_VOICE, KEPT)?,
-            after: time("after", asked.after, BESIDE_VOICE, SILENCES)?,
-            tells_voice: asked.detect_voice,
-            threshold,
-            min_voice: time("min-voice", asked.min_voice, MIN_VOICE, KEPT)?,
-            min_silence: time("min-silence", asked.min_silence, MIN_SILENCE, SILENCES)?,
-            level_every,
-        })
-    }
-
-    fn detects(&self) -> bool {
-        self.tells_voice || self.frames == Delivery::Voiced || !self.level_every.is_zero()
-    }
-}
-
-/// A time that an agent asks for, or its default.
-fn time(name: &str, asked: Duration, default: Duration, [least, most]: [Duration; 2]) -> Result<Duration, String> {
-    match asked {
-        Duration::ZERO => Ok(default),
-        asked if (least..=most).contains(&asked) => Ok(asked),
-        asked => {
-            let [asked, least, most] = [asked, least, most].map(|time| time.as_millis());
-            Err(format!("`{name}` is {asked} ms; from {least} to {most} are possible"))
-        }
-    }
-}
 
 /// A frame, and its time.
 type Frame = (Instant, Vec<i16>);
@@ -103,7 +29,7 @@ pub(super) struct Heard {
     pub(super) sid: String,
     /// The id of the contract; none for a followed track whose first event is not delivered.
     pub(super) id: Option<u32>,
-    options: Options,
+    options: HeardOptions,
     resamplers: Resamplers,
     detector: Detector,
     /// The beginning of the next frame.
@@ -114,6 +40,8 @@ pub(super) struct Heard {
     until: Option<Instant>,
     next_level: Instant,
     is_held: bool,
+    /// Whether its last event waits or was told.
+    is_over: bool,
     /// Events that wait, each with its time.
     waiting: VecDeque<(Instant, Event)>,
     /// Bytes of sound among them.
@@ -128,24 +56,30 @@ pub(super) struct Heard {
 
 impl Heard {
     /// A track that is heard from now on.
-    pub(super) fn new(sid: String, id: Option<u32>, options: Options, now: Instant) -> Self {
+    pub(super) fn new(sid: String, id: Option<u32>, options: HeardOptions, now: Instant) -> Self {
         Self {
             sid,
             id,
             options,
             resamplers: Resamplers::new(options.rate),
-            detector: Detector::new(options.threshold, options.min_voice, options.min_silence),
+            detector: Detector::new(options.thresholds),
             next: now,
             before: VecDeque::new(),
             until: None,
             next_level: now,
             is_held: false,
+            is_over: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: Duration::ZERO,
             given: Duration::ZERO,
             lost: Duration::ZERO,
         }
+    }
+
+    /// Whether it hears the track of this person. One that is over hears no other that comes under the same name.
+    pub(super) fn hears(&self, speaker: &Speaker) -> bool {
+        !self.is_over && self.sid == speaker.track.sid
     }
 
     /// Whether a frame is to come: something is said, or may have been the end of voice.
@@ -179,7 +113,7 @@ impl Heard {
     }
 
     fn frame(&mut self, at: Instant, sound: Vec<i16>) {
-        if self.options.detects() {
+        if self.options.needs_detector() {
             let mut from = at;
             for piece in sound.chunks(samples_in(PIECE, self.options.rate).max(1)) {
                 let until = from + self.resamplers.duration(piece.len());
@@ -198,7 +132,7 @@ impl Heard {
 
     /// Deliver a frame if there is voice in it or near it, else keep it for a while.
     fn gate(&mut self, frame: Frame) {
-        let kept = self.options.before + self.options.min_voice;
+        let kept = self.options.before + self.options.thresholds.min_voice;
         if self.is_open(frame.0) {
             std::mem::take(&mut self.before).into_iter().for_each(|frame| self.give(frame));
             return self.give(frame);
@@ -233,11 +167,13 @@ impl Heard {
     }
 
     fn tell_level(&mut self, at: Instant, sound: &[i16]) {
-        if !self.options.level_every.is_zero() && self.next >= self.next_level {
+        if let Some(every) = self.options.level_every
+            && self.next >= self.next_level
+        {
             let level = level(sound);
             let voice = Detector::probability(level);
             self.waiting.push_back((at, Event::AudioLevel(AudioLevel { id: 0, at_ms: 0.0, level, voice })));
-            self.next_level = self.next + self.options.level_every;
+            self.next_level = self.next + every;
         }
     }
 
@@ -246,7 +182,7 @@ impl Heard {
         self.waiting_bytes += pcm.len();
         let frame = AudioFrame { id: 0, at_ms: 0.0, concealed_ms: 0, dropped_ms: 0, pcm };
         self.waiting.push_back((at, Event::Audio(frame)));
-        while self.waiting_bytes > WAITING_BYTES_MAX {
+        while self.waiting_bytes > PENDING_BYTES_MAX {
             self.drop_oldest();
         }
     }
@@ -271,6 +207,12 @@ impl Heard {
         self.lost += time;
     }
 
+    /// When the last event was due, where it can be told by now and was not.
+    pub(super) fn over_since(&self) -> Option<Instant> {
+        let may_be_told = self.is_over && self.id.is_some() && !self.is_held;
+        self.waiting.back().filter(|_| may_be_told).map(|(at, _)| *at)
+    }
+
     /// Pause or continue.
     pub(super) fn hold(&mut self, held: bool) {
         self.is_held = held;
@@ -280,7 +222,17 @@ impl Heard {
     pub(super) fn end(&mut self, now: Instant) {
         let change = self.detector.stop(now);
         self.change(change);
+        self.is_over = true;
         self.waiting.push_back((now, Event::AudioEnded(0)));
+    }
+
+    /// The room is gone before the agent knows the id of the track: `failed` is the only event.
+    pub(super) fn fail(&mut self, why: &str, now: Instant) {
+        self.is_over = true;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        let failure = Failure { id: 0, code: "not-joined".into(), status: 0, message: why.into() };
+        self.waiting.push_back((now, Event::Failed(failure)));
     }
 
     /// The next event that the agent may be given, and its time.
@@ -297,6 +249,7 @@ impl Heard {
             Event::AudioLevel(level) => level.id = id,
             Event::VoiceStarted(voice) | Event::VoiceEnded(voice) => voice.id = id,
             Event::AudioEnded(of) => *of = id,
+            Event::Failed(failure) => failure.id = id,
             _ => {}
         }
         Some((at, event))
@@ -311,6 +264,8 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use wasm_worker_core::room::audio::Subscription;
 
     use super::*;
     use crate::guest::events::name_of;
@@ -331,7 +286,7 @@ mod tests {
         /// Ann says 440 Hz for this time, at once.
         fn new(options: Subscription, time: Duration) -> Self {
             let (began, mut ann) = (Instant::now(), Speaker::new("ann", true));
-            let mut heard = Heard::new("TR_ann".into(), Some(7), Options::of(options).unwrap(), began);
+            let mut heard = Heard::new("TR_ann".into(), Some(7), HeardOptions::new(&options).unwrap(), began);
             heard.begin(&ann, began);
             ann.say(Arc::new(Sound { rate: 16_000, samples: sine(440.0, 16_000, time) }), began);
             Self { began, ann, heard }
@@ -411,10 +366,10 @@ mod tests {
         let mut test = Test::new(Subscription { detect_voice: false, ..options() }, Duration::from_secs(20));
         test.heard.hold(true);
         assert!(test.events().is_empty());
-        assert!(test.heard.bytes_waiting() <= WAITING_BYTES_MAX);
+        assert!(test.heard.bytes_waiting() <= PENDING_BYTES_MAX);
         test.heard.hold(false);
         let Some((at, Event::Audio(first))) = test.heard.next_event() else { panic!() };
-        let kept = Duration::from_millis(20) * u32::try_from(WAITING_BYTES_MAX / 320).unwrap();
+        let kept = Duration::from_millis(20) * u32::try_from(PENDING_BYTES_MAX / 320).unwrap();
         let dropped = Duration::from_secs(20) - kept;
         assert_eq!((at - test.began, u128::from(first.dropped_ms)), (dropped, dropped.as_millis()));
         let Some((_, Event::Audio(second))) = test.heard.next_event() else { panic!() };
@@ -428,18 +383,5 @@ mod tests {
         test.heard.end(test.began + Duration::from_millis(205));
         let events: Vec<_> = std::iter::from_fn(|| test.heard.next_event()).map(|(_, event)| name_of(&event)).collect();
         assert_eq!(events[events.len() - 2..], ["voice-ended", "audio-ended"]);
-    }
-
-    #[test]
-    fn options_that_no_room_has_are_refused() {
-        for (asked, why) in [
-            (Subscription { rate: 44_100, ..options() }, "`rate` is 44100; 8000"),
-            (Subscription { frame: Duration::from_millis(5), ..options() }, "`frame` is 5 ms; from 10 to 1000"),
-            (Subscription { frame: Duration::from_millis(1_001), ..options() }, "`frame` is 1001 ms"),
-            (Subscription { threshold: f64::NAN, ..options() }, "`threshold` is NaN"),
-        ] {
-            let error = Options::of(asked).unwrap_err();
-            assert!(error.starts_with(why), "{error}");
-        }
     }
 }

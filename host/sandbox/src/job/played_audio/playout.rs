@@ -1,26 +1,16 @@
 //! A track of the agent: what it writes is played in time. Pure; the time is an argument.
 //!
-//! Bounds, by the contract: a write while more than [`WAITING_MAX`] waits ends the track; where more than [`MUCH`] waited, the agent is
-//! told once less than half of that does. As many marks as a step may make calls.
+//! Bounds, by the contract: a write while more than [`WAITING_MAX`] waits ends the track; where more than [`WRITABLE_AFTER`] waited, the agent is
+//! told once less than half of that does; one mark more than [`MARKS_MAX`] ends it too.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasm_worker_core::room::audio::{PUBLISHED_RATE, Publication, RATES};
+use wasm_worker_core::room::audio::options::{MARKS_MAX, PublishedOptions, WAITING_MAX, WRITABLE_AFTER, WriteError};
 
 use crate::guest::bindings::wasm_worker::agent::events::{AudioMark, Event, Playout as Position, PlayoutState};
-use crate::sound::{duration_of, samples_in, samples_of};
-
-/// Sound that waits before a write that is refused.
-const WAITING_MAX: Duration = Duration::from_secs(60);
-/// Sound beyond which the agent had better wait.
-const MUCH: Duration = Duration::from_secs(1);
-/// The bits a second of a joined room. Here nothing is encoded.
-const BITS: RangeInclusive<u32> = 6_000..=128_000;
-/// Most marks that wait.
-const MARKS_MAX: usize = 4_096;
+use crate::sound::{PIECE, duration_of, samples_in, samples_of};
 
 /// Sound that was played, and when it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +20,14 @@ pub(in crate::job) struct Played {
     pub(in crate::job) samples: Vec<i16>,
 }
 
-/// Why sound is not taken. The track ends by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    TooLarge,
-    HalfSample,
+impl Played {
+    /// The same in pieces of at most [`PIECE`].
+    pub(super) fn pieces(self) -> impl Iterator<Item = Self> {
+        let Self { at, rate, samples } = self;
+        let piece = samples_in(PIECE, rate).max(1);
+        let pieces: Vec<Vec<i16>> = samples.chunks(piece).map(<[i16]>::to_vec).collect();
+        pieces.into_iter().zip(0..).map(move |(samples, number)| Self { at: at + PIECE * number, rate, samples })
+    }
 }
 
 /// A track of the agent.
@@ -62,19 +55,11 @@ pub(super) struct Playout {
 }
 
 impl Playout {
-    /// A track to which nothing is written, or what is wrong with it.
-    pub(super) fn new(id: u32, publication: &Publication) -> Result<Self, String> {
-        let rate = if publication.rate == 0 { PUBLISHED_RATE } else { publication.rate };
-        if !RATES.contains(&rate) {
-            return Err(format!("`rate` is {rate}; 8000, 12000, 16000, 24000 and 48000 samples a second are possible"));
-        }
-        if publication.bits_per_second != 0 && !BITS.contains(&publication.bits_per_second) {
-            let (bits, least, most) = (publication.bits_per_second, BITS.start(), BITS.end());
-            return Err(format!("`bits-per-second` is {bits}; from {least} to {most} are possible"));
-        }
-        Ok(Self {
+    /// A track to which nothing is written.
+    pub(super) fn new(id: u32, options: PublishedOptions) -> Self {
+        Self {
             id,
-            rate,
+            rate: options.rate,
             queue: VecDeque::new(),
             played: 0,
             next: None,
@@ -85,23 +70,23 @@ impl Playout {
             marks: VecDeque::new(),
             events: VecDeque::new(),
             out: Vec::new(),
-        })
+        }
     }
 
     /// Play this after all that was written before.
-    pub(super) fn write(&mut self, pcm: &[u8], now: Instant) -> Result<(), Refused> {
+    pub(super) fn write(&mut self, pcm: &[u8], now: Instant) -> Result<(), WriteError> {
         self.advance(now);
         if self.is_closing {
             return Ok(());
         }
         if self.waiting() > WAITING_MAX {
-            return Err(Refused::TooLarge);
+            return Err(WriteError::TooLarge);
         }
         if !pcm.len().is_multiple_of(2) {
-            return Err(Refused::HalfSample);
+            return Err(WriteError::HalfSample);
         }
         self.queue.extend(samples_of(pcm));
-        self.is_full |= self.waiting() > MUCH;
+        self.is_full |= self.waiting() > WRITABLE_AFTER;
         self.go_on(now);
         Ok(())
     }
@@ -115,12 +100,14 @@ impl Playout {
     }
 
     /// Set a mark behind all that was written.
-    pub(super) fn mark(&mut self, mark: u32, now: Instant) {
+    pub(super) fn mark(&mut self, mark: u32, now: Instant) -> Result<(), WriteError> {
         self.advance(now);
-        if self.marks.len() < MARKS_MAX {
-            self.marks.push_back((self.played + self.queue.len(), mark));
-            self.reach_marks(now);
+        if self.marks.len() >= MARKS_MAX {
+            return Err(WriteError::TooManyMarks);
         }
+        self.marks.push_back((self.played + self.queue.len(), mark));
+        self.reach_marks(now);
+        Ok(())
     }
 
     /// Discard what has not been played.
@@ -172,8 +159,14 @@ impl Playout {
         let after = |samples: usize| next + duration_of(samples, self.rate);
         let end = after(self.queue.len());
         let mark = self.marks.front().map(|(position, _)| after(position.saturating_sub(self.played)));
-        let little = self.is_full.then(|| after(self.queue.len().saturating_sub(samples_in(MUCH / 2, self.rate) - 1)));
+        let little =
+            self.is_full.then(|| after(self.queue.len().saturating_sub(samples_in(WRITABLE_AFTER / 2, self.rate) - 1)));
         [Some(end), mark, little].into_iter().flatten().min()
+    }
+
+    /// The end of the next piece of what is played.
+    pub(super) fn piece_at(&self) -> Option<Instant> {
+        self.next.map(|next| next + PIECE)
     }
 
     /// Play what is due.
@@ -212,7 +205,7 @@ impl Playout {
 
     /// Tell that little waits, where much did.
     fn relax(&mut self, at: Instant) {
-        if self.is_full && self.waiting() < MUCH / 2 {
+        if self.is_full && self.waiting() < WRITABLE_AFTER / 2 {
             self.is_full = false;
             self.events.push_back((at, Event::Writable(self.id)));
         }
@@ -260,6 +253,8 @@ impl Playout {
 
 #[cfg(test)]
 mod tests {
+    use wasm_worker_core::room::audio::Publication;
+
     use super::*;
     use crate::guest::events::name_of;
     use crate::sound::bytes_of;
@@ -272,14 +267,15 @@ mod tests {
     impl Test {
         fn new() -> Self {
             let publication = Publication { rate: 8_000, ..Publication::default() };
-            Self { began: Instant::now(), track: Playout::new(3, &publication).unwrap() }
+            let options = PublishedOptions::new(&publication).unwrap();
+            Self { began: Instant::now(), track: Playout::new(3, options) }
         }
 
         fn at(&self, millis: u64) -> Instant {
             self.began + Duration::from_millis(millis)
         }
 
-        fn write(&mut self, millis: usize, now: u64) -> Result<(), Refused> {
+        fn write(&mut self, millis: usize, now: u64) -> Result<(), WriteError> {
             let now = self.at(now);
             self.track.write(&bytes_of(&vec![9; millis * 8]), now)
         }
@@ -317,13 +313,13 @@ mod tests {
     fn sound_is_played_in_time_and_marks_are_reached() {
         let mut test = Test::new();
         test.write(100, 0).unwrap();
-        test.track.mark(1, test.at(0));
+        test.track.mark(1, test.at(0)).unwrap();
         test.write(50, 0).unwrap();
-        test.track.mark(2, test.at(0));
+        test.track.mark(2, test.at(0)).unwrap();
         assert_eq!(test.track.wake_at(), Some(test.at(100)));
         assert_eq!(test.until(60), [playing(0, 0.0)]);
         assert_eq!(test.until(500), [told("mark 1", 100, 100.0), told("mark 2", 150, 150.0), drained(150, 150.0)]);
-        test.track.mark(3, test.at(600));
+        test.track.mark(3, test.at(600)).unwrap();
         assert_eq!(test.until(600), [told("mark 3", 600, 150.0)], "everything has been played");
         let played: Vec<_> = test
             .track
@@ -340,7 +336,7 @@ mod tests {
     fn clear_discards_at_once_and_tells_the_position() {
         let mut test = Test::new();
         test.write(100, 0).unwrap();
-        test.track.mark(1, test.at(0));
+        test.track.mark(1, test.at(0)).unwrap();
         test.track.clear(test.at(40));
         let cleared = told("PlayoutState::Cleared", 40, 40.0);
         assert_eq!(test.until(500), [playing(0, 0.0), cleared, told("cleared 1", 40, 40.0)]);
@@ -374,9 +370,20 @@ mod tests {
         assert!(test.until(9_000).iter().all(|(what, ..)| what != "writable"), "not much waited");
         test.write(60_000, 10_000).unwrap();
         test.write(10, 10_000).unwrap();
-        assert_eq!(test.write(10, 10_000), Err(Refused::TooLarge));
+        assert_eq!(test.write(10, 10_000), Err(WriteError::TooLarge));
         let now = test.at(20_000);
-        assert_eq!(test.track.write(&[1], now), Err(Refused::HalfSample));
+        assert_eq!(test.track.write(&[1], now), Err(WriteError::HalfSample));
+    }
+
+    #[test]
+    fn marks_that_wait_are_bounded() {
+        let mut test = Test::new();
+        test.write(100, 0).unwrap();
+        let at = test.at(0);
+        for mark in 0..u32::try_from(MARKS_MAX).unwrap() {
+            test.track.mark(mark, at).unwrap();
+        }
+        assert_eq!(test.track.mark(0, at), Err(WriteError::TooManyMarks));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasm_worker_core::room::audio::options::{OWN_MAX, RULES_MAX};
+
 use super::*;
 use crate::guest::bindings::wasm_worker::agent::audio as contract;
 use crate::guest::events::{id_of, name_of};
@@ -192,6 +194,75 @@ fn sound_that_is_wrong_ends_its_track_and_what_has_no_room_fails() {
 #[test]
 fn an_agent_has_a_bounded_number_of_subscriptions() {
     let mut test = Test::new();
-    let ids: Vec<u32> = (0..=SUBSCRIPTIONS_MAX).map(|_| test.follow(true)).collect();
+    let ids: Vec<u32> = (0..=RULES_MAX).map(|_| test.follow(true)).collect();
     assert_eq!(test.told(), [("failed", *ids.last().unwrap())]);
+    // Each rule follows the first person, and none has room for the second.
+    test.say(0, ("ann", true), 20);
+    assert_eq!(test.told().len(), 1 + RULES_MAX);
+    test.say(0, ("bob", true), 20);
+    assert_eq!(test.told(), [vec![("track-published", 0)], vec![("lost", 0); RULES_MAX]].concat());
+    let one = test.call(0, |id| Call::SubscribeAudio { id, track_sid: "TR_bob".into(), options: options() });
+    assert_eq!(test.told(), [("failed", one)]);
+    let tracks: Vec<u32> = (0..=OWN_MAX).map(|_| test.publish()).collect();
+    assert_eq!(test.told().last(), Some(&("failed", tracks[OWN_MAX])));
+}
+
+#[test]
+fn a_followed_track_that_is_not_told_yet_ends_with_the_room() {
+    let mut test = Test::new();
+    let rule = test.follow(true);
+    test.say(0, ("ann", true), 1_000);
+    test.audio.fail("gone", &mut test.job.access(40)).unwrap();
+    assert_eq!(test.told(), [("track-published", 0), ("audio-started", 2), ("failed", rule)]);
+    assert!(test.audio.wake_at().is_some(), "its end is to be told");
+    assert_eq!(test.step(50), [("failed", 2)]);
+    assert_eq!((test.step(5_000), test.audio.wake_at()), (Vec::new(), None));
+    // The agent is outside, and is told no track.
+    test.audio.leave("ann", &mut test.job.access(5_000)).unwrap();
+    test.say(5_000, ("bob", true), 1_000);
+    assert!(test.told().is_empty());
+    test.audio.joined(true, &mut test.job.access(5_000)).unwrap();
+    assert_eq!(test.told(), [("track-published", 0)]);
+}
+
+#[test]
+fn a_person_who_leaves_ends_its_subscriptions_once_also_after_it_came_again() {
+    let mut test = Test::new();
+    test.follow(true);
+    test.say(0, ("ann", true), 1_000);
+    // The agent does not know the id yet.
+    test.audio.leave("ann", &mut test.job.access(30)).unwrap();
+    assert_eq!(test.told(), [("track-published", 0), ("audio-started", 2), ("track-unpublished", 0)]);
+    assert!(test.audio.wake_at().is_some(), "its end is to be told");
+    test.say(40, ("ann", true), 1_000);
+    assert_eq!(test.step(40), [("track-published", 0), ("audio-started", 3), ("audio", 2), ("audio-ended", 2)]);
+    // The agent holds the track while the person leaves and comes again.
+    test.perform(60, Call::Hold { id: 3, held: true });
+    test.audio.leave("ann", &mut test.job.access(80)).unwrap();
+    test.say(100, ("ann", true), 1_000);
+    assert_eq!(test.step(100), [("track-unpublished", 0), ("track-published", 0), ("audio-started", 4)]);
+    assert_eq!(test.step(120), [("audio", 4)]);
+    test.perform(130, Call::Hold { id: 3, held: false });
+    assert_eq!(test.told(), [("audio", 3), ("audio", 3), ("audio-ended", 3)]);
+    test.audio.leave("ann", &mut test.job.access(130)).unwrap();
+    assert_eq!(test.told(), [("audio-ended", 4), ("track-unpublished", 0)]);
+    assert_eq!((test.step(5_000), test.audio.wake_at()), (Vec::new(), None));
+    assert_eq!(test.audio.used().heard_ms, 4 * 20);
+}
+
+#[test]
+fn what_is_kept_of_a_long_write_comes_piece_by_piece() {
+    for is_woken in [true, false] {
+        let mut test = Test::new();
+        let id = test.publish();
+        test.perform(0, Call::WriteAudio { id, pcm: bytes_of(&[7; 8_000]) });
+        let mut pieces = Vec::new();
+        while let Some(due) = test.audio.wake_at() {
+            let after_ms = if is_woken { (due - test.job.launched).as_millis() } else { 1_000 };
+            test.audio.advance(&mut test.job.access(u64::try_from(after_ms).unwrap())).unwrap();
+            let begins = |part: &Played| ((part.at - test.job.launched).as_millis(), part.samples.len());
+            pieces.extend(test.audio.take_played().iter().map(begins));
+        }
+        assert_eq!(pieces, (0..20).map(|number| (number * 50, 400)).collect::<Vec<_>>());
+    }
 }

@@ -2,9 +2,8 @@
 //!
 //! A joined room has a detector of speech; this one knows loud from quiet, which is enough for scripted sound.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
+use wasm_worker_core::room::audio::options::Thresholds;
 
 /// The level at which voice is as likely as not, in dB below full scale.
 const LIKELY: f64 = -50.0;
@@ -21,9 +20,7 @@ pub(super) enum Change {
 /// Knows whether somebody speaks.
 #[derive(Debug)]
 pub(super) struct Detector {
-    threshold: f64,
-    min_voice: Duration,
-    min_silence: Duration,
+    thresholds: Thresholds,
     state: State,
 }
 
@@ -40,8 +37,8 @@ enum State {
 }
 
 impl Detector {
-    pub(super) fn new(threshold: f64, min_voice: Duration, min_silence: Duration) -> Self {
-        Self { threshold, min_voice, min_silence, state: State::Silent }
+    pub(super) const fn new(thresholds: Thresholds) -> Self {
+        Self { thresholds, state: State::Silent }
     }
 
     /// The probability of voice at this level.
@@ -51,7 +48,7 @@ impl Detector {
 
     /// Sound of this level came from `at` to `until`.
     pub(super) fn hear(&mut self, at: Instant, until: Instant, level: f64) -> Option<Change> {
-        let is_loud = Self::probability(level) > self.threshold;
+        let is_loud = Self::probability(level) > self.thresholds.voice;
         let (state, change) = match (self.state, is_loud) {
             (State::Silent, true) => self.begin(at, until),
             (State::Beginning(since), true) => self.begin(since, until),
@@ -65,7 +62,7 @@ impl Detector {
     }
 
     fn begin(&self, since: Instant, until: Instant) -> (State, Option<Change>) {
-        if until.saturating_duration_since(since) >= self.min_voice {
+        if until.saturating_duration_since(since) >= self.thresholds.min_voice {
             (State::Speaking, Some(Change::Began(since)))
         } else {
             (State::Beginning(since), None)
@@ -73,7 +70,7 @@ impl Detector {
     }
 
     fn end(&self, since: Instant, until: Instant) -> (State, Option<Change>) {
-        if until.saturating_duration_since(since) >= self.min_silence {
+        if until.saturating_duration_since(since) >= self.thresholds.min_silence {
             (State::Silent, Some(Change::Ended(since)))
         } else {
             (State::Ending(since), None)
@@ -105,6 +102,8 @@ impl Detector {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const LOUD: f64 = -20.0;
@@ -112,7 +111,8 @@ mod tests {
 
     /// What is known after each 10 ms of these levels, and when: the time of the change, and that at which it is known.
     fn changes(levels: impl IntoIterator<Item = f64>) -> Vec<(bool, u64, u64)> {
-        let mut detector = Detector::new(0.5, Duration::from_millis(30), Duration::from_millis(50));
+        let [min_voice, min_silence] = [30, 50].map(Duration::from_millis);
+        let mut detector = Detector::new(Thresholds { voice: 0.5, min_voice, min_silence });
         let (began, piece) = (Instant::now(), Duration::from_millis(10));
         let (mut at, mut found) = (began, Vec::new());
         let millis = |time: Instant| u64::try_from((time - began).as_millis()).unwrap();

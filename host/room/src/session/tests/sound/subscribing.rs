@@ -11,7 +11,7 @@ use super::super::SOON;
 use super::super::world::{Agent, Offers, World, person, track};
 use super::{FRAME, share_at, told, tone};
 use crate::session::sound::listener::SUBSCRIBED_WITHIN;
-use crate::session::sound::listening::{HEARD_MAX, RULES_MAX};
+use wasm_worker_core::room::audio::options::{HEARD_MAX, RULES_MAX};
 use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, HeardId, Rule, Subscription};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;

@@ -1,10 +1,28 @@
 //! The options of a heard and of a published track: defaults for what is 0, and limits. Pure.
+//!
+//! A room of a server and a room without one take the same, so that an agent that is tested in the one does the same in the other.
 
 use std::time::Duration;
 
-use wasm_worker_core::room::audio::{Delivery, HEARD_RATE, PUBLISHED_RATE, Publication, RATES, Subscription};
+use super::{Delivery, HEARD_RATE, PUBLISHED_RATE, Publication, RATES, Subscription};
+use crate::text::clip;
 
-use super::voice::Thresholds;
+/// Most tracks that an agent hears at once, each with a decoder of its own.
+pub const HEARD_MAX: usize = 16;
+/// Most rules of an agent.
+pub const RULES_MAX: usize = 16;
+/// Most tracks of an agent at once, each with an encoder of its own.
+pub const OWN_MAX: usize = 4;
+/// Most bytes of heard sound that wait for the agent, for each track: the contract allows 256 KiB for each id. The oldest is dropped.
+pub const PENDING_BYTES_MAX: usize = 256 << 10;
+/// No sound is taken while more than this waits to be played. One write is taken whole, so that a step's bytes may wait beyond it.
+pub const WAITING_MAX: Duration = Duration::from_mins(1);
+/// Where more waits after a write, the agent is told when less than half of it does.
+pub const WRITABLE_AFTER: Duration = Duration::from_secs(1);
+/// Most marks of one track that wait.
+pub const MARKS_MAX: usize = 4_096;
+/// Longest name of a track, in bytes.
+const NAME_BYTES_MAX: usize = 256;
 
 /// Default sound of one event. Steps cost the agent more than 20 ms more of delay do.
 const FRAME: Duration = Duration::from_millis(50);
@@ -31,19 +49,23 @@ const BITS_PER_SECOND_RANGE: [u32; 2] = [6_000, 128_000];
 
 /// How a track is heard.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct HeardOptions {
+pub struct HeardOptions {
     /// Samples a second.
-    pub(super) rate: u32,
+    pub rate: u32,
     /// Least sound of one event, and its unit.
-    pub(super) frame: Duration,
-    pub(super) frames: Delivery,
-    /// With [`Delivery::Voiced`]: sound before voice, and after it.
-    pub(super) before: Duration,
-    pub(super) after: Duration,
-    pub(super) tells_voice: bool,
-    pub(super) thresholds: Thresholds,
+    pub frame: Duration,
+    /// The frames to deliver.
+    pub frames: Delivery,
+    /// With [`Delivery::Voiced`]: sound before voice.
+    pub before: Duration,
+    /// With [`Delivery::Voiced`]: sound after voice.
+    pub after: Duration,
+    /// Whether the beginning and the end of voice are told.
+    pub tells_voice: bool,
+    /// What voice is told from silence by.
+    pub thresholds: Thresholds,
     /// Time between levels, if they are told.
-    pub(super) level_every: Option<Duration>,
+    pub level_every: Option<Duration>,
 }
 
 impl HeardOptions {
@@ -51,15 +73,14 @@ impl HeardOptions {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(super) fn new(given: &Subscription) -> Result<Self, String> {
+    pub fn new(given: &Subscription) -> Result<Self, String> {
         let threshold = if given.threshold == 0.0 { THRESHOLD } else { given.threshold };
         if !(0.0..=1.0).contains(&threshold) {
             return Err(format!("`threshold` is {threshold}; a probability from 0 to 1 is wanted"));
         }
         let any = Duration::ZERO;
-        #[expect(clippy::cast_possible_truncation, reason = "from 0 to 1")]
         let thresholds = Thresholds {
-            voice: threshold as f32,
+            voice: threshold,
             min_voice: time("min-voice", given.min_voice, MIN_VOICE, [any, KEPT_MAX])?,
             min_silence: time("min-silence", given.min_silence, MIN_SILENCE, [any, SILENCE_MAX])?,
         };
@@ -77,36 +98,109 @@ impl HeardOptions {
     }
 
     /// Whether anything depends on voice.
-    pub(super) fn needs_detector(&self) -> bool {
+    pub fn needs_detector(&self) -> bool {
         self.tells_voice || self.level_every.is_some() || self.frames == Delivery::Voiced
     }
 
     /// Whether anything is told that depends on the sound.
-    pub(super) fn needs_sound(&self) -> bool {
+    pub fn needs_sound(&self) -> bool {
         self.needs_detector() || self.frames != Delivery::None
     }
 }
 
 /// How a track is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PublishedOptions {
+pub struct PublishedOptions {
+    /// The source of the track.
+    pub source: PublishedSource,
     /// Samples a second.
-    pub(super) rate: u32,
-    pub(super) bits_per_second: u32,
+    pub rate: u32,
+    /// Bits a second of the encoded sound.
+    pub bits_per_second: u32,
+}
+
+/// The source of a track of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishedSource {
+    /// `microphone`, the default.
+    Microphone,
+    /// `screen-share-audio`
+    ScreenShareAudio,
+}
+
+impl PublishedSource {
+    /// The source of this name.
+    ///
+    /// # Errors
+    /// It is none of an agent.
+    fn of(word: &str) -> Result<Self, String> {
+        match word {
+            "" | "microphone" => Ok(Self::Microphone),
+            "screen-share-audio" => Ok(Self::ScreenShareAudio),
+            other => {
+                let other = clip(other);
+                Err(format!("`{other}` is no source of sound: want `microphone` or `screen-share-audio`"))
+            }
+        }
+    }
+}
+
+/// A call that is not done. The track ends by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// See [`WAITING_MAX`].
+    #[error("more than 60 s of sound waits to be played")]
+    TooLarge,
+    /// The sound ends within a sample.
+    #[error("a sample has two bytes, and the number of bytes is odd")]
+    HalfSample,
+    /// See [`MARKS_MAX`].
+    #[error("4,096 marks wait to be reached")]
+    TooManyMarks,
+}
+
+impl WriteError {
+    /// The code of the contract.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too-large",
+            Self::HalfSample => "invalid",
+            Self::TooManyMarks => "limit",
+        }
+    }
+}
+
+/// What voice is told from silence by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Scores above it are voice.
+    pub voice: f64,
+    /// Voice that is shorter is none.
+    pub min_voice: Duration,
+    /// Voice ends after this much silence.
+    pub min_silence: Duration,
 }
 
 impl PublishedOptions {
     /// The options, checked and complete.
     ///
     /// # Errors
-    /// What is wrong with them.
-    pub(super) fn new(given: &Publication) -> Result<Self, String> {
+    /// The code of the contract, and what is wrong.
+    pub fn new(given: &Publication) -> Result<Self, (&'static str, String)> {
+        if given.name.len() > NAME_BYTES_MAX {
+            return Err(("too-large", format!("the name of a track has at most {NAME_BYTES_MAX} bytes")));
+        }
+        Self::of_valid_name(given).map_err(|why| ("invalid", why))
+    }
+
+    fn of_valid_name(given: &Publication) -> Result<Self, String> {
+        let source = PublishedSource::of(&given.source)?;
         let bits_per_second = if given.bits_per_second == 0 { BITS_PER_SECOND } else { given.bits_per_second };
         let [least, most] = BITS_PER_SECOND_RANGE;
         if !(least..=most).contains(&bits_per_second) {
             return Err(format!("`bits-per-second` is {bits_per_second}; from {least} to {most} are possible"));
         }
-        Ok(Self { rate: rate(given.rate, PUBLISHED_RATE)?, bits_per_second })
+        Ok(Self { source, rate: rate(given.rate, PUBLISHED_RATE)?, bits_per_second })
     }
 }
 
@@ -142,7 +236,8 @@ mod tests {
         assert_eq!(options.thresholds, Thresholds { voice: 0.5, min_voice: MIN_VOICE, min_silence: MIN_SILENCE });
         assert!(options.needs_sound() && !options.needs_detector());
         let published = PublishedOptions::new(&Publication::default()).unwrap();
-        assert_eq!(published, PublishedOptions { rate: 24_000, bits_per_second: 32_000 });
+        let source = PublishedSource::Microphone;
+        assert_eq!(published, PublishedOptions { source, rate: 24_000, bits_per_second: 32_000 });
     }
 
     #[test]
@@ -173,11 +268,16 @@ mod tests {
         assert!(refused(|options| options.min_silence = Duration::from_secs(20)).starts_with("`min-silence` is"));
         assert!(refused(|options| options.level_every = Duration::from_millis(1)).starts_with("`level` is 1 ms"));
         let publication = |rate, bits_per_second| Publication { rate, bits_per_second, ..Publication::default() };
-        assert!(PublishedOptions::new(&publication(22_050, 0)).is_err());
+        let refused = |publication: &Publication| PublishedOptions::new(publication).unwrap_err();
+        assert_eq!(refused(&publication(22_050, 0)).0, "invalid");
         assert_eq!(
-            PublishedOptions::new(&publication(0, 1_000_000)).unwrap_err(),
-            "`bits-per-second` is 1000000; from 6000 to 128000 are possible"
+            refused(&publication(0, 1_000_000)),
+            ("invalid", "`bits-per-second` is 1000000; from 6000 to 128000 are possible".to_owned())
         );
+        let camera = Publication { source: "camera".into(), ..Publication::default() };
+        assert!(refused(&camera).1.starts_with("`camera` is no source of sound"));
+        let long = Publication { name: "x".repeat(257), ..Publication::default() };
+        assert_eq!(refused(&long).0, "too-large");
         let levels = Subscription { level_every: ms(100), ..Subscription::default() };
         assert!(HeardOptions::new(&levels).unwrap().needs_detector());
     }
