@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
 use crate::support::harness::guest;
-use crate::support::livekit_server::LiveKitServer;
+use crate::support::livekit_server::{LiveKitServer, Ports};
 use crate::support::people::{Client, Person, saw};
-use crate::support::rooms::{RoomServer, RoomWorker, dispatch_with};
+use crate::support::room_network::RoomNetwork;
+use crate::support::rooms::{RoomServer, RoomWorker, delete_room, dispatch_with};
 
 /// The least part of the power that is where it belongs.
 const SHARE_MIN: f64 = 0.95;
@@ -16,6 +17,10 @@ const SHARE_MIN: f64 = 0.95;
 const TRIES: usize = 30;
 /// Longer than that.
 const SPEAKS_MS: u32 = 180_000;
+/// In which a link that was cut is there again.
+const RESUMES_IN: Duration = Duration::from_secs(1);
+/// How long the datagrams of the agent are lost: longer than a peer connection waits for them.
+const LOST_FOR: Duration = Duration::from_secs(12);
 
 /// Hear somebody until the tone is what is heard.
 #[track_caller]
@@ -72,6 +77,37 @@ fn echo(server: &RoomServer, client: Client) {
     drop(worker);
 }
 
+/// What a person says comes back to it, also after the agent's link is cut, after its datagrams are lost, and after the server restarts,
+/// where both join again.
+fn after_losses(server: &mut RoomServer, network: &RoomNetwork, client: Client) {
+    let room = format!("losses-of-{}", client.name());
+    let Some(mut person) = server.person(client, &room) else { return };
+    let worker = RoomWorker::behind(&network.url, "sound", &guest("sound"));
+    person.sees("room", |line| saw(line, "connected"));
+    dispatch_with(&server.url(), &room, "sound", "both");
+    let agent = person.sees("agent", |line| saw(line, "joined") && line["kind"] == "agent");
+    let agent = agent["who"].as_str().unwrap().to_owned();
+    person.order(&json!({ "do": "speak", "hz": 440, "ms": SPEAKS_MS }));
+    hears(&mut person, &agent, 440);
+    network.cut_links();
+    pause(RESUMES_IN);
+    hears(&mut person, &agent, 440);
+    network.cut_udp(true);
+    pause(LOST_FOR);
+    network.cut_udp(false);
+    hears(&mut person, &agent, 440);
+    server.restarts();
+    hears(&mut person, &agent, 440);
+    delete_room(&server.url(), &room);
+    let left = worker.publishes("room.left", 1).pop().unwrap();
+    assert!(left["resumes"].as_u64() >= Some(1) && left["rejoins"].as_u64() >= Some(1), "{left}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Times that a person cuts the agent short.
 const CUTS: usize = 3;
 /// Longest time from a clear to silence at the listener: what is on its way, and in the buffer of the client. The room's own part, 100 ms at
@@ -92,9 +128,9 @@ fn cut_short(server: &RoomServer) {
     let (mut figures, mut before) = (Vec::new(), 0.0);
     for _ in 0..CUTS {
         person.order(&json!({ "do": "hear", "who": agent, "hz": 660, "ms": 8_000 }));
-        std::thread::sleep(Duration::from_millis(500));
+        pause(Duration::from_millis(500));
         say(&mut person);
-        std::thread::sleep(Duration::from_secs(3));
+        pause(Duration::from_secs(3));
         say(&mut person);
         let is_sound = |line: &Value| saw(line, "sound");
         let is_cut = |line: &Value| saw(line, "text") && said(line, "cut");
@@ -166,4 +202,38 @@ fn person_by_node_and_agents_hear_each_other_in_own_rooms() {
 #[test]
 fn person_in_a_browser_and_agents_hear_each_other_in_own_rooms() {
     in_own(Client::Browser);
+}
+
+#[test]
+fn people_and_agents_hear_each_other_after_losses_in_rooms_of_livekit() {
+    let Some(server) = LiveKitServer::start("audio after losses") else { return };
+    let network = RoomNetwork::to(&server);
+    let mut server = RoomServer::LiveKit(server);
+    for client in [Client::Python, Client::Node, Client::Browser] {
+        after_losses(&mut server, &network, client);
+    }
+}
+
+fn after_losses_in_own(client: Client) {
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dispatcher = Dispatcher::start(&["--rtc-port", udp.to_string().leak()]);
+    let http = dispatcher.url.rsplit(':').next().unwrap().parse().unwrap();
+    // Rooms of our own have no peer connections over TCP.
+    let network = RoomNetwork::between(Ports { http, udp, tcp: 0 });
+    after_losses(&mut RoomServer::Own(dispatcher), &network, client);
+}
+
+#[test]
+fn person_by_python_and_agent_hear_each_other_after_losses_in_own_rooms() {
+    after_losses_in_own(Client::Python);
+}
+
+#[test]
+fn person_by_node_and_agent_hear_each_other_after_losses_in_own_rooms() {
+    after_losses_in_own(Client::Node);
+}
+
+#[test]
+fn person_in_a_browser_and_agent_hear_each_other_after_losses_in_own_rooms() {
+    after_losses_in_own(Client::Browser);
 }

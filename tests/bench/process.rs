@@ -31,6 +31,10 @@ impl Process {
         Self { child, known: BTreeMap::new() }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn memory(&self) -> Memory {
         self.tree().keys().map(|pid| memory(*pid)).fold(Memory::default(), |sum, one| Memory {
             private: sum.private + one.private,

@@ -6,6 +6,8 @@
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- soak [ROOMS] [MINUTES]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- models [ROOMS]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound [ROOMS]
+//! LIVEKIT_SERVER=… cargo bench --bench rooms -- neighbours [ROOMS]
+//! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound-soak [ROOMS] [MINUTES]
 //! ```
 //!
 //! The agents echo texts. The people are `host/room/examples/people.rs`, one process for all; with more than ten rooms one more person
@@ -14,7 +16,8 @@
 //! of the worker and all that it started, without server and people. Both workers are at their defaults, but take every job.
 //!
 //! With `models` the agents answer by the same stand-in for a model; see `rooms/conversations.rs`. With `sound`
-//! they hear and speak; see `rooms/sound.rs`.
+//! they hear and speak; see `rooms/sound.rs`. With `neighbours` they do so beside busy jobs of the same worker, and with `sound-soak`
+//! for a long time; see `rooms/steady_sound.rs`.
 //!
 //! A soak is [`SOAK_ROOMS`] rooms for [`SOAK_MINUTES`] minutes, with a text every two seconds in each. It fails where a text has no echo,
 //! where the memory grows by more than [`GROWTH_MAX`], or where descriptors are left when all rooms are over.
@@ -39,6 +42,8 @@ mod process;
 #[path = "rooms/sound.rs"]
 mod sound;
 mod stand_in;
+#[path = "rooms/steady_sound.rs"]
+mod steady_sound;
 #[path = "../all/support"]
 mod support {
     pub(crate) mod harness;
@@ -114,6 +119,10 @@ fn main() {
         conversations::table(number(1, conversations::ROOMS));
     } else if words.first().is_some_and(|word| word == "sound") {
         sound::table(number(1, sound::ROOMS));
+    } else if words.first().is_some_and(|word| word == "neighbours") {
+        steady_sound::neighbours(number(1, steady_sound::ROOMS));
+    } else if words.first().is_some_and(|word| word == "sound-soak") {
+        steady_sound::soak(number(1, steady_sound::ROOMS), number(2, SOAK_MINUTES));
     } else if words.is_empty() {
         table(&ROOMS);
     } else {

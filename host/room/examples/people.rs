@@ -107,8 +107,14 @@ struct Heard {
     concealed: Duration,
     /// Sound that never came, between what did.
     missing: Duration,
+    /// When the first frame was there.
+    began: Option<Instant>,
     /// The end of what was heard last.
     until: Option<Instant>,
+    /// Sound after the first frame.
+    after_first: Duration,
+    /// How much longer the sound after the first frame is than the time since, in seconds.
+    drift: f64,
     /// How long after its end each frame was there.
     late: Vec<Duration>,
 }
@@ -126,6 +132,13 @@ impl Heard {
         let end = at + length;
         self.until = Some(end);
         self.late.push(end.elapsed());
+        match self.began {
+            None => self.began = Some(Instant::now()),
+            Some(began) => {
+                self.after_first += length;
+                self.drift = (self.after_first + self.missing).as_secs_f64() - began.elapsed().as_secs_f64();
+            }
+        }
     }
 }
 
@@ -312,6 +325,7 @@ async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
         "heard_s": sum(|heard| heard.sound),
         "concealed_s": sum(|heard| heard.concealed),
         "missing_s": sum(|heard| heard.missing),
+        "drift_ms": all.iter().map(|heard| heard.drift.abs() * 1_000.0).fold(0.0, f64::max).round(),
         "most_s": seconds as usize * people.len(),
     });
     told(facts, late)

@@ -1,4 +1,4 @@
-//! The way of a worker to a LiveKit server, which can be cut: links over TCP, and peer connections over UDP and TCP.
+//! The way of a worker to a server of rooms, which can be cut: links over TCP, and peer connections over UDP and TCP.
 //!
 //! A server tells its clients addresses of its own for their peer connections. This way puts its own addresses in their place, in
 //! every message that passes, and takes the clients' addresses out, so that there is no other path between the two. It understands
@@ -59,7 +59,11 @@ struct Way {
 
 impl RoomNetwork {
     pub(crate) fn to(server: &LiveKitServer) -> Self {
-        let server = server.ports;
+        Self::between(server.ports)
+    }
+
+    /// The way to a server that listens there.
+    pub(crate) fn between(server: Ports) -> Self {
         BACKGROUND.block_on(async {
             let listen = || TcpListener::bind("127.0.0.1:0");
             let (links, peers, datagrams) =

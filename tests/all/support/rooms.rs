@@ -27,6 +27,20 @@ impl RoomServer {
         }
     }
 
+    /// End it as nobody expects, and start it again in the same place.
+    pub(crate) fn restarts(&mut self) {
+        match self {
+            Self::LiveKit(server) => {
+                server.kill();
+                server.start_again();
+            }
+            Self::Own(dispatcher) => {
+                dispatcher.kill();
+                dispatcher.start_again();
+            }
+        }
+    }
+
     /// Somebody whose client joins this room.
     pub(crate) fn person(&self, client: Client, room: &str) -> Option<Person> {
         client.joins(&self.url(), &token(room, client.name()))
@@ -57,6 +71,14 @@ pub(crate) fn dispatch(url: &str, room: &str, agent: &str) {
 pub(crate) fn dispatch_with(url: &str, room: &str, agent: &str, metadata: &str) {
     let body = json!({ "agent_name": agent, "room": room, "metadata": metadata }).to_string();
     let method = "/twirp/livekit.AgentDispatchService/CreateDispatch";
+    let answer = ask(url, "POST", method, "application/json", &everything(room), &[], &body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[track_caller]
+pub(crate) fn delete_room(url: &str, room: &str) {
+    let body = json!({ "room": room }).to_string();
+    let method = "/twirp/livekit.RoomService/DeleteRoom";
     let answer = ask(url, "POST", method, "application/json", &everything(room), &[], &body);
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
