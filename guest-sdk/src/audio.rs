@@ -51,7 +51,7 @@ impl JobContext {
         AudioStream { operation: Operation::new(id, "audio::AudioStream::next"), track: None }
     }
 
-    /// Hears each track that fits to the rule, those that are there and those that come.
+    /// Hears each track that fits the rule, those that are there and those that come.
     ///
     /// ```no_run
     /// # async fn example(ctx: &wasm_worker_sdk::JobContext) -> wasm_worker_sdk::Result {
@@ -132,7 +132,7 @@ pub enum AudioEvent {
 
 /// A track that the agent hears. Dropping it ends that.
 ///
-/// While the agent does not read, a second of sound or two waits; then the oldest is dropped.
+/// While the agent does not read, some seconds of sound wait; then the oldest is dropped.
 #[derive(Debug)]
 pub struct AudioStream {
     operation: Operation,

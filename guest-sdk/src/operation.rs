@@ -189,6 +189,13 @@ pub(crate) fn forget(id: u32, name: &'static str) {
 
 /// Gives an event to whoever waits for it. An event of an id that nobody holds is dropped.
 pub(crate) fn deliver(event: Event) {
+    if let Event::AudioStarted(start) = &event
+        && start.rule != 0
+        && with_port(start.rule, |_| ()).is_none()
+    {
+        // It was on its way when the agent gave the rule up, and nobody would ever take the track.
+        return flow::cancel(start.id);
+    }
     if let Some(id) = event.opens() {
         open(id, None);
     }

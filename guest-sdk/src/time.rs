@@ -149,6 +149,12 @@ fn millis(wait_ms: f64) -> u32 {
     wait_ms.ceil() as u32
 }
 
+/// When the next timer is due.
+#[cfg(test)]
+pub(crate) fn next_due() -> Option<f64> {
+    TIMERS.with_borrow(|timers| timers.last().map(|timer| timer.due_ms))
+}
+
 /// Adds the name of this task's timer, if it waits for one.
 pub(crate) fn name(task: u32, names: &mut Vec<&'static str>) {
     if TIMERS.with_borrow(|timers| timers.iter().any(|timer| timer.task == task)) {

@@ -1,6 +1,8 @@
 //! A track of the agent.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Publication, RATE};
@@ -12,8 +14,8 @@ use crate::{Event, Operation, calls, executor, pacing, select, time};
 const MUCH_MS: f64 = 1_000.0;
 /// Sound up to which a writer waits then.
 const LITTLE_MS: f64 = 500.0;
-/// Sound of one call of the host.
-const PART_MS: u32 = 500;
+/// One call of the host has half a second of sound.
+const PARTS_PER_SECOND: u32 = 2;
 
 /// A track of the agent: see [`JobContext::publish_audio`](crate::JobContext::publish_audio). Dropping it ends the track at
 /// once; [`close`](Self::close) lets what was written be played.
@@ -42,6 +44,10 @@ struct State {
     is_playing: bool,
     /// Whether somebody hears the track, or did.
     is_subscribed: bool,
+    /// The first byte of a sample whose second one is still to come.
+    half: Option<u8>,
+    /// Marks that were reached and that nobody has read.
+    marks: VecDeque<AudioMark>,
     /// Events that were taken in.
     told: u64,
     /// How the track ended.
@@ -79,11 +85,29 @@ impl State {
                     }
                 }
             }
+            Event::AudioMarked(mark) => self.marks.push_back(mark),
             Event::AudioSubscribed(_) => self.is_subscribed = true,
             Event::Failed(failure) => self.end = Some(Err(failure)),
             Event::Done(_) => self.end = Some(Ok(())),
             _ => {}
         }
+    }
+
+    /// Whole samples: with the half that came before, and without one that is to be completed.
+    fn whole<'a>(&mut self, pcm: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut pcm = match self.half.take() {
+            Some(half) => Cow::Owned([&[half], pcm].concat()),
+            None => Cow::Borrowed(pcm),
+        };
+        if pcm.len() % 2 == 1 {
+            self.half = pcm.last().copied();
+            let whole = pcm.len() - 1;
+            match &mut pcm {
+                Cow::Borrowed(bytes) => *bytes = bytes.get(..whole).unwrap_or_default(),
+                Cow::Owned(bytes) => bytes.truncate(whole),
+            }
+        }
+        pcm
     }
 }
 
@@ -136,30 +160,48 @@ impl AudioSource {
     ///
     /// The contract's failure, such as `not-joined` once the room is lost.
     pub async fn capture_frame(&self, samples: &[i16]) -> Result<(), Failure> {
-        let part = usize::try_from(self.rate * PART_MS / 1_000).unwrap_or(usize::MAX).max(1);
-        for part in samples.chunks(part) {
+        for part in samples.chunks(self.part_samples()) {
             self.make_room().await?;
             let pcm: Vec<u8> = part.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-            self.put(&pcm, part.len());
+            self.state.borrow_mut().half = None;
+            self.put(&pcm);
         }
         Ok(())
     }
 
-    /// The same with little-endian bytes, as a speech model sends them.
+    /// The same with little-endian bytes, as a speech model sends them. Cuts mean nothing: a byte that is half a sample waits for the
+    /// other half, which the next call has.
+    ///
+    /// ```no_run
+    /// # async fn example(voice: wasm_worker_sdk::audio::AudioSource, mut speech: wasm_worker_sdk::http::Response) -> wasm_worker_sdk::Result {
+    /// while let Some(part) = speech.chunk().await? {
+    ///     voice.capture_bytes(&part).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`capture_frame`](Self::capture_frame), and `invalid` where the number of bytes is odd.
+    /// As [`capture_frame`](Self::capture_frame).
     pub async fn capture_bytes(&self, pcm: &[u8]) -> Result<(), Failure> {
-        let part = usize::try_from(self.rate * PART_MS / 1_000 * 2).unwrap_or(usize::MAX).max(2);
-        for part in pcm.chunks(part) {
+        for part in pcm.chunks(self.part_samples() * 2) {
             self.make_room().await?;
-            self.put(part, part.len() / 2);
+            let whole = self.state.borrow_mut().whole(part);
+            if !whole.is_empty() {
+                self.put(&whole);
+            }
         }
         Ok(())
     }
 
-    fn put(&self, pcm: &[u8], samples: usize) {
+    /// The samples of one call of the host.
+    fn part_samples(&self) -> usize {
+        usize::try_from(self.rate / PARTS_PER_SECOND).unwrap_or(usize::MAX).max(1)
+    }
+
+    fn put(&self, pcm: &[u8]) {
+        let samples = pcm.len() / 2;
         executor::count_call();
         calls::audio::write(self.id(), pcm);
         #[expect(clippy::cast_precision_loss, reason = "half a second of samples")]
@@ -184,6 +226,7 @@ impl AudioSource {
             calls::audio::clear(self.id());
             state.clearing += 1;
             state.since_clear_ms = 0.0;
+            state.half = None;
         }
     }
 
@@ -193,7 +236,8 @@ impl AudioSource {
         calls::audio::mark(self.id(), mark);
     }
 
-    /// The next mark that was played, or cleared with the sound before it. `None` once the track is over.
+    /// The next mark that was played, or cleared with the sound before it. `None` once the track is over, after the marks that were
+    /// reached before.
     ///
     /// ```no_run
     /// # async fn example(voice: wasm_worker_sdk::audio::AudioSource) -> wasm_worker_sdk::Result {
@@ -206,10 +250,10 @@ impl AudioSource {
     pub async fn next_mark(&self) -> Option<AudioMark> {
         waits::until(On::Id(self.id()), "audio::AudioSource::next_mark", || {
             self.look();
-            let found = self.operation.borrow_mut().try_next_where(|event| matches!(event, Event::AudioMarked(_)));
-            match found {
-                Some(Event::AudioMarked(mark)) => Some(Some(mark)),
-                _ => self.state.borrow().end.is_some().then_some(None),
+            let mut state = self.state.borrow_mut();
+            match state.marks.pop_front() {
+                Some(mark) => Some(Some(mark)),
+                None => state.end.is_some().then_some(None),
             }
         })
         .await
@@ -280,10 +324,10 @@ impl AudioSource {
         self.operation.borrow().id()
     }
 
-    /// Takes in what the host has told; marks stay for those who wait for them.
+    /// Takes in what the host has told.
     fn look(&self) {
         let mut operation = self.operation.borrow_mut();
-        while let Some(event) = operation.try_next_where(|event| !matches!(event, Event::AudioMarked(_))) {
+        while let Some(event) = operation.try_next() {
             self.state.borrow_mut().note(event);
         }
     }
@@ -317,7 +361,8 @@ impl AudioSource {
                 (self.state.borrow().told != told).then_some(())
             });
             if is_playing {
-                let left = Duration::from_secs_f64((waiting - LITTLE_MS) / 1_000.0);
+                // Whole milliseconds, at least one: what is left of a sum of fractions would be waited for again and again.
+                let left = Duration::from_secs_f64((waiting - LITTLE_MS).ceil() / 1_000.0);
                 select(changed, time::sleep(left)).await;
             } else {
                 changed.await;

@@ -124,6 +124,9 @@ fn tracks_that_nobody_takes_are_given_up_with_their_rule() {
     native::step(1.0, vec![started(2, 1), frame(2)]);
     drop(people);
     assert!(matches!(native::take_calls()[..], [Call::AudioFollow(1, _), Call::Cancel(2), Call::Cancel(1)]));
+    // One that was on its way.
+    native::step(2.0, vec![started(3, 1), frame(3)]);
+    assert!(matches!(native::take_calls()[..], [Call::Cancel(3)]));
     assert_eq!(native::open_ids(), 0);
 }
 
@@ -212,6 +215,98 @@ fn marks_wait_for_their_reader_and_do_not_pause_the_sound() {
     let writer = source.clone();
     let slot = keep(async move { writer.capture_frame(&[0; 10]).await });
     assert_eq!(slot.take().unwrap().unwrap_err().code, "not-joined");
+}
+
+fn marked(mark: u32) -> Event {
+    Event::AudioMarked(AudioMark { id: 1, mark, cleared: false, played_ms: 0.0, at_ms: 0.0 })
+}
+
+#[test]
+fn marks_before_the_end_of_a_track_are_told_before_it() {
+    let source = source(8_000);
+    let lost = Failure { id: 1, code: "not-joined".into(), status: 0, message: String::new() };
+    native::step(1.0, vec![marked(1), marked(2), Event::Failed(lost)]);
+    // Another one asks for something else first.
+    assert_eq!(source.position(), Duration::ZERO);
+    let slot = keep(async move {
+        let mut read = Vec::new();
+        while let Some(mark) = source.next_mark().await {
+            read.push(mark.mark);
+        }
+        read
+    });
+    assert_eq!(slot.take().unwrap(), [1, 2]);
+}
+
+#[test]
+fn each_mark_goes_to_one_of_those_who_wait_in_their_order() {
+    let source = source(8_000);
+    let waiting = |source: &Rc<AudioSource>| {
+        let source = source.clone();
+        keep(async move { source.next_mark().await.map(|mark| mark.mark) })
+    };
+    let (first, second, given_up) = (waiting(&source), waiting(&source), source.clone());
+    let third =
+        keep(async move { crate::time::timeout(Duration::from_millis(5), given_up.next_mark()).await.is_none() });
+    native::step(1.0, vec![marked(7)]);
+    assert_eq!((first.take(), second.take()), (Some(Some(7)), None));
+    native::step(10.0, Vec::new());
+    assert_eq!(third.take(), Some(true));
+    native::step(11.0, vec![marked(8)]);
+    assert_eq!(second.take(), Some(Some(8)));
+}
+
+#[test]
+fn writer_of_fractions_of_a_millisecond_does_not_wait_for_nothing() {
+    let source = source(12_000);
+    let writer = source.clone();
+    let slot = keep(async move {
+        // The sum of 120 of them is a little more than a second, by the rounding of floats.
+        for _ in 0..121 {
+            writer.capture_frame(&[0; 100]).await.unwrap();
+        }
+    });
+    native::step(0.0, vec![playout(PlayoutState::Playing, 0.0, 0.0)]);
+    assert!(slot.borrow().is_none());
+    // The host's timer counts whole milliseconds. Under virtual time it is all that makes time pass.
+    let mut now = 0.0;
+    while slot.borrow().is_none() {
+        let wait = (crate::time::next_due().unwrap() - now).ceil();
+        assert!(wait > 0.0, "the step at {now} ms waits for nothing");
+        now += wait;
+        native::step(now, Vec::new());
+    }
+}
+
+#[test]
+fn bytes_may_be_cut_within_a_sample() {
+    let source = source(8_000);
+    let writer = source.clone();
+    let slot = keep(async move {
+        for part in [&[1][..], &[2, 3, 4], &[], &[5], &[6, 7]] {
+            writer.capture_bytes(part).await.unwrap();
+        }
+        // What is cleared, or followed by whole samples, is not completed.
+        writer.clear_queue();
+        writer.capture_bytes(&[8, 9, 10]).await.unwrap();
+        writer.capture_frame(&[11]).await.unwrap();
+        writer.capture_bytes(&[12, 13]).await.unwrap();
+    });
+    slot.take().unwrap();
+    let written = native::take_calls().into_iter().filter_map(|call| match call {
+        Call::AudioWrite(1, pcm) => Some(pcm),
+        _ => None,
+    });
+    assert_eq!(written.collect::<Vec<_>>(), [vec![1, 2, 3, 4], vec![5, 6], vec![8, 9], vec![11, 0], vec![12, 13]]);
+    assert_eq!(source.queued(), Duration::from_micros(375));
+}
+
+#[test]
+fn any_rate_has_parts() {
+    let source = source(u32::MAX);
+    let writer = source.clone();
+    let slot = keep(async move { writer.capture_frame(&[0; 100]).await });
+    slot.take().unwrap().unwrap();
 }
 
 #[test]
