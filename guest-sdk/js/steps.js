@@ -20,7 +20,8 @@ const QUEUED_MAX = 64;
 /** Number of events at which the host is asked to go on. */
 const QUEUED_LOW = 16;
 
-let now = 0;
+/** The time of the step, in milliseconds since 1970. */
+export let now = 0;
 /** Number of the step, from 1. */
 export let step = 0;
 /** The time for which the host's timer is set. */
@@ -213,6 +214,15 @@ export class Channel {
   }
 }
 
+/** The rules whose tracks are taken from their channels. */
+const rules = new Set();
+
+/** The channel of a rule: an `audio-started` in it has the `channel` of its track. */
+export function channelOfRule(id) {
+  rules.add(id);
+  return new Channel(id);
+}
+
 /** Events that are for channels alone. Those of an id that was given up are dropped. */
 const OF_CHANNELS = new Set([
   'http-head', 'http-body', 'socket-opened', 'socket-text', 'socket-bytes', 'socket-closed', 'writable',
@@ -221,6 +231,13 @@ const LAST = new Set(['done', 'failed', 'rpc-answer', 'socket-closed', 'stream-e
 
 function deliver(event) {
   const { tag, val } = event;
+  if (tag === 'audio-started' && rules.has(val.rule)) {
+    const rule = channels.get(val.rule);
+    // It was on its way when the agent gave the rule up.
+    if (rule === undefined) return cancel(val.id);
+    // The events of the track wait for whoever takes it from its rule.
+    return rule.push({ ...event, channel: new Channel(val.id) }, false);
+  }
   const id = typeof val === 'number' ? val : val?.id;
   const channel = channels.get(id);
   if (channel !== undefined) {

@@ -25,6 +25,7 @@ mod faults_inside_the_host;
 mod foreign_agents;
 mod foreign_models;
 mod foreign_sockets;
+mod foreign_sound;
 mod fuzz;
 mod hostile_components;
 mod hostile_guests;

@@ -104,6 +104,12 @@ class Channel:
         return event
 
 
+def channel_of_rule(id: int) -> Channel:
+    """The channel of a rule: it has each AudioStarted with the channel of its track."""
+    _rules.add(id)
+    return Channel(id)
+
+
 class _NeverReady:
     """The selector of a loop without files."""
 
@@ -162,16 +168,20 @@ class _StepLoop(asyncio.BaseEventLoop):
 _loop: _StepLoop | None = None
 _main: asyncio.Task | None = None
 _step = 0
+_now_ms = 0.0
 _calls: dict[int, asyncio.Future] = {}
 _channels: dict[int, Channel] = {}
+# The rules whose tracks are taken from their channels.
+_rules: set[int] = set()
 _events: collections.deque = collections.deque()
 _listener: asyncio.Future | None = None
 
 
 def resume(main, now_ms: float, batch: list[events.Event]) -> None:
     """The export `resume`, of an agent whose job is the coroutine function `main(info)`. It ends the job when it returns or raises."""
-    global _loop, _main, _step
+    global _loop, _main, _step, _now_ms
     _step += 1
+    _now_ms = now_ms
     for event in batch:
         if isinstance(event, events.Event_Started):
             # Python seeds its generator at build time.
@@ -215,8 +225,21 @@ def number() -> int:
     return _step
 
 
+def now_ms() -> float:
+    """The time of this step, in milliseconds since 1970."""
+    return _now_ms
+
+
 def _deliver(event: events.Event) -> None:
     value = getattr(event, "value", None)
+    if isinstance(event, events.Event_AudioStarted) and value.rule in _rules:
+        if value.rule in _channels:
+            # The events of the track wait for whoever takes it from its rule.
+            _channels[value.rule]._push((event, Channel(value.id)), False)
+        else:
+            # It was on its way when the agent gave the rule up.
+            flow.cancel(value.id)
+        return
     channel = _channels.get(value if isinstance(value, int) else getattr(value, "id", None))
     if channel is not None:
         is_last = isinstance(event, _LAST_OF_CHANNELS) or isinstance(event, events.Event_HttpBody) and event.value.last

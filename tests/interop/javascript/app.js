@@ -2,6 +2,7 @@
 //
 // rolldown --config && componentize-js dist/app.js -w WIT -n agent -d http fetch-event -o agent.wasm
 import OpenAI from 'openai';
+import * as audio from 'wasm-worker-agent/audio.js';
 import 'wasm-worker-agent/fetch.js';
 import * as steps from 'wasm-worker-agent/steps.js';
 import 'wasm-worker-agent/websocket.js';
@@ -13,6 +14,9 @@ const TOPIC = 'lk.chat';
 // Between two parts of an answer, and before a greeting.
 const PACE = 10;
 const PATIENCE = 2000;
+// A text that has the agent repeat a sound, and so much of it: 300 ms.
+const REPEAT = 'repeat';
+const [RATE, REPEATED] = [8000, 2400];
 // How a text begins that the model answers, one that has a WebSocket talk, and one that sends a form.
 const ASK = 'ask ';
 const SOCKET = 'socket ';
@@ -126,6 +130,7 @@ class Talker {
     if (text.startsWith(ASK)) return this.#ask(task, text.slice(ASK.length));
     if (text.startsWith(SOCKET)) return converse(task, text.slice(SOCKET.length));
     if (text.startsWith(UPLOAD)) return upload(task, text.slice(UPLOAD.length));
+    if (text === REPEAT) return repeat();
     return echo(task, text);
   }
 
@@ -197,6 +202,24 @@ async function* upload(task, url) {
   form.append('file', new File(['hé\0'], 'n.txt', { type: 'text/plain' }));
   const answer = await fetch(url, { method: 'POST', body: form, signal: task.signal });
   yield `${answer.status} ${await answer.text()}`;
+}
+
+/** Say a part of what the first one says who is heard, and tell when it has been played. */
+async function* repeat() {
+  const tracks = audio.follow({}, { rate: RATE });
+  const heard = await tracks.next();
+  tracks.close();
+  const samples = [];
+  for await (const { tag, val } of heard) {
+    if (tag === 'audio') samples.push(...audio.samplesOf(val));
+    if (samples.length >= REPEATED) break;
+  }
+  const voice = audio.publish({ rate: RATE });
+  await voice.write(new Int16Array(samples.slice(0, REPEATED)));
+  voice.mark(7);
+  const { mark, playedMs } = await voice.nextMark();
+  await voice.close();
+  yield `mark ${mark}: ${playedMs} ms of ${heard.track.participant}`;
 }
 
 function count(provider, model, counters) {

@@ -3,12 +3,13 @@
 VIRTUAL_ENV=venv componentize-py -d WIT -w agent componentize -p . -p guest-sdk/python app -o agent.wasm
 """
 
+import array
 import asyncio
 import json
 import random
 
 import httpx
-from wasm_worker import http, socket, steps
+from wasm_worker import audio, http, socket, steps
 from wit_world import WitWorld as Agent
 from wit_world.imports import events, job, room, types, usage
 
@@ -16,6 +17,9 @@ TOPIC = "lk.chat"
 # Between two parts of an answer, and before a greeting.
 PACE = 0.01
 PATIENCE = 2.0
+# A text that has the agent repeat a sound, and so much of it: 300 ms.
+REPEAT = "repeat"
+RATE, REPEATED = 8_000, 2_400
 # How a text begins that the model answers, one that has a WebSocket talk, and one that sends a form.
 ASK = "ask "
 SOCKET = "socket "
@@ -130,6 +134,8 @@ class Talker:
             return converse(text.removeprefix(SOCKET))
         if text.startswith(UPLOAD):
             return self.upload(text.removeprefix(UPLOAD))
+        if text == REPEAT:
+            return repeat()
         return echo(text)
 
     async def ask(self, question: str):
@@ -202,6 +208,25 @@ async def converse(url: str):
         yield f", {closed.code} {closed.reason}"
     except steps.CallFailed as failed:
         yield f"The socket fails: {failed}"
+
+
+async def repeat():
+    """Say a part of what the first one says who is heard, and tell when it has been played."""
+    tracks = audio.follow(rate=RATE)
+    heard = await anext(tracks)
+    tracks.close()
+    samples = array.array("h")
+    async for event in heard:
+        if isinstance(event, events.Event_Audio):
+            samples.extend(audio.samples(event.value))
+        if len(samples) >= REPEATED:
+            break
+    heard.close()
+    async with audio.publish(rate=RATE) as voice:
+        await voice.write(samples[:REPEATED])
+        voice.mark(7)
+        mark = await voice.next_mark()
+        yield f"mark {mark.mark}: {mark.played_ms:.0f} ms of {heard.track.participant}"
 
 
 async def ask_for_more():

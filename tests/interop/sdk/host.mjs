@@ -30,6 +30,19 @@ export const [write, end, cancel, hold] = ['write', 'end', 'cancel', 'hold'].map
 export const close = note('close');
 export const sendBytes = (id, bytes) => { calls.push(`bytes ${id} ${bytes.length > 20 ? bytes.length : bytes.join('.')}`); };
 export const sendText = (id, text) => { calls.push(`text ${id} ${text.length > 20 ? text.length : text}`); };
+
+/** The calls that begin something about sound. */
+const sound = (name, words) => (...all) => {
+  lastId += 1;
+  calls.push([name, lastId, ...words(...all)].join(' '));
+  return lastId;
+};
+const heard = ({ rate, frames, detectVoice }) => [rate, frames, detectVoice];
+export const subscribe = sound('subscribe', (trackSid, options) => [trackSid, ...heard(options)]);
+export const follow = sound('follow', ({ participant, source, people }, options) => [participant, source, people, ...heard(options)]);
+export const publish = sound('publish', ({ name, source, rate, bitsPerSecond }) => [name, source, rate, bitsPerSecond]);
+export const [mark, mute, clear] = ['mark', 'mute', 'clear'].map(note);
+
 export const wake = () => {};
 export const finish = (outcome) => { calls.push(`finish ${JSON.stringify(outcome)}`); };
 export const reportTasks = (tasks) => { calls.push(`tasks ${JSON.stringify(tasks)}`); };

@@ -1,4 +1,5 @@
 import dataclasses
+import enum
 import types
 
 _calls: list[str] = []
@@ -35,6 +36,16 @@ def _connect(uri: str, headers: list[tuple[str, str]], protocols: list[str], tim
     return _last_id
 
 
+def _sound(name: str, words):
+    def begin(*all) -> int:
+        global _last_id
+        _last_id += 1
+        _calls.append(" ".join([name, str(_last_id), *map(str, words(*all))]))
+        return _last_id
+
+    return begin
+
+
 def _note(name: str):
     def note(*words):
         _calls.append(" ".join([name, *(str(len(word) if isinstance(word, bytes) else word) for word in words)]))
@@ -50,16 +61,25 @@ _FIELDS = {
     "SocketText": ["id", "text"],
     "SocketBytes": ["id", "bytes"],
     "SocketClosed": ["id", "code", "reason"],
+    "Track": ["sid", "participant"],
+    "AudioStart": ["id", "rule", "track"],
+    "AudioFrame": ["id", "at_ms", "concealed_ms", "dropped_ms", "pcm"],
+    "Voice": ["id", "at_ms"],
+    "Playout": ["id", "state", "played_ms", "at_ms"],
+    "AudioMark": ["id", "mark", "cleared", "played_ms", "at_ms"],
+    "Completion": ["id", "value"],
     **{
         f"Event_{name}": ["value"]
         for name in (
             *("Started", "TasksWanted", "Done", "Failed", "RpcAnswer", "StreamEnded", "HttpHead", "HttpBody", "Writable"),
-            *("SocketOpened", "SocketText", "SocketBytes", "SocketClosed", "AudioEnded"),
+            *("SocketOpened", "SocketText", "SocketBytes", "SocketClosed", "AudioEnded", "AudioStarted", "Audio"),
+            *("VoiceStarted", "VoiceEnded", "AudioSubscribed", "AudioPlayout", "AudioMarked"),
         )
     },
     "Event": ["value"],
 }
 events = types.SimpleNamespace(**{name: dataclasses.make_dataclass(name, fields) for name, fields in _FIELDS.items()})
+events.PlayoutState = enum.Enum("PlayoutState", ["PLAYING", "DRAINED", "CLEARED", "HELD"])
 _REQUEST = ["method", "url", "headers", "body", "timeout_ms", "follow_redirects", "repeatable"]
 http = types.SimpleNamespace(
     Request=dataclasses.make_dataclass("Request", _REQUEST),
@@ -69,6 +89,20 @@ http = types.SimpleNamespace(
     end=_note("end"),
 )
 socket = types.SimpleNamespace(connect=_connect, send_text=_note("text"), send_bytes=_note("bytes"), close=_note("close"))
+_SUBSCRIPTION = ["rate", "frame_ms", "frames", "before_ms", "after_ms", "detect_voice", "threshold", "min_voice_ms", "min_silence_ms", "level_ms"]
+audio = types.SimpleNamespace(
+    Delivery=enum.Enum("Delivery", ["ALL", "VOICED", "NONE"]),
+    Subscription=dataclasses.make_dataclass("Subscription", _SUBSCRIPTION),
+    Rule=dataclasses.make_dataclass("Rule", ["participant", "source", "people"]),
+    Publication=dataclasses.make_dataclass("Publication", ["name", "source", "rate", "bits_per_second"]),
+    subscribe=_sound("subscribe", lambda sid, options: [sid, options.rate, options.frames.name, options.detect_voice]),
+    follow=_sound(
+        "follow",
+        lambda rule, options: [rule.participant, rule.source, rule.people, options.rate, options.frames.name, options.detect_voice],
+    ),
+    publish=_sound("publish", lambda options: [options.name, options.source, options.rate, options.bits_per_second]),
+    **{name: _note(name) for name in ("write", "mark", "mute", "clear", "close")},
+)
 flow = types.SimpleNamespace(cancel=_note("cancel"), hold=_note("hold"))
 job = types.SimpleNamespace(
     random=bytes, wake=lambda after_ms: None, finish=_note("finish"), report_tasks=_note("tasks"), Task=lambda *words: words
