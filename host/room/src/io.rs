@@ -71,7 +71,7 @@ pub trait Connect: Send + Sync + 'static {
 /// How many rooms there may be, and on how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomsSettings {
-    /// Threads of the runtime; at least one is started.
+    /// Threads of the runtime. At least one is started, and no more than there may be rooms.
     pub threads: usize,
     /// Most rooms at once.
     pub rooms_max: usize,
@@ -93,7 +93,7 @@ impl Rooms {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(settings: RoomsSettings, connector: Arc<dyn Connect>) -> std::io::Result<Self> {
-        let threads = settings.threads.max(1);
+        let threads = settings.threads.min(settings.rooms_max).max(1);
         let (mut builder, measured) = (Builder::new_multi_thread(), Arc::<Threads>::default());
         let (starts, stops) = (measured.clone(), measured.clone());
         builder.on_thread_start(move || starts.add()).on_thread_stop(move || stops.remove());

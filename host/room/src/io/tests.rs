@@ -34,6 +34,14 @@ fn rooms(rooms_max: usize) -> Rooms {
     Rooms::start(RoomsSettings { threads: 1, rooms_max }, Arc::new(Loopback)).unwrap()
 }
 
+#[tokio::test]
+async fn there_are_no_more_threads_than_rooms_and_at_least_one() {
+    for (threads, rooms_max, expected) in [(8, 2, 2), (1, 9, 1), (0, 9, 1), (3, 0, 1)] {
+        let rooms = Rooms::start(RoomsSettings { threads, rooms_max }, Arc::new(Loopback)).unwrap();
+        assert_eq!(rooms.runtime.as_ref().unwrap().metrics().num_workers(), expected, "{threads} and {rooms_max}");
+    }
+}
+
 fn settings(url: &str) -> RoomSettings {
     let limits = RoomLimits { join_within: Duration::from_millis(700), ..RoomLimits::default() };
     let (url, token) = (url.into(), Secret("jwt".into()));
