@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::network::traffic::NetworkUse;
-use crate::room::audio::AudioStatistics;
+use crate::room::audio::{AudioStatistics, LATENESS};
 
 /// The cost of a run of `prewarm`, for a job whose instance ran it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -172,6 +172,10 @@ pub struct AudioUse {
     pub packets_sent: u64,
     /// Frames of the agent's tracks that went out late, or not at all, because the host was late.
     pub frames_late: u64,
+    /// Packets of the agent's tracks, by how late they went out: by less than 1, 2, 5, 10, 20, 50 and 100 ms, and by more.
+    pub lateness: [u64; LATENESS.len() + 1],
+    /// The times by which those packets were late, added up, in microseconds.
+    pub late_us: u64,
     /// The last variation of the times between packets of heard tracks, in microseconds: the highest of all tracks.
     pub jitter_us: u64,
     /// Time that the host took to decode, examine and encode, in microseconds.
@@ -197,6 +201,11 @@ impl AudioUse {
             packets_lost: count(|of| of.packets_lost),
             packets_sent: count(|of| of.packets_sent),
             frames_late: count(|of| of.frames_late),
+            lateness: std::array::from_fn(|at| {
+                let of = |all: &AudioStatistics| all.lateness.get(at).copied().unwrap_or_default();
+                of(now).saturating_sub(of(before))
+            }),
+            late_us: micros(time(|of| of.late_by)),
             jitter_us: micros(now.jitter),
             cpu_us: micros(time(|of| of.busy)),
         }
@@ -212,6 +221,8 @@ impl AudioUse {
         self.packets_lost += other.packets_lost;
         self.packets_sent += other.packets_sent;
         self.frames_late += other.frames_late;
+        self.lateness.iter_mut().zip(other.lateness).for_each(|(all, more)| *all += more);
+        self.late_us += other.late_us;
         self.jitter_us = other.jitter_us;
         self.cpu_us += other.cpu_us;
     }
@@ -227,6 +238,8 @@ impl AudioUse {
             packets_lost,
             packets_sent,
             frames_late,
+            lateness,
+            late_us,
             jitter_us,
             cpu_us,
         } = self;
@@ -239,8 +252,12 @@ impl AudioUse {
             (packets_lost, other.packets_lost),
             (packets_sent, other.packets_sent),
             (frames_late, other.frames_late),
+            (late_us, other.late_us),
             (cpu_us, other.cpu_us),
-        ] {
+        ]
+        .into_iter()
+        .chain(lateness.iter_mut().zip(other.lateness))
+        {
             *sum = sum.saturating_add(other);
         }
         *jitter_us = (*jitter_us).max(other.jitter_us);
@@ -263,6 +280,16 @@ mod tests {
         let mut used = AudioUse::between(&reading(1, 5), &reading(4, 7));
         assert_eq!((used.heard_ms, used.spoken_ms, used.packets_lost, used.jitter_us), (3_000, 0, 2, 4));
         assert!(!used.is_empty() && AudioUse::between(&reading(9, 9), &reading(0, 0)).is_empty());
+        let late = |packets, millis| AudioStatistics {
+            lateness: [packets, 0, 0, 0, 0, 0, 0, packets + 1],
+            late_by: Duration::from_millis(millis),
+            ..AudioStatistics::default()
+        };
+        let lateness = AudioUse::between(&late(1, 3), &late(5, 9));
+        assert_eq!((lateness.lateness, lateness.late_us), ([4, 0, 0, 0, 0, 0, 0, 4], 6_000));
+        used.add(&lateness);
+        used.add(&lateness);
+        assert_eq!((used.lateness, used.late_us), ([8, 0, 0, 0, 0, 0, 0, 8], 12_000));
         used.add(&AudioUse { heard_ms: 5, jitter_us: 1, ..AudioUse::default() });
         assert_eq!((used.heard_ms, used.packets_lost, used.jitter_us), (3_005, 2, 1));
     }

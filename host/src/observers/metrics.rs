@@ -1,6 +1,7 @@
 //! All metrics, in one struct. Counters follow the events; gauges are set at each scrape.
 
 mod labels;
+mod lateness;
 mod sound;
 
 mod rooms;

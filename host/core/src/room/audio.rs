@@ -231,6 +231,8 @@ pub struct AudioStatistics {
     pub frames_late: u64,
     /// Packets of the agent's tracks, by how late they went out; [`LATENESS`] has the bounds.
     pub lateness: [u64; LATENESS.len() + 1],
+    /// The times by which those packets were late, added up.
+    pub late_by: Duration,
     /// Variation of the times between packets of heard tracks: the highest of all tracks, as RFC 3550 computes it.
     pub jitter: Duration,
     /// Sound that was delivered to the agent.

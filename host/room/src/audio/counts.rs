@@ -59,6 +59,7 @@ impl PlayoutCounts {
 
 /// Add a packet that went out so late.
 pub(crate) fn count_lateness(all: &mut AudioStatistics, late_by: Duration) {
+    all.late_by += late_by;
     let place = LATENESS.iter().position(|bound| late_by < *bound).unwrap_or(LATENESS.len());
     if let Some(count) = all.lateness.get_mut(place) {
         *count += 1;

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use wasm_worker_core::usage::AudioUse;
 
 use super::labels::AgentLabel;
+use super::lateness::Lateness;
 
 /// Buckets from 1 ms, a network without load, to 200 ms, where speech breaks up.
 const JITTER_SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
@@ -20,6 +21,7 @@ pub(super) struct SoundMetrics {
     seconds: Family<KindLabels, Seconds>,
     packets: Family<KindLabels, Counter>,
     late: Family<AgentLabel, Counter>,
+    lateness: Family<AgentLabel, Lateness>,
     cpu: Family<AgentLabel, Seconds>,
     jitter: Family<AgentLabel, Histogram>,
 }
@@ -37,6 +39,7 @@ impl SoundMetrics {
             seconds: Family::default(),
             packets: Family::default(),
             late: Family::default(),
+            lateness: Family::default(),
             cpu: Family::default(),
             jitter: Family::new_with_constructor(|| Histogram::new(JITTER_SECONDS)),
         }
@@ -50,6 +53,8 @@ impl SoundMetrics {
         r.register("room_audio_packets", text, self.packets.clone());
         let text = "Frames of agents' tracks that went out late, or not at all, because the host was late";
         r.register("room_audio_late_frames", text, self.late.clone());
+        let text = "Time from the moment at which a packet of an agent's track was due until it went out";
+        r.register("room_audio_lateness_seconds", text, self.lateness.clone());
         let text = "Time that decoding, examining and encoding the sound of rooms took";
         r.register("room_audio_cpu_seconds", text, self.cpu.clone());
         let text = "Variation of the times between packets of a room with sound, once in each reading of these metrics";
@@ -74,6 +79,7 @@ impl SoundMetrics {
         }
         let of = AgentLabel { agent: agent.into() };
         self.late.get_or_create(&of).inc_by(used.frames_late);
+        self.lateness.get_or_create(&of).add(used);
         self.cpu.get_or_create(&of).inc_by(parts(used.cpu_us, 1e6));
         if used.packets_received > 0 {
             self.jitter.get_or_create(&of).observe(parts(used.jitter_us, 1e6));
@@ -105,6 +111,8 @@ mod tests {
             packets_received: 75,
             packets_lost: 2,
             frames_late: 1,
+            lateness: [70, 4, 0, 0, 0, 0, 0, 1],
+            late_us: 250_000,
             jitter_us: 4_000,
             cpu_us: 9_000,
             ..AudioUse::default()
@@ -117,6 +125,11 @@ mod tests {
             r#"room_audio_seconds_total{agent="a",kind="dropped"} 0.02"#,
             r#"room_audio_packets_total{agent="a",kind="lost"} 2"#,
             r#"room_audio_late_frames_total{agent="a"} 1"#,
+            r#"room_audio_lateness_seconds_bucket{le="0.001",agent="a"} 70"#,
+            r#"room_audio_lateness_seconds_bucket{le="0.1",agent="a"} 74"#,
+            r#"room_audio_lateness_seconds_bucket{le="+Inf",agent="a"} 75"#,
+            r#"room_audio_lateness_seconds_count{agent="a"} 75"#,
+            r#"room_audio_lateness_seconds_sum{agent="a"} 0.25"#,
             r#"room_audio_cpu_seconds_total{agent="a"} 0.009"#,
             r#"room_audio_jitter_seconds_count{agent="a"} 1"#,
             r#"room_audio_jitter_seconds_bucket{le="0.005",agent="a"} 1"#,

@@ -308,7 +308,7 @@ impl Speaking {
         all.packets_sent += self.over.packets_sent;
         all.frames_late += self.over.frames_late;
         all.spoken += self.over.spoken;
-        all.lateness = self.over.lateness;
+        (all.lateness, all.late_by) = (self.over.lateness, self.over.late_by);
         self.own.iter().for_each(|own| own.playout.counts().add_to(all));
         all.own_tracks = u32::try_from(self.own.len()).unwrap_or(u32::MAX);
     }

@@ -13,7 +13,7 @@ use super::{FRAME, decoded, share_at, sine, told};
 use crate::peer::lines::LINES_MAX;
 use crate::session::sound::speaking::PUBLISHED_WITHIN;
 use wasm_worker_core::room::audio::options::OWN_MAX;
-use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, Publication};
+use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, LATENESS, Publication};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
 
@@ -90,6 +90,8 @@ fn after_a_stall_sound_goes_on_without_a_burst() {
     assert!(share > 0.95, "nothing of it is left out: {share}");
     let numbers = world.session.statistics().audio;
     assert!(numbers.frames_late > 10, "{numbers:?}");
+    let late = numbers.lateness[4..].iter().sum::<u64>();
+    assert!(late > 0 && numbers.late_by >= LATENESS[3] * u32::try_from(late).unwrap(), "{numbers:?}");
 }
 
 #[test]
