@@ -30,7 +30,7 @@
 
 pub mod moderation;
 
-pub(crate) mod wire;
+pub mod wire;
 
 pub(crate) mod size;
 

@@ -65,7 +65,7 @@ pub(crate) fn some(name: String) -> Option<String> {
 }
 
 /// The facts of a participant.
-pub(crate) fn participant(info: &proto::ParticipantInfo) -> Participant {
+pub fn participant(info: &proto::ParticipantInfo) -> Participant {
     use proto::participant_info::State;
     let mut attributes = attributes(&info.attributes);
     let details = info.kind_details.iter().filter_map(|detail| kind_detail(*detail));
@@ -127,7 +127,7 @@ fn permissions(of: &proto::ParticipantPermission) -> Permissions {
 }
 
 /// The facts of a room.
-pub(crate) fn room(room: &proto::Room) -> RoomInfo {
+pub fn room(room: &proto::Room) -> RoomInfo {
     let facts = [
         ("@publishers", room.num_publishers),
         ("@max-participants", room.max_participants),
@@ -146,7 +146,7 @@ pub(crate) fn room(room: &proto::Room) -> RoomInfo {
 }
 
 /// The facts of a track of this participant.
-pub(crate) fn track(info: &proto::TrackInfo, identity: &str) -> Track {
+pub fn track(info: &proto::TrackInfo, identity: &str) -> Track {
     let mut attributes = Attributes::new();
     let features: Vec<&str> = info.audio_features.iter().filter_map(|feature| audio_feature(*feature)).collect();
     let mut fact = |name: &str, value: String| attributes.push((name.to_owned(), value));

@@ -1,13 +1,17 @@
 //! `wasm-worker rooms`: the rooms of a server, who is in them, and what is said there.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use livekit_protocol as proto;
-use livekit_protocol::participant_info::{Kind, State};
 use serde::Serialize;
 use tokio::runtime::Builder;
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
+use wasm_worker_core::room::people::{Participant as Facts, RoomInfo, Track, TrackKind};
 use wasm_worker_core::room::settings::RoomSettings;
+use wasm_worker_core::text::one_line;
+use wasm_worker_room::wire;
 
 use super::client::ClientFlags;
 use super::job::{now_ns, span};
@@ -64,10 +68,8 @@ struct Room {
 
 impl From<proto::Room> for Room {
     fn from(room: proto::Room) -> Self {
-        let proto::Room { name, sid, num_participants, creation_time, creation_time_ms, metadata, .. } = room;
-        // Servers before 1.8 tell seconds alone.
-        let created_ms = if creation_time_ms == 0 { creation_time.saturating_mul(1_000) } else { creation_time_ms };
-        Self { room: name, sid, people: num_participants, created_ms, metadata }
+        let RoomInfo { name, sid, participants, created_at_ms, metadata, .. } = wire::room(&room);
+        Self { room: name, sid, people: participants, created_ms: whole(created_at_ms), metadata }
     }
 }
 
@@ -88,49 +90,44 @@ struct Participant {
     joined_ms: i64,
     /// The kinds of its tracks.
     tracks: Vec<&'static str>,
-    attributes: std::collections::BTreeMap<String, String>,
+    attributes: BTreeMap<String, String>,
     metadata: String,
 }
 
 impl From<proto::ParticipantInfo> for Participant {
     fn from(info: proto::ParticipantInfo) -> Self {
-        let (kind, state) = (kind(info.kind()), state(info.state()));
-        let joined_ms = if info.joined_at_ms == 0 { info.joined_at.saturating_mul(1_000) } else { info.joined_at_ms };
-        let tracks = info.tracks.iter().map(track).collect();
-        let proto::ParticipantInfo { identity, sid, name, attributes, metadata, .. } = info;
-        let attributes = attributes.into_iter().collect();
-        Self { identity, sid, name, kind, state, joined_ms, tracks, attributes, metadata }
+        let Facts { sid, identity, name, metadata, attributes, kind, state, joined_at_ms, .. } =
+            wire::participant(&info);
+        let tracks = info.tracks.iter().map(|track| word_of(&wire::track(track, &identity))).collect();
+        let (kind, state, joined_ms) = (kind.as_str(), state.as_str(), whole(joined_at_ms));
+        Self {
+            identity,
+            sid,
+            name,
+            kind,
+            state,
+            joined_ms,
+            tracks,
+            attributes: attributes.into_iter().collect(),
+            metadata,
+        }
     }
 }
 
-const fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Standard => "person",
-        Kind::Agent => "agent",
-        Kind::Ingress => "ingress",
-        Kind::Egress => "egress",
-        Kind::Sip => "sip",
-        _ => "other",
+const fn word_of(track: &Track) -> &'static str {
+    match (track.kind, track.muted) {
+        (TrackKind::Audio, false) => "audio",
+        (TrackKind::Audio, true) => "audio (muted)",
+        (TrackKind::Video, false) => "video",
+        (TrackKind::Video, true) => "video (muted)",
+        (TrackKind::Data, _) => "data",
+        (TrackKind::Other, _) => "other",
     }
 }
 
-const fn state(state: State) -> &'static str {
-    match state {
-        State::Joining => "joining",
-        State::Joined => "joined",
-        State::Active => "active",
-        State::Disconnected => "left",
-    }
-}
-
-fn track(track: &proto::TrackInfo) -> &'static str {
-    match (track.r#type(), track.muted) {
-        (proto::TrackType::Audio, false) => "audio",
-        (proto::TrackType::Audio, true) => "audio (muted)",
-        (proto::TrackType::Video, false) => "video",
-        (proto::TrackType::Video, true) => "video (muted)",
-        (proto::TrackType::Data, _) => "data",
-    }
+#[expect(clippy::cast_possible_truncation, reason = "a cast saturates, and no server has been there for 2^53 ms")]
+const fn whole(millis: f64) -> i64 {
+    millis as i64
 }
 
 fn participants(participants: Vec<Participant>, json: bool) -> Result<Exit, Failure> {
@@ -181,9 +178,11 @@ enum Seen {
 }
 
 impl Seen {
-    /// What of an event is shown.
-    fn of(event: RoomEvent) -> Option<Self> {
+    /// What of an event is shown. `is_lost`: the connection is lost, and not yet back.
+    fn of(event: RoomEvent, is_lost: &mut bool) -> Option<Self> {
         Some(match event {
+            RoomEvent::Reconnecting if !std::mem::replace(is_lost, true) => Self::Lost,
+            RoomEvent::Connected { .. } if std::mem::take(is_lost) => Self::Back,
             RoomEvent::ParticipantJoined(who) => Self::Joined { identity: who.identity, kind: who.kind.as_str() },
             RoomEvent::ParticipantLeft { participant, reason } => {
                 Self::Left { identity: participant.identity, reason: reason.as_str() }
@@ -191,21 +190,22 @@ impl Seen {
             RoomEvent::Text { info, text } => {
                 Self::Text { identity: info.sender.unwrap_or_else(|| "the server".into()), topic: info.topic, text }
             }
-            RoomEvent::Reconnecting => Self::Lost,
             RoomEvent::Disconnected { reason, .. } => Self::Ended { reason: reason.as_str() },
             _ => return None,
         })
     }
 
+    /// One line, whatever participants send.
     fn line(&self) -> String {
-        match self {
+        let line = match self {
             Self::Joined { identity, kind } => format!("{identity} ({kind}) is here"),
             Self::Left { identity, reason } => format!("{identity} left: {reason}"),
             Self::Text { identity, topic, text } => format!("{identity} on {topic}: {text}"),
             Self::Lost => "the connection is lost; joining again".into(),
             Self::Back => "joined again".into(),
             Self::Ended { reason } => format!("the room is over: {reason}"),
-        }
+        };
+        one_line(&line).into_owned()
     }
 }
 
@@ -226,12 +226,7 @@ fn follow(settings: RoomSettings, json: bool) -> Result<Exit, Failure> {
                 RoomEvent::Connected { .. } if !is_lost => say("follows the room; Ctrl-C ends it"),
                 _ => {}
             }
-            let seen = match event {
-                RoomEvent::Connected { .. } if is_lost => Some(Seen::Back),
-                event => Seen::of(event),
-            };
-            let Some(seen) = seen else { continue };
-            is_lost = seen == Seen::Lost;
+            let Some(seen) = Seen::of(event, &mut is_lost) else { continue };
             let printed = if json { print_json(&seen) } else { print(&seen.line()) };
             if printed.is_err() || matches!(seen, Seen::Ended { .. }) {
                 break;
@@ -249,19 +244,64 @@ mod tests {
 
     use super::*;
 
+    fn seen(event: RoomEvent) -> Option<Seen> {
+        Seen::of(event, &mut false)
+    }
+
+    fn text(text: &str) -> RoomEvent {
+        let info = StreamInfo { sender: Some("ann".into()), topic: "lk.chat".into(), ..StreamInfo::default() };
+        RoomEvent::Text { info, text: text.into() }
+    }
+
     #[test]
     fn texts_and_ends_are_followed_and_the_rest_is_not() {
-        let info = StreamInfo { sender: Some("ann".into()), topic: "lk.chat".into(), ..StreamInfo::default() };
-        let seen = Seen::of(RoomEvent::Text { info, text: "hello".into() }).unwrap();
-        assert_eq!(seen.line(), "ann on lk.chat: hello");
-        let json = serde_json::to_value(&seen).unwrap();
+        let hello = seen(text("hello")).unwrap();
+        assert_eq!(hello.line(), "ann on lk.chat: hello");
+        let json = serde_json::to_value(&hello).unwrap();
         assert_eq!(
             json,
             serde_json::json!({ "event": "text", "identity": "ann", "topic": "lk.chat", "text": "hello" })
         );
-        let over = Seen::of(RoomEvent::Disconnected { reason: Reason::RoomDeleted, message: String::new() });
+        let over = seen(RoomEvent::Disconnected { reason: Reason::RoomDeleted, message: String::new() });
         assert_eq!(over.unwrap().line(), "the room is over: room-deleted");
-        assert_eq!(Seen::of(RoomEvent::Done(1)), None);
+        assert_eq!(seen(RoomEvent::Done(1)), None);
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_participants_send() {
+        let forged = seen(text("hi\nbob left: client-initiated\r\u{1b}[2J\u{2028}")).unwrap();
+        assert_eq!(forged.line(), "ann on lk.chat: hi bob left: client-initiated  [2J ");
+        let who = Facts { identity: "a\nb".into(), ..Facts::default() };
+        assert_eq!(seen(RoomEvent::ParticipantJoined(who)).unwrap().line(), "a b (standard) is here");
+    }
+
+    #[test]
+    fn a_connection_is_lost_and_back_once_whatever_happens_between() {
+        let (mut is_lost, connected) =
+            (false, || RoomEvent::Connected { local: Facts::default(), room: RoomInfo::default() });
+        let events =
+            [connected(), RoomEvent::Reconnecting, RoomEvent::Reconnecting, text("late"), connected(), connected()];
+        let lines = events.into_iter().filter_map(|event| Seen::of(event, &mut is_lost)).map(|seen| seen.line());
+        let expected = ["the connection is lost; joining again", "ann on lk.chat: late", "joined again"];
+        assert_eq!(lines.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn participants_are_told_in_the_words_of_the_contract() {
+        let track =
+            |r#type: proto::TrackType, muted| proto::TrackInfo { r#type: r#type.into(), muted, ..Default::default() };
+        let one = Participant::from(proto::ParticipantInfo {
+            identity: "ann".into(),
+            state: proto::participant_info::State::Active.into(),
+            kind: proto::participant_info::Kind::Connector.into(),
+            tracks: vec![track(proto::TrackType::Audio, true), track(proto::TrackType::Video, false)],
+            joined_at: 3,
+            ..Default::default()
+        });
+        assert_eq!((one.kind, one.state, one.joined_ms), ("connector", "active", 3_000));
+        assert_eq!(one.tracks, ["audio (muted)", "video"]);
+        let unknown = Participant::from(proto::ParticipantInfo { state: 77, kind: 77, ..Default::default() });
+        assert_eq!((unknown.kind, unknown.state), ("other", "joining"));
     }
 
     #[test]
