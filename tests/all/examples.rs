@@ -149,6 +149,31 @@ fn echo_hears_and_speaks_files() {
 }
 
 #[test]
+fn file_for_what_an_agent_says_is_there_before_its_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let run = |out: &str| run_guest("echo", ["--audio-out", out]).done();
+    let (missing, here) = (place("missing/out.wav"), place("."));
+    let mkdir = format!("hint: `mkdir -p {}`", place("missing"));
+    for (out, says) in [(missing, ["No such file or directory", mkdir.as_str()]), (here, ["Is a directory", "hint: "])]
+    {
+        let done = run(&out);
+        done.fails_with(2, &[&format!("`{out}` cannot be written: "), says[0], says[1]]);
+        assert_eq!(done.lines(), Vec::<Value>::new(), "no job has run");
+    }
+    // An agent that plays nothing leaves an older file as it is, and makes no new one.
+    let [older, new] = ["older.wav", "new.wav"].map(place);
+    std::fs::write(&older, "older").unwrap();
+    for out in [&older, &new] {
+        let done = run(out);
+        assert_eq!(done.exit, 0, "{}", done.stderr);
+        assert!(done.stderr.contains("played nothing"), "{}", done.stderr);
+    }
+    assert_eq!(std::fs::read_to_string(&older).unwrap(), "older");
+    assert!(!std::path::Path::new(&new).exists());
+}
+
+#[test]
 fn agent_in_text_format_runs() {
     let done = run_guest("minimal", ["--count", "5"]).done();
     assert_eq!((done.exit, done.lines().len()), (0, 5), "{}", done.stderr);

@@ -41,7 +41,7 @@ pub(super) fn run(
     agents: &[PathBuf],
     (count, concurrency): (u32, u32),
     flags: JobFlags,
-    files: Option<SoundFiles>,
+    mut files: Option<SoundFiles>,
     config: &Config,
 ) -> Result<Exit, Failure> {
     let [agent] = agents else {
@@ -69,7 +69,7 @@ pub(super) fn run(
     drop(log);
     let report = made?;
     say(&report.text);
-    if let Some(files) = &files {
+    if let Some(files) = &mut files {
         files.write()?;
     }
     Ok(report.exit)

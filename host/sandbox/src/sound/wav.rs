@@ -6,8 +6,8 @@ use super::{Sound, bytes_of, samples_of};
 
 /// Largest file, in bytes: six minutes of stereo at 48 kHz.
 pub const BYTES_MAX: usize = 64 << 20;
-/// The rates of a file.
-pub const RATES: [u32; 5] = [8_000, 16_000, 24_000, 44_100, 48_000];
+/// The rates of a file: those at which an agent may speak, and that of compact discs.
+pub const RATES: [u32; 6] = [8_000, 12_000, 16_000, 24_000, 44_100, 48_000];
 
 /// The form of the samples: PCM.
 const PCM: u16 = 1;
@@ -41,7 +41,7 @@ pub enum WavError {
     #[error("the WAV has {0} channels; want 1 or 2")]
     Channels(u16),
     /// The rate is another one.
-    #[error("the WAV has {0} samples a second; want 8000, 16000, 24000, 44100 or 48000")]
+    #[error("the WAV has {0} samples a second; want 8000, 12000, 16000, 24000, 44100 or 48000")]
     Rate(u32),
     /// There is no sample.
     #[error("the WAV has no sample")]
@@ -159,6 +159,14 @@ mod tests {
     }
 
     #[test]
+    fn whatever_an_agent_may_play_is_read_back() {
+        for rate in wasm_worker_core::room::audio::RATES {
+            let sound = Sound { rate, ..sound() };
+            assert_eq!(read(&write(&sound)), Ok(sound));
+        }
+    }
+
+    #[test]
     fn other_parts_are_passed_over() {
         let file = write(&sound());
         let other = [&file[..12], b"LIST\x03\0\0\0abc\0", &file[12..]].concat();
@@ -178,7 +186,7 @@ mod tests {
         assert_eq!(why(&changed(22, &[6])), "the WAV has 6 channels; want 1 or 2");
         assert_eq!(
             why(&changed(24, &22_050_u32.to_le_bytes())),
-            "the WAV has 22050 samples a second; want 8000, 16000, 24000, 44100 or 48000"
+            "the WAV has 22050 samples a second; want 8000, 12000, 16000, 24000, 44100 or 48000"
         );
         assert_eq!(why(&write(&Sound { samples: Vec::new(), ..sound() })), "the WAV has no sample");
         assert_eq!(why(&write(&sound())[..36]), "the WAV has no part `data`");
