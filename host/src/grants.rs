@@ -2,6 +2,7 @@
 //! sources here, everything that its `agent.toml` asks for.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,10 +51,32 @@ pub(crate) struct Decision {
     pub(crate) secrets: Vec<String>,
     /// What is added to requests.
     pub(crate) rules: Vec<SecretRule>,
-    /// What it lacks, a line each, with what grants it.
-    pub(crate) lacks: Vec<String>,
+    /// What it lacks.
+    pub(crate) lacks: Vec<Lack>,
     /// A setting has the stand-in for models, which needs no secret.
     has_stand_in: bool,
+}
+
+/// What an agent asked for and is not granted.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Lack {
+    /// A host, and the secret that is for it.
+    Host { host: HostRule, secret: Option<String> },
+    /// The value of a secret.
+    Secret { name: String, host: HostRule },
+}
+
+impl fmt::Display for Lack {
+    /// One line, with what grants it.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Host { host, secret: None } => write!(f, "the host `{host}`: `--allow-host {host}`"),
+            Self::Host { host, secret: Some(name) } => {
+                write!(f, "the host `{host}` of the secret `{name}`: `--allow-host {host}`")
+            }
+            Self::Secret { name, host } => write!(f, "the secret `{name}` for `{host}`: `--secret {name}=@FILE`"),
+        }
+    }
 }
 
 /// The networks of the agents of one process. The first agent with a host starts their runtime.
@@ -146,10 +169,13 @@ impl Decision {
             tracing::info!(target: "host", agent, hosts, settings, secrets, "granted");
         }
         for lack in lacks {
-            if *has_stand_in {
-                tracing::info!(target: "host", agent, "not granted, and not needed by a stand-in for models: {lack}");
-            } else {
-                tracing::warn!(target: "host", agent, "not granted: {lack}");
+            match lack {
+                Lack::Secret { .. } if *has_stand_in => {
+                    tracing::info!(target: "host", agent, "not granted, and not needed by a stand-in for models: {lack}");
+                }
+                Lack::Host { .. } | Lack::Secret { .. } => {
+                    tracing::warn!(target: "host", agent, "not granted: {lack}");
+                }
             }
         }
     }
@@ -217,7 +243,7 @@ pub(crate) fn decide(
         if is_own {
             decision.hosts.push(rule);
         } else {
-            decision.lacks.push(format!("the host `{rule}`: `--allow-host {rule}`"));
+            decision.lacks.push(Lack::Host { host: rule, secret: None });
         }
     }
     known(agent, "setting", given.settings.keys(), asked.settings.keys())?;
@@ -240,11 +266,11 @@ pub(crate) fn decide(
             None => of_author(name).map(|value| Source::Value(Secret(value))),
         };
         let Some(source) = source else {
-            decision.lacks.push(format!("the secret `{name}` for `{host}`: `--secret {name}=@FILE`"));
+            decision.lacks.push(Lack::Secret { name: name.clone(), host });
             continue;
         };
         if !decision.hosts.contains(&host) {
-            decision.lacks.push(format!("the host `{host}` of the secret `{name}`: `--allow-host {host}`"));
+            decision.lacks.push(Lack::Host { host: host.clone(), secret: Some(name.clone()) });
         }
         decision.secrets.push(name.clone());
         decision.rules.push(SecretRule { host, place: place_of(wish), source });
@@ -305,6 +331,10 @@ mod tests {
         decision.hosts.iter().map(ToString::to_string).collect()
     }
 
+    fn lacks(decision: &Decision) -> Vec<String> {
+        decision.lacks.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn agent_of_own_sources_gets_what_it_asks_for() {
         let decision = decide("a", &asked(), &Grants::default(), true, variables).unwrap();
@@ -313,7 +343,7 @@ mod tests {
         assert_eq!((decision.secrets.as_slice(), decision.lacks.len()), (&["KEY".to_owned()][..], 0));
         assert_eq!(decision.rules[0].source, Source::Value(Secret("of-the-variable".into())));
         let without = decide("a", &asked(), &Grants::default(), true, |_| None).unwrap();
-        assert_eq!(without.lacks, ["the secret `KEY` for `api.example.com`: `--secret KEY=@FILE`"]);
+        assert_eq!(lacks(&without), ["the secret `KEY` for `api.example.com`: `--secret KEY=@FILE`"]);
     }
 
     #[test]
@@ -339,7 +369,7 @@ mod tests {
         assert_eq!(hosts(&decision), [ASKED, "other.example.com"]);
         assert_eq!(decision.settings, [("model".into(), "large".into())]);
         assert_eq!(decision.rules[0].source, Source::File("/run/key".into()));
-        assert_eq!(decision.lacks, ["the host `*.files.example.com`: `--allow-host *.files.example.com`"]);
+        assert_eq!(lacks(&decision), ["the host `*.files.example.com`: `--allow-host *.files.example.com`"]);
     }
 
     #[test]
@@ -347,7 +377,7 @@ mod tests {
         let secrets = BTreeMap::from([("KEY".into(), SecretSource::Variable("KEY".into()))]);
         let given = Grants { secrets, ..Grants::default() };
         let decision = decide("a", &asked(), &given, false, variables).unwrap();
-        let last = decision.lacks.last().unwrap();
+        let last = lacks(&decision).pop().unwrap();
         assert_eq!(last, "the host `api.example.com` of the secret `KEY`: `--allow-host api.example.com`");
     }
 

@@ -74,6 +74,22 @@ fn stand_in_answers_in_a_job_and_its_recording_replays() {
 }
 
 #[test]
+fn stand_in_needs_no_secret_and_a_host_that_is_not_granted_is_a_warning() {
+    // A file gets what its operator lists, and nobody lists anything.
+    let example = example_dir("llm");
+    let built = with_own_cache(wasm_worker(["build", path(&example)])).done();
+    let call = wasm_worker(["run", built.stdout.trim(), "--job", "--spec", "-"]);
+    let done = with_own_cache(call.without("OPENAI_BASE_URL").without("OPENAI_API_KEY")).stdin(&hello()).done();
+    let level_of = |part: &str| {
+        let line = done.stderr.lines().find(|line| line.contains(part));
+        let line = line.unwrap_or_else(|| panic!("`{part}` is missing in:\n{}", done.stderr));
+        ["INFO", "WARN"].into_iter().find(|level| line.contains(level))
+    };
+    assert_eq!(level_of("not granted: the host `api.openai.com`: `--allow-host api.openai.com`"), Some("WARN"));
+    assert_eq!(level_of("not needed by a stand-in for models: the secret `OPENAI_API_KEY`"), Some("INFO"));
+}
+
+#[test]
 fn two_variables_make_the_stand_in_a_real_model() {
     let web = Web::start(|asked| {
         assert_eq!(asked.path(), "/v1/chat/completions");

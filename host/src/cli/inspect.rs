@@ -124,7 +124,12 @@ impl From<Decision> for GrantsReport {
     fn from(decision: Decision) -> Self {
         let Decision { hosts, settings, secrets, lacks, .. } = decision;
         let hosts = hosts.iter().map(ToString::to_string).collect();
-        Self { hosts, settings: settings.into_iter().collect(), secrets, not_granted: lacks }
+        Self {
+            hosts,
+            settings: settings.into_iter().collect(),
+            secrets,
+            not_granted: lacks.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
