@@ -7,40 +7,24 @@ use serde_json::{Value, json};
 use crate::support::dispatcher::Dispatcher;
 use crate::support::harness::guest;
 use crate::support::livekit_server::{LiveKitServer, Ports};
-use crate::support::people::{Client, Person, saw};
+use crate::support::people::{Client, Person, SHARE_MIN, saw};
 use crate::support::room_network::RoomNetwork;
 use crate::support::rooms::{RoomServer, RoomWorker, delete_room, dispatch_with};
 
-/// The least part of the power that is where it belongs.
-const SHARE_MIN: f64 = 0.95;
-/// Tries until this is so: a browser that gets no time loses sound.
-const TRIES: usize = 30;
-/// Longer than that.
+/// Longer than a person needs to hear a tone.
 const SPEAKS_MS: u32 = 180_000;
 /// In which a link that was cut is there again.
 const RESUMES_IN: Duration = Duration::from_secs(1);
 /// How long the datagrams of the agent are lost: longer than a peer connection waits for them.
 const LOST_FOR: Duration = Duration::from_secs(12);
 
-/// Hear somebody until the tone is what is heard.
-#[track_caller]
-fn hears(person: &mut Person, who: &str, hz: u32) {
-    let mut heard = Vec::new();
-    for _ in 0..TRIES {
-        person.order(&json!({ "do": "hear", "who": who, "hz": hz, "ms": 2_000 }));
-        let sound = person.sees("sound", |line| saw(line, "sound"));
-        if sound["share"].as_f64() >= Some(SHARE_MIN) && sound["loud_ms"].as_f64() > Some(1_000.0) {
-            return;
-        }
-        heard.push(sound);
-    }
-    panic!("{who} is not heard with {hz} Hz: {heard:#?}");
-}
+/// A tone is heard clearly for so long.
+const CLEAR_MS: u32 = 2_000;
 
 /// Speak until the agent tells that it hears the tone.
 #[track_caller]
 fn is_heard(person: &mut Person) {
-    person.order(&json!({ "do": "speak", "hz": 440, "ms": SPEAKS_MS }));
+    person.speaks(440, SPEAKS_MS);
     let is_share = |line: &Value| line["text"].as_str().and_then(|text| text.parse::<f64>().ok());
     person.sees("word that the tone is heard", |line| saw(line, "text") && is_share(line) >= Some(SHARE_MIN));
 }
@@ -58,7 +42,7 @@ fn meets(server: &RoomServer, client: Client, room: &str, mode: &str) -> Option<
 fn converse(server: &RoomServer, client: Client) {
     let room = format!("sound-of-{}", client.name());
     let Some((mut person, worker, agent)) = meets(server, client, &room, "out") else { return };
-    hears(&mut person, &agent, 660);
+    person.hears(&agent, 660, CLEAR_MS);
     // Beside it, one that hears.
     dispatch_with(&server.url(), &room, "sound", "in");
     is_heard(&mut person);
@@ -71,8 +55,8 @@ fn converse(server: &RoomServer, client: Client) {
 fn echo(server: &RoomServer, client: Client) {
     let room = format!("echo-of-{}", client.name());
     let Some((mut person, worker, agent)) = meets(server, client, &room, "both") else { return };
-    person.order(&json!({ "do": "speak", "hz": 440, "ms": SPEAKS_MS }));
-    hears(&mut person, &agent, 440);
+    person.speaks(440, SPEAKS_MS);
+    person.hears(&agent, 440, CLEAR_MS);
     person.leaves_while_it_speaks();
     drop(worker);
 }
@@ -87,17 +71,17 @@ fn after_losses(server: &mut RoomServer, network: &RoomNetwork, client: Client) 
     dispatch_with(&server.url(), &room, "sound", "both");
     let agent = person.sees("agent", |line| saw(line, "joined") && line["kind"] == "agent");
     let agent = agent["who"].as_str().unwrap().to_owned();
-    person.order(&json!({ "do": "speak", "hz": 440, "ms": SPEAKS_MS }));
-    hears(&mut person, &agent, 440);
+    person.speaks(440, SPEAKS_MS);
+    person.hears(&agent, 440, CLEAR_MS);
     network.cut_links();
     pause(RESUMES_IN);
-    hears(&mut person, &agent, 440);
+    person.hears(&agent, 440, CLEAR_MS);
     network.cut_udp(true);
     pause(LOST_FOR);
     network.cut_udp(false);
-    hears(&mut person, &agent, 440);
+    person.hears(&agent, 440, CLEAR_MS);
     server.restarts();
-    hears(&mut person, &agent, 440);
+    person.hears(&agent, 440, CLEAR_MS);
     delete_room(&server.url(), &room);
     let left = worker.publishes("room.left", 1).pop().unwrap();
     assert!(left["resumes"].as_u64() >= Some(1) && left["rejoins"].as_u64() >= Some(1), "{left}");

@@ -20,6 +20,9 @@ const COARSE: usize = 24;
 const PIECE: usize = 400;
 /// How much of a sentence comes back: it is encoded twice, and its highest parts are left out.
 const LIKENESS: f64 = 0.65;
+/// The sentence is said so often. The first time the agent may not hear its beginning, because it is told of the track only when it is
+/// published; and a machine with much to do may break any of them.
+const TRIES: usize = 6;
 
 /// A sentence by espeak-ng. None where the machine has none.
 fn speech(dir: &Path) -> Option<Sound> {
@@ -87,14 +90,19 @@ fn echo(server: &RoomServer, dir: &Path) {
     let agent = meets(&mut person);
     let [file, heard] = ["said.wav", "heard.wav"].map(|name| dir.join(name));
     std::fs::write(&file, wav::write(&said)).unwrap();
-    person.order(&json!({ "do": "hear", "who": agent, "ms": 15_000, "wav": heard }));
-    person.order(&json!({ "do": "speak", "wav": file }));
-    let sound = person.sees("sound", |line| saw(line, "sound") || saw(line, "failed"));
-    assert!(sound["loud_ms"].as_f64() > Some(1_000.0), "{sound}");
-    let heard = wav::read(&std::fs::read(heard).unwrap()).unwrap();
-    let likeness = likeness(&said.samples, &heard.samples);
-    let other = self::likeness(&said.samples.iter().rev().copied().collect::<Vec<_>>(), &heard.samples);
-    assert!(likeness > LIKENESS && other < LIKENESS, "{likeness}, and backwards {other}");
+    let mut tries = Vec::new();
+    let comes_back = (0..TRIES).any(|_| {
+        person.order(&json!({ "do": "hear", "who": agent, "ms": 15_000, "wav": heard }));
+        person.order(&json!({ "do": "speak", "wav": file }));
+        let sound = person.sees("sound", |line| saw(line, "sound") || saw(line, "failed"));
+        assert!(saw(&sound, "sound"), "{sound}");
+        let heard = wav::read(&std::fs::read(&heard).unwrap()).unwrap();
+        let forwards = likeness(&said.samples, &heard.samples);
+        let backwards = likeness(&said.samples.iter().rev().copied().collect::<Vec<_>>(), &heard.samples);
+        tries.push(format!("{forwards}, and backwards {backwards}: {sound}"));
+        sound["loud_ms"].as_f64() > Some(1_000.0) && forwards > LIKENESS && backwards < LIKENESS
+    });
+    assert!(comes_back, "the sentence does not come back: {tries:#?}");
     let bill = bill(server, &worker);
     let of = |key: &str| bill[key].as_u64().unwrap_or_else(|| panic!("{key}: {bill}"));
     assert!(of("heard_ms") > 1_500 && of("spoken_ms") > 1_500, "{bill}");

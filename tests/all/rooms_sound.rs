@@ -4,45 +4,13 @@ use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
 use crate::support::livekit_server::LiveKitServer;
-use crate::support::people::{Client, Person, saw};
+use crate::support::people::{Client, saw};
 use crate::support::rooms::{RoomServer, token};
 
-/// The share of the power that has to be at the frequency of a tone.
-const SHARE: f64 = 0.95;
-/// Seconds of which one has to be heard clearly. The first ones after a track begins are quiet or broken.
-const SECONDS: usize = 60;
 /// Longer than any of these tests.
 const TONE_MS: u32 = 600_000;
-
-/// Hear a tone of somebody, for a second clearly.
-fn hears(person: &mut Person, who: &str, hz: u32) {
-    let mut heard = Vec::new();
-    for _ in 0..SECONDS {
-        person.order(&json!({ "do": "hear", "who": who, "hz": hz, "ms": 1_000 }));
-        let sound = person.sees("sound", |line| saw(line, "sound") || saw(line, "failed"));
-        if sound["share"].as_f64().is_some_and(|share| share >= SHARE) && sound["loud_ms"].as_f64() > Some(500.0) {
-            return;
-        }
-        heard.push(sound);
-    }
-    panic!("{hz} Hz of {who} are not heard: {heard:#?}");
-}
-
-/// Hear nothing of somebody for a second.
-fn hears_nothing(person: &mut Person, who: &str) {
-    let is_silent = |sound: &Value| sound["loud_ms"].as_f64() == Some(0.0);
-    for _ in 0..SECONDS {
-        person.order(&json!({ "do": "hear", "who": who, "hz": 440, "ms": 1_000 }));
-        if is_silent(&person.sees("sound", |line| saw(line, "sound"))) {
-            return;
-        }
-    }
-    panic!("{who} is still heard");
-}
-
-fn speak(person: &mut Person, hz: u32) {
-    person.order(&json!({ "do": "speak", "hz": hz, "ms": TONE_MS }));
-}
+/// A tone is heard clearly for so long.
+const CLEAR_MS: u32 = 1_000;
 
 /// Two people in one room speak at once, and hear each other.
 fn converse(server: &RoomServer, ann_by: Client, bob_by: Client) {
@@ -52,15 +20,15 @@ fn converse(server: &RoomServer, ann_by: Client, bob_by: Client) {
     ann.sees("bob", |line| saw(line, "joined") && line["who"] == "bob");
     bob.sees("ann", |line| saw(line, "joined") && line["who"] == "ann");
     // One is heard by whoever is there, the other one by whoever speaks already.
-    speak(&mut ann, 440);
-    hears(&mut bob, "ann", 440);
-    speak(&mut bob, 660);
-    hears(&mut ann, "bob", 660);
-    hears(&mut bob, "ann", 440);
+    ann.speaks(440, TONE_MS);
+    bob.hears("ann", 440, CLEAR_MS);
+    bob.speaks(660, TONE_MS);
+    ann.hears("bob", 660, CLEAR_MS);
+    bob.hears("ann", 440, CLEAR_MS);
     // Somebody who comes later hears both.
     if let Some(mut cid) = join(Client::Python, "cid") {
-        hears(&mut cid, "ann", 440);
-        hears(&mut cid, "bob", 660);
+        cid.hears("ann", 440, CLEAR_MS);
+        cid.hears("bob", 660, CLEAR_MS);
         cid.leaves();
     }
     ann.leaves_while_it_speaks();
@@ -107,8 +75,8 @@ fn track_that_an_administrator_mutes_is_not_heard_in_our_own_room() {
     let dispatcher = Dispatcher::start(&[]);
     let join = |identity: &str| Client::Python.joins(&dispatcher.url, &token("sound", identity));
     let (Some(mut ann), Some(mut bob)) = (join("ann"), join("bob")) else { return };
-    speak(&mut ann, 440);
-    hears(&mut bob, "ann", 440);
+    ann.speaks(440, TONE_MS);
+    bob.hears("ann", 440, CLEAR_MS);
     let room = json!({ "room": "sound", "identity": "ann" });
     let call = |method: &str, request: &Value| {
         let answer = dispatcher.twirp(&format!("RoomService/{method}"), "sound", request);
@@ -120,7 +88,7 @@ fn track_that_an_administrator_mutes_is_not_heard_in_our_own_room() {
     let mute = json!({ "room": "sound", "identity": "ann", "trackSid": sid, "muted": true });
     assert_eq!(call("MutePublishedTrack", &mute)["track"]["muted"], true);
     ann.sees("mute", |line| saw(line, "muted"));
-    hears_nothing(&mut bob, "ann");
+    bob.hears_nothing("ann");
 }
 
 #[test]
@@ -128,15 +96,15 @@ fn sound_comes_back_after_a_crash_of_the_dispatcher() {
     let mut dispatcher = Dispatcher::start(&[]);
     let join = |url: &str, identity: &str| Client::Python.joins(url, &token("sound", identity));
     let (Some(mut ann), Some(mut bob)) = (join(&dispatcher.url, "ann"), join(&dispatcher.url, "bob")) else { return };
-    speak(&mut ann, 440);
-    speak(&mut bob, 660);
-    hears(&mut bob, "ann", 440);
-    hears(&mut ann, "bob", 660);
+    ann.speaks(440, TONE_MS);
+    bob.speaks(660, TONE_MS);
+    bob.hears("ann", 440, CLEAR_MS);
+    ann.hears("bob", 660, CLEAR_MS);
     dispatcher.kill();
     dispatcher.start_again();
     for person in [&mut ann, &mut bob] {
         person.sees("return", |line| saw(line, "reconnected"));
     }
-    hears(&mut bob, "ann", 440);
-    hears(&mut ann, "bob", 660);
+    bob.hears("ann", 440, CLEAR_MS);
+    ann.hears("bob", 660, CLEAR_MS);
 }

@@ -9,13 +9,18 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::skip;
 use super::toolchains::{PYTHON, installed_node, installed_python};
 
 /// Longest wait for the next line. It only ends a test that would wait for ever, on the slowest machine too.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The least share of the power that is at the frequency of a tone which is heard.
+pub(crate) const SHARE_MIN: f64 = 0.95;
+/// Time in which a tone is heard clearly once. The first sound of a track is quiet or broken, and a client that gets no time loses some.
+const HEARS_WITHIN_MS: u32 = 60_000;
 
 /// A client of LiveKit's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +133,39 @@ impl Person {
     pub(crate) fn sees(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let lines = self.until(what, |lines| lines.iter().any(&is_it));
         lines.into_iter().find(is_it).unwrap()
+    }
+
+    /// Have it speak a tone.
+    pub(crate) fn speaks(&mut self, hz: u32, ms: u32) {
+        self.order(&json!({ "do": "speak", "hz": hz, "ms": ms }));
+    }
+
+    /// Hear a tone of somebody for so long, clearly and without much silence.
+    #[track_caller]
+    pub(crate) fn hears(&mut self, who: &str, hz: u32, ms: u32) {
+        let mut heard = Vec::new();
+        for _ in 0..HEARS_WITHIN_MS / ms {
+            let sound = self.hears_something(who, hz, ms);
+            let loud = sound["loud_ms"].as_f64() > Some(f64::from(ms) / 2.0);
+            if loud && sound["share"].as_f64() >= Some(SHARE_MIN) {
+                return;
+            }
+            heard.push(sound);
+        }
+        panic!("{hz} Hz of {who} are not heard: {heard:#?}");
+    }
+
+    /// Hear nothing of somebody for a second.
+    #[track_caller]
+    pub(crate) fn hears_nothing(&mut self, who: &str) {
+        let is_silent = |sound: &Value| sound["loud_ms"].as_f64() == Some(0.0);
+        let tries = HEARS_WITHIN_MS / 1_000;
+        assert!((0..tries).any(|_| is_silent(&self.hears_something(who, 440, 1_000))), "{who} is still heard");
+    }
+
+    fn hears_something(&mut self, who: &str, hz: u32, ms: u32) -> Value {
+        self.order(&json!({ "do": "hear", "who": who, "hz": hz, "ms": ms }));
+        self.sees("sound", |line| saw(line, "sound") || saw(line, "failed"))
     }
 
     /// All that it has told so far.

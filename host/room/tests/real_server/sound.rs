@@ -1,9 +1,10 @@
 //! Sound of rooms of a real server: tones that the agent says and hears.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command as Process;
 use wasm_worker_core::room::audio::{
     AudioCommand, AudioEvent, AudioStatistics, LATENESS, Publication, Rule, Subscription,
@@ -255,26 +256,34 @@ fn livekits_own_client_hears_the_agent_and_is_heard() {
         let (mut agent, _) = server.joined("agent").await;
         agent.listen();
         agent.say(660.0, 55);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/interop/clients/tone.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/interop/clients/person.py");
         let mut person = Process::new(python)
-            .args([script, &server.url(), &token("ann"), "440"])
-            .stdout(std::process::Stdio::piped())
+            .args([script, &server.url(), &token("ann")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(person.stdout.take().unwrap()).lines();
+        let (mut orders, lines) = (person.stdin.take().unwrap(), person.stdout.take().unwrap());
+        let mut lines = BufReader::new(lines).lines();
+        orders.write_all(b"{\"do\": \"speak\", \"hz\": 440, \"ms\": 600000}\n").await.unwrap();
         for cut in [false, true] {
             if cut {
                 server.network.cut();
                 agent.until(|event| matches!(event, RoomEvent::Connected { .. })).await;
             }
             let share = agent.share_at(440.0).await;
-            // What the client heard until then, and some more.
             let mut heard = 0.0;
             for _ in 0..4 {
-                let line = lines.next_line().await.unwrap().expect("the client goes on");
-                let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-                heard = line["660"].as_f64().unwrap();
+                orders.write_all(b"{\"do\": \"hear\", \"who\": \"agent\", \"hz\": 660, \"ms\": 1000}\n").await.unwrap();
+                heard = loop {
+                    let line = lines.next_line().await.unwrap().expect("the client goes on");
+                    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    assert_ne!(line["saw"], "failed", "{line}");
+                    if line["saw"] == "sound" {
+                        break line["share"].as_f64().unwrap();
+                    }
+                };
             }
             say(&format!(
                 "PyPI livekit, after a cut: {cut}: it heard {heard:.4} at 660 Hz, the agent {share:.4} at 440 Hz"
