@@ -34,6 +34,8 @@ use crate::{dispatch_service, proof, rest, room_service, rtc, socket, upgrade};
 const BODY_BYTES_MAX: usize = 10 << 20;
 /// Time limit for the body of a request.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// Services of LiveKit's server that this dispatcher has not.
+const SERVICES_LEFT_OUT: [&str; 3] = ["livekit.Egress", "livekit.Ingress", "livekit.SIP"];
 /// The `Server` header of every answer. By it other processes of this machine recognise the dispatcher.
 pub const SERVER_NAME: &str = "wasm-worker";
 
@@ -56,7 +58,7 @@ const fn post(path: &'static str, handler: fn(MethodFilter) -> MethodRouter<Arc<
 pub(crate) const ROUTES: [Route; 17] = [
     get("/", |method| on(method, root)),
     get("/agent", |method| on(method, agent)),
-    get("/rtc", |method| on(method, rtc::older)),
+    get("/rtc", |method| on(method, rtc::join_at_older_path)),
     get("/rtc/validate", |method| on(method, rtc::validate)),
     get("/rtc/v1", |method| on(method, rtc::join)),
     get("/rtc/v1/validate", |method| on(method, rtc::validate)),
@@ -230,6 +232,10 @@ async fn call(
         ("livekit.RoomService", "SendData") => c.write(&room_service::send_data(state, caller, c.read(body)?).await?),
         ("livekit.RoomService", method) => {
             let why = format!("`{method}` is not supported by the rooms of this dispatcher");
+            Err(TwirpError::new(Code::Unimplemented, why))
+        }
+        (service, method) if SERVICES_LEFT_OUT.contains(&service) => {
+            let why = format!("`{method}` of `{service}` is not supported by this dispatcher");
             Err(TwirpError::new(Code::Unimplemented, why))
         }
         (service, method) => Err(TwirpError::bad_route(format!("no handler for path `/twirp/{service}/{method}`"))),

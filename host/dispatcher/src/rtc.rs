@@ -1,4 +1,5 @@
-//! The routes by which clients join rooms: LiveKit's signalling of a single peer connection, `/rtc/v1`.
+//! The routes by which clients join rooms: LiveKit's signalling of a single peer connection, `/rtc/v1`. Some clients, as that for Go,
+//! make the same request at the older `/rtc`.
 //!
 //! Every answer may be read by pages of any origin, as those of LiveKit's server: a browser asks `/rtc/v1/validate` why it got no
 //! WebSocket. With the development key, only pages of this machine may join.
@@ -60,9 +61,13 @@ pub(crate) async fn validate(
     })
 }
 
-/// The path of clients with two peer connections.
-pub(crate) async fn older() -> Response {
-    let why = "this server has rooms at `/rtc/v1` only; a client of LiveKit from 2025 on finds them";
+/// The older path: join a room, unless the client has two peer connections, whose request has no `join_request`.
+pub(crate) async fn join_at_older_path(state: SharedState, query: Query<JoinQuery>, request: Request) -> Response {
+    if query.join_request.is_some() {
+        return join(state, query, request).await;
+    }
+    let why = "this server has rooms at `/rtc/v1` only, and here for a request with `join_request`: for clients with a single \
+               peer connection, as most of LiveKit's are from 2025 on, some by an option";
     readable_by_all((StatusCode::NOT_FOUND, why).into_response())
 }
 

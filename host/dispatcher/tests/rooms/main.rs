@@ -15,6 +15,7 @@ mod support;
 use std::time::Duration;
 
 use livekit_protocol as proto;
+use livekit_token::VideoGrants;
 use prost::Message as _;
 use wasm_worker_core::room::command::{AgentState, Command, Receipt, SendOptions};
 use wasm_worker_core::room::event::{Reason, RoomEvent};
@@ -255,8 +256,47 @@ fn requests_to_join_are_checked_before_the_link_opens() {
             get("/rtc/v1?join_request=AAAA", Some(token("ann"))).await,
             (400, "`join_request` holds no `JoinRequest`".into())
         );
+        assert_eq!(get("/rtc?join_request=AAAA", Some(token("ann"))).await.0, 400);
         assert_eq!(get("/rtc/v1", Some(token("ann"))).await.0, 400);
         assert_eq!(get("/rtc/v1?join_request=", Some(token("ann"))).await.0, 404, "no WebSocket");
+    });
+}
+
+#[test]
+fn clients_with_a_join_request_join_at_the_older_path_too() {
+    run(async |host: Host| {
+        let (mut ann, _) = host.joined("ann").await;
+        let _link = host.link("/rtc").await;
+        let is_eve =
+            |event: &RoomEvent| matches!(event, RoomEvent::ParticipantJoined(other) if other.identity == "eve");
+        ann.until(is_eve).await;
+    });
+}
+
+#[test]
+fn data_for_a_room_in_which_nobody_has_been_is_taken_and_reaches_nobody() {
+    run(async |host: Host| {
+        let request = proto::SendDataRequest { room: "lobby".into(), data: vec![1], ..Default::default() };
+        assert_eq!(host.room_service("SendData", &request).await.unwrap_err().code, "not-found");
+        let create = proto::CreateRoomRequest { name: "lobby".into(), ..Default::default() };
+        host.room_service("CreateRoom", &create).await.unwrap();
+        assert_eq!(host.room_service("SendData", &request).await.unwrap(), Vec::<u8>::new());
+    });
+}
+
+#[test]
+fn services_that_are_left_out_say_so_by_name() {
+    run(async |host: Host| {
+        for (service, method) in
+            [("Egress", "ListEgress"), ("Ingress", "CreateIngress"), ("SIP", "ListSIPInboundTrunk")]
+        {
+            let path = format!("/twirp/livekit.{service}/{method}");
+            let failure = host.post(&path, &[], VideoGrants::default()).await.unwrap_err();
+            assert_eq!(failure.status, 501, "{failure:?}");
+            assert!(failure.message.contains(&format!("`{method}` of `livekit.{service}`")), "{failure:?}");
+        }
+        let nothing = host.post("/twirp/livekit.Nothing/ListNothing", &[], VideoGrants::default()).await;
+        assert_eq!(nothing.unwrap_err().status, 404);
     });
 }
 

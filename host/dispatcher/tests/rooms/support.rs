@@ -159,7 +159,13 @@ impl Host {
         self.post(&format!("/twirp/livekit.RoomService/{method}"), &request.encode_to_vec(), grants).await
     }
 
-    async fn post(&self, path: &str, body: &[u8], grants: VideoGrants) -> Result<Vec<u8>, ModerationFailure> {
+    /// Call a method of a service, with a token that has these grants.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        grants: VideoGrants,
+    ) -> Result<Vec<u8>, ModerationFailure> {
         let (key, secret) = DEVELOPMENT_PAIR;
         let token = AccessToken::with_api_key(key, secret).with_grants(grants).to_jwt().unwrap();
         let head = format!(
@@ -190,10 +196,10 @@ impl Host {
         (status, answer[body..].to_vec())
     }
 
-    /// The link of somebody who has joined without an offer.
-    async fn link(&self) -> WebSocketStream<TcpStream> {
+    /// The link of somebody who has joined at this path, without an offer.
+    pub(crate) async fn link(&self, path: &str) -> WebSocketStream<TcpStream> {
         // A wrapped request without anything in it.
-        let uri: Uri = format!("{}/rtc/v1?join_request=&access_token={}", self.url, token("eve")).parse().unwrap();
+        let uri: Uri = format!("{}{path}?join_request=&access_token={}", self.url, token("eve")).parse().unwrap();
         let stream = TcpStream::connect(self.authority()).await.unwrap();
         let (mut socket, _) = client_async(ClientRequestBuilder::new(uri), stream).await.unwrap();
         assert!(matches!(socket.next().await, Some(Ok(Message::Binary(_)))), "the join comes first");
@@ -205,14 +211,14 @@ impl Host {
         let large = proto::AddTrackRequest { name: "x".repeat(100 << 10), ..Default::default() };
         let large = proto::SignalRequest { message: Some(Request::AddTrack(large)) }.encode_to_vec();
         for message in [vec![0xff; 100], vec![0; 600 << 10], large] {
-            let (mut socket, message) = (self.link().await, Message::Binary(message.into()));
+            let (mut socket, message) = (self.link("/rtc/v1").await, Message::Binary(message.into()));
             // The host may close the link before it has read everything.
             drop(socket.send(message).await);
             while let Some(Ok(message)) = socket.next().await {
                 assert!(matches!(message, Message::Binary(_) | Message::Close(_)), "{message:?}");
             }
         }
-        let mut link = self.link().await;
+        let mut link = self.link("/rtc/v1").await;
         let name = name_of_peer(&mut link).await;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         // Checks for a peer without a secret: one without more, and one with a wrong proof.
