@@ -212,6 +212,9 @@ impl Default for Config {
             dispatcher: DispatcherSettings {
                 listen: (Ipv4Addr::LOCALHOST, 0).into(),
                 rtc_port: 0,
+                rtc_address: None,
+                tls_cert: None,
+                tls_key: None,
                 keys: None,
                 store: default_store(),
                 store_sync: StoreSync::Commit,

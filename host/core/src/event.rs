@@ -4,9 +4,12 @@
 
 mod dispatcher;
 
+mod hosted;
+
 use serde::Serialize;
 
 pub use dispatcher::DispatcherEvent;
+pub use hosted::{HostedEvent, HostedFacts, HostedKind, ParticipantFacts, RoomFacts, TrackFacts};
 
 use crate::load::Resource;
 use crate::refusal::{Reason, Refusal};
@@ -347,6 +350,16 @@ mod tests {
         let refused =
             Event::offer_refused("a".into(), "AJ_1".into(), &Refusal::new(Reason::Full, "no slot became free"));
         let dispatcher = Event::Dispatcher(DispatcherEvent::StoreRecovered);
+        for kind in [
+            HostedKind::RoomStarted,
+            HostedKind::RoomFinished,
+            HostedKind::ParticipantJoined,
+            HostedKind::ParticipantLeft,
+            HostedKind::TrackPublished,
+            HostedKind::TrackUnpublished,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
         let left = Event::RoomLeft {
             agent: "a".into(),
             job: "AJ_1".into(),

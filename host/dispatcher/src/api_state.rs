@@ -2,7 +2,7 @@
 //! limits of requests.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(crate) struct ApiState {
     pub(crate) room_host: Arc<RoomHost>,
     /// The address that the dispatcher listens on.
     pub(crate) address: SocketAddr,
+    /// The address of the datagrams for participants, where it is another one.
+    pub(crate) rtc_address: Option<IpAddr>,
 }
 
 impl ApiState {
@@ -93,6 +95,7 @@ impl ApiState {
             metrics,
             room_host,
             address,
+            rtc_address: settings.rtc_address,
         }
     }
 

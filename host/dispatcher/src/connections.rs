@@ -25,11 +25,13 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::hosts::{HostRule, is_room};
+use crate::tls::{Accepted, Tls};
 use awaited::AwaitedBody;
 use held::hold;
 use places::{Place, Places};
@@ -66,12 +68,17 @@ struct Bounds {
 
 /// Serve the router until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) -> Infallible {
+    serve_by(None, listener, router).await
+}
+
+/// The same, with TLS where there is one.
+pub(crate) async fn serve_by(tls: Option<Tls>, listener: TcpListener, router: Router) -> Infallible {
     let places = CONNECTIONS_MAX.min(raise_file_limit() / FILES_SHARE).max(1);
     if places < CONNECTIONS_MAX {
         tracing::info!(target: "host", places, "the limit of open files bounds the number of connections");
     }
-    serve_within(Bounds { places, first_head_within: FIRST_HEAD_WITHIN, silence_max: SILENCE_MAX }, listener, router)
-        .await
+    let bounds = Bounds { places, first_head_within: FIRST_HEAD_WITHIN, silence_max: SILENCE_MAX };
+    serve_within(bounds, tls, listener, router).await
 }
 
 /// Most sockets of one use, of those that a caller wants: a share of the files. Two listeners and the sockets of workers take three
@@ -80,7 +87,7 @@ pub(crate) fn sockets_max(wanted: usize) -> usize {
     wanted.min(raise_file_limit() / FILES_SHARE).max(1)
 }
 
-async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> Infallible {
+async fn serve_within(bounds: Bounds, tls: Option<Tls>, listener: TcpListener, router: Router) -> Infallible {
     // A listener without a known address gets the stricter rule, that of loopback.
     let address = listener.local_addr().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let (places, host_rule) = (Places::new(bounds.places), HostRule::of(address));
@@ -88,7 +95,7 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> 
         match listener.accept().await {
             Ok((stream, _)) => {
                 let place = places.acquire().await;
-                Handle::current().spawn(serve_connection(stream, bounds, place, host_rule, router.clone()));
+                Handle::current().spawn(accept(stream, tls.clone(), bounds, place, host_rule, router.clone()));
             }
             Err(error) => {
                 tracing::warn!(target: "host", %error, "cannot accept a connection");
@@ -102,12 +109,39 @@ async fn serve_within(bounds: Bounds, listener: TcpListener, router: Router) -> 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalAddress(pub(crate) SocketAddr);
 
-async fn serve_connection(stream: TcpStream, bounds: Bounds, place: Arc<Place>, host_rule: HostRule, router: Router) {
+async fn accept(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    bounds: Bounds,
+    place: Arc<Place>,
+    host_rule: HostRule,
+    router: Router,
+) {
     // A small frame must not wait for the acknowledgement of the one before it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "host", %error, "cannot set TCP_NODELAY on a connection");
     }
     let local = stream.local_addr().ok().map(LocalAddress);
+    let served = (local, bounds, place.clone(), host_rule, router);
+    let Some(tls) = tls else { return serve_connection(stream, served).await };
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        () = place.released() => None,
+    };
+    match accepted {
+        Some(Accepted::Plain(stream)) => serve_connection(stream, served).await,
+        Some(Accepted::Tls(stream)) => serve_connection(*stream, served).await,
+        None => {}
+    }
+}
+
+/// What a connection is served with: the address that its client has reached, the bounds, the place, the rule, and the routes.
+type Served = (Option<LocalAddress>, Bounds, Arc<Place>, HostRule, Router);
+
+async fn serve_connection<S>(stream: S, (local, bounds, place, host_rule, router): Served)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(bounds.silence_max));
     let mut http = http1::Builder::new();
@@ -194,7 +228,7 @@ mod tests {
             .route("/body", get(|body: String| async { body }))
             .route("/large", get(|| async { vec![0_u8; 64 << 20] }))
             .route("/upgrade", get(upgrade));
-        Handle::current().spawn(serve_within(bounds, listener, router));
+        Handle::current().spawn(serve_within(bounds, None, listener, router));
         address
     }
 

@@ -24,6 +24,7 @@ use crate::room_host::RoomHost;
 use crate::scheduler::{Bounds, Scheduler};
 use crate::settings::{DispatcherSettings, KeyPairs};
 use crate::store::{self, Recovered, Store, StoreError};
+use crate::tls::{Tls, TlsError};
 use wasm_worker_core::duration::LONGEST;
 use wasm_worker_core::observer::Events;
 
@@ -58,6 +59,9 @@ pub enum DispatcherError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate and its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl DispatcherError {
@@ -68,6 +72,7 @@ impl DispatcherError {
             Self::Rooms { .. } => Some("choose another port with --rtc-port".into()),
             Self::DevelopmentKey { .. } => Some("set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or LIVEKIT_KEYS".into()),
             Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Tls(error) => Some(error.hint().to_owned()),
         }
     }
 
@@ -80,6 +85,7 @@ impl DispatcherError {
 /// A dispatcher that serves.
 pub struct Dispatcher {
     address: SocketAddr,
+    has_tls: bool,
     commands: mpsc::Sender<Command>,
     worker_commands: mpsc::Sender<WorkerCommand>,
     coordinator: JoinHandle<()>,
@@ -110,24 +116,32 @@ impl Dispatcher {
                 tracing::warn!(target: "dispatcher", %address, key, message);
             });
         }
+        let tls = settings.tls().map(|files| Tls::start(&files, control)).transpose()?;
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;
         let datagrams = SocketAddr::new(settings.listen.ip(), settings.rtc_port);
-        let room_host = RoomHost::start(datagrams, keys.clone());
+        let room_host = RoomHost::start(datagrams, keys.clone(), events.clone());
         let room_host = room_host.map_err(|source| DispatcherError::Rooms { address: datagrams, source })?;
         let (store, recovered) = Store::open(store_settings(settings), Moment::now().wall_ns)?;
         let (path, open) = (store.path().display().to_string(), recovered.dispatches.len());
         tracing::info!(target: "dispatcher", %address, store = path, open, "dispatcher.listening");
         let (state, coordinator) = assemble(settings, (keys, room_host), (store, recovered), events, metrics, address);
         let (commands, worker_commands) = (state.commands.clone(), state.worker_commands.clone());
-        let http = control.spawn(connections::serve(listener, http::router(state)));
-        Ok(Self { address, commands, worker_commands, coordinator: control.spawn(coordinator.serve()), http })
+        let has_tls = tls.is_some();
+        let http = control.spawn(connections::serve_by(tls, listener, http::router(state)));
+        Ok(Self { address, has_tls, commands, worker_commands, coordinator: control.spawn(coordinator.serve()), http })
     }
 
-    /// The URL at which workers and clients of this machine reach the dispatcher.
+    /// The URL at which workers and clients of this machine reach the dispatcher. These need no TLS.
     pub fn url(&self) -> String {
         format!("ws://{}", reachable(self.address))
+    }
+
+    /// The URL for people: with TLS where there is one.
+    pub fn public_url(&self) -> String {
+        let scheme = if self.has_tls { "wss" } else { "ws" };
+        format!("{scheme}://{}", reachable(self.address))
     }
 
     /// A handle to report worker processes that died, so that their jobs do not wait for them.

@@ -11,6 +11,7 @@
 //! clock             the present moment, by both clocks
 //! limits            the bounds that several modules share
 //! settings          the settings of a dispatcher
+//! tls               TLS of a listener
 //! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! ids               random ids (pure)
@@ -52,6 +53,8 @@ mod clock;
 mod limits;
 
 pub mod settings;
+
+mod tls;
 
 mod hosts;
 
@@ -125,3 +128,4 @@ pub use keys::DEVELOPMENT_PAIR;
 pub use proof::{PROOF_HEADER, Question};
 pub use scheduler::EMBEDDED_PREFIX;
 pub use store::StoreError;
+pub use tls::TlsError;

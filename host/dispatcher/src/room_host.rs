@@ -8,9 +8,11 @@
 //! tracks   the tracks that a participant publishes (pure)
 //! lines    the lines on which a participant hears others (pure)
 //! hearing  what a participant chooses to hear, and who may hear it (pure)
+//! told     what others know of a participant (pure)
 //! packets  the packets of the data channels (pure)
 //! history  the packets that are kept for resumptions (pure)
 //! outbox   the packets that wait for one participant (pure)
+//! claims   what the token of a participant says (pure)
 //! member   a participant (pure)
 //! room     a room (pure)
 //! input    what the task of a room receives
@@ -42,11 +44,15 @@ mod lines;
 
 mod hearing;
 
+mod told;
+
 mod packets;
 
 mod history;
 
 mod outbox;
+
+mod claims;
 
 mod member;
 
@@ -74,6 +80,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Bytes;
+use wasm_worker_core::observer::Events;
 
 use crate::connections::sockets_max;
 use crate::keys::Keys;
@@ -85,7 +92,7 @@ use room::Room;
 pub(crate) use room::{Entrant, MuteError, Refusal};
 use routes::{RoomRoutes, Routes};
 pub(crate) use task::Occupancy;
-use task::{Shared, Shell, Task};
+use task::{Shared, Shell, Task, Turn};
 
 /// Most rooms that have, or had, participants.
 pub(crate) const ROOMS_MAX: usize = 4_096;
@@ -144,7 +151,7 @@ impl RoomHost {
     ///
     /// # Errors
     /// When the address cannot be bound, or the system refuses a thread.
-    pub(crate) fn start(address: SocketAddr, keys: Arc<Keys>) -> io::Result<Self> {
+    pub(crate) fn start(address: SocketAddr, keys: Arc<Keys>, events: Arc<Events>) -> io::Result<Self> {
         let socket = StdUdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
         let port = socket.local_addr()?.port();
@@ -155,7 +162,7 @@ impl RoomHost {
             let _context = runtime.handle.enter();
             UdpSocket::from_std(socket)?
         };
-        let shell = Arc::new(Shell { socket, is_v6: address.is_ipv6(), keys });
+        let shell = Arc::new(Shell { socket, is_v6: address.is_ipv6(), keys, events });
         let routes = Arc::new(Routes::default());
         runtime.handle.spawn(receive(shell.clone(), routes.clone()));
         let links_max = (sockets_max(2 * LINKS_MAX) / 2).max(1);
@@ -189,6 +196,7 @@ impl RoomHost {
             shared: Shared(occupancy.clone()),
             links: HashMap::new(),
             last_link: 0,
+            turn: Turn::default(),
         };
         self.runtime.handle.spawn(task.run(seat));
         Some(HostedRoom { inputs, control, occupancy })

@@ -82,7 +82,7 @@ async fn enter(state: &ApiState, query: JoinQuery, request: &mut Request) -> Res
         state.room_host.link_permit().ok_or_else(|| busy("the maximum number of participants is connected"))?;
     let reached = request.extensions().get::<LocalAddress>().map_or(state.address, |local| local.0);
     let local = reachable(reached).ip().to_canonical();
-    let entrant = Entrant { caller, request: Box::new(join), local };
+    let entrant = Entrant { caller, request: Box::new(join), local, public: state.rtc_address };
     let entered = timeout(ENTER_WITHIN, enter_room(state, entrant)).await;
     let entered = entered.map_err(|_| busy(&format!("the room did not answer within {ENTER_WITHIN:?}")))??;
     state.room_host.serve(entered, upgrade, permit);

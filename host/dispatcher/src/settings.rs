@@ -1,7 +1,7 @@
 //! The settings of a dispatcher.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,15 @@ pub enum StoreSync {
     Checkpoint,
 }
 
+/// The files for TLS, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// The certificate, followed by those of its CA.
+    pub(crate) cert: PathBuf,
+    /// The private key.
+    pub(crate) key: PathBuf,
+}
+
 /// The settings of a dispatcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DispatcherSettings {
@@ -27,6 +36,12 @@ pub struct DispatcherSettings {
     pub listen: SocketAddr,
     /// The port for the datagrams of participants in rooms (UDP), on the same address; 0 for any that is free.
     pub rtc_port: u16,
+    /// The address at which participants reach the datagrams, where it is another one than they reach: behind NAT.
+    pub rtc_address: Option<IpAddr>,
+    /// The file of the certificate for TLS; none for no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// The file of its key.
+    pub tls_key: Option<PathBuf>,
     /// The API keys whose tokens are accepted; `None` for those of the server's API key.
     pub keys: Option<KeyPairs>,
     /// The file of the store.
@@ -53,4 +68,11 @@ pub struct DispatcherSettings {
     pub rate: Option<NonZeroU32>,
     /// Metadata of a dispatch or of a room, in bytes.
     pub metadata_bytes_max: usize,
+}
+
+impl DispatcherSettings {
+    /// The files for TLS; none for no TLS.
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles { cert: self.tls_cert.clone()?, key: self.tls_key.clone()? })
+    }
 }

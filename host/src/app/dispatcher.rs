@@ -48,7 +48,7 @@ async fn serve(
     let events = publisher(&lines, Some(&metrics));
     let page = metrics_text(&metrics, &lines);
     let mut dispatcher = Dispatcher::start(&config.dispatcher, &key_pairs(config), events, page, control).await?;
-    listening(&dispatcher.url())?;
+    listening(&dispatcher.public_url())?;
     let stopping = Arc::new(AtomicBool::new(false));
     let _follower =
         ServiceManager::find().map(|manager| follow_dispatcher(manager, &dispatcher, stopping.clone(), control));

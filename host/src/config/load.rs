@@ -171,6 +171,11 @@ impl Config {
         if self.dispatcher.store_bytes_max < 1 << 20 {
             refuse("store-limit", "want 1MiB or more".into());
         }
+        match (&self.dispatcher.tls_cert, &self.dispatcher.tls_key) {
+            (Some(_), None) => refuse("tls-cert", "want `tls-key` too".into()),
+            (None, Some(_)) => refuse("tls-key", "want `tls-cert` too".into()),
+            _ => {}
+        }
         if self.webhook.is_some() && (self.livekit.api_key.is_none() || self.livekit.api_secret.is_none()) {
             refuse("webhook", "want `api-key` and `api-secret` too: they sign the posts".into());
         }

@@ -1,7 +1,7 @@
 //! Parsers for the values of settings. Each error says what is wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -53,6 +53,21 @@ pub(crate) fn cores(text: &str) -> Result<f64, String> {
 
 pub(crate) fn some_path(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text)).filter(|_| !text.is_empty())
+}
+
+/// An address that others can reach; none for an empty text.
+pub(crate) fn some_ip(text: &str) -> Result<Option<IpAddr>, String> {
+    match text.parse::<IpAddr>() {
+        _ if text.is_empty() => Ok(None),
+        Ok(address) if !address.is_unspecified() => Ok(Some(address)),
+        _ => Err("want an IP address, such as 203.0.113.5".into()),
+    }
+}
+
+/// Give a setting its value.
+pub(crate) fn set<T>(setting: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *setting = value?;
+    Ok(())
 }
 
 pub(crate) fn some_secret(text: &str) -> Option<Secret> {

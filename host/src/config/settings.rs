@@ -12,7 +12,8 @@ use wasm_worker_sandbox::settings::PrewarmMode;
 
 use super::grants::{hosts, secrets, settings};
 use super::parse::{
-    address, cores, count, fuel, key_pairs, or_none, permissions, server_url, share, size, some_path, some_secret, url,
+    address, cores, count, fuel, key_pairs, or_none, permissions, server_url, set, share, size, some_ip, some_path,
+    some_secret, url,
 };
 use super::setting::{Group, LIST_MAX, Setting, setting};
 use super::{DrainPolicy, EventTarget, HttpBind, LogFormat, default_cache_dir, default_store};
@@ -356,6 +357,12 @@ pub const SETTINGS: &[Setting] = &[
         c.dispatcher.listen = address(v).ok_or(wanted)?;
         Ok(())
     })
+    .of(Group::Dispatcher),
+    setting!("tls-cert", "", "FILE", "PEM file with the certificate for TLS, followed by those of its CA; the dispatcher then serves HTTPS and WSS", |c, v| set(&mut c.dispatcher.tls_cert, Ok(some_path(v))))
+    .of(Group::Dispatcher),
+    setting!("tls-key", "", "FILE", "PEM file with the private key of `tls-cert`", |c, v| set(&mut c.dispatcher.tls_key, Ok(some_path(v))))
+    .of(Group::Dispatcher),
+    setting!("rtc-address", "", "IP", "Address at which participants in rooms reach the dispatcher behind NAT, beside its own", |c, v| set(&mut c.dispatcher.rtc_address, some_ip(v)))
     .of(Group::Dispatcher),
     setting!("rtc-port", "0", "PORT" <= "65535", "UDP port of the dispatcher's rooms; 0 for a free one", |c, v| {
         c.dispatcher.rtc_port = v.parse().map_err(|_| "want a port, 0 to 65535")?;

@@ -1,6 +1,6 @@
 //! Writes every event to the log, at the level that fits the event.
 
-use wasm_worker_core::event::{DispatcherEvent, Event};
+use wasm_worker_core::event::{DispatcherEvent, Event, HostedEvent};
 use wasm_worker_core::observer::Observer;
 use wasm_worker_core::verdict::Class;
 
@@ -103,5 +103,9 @@ fn log_dispatcher(event: &DispatcherEvent, name: &str) {
         }
         DispatcherEvent::StoreStuck { why } => tracing::error!(target: "dispatcher", why, "{name}"),
         DispatcherEvent::StoreRecovered => tracing::info!(target: "dispatcher", "{name}"),
+        DispatcherEvent::Hosted(event) => {
+            let HostedEvent { room, participant, track, .. } = &**event;
+            tracing::info!(target: "dispatcher", room, participant, track, "{name}");
+        }
     }
 }

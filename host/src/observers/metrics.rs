@@ -282,6 +282,7 @@ impl Metrics {
             DispatcherEvent::WorkerLeft { .. } => drop(self.dispatcher_workers.dec()),
             DispatcherEvent::StoreStuck { .. } => drop(self.store_stuck.set(1)),
             DispatcherEvent::StoreRecovered => drop(self.store_stuck.set(0)),
+            DispatcherEvent::Hosted(_) => {}
         }
     }
 

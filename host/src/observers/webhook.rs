@@ -88,8 +88,8 @@ impl EventSink for Webhook {
     }
 }
 
-/// An event in the form of LiveKit's `WebhookEvent`, in which `job` and `room` are messages. The other fields of the event are
-/// unknown to LiveKit's receivers, which ignore them.
+/// An event in the form of LiveKit's `WebhookEvent`, in which `job`, `room`, `participant` and `track` are messages. What happens in a
+/// hosted room has LiveKit's name. The other fields of the event are unknown to LiveKit's receivers, which ignore them.
 fn webhook_event(line: &str) -> Result<String, String> {
     let mut event: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let at: Option<Timestamp> = event.get("at").and_then(Value::as_str).and_then(|at| at.parse().ok());
@@ -105,6 +105,11 @@ fn webhook_event(line: &str) -> Result<String, String> {
         event.insert("job".into(), job.into());
     }
     event.extend(room.map(|room| ("room".into(), room)));
+    if let Some(Value::Object(facts)) = event.remove("livekit") {
+        event.extend(facts);
+        let name = event.get("event").and_then(Value::as_str).map(|name| name.replace('.', "_"));
+        event.extend(name.map(|name| ("event".into(), name.into())));
+    }
     // A receiver knows an event that it gets twice by its id. JSON has numbers of 64 bits as texts for protobuf.
     event.insert("id".into(), format!("EV_{}", Alphanumeric.sample_string(&mut rand::rng(), ID_CHARS)).into());
     event.insert("createdAt".into(), at.unwrap_or_else(Timestamp::now).as_second().to_string().into());
@@ -128,6 +133,13 @@ mod tests {
             (&json!("job.created"), &json!(2), &json!("a"))
         );
         assert!(event["id"].as_str().unwrap().starts_with("EV_"), "{event}");
+
+        let line = r#"{"event":"track.published","room":"r","participant":"ann","track":"TR_1",
+            "livekit":{"room":{"name":"r","sid":"RM_1"},"participant":{"identity":"ann"},"track":{"sid":"TR_1"}}}"#;
+        let event: Value = serde_json::from_str(&webhook_event(line).unwrap()).unwrap();
+        assert_eq!((&event["event"], &event["room"]["sid"]), (&json!("track_published"), &json!("RM_1")));
+        assert_eq!((&event["participant"]["identity"], &event["track"]["sid"]), (&json!("ann"), &json!("TR_1")));
+        assert!(event.get("livekit").is_none() && event.get("job").is_none(), "{event}");
 
         let event: Value =
             serde_json::from_str(&webhook_event(r#"{"event":"worker.drained","agent":"a"}"#).unwrap()).unwrap();

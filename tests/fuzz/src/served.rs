@@ -111,6 +111,9 @@ fn settings(store: &TempDir) -> DispatcherSettings {
     DispatcherSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         rtc_port: 0,
+        rtc_address: None,
+        tls_cert: None,
+        tls_key: None,
         keys: None,
         store: store.path().join("store.db"),
         store_sync: StoreSync::Checkpoint,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::HostedEvent;
 use crate::verdict::Verdict;
 
 /// Something that happened in a dispatcher.
@@ -98,6 +99,9 @@ pub enum DispatcherEvent {
     /// The store writes again.
     #[serde(rename = "store.recovered")]
     StoreRecovered,
+    /// Something happened in a room that the dispatcher hosts.
+    #[serde(untagged)]
+    Hosted(Box<HostedEvent>),
 }
 
 impl DispatcherEvent {
@@ -112,6 +116,7 @@ impl DispatcherEvent {
             Self::WorkerLeft { .. } => "worker.left",
             Self::StoreStuck { .. } => "store.stuck",
             Self::StoreRecovered => "store.recovered",
+            Self::Hosted(event) => event.kind.as_str(),
         }
     }
 }

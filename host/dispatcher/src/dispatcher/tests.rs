@@ -25,6 +25,9 @@ fn settings(dir: &Path) -> DispatcherSettings {
     DispatcherSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         rtc_port: 0,
+        rtc_address: None,
+        tls_cert: None,
+        tls_key: None,
         keys: None,
         store: dir.join("store.db"),
         store_sync: StoreSync::Checkpoint,
@@ -61,7 +64,7 @@ async fn serving_with((key, secret): (&str, &str), dir: &Path, ops: Vec<StoreOp>
     let opened = Store::open(store_settings(&settings), 0).unwrap();
     let metrics: MetricsText = Arc::new(|waiting, running| format!("waiting {waiting} running {running}"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let room_host = RoomHost::start(address, keys.clone()).unwrap();
+    let room_host = RoomHost::start(address, keys.clone(), Arc::new(Events::default())).unwrap();
     let (state, coordinator) =
         assemble(&settings, (keys, room_host), opened, Arc::new(Events::default()), metrics, address);
     Handle::current().spawn(coordinator.serve());

@@ -61,7 +61,7 @@ impl Choices {
 }
 
 /// Who may hear a participant. Everybody, until it says otherwise.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Audience(Option<Vec<proto::TrackPermission>>);
 
 impl Audience {

@@ -11,6 +11,8 @@ pub(super) const METADATA_BYTES_MAX: usize = 64 << 10;
 pub(super) const FACTS_BYTES_MAX: usize = 2 << 20;
 /// Most tracks of a participant, announced ones too. Its offer has a line for each.
 pub(super) const TRACKS_MAX: usize = 8;
+/// Packets of a track in a second. Clients send 50, or 100 with frames of 10 ms.
+pub(super) const TRACK_PACKETS_A_SECOND: u32 = 150;
 /// Most tracks of all participants of a room.
 pub(super) const ROOM_TRACKS_MAX: usize = 64;
 /// Most lines that a participant is asked for, to hear others on them.
@@ -25,3 +27,6 @@ pub(super) const PACKET_BYTES_MAX: u32 = 65_535;
 pub(super) const DATAGRAM_BYTES_MAX: usize = 2_048;
 /// How long a participant whose link is lost keeps its place.
 pub(super) const RESUME_WITHIN: Duration = Duration::from_secs(15);
+/// What was told in this time is told again to one that comes back: the time that it has, and as much for the host or the client to
+/// notice the loss.
+pub(super) const TOLD_AGAIN_WITHIN: Duration = RESUME_WITHIN.saturating_mul(2);

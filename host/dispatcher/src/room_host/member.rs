@@ -1,25 +1,28 @@
 //! A participant of a hosted room, with its peer and what waits for it. Pure.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use livekit_protocol as proto;
 use livekit_token::VideoGrants;
 use proto::client_info::Capability;
-use proto::participant_info::{Kind, State};
+use proto::participant_info::State;
 use tokio::time::Instant;
 
+use super::claims::{is_agent, kind, permission};
 use super::hearing::{Audience, Choices};
 use super::lines::Lines;
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::packets::Sender;
-use super::peer::{Channel, Peer, Written};
+use super::peer::{Channel, Peer, Question, Written};
 use super::sdp::SoundLine;
+use super::told::Told;
 use super::tracks::Tracks;
-use crate::keys::{Caller, source_numbers};
+use crate::keys::Caller;
 
-/// Most names and most addresses of one peer that lead to it. The oldest ones are forgotten.
+/// Most names, addresses and checks of one peer that lead to it. The oldest ones are forgotten.
 const ROUTES_MAX: usize = 8;
 
 /// The number of a participant in its room.
@@ -100,17 +103,27 @@ pub(super) struct Member {
     pub(super) asked_at: Option<Instant>,
     pub(super) choices: Choices,
     pub(super) audience: Audience,
+    /// What others know of its facts and of its audience.
+    pub(super) told: Told,
+    /// The packets with sound of it to all, for its own share of those of the room.
+    pub(super) sound_pace: Pace,
+    /// Its tracks that the observers are told about.
+    pub(super) report_pace: Pace,
     /// How loud it was in the last interval; none where it did not speak.
     pub(super) level: Option<f32>,
+    /// When the others were last told of another level.
+    pub(super) level_at: Option<Instant>,
+    /// The grants of the newest token that it got. Those that the participant has are others, once they change while it is away.
+    pub(super) token_grants: VideoGrants,
     /// When it came back, until it has told what it has.
     pub(super) resumed_at: Option<Instant>,
     /// When its next token is due.
     pub(super) token_due: Instant,
-    /// What leads to its peer: names of the peer, and addresses of the client.
+    /// What leads to its peer: names of the peer, addresses of the client, and checks of the host.
     names: VecDeque<String>,
     addresses: VecDeque<SocketAddr>,
-    /// Where its client has proved to be, by data.
-    proven: Option<SocketAddr>,
+    /// The checks of the host whose answers lead to its peer.
+    questions: VecDeque<Question>,
 }
 
 /// What a new participant begins with.
@@ -134,6 +147,7 @@ impl Member {
         Self {
             sid,
             permission: permission(&caller.grants, is_agent(&caller)),
+            token_grants: caller.grants.clone(),
             caller,
             client: ClientFacts::of(&client),
             version: 1,
@@ -151,12 +165,16 @@ impl Member {
             asked_at: None,
             choices: Choices::new(hears_all),
             audience: Audience::default(),
+            told: Told::default(),
+            sound_pace: Pace::default(),
+            report_pace: Pace::default(),
             level: None,
+            level_at: None,
             resumed_at: None,
             token_due,
             names: VecDeque::new(),
             addresses: VecDeque::new(),
-            proven: None,
+            questions: VecDeque::new(),
         }
     }
 
@@ -169,6 +187,20 @@ impl Member {
             LinkState::Open(link) => Some(link),
             LinkState::Lost { .. } => None,
         }
+    }
+
+    /// Whether a token is one with which it may come back: of the same API key, and with the grants that it has, or had when it lost
+    /// its link.
+    pub(super) fn knows(&self, caller: &Caller) -> bool {
+        let is_away = self.open_link().is_none();
+        let has_grants = caller.grants == self.caller.grants || is_away && caller.grants == self.token_grants;
+        caller.api_key == self.caller.api_key && has_grants
+    }
+
+    /// The participant as one who speaks.
+    pub(super) fn speaker(&self) -> proto::SpeakerInfo {
+        let (sid, active) = (self.sid.to_string(), self.level.is_some());
+        proto::SpeakerInfo { sid, level: self.level.unwrap_or_default(), active }
     }
 
     /// The participant as a sender of packets.
@@ -233,19 +265,17 @@ impl Member {
 
     /// Note an address of the client. Returns the one that is forgotten for it.
     pub(super) fn add_address(&mut self, address: SocketAddr) -> Option<SocketAddr> {
-        let forgotten = add(&mut self.addresses, address).1;
-        self.proven = self.proven.filter(|proven| Some(*proven) != forgotten);
-        forgotten
+        add(&mut self.addresses, address).1
     }
 
-    /// The client has proved that it is at this address. Returns whether that is new, and the address that it has left.
-    pub(super) fn prove(&mut self, address: SocketAddr) -> (bool, Option<SocketAddr>) {
-        if self.proven == Some(address) {
-            return (false, None);
-        }
-        let left = self.proven.replace(address);
-        self.addresses.retain(|one| Some(*one) != left);
-        (true, left)
+    /// Note a check of the host. Returns whether it is new, and the one that is forgotten for it.
+    pub(super) fn add_question(&mut self, question: Question) -> (bool, Option<Question>) {
+        add(&mut self.questions, question)
+    }
+
+    /// The checks of the host whose answers lead to the peer.
+    pub(super) fn take_questions(&mut self) -> VecDeque<Question> {
+        std::mem::take(&mut self.questions)
     }
 
     /// The names that lead to the peer.
@@ -255,7 +285,6 @@ impl Member {
 
     /// The addresses that lead to the peer. The next check of the client brings its own back.
     pub(super) fn take_addresses(&mut self) -> VecDeque<SocketAddr> {
-        self.proven = None;
         std::mem::take(&mut self.addresses)
     }
 
@@ -269,7 +298,7 @@ impl Member {
             Path::Searching { until } | Path::Over { until } => Some(until),
             Path::Found | Path::Lost => None,
         };
-        [link, path, self.peer.wake_at()].into_iter().flatten().min()
+        [link, path, self.peer.wake_at(), self.told.facts_due, self.told.audience_due].into_iter().flatten().min()
     }
 }
 
@@ -281,55 +310,4 @@ fn add<T: PartialEq>(values: &mut VecDeque<T>, value: T) -> (bool, Option<T>) {
     let oldest = if values.len() >= ROUTES_MAX { values.pop_front() } else { None };
     values.push_back(value);
     (true, oldest)
-}
-
-/// Whether the participant of a token serves the others, as agents and recorders do: alone they keep no room, and they take nobody's
-/// place. The rule is that of LiveKit's server.
-pub(super) fn is_dependent(caller: &Caller) -> bool {
-    is_agent(caller) || kind(caller) == Kind::Egress || caller.grants.recorder
-}
-
-/// Whether a token is an agent's.
-fn is_agent(caller: &Caller) -> bool {
-    caller.grants.agent || caller.person.kind == "agent"
-}
-
-/// The kind of a participant, as LiveKit's tokens name it.
-fn kind(caller: &Caller) -> Kind {
-    match Kind::from_str_name(&caller.person.kind.to_ascii_uppercase()) {
-        Some(Kind::Standard) | None if is_agent(caller) => Kind::Agent,
-        found => found.unwrap_or(Kind::Standard),
-    }
-}
-
-/// What a token permits, as others see it.
-fn permission(grants: &VideoGrants, agent: bool) -> proto::ParticipantPermission {
-    #[expect(deprecated, reason = "older clients read these two fields")]
-    proto::ParticipantPermission {
-        can_subscribe: grants.can_subscribe(),
-        can_publish: grants.can_publish(),
-        can_publish_data: grants.can_publish_data(),
-        can_publish_sources: source_numbers(&grants.can_publish_sources),
-        can_update_metadata: grants.can_update_own_metadata(),
-        hidden: grants.hidden,
-        recorder: grants.recorder,
-        agent,
-        ..Default::default()
-    }
-}
-
-/// The attributes after a change. An empty value removes one.
-pub(super) fn changed(
-    attributes: &BTreeMap<String, String>,
-    change: &HashMap<String, String>,
-) -> BTreeMap<String, String> {
-    let mut attributes = attributes.clone();
-    for (name, value) in change {
-        if value.is_empty() {
-            attributes.remove(name);
-        } else {
-            attributes.insert(name.clone(), value.clone());
-        }
-    }
-    attributes
 }

@@ -21,6 +21,11 @@ impl Pace {
         }
         is_within
     }
+
+    /// Count something that is admitted anyway.
+    pub(super) fn count(&mut self, share: Duration, now: Instant) {
+        self.even_at = Some(self.even_at.unwrap_or(now).max(now) + share);
+    }
 }
 
 #[cfg(test)]
@@ -34,5 +39,8 @@ mod tests {
         assert_eq!(admitted(&mut pace, now), 10);
         assert_eq!((admitted(&mut pace, now), admitted(&mut pace, now + ms(20))), (0, 2));
         assert_eq!(admitted(&mut pace, now + ms(9_000)), 10);
+        let later = now + ms(20_000);
+        (0..4).for_each(|_| pace.count(ms(10), later));
+        assert_eq!(admitted(&mut pace, later), 6);
     }
 }

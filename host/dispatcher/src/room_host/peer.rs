@@ -7,15 +7,17 @@
 //! `str0m` panics on its own bugs, which ends the peer.
 //!
 //! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
-//! [`CHANNELS_MAX`] channels, [`SOURCES_MAX`] addresses of the client, [`SOUND_SOURCES_MAX`] sources of its sound, [`LATE_MAX`]
-//! overdue time-outs in one call. `str0m` itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that
-//! they may have.
+//! [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its sound. `str0m` itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
 
 mod output;
 
+mod paths;
+
 mod sound;
 
-use std::collections::{HashSet, VecDeque};
+mod texts;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,7 +30,12 @@ use tokio::time::Instant;
 use wasm_worker_core::text::with_causes;
 
 use super::limits::PACKET_BYTES_MAX;
-pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Sound, Written};
+pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Question, Sound, Written};
+#[cfg(test)]
+pub(super) use paths::SOURCES_MAX;
+pub(super) use paths::answered;
+use paths::{Credentials, Paths};
+use sound::SoundSources;
 
 /// Longest offer, in bytes.
 const OFFER_BYTES_MAX: usize = 256 << 10;
@@ -40,10 +47,6 @@ const BUFFERED_BYTES_MAX: usize = 256 << 10;
 const BUFFERED_BYTES_LOW: usize = 64 << 10;
 /// Most channels that a client opens in all. The room uses two; `livekit-client` opens a third one.
 const CHANNELS_MAX: usize = 16;
-/// Most addresses from which a client may look for a path until its next restart of ICE. `str0m` keeps a state for each.
-pub(super) const SOURCES_MAX: usize = 64;
-/// Most sources from which a client sends sound, one after another. Each track that it publishes has a new one.
-const SOUND_SOURCES_MAX: usize = 256;
 /// Packets with sound that `str0m` keeps for those who lost them. None is sent again.
 const KEPT_PACKETS: usize = 1;
 /// Most overdue time-outs that one call handles.
@@ -53,26 +56,30 @@ const LATE_MAX: usize = 64;
 pub(super) struct Peer {
     /// None once the peer is over.
     rtc: Option<Box<Rtc>>,
-    /// The host's address, the one candidate of the answers.
+    /// The host's address, which is a candidate of the answers.
     local: SocketAddr,
+    /// The address by which clients reach it through NAT, which is one too.
+    public: Option<SocketAddr>,
     reliable: Option<ChannelId>,
     lossy: Option<ChannelId>,
     /// The number of channels that the client has opened.
     opened: usize,
     /// The name of the last answer.
     name: String,
+    /// What the client expects in the host's checks.
+    credentials: Credentials,
     /// The addresses whose checks this name has answered.
-    sources: HashSet<SocketAddr>,
-    /// The sources of sound whose packets were genuine.
-    sources_of_sound: HashSet<u32>,
+    paths: Paths,
+    /// The sources of sound, and their bounds.
+    sound_sources: SoundSources,
     /// When `str0m` is to be called next.
     wake_at: Instant,
     outputs: VecDeque<PeerOutput>,
 }
 
 impl Peer {
-    /// A peer that waits for its first offer. Clients reach it at `local`.
-    pub(super) fn new(local: SocketAddr, now: Instant) -> Self {
+    /// A peer that waits for its first offer. Clients reach it at `local`, and by NAT at `public`.
+    pub(super) fn new(local: SocketAddr, public: Option<SocketAddr>, now: Instant) -> Self {
         let config = Rtc::builder()
             .set_ice_lite(true)
             .clear_codecs()
@@ -90,18 +97,22 @@ impl Peer {
             .set_stats_interval(None);
         let mut rtc = config.build(now.into_std());
         // An address that is no candidate, such as port 0, leaves the peer without a path, and its time ends.
-        if let Ok(candidate) = Candidate::builder().udp().host(local).build() {
-            rtc.add_local_candidate(candidate);
+        for address in public.into_iter().chain([local]) {
+            if let Ok(candidate) = Candidate::builder().udp().host(address).build() {
+                rtc.add_local_candidate(candidate);
+            }
         }
         let mut peer = Self {
             rtc: Some(Box::new(rtc)),
             local,
+            public: public.filter(|public| *public != local),
             reliable: None,
             lossy: None,
             opened: 0,
             name: String::new(),
-            sources: HashSet::new(),
-            sources_of_sound: HashSet::new(),
+            credentials: Credentials::default(),
+            paths: Paths::default(),
+            sound_sources: SoundSources::default(),
             wake_at: now,
             outputs: VecDeque::new(),
         };
@@ -109,11 +120,9 @@ impl Peer {
         peer
     }
 
-    /// The host's address as LiveKit's `TrickleRequest` has it. Some clients read it nowhere else, because LiveKit's answers lack it.
-    pub(super) fn candidate(&self) -> String {
-        let (ip, port) = (self.local.ip(), self.local.port());
-        let candidate = format!("candidate:1 1 udp 2130706175 {ip} {port} typ host");
-        serde_json::json!({ "candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 0 }).to_string()
+    /// The host's addresses as LiveKit's `TrickleRequest` has them.
+    pub(super) fn candidates(&self) -> Vec<String> {
+        texts::candidates(self.public.into_iter().chain([self.local]))
     }
 
     /// The answer to an offer.
@@ -122,7 +131,7 @@ impl Peer {
         if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
             return Err(OfferError::TooLong { bytes, lines });
         }
-        let offer = without_states(offer);
+        let offer = texts::without_states(offer);
         self.step(now);
         let answered = self.with(|rtc| {
             let answered = SdpOffer::from_sdp_string(&offer).map_err(|error| with_causes(&error)).and_then(|offer| {
@@ -132,31 +141,41 @@ impl Peer {
             Ok(answered)
         });
         let answer = answered.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
+        self.credentials = Credentials::of(&offer, &answer.name);
         if self.name != answer.name {
             self.name.clone_from(&answer.name);
-            self.sources.clear();
+            self.paths.clear();
         }
         Ok(answer)
     }
 
-    /// A datagram came. What is none of the protocols of WebRTC is dropped. Returns whether only the client can have sent it from
-    /// there: it brought data, and that is encrypted.
-    pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) -> bool {
-        if is_stun(bytes) && !self.sources.contains(&source) && self.sources.len() >= SOURCES_MAX {
-            return false;
+    /// A datagram came. What is none of the protocols of WebRTC is dropped.
+    pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
+        if let Some(question) = answered(bytes) {
+            if self.rtc.is_some() && self.paths.prove(source, question) {
+                self.outputs.push_back(PeerOutput::Proved { address: source });
+            }
+            return;
         }
-        if self.is_surplus(bytes) {
-            return false;
+        let source_of_sound = sound::source_of(bytes);
+        let is_admitted = match source_of_sound {
+            Some(source) => self.sound_sources.admits(source, now),
+            None => !is_stun(bytes) || self.paths.admits(source),
+        };
+        if !is_admitted {
+            return;
         }
         let (before, local) = (self.outputs.len(), self.local);
         self.with(|rtc| match Receive::new(Protocol::Udp, source, local, bytes) {
             Ok(receive) => rtc.handle_input(Input::Receive(now.into_std(), receive)),
             Err(_) => Ok(()),
         });
-        let is_data = |output: &PeerOutput| {
-            matches!(output, PeerOutput::Ready | PeerOutput::Message { .. } | PeerOutput::Sound(_))
-        };
-        self.outputs.iter().skip(before).any(is_data)
+        if is_stun(bytes) {
+            self.ask(source, bytes.len(), before);
+        }
+        if let Some(source) = source_of_sound {
+            self.forget_forged(source);
+        }
     }
 
     /// Send a message.
@@ -249,9 +268,6 @@ impl Peer {
                 }
                 Output::Transmit(transmit) => {
                     let (destination, bytes) = (transmit.destination, Vec::from(transmit.contents));
-                    if is_stun(&bytes) {
-                        self.sources.insert(destination);
-                    }
                     self.outputs.push_back(PeerOutput::Transmit { destination, bytes });
                 }
                 Output::Event(event) => self.take_event(rtc, event)?,
@@ -319,13 +335,6 @@ impl Peer {
     }
 }
 
-/// An offer without the addresses of the client and the sources of its sound. Both are learnt from its datagrams, and `str0m` would
-/// keep a state for each.
-fn without_states(offer: &str) -> String {
-    let is_state = |line: &str| ["a=candidate:", "a=ssrc:", "a=ssrc-group:"].iter().any(|head| line.starts_with(head));
-    offer.split_inclusive('\n').filter(|line| !is_state(line)).collect()
-}
-
 /// Whether a datagram is a message of STUN: its first byte says so (RFC 7983).
 pub(super) fn is_stun(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first < 4)
@@ -350,7 +359,7 @@ mod tests {
     #[test]
     fn offers_have_bounds() {
         let now = Instant::now();
-        let answer = |offer: &str| Peer::new("127.0.0.1:7882".parse().unwrap(), now).answer(offer, now);
+        let answer = |offer: &str| Peer::new("127.0.0.1:7882".parse().unwrap(), None, now).answer(offer, now);
         let answered = answer(&offer(LINES_MAX)).unwrap().sdp;
         assert!(answered.contains("a=ice-lite") && answered.contains("127.0.0.1 7882 typ host"), "{answered}");
         assert!(matches!(answer(&offer(LINES_MAX + 1)), Err(OfferError::TooLong { .. })));
@@ -370,30 +379,40 @@ mod tests {
         }
         let offer = changes.apply().unwrap().0.to_sdp_string();
         let now = Instant::now();
-        let answered = Peer::new("127.0.0.1:7882".parse().unwrap(), now).answer(&offer, now).unwrap().sdp;
+        let answered = Peer::new("127.0.0.1:7882".parse().unwrap(), None, now).answer(&offer, now).unwrap().sdp;
         let ports: Vec<&str> = answered.lines().filter(|line| line.starts_with("m=")).collect();
         assert!(ports.len() == 2 && ports.iter().all(|line| !line.contains(" 0 ")), "a line is rejected: {ports:?}");
     }
+
+    #[test]
+    fn address_behind_nat_is_a_candidate_too() {
+        let now = Instant::now();
+        let public = Some("203.0.113.5:7882".parse().unwrap());
+        let mut peer = Peer::new("10.0.0.1:7882".parse().unwrap(), public, now);
+        let answered = peer.answer(&offer(1), now).unwrap().sdp;
+        assert!(
+            answered.contains(" 203.0.113.5 7882 typ host") && answered.contains(" 10.0.0.1 7882 typ host"),
+            "{answered}"
+        );
+        let told = peer.candidates();
+        assert!(
+            told.len() == 2 && told[0].contains(" 203.0.113.5 7882 ") && told[1].contains(" 10.0.0.1 7882 "),
+            "{told:?}"
+        );
+    }
+
     #[test]
     fn panic_of_str0m_ends_its_peer_alone() {
         let now = Instant::now();
-        let mut peer = Peer::new("127.0.0.1:7882".parse().unwrap(), now);
+        let mut peer = Peer::new("127.0.0.1:7882".parse().unwrap(), None, now);
         assert!(peer.wake_at().is_some());
         assert_eq!(peer.with(|_| -> Result<(), RtcError> { panic!("a bug") }), None);
         assert_eq!(peer.next_output(), Some(PeerOutput::Closed { why: "a bug of `str0m`".into() }));
         assert!(matches!(peer.answer(&offer(1), now), Err(OfferError::Over)));
-        assert!(!peer.receive("192.0.2.1:5".parse().unwrap(), &[22; 100], now));
+        peer.receive("192.0.2.1:5".parse().unwrap(), &[22; 100], now);
         assert_eq!(peer.write(Channel::Reliable, &[1], now), Written::Refused);
         peer.advance(now);
         peer.close(now);
         assert_eq!((peer.next_output(), peer.wake_at()), (None, None));
-    }
-
-    #[test]
-    fn addresses_and_sources_in_an_offer_are_not_taken_in() {
-        let plain = without_states(&offer(1));
-        let lines =
-            "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=ssrc:1 cname:x\r\na=ssrc-group:FID 1 2\r\n".repeat(100);
-        assert_eq!(without_states(&plain.replace("a=mid:", &format!("{lines}a=mid:"))), plain);
     }
 }

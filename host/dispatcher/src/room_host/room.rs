@@ -18,6 +18,8 @@ mod publishing;
 
 mod facts;
 
+mod happenings;
+
 mod sound;
 
 mod timers;
@@ -35,16 +37,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use livekit_protocol as proto;
+use prost::Message as _;
 use proto::signal_response::Message as Response;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
+use wasm_worker_core::event::HostedEvent;
 
+use super::claims::is_dependent;
 use super::history::History;
 use super::limits::FACTS_BYTES_MAX;
-use super::member::{LinkId, Member, MemberId, is_dependent};
+use super::member::{LinkId, Member, MemberId};
 use super::pace::Pace;
-use super::peer::{PeerOutput, is_stun};
+use super::peer::{PeerOutput, Question, is_stun};
 use crate::clock::Moment;
 use crate::keys::Caller;
 use departures::Departures;
@@ -65,10 +70,16 @@ pub(super) enum RoomOutput {
     Transmit { destination: SocketAddr, bytes: Vec<u8> },
     /// Datagrams for this name are a participant's.
     Name { name: String, member: MemberId },
-    /// Datagrams from this address are a participant's. One that has not proved it by data may have forged the address.
+    /// The answer to this check of the host is a participant's.
+    Question { question: Question, member: MemberId },
+    /// Datagrams from this address are a participant's. One that has not proved it may have forged the address.
     Address { address: SocketAddr, member: MemberId, is_proven: bool },
+    /// The answer to a check is no participant's any more.
+    ForgetQuestion { question: Question, member: MemberId },
     /// A name leads to this participant no longer.
     ForgetName { name: String, member: MemberId },
+    /// Tell the observers.
+    Event(Box<HostedEvent>),
     /// An address leads to this participant no longer.
     ForgetAddress { address: SocketAddr, member: MemberId },
 }
@@ -95,7 +106,7 @@ pub(super) struct Room {
     people_due: Option<Instant>,
     /// When the levels of those who speak are due.
     levels_due: Option<Instant>,
-    /// The packets with sound to all participants.
+    /// The packets with sound of all participants to all.
     sound_pace: Pace,
     /// Those whose clients may have to be asked for lines.
     to_ask: BTreeSet<MemberId>,
@@ -142,12 +153,7 @@ impl Room {
     /// A datagram for a participant came.
     pub(super) fn datagram(&mut self, member: MemberId, source: SocketAddr, bytes: &[u8], now: Moment) {
         if let Some(found) = self.members.get_mut(&member) {
-            let is_proven = found.peer.receive(source, bytes, now.at);
-            let (is_new, left) = if is_proven { found.prove(source) } else { (false, None) };
-            self.outputs.extend(left.map(|address| RoomOutput::ForgetAddress { address, member }));
-            if is_new {
-                self.outputs.push_back(RoomOutput::Address { address: source, member, is_proven });
-            }
+            found.peer.receive(source, bytes, now.at);
             self.touched.insert(member);
         }
         self.settle(now);
@@ -191,6 +197,8 @@ impl Room {
     fn on_peer_output(&mut self, id: MemberId, output: PeerOutput, now: Moment) {
         match output {
             PeerOutput::Transmit { destination, bytes } => self.transmit(id, destination, bytes),
+            PeerOutput::Asked { question } => self.asked(id, question),
+            PeerOutput::Proved { address } => self.claim(id, address, true),
             PeerOutput::Found => self.path_found(id),
             PeerOutput::Lost => self.path_lost(id, now),
             PeerOutput::Ready => self.ready(id, now),
@@ -204,12 +212,28 @@ impl Room {
     /// Send a datagram. After the answer to a check, datagrams from there find the peer: who sent the check knows the secret of the
     /// answer. Every check says so again, because another participant may have claimed the address in between.
     fn transmit(&mut self, id: MemberId, destination: SocketAddr, bytes: Vec<u8>) {
-        if let Some(member) = self.members.get_mut(&id).filter(|_| is_stun(&bytes)) {
-            let forgotten = member.add_address(destination);
-            self.outputs.extend(forgotten.map(|address| RoomOutput::ForgetAddress { address, member: id }));
-            self.outputs.push_back(RoomOutput::Address { address: destination, member: id, is_proven: false });
+        if is_stun(&bytes) {
+            self.claim(id, destination, false);
         }
         self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
+    }
+
+    /// A participant is said to be at an address, or has proved it.
+    fn claim(&mut self, id: MemberId, address: SocketAddr, is_proven: bool) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let forgotten = member.add_address(address);
+        self.outputs.extend(forgotten.map(|address| RoomOutput::ForgetAddress { address, member: id }));
+        self.outputs.push_back(RoomOutput::Address { address, member: id, is_proven });
+    }
+
+    /// The host asks a participant for the proof that it is at an address.
+    fn asked(&mut self, id: MemberId, question: Question) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let (is_new, forgotten) = member.add_question(question);
+        self.outputs.extend(forgotten.map(|question| RoomOutput::ForgetQuestion { question, member: id }));
+        if is_new {
+            self.outputs.push_back(RoomOutput::Question { question, member: id });
+        }
     }
 
     /// Send a message on one link.
@@ -235,10 +259,14 @@ impl Room {
         }
     }
 
-    /// Tell everybody who may see it about a participant.
-    fn tell_changed(&mut self, id: MemberId) {
-        let Some(member) = self.members.get(&id) else { return };
-        let update = Response::Update(proto::ParticipantUpdate { participants: vec![member.info()] });
+    /// Tell everybody who may see it about a participant, now or soon.
+    fn tell_changed(&mut self, id: MemberId, now: Moment) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let info = member.info();
+        if !member.told.tells_facts(info.encoded_len(), now.at) {
+            return;
+        }
+        let update = Response::Update(proto::ParticipantUpdate { participants: vec![info] });
         if member.permission.hidden {
             self.tell(id, update);
         } else {

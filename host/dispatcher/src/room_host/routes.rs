@@ -4,10 +4,10 @@
 //! Its other datagrams are known by their source, once the peer has answered a check from there, which it does only after it has
 //! checked the secret in it.
 //!
-//! The source of a check may be forged: a participant knows its own secret, and can claim the address of another one. A claim
-//! therefore takes no address from a participant that has proved that it is there, by data that only its client can send. Where
-//! nobody has proved anything, the latest check decides, and clients repeat theirs. What remains: somebody who forges the address
-//! of another one before that one comes, and data from there too, keeps it for as long as it stays in its room.
+//! The source of a check may be forged, and that of data too: a participant knows its own secrets, and can claim the address of
+//! another one. The host therefore asks by a check of its own, and its answer proves who is there. It finds its participant by the
+//! number of the check, whoever claims the address. A claim takes no address from a participant that has proved that it is there.
+//! Where nobody has proved anything, the latest check decides, and clients repeat theirs.
 //!
 //! Bounds: those of the participants, each of which has a few names and addresses, and [`MEMBER_DATAGRAMS_MAX`] datagrams of one
 //! participant that wait for its room.
@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::input::Datagram;
 use super::member::MemberId;
+use super::peer::{Question, answered};
 
 /// The head of a STUN message, in bytes.
 const STUN_HEAD_BYTES: usize = 20;
@@ -61,6 +62,8 @@ struct Held {
 struct Tables {
     by_name: HashMap<String, Route>,
     by_address: HashMap<SocketAddr, Held>,
+    /// The checks of the host that wait for an answer.
+    by_question: HashMap<Question, Route>,
 }
 
 /// The ways to all participants.
@@ -72,9 +75,10 @@ impl Routes {
     pub(super) fn deliver(&self, source: SocketAddr, bytes: &[u8]) {
         let route = {
             let tables = self.read();
-            match stun_name(bytes) {
-                Some(name) => tables.by_name.get(name).cloned(),
-                None => tables.by_address.get(&source).map(|held| held.route.clone()),
+            match (stun_name(bytes), answered(bytes)) {
+                (Some(name), _) => tables.by_name.get(name).cloned(),
+                (None, Some(question)) => tables.by_question.get(&question).cloned(),
+                (None, None) => tables.by_address.get(&source).map(|held| held.route.clone()),
             }
         };
         if let Some(Route { member, datagrams, share, .. }) = route
@@ -113,6 +117,11 @@ impl RoomRoutes {
         self.routes.write().by_name.insert(name, route);
     }
 
+    pub(super) fn add_question(&mut self, question: Question, member: MemberId) {
+        let route = self.route(member);
+        self.routes.write().by_question.insert(question, route);
+    }
+
     /// An address is a participant's, unless another one has proved that it is there, and this one has not.
     pub(super) fn add_address(&mut self, address: SocketAddr, member: MemberId, is_proven: bool) {
         // Every check comes here, and seldom says anything new.
@@ -129,6 +138,13 @@ impl RoomRoutes {
         let by_name = &mut self.routes.write().by_name;
         if by_name.get(name).is_some_and(|route| route.is_of(self.room, member)) {
             by_name.remove(name);
+        }
+    }
+
+    pub(super) fn forget_question(&mut self, question: Question, member: MemberId) {
+        let by_question = &mut self.routes.write().by_question;
+        if by_question.get(&question).is_some_and(|route| route.is_of(self.room, member)) {
+            by_question.remove(&question);
         }
     }
 
@@ -150,6 +166,7 @@ impl RoomRoutes {
 impl Drop for RoomRoutes {
     fn drop(&mut self) {
         let mut tables = self.routes.write();
+        tables.by_question.retain(|_, route| route.room != self.room);
         tables.by_name.retain(|_, route| route.room != self.room);
         tables.by_address.retain(|_, held| held.route.room != self.room);
     }
@@ -261,6 +278,34 @@ mod tests {
         assert_eq!(holder(), None);
         room.add_address(source, thief, false);
         assert_eq!(holder(), Some(thief), "a later client may have the address");
+    }
+
+    #[test]
+    fn answer_to_a_check_finds_its_participant_whoever_claims_the_address() {
+        let routes = Arc::new(Routes::default());
+        let (datagrams, mut received) = mpsc::channel(9);
+        let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
+        let source: SocketAddr = "192.0.2.1:5".parse().unwrap();
+        let (victim, thief) = (MemberId(1), MemberId(2));
+        let answer = [&[1, 1, 0, 0][..], &COOKIE, &[9; 12]].concat();
+        let mut holder = |bytes: &[u8]| {
+            routes.deliver(source, bytes);
+            received.try_recv().map(|datagram| datagram.member).ok()
+        };
+        room.add_address(source, thief, false);
+        assert_eq!(holder(&answer), None, "the host has asked nobody");
+        room.add_question([9; 12], victim);
+        assert_eq!((holder(&answer), holder(&[22])), (Some(victim), Some(thief)));
+        room.add_address(source, victim, true);
+        room.add_address(source, thief, false);
+        assert_eq!(holder(&[22]), Some(victim), "the thief does not hold it");
+        room.forget_question([9; 12], thief);
+        assert_eq!(holder(&answer), Some(victim));
+        room.forget_question([9; 12], victim);
+        assert_eq!(holder(&answer), None);
+        room.add_question([9; 12], victim);
+        drop(room);
+        assert!(routes.read().by_question.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The loop of one hosted room: inputs of links, datagrams and requests go to the room, and the room's outputs to the sockets.
 //!
-//! Bounds of one turn: [`INPUTS_A_TURN`] and [`DATAGRAMS_A_TURN`], so that neither starves the other. A link that does not take its
-//! messages is closed. A panic, which is a bug, ends this room alone; one of `str0m` ends a peer.
+//! Bounds of one turn: [`INPUTS_A_TURN`], [`DATAGRAMS_A_TURN`] and [`SENDS_A_TURN`], so that none starves the others: sound of one
+//! participant goes to all who hear it. A link that does not take its messages is closed. A panic, which is a bug, ends this room alone; one of `str0m` ends a peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Bytes;
+use wasm_worker_core::event::{DispatcherEvent, Event, HostedEvent, HostedKind};
+use wasm_worker_core::observer::Events;
 
 use super::input::{Control, Datagram, RoomInput};
 use super::member::LinkId;
@@ -28,6 +30,8 @@ use crate::keys::Keys;
 
 const INPUTS_A_TURN: usize = 32;
 const DATAGRAMS_A_TURN: usize = 64;
+/// Datagrams that are sent before the requests have their turn again. The packet that reaches the bound is still sent to all.
+const SENDS_A_TURN: usize = 256;
 /// Longest sleep. The clock of `str0m` has a distant time for "never".
 const SLEEP_LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -37,9 +41,14 @@ pub(super) struct Shell {
     /// Whether the socket is for both versions of IP, where addresses of version 4 have a form of version 6.
     pub(super) is_v6: bool,
     pub(super) keys: Arc<Keys>,
+    pub(super) events: Arc<Events>,
 }
 
 impl Shell {
+    fn publish(&self, event: HostedEvent) {
+        self.events.publish(&Event::Dispatcher(DispatcherEvent::Hosted(Box::new(event))));
+    }
+
     /// Send a datagram. One that the system does not take at once is lost, as any may be.
     fn transmit(&self, bytes: &[u8], destination: SocketAddr) {
         let destination = match destination.ip() {
@@ -91,16 +100,34 @@ pub(super) struct Task {
     pub(super) links: HashMap<LinkId, mpsc::Sender<Bytes>>,
     /// The number of the last link.
     pub(super) last_link: u64,
+    pub(super) turn: Turn,
+}
+
+/// The datagrams of a turn.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    received: usize,
+    sent: usize,
+}
+
+impl Turn {
+    /// Whether the turn takes another datagram, before the requests have theirs.
+    const fn takes_datagrams(&self) -> bool {
+        self.received < DATAGRAMS_A_TURN && self.sent < SENDS_A_TURN
+    }
 }
 
 impl Task {
     /// Run the room until the dispatcher closes it, and free its seat.
     pub(super) async fn run(self, seat: OwnedSemaphorePermit) {
         let name = self.control.borrow().info.name.clone();
+        self.shell.publish(self.room.event(HostedKind::RoomStarted));
+        let (shell, finished) = (self.shell.clone(), self.room.event(HostedKind::RoomFinished));
         if AssertUnwindSafe(self.turns()).catch_unwind().await.is_err() {
             // Its participants lose their links, join again, and find a new task.
             tracing::error!(target: "dispatcher", room = name, "a bug of the host ended a room");
         }
+        shell.publish(finished);
         drop(seat);
     }
 
@@ -109,6 +136,7 @@ impl Task {
     }
 
     async fn turn(&mut self) -> ControlFlow<()> {
+        self.turn = Turn::default();
         let longest = Instant::now() + SLEEP_LONGEST;
         let wake = self.room.wake_at().map_or(longest, |wake| wake.min(longest));
         tokio::select! {
@@ -129,7 +157,7 @@ impl Task {
             Some(input) = self.inputs.recv() => self.take(input),
             () = sleep_until(wake) => {}
         }
-        for _ in 1..DATAGRAMS_A_TURN {
+        while self.turn.takes_datagrams() {
             let Ok(datagram) = self.datagrams.try_recv() else { break };
             self.take_datagram(&datagram);
         }
@@ -147,6 +175,7 @@ impl Task {
     }
 
     fn take_datagram(&mut self, datagram: &Datagram) {
+        self.turn.received += 1;
         self.room.datagram(datagram.member, datagram.source, &datagram.bytes, Moment::now());
         self.perform();
     }
@@ -172,8 +201,8 @@ impl Task {
             }
             RoomInput::Participants { reply } => answer(reply, self.room.participants()),
             RoomInput::Remove { identity, reply } => answer(reply, self.room.remove_participant(&identity, now)),
-            RoomInput::Update { request, reply } => answer(reply, self.room.update_participant(&request)),
-            RoomInput::Mute { request, reply } => answer(reply, self.room.mute_track(&request)),
+            RoomInput::Update { request, reply } => answer(reply, self.room.update_participant(&request, now)),
+            RoomInput::Mute { request, reply } => answer(reply, self.room.mute_track(&request, now)),
             RoomInput::Subscribe { request, reply } => answer(reply, self.room.subscribe(*request)),
             RoomInput::SendData { request, reply } => answer(reply, self.room.send_data(*request, now)),
         }
@@ -195,11 +224,17 @@ impl Task {
                     }
                 },
                 RoomOutput::Close { link } => drop(self.links.remove(&link)),
-                RoomOutput::Transmit { destination, bytes } => self.shell.transmit(&bytes, destination),
+                RoomOutput::Transmit { destination, bytes } => {
+                    self.turn.sent += 1;
+                    self.shell.transmit(&bytes, destination);
+                }
                 RoomOutput::Name { name, member } => self.routes.add_name(name, member),
                 RoomOutput::Address { address, member, is_proven } => {
                     self.routes.add_address(address, member, is_proven);
                 }
+                RoomOutput::Event(event) => self.shell.publish(*event),
+                RoomOutput::Question { question, member } => self.routes.add_question(question, member),
+                RoomOutput::ForgetQuestion { question, member } => self.routes.forget_question(question, member),
                 RoomOutput::ForgetName { name, member } => self.routes.forget_name(&name, member),
                 RoomOutput::ForgetAddress { address, member } => self.routes.forget_address(address, member),
             }
@@ -222,5 +257,17 @@ impl Task {
 fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     if reply.send(value).is_err() {
         tracing::trace!(target: "dispatcher", "the caller of a room gave up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turn_ends_with_what_came_or_with_what_was_sent() {
+        let takes = |received, sent| Turn { received, sent }.takes_datagrams();
+        assert!(takes(DATAGRAMS_A_TURN - 1, SENDS_A_TURN - 1));
+        assert!(!takes(DATAGRAMS_A_TURN, 0) && !takes(0, SENDS_A_TURN), "sound for many is sent by a few datagrams");
     }
 }

@@ -2,24 +2,23 @@
 //!
 //! A client announces a track, and then offers a line that carries it. From then on others know of it and may hear it.
 //!
-//! Bounds: [`TRACKS_MAX`] tracks of a participant, names of [`NAME_BYTES_MAX`] bytes. A track may send [`PACKETS_A_SECOND`] and
+//! Bounds: [`TRACKS_MAX`] tracks of a participant, names of [`NAME_BYTES_MAX`] bytes. A track may send [`TRACK_PACKETS_A_SECOND`] and
 //! [`PAYLOAD_BYTES_MAX`] in a packet; what is beyond is dropped and counted.
 
 use std::time::Duration;
 
 use livekit_protocol as proto;
+use proto::signal_response::Message as Response;
 use proto::{AudioTrackFeature, TrackSource, TrackType};
 use str0m::media::Mid;
 use tokio::time::Instant;
 
-use super::limits::{ROOM_TRACKS_MAX, TRACKS_MAX};
+use super::limits::{ROOM_TRACKS_MAX, TRACK_PACKETS_A_SECOND, TRACKS_MAX};
 use super::pace::Pace;
 use super::peer::Sound;
 use super::sdp::{Flow, SoundLine};
 use crate::limits::NAME_BYTES_MAX;
 
-/// Packets of a track in a second. Clients send 50, or 100 with frames of 10 ms.
-const PACKETS_A_SECOND: u32 = 150;
 /// The time whose share of packets may come at once.
 const BURST: Duration = Duration::from_secs(1);
 /// Largest payload of a packet, in bytes: the largest frame of Opus (RFC 6716) with what end-to-end encryption adds.
@@ -39,12 +38,26 @@ pub(super) struct Track {
     pub(super) info: proto::TrackInfo,
     /// The line that carries it, once there is one.
     line: Option<Mid>,
-    /// Whether its client knows that somebody hears it.
-    pub(super) is_known_heard: bool,
+    /// Whether the observers know of it.
+    pub(super) is_reported: bool,
+    /// When its client was told that the track is announced.
+    pub(super) announced_at: Instant,
+    /// When its client was told that somebody hears it.
+    pub(super) heard_at: Option<Instant>,
+    pub(super) mute: Mute,
     pace: Pace,
     pub(super) level: Level,
     /// The packets that were given on, and those that were too many or too large.
     counts: (u64, u64),
+}
+
+/// Whether the client of a track knows that it is muted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mute {
+    /// It is not, or its client has said so.
+    Known,
+    /// A caller of the API has muted it, and its client has not said yet that it knows.
+    Untold,
 }
 
 /// Why a track is refused.
@@ -91,11 +104,11 @@ pub(super) struct Tracks(Vec<Track>);
 impl Tracks {
     /// The tracks that others know.
     pub(super) fn published(&self) -> impl Iterator<Item = &Track> {
-        self.0.iter().filter(|track| track.line.is_some())
+        self.0.iter().filter(|track| track.is_published())
     }
 
     pub(super) fn published_mut(&mut self) -> impl Iterator<Item = &mut Track> {
-        self.0.iter_mut().filter(|track| track.line.is_some())
+        self.0.iter_mut().filter(|track| track.is_published())
     }
 
     /// Whether the client announced or publishes a track with this sid.
@@ -114,6 +127,7 @@ impl Tracks {
         request: proto::AddTrackRequest,
         permission: &proto::ParticipantPermission,
         new: impl FnOnce() -> (TrackId, String),
+        now: Instant,
     ) -> Result<&proto::TrackInfo, TrackError> {
         if request.r#type() != TrackType::Audio {
             return Err(TrackError::NoSound);
@@ -130,11 +144,13 @@ impl Tracks {
             None if self.0.len() >= TRACKS_MAX => return Err(TrackError::Count),
             None => {
                 let (id, sid) = new();
-                self.0.push(Track::new(id, sid, request));
+                self.0.push(Track::new(id, sid, request, now));
                 self.0.len() - 1
             }
         };
-        self.0.get(at).map(|track| &track.info).ok_or(TrackError::Count)
+        let track = self.0.get_mut(at).ok_or(TrackError::Count)?;
+        track.announced_at = now;
+        Ok(&track.info)
     }
 
     /// Whether the client of this track may send next to nothing while there is silence.
@@ -156,6 +172,27 @@ impl Tracks {
         };
         let over = self.0.extract_if(.., is_over).collect();
         (is_changed, over)
+    }
+
+    /// What the client of these tracks may have missed since then: the tracks that it announced, those that are muted, and those that
+    /// somebody hears.
+    pub(super) fn missed(&self, since: Instant) -> Vec<Response> {
+        let (mut answers, mut muted, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+        for track in &self.0 {
+            let sid = track.info.sid.clone();
+            if track.announced_at >= since {
+                let published =
+                    proto::TrackPublishedResponse { cid: track.cid.clone(), track: Some(track.info.clone()) };
+                answers.push(Response::TrackPublished(published));
+            }
+            if track.mute == Mute::Untold {
+                muted.push(Response::Mute(proto::MuteTrackRequest { sid: sid.clone(), muted: true }));
+            }
+            if track.heard_at.is_some_and(|at| at >= since) {
+                heard.push(Response::TrackSubscribed(proto::TrackSubscribed { track_sid: sid }));
+            }
+        }
+        answers.into_iter().chain(muted).chain(heard).collect()
     }
 
     /// Remove the tracks that the permission no longer allows.
@@ -180,7 +217,7 @@ impl Tracks {
 }
 
 impl Track {
-    fn new(id: TrackId, sid: String, request: proto::AddTrackRequest) -> Self {
+    fn new(id: TrackId, sid: String, request: proto::AddTrackRequest, now: Instant) -> Self {
         let known = [
             AudioTrackFeature::TfStereo,
             AudioTrackFeature::TfNoDtx,
@@ -208,12 +245,29 @@ impl Track {
             ..Default::default()
         };
         let (cid, pace, level) = (request.cid, Pace::default(), Level::default());
-        Self { id, cid, info, line: None, is_known_heard: false, pace, level, counts: (0, 0) }
+        Self {
+            id,
+            cid,
+            info,
+            line: None,
+            is_reported: false,
+            announced_at: now,
+            heard_at: None,
+            mute: Mute::Known,
+            pace,
+            level,
+            counts: (0, 0),
+        }
+    }
+
+    /// Whether others know of it.
+    pub(super) const fn is_published(&self) -> bool {
+        self.line.is_some()
     }
 
     /// Whether a packet is to be given on. Packets of a muted track are not, nor are those that are too many.
     pub(super) fn admits(&mut self, sound: &Sound, now: Instant) -> bool {
-        let share = Duration::from_secs(1) / PACKETS_A_SECOND;
+        let share = Duration::from_secs(1) / TRACK_PACKETS_A_SECOND;
         let has_size = (1..=PAYLOAD_BYTES_MAX).contains(&sound.payload.len());
         let is_within = has_size && self.pace.admits(share, BURST, now);
         match (is_within, self.info.muted) {
@@ -283,7 +337,7 @@ mod tests {
 
     fn announce(tracks: &mut Tracks, request: proto::AddTrackRequest, number: u64) -> Result<String, TrackError> {
         let new = || (TrackId(number), format!("TR_{number}"));
-        tracks.announce(request, &permission(), new).map(|info| info.sid.clone())
+        tracks.announce(request, &permission(), new, Instant::now()).map(|info| info.sid.clone())
     }
 
     fn request(cid: &str) -> proto::AddTrackRequest {
@@ -321,7 +375,7 @@ mod tests {
         assert_eq!(announce(&mut tracks, request("1"), 99), Ok("TR_1".into()), "it was announced before");
         let camera = TrackSource::Camera as i32;
         let only_camera = proto::ParticipantPermission { can_publish_sources: vec![camera], ..permission() };
-        let refused = tracks.announce(request("1"), &only_camera, || unreachable!());
+        let refused = tracks.announce(request("1"), &only_camera, || unreachable!(), Instant::now());
         assert_eq!(refused.map(|info| info.sid.clone()), Err(TrackError::NotAllowed));
         assert_eq!(tracks.permit(&only_camera).len(), TRACKS_MAX);
         assert_eq!(tracks.count(), 0);

@@ -62,6 +62,9 @@ impl Host {
         let settings = DispatcherSettings {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             rtc_port,
+            rtc_address: None,
+            tls_cert: None,
+            tls_key: None,
             keys: None,
             store: dir.path().join("store.db"),
             store_sync: StoreSync::Checkpoint,

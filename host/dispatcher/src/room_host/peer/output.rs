@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use str0m::media::Mid;
 
+/// The number of a check of the host, which nobody guesses.
+pub(in crate::room_host) type Question = [u8; 12];
+
 /// The two data channels of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::room_host) enum Channel {
@@ -54,6 +57,10 @@ pub(in crate::room_host) enum PeerOutput {
     Found,
     /// No path leads to the client any more. A restart, or the client's return, finds one.
     Lost,
+    /// The host has sent a check with this number, whose answer is for this peer.
+    Asked { question: Question },
+    /// The client is at this address: it answered what was sent there.
+    Proved { address: SocketAddr },
     /// Both channels are open.
     Ready,
     /// A message came.

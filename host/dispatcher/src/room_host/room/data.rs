@@ -82,7 +82,8 @@ impl Room {
         let Some(member) = self.members.get_mut(&id) else { return };
         if !member.is_active {
             member.change(|member| member.is_active = true);
-            self.tell_changed(id);
+            self.tell_changed(id, now);
+            self.report_arrival(id, now);
         }
         self.path_found(id);
         self.pump(id, now);

@@ -13,13 +13,12 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::room_host::limits::{FACTS_BYTES_MAX, MEMBERS_MAX, RESUME_WITHIN};
+use crate::room_host::limits::{FACTS_BYTES_MAX, MEMBERS_MAX, TOLD_AGAIN_WITHIN};
 
 /// Time from a departure until the others are told.
 const TOLD_AFTER: Duration = Duration::from_millis(200);
-/// How long a departure is kept for those who come back: the time that they have, and as much for the host or the client to notice
-/// the loss.
-const KEPT_FOR: Duration = RESUME_WITHIN.saturating_mul(2);
+/// How long a departure is kept for those who come back.
+const KEPT_FOR: Duration = TOLD_AGAIN_WITHIN;
 /// Most departures that are kept.
 const COUNT_MAX: usize = 1_000;
 
@@ -45,6 +44,7 @@ pub(super) struct Departures {
 impl Departures {
     /// Somebody left. Returns those whom the others have to be told about at once, because too many wait.
     pub(super) fn add(&mut self, info: proto::ParticipantInfo, now: Instant) -> Vec<proto::ParticipantInfo> {
+        self.forget_former(&info.identity);
         let bytes = info.encoded_len();
         self.bytes += bytes;
         self.kept.push_back(Departure { at: now, info, bytes });
@@ -78,6 +78,22 @@ impl Departures {
         let is_recent = move |at: Instant| at + KEPT_FOR >= now;
         let told = self.kept.iter().take(self.told).filter(move |departure| is_recent(departure.at));
         self.forgotten_at.is_none_or(|at| !is_recent(at)).then(|| told.map(|departure| &departure.info))
+    }
+
+    /// Forget the departures of former selves that the others know: one that comes back knows the last one at most.
+    fn forget_former(&mut self, identity: &str) {
+        let mut told = 0..self.told;
+        let (kept, bytes) = (&mut self.kept, &mut self.bytes);
+        let mut forgotten = 0;
+        kept.retain(|departure| {
+            let is_former = told.next().is_some() && departure.info.identity == identity;
+            if is_former {
+                *bytes -= departure.bytes;
+                forgotten += 1;
+            }
+            !is_former
+        });
+        self.told -= forgotten;
     }
 
     /// The others know these many from the earliest on. Returns those that are new to them.
@@ -138,7 +154,7 @@ mod tests {
     #[test]
     fn too_many_departures_are_told_at_once_and_those_forgotten_too_early_are_noticed() {
         let (now, mut departures) = (Instant::now(), Departures::default());
-        let large = |sid| info(sid, "ann", 64 << 10);
+        let large = |sid: usize| info(sid, &format!("p{sid}"), 64 << 10);
         let told: Vec<usize> = (0..40).map(|sid| departures.add(large(sid), now).len()).collect();
         assert_eq!((told.iter().sum::<usize>(), told[31]), (32, 32), "{told:?}");
         assert!(departures.bytes <= FACTS_BYTES_MAX && departures.missed(now).is_none());
@@ -147,9 +163,24 @@ mod tests {
         assert!(departures.due(later).is_empty());
         assert_eq!((departures.bytes, departures.kept.len(), departures.missed(later).unwrap().count()), (0, 0, 0));
         for sid in 0..2 * COUNT_MAX {
-            departures.add(info(sid, "ann", 0), later);
+            departures.add(info(sid, &format!("p{sid}"), 0), later);
             departures.due(later + TOLD_AFTER);
         }
         assert_eq!(departures.kept.len(), COUNT_MAX);
+    }
+
+    #[test]
+    fn participant_that_comes_and_goes_displaces_nobody() {
+        let (now, mut departures) = (Instant::now(), Departures::default());
+        departures.add(info(1, "bob", 9), now);
+        for sid in 2..=100 {
+            departures.add(info(sid, "ann", 64 << 10), now);
+            departures.due(now + TOLD_AFTER);
+        }
+        let missed: Vec<_> = departures.missed(now).unwrap().cloned().collect();
+        assert_eq!(sids(&missed), ["PA_1", "PA_100"]);
+        departures.add(info(101, "ann", 0), now);
+        departures.add(info(102, "ann", 0), now);
+        assert_eq!(sids(&departures.due(now + TOLD_AFTER)), ["PA_101", "PA_102"], "what is not told yet stays");
     }
 }

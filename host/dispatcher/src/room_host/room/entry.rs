@@ -9,6 +9,7 @@ use livekit_protocol as proto;
 use proto::DisconnectReason as Reason;
 use proto::leave_request::Action;
 use proto::signal_response::Message as Response;
+use tokio::time::Instant;
 
 use super::answers::{join, leave, reconnect};
 use super::facts::{self, FactsError};
@@ -17,8 +18,9 @@ use super::{Room, RoomOutput};
 use crate::clock::Moment;
 use crate::ids::new_id;
 use crate::keys::{Caller, Person};
-use crate::room_host::limits::{MEMBERS_MAX, TRACKS_MAX};
-use crate::room_host::member::{self, LinkId, LinkState, Member, MemberId, NewMember, Path, is_dependent};
+use crate::room_host::claims::{self, is_dependent};
+use crate::room_host::limits::{MEMBERS_MAX, TOLD_AGAIN_WITHIN, TRACKS_MAX};
+use crate::room_host::member::{LinkId, LinkState, Member, MemberId, NewMember, Path};
 use crate::room_host::peer::{Answer, Peer};
 use crate::room_host::sdp;
 
@@ -35,6 +37,8 @@ pub(crate) struct Entrant {
     pub(crate) request: Box<proto::JoinRequest>,
     /// The address of this host that the client has reached.
     pub(crate) local: IpAddr,
+    /// The address by which clients reach the host through NAT.
+    pub(crate) public: Option<IpAddr>,
 }
 
 /// Why somebody may not enter.
@@ -67,7 +71,7 @@ impl Room {
     }
 
     fn join(&mut self, entrant: Entrant, link: LinkId, now: Moment) -> Result<(), Refusal> {
-        let Entrant { mut caller, request, local } = entrant;
+        let Entrant { mut caller, request, local, public } = entrant;
         caller.person = person(caller.person, &request, caller.grants.can_update_own_metadata())?;
         let tracks = request.add_track_requests.len();
         if tracks > TRACKS_MAX {
@@ -88,13 +92,17 @@ impl Room {
             link,
             path_until: now.at + SETTLE_WITHIN,
             token_due: now.at + TOKEN_EVERY,
-            peer: Peer::new(SocketAddr::new(local, self.port), now.at),
+            peer: Peer::new(
+                SocketAddr::new(local, self.port),
+                public.map(|public| SocketAddr::new(public, self.port)),
+                now.at,
+            ),
             // As in LiveKit's server, a client that does not say so hears nothing by itself.
             hears_all: request.connection_settings.is_some_and(|settings| settings.auto_subscribe),
         });
         let id = self.admit(member, link, now);
         for track in request.add_track_requests {
-            self.add_track(id, track);
+            self.add_track(id, track, now);
         }
         self.give_token(id);
         if let Some(offer) = request.publisher_offer {
@@ -138,14 +146,13 @@ impl Room {
         id
     }
 
-    /// Somebody comes back with a new link to the peer that it has. Its token has to be of the same API key, and to have the grants that
-    /// the participant has by now, as the newest token has that it got.
+    /// Somebody comes back with a new link to the peer that it has. Its token has to be the newest that it got, or one like it.
     fn resume(&mut self, entrant: &Entrant, link: LinkId, now: Moment) {
         let (caller, sid) = (&entrant.caller, &entrant.request.participant_sid);
         let same = |member: &&mut Member| {
             (sid.is_empty() || **sid == *member.sid)
                 && !matches!(member.path, Path::Over { .. })
-                && (&caller.api_key, &caller.grants) == (&member.caller.api_key, &member.caller.grants)
+                && member.knows(caller)
         };
         let missed = self.missed(now);
         let id = self.member_of(&caller.person.identity).filter(|_| missed.is_some());
@@ -165,6 +172,7 @@ impl Room {
         }
         self.by_link.insert(link, id);
         self.send(link, reconnect(last_sequence));
+        self.tell_again(id, now);
         if let Some(participants) = missed.filter(|missed| !missed.is_empty()) {
             self.send(link, Response::Update(proto::ParticipantUpdate { participants }));
         }
@@ -172,8 +180,17 @@ impl Room {
         let participants = self.participants().into_iter().chain(own).collect();
         self.send(link, Response::Update(proto::ParticipantUpdate { participants }));
         self.send(link, Response::RoomUpdate(proto::RoomUpdate { room: Some(self.to_proto()) }));
+        self.audiences(id).into_iter().for_each(|word| self.send(link, word));
+        self.tell_speakers_again(id, since(now));
         self.give_token(id);
         self.hear_again(id);
+    }
+
+    /// Tell somebody that comes back what it may have missed of its own tracks. This comes before what others are told of it: a client
+    /// that hears from others that it is muted says that it is not.
+    fn tell_again(&mut self, id: MemberId, now: Moment) {
+        let missed = self.members.get(&id).map(|member| member.tracks.missed(since(now))).unwrap_or_default();
+        missed.into_iter().for_each(|word| self.tell(id, word));
     }
 
     /// Those who left while somebody may have been away, but for those who are here again; none where some are forgotten.
@@ -188,22 +205,26 @@ impl Room {
         self.touched.insert(id);
         match member.peer.answer(&offer.sdp, now.at) {
             Ok(Answer { sdp, name }) => {
-                let candidate_init = member.peer.candidate();
+                let candidates = member.peer.candidates();
                 member.offered = sdp::sound_lines(&offer.sdp);
                 let (is_new, forgotten) = member.add_name(&name);
                 self.outputs.extend(forgotten.map(|name| RoomOutput::ForgetName { name, member: id }));
                 if is_new {
                     self.outputs.push_back(RoomOutput::Name { name, member: id });
                 }
-                let (sdp, mid_to_track_id) = self.load_lines(id, &sdp);
+                let (sdp, mid_to_track_id) = self.load_lines(id, &sdp, now);
                 let r#type = "answer".to_owned();
                 self.tell(
                     id,
                     Response::Answer(proto::SessionDescription { r#type, sdp, id: offer.id, mid_to_track_id }),
                 );
                 let target = proto::SignalTarget::Publisher as i32;
-                self.tell(id, Response::Trickle(proto::TrickleRequest { candidate_init, target, r#final: true }));
-                self.match_lines(id);
+                let last = candidates.len();
+                for (candidate_init, number) in candidates.into_iter().zip(1..) {
+                    let r#final = number == last;
+                    self.tell(id, Response::Trickle(proto::TrickleRequest { candidate_init, target, r#final }));
+                }
+                self.match_lines(id, now);
                 self.to_ask.insert(id);
             }
             Err(error) => {
@@ -219,13 +240,18 @@ impl Room {
     }
 }
 
+/// What was told from then on is told again to one that comes back.
+fn since(now: Moment) -> Instant {
+    now.at.checked_sub(TOLD_AGAIN_WITHIN).unwrap_or(now.at)
+}
+
 /// The person of a token, with what the request adds.
 fn person(person: Person, request: &proto::JoinRequest, may_update: bool) -> Result<Person, Refusal> {
     let adds = !request.metadata.is_empty() || !request.participant_attributes.is_empty();
     if adds && !may_update {
         return Err(Refusal::OwnMetadata);
     }
-    let attributes: BTreeMap<String, String> = member::changed(&person.attributes, &request.participant_attributes);
+    let attributes: BTreeMap<String, String> = claims::changed(&person.attributes, &request.participant_attributes);
     let metadata = if request.metadata.is_empty() { person.metadata.clone() } else { request.metadata.clone() };
     let person = Person { metadata, attributes, ..person };
     facts::check(&person)?;

@@ -8,10 +8,12 @@ use proto::signal_response::Message as Response;
 
 use super::answers::updated;
 use super::{Room, RoomOutput};
+use crate::clock::Moment;
 use crate::keys::{Person, permit, source_numbers};
 use crate::limits::{ATTRIBUTES_BYTES_MAX, NAME_BYTES_MAX};
+use crate::room_host::claims;
 use crate::room_host::limits::{FACTS_BYTES_MAX, METADATA_BYTES_MAX};
-use crate::room_host::member::{self, MemberId};
+use crate::room_host::member::MemberId;
 
 /// Why facts are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,11 +63,11 @@ impl Room {
     }
 
     /// A participant asks for a change of itself.
-    pub(super) fn update_own(&mut self, id: MemberId, update: proto::UpdateParticipantMetadata) {
+    pub(super) fn update_own(&mut self, id: MemberId, update: proto::UpdateParticipantMetadata, now: Moment) {
         let Some(member) = self.members.get(&id) else { return };
         let refused = if member.permission.can_update_metadata {
             let change = Change { name: &update.name, metadata: &update.metadata, attributes: &update.attributes };
-            self.change(id, &change).err().map(|error| (Reason::LimitExceeded, error.to_string()))
+            self.change(id, &change, now).err().map(|error| (Reason::LimitExceeded, error.to_string()))
         } else {
             let why = "the token of the participant does not allow `canUpdateOwnMetadata`";
             Some((Reason::NotAllowed, why.to_owned()))
@@ -77,26 +79,27 @@ impl Room {
     pub(in crate::room_host) fn update_participant(
         &mut self,
         update: &proto::UpdateParticipantRequest,
+        now: Moment,
     ) -> Option<Result<proto::ParticipantInfo, FactsError>> {
         let id = self.member_of(&update.identity)?;
         let change = Change { name: &update.name, metadata: &update.metadata, attributes: &update.attributes };
-        if let Err(error) = self.change(id, &change) {
+        if let Err(error) = self.change(id, &change, now) {
             return Some(Err(error));
         }
         if let Some(permission) = &update.permission {
-            self.permit(id, permission.clone());
+            self.permit(id, permission.clone(), now);
         }
         self.members.get(&id).map(|member| Ok(member.info()))
     }
 
-    fn change(&mut self, id: MemberId, change: &Change<'_>) -> Result<(), FactsError> {
+    fn change(&mut self, id: MemberId, change: &Change<'_>, now: Moment) -> Result<(), FactsError> {
         let Some(member) = self.members.get(&id) else { return Ok(()) };
         let former = &member.caller.person;
         let or = |given: &str, kept: &str| if given.is_empty() { kept.to_owned() } else { given.to_owned() };
         let person = Person {
             name: or(change.name, &former.name),
             metadata: or(change.metadata, &former.metadata),
-            attributes: member::changed(&former.attributes, change.attributes),
+            attributes: claims::changed(&former.attributes, change.attributes),
             ..former.clone()
         };
         if person == *former {
@@ -109,12 +112,12 @@ impl Room {
         if let Some(member) = self.members.get_mut(&id) {
             member.change(|member| member.caller.person = person);
         }
-        self.claims_changed(id);
+        self.claims_changed(id, now);
         Ok(())
     }
 
     #[expect(deprecated, reason = "older clients read two of these fields")]
-    fn permit(&mut self, id: MemberId, permission: proto::ParticipantPermission) {
+    fn permit(&mut self, id: MemberId, permission: proto::ParticipantPermission, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let grants = &mut member.caller.grants;
         permit(grants, &permission);
@@ -124,20 +127,21 @@ impl Room {
         let permission = proto::ParticipantPermission { can_publish_sources, hidden, recorder, agent, ..permission };
         member.change(|member| member.permission = permission);
         self.permission_changed(id);
-        self.claims_changed(id);
+        self.claims_changed(id, now);
     }
 
     /// Tell everybody, and give the participant a token that says the same.
-    fn claims_changed(&mut self, id: MemberId) {
-        self.tell_changed(id);
+    fn claims_changed(&mut self, id: MemberId, now: Moment) {
+        self.tell_changed(id, now);
         self.give_token(id);
     }
 
     /// Give a participant a new token, with which it can come back.
     pub(super) fn give_token(&mut self, id: MemberId) {
-        if let Some(member) = self.members.get(&id)
+        if let Some(member) = self.members.get_mut(&id)
             && let Some(link) = member.open_link()
         {
+            member.token_grants.clone_from(&member.caller.grants);
             self.outputs.push_back(RoomOutput::Token { link, caller: Box::new(member.caller.clone()) });
         }
     }

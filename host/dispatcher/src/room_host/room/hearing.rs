@@ -57,9 +57,22 @@ impl Room {
     }
 
     /// A participant says who may hear it. Those who may no longer, or may again, are told.
-    pub(super) fn set_audience(&mut self, id: MemberId, permission: proto::SubscriptionPermission) {
+    pub(super) fn set_audience(&mut self, id: MemberId, permission: proto::SubscriptionPermission, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        let former = std::mem::replace(&mut member.audience, Audience::new(permission));
+        member.audience = Audience::new(permission);
+        member.told.has_chosen_audience = true;
+        let others: Vec<MemberId> = self.members.keys().copied().filter(|other| *other != id).collect();
+        others.into_iter().for_each(|other| self.keep_lines(other));
+        self.tell_audience(id, now);
+    }
+
+    /// Tell those who may hear a participant no longer, or again, now or soon.
+    pub(super) fn tell_audience(&mut self, id: MemberId, now: Moment) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if !member.told.tells_audience(now.at) {
+            return;
+        }
+        let former = std::mem::replace(&mut member.told.audience, member.audience.clone());
         let Some(publisher) = self.members.get(&id) else { return };
         let mut changes = Vec::new();
         for (other, receiver) in self.members.iter().filter(|(other, _)| **other != id) {
@@ -80,11 +93,19 @@ impl Room {
 
     /// Take from a participant what it is not to hear any more, and ask it for lines that it lacks.
     pub(super) fn hear(&mut self, id: MemberId) {
+        self.keep_lines(id);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.lines.changed();
+            self.to_ask.insert(id);
+        }
+    }
+
+    /// Take from a participant what it is not to hear any more.
+    fn keep_lines(&mut self, id: MemberId) {
         let wanted = self.wanted(id);
-        let Some(member) = self.members.get_mut(&id) else { return };
-        member.lines.keep(&wanted);
-        member.lines.changed();
-        self.to_ask.insert(id);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.lines.keep(&wanted);
+        }
     }
 
     /// A participant that came back may have missed the last request.
@@ -96,7 +117,7 @@ impl Room {
     }
 
     /// Put tracks on the lines that a participant offers. Returns the text of its answer, and which line carries which track.
-    pub(super) fn load_lines(&mut self, id: MemberId, answer: &str) -> (String, HashMap<String, String>) {
+    pub(super) fn load_lines(&mut self, id: MemberId, answer: &str, now: Moment) -> (String, HashMap<String, String>) {
         let wanted = self.wanted(id);
         let Some(member) = self.members.get_mut(&id) else { return Default::default() };
         let mids = |member: &Member, flow| -> Vec<Mid> {
@@ -116,8 +137,24 @@ impl Room {
                 uses.insert(mid, Use::Sends { publisher_sid, track_sid, source });
             }
         }
-        self.tell_heard(&new);
+        self.tell_heard(&new, now);
         (sdp::with_uses(answer, |mid| uses.remove(&mid).unwrap_or(Use::Nothing)), tracks)
+    }
+
+    /// What a participant that comes back may have missed of those who say who hears them. Clients take the same word twice.
+    pub(super) fn audiences(&self, id: MemberId) -> Vec<Response> {
+        let Some(receiver) = self.members.get(&id) else { return Vec::new() };
+        let others =
+            self.members.iter().filter(|(other, publisher)| **other != id && publisher.told.has_chosen_audience);
+        let word = |publisher: &Member, track: &Track| {
+            let (participant_sid, track_sid) = (publisher.sid.to_string(), track.info.sid.clone());
+            let allowed = publisher.told.audience.allows(&receiver.sid, receiver.identity(), &track_sid);
+            let update = proto::SubscriptionPermissionUpdate { participant_sid, track_sid, allowed };
+            Response::SubscriptionPermissionUpdate(update)
+        };
+        let words =
+            others.flat_map(|(_, publisher)| publisher.tracks.published().map(move |track| word(publisher, track)));
+        words.collect()
     }
 
     /// When [`Self::ask_for_lines`] is due.
@@ -142,13 +179,15 @@ impl Room {
     }
 
     /// Tell the publishers of these tracks that somebody hears them, each once.
-    fn tell_heard(&mut self, new: &[(Mid, TrackId)]) {
+    fn tell_heard(&mut self, new: &[(Mid, TrackId)], now: Moment) {
         let mut heard = Vec::new();
         let is_new = |track: &Track| new.iter().any(|(_, one)| *one == track.id);
         for (id, member) in &mut self.members {
             for track in member.tracks.published_mut().filter(|track| is_new(track)) {
-                let was_known = std::mem::replace(&mut track.is_known_heard, true);
-                heard.extend((!was_known).then(|| (*id, track.info.sid.clone())));
+                if track.heard_at.is_none() {
+                    track.heard_at = Some(now.at);
+                    heard.push((*id, track.info.sid.clone()));
+                }
             }
         }
         for (id, track_sid) in heard {

@@ -6,6 +6,7 @@ use livekit_protocol as proto;
 use proto::DisconnectReason as Reason;
 use proto::leave_request::Action;
 use proto::signal_response::Message as Response;
+use wasm_worker_core::event::HostedKind;
 
 use super::answers::leave;
 use super::{Room, RoomOutput};
@@ -47,7 +48,7 @@ impl Room {
             self.outputs.extend(links.into_iter().map(|link| RoomOutput::Close { link }));
         }
         for id in all {
-            self.take_out(id, now);
+            self.take_out(id, reason, now);
         }
         self.by_link.clear();
     }
@@ -63,7 +64,7 @@ impl Room {
         else {
             return;
         };
-        self.take_out(id, now);
+        self.take_out(id, reason, now);
         if !hidden {
             let too_many = self.departures.add(gone, now.at);
             self.tell_departures(too_many);
@@ -78,17 +79,25 @@ impl Room {
     }
 
     /// Remove a participant with its peer, and say nothing.
-    fn take_out(&mut self, id: MemberId, now: Moment) {
+    fn take_out(&mut self, id: MemberId, reason: Reason, now: Moment) {
         let Some(mut member) = self.members.remove(&id) else { return };
         member.peer.close(now.at);
+        self.history.left(&member.sid);
         while let Some(output) = member.peer.next_output() {
             if let PeerOutput::Transmit { destination, bytes } = output {
                 self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
             }
         }
         self.outputs.extend(member.take_names().into_iter().map(|name| RoomOutput::ForgetName { name, member: id }));
+        let questions = member.take_questions().into_iter();
+        self.outputs.extend(questions.map(|question| RoomOutput::ForgetQuestion { question, member: id }));
         self.outputs.extend(forget(id, &mut member));
-        self.tracks_changed(&member.tracks.take());
+        let (info, tracks) = (member.gone(reason), member.tracks.take());
+        self.report_ends(&info, &tracks);
+        if member.is_active {
+            self.report(HostedKind::ParticipantLeft, &info, None);
+        }
+        self.tracks_over(&tracks);
         self.people_changed(now);
     }
 
@@ -115,6 +124,7 @@ impl Room {
         }
         member.path = Path::Lost;
         // Another client may have its addresses by now.
+        member.peer.doubt_addresses();
         self.outputs.extend(forget(id, member));
         let LinkState::Open(link) = member.link else { return };
         member.link = LinkState::Lost { until: now.at + RESUME_WITHIN };

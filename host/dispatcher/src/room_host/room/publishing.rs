@@ -5,10 +5,11 @@ use proto::request_response::Request;
 use proto::signal_response::Message as Response;
 
 use super::Room;
+use crate::clock::Moment;
 use crate::ids::new_id;
 use crate::room_host::limits::ROOM_TRACKS_MAX;
 use crate::room_host::member::MemberId;
-use crate::room_host::tracks::{Track, TrackError, TrackId};
+use crate::room_host::tracks::{Mute, Track, TrackError, TrackId};
 
 /// Why a track is not muted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +27,7 @@ pub(crate) enum MuteError {
 
 impl Room {
     /// A client announces a track.
-    pub(super) fn add_track(&mut self, id: MemberId, request: proto::AddTrackRequest) {
+    pub(super) fn add_track(&mut self, id: MemberId, request: proto::AddTrackRequest, now: Moment) {
         let count: usize = self.members.values().map(|member| member.tracks.count()).sum();
         let Self { members, last_track, rng, .. } = self;
         let Some(member) = members.get_mut(&id) else { return };
@@ -38,12 +39,12 @@ impl Room {
         let told = request.clone();
         let announced = match count {
             ROOM_TRACKS_MAX.. => Err(TrackError::Room),
-            _ => member.tracks.announce(request, &member.permission, new).cloned(),
+            _ => member.tracks.announce(request, &member.permission, new, now.at).cloned(),
         };
         match announced {
             Ok(track) => {
                 self.tell(id, Response::TrackPublished(proto::TrackPublishedResponse { cid, track: Some(track) }));
-                self.match_lines(id);
+                self.match_lines(id, now);
             }
             Err(error) => self.refuse(id, error, Request::AddTrack(told)),
         }
@@ -60,24 +61,35 @@ impl Room {
     }
 
     /// Publish the announced tracks whose lines are offered, and end those whose lines are not.
-    pub(super) fn match_lines(&mut self, id: MemberId) {
+    pub(super) fn match_lines(&mut self, id: MemberId, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let (is_changed, over) = member.tracks.offered(&member.offered);
         if is_changed {
             member.change(|_| {});
-            self.tell_changed(id);
+            let info = member.info();
+            self.report_ends(&info, &over);
+            self.report_tracks(id, now);
+            self.tell_changed(id, now);
             self.tracks_changed(&over);
         }
     }
 
     /// A participant mutes its track, or gives its voice back.
-    pub(super) fn mute_own(&mut self, id: MemberId, mute: &proto::MuteTrackRequest) {
+    pub(super) fn mute_own(&mut self, id: MemberId, mute: &proto::MuteTrackRequest, now: Moment) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if let Some(track) = member.tracks.by_sid(&mute.sid) {
+            track.mute = Mute::Known;
+        }
+        self.set_muted(id, mute, now);
+    }
+
+    fn set_muted(&mut self, id: MemberId, mute: &proto::MuteTrackRequest, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let track = member.tracks.by_sid(&mute.sid).filter(|track| track.info.muted != mute.muted);
         if let Some(track) = track {
             track.info.muted = mute.muted;
             member.change(|_| {});
-            self.tell_changed(id);
+            self.tell_changed(id, now);
         }
     }
 
@@ -85,17 +97,20 @@ impl Room {
     pub(in crate::room_host) fn mute_track(
         &mut self,
         request: &proto::MuteRoomTrackRequest,
+        now: Moment,
     ) -> Result<proto::TrackInfo, MuteError> {
         let id = self.member_of(&request.identity).ok_or(MuteError::Participant)?;
         if !request.muted {
             return Err(MuteError::Unmute);
         }
         let member = self.members.get_mut(&id).ok_or(MuteError::Participant)?;
-        let info = member.tracks.by_sid(&request.track_sid).ok_or(MuteError::Track)?.info.clone();
+        let track = member.tracks.by_sid(&request.track_sid).ok_or(MuteError::Track)?;
+        track.mute = Mute::Untold;
+        let info = track.info.clone();
         let mute = proto::MuteTrackRequest { sid: request.track_sid.clone(), muted: true };
         // The word to the owner comes first: a client that hears from others that it is muted says that it is not.
         self.tell(id, Response::Mute(mute.clone()));
-        self.mute_own(id, &mute);
+        self.set_muted(id, &mute, now);
         Ok(proto::TrackInfo { muted: true, ..info })
     }
 
@@ -103,11 +118,22 @@ impl Room {
     pub(super) fn permission_changed(&mut self, id: MemberId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let over = member.tracks.permit(&member.permission);
+        let info = member.info();
+        self.report_ends(&info, &over);
         for track in &over {
             let track_sid = track.info.sid.clone();
             self.tell(id, Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
         }
-        self.tracks_changed(&over);
+        self.tracks_over(&over);
+        self.hear(id);
+    }
+
+    /// These tracks are over, because their participant has left or may publish them no longer.
+    pub(super) fn tracks_over(&mut self, over: &[Track]) {
+        // A track that nobody knew concerns nobody.
+        if over.iter().any(Track::is_published) {
+            self.tracks_changed(over);
+        }
     }
 
     /// There are other tracks than before: these are over.

@@ -18,14 +18,14 @@ impl Room {
         match message {
             Request::Offer(offer) => self.answer(id, &offer, now),
             Request::Leave(_) => self.remove(id, Reason::ClientInitiated, Action::Disconnect, now),
-            Request::UpdateMetadata(update) => self.update_own(id, update),
+            Request::UpdateMetadata(update) => self.update_own(id, update, now),
             Request::SyncState(state) => self.sync(id, state, now),
-            Request::AddTrack(track) => self.add_track(id, track),
+            Request::AddTrack(track) => self.add_track(id, track, now),
             Request::PublishDataTrackRequest(track) => self.refuse_data_track(id, track),
-            Request::Mute(mute) => self.mute_own(id, &mute),
+            Request::Mute(mute) => self.mute_own(id, &mute, now),
             Request::Subscription(subscription) => self.update_subscription(id, subscription),
             Request::TrackSetting(setting) => self.pause(id, &setting.track_sids, setting.disabled),
-            Request::SubscriptionPermission(permission) => self.set_audience(id, permission),
+            Request::SubscriptionPermission(permission) => self.set_audience(id, permission, now),
             Request::PingReq(ping) => {
                 let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp: now_ms };
                 self.tell(id, Response::PongResp(pong));

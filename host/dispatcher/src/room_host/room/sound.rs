@@ -1,12 +1,14 @@
 //! Sound, from one participant to those who hear it, and who speaks.
 //!
 //! Nobody waits for another one: a packet that does not leave at once is lost for its receiver alone. A room that has more packets
-//! than [`PACKETS_A_SECOND`] loses the ones beyond, so that other rooms have their share of the machine.
+//! than [`PACKETS_A_SECOND`] loses the ones beyond, so that other rooms have their share of the machine. Each participant that
+//! publishes has an equal share of them for itself, and what others leave over: one that floods takes nobody's voice.
 
 use std::time::Duration;
 
 use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
+use tokio::time::Instant;
 
 use super::Room;
 use crate::clock::Moment;
@@ -18,6 +20,8 @@ use crate::room_host::tracks::{LEVEL_INTERVAL, TrackId};
 const PACKETS_A_SECOND: u32 = 10_000;
 /// The time whose share of packets may come at once.
 const BURST: Duration = Duration::from_millis(500);
+/// The time whose share of packets of one participant may come at once, whatever the others send.
+const FAIR_BURST: Duration = Duration::from_millis(200);
 /// Steps of the levels that are told, as in LiveKit's server.
 const LEVEL_STEPS: f32 = 8.0;
 
@@ -35,9 +39,7 @@ impl Room {
             self.levels_due.get_or_insert(now.at + LEVEL_INTERVAL);
         }
         let track = track.id;
-        let receivers = self.members.values().filter(|member| hears(member, track)).count();
-        let share = Duration::from_secs(1) / PACKETS_A_SECOND * u32::try_from(receivers).unwrap_or(u32::MAX);
-        if !self.sound_pace.admits(share, BURST, now.at) {
+        if !self.admits_sound(from, track, now) {
             if let Some(track) = self.members.get_mut(&from).and_then(|member| member.tracks.on_line(sound.mid)) {
                 track.count_dropped();
             }
@@ -51,6 +53,21 @@ impl Room {
         }
     }
 
+    /// Whether a packet of a track leaves for all who hear it.
+    fn admits_sound(&mut self, from: MemberId, track: TrackId, now: Moment) -> bool {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let receivers = count(self.members.values().filter(|member| hears(member, track)).count());
+        let publishers =
+            count(self.members.values().filter(|member| member.tracks.published().next().is_some()).count());
+        let share = Duration::from_secs(1) / PACKETS_A_SECOND * receivers;
+        let Some(member) = self.members.get_mut(&from) else { return false };
+        if member.sound_pace.admits(share.saturating_mul(publishers), FAIR_BURST, now.at) {
+            self.sound_pace.count(share, now.at);
+            return true;
+        }
+        self.sound_pace.admits(share, BURST, now.at)
+    }
+
     /// Tell all who speaks, if that is due.
     pub(super) fn tell_speakers(&mut self, now: Moment) {
         if self.levels_due.is_none_or(|due| due > now.at) {
@@ -62,15 +79,28 @@ impl Room {
             let levels = member.tracks.published_mut().filter_map(|track| track.level.take());
             let level = levels.max_by(f32::total_cmp).map(|level| (level * LEVEL_STEPS).ceil() / LEVEL_STEPS);
             is_silent &= level.is_none();
-            if std::mem::replace(&mut member.level, level) != level {
-                let (sid, active) = (member.sid.to_string(), level.is_some());
-                speakers.push(proto::SpeakerInfo { sid, level: level.unwrap_or_default(), active });
+            if member.level != level {
+                (member.level, member.level_at) = (level, Some(now.at));
+                speakers.push(member.speaker());
             }
         }
         // Somebody who speaks may send nothing at all afterwards.
         self.levels_due = (!is_silent).then(|| now.at + LEVEL_INTERVAL);
         if !speakers.is_empty() {
             self.tell_others(None, Response::SpeakersChanged(proto::SpeakersChanged { speakers }));
+        }
+    }
+}
+
+impl Room {
+    /// Tell somebody that comes back who speaks, and who has stopped meanwhile.
+    pub(super) fn tell_speakers_again(&mut self, id: MemberId, since: Instant) {
+        let is_new = |member: &&Member| {
+            !member.permission.hidden && (member.level.is_some() || member.level_at.is_some_and(|at| at >= since))
+        };
+        let speakers: Vec<proto::SpeakerInfo> = self.members.values().filter(is_new).map(Member::speaker).collect();
+        if !speakers.is_empty() {
+            self.tell(id, Response::SpeakersChanged(proto::SpeakersChanged { speakers }));
         }
     }
 }

@@ -3,8 +3,10 @@ mod client;
 mod world;
 
 mod bounds;
+mod happenings;
 mod losses;
 mod orders;
+mod returns;
 mod sound;
 mod sound_bounds;
 mod sound_choices;
@@ -137,7 +139,7 @@ fn participant_without_the_permission_sends_nothing() {
     let permission = proto::ParticipantPermission { can_publish_data: true, ..Default::default() };
     let request =
         proto::UpdateParticipantRequest { identity: "ann".into(), permission: Some(permission), ..Default::default() };
-    assert!(world.room.update_participant(&request).unwrap().unwrap().permission.unwrap().can_publish_data);
+    assert!(world.room.update_participant(&request, world.now).unwrap().unwrap().permission.unwrap().can_publish_data);
     world.perform(None);
     world.send("ann", "t", b"loud".to_vec());
     world.run(SHORT);
@@ -202,8 +204,8 @@ fn own_facts_change_within_their_bounds_and_permissions() {
         metadata: "m".into(),
         ..Default::default()
     };
-    assert_eq!(world.room.update_participant(&request("bob")).unwrap().unwrap().metadata, "m");
-    assert_eq!(world.room.update_participant(&request("nobody")), None);
+    assert_eq!(world.room.update_participant(&request("bob"), world.now).unwrap().unwrap().metadata, "m");
+    assert_eq!(world.room.update_participant(&request("nobody"), world.now), None);
 }
 
 #[test]
@@ -268,7 +270,7 @@ fn permission_of_the_api_changes_what_is_allowed_and_not_what_somebody_is() {
     };
     let request =
         proto::UpdateParticipantRequest { identity: "ann".into(), permission: Some(permission), ..Default::default() };
-    let permission = world.room.update_participant(&request).unwrap().unwrap().permission.unwrap();
+    let permission = world.room.update_participant(&request, world.now).unwrap().unwrap().permission.unwrap();
     assert!(permission.hidden && permission.recorder && permission.agent && permission.can_subscribe);
     assert!(!permission.can_publish && !permission.can_publish_data);
     assert_eq!(permission.can_publish_sources, [camera]);

@@ -55,6 +55,15 @@ impl Room {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.peer.advance(now.at);
         self.touched.insert(id);
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now.at);
+        let (facts, audience) = (is_due(member.told.facts_due), is_due(member.told.audience_due));
+        if facts {
+            self.tell_changed(id, now);
+        }
+        if audience {
+            self.tell_audience(id, now);
+        }
+        let Some(member) = self.members.get_mut(&id) else { return };
         match (member.link, member.path) {
             (LinkState::Lost { until }, _) if until <= now.at => {
                 self.remove(id, Reason::ConnectionTimeout, Action::Reconnect, now);

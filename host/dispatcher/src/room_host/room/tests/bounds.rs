@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use prost::Message as _;
+
 use super::*;
 use crate::room_host::limits::{MEMBERS_MAX, RESUME_WITHIN, TRACKS_MAX};
 use crate::room_host::peer::SOURCES_MAX;
@@ -145,6 +147,77 @@ fn facts_of_a_client_and_its_tracks_are_bounded() {
 }
 
 #[test]
+fn participant_that_changes_all_the_time_is_told_about_now_and_then() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    let bytes = |messages: &[Response]| {
+        messages
+            .iter()
+            .map(|message| match message {
+                Response::Update(update) => update.encoded_len(),
+                _ => 0,
+            })
+            .sum::<usize>()
+    };
+    world.take(bob);
+    let update =
+        |number: usize| proto::UpdateParticipantMetadata { metadata: format!("{number:060000}"), ..Default::default() };
+    for number in 0..500 {
+        world.signal(ann, Request::UpdateMetadata(update(number)));
+        world.run(Duration::from_millis(20));
+    }
+    world.run(SHORT * 3);
+    let messages = world.take(bob);
+    // Four seconds at once, and those of the time since.
+    assert!((512 << 10..=1 << 20).contains(&bytes(&messages)), "{}", bytes(&messages));
+    let Some(Response::Update(last)) = messages.iter().rfind(|message| matches!(message, Response::Update(_))) else {
+        panic!()
+    };
+    assert!(last.participants[0].metadata.ends_with("499"), "the last state is told");
+    // Afterwards a change is told at once again.
+    world.run(SHORT * 5);
+    world.signal(ann, Request::UpdateMetadata(update(1)));
+    assert_eq!(names(&world.take(bob)), ["update"]);
+}
+
+#[test]
+fn audience_that_changes_all_the_time_is_told_now_and_then() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.publish("ann", ann, &["voice"]);
+    world.listen("bob", bob, 1);
+    world.take(bob);
+    let audience = |all_participants| {
+        let track_permissions = Vec::new();
+        Request::SubscriptionPermission(proto::SubscriptionPermission { all_participants, track_permissions })
+    };
+    let mut told = 0;
+    for number in 0..500 {
+        world.signal(ann, audience(number % 2 == 1));
+        world.run(Duration::from_millis(10));
+        told += names(&world.take(bob)).iter().filter(|name| **name == "audience").count();
+    }
+    // Four seconds at once, and those of five seconds.
+    assert!((10..=16 + 20).contains(&told), "{told}");
+    world.signal(ann, audience(false));
+    world.speak("ann", 3);
+    assert!(world.heard("bob").is_empty(), "it counts before it is told");
+    world.signal(ann, audience(true));
+    world.run(SHORT);
+    let messages = world.take(bob);
+    let last = messages.iter().rev().find_map(|message| match message {
+        Response::SubscriptionPermissionUpdate(update) => Some(update.allowed),
+        _ => None,
+    });
+    assert_ne!(last, Some(false), "{:?}", names(&messages));
+    world.listen("bob", bob, 0);
+    world.run(SHORT);
+    world.listen("bob", bob, 0);
+    world.speak("ann", 2);
+    assert_eq!(world.heard("bob"), [0, 1]);
+}
+
+#[test]
 fn client_that_opens_too_many_channels_is_put_out() {
     let mut world = World::new();
     let (ann, bob) = (world.joined("ann"), world.joined("bob"));
@@ -185,4 +258,28 @@ fn client_checks_the_path_from_a_bounded_number_of_addresses() {
     world.run(SHORT * 5);
     world.send("ann", "t", b"still here".to_vec());
     assert!(!world.closed.contains(&ann));
+}
+
+#[test]
+fn forged_address_is_never_proved() {
+    let mut world = World::new();
+    let ann = world.joined("ann");
+    world.publish("ann", ann, &["voice"]);
+    let (address, id, _) = world.claims[0];
+    let (forged, check) = ("192.0.2.9:5".parse().unwrap(), world.checks[&address].clone());
+    world.claims.clear();
+    for _ in 0..20 {
+        world.room.datagram(id, forged, &check, world.now);
+        // Data that is genuine, from there.
+        let (mid, now) = (world.client("ann").sending[0], world.now.at);
+        world.client("ann").speak(mid, &[vec![7]], -20, now);
+        let datagrams = std::mem::take(&mut world.client("ann").outbox);
+        for (_, datagram) in datagrams {
+            world.room.datagram(id, forged, &datagram, world.now);
+        }
+        world.perform(None);
+        world.run(Duration::from_millis(20));
+    }
+    let claims: Vec<bool> = world.claims.iter().filter(|claim| claim.0 == forged).map(|claim| claim.2).collect();
+    assert!(claims.len() >= 20 && claims.iter().all(|is_proven| !is_proven), "{claims:?}");
 }

@@ -216,7 +216,7 @@ fn return_needs_a_token_of_the_same_key_with_the_same_grants() {
     let permission = proto::ParticipantPermission { can_publish: true, can_subscribe: true, ..Default::default() };
     let request =
         proto::UpdateParticipantRequest { identity: "ann".into(), permission: Some(permission), ..Default::default() };
-    world.room.update_participant(&request).unwrap().unwrap();
+    world.room.update_participant(&request, world.now).unwrap().unwrap();
     world.perform(None);
     let link = world.resume("ann", &sid);
     assert_eq!(leave_of(&world.take(link)), (Reason::StateMismatch, Action::Reconnect));
@@ -242,7 +242,7 @@ fn another_join_does_not_hasten_the_word_of_a_departure() {
 }
 
 #[test]
-fn address_is_claimed_by_every_check_and_proved_by_data() {
+fn address_is_claimed_by_every_check_and_proved_by_an_answer() {
     let mut world = World::new();
     world.joined("ann");
     let address = world.claims[0].0;

@@ -89,7 +89,7 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Updated { who, metadata } => {
             let (identity, metadata) = (IDENTITIES[who].to_owned(), "x".repeat(metadata));
             let request = proto::UpdateParticipantRequest { identity, metadata, ..Default::default() };
-            drop(world.room.update_participant(&request));
+            drop(world.room.update_participant(&request, world.now));
             world.perform(None);
         }
         Happening::Data => {

@@ -176,14 +176,14 @@ fn muted_track_is_silent_and_only_its_owner_gives_it_its_voice_back() {
         ..Default::default()
     };
     world.take(ann);
-    assert!(world.room.mute_track(&request("ann", &sid, true)).unwrap().muted);
+    assert!(world.room.mute_track(&request("ann", &sid, true), world.now).unwrap().muted);
     world.perform(None);
     assert_eq!(names(&world.take(ann)), ["mute", "update"]);
     world.speak("ann", 2);
     assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![], Some(true)));
-    assert_eq!(world.room.mute_track(&request("ann", &sid, false)), Err(MuteError::Unmute));
-    assert_eq!(world.room.mute_track(&request("ann", "TR_other", true)), Err(MuteError::Track));
-    assert_eq!(world.room.mute_track(&request("cid", &sid, true)), Err(MuteError::Participant));
+    assert_eq!(world.room.mute_track(&request("ann", &sid, false), world.now), Err(MuteError::Unmute));
+    assert_eq!(world.room.mute_track(&request("ann", "TR_other", true), world.now), Err(MuteError::Track));
+    assert_eq!(world.room.mute_track(&request("cid", &sid, true), world.now), Err(MuteError::Participant));
 }
 
 #[test]

@@ -109,6 +109,39 @@ fn flood_reaches_nobody_beyond_its_rate() {
     assert!(!world.closed.contains(&ann));
 }
 
+/// A packet with sound that nobody has encrypted, for a line.
+fn forged(mid: str0m::media::Mid, payload_type: u8, source: u32) -> Vec<u8> {
+    let name = mid.as_bytes();
+    let mut extension = vec![4 << 4 | u8::try_from(name.len() - 1).unwrap()];
+    extension.extend(name);
+    extension.resize(extension.len().next_multiple_of(4), 0);
+    let words = u8::try_from(extension.len() / 4).unwrap();
+    let head = [&[0x90, payload_type, 0, 9, 0, 0, 0, 9][..], &source.to_be_bytes(), &[0xbe, 0xde, 0, words]].concat();
+    [head, extension, vec![7; 40]].concat()
+}
+
+#[test]
+fn forged_sound_keeps_no_source_and_takes_nobody_s_voice() {
+    let (mut world, _, _, _) = ann_speaks_to_bob();
+    world.speak("ann", 200);
+    world.heard("bob");
+    let (id, mid) = (world.room.member_of("ann").unwrap(), world.client("ann").sending[0]);
+    let (address, payload_type) =
+        (world.client("ann").address, *world.client("ann").rtc.media(mid).unwrap().remote_pts()[0]);
+    for round in 1_000..1_100 {
+        // `str0m` takes a source that returns for a further one.
+        for source in [round, round + 1, round] {
+            world.room.datagram(id, address, &forged(mid, payload_type, source), world.now);
+        }
+        world.run(Duration::from_millis(30));
+    }
+    let peer = &mut world.room.members.get_mut(&id).unwrap().peer;
+    let kept = (1_000..=1_101).filter(|source| peer.has_source(*source)).count();
+    assert_eq!(kept, 0);
+    world.speak("ann", 5);
+    assert_eq!(world.heard("bob"), [0, 1, 2, 3, 4]);
+}
+
 #[test]
 fn sources_of_sound_are_bounded() {
     let (mut world, _, bob, _) = ann_speaks_to_bob();
@@ -185,6 +218,44 @@ fn listener_is_asked_for_a_bounded_number_of_lines() {
         world.listen("bob", bob, usize::try_from(asked).unwrap());
     }
     assert_eq!(lines, u32::try_from(SUBSCRIPTIONS_MAX).unwrap());
+}
+
+#[test]
+fn participant_that_fills_the_room_takes_no_packets_of_others() {
+    let mut world = World::new();
+    let listeners = ["q", "r", "s", "t", "u", "v", "w", "x", "y"].map(|identity| (identity, world.joined(identity)));
+    let cids: Vec<String> = (0..TRACKS_MAX).map(|number| number.to_string()).collect();
+    let cids: Vec<&str> = cids.iter().map(String::as_str).collect();
+    let (loud, quiet) = (world.joined("loud"), world.joined("quiet"));
+    world.publish("loud", loud, &cids);
+    let sid = world.publish("quiet", quiet, &["voice"]).remove(0);
+    let mut lines = Vec::new();
+    for (identity, link) in listeners {
+        let carried = world.listen(identity, link, TRACKS_MAX + 1);
+        lines.push((identity, carried.into_iter().find(|(_, track)| *track == sid).unwrap().0));
+    }
+    let floods = world.client("loud").sending.clone();
+    let voice = world.client("quiet").sending[0];
+    let now = world.now.at;
+    for mid in &floods {
+        world.client("loud").speak(*mid, &vec![vec![1; 60]; 100], LOUD, now);
+    }
+    for _ in 0..100 {
+        let now = world.now.at;
+        // A packet of each track every 7 ms: as many as one track may send.
+        for mid in &floods {
+            world.client("loud").speak(*mid, &vec![vec![1; 60]; 3], LOUD, now);
+        }
+        world.client("quiet").speak(voice, &[vec![2]], LOUD, now);
+        world.run(Duration::from_millis(20));
+    }
+    for (identity, line) in lines {
+        let heard = world.client(identity).heard.iter().filter(|packet| *packet.mid == *line).count();
+        assert_eq!(heard, 100, "{identity}");
+    }
+    let dropped: u64 =
+        world.room.members.values().flat_map(|member| member.tracks.published()).map(|track| track.counts().1).sum();
+    assert!(dropped > 200, "the room is not full: {dropped}");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn permissions_that_are_taken_away_end_tracks_and_lines() {
         let permission = proto::ParticipantPermission { can_publish, can_subscribe, ..Default::default() };
         let (identity, permission) = (identity.to_owned(), Some(permission));
         let request = proto::UpdateParticipantRequest { identity, permission, ..Default::default() };
-        world.room.update_participant(&request).unwrap().unwrap();
+        world.room.update_participant(&request, world.now).unwrap().unwrap();
         world.perform(None);
     };
     permit(&mut world, "bob", true, false);
@@ -157,6 +157,25 @@ fn speakers_are_told_when_they_begin_and_when_they_end() {
     assert_eq!(speakers(world.take(bob)), [(sid, false)]);
     world.run(SHORT * 3);
     assert!(world.take(bob).is_empty());
+}
+
+#[test]
+fn departure_without_a_track_asks_nobody_for_lines() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.publish("ann", ann, &["voice"]);
+    // Bob adds no lines, and is asked a few times.
+    for _ in 0..10 {
+        if !asks(&mut world, bob).is_empty() {
+            let offer = world.client("bob").restart();
+            world.negotiate("bob", bob, offer);
+        }
+    }
+    assert!(asks(&mut world, bob).is_empty());
+    let cid = world.joined("cid");
+    world.signal(cid, Request::AddTrack(proto::AddTrackRequest { cid: "announced".into(), ..Default::default() }));
+    world.signal(cid, Request::Leave(proto::LeaveRequest::default()));
+    assert!(asks(&mut world, bob).is_empty(), "nothing is new for it");
 }
 
 #[test]

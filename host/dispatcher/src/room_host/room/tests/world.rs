@@ -10,6 +10,7 @@ use proto::data_packet::Value;
 use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
 use tokio::time::Instant;
+use wasm_worker_core::event::HostedEvent;
 
 use super::client::Client;
 use crate::clock::Moment;
@@ -36,6 +37,8 @@ pub(super) struct World {
     pub(super) claims: Vec<(SocketAddr, MemberId, bool)>,
     /// The last check of the path of each client.
     pub(super) checks: HashMap<SocketAddr, Vec<u8>>,
+    /// What observers were told.
+    pub(super) events: Vec<HostedEvent>,
     /// The addresses that members have no longer.
     pub(super) forgotten: Vec<(SocketAddr, MemberId)>,
 }
@@ -58,6 +61,7 @@ impl World {
             sequences: HashMap::new(),
             claims: Vec::new(),
             checks: HashMap::new(),
+            events: Vec::new(),
             forgotten: Vec::new(),
         }
     }
@@ -97,7 +101,8 @@ impl World {
         self.last_link += 1;
         let link = LinkId(self.last_link);
         self.messages.insert(link, Vec::new());
-        let entrant = Entrant { caller, request: Box::new(request), local: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        let entrant =
+            Entrant { caller, request: Box::new(request), local: IpAddr::V4(Ipv4Addr::LOCALHOST), public: None };
         let entered = self.room.enter(entrant, link, self.now);
         self.perform(address);
         entered.map(|()| link)
@@ -205,6 +210,8 @@ impl World {
             datagrams.extend(client.outbox.drain(..).map(|(_, bytes)| (client.address, bytes)));
         }
         datagrams.retain(|(source, _)| !self.cut.contains(source));
+        // In the order in which they joined.
+        datagrams.sort_by_key(|(source, _)| *source);
         for (source, bytes) in datagrams {
             if bytes.starts_with(&[0, 1]) {
                 self.checks.insert(source, bytes.clone());
@@ -242,8 +249,9 @@ impl World {
                     self.members.extend(address.map(|address| (address, member)));
                 }
                 RoomOutput::Address { address, member, is_proven } => self.claims.push((address, member, is_proven)),
+                RoomOutput::Event(event) => self.events.push(*event),
                 RoomOutput::ForgetAddress { address, member } => self.forgotten.push((address, member)),
-                RoomOutput::ForgetName { .. } => {}
+                RoomOutput::Question { .. } | RoomOutput::ForgetQuestion { .. } | RoomOutput::ForgetName { .. } => {}
             }
         }
     }
