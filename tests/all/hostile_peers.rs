@@ -17,6 +17,7 @@ use case::Case;
 mod bounds;
 mod case;
 mod files;
+mod guests;
 mod machine;
 mod network;
 mod participants;
@@ -147,6 +148,11 @@ fn servers_of_rooms_that_misbehave_end_their_own_jobs_alone() {
 #[test]
 fn participants_that_flood_an_agent_do_it_no_harm() {
     all("room", participants::ROWS);
+}
+
+#[test]
+fn guests_of_hosted_rooms_that_misbehave_hurt_nobody_else() {
+    all("guests", guests::ROWS);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::support::dispatcher::Dispatcher;
 use crate::support::harness::{eventually, run_guest};
 use crate::support::hook::{header, hook};
+use crate::support::rooms::{RoomServer, RoomWorker, example_dir};
 use crate::support::toolchains::{PYTHON, installed_node, installed_python};
 
 const API_KEY: &str = "devkey";
@@ -300,6 +301,62 @@ fn livekit_s_receivers_read_the_webhooks() {
     };
     let created: Value = serde_json::from_str(&created.1).unwrap();
     assert_eq!((&created["job"]["dispatchId"], &created["room"]["name"]), (&json!(dispatch), &json!("lobby")));
+}
+
+#[test]
+fn livekit_s_receivers_read_the_webhooks_of_rooms() {
+    let (url, received) = hook();
+    let flags = ["--webhook", Box::leak(url.into_boxed_str()), "--api-key", API_KEY, "--api-secret", API_SECRET];
+    let dispatcher = Dispatcher::start(&flags);
+    let server = RoomServer::Own(dispatcher);
+    let worker = RoomWorker::with_flags(&server.url(), "echo", &example_dir("echo"), &[]);
+    server.dispatch("lobby", "echo");
+    let mut posts: Vec<(String, String)> = Vec::new();
+    let mut until = |name: &str| {
+        let wanted = format!("\"event\":\"{name}\"");
+        while posts.last().is_none_or(|(_, body)| !body.contains(&wanted)) {
+            posts.push(received.recv_timeout(SAYS_WITHIN).unwrap());
+        }
+    };
+    until("track_published");
+    let delete = json!({ "room": "lobby" });
+    let RoomServer::Own(dispatcher) = &server else { unreachable!() };
+    assert_eq!(dispatcher.twirp("RoomService/DeleteRoom", "lobby", &delete).status, 200);
+    until("room_finished");
+    assert_eq!(worker.stop().exit, 0);
+
+    let hosted = |event: &Value| event["event"].as_str().unwrap().contains('_');
+    let events: Vec<Value> = posts.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).filter(hosted).collect();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let expected = [
+        "room_started",
+        "participant_joined",
+        "track_published",
+        "track_unpublished",
+        "participant_left",
+        "room_finished",
+    ];
+    assert_eq!(names, expected);
+    for (event, has_participant, has_track) in [(0, false, false), (1, true, false), (2, true, true)]
+        .into_iter()
+        .map(|(at, participant, track)| (&events[at], participant, track))
+    {
+        assert!(event["room"]["sid"].as_str().unwrap().starts_with("RM_"), "{event}");
+        assert_eq!(
+            (event["participant"].is_object(), event["track"].is_object()),
+            (has_participant, has_track),
+            "{event}"
+        );
+    }
+    for receiver in receivers() {
+        for (head, body) in posts.iter().filter(|(_, body)| hosted(&serde_json::from_str(body).unwrap())) {
+            let posted: Value = serde_json::from_str(body).unwrap();
+            let read = receiver.call("", &[header(head, "authorization"), body]);
+            assert_eq!((&read["event"], &read["room"]), (&posted["event"], &posted["room"]["name"]), "{body}");
+            assert_eq!(read["participant"], posted["participant"]["identity"], "{}: {body}", receiver.name);
+            assert_eq!(read["track"], posted["track"]["sid"], "{}: {body}", receiver.name);
+        }
+    }
 }
 
 #[test]

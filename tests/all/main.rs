@@ -15,6 +15,7 @@ mod chaos_dispatch;
 mod child_processes;
 mod dispatcher;
 mod dispatcher_api;
+mod dispatcher_tls;
 mod documentation;
 mod drain;
 mod event_order;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -75,12 +75,20 @@ impl Ca {
     pub(crate) fn new() -> Self {
         let (mut params, key) = (CertificateParams::new(Vec::new()).unwrap(), KeyPair::generate().unwrap());
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let text = BASE64_STANDARD.encode(params.self_signed(&key).unwrap().der());
         let file = tempfile::NamedTempFile::new().unwrap();
-        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
-        std::fs::write(file.path(), pem).unwrap();
+        std::fs::write(file.path(), pem("CERTIFICATE", params.self_signed(&key).unwrap().der())).unwrap();
         Self { issuer: Issuer::new(params, key), file }
+    }
+
+    /// Write a certificate for these names and its key. Returns the paths.
+    pub(crate) fn write(&self, dir: &Path, names: &[&str]) -> (String, String) {
+        let (key, names) = (KeyPair::generate().unwrap(), names.iter().map(|name| (*name).to_owned()));
+        let certificate = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
+        let certificate = certificate.signed_by(&key, &self.issuer).unwrap();
+        let files = (dir.join("cert.pem"), dir.join("key.pem"));
+        std::fs::write(&files.0, pem("CERTIFICATE", certificate.der())).unwrap();
+        std::fs::write(&files.1, pem("PRIVATE KEY", &key.serialize_der())).unwrap();
+        (files.0.to_str().unwrap().to_owned(), files.1.to_str().unwrap().to_owned())
     }
 
     /// The same server with TLS and a certificate for this name.
@@ -101,6 +109,13 @@ impl Ca {
             }
         })
     }
+}
+
+/// A file of this kind.
+fn pem(label: &str, bytes: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(bytes);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// The same server under a name: a server on loopback may answer to `localhost` only, so requests for the name are sent to it as

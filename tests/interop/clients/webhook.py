@@ -25,6 +25,8 @@ print(
             "job": event.job.id if event.HasField("job") else None,
             "agent": event.job.agent_name if event.HasField("job") else None,
             "room": event.room.name if event.HasField("room") else None,
+            "participant": event.participant.identity if event.HasField("participant") else None,
+            "track": event.track.sid if event.HasField("track") else None,
         }
     )
 )
