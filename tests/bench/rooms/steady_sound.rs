@@ -26,7 +26,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURED: Duration = Duration::from_secs(60);
 const LOOPS: usize = 2;
 const BUSY: usize = 100;
-/// Of all cores.
+/// The part of all cores that the busy jobs use together.
 const BUSY_SHARE: f64 = 0.75;
 /// Busy jobs that show what a step takes, with a pause of [`LEARN_PAUSE_MS`].
 const LEARN_FROM: usize = 10;

@@ -23,6 +23,14 @@ const PIECE: Duration = Duration::from_millis(10);
 /// A frame, and its time.
 type Frame = (Instant, Vec<i16>);
 
+/// How far a track is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Heard,
+    /// Its last event waits or was told.
+    Over,
+}
+
 /// One track that the agent hears.
 pub(super) struct Heard {
     /// The sid of the track.
@@ -40,8 +48,7 @@ pub(super) struct Heard {
     until: Option<Instant>,
     next_level: Instant,
     is_held: bool,
-    /// Whether its last event waits or was told.
-    is_over: bool,
+    phase: Phase,
     /// Events that wait, each with its time.
     waiting: VecDeque<(Instant, Event)>,
     /// Bytes of sound among them.
@@ -68,7 +75,7 @@ impl Heard {
             until: None,
             next_level: now,
             is_held: false,
-            is_over: false,
+            phase: Phase::Heard,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: Duration::ZERO,
@@ -79,7 +86,7 @@ impl Heard {
 
     /// Whether it hears the track of this person. One that is over hears no other that comes under the same name.
     pub(super) fn hears(&self, speaker: &Speaker) -> bool {
-        !self.is_over && self.sid == speaker.track.sid
+        self.phase == Phase::Heard && self.sid == speaker.track.sid
     }
 
     /// Whether a frame is to come: something is said, or may have been the end of voice.
@@ -209,7 +216,7 @@ impl Heard {
 
     /// When the last event was due, where it can be told by now and was not.
     pub(super) fn over_since(&self) -> Option<Instant> {
-        let may_be_told = self.is_over && self.id.is_some() && !self.is_held;
+        let may_be_told = self.phase == Phase::Over && self.id.is_some() && !self.is_held;
         self.waiting.back().filter(|_| may_be_told).map(|(at, _)| *at)
     }
 
@@ -222,13 +229,13 @@ impl Heard {
     pub(super) fn end(&mut self, now: Instant) {
         let change = self.detector.stop(now);
         self.change(change);
-        self.is_over = true;
+        self.phase = Phase::Over;
         self.waiting.push_back((now, Event::AudioEnded(0)));
     }
 
     /// The room is gone before the agent knows the id of the track: `failed` is the only event.
     pub(super) fn fail(&mut self, why: &str, now: Instant) {
-        self.is_over = true;
+        self.phase = Phase::Over;
         self.waiting.clear();
         self.waiting_bytes = 0;
         let failure = Failure { id: 0, code: "not-joined".into(), status: 0, message: why.into() };
