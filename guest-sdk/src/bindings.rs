@@ -8585,7 +8585,8 @@ pub mod wasm_worker {
                 pub at_ms: f64,
                 /// The part of this sound that was made up, for packets that did not arrive.
                 pub concealed_ms: u32,
-                /// Sound before this one that was dropped, because the agent was late.
+                /// Sound before this frame that the agent did not get: the agent was late or held the track, or the sound came after
+                /// the host had delivered silence in its place.
                 pub dropped_ms: u32,
                 /// Mono samples, 16 bits, little-endian; bytes, because a list of numbers is slow in Python.
                 pub pcm: _rt::Vec<u8>,

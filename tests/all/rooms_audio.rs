@@ -11,8 +11,8 @@ use crate::support::people::{Client, Person, SHARE_MIN, saw};
 use crate::support::room_network::RoomNetwork;
 use crate::support::rooms::{RoomServer, RoomWorker, delete_room, dispatch_with};
 
-/// Longer than a person needs to hear a tone.
-const SPEAKS_MS: u32 = 180_000;
+/// Longer than any of these tests.
+const SPEAKS_MS: u32 = 600_000;
 /// In which a link that was cut is there again.
 const RESUMES_IN: Duration = Duration::from_secs(1);
 /// How long the datagrams of the agent are lost: longer than a peer connection waits for them.
@@ -137,7 +137,7 @@ fn cut_short(server: &RoomServer) {
         all.sort_by(f64::total_cmp);
         all[CUTS / 2]
     });
-    assert!(silent_after <= SILENT_WITHIN_MS && off <= POSITION_OFF_MS, "{figures:?}");
+    assert!((-POSITION_OFF_MS..=SILENT_WITHIN_MS).contains(&silent_after) && off <= POSITION_OFF_MS, "{figures:?}");
     person.leaves();
     drop(worker);
 }

@@ -67,7 +67,7 @@ async fn says(voice: &AudioSource) -> Result {
     }
 }
 
-/// Each text but the first one interrupts the tone, and each that follows such a one begins it again.
+/// Texts take turns: one begins the tone, and the next one interrupts it.
 async fn is_cut_short(ctx: &JobContext) -> Result {
     let voice = ctx.publish_audio(&voice());
     voice.wait_for_subscription().await?;

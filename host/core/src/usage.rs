@@ -162,7 +162,8 @@ pub struct AudioUse {
     pub spoken_ms: u64,
     /// Sound that was made up for packets that did not arrive, in milliseconds.
     pub concealed_ms: u64,
-    /// Sound that was dropped because the agent was late, in milliseconds.
+    /// Sound that the agent did not get, in milliseconds: the agent was late or held the track, or the sound came after the host had
+    /// delivered silence in its place.
     pub dropped_ms: u64,
     /// Packets of heard tracks.
     pub packets_received: u64,

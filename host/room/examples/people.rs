@@ -31,6 +31,7 @@
     reason = "a tool that prints, and whose faults end it"
 )]
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ const HEARD_RATE: u32 = 8_000;
 const SAID_RATE: u32 = 24_000;
 /// Sound that is written at once.
 const SAID: Duration = Duration::from_millis(500);
+/// Frames whose drift is looked at.
+const DRIFT_FRAMES: usize = 50;
 const GAP_MIN: Duration = Duration::from_millis(10);
 
 /// Connects without names, proxies and TLS, as loopback needs none.
@@ -113,8 +116,8 @@ struct Heard {
     until: Option<Instant>,
     /// Sound after the first frame.
     after_first: Duration,
-    /// How much longer the sound after the first frame is than the time since, in seconds.
-    drift: f64,
+    /// How much longer the sound after the first frame is than the time since, in seconds, at each of the last frames.
+    drift: VecDeque<f64>,
     /// How long after its end each frame was there.
     late: Vec<Duration>,
 }
@@ -136,9 +139,21 @@ impl Heard {
             None => self.began = Some(Instant::now()),
             Some(began) => {
                 self.after_first += length;
-                self.drift = (self.after_first + self.missing).as_secs_f64() - began.elapsed().as_secs_f64();
+                if self.drift.len() == DRIFT_FRAMES {
+                    self.drift.pop_front();
+                }
+                self.drift.push_back((self.after_first + self.missing).as_secs_f64() - began.elapsed().as_secs_f64());
             }
         }
+    }
+}
+
+impl Heard {
+    /// The drift in seconds, without what a single frame was late.
+    fn drift(&self) -> f64 {
+        let mut all: Vec<f64> = self.drift.iter().copied().collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or_default()
     }
 }
 
@@ -325,7 +340,7 @@ async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
         "heard_s": sum(|heard| heard.sound),
         "concealed_s": sum(|heard| heard.concealed),
         "missing_s": sum(|heard| heard.missing),
-        "drift_ms": all.iter().map(|heard| heard.drift.abs() * 1_000.0).fold(0.0, f64::max).round(),
+        "drift_ms": all.iter().map(|heard| (heard.drift() * 1_000.0).abs()).fold(0.0, f64::max).round(),
         "most_s": seconds as usize * people.len(),
     });
     told(facts, late)

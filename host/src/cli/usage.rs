@@ -172,8 +172,8 @@ fn csv_line(sums: &UsageSums, of_models: &BTreeSet<String>) -> String {
     std::iter::once(csv_text(name)).chain(numbers).chain(of_models).collect::<Vec<_>>().join(",")
 }
 
-/// The sums of sound, by their names in the JSON.
-const fn audio(sums: &AudioUse) -> [(&'static str, u64); 10] {
+/// The figures of sound that have a column, by their names in the JSON. `jitter_us` is the highest one, the others are sums.
+const fn audio(sums: &AudioUse) -> [(&'static str, u64); 11] {
     [
         ("heard_ms", sums.heard_ms),
         ("spoken_ms", sums.spoken_ms),
@@ -183,6 +183,7 @@ const fn audio(sums: &AudioUse) -> [(&'static str, u64); 10] {
         ("packets_lost", sums.packets_lost),
         ("packets_sent", sums.packets_sent),
         ("frames_late", sums.frames_late),
+        ("late_us", sums.late_us),
         ("jitter_us", sums.jitter_us),
         ("cpu_us", sums.cpu_us),
     ]
@@ -233,7 +234,7 @@ greeter     2  1m30s  12ms  2.5G         3  2.0KiB    5.0MiB  small: input_token
         let shown = text(&list(UsageBy::Agent, vec![UsageSums { audio, ..sums("greeter", "small") }]));
         let expected = "\
 AGENT    JOBS   TIME   CPU  FUEL  REQUESTS    SENT  RECEIVED  HEARD  SPOKEN  MODELS
-greeter     2  1m30s  12ms  2.5G         3  2.0KiB    5.0MiB   1m1s    1.5s  small: input_tokens 1.2M, seconds 0.5";
+greeter     2  1m30s  12ms  2.5G         3  2.0KiB    5.0MiB  1m01s      1s  small: input_tokens 1.2M, seconds 0.5";
         assert_eq!(shown, expected);
         let host = UsageSums { work: None, models: Vec::new(), ..sums("x.test", "") };
         let expected = "\
@@ -249,10 +250,10 @@ x.test     2         3        0         0  2.0KiB    5.0MiB";
         let lines = csv(&list(UsageBy::Key, [sums("=a,b", "m"), sums("k\"\n", "n")].map(with_sound).into()));
         let head = "key,jobs,unmeasured,wall_us,cpu_us,fuel,requests,sockets,failures,bytes_sent,bytes_received";
         let sound = "audio/heard_ms,audio/spoken_ms,audio/concealed_ms,audio/dropped_ms,audio/packets_received,\
-            audio/packets_lost,audio/packets_sent,audio/frames_late,audio/jitter_us,audio/cpu_us";
+            audio/packets_lost,audio/packets_sent,audio/frames_late,audio/late_us,audio/jitter_us,audio/cpu_us";
         let models = "llm/p/m/input_tokens,llm/p/m/seconds,llm/p/n/input_tokens,llm/p/n/seconds";
         assert_eq!(lines[0], format!("{head},{sound},{models}"));
-        let numbers = "2,1,90000000,12000,2500000000,3,0,0,2048,5242880,61000,0,0,0,0,0,0,0,0,7";
+        let numbers = "2,1,90000000,12000,2500000000,3,0,0,2048,5242880,61000,0,0,0,0,0,0,0,0,0,7";
         assert_eq!(lines[1], format!("\"'=a,b\",{numbers},1234567,0.5,,"));
         assert_eq!(lines[2], format!("\"k\"\" \",{numbers},,,1234567,0.5"));
         let host = UsageSums { work: None, models: Vec::new(), ..sums("x.test", "") };

@@ -208,7 +208,8 @@ pub struct AudioFrame {
     pub at: Instant,
     /// The part of this sound that was made up, for packets that did not arrive.
     pub concealed: Duration,
-    /// Sound before this one that was dropped, because the agent or the sound was late.
+    /// Sound before this frame that the agent did not get: the agent was late or held the track, or the sound came after the host had
+    /// delivered silence in its place.
     pub dropped: Duration,
     /// Little-endian samples at the rate of the subscription.
     pub pcm: Vec<u8>,
@@ -241,7 +242,7 @@ pub struct AudioStatistics {
     pub spoken: Duration,
     /// Sound that was made up for packets that did not arrive.
     pub concealed: Duration,
-    /// Sound that was dropped because the agent was late.
+    /// Sound that the agent did not get: it was late or held the track, or the sound came after silence was delivered in its place.
     pub dropped: Duration,
     /// Time that decoding, detection, resampling and encoding took.
     pub busy: Duration,

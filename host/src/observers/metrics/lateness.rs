@@ -32,8 +32,7 @@ impl TypedMetric for Lateness {
 
 impl EncodeMetric for Lateness {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
-        // The library writes this bound as infinite.
-        let bounds = LATENESS.iter().map(Duration::as_secs_f64).chain([f64::MAX]);
+        let bounds = LATENESS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.zip(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))).collect();
         let sum = Duration::from_micros(self.micros.load(Ordering::Relaxed)).as_secs_f64();

@@ -47,7 +47,7 @@ impl SoundMetrics {
 
     /// Register the metrics.
     pub(super) fn register(&self, r: &mut Registry) {
-        let text = "Sound of rooms in seconds, by kind: heard, spoken, concealed (made up for lost packets), dropped (the agent was late)";
+        let text = "Sound of rooms in seconds, by kind: heard, spoken, concealed (made up for lost packets), dropped (the agent or the sound was late)";
         r.register("room_audio_seconds", text, self.seconds.clone());
         let text = "Packets of the tracks of sound of rooms, by kind: received, lost, sent";
         r.register("room_audio_packets", text, self.packets.clone());
