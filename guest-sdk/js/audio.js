@@ -167,7 +167,7 @@ export class AudioSource {
 
   /**
    * Play samples after all that was written before: an `Int16Array`, or little-endian bytes. Bytes may be cut within a sample: the next
-   * call has the other half. Waits first while more than a second of sound waits to be played.
+   * call has the other half, unless it has samples. Waits first while more than a second of sound waits to be played.
    */
   async write(sound) {
     // Whoever writes may write over it before it goes out.
@@ -175,6 +175,7 @@ export class AudioSource {
     const part = Math.max(1, Math.floor(this.#rate / 2)) * 2;
     for (let at = 0; at < bytes.length; at += part) {
       await this.#room();
+      if (sound instanceof Int16Array) this.#half = [];
       this.#put([...this.#half.splice(0), ...bytes.subarray(at, at + part)]);
     }
   }

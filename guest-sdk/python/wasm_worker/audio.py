@@ -188,11 +188,14 @@ class AudioSource:
 
     async def write(self, sound: bytes | bytearray | memoryview | array.array) -> None:
         """Play little-endian samples after all that was written before: bytes, or an array of type `h`. Bytes may be cut within a
-        sample: the next call has the other half. Waits first while more than a second of sound waits to be played."""
+        sample: the next call has the other half, unless it has an array. Waits first while more than a second of sound waits to be
+        played."""
         pcm = sound.tobytes() if isinstance(sound, array.array) else bytes(sound)
         part = max(1, self._rate // 2) * 2
         for at in range(0, len(pcm), part):
             await self._room()
+            if isinstance(sound, array.array) and sound.typecode == "h":
+                self._half = b""
             self._put(pcm[at : at + part])
 
     def clear(self) -> None:

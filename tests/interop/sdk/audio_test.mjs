@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { argv, exit } from 'node:process';
 import { setTimeout as later } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { id, taken } from './host.mjs';
+import { id, taken, written } from './host.mjs';
 
 const sdk = (file) => import(new URL(file, `${pathToFileURL(argv[2])}/`));
 const audio = await sdk('audio.js');
@@ -99,10 +99,12 @@ assert.deepEqual([taken(), voice.queuedMs], [['clear 5'], 0]);
 assert.deepEqual([await step(3110, playout(5, 'cleared', 3100, 3110)), noted()], [[half], [undefined]]);
 assert.deepEqual([voice.positionMs, voice.queuedMs], [3100, 500]);
 await note(async () => { for (const part of [[1], [2, 3, 4], [], [5], [6, 7]]) await voice.write(new Uint8Array(part)); });
+// What is cleared, or followed by whole samples, is not completed.
 voice.clear();
-await note(() => voice.write(new Uint8Array([8, 9])));
+await note(async () => { for (const part of [Uint8Array.of(8, 9, 10), Int16Array.of(11), Uint8Array.of(12, 13)]) await voice.write(part); });
 assert.deepEqual(noted(), [undefined, undefined]);
-await step(3120, playout(5, 'cleared', 3100, 3120), playout(5, 'drained', 3100.125, 3121));
+assert.deepEqual(written().slice(-5), [[1, 2, 3, 4], [5, 6], [8, 9], [11, 0], [12, 13]]);
+await step(3120, playout(5, 'cleared', 3100, 3120), playout(5, 'drained', 3100.375, 3121));
 
 // The sum of 120 of these parts is a little more than a second, by the rounding of floats: the writer waits for no time that is over.
 const fine = audio.publish({ rate: 12000 });

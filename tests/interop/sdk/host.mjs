@@ -2,12 +2,15 @@
 import { register } from 'node:module';
 
 const calls = [];
+const writes = [];
 let lastId = 0;
 let last;
 
 /** The calls since this was last asked, a line each. */
 export const taken = () => calls.splice(0);
 export const id = () => lastId;
+/** The bytes of the writes since this was last asked. */
+export const written = () => writes.splice(0);
 /** The body of the last request, and its type. */
 export const lastSent = () => [last.body, Object.fromEntries(last.headers)['content-type']];
 
@@ -26,7 +29,11 @@ export const connect = (url, headers, protocols) => {
 const note = (name) => (...words) => { calls.push([name, ...words.map((word) => (ArrayBuffer.isView(word) ? word.length : word))].join(' ')); };
 
 export const [send, open] = [begin('send'), begin('open')];
-export const [write, end, cancel, hold] = ['write', 'end', 'cancel', 'hold'].map(note);
+export const [end, cancel, hold] = ['end', 'cancel', 'hold'].map(note);
+export const write = (id, bytes) => {
+  writes.push([...bytes]);
+  note('write')(id, bytes);
+};
 export const close = note('close');
 export const sendBytes = (id, bytes) => { calls.push(`bytes ${id} ${bytes.length > 20 ? bytes.length : bytes.join('.')}`); };
 export const sendText = (id, text) => { calls.push(`text ${id} ${text.length > 20 ? text.length : text}`); };

@@ -3,6 +3,7 @@ import enum
 import types
 
 _calls: list[str] = []
+_written: list[bytes] = []
 _last_id = 0
 
 
@@ -11,6 +12,13 @@ def taken() -> list[str]:
     calls = _calls.copy()
     _calls.clear()
     return calls
+
+
+def written() -> list[bytes]:
+    """The bytes of sound that were written since this was last asked."""
+    written = _written.copy()
+    _written.clear()
+    return written
 
 
 def last_id() -> int:
@@ -51,6 +59,11 @@ def _note(name: str):
         _calls.append(" ".join([name, *(str(len(word) if isinstance(word, bytes) else word) for word in words)]))
 
     return note
+
+
+def _write(id: int, pcm: bytes):
+    _written.append(pcm)
+    _note("write")(id, pcm)
 
 
 _FIELDS = {
@@ -101,7 +114,8 @@ audio = types.SimpleNamespace(
         lambda rule, options: [rule.participant, rule.source, rule.people, options.rate, options.frames.name, options.detect_voice],
     ),
     publish=_sound("publish", lambda options: [options.name, options.source, options.rate, options.bits_per_second]),
-    **{name: _note(name) for name in ("write", "mark", "mute", "clear", "close")},
+    write=_write,
+    **{name: _note(name) for name in ("mark", "mute", "clear", "close")},
 )
 flow = types.SimpleNamespace(cancel=_note("cancel"), hold=_note("hold"))
 job = types.SimpleNamespace(
