@@ -52,6 +52,7 @@ export function resume(main, nowMs, batch) {
       deliver(event);
     }
   }
+  givenUp.clear();
   const due = [...timers].filter(([, timer]) => timer.due <= now).sort(([, one], [, other]) => one.due - other.due);
   for (const [number, { action, every }] of due) {
     // One that fired before may have cleared it.
@@ -214,11 +215,17 @@ export class Channel {
   }
 }
 
-/** The rules whose tracks are taken from their channels. */
+/** Number of rules that are over and of which tracks may still be on their way: the last ones. */
+const RULES_OVER_MAX = 64;
+/** The rules whose tracks are taken from their channels, in the order in which they began. */
 const rules = new Set();
+/** The tracks of rules that are over, which began in this batch. */
+const givenUp = new Set();
 
 /** The channel of a rule: an `audio-started` in it has the `channel` of its track. */
 export function channelOfRule(id) {
+  const over = [...rules].filter((rule) => !channels.has(rule));
+  for (const rule of over.slice(0, -RULES_OVER_MAX)) rules.delete(rule);
   rules.add(id);
   return new Channel(id);
 }
@@ -233,8 +240,11 @@ function deliver(event) {
   const { tag, val } = event;
   if (tag === 'audio-started' && rules.has(val.rule)) {
     const rule = channels.get(val.rule);
-    // It was on its way when the agent gave the rule up.
-    if (rule === undefined) return cancel(val.id);
+    if (rule === undefined) {
+      // It was on its way when the agent gave the rule up.
+      givenUp.add(val.id);
+      return cancel(val.id);
+    }
     // The events of the track wait for whoever takes it from its rule.
     return rule.push({ ...event, channel: new Channel(val.id) }, false);
   }
@@ -242,7 +252,7 @@ function deliver(event) {
   const channel = channels.get(id);
   if (channel !== undefined) {
     channel.push(event, LAST.has(tag) || (tag === 'http-body' && val.last));
-  } else if (OF_CHANNELS.has(tag)) {
+  } else if (OF_CHANNELS.has(tag) || givenUp.has(id)) {
     return;
   } else if (tag === 'tasks-wanted') {
     reportTasks([...tasks].map(({ name, waitsFor }) => ({ name, waitsFor })));

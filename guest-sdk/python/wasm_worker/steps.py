@@ -18,6 +18,8 @@ from wit_world.imports import events, flow, job
 _QUEUED_MAX = 64
 # Number of events at which the host is asked to go on.
 _QUEUED_LOW = 16
+# Number of rules that are over and of which tracks may still be on their way: the last ones.
+_RULES_OVER_MAX = 64
 
 # The last events of calls; all others are for channels or for `next_event`.
 _LAST = (events.Event_Done, events.Event_Failed, events.Event_RpcAnswer)
@@ -106,7 +108,10 @@ class Channel:
 
 def channel_of_rule(id: int) -> Channel:
     """The channel of a rule: it has each AudioStarted with the channel of its track."""
-    _rules.add(id)
+    over = [rule for rule in _rules if rule not in _channels]
+    for rule in over[:-_RULES_OVER_MAX]:
+        del _rules[rule]
+    _rules[id] = None
     return Channel(id)
 
 
@@ -171,8 +176,10 @@ _step = 0
 _now_ms = 0.0
 _calls: dict[int, asyncio.Future] = {}
 _channels: dict[int, Channel] = {}
-# The rules whose tracks are taken from their channels.
-_rules: set[int] = set()
+# The rules whose tracks are taken from their channels, in the order in which they began.
+_rules: dict[int, None] = {}
+# The tracks of rules that are over, which began in this batch.
+_given_up: set[int] = set()
 _events: collections.deque = collections.deque()
 _listener: asyncio.Future | None = None
 
@@ -190,6 +197,7 @@ def resume(main, now_ms: float, batch: list[events.Event]) -> None:
             _main = _loop.create_task(main(event.value), name="main")
         else:
             _deliver(event)
+    _given_up.clear()
     if _loop is None or _main is None:
         return
     after_ms = _loop.run_step(now_ms)
@@ -238,14 +246,16 @@ def _deliver(event: events.Event) -> None:
             _channels[value.rule]._push((event, Channel(value.id)), False)
         else:
             # It was on its way when the agent gave the rule up.
+            _given_up.add(value.id)
             flow.cancel(value.id)
         return
-    channel = _channels.get(value if isinstance(value, int) else getattr(value, "id", None))
+    id = value if isinstance(value, int) else getattr(value, "id", None)
+    channel = _channels.get(id)
     if channel is not None:
         is_last = isinstance(event, _LAST_OF_CHANNELS) or isinstance(event, events.Event_HttpBody) and event.value.last
         channel._push(event, is_last)
         return
-    if isinstance(event, _OF_CHANNELS):
+    if isinstance(event, _OF_CHANNELS) or id in _given_up:
         return
     if isinstance(event, events.Event_TasksWanted):
         job.report_tasks([_report(task) for task in sorted(asyncio.all_tasks(_loop), key=asyncio.Task.get_name)])

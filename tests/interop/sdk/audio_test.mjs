@@ -62,8 +62,10 @@ await step(3, started(4, 2), started(5, 2));
 const one = await people.next();
 people.close();
 assert.deepEqual(taken(), ['cancel 5', 'cancel 2']);
-// One that was on its way, too.
-assert.deepEqual(await step(3, started(6, 2), frame(6)), ['cancel 6']);
+// One that was on its way, too, with all that the batch has of it.
+assert.deepEqual(await step(3, started(6, 2), frame(6), of('voice-started', 6, { atMs: 0 }), of('audio-ended', 6)), ['cancel 6']);
+await note(() => new Task('main', async (task) => notes.push((await task.nextEvent()).tag)).ended);
+assert.deepEqual([await step(3, of('dtmf', 0)), noted()], [[], ['dtmf', undefined]]);
 assert.deepEqual(await note(async () => { for await (const { tag } of one) return tag; }), []);
 assert.deepEqual([await step(4, frame(4)), noted()], [['cancel 4'], ['audio']]);
 
@@ -136,6 +138,11 @@ assert.deepEqual(await note(() => voice.close()), ['close 5']);
 assert.deepEqual([await step(4700, marked(5, 1), of('done', 5, { value: '' })), noted()], [[], [undefined]]);
 assert.deepEqual([(await voice.nextMark()).mark, await voice.nextMark()], [1, undefined]);
 assert.deepEqual([await note(() => voice.write(seconds(1))), noted()], [[], ['the track has ended']]);
+// Of many rules that are over only the last ones are known.
+const first = id() + 1;
+for (let count = 0; count < 100; count += 1) audio.follow().close();
+taken();
+assert.deepEqual(await step(4750, started(700, id()), started(701, id() - 60), started(702, first)), ['cancel 700', 'cancel 701']);
 const lost = audio.publish();
 taken();
 await note(() => lost.waitForPlayout().then(() => lost.waitForSubscription()));

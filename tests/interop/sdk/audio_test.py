@@ -100,8 +100,8 @@ async def take():
 assert job(3, follow) == (["follow 2 ann  False 8000 VOICED True"], [None])
 assert step(4, started(4, 2), started(5, 2)) == ([], [])
 assert job(5, take) == (["cancel 5", "cancel 2", "cancel 4"], [None])
-# One that was on its way, too. The frame is one of nobody.
-assert step(5, started(6, 2)) == (["cancel 6"], [])
+# One that was on its way, too, with all that the batch has of it.
+assert step(5, started(6, 2), frame(6), events.Event_VoiceStarted(events.Voice(6, 0.0)), ended(6)) == (["cancel 6"], [])
 
 
 # One track by its sid.
@@ -235,6 +235,16 @@ assert step(4_621, marked(5, 10)) == ([], [10])
 assert job(4_700, voice.close) == (["close 5"], [])
 assert step(4_701, marked(5, 1), events.Event_Done(events.Completion(5, ""))) == ([], [None])
 assert job(4_702, mark, mark) == ([], [1, None])
+# Of many rules that are over only the last ones are known.
+async def many_rules():
+    for _ in range(100):
+        audio.follow().close()
+
+
+first = last_id() + 1
+job(4_702, many_rules)
+assert step(4_702, started(700, last_id()), started(701, last_id() - 60)) == (["cancel 700", "cancel 701"], [])
+assert first not in steps._rules
 job(4_703, publish)
 assert job(4_704, made[-1].wait_for_subscription) == ([], [])
 assert step(4_705, failed(last_id(), "not-joined")) == ([], ["CallFailed: not-joined: why"])
