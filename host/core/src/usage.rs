@@ -173,7 +173,7 @@ pub struct AudioUse {
     pub packets_sent: u64,
     /// Frames of the agent's tracks that went out late, or not at all, because the host was late.
     pub frames_late: u64,
-    /// Packets of the agent's tracks, by how late they went out: by less than 1, 2, 5, 10, 20, 50 and 100 ms, and by more.
+    /// Packets of the agent's tracks, by how late they went out: by at most 1, 2, 5, 10, 20, 50 and 100 ms, and by more.
     pub lateness: [u64; LATENESS.len() + 1],
     /// The times by which those packets were late, added up, in microseconds.
     pub late_us: u64,

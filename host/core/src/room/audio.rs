@@ -17,8 +17,8 @@ pub const HEARD_RATE: u32 = 16_000;
 /// The rate of what is published, where the agent names none: that of voices of models.
 pub const PUBLISHED_RATE: u32 = 24_000;
 
-/// Bounds of the groups of [`AudioStatistics::lateness`]: the first has packets that were late by less than the first bound, the last those
-/// that were late by the last one or more.
+/// Bounds of the groups of [`AudioStatistics::lateness`]: the first has packets that were late by at most the first bound, the last those
+/// that were late by more than the last one.
 pub const LATENESS: [Duration; 7] = [
     Duration::from_millis(1),
     Duration::from_millis(2),

@@ -41,6 +41,8 @@ pub(super) struct Arrival {
 pub(super) struct Arrivals {
     /// The time at which the next packet begins, if nothing is missing.
     expected: Option<u64>,
+    /// The same of the last packet: where the sound before it ends.
+    before: Option<u64>,
     /// Ticks of the last packet.
     length: u64,
     /// Whether a packet since the last sound was no sound.
@@ -55,7 +57,15 @@ pub(super) struct Arrivals {
 impl Arrivals {
     /// No packet came yet.
     pub(super) const fn new(now: Instant) -> Self {
-        Self { expected: None, length: 0, is_broken: false, last: None, jitter: Duration::ZERO, paid_until: now }
+        Self {
+            expected: None,
+            before: None,
+            length: 0,
+            is_broken: false,
+            last: None,
+            jitter: Duration::ZERO,
+            paid_until: now,
+        }
     }
 
     /// A packet came that begins at this time and has so many ticks.
@@ -66,16 +76,21 @@ impl Arrivals {
             self.measure(time, arrival.follows, now);
             self.is_broken = false;
             self.length = ticks;
-            self.expected = Some(time.wrapping_add(ticks));
+            self.before = self.expected.replace(time.wrapping_add(ticks));
+        } else if !contiguous {
+            self.is_broken = true;
         }
         arrival
     }
 
-    /// The packet of this time, with so many ticks of which the first `skip` came too late, was no sound, after all. Where all of it came
-    /// too late, nothing is missing by it.
-    pub(super) const fn fail(&mut self, time: u64, ticks: u64, skip: u64) {
-        if skip < ticks {
-            self.expected = Some(time.wrapping_add(skip));
+    /// The last packet, of so many ticks, was no sound, after all: what comes next follows what was heard or made up before it. Where all
+    /// of it came too late, nothing is missing by it.
+    pub(super) const fn fail(&mut self, arrival: &Arrival, ticks: u64) {
+        if arrival.skip < ticks {
+            self.expected = match (arrival.follows, self.before) {
+                (Follows::AtOnce | Follows::After(_), Some(before)) => Some(before.wrapping_add(arrival.conceal)),
+                (Follows::Anyhow, _) | (_, None) => None,
+            };
             self.is_broken = true;
         }
     }
@@ -204,8 +219,8 @@ mod tests {
     #[test]
     fn a_packet_that_is_no_sound_is_made_up() {
         let (mut arrivals, start) = heard();
-        arrivals.take(48_000, FRAME, true, start);
-        arrivals.fail(48_000, FRAME, 0);
+        let arrival = arrivals.take(48_000, FRAME, true, start);
+        arrivals.fail(&arrival, FRAME);
         arrivals.skip();
         let arrival = arrivals.take(48_000 + 2 * FRAME, FRAME, true, start);
         assert_eq!(arrival, Arrival { lost: 0, conceal: 2 * FRAME, follows: Follows::AtOnce, skip: 0 });
@@ -218,7 +233,7 @@ mod tests {
         for (back, from) in [(3 * FRAME, 48_000), (FRAME, 48_000), (480, 48_000)] {
             let (mut arrivals, start) = heard();
             let late = arrivals.take(48_000 - back, FRAME, true, start);
-            arrivals.fail(48_000 - back, FRAME, late.skip);
+            arrivals.fail(&late, FRAME);
             let next = arrivals.take(from, FRAME, true, start);
             assert_eq!((next.conceal, next.skip, next.follows), (0, 0, Follows::AtOnce), "{back} back");
         }
@@ -227,13 +242,42 @@ mod tests {
     #[test]
     fn a_late_packet_hides_no_loss_and_is_no_jitter() {
         let (mut arrivals, start) = heard();
-        arrivals.take(48_000, FRAME, true, start);
-        arrivals.fail(48_000, FRAME, 0);
+        let arrival = arrivals.take(48_000, FRAME, true, start);
+        arrivals.fail(&arrival, FRAME);
         let before = arrivals.jitter();
         arrivals.take(40_000, FRAME, true, start + Duration::from_millis(500));
         assert_eq!(arrivals.jitter(), before);
         let arrival = arrivals.take(48_000 + FRAME, FRAME, true, start);
         assert_eq!(arrival, Arrival { lost: 0, conceal: FRAME, follows: Follows::AtOnce, skip: 0 });
+    }
+
+    #[test]
+    fn a_loss_before_a_late_packet_is_made_up() {
+        let (mut arrivals, start) = heard();
+        assert_eq!(arrivals.take(40_000, FRAME, false, start).skip, 8_000);
+        let arrival = arrivals.take(48_000 + FRAME, FRAME, true, start);
+        assert_eq!(arrival, Arrival { lost: 0, conceal: FRAME, follows: Follows::AtOnce, skip: 0 });
+    }
+
+    #[test]
+    fn a_gap_lasts_beyond_a_packet_that_is_no_sound() {
+        // The packet is made up for 120 ms, behind what was heard.
+        for (step, contiguous, follows) in [
+            (19_200, true, Follows::After(Duration::from_millis(300))),
+            (19_200, false, Follows::After(Duration::from_millis(180))),
+            (480_001, true, Follows::Anyhow),
+        ] {
+            let (mut arrivals, start) = heard();
+            let bad = arrivals.take(48_000 + step, FRAME, contiguous, start);
+            arrivals.fail(&bad, FRAME);
+            let next = arrivals.take(48_000 + step + FRAME, FRAME, true, start);
+            assert_eq!(next.follows, follows, "a step of {step}, {contiguous}: {bad:?}, {next:?}");
+        }
+        let start = Instant::now();
+        let mut arrivals = Arrivals::new(start);
+        let first = arrivals.take(7, FRAME, true, start);
+        arrivals.fail(&first, FRAME);
+        assert_eq!(arrivals.take(7 + FRAME, FRAME, true, start).follows, Follows::Anyhow);
     }
 
     #[test]

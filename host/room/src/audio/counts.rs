@@ -60,8 +60,23 @@ impl PlayoutCounts {
 /// Add a packet that went out so late.
 pub(crate) fn count_lateness(all: &mut AudioStatistics, late_by: Duration) {
     all.late_by += late_by;
-    let place = LATENESS.iter().position(|bound| late_by < *bound).unwrap_or(LATENESS.len());
+    let place = LATENESS.iter().position(|bound| late_by <= *bound).unwrap_or(LATENESS.len());
     if let Some(count) = all.lateness.get_mut(place) {
         *count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_the_group_below_it() {
+        let mut all = AudioStatistics::default();
+        for late_by in LATENESS {
+            count_lateness(&mut all, late_by);
+            count_lateness(&mut all, late_by + Duration::from_nanos(1));
+        }
+        assert_eq!(all.lateness, [1, 2, 2, 2, 2, 2, 2, 1]);
     }
 }

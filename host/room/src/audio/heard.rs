@@ -120,11 +120,11 @@ impl Heard {
                 self.counts.lost += 1;
                 self.arrivals.skip();
             }
-            (Phase::Held, Some(ticks)) => self.drop_sound(ticks),
-            (Phase::Heard, Some(ticks)) if !self.arrivals.pay(ticks, received_at) => {
+            (Phase::Heard | Phase::Held, Some(ticks)) if !self.arrivals.pay(ticks, received_at) => {
                 self.counts.lost += 1;
                 self.arrivals.skip();
             }
+            (Phase::Held, Some(ticks)) => self.drop_sound(ticks),
             (Phase::Heard, Some(ticks)) => {
                 let arrival = self.arrivals.take(packet.time, ticks, packet.contiguous, received_at);
                 self.counts.lost += arrival.lost;
@@ -239,7 +239,7 @@ impl Heard {
         let mut samples = Vec::new();
         if self.decoder.decode(packet.payload, &mut samples).is_err() {
             self.counts.lost += 1;
-            self.arrivals.fail(packet.time, ticks, arrival.skip);
+            self.arrivals.fail(arrival, ticks);
             return;
         }
         samples.drain(..self.samples_in(arrival.skip).min(samples.len()));

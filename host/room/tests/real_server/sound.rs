@@ -297,7 +297,7 @@ fn livekits_own_client_hears_the_agent_and_is_heard() {
 
 /// How late packets went out, in words.
 fn lateness(numbers: &AudioStatistics) -> String {
-    let bounds = LATENESS.iter().map(|bound| format!("< {bound:?}")).chain(["later".into()]);
+    let bounds = LATENESS.iter().map(|bound| format!("<= {bound:?}")).chain(["later".into()]);
     let groups: Vec<String> = bounds.zip(numbers.lateness).map(|(bound, count)| format!("{bound}: {count}")).collect();
     format!(
         "{} packets sent, {} frames late; {}; codec busy for {:?}",

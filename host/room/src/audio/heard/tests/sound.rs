@@ -155,6 +155,39 @@ fn what_comes_while_the_track_is_held_is_dropped() {
 }
 
 #[test]
+fn what_is_dropped_while_the_track_is_held_lasts_no_longer_than_time() {
+    let mut ears = Ears::new(&Subscription::default());
+    let tone = packets(&sine(48_000, 440.0, 0.5, 0.02));
+    ears.heard.set_held(true, ears.now);
+    for i in 0..5_000 {
+        ears.heard.receive(Packet { payload: &tone[0], time: 960 * i, contiguous: true }, ears.now);
+    }
+    let counts = ears.heard.counts();
+    assert!((10_000 * MS..14_000 * MS).contains(&counts.dropped), "{:?} were dropped at once", counts.dropped);
+    assert_eq!(counts.dropped + FRAME * counts.lost as u32, FRAME * 5_000);
+}
+
+/// Somebody pauses, or begins, and the first packet is one that no decoder takes.
+#[test]
+fn times_are_right_behind_a_packet_that_is_no_sound() {
+    let tone = packets(&sine(48_000, 440.0, 0.5, 0.4));
+    // Two frames of 10 ms and of one size, in one byte.
+    let bad = vec![30 << 3 | 1, 0xff];
+    for before in [0, 10] {
+        let mut ears = Ears::new(&Subscription { frame: 20 * MS, ..Subscription::default() });
+        ears.hear(&tone[..before], 0, |_| true);
+        let begins = before as u64 + 100;
+        ears.hear(std::slice::from_ref(&bad), begins, |_| true);
+        assert_eq!(ears.heard.counts().lost, 1);
+        ears.hear(&tone[10..], begins + 1, |_| true);
+        ears.pass_to(ears.start + 5_000 * MS);
+        let times = ears.times(20);
+        let expected: Vec<i64> = (begins + 1..begins + 11).map(|i| i as i64 * 20).collect();
+        assert_eq!(times[times.len() - 10..], expected, "behind {before} packets: {times:?}");
+    }
+}
+
+#[test]
 fn sound_that_comes_too_fast_is_not_decoded() {
     let mut ears = Ears::new(&Subscription::default());
     let tone = packets(&sine(48_000, 440.0, 0.5, 0.02));
