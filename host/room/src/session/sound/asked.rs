@@ -4,7 +4,7 @@
 //!
 //! Bounds: [`LET_GO_MAX`] tracks that are named again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use livekit_protocol as proto;
 
@@ -14,8 +14,8 @@ const LET_GO_MAX: usize = 64;
 /// What the server was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    /// Tracks to send.
-    wanted: BTreeSet<String>,
+    /// Tracks to send, and whether each is still in the room.
+    wanted: BTreeMap<String, bool>,
     /// Tracks of the room to send no more.
     let_go: BTreeSet<String>,
     /// Whether those have to be named again.
@@ -25,23 +25,23 @@ pub(super) struct Asked {
 impl Asked {
     /// Whether the server was asked to send a track.
     pub(super) fn contains(&self, track_sid: &str) -> bool {
-        self.wanted.contains(track_sid)
+        self.wanted.get(track_sid) == Some(&true)
     }
 
     /// The next request, where the server was asked for others than those that are heard.
     pub(super) fn next(&mut self, heard: &BTreeSet<&str>) -> Option<proto::UpdateSubscription> {
-        if let Some(new) = heard.iter().find(|sid| !self.wanted.contains(**sid)) {
+        if let Some(new) = heard.iter().find(|sid| !self.contains(sid)) {
             let sid = (*new).to_owned();
             self.let_go.remove(&sid);
-            self.wanted.insert(sid.clone());
+            self.wanted.insert(sid.clone(), true);
             return Some(subscription([sid], true));
         }
         if std::mem::take(&mut self.repeats) && !self.let_go.is_empty() {
             return Some(subscription(self.let_go.iter().cloned(), false));
         }
-        let sid = self.wanted.iter().find(|sid| !heard.contains(sid.as_str())).cloned()?;
-        self.wanted.remove(&sid);
-        if self.let_go.len() < LET_GO_MAX {
+        let sid = self.wanted.keys().find(|sid| !heard.contains(sid.as_str())).cloned()?;
+        let is_there = self.wanted.remove(&sid) == Some(true);
+        if is_there && self.let_go.len() < LET_GO_MAX {
             self.let_go.insert(sid.clone());
         }
         Some(subscription([sid], false))
@@ -49,7 +49,7 @@ impl Asked {
 
     /// What the server is told at a resumption.
     pub(super) fn resume(&mut self, heard: &BTreeSet<&str>) -> proto::UpdateSubscription {
-        self.wanted.extend(heard.iter().map(|sid| (*sid).to_owned()));
+        self.wanted.extend(heard.iter().map(|sid| ((*sid).to_owned(), true)));
         self.let_go.retain(|sid| !heard.contains(sid.as_str()));
         self.repeats = true;
         subscription(heard.iter().map(|sid| (*sid).to_owned()), true)
@@ -58,6 +58,9 @@ impl Asked {
     /// A track is gone, and the server sends it no more.
     pub(super) fn gone(&mut self, track_sid: &str) {
         self.let_go.remove(track_sid);
+        if let Some(is_there) = self.wanted.get_mut(track_sid) {
+            *is_there = false;
+        }
     }
 }
 

@@ -177,6 +177,28 @@ fn a_track_that_is_given_up_during_a_cut_is_given_up_at_the_server() {
 }
 
 #[test]
+fn tracks_that_are_over_are_not_named_after_a_cut_and_others_are() {
+    let mut world = World::hearing();
+    for id in 10..80 {
+        let sid = format!("TR_{id}");
+        world.publishes("ann", &sid);
+        world.pass(Duration::from_millis(12));
+        world.subscribe(id, &sid);
+        world.pass(Duration::from_millis(12));
+        world.unpublishes("ann", &sid);
+        world.pass(Duration::from_millis(12));
+    }
+    let before = world.subscriptions().len();
+    assert_eq!(before, 1 + 2 * 70);
+    // Nobody knows yet that the link is dead, and the request is lost with it.
+    world.mute();
+    world.perform(Command::Cancel { id: 2 });
+    world.until(SOON * 10, |world| world.connections() == 1);
+    world.pass(SOON);
+    assert_eq!(world.subscriptions()[before..], ["-TR_1"]);
+}
+
+#[test]
 fn sound_of_the_track_before_it_is_not_heard_on_a_line_that_is_used_again() {
     let mut world = World::hearing();
     let section = world.place.as_ref().unwrap().peer.tracks.keys().next().unwrap().clone();
