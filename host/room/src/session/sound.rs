@@ -206,6 +206,7 @@ impl Sound {
                     self.speaking.resumed(&track_sid, muted, &own.identity, &mut self.events);
                 }
             }
+            TrackNews::Heeded { before } => self.speaking.heeded(before),
             TrackNews::Subscribed { track_sid } => self.speaking.subscribed(&track_sid, &mut self.events),
             TrackNews::NotSubscribed { track_sid, code, message } => {
                 self.listening.not_subscribed(&track_sid, (code, message.into()), &mut self.events, now);

@@ -56,7 +56,13 @@ impl Signal {
                 self.own.answered(&answer, &mut events);
                 self.send_requests(now);
             }
-            Response::PongResp(pong) => self.pings.answered(pong, now),
+            Response::PongResp(pong) => {
+                let before = self.pings.answered(pong, now);
+                // On a new link the server tells first what became of the requests on the old one.
+                if !matches!(self.phase, Phase::Settling { list_until: Some(_), .. }) {
+                    self.outputs.push_back(SignalOutput::Track(TrackNews::Heeded { before }));
+                }
+            }
             // The rest is for other kinds of servers, or no more than news.
             message => self.outputs.extend(TrackNews::of(message).map(SignalOutput::Track)),
         }

@@ -47,11 +47,12 @@ impl Pings {
         self.heard_at = now;
     }
 
-    /// The server answered a ping.
-    pub(super) fn answered(&mut self, pong: proto::Pong, now: Instant) {
-        let sent_ms = u64::try_from(pong.last_ping_timestamp).unwrap_or_default();
+    /// The server answered a ping. Returns when that was sent.
+    pub(super) fn answered(&mut self, pong: proto::Pong, now: Instant) -> Instant {
         let since = now.saturating_duration_since(self.began);
-        self.round_trip = since.saturating_sub(Duration::from_millis(sent_ms)).min(self.silence_max);
+        let sent = Duration::from_millis(u64::try_from(pong.last_ping_timestamp).unwrap_or_default()).min(since);
+        self.round_trip = (since - sent).min(self.silence_max);
+        self.began + sent
     }
 
     /// The ping that is due.

@@ -2,6 +2,7 @@
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message as Response;
+use tokio::time::Instant;
 
 use super::Signal;
 use wasm_worker_core::room::people::{Participant, Track};
@@ -19,6 +20,8 @@ pub(crate) enum TrackNews {
     Muted { track_sid: String, muted: bool },
     /// The agent's own tracks as the server has them after a resumption: which are muted.
     Own { muted: Vec<(String, bool)> },
+    /// The server has got all requests that were made before this time.
+    Heeded { before: Instant },
     /// Somebody hears the agent's track.
     Subscribed { track_sid: String },
     /// The server sends no sound of a track that the agent subscribed to.

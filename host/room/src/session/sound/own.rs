@@ -53,6 +53,8 @@ pub(super) struct Known {
     pub(super) line: LineId,
     /// Its facts, as the server knows them.
     pub(super) info: proto::TrackInfo,
+    /// When the server was asked to mute or unmute it, until it is known to have got that.
+    pub(super) asked_at: Option<Instant>,
 }
 
 /// Whether somebody hears the track.

@@ -128,7 +128,10 @@ impl Speaking {
         let line = peer.and_then(|peer| peer.add_own(name.to_owned()));
         let Some(own) = self.own.get_mut(at) else { return };
         match line {
-            Some(line) => own.stage = Stage::Announced { known: Known { name: name.to_owned(), line, info }, until },
+            Some(line) => {
+                let known = Known { name: name.to_owned(), line, info, asked_at: None };
+                own.stage = Stage::Announced { known, until };
+            }
             None => self.fail(at, ("limit", "the connection has no line for another track".into()), events),
         }
     }
@@ -162,6 +165,9 @@ impl Speaking {
         own.muted = muted;
         own.playout.set_muted(muted);
         let has_changed = |known: &mut Known| std::mem::replace(&mut known.info.muted, muted) != muted;
+        if let Some(known) = own.stage.known_mut() {
+            known.asked_at = None;
+        }
         match &mut own.stage {
             Stage::Published { known, .. } => {
                 if has_changed(known) {
@@ -179,11 +185,23 @@ impl Speaking {
     pub(super) fn resumed(&mut self, track_sid: &str, muted: bool, identity: &str, events: &mut VecDeque<RoomEvent>) {
         let own = self.place_of(track_sid).and_then(|at| self.own.get_mut(at));
         let Some(known) = own.and_then(|own| own.stage.known_mut()) else { return };
+        if known.asked_at.take().is_some() {
+            // The request may have been lost with its link: the wish of the agent stands.
+            known.info.muted = muted;
+            return;
+        }
         match (known.info.muted, muted) {
             (false, true) => self.muted(track_sid, true, identity, events),
             (_, false) => known.info.muted = false,
             // As it was before: the wish of the agent stands.
             (true, true) => {}
+        }
+    }
+
+    /// The server has got all requests that were made before this time.
+    pub(super) fn heeded(&mut self, before: Instant) {
+        for known in self.own.iter_mut().filter_map(|own| own.stage.known_mut()) {
+            known.asked_at = known.asked_at.filter(|at| *at >= before);
         }
     }
 
@@ -231,7 +249,7 @@ impl Speaking {
                 Stage::Announced { known, .. } | Stage::Published { known, .. }
                     if mutes_too && known.info.muted != own.muted =>
                 {
-                    known.info.muted = own.muted;
+                    (known.info.muted, known.asked_at) = (own.muted, Some(now));
                     let (sid, muted) = (known.info.sid.clone(), own.muted);
                     return Some(Request::Mute(proto::MuteTrackRequest { sid, muted }));
                 }

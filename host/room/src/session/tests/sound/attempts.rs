@@ -168,6 +168,45 @@ fn a_wish_to_unmute_survives_a_cut() {
 }
 
 #[test]
+fn a_wish_to_unmute_that_is_lost_with_its_link_is_asked_for_again() {
+    let mut world = World::speaking();
+    world.audio(AudioCommand::Mute { id: 2, muted: true });
+    world.pass(SOON * 2);
+    world.events.clear();
+    world.muted_own = vec!["TR_own1".into()];
+    // Nobody knows yet that the link is dead.
+    world.mute();
+    world.audio(AudioCommand::Mute { id: 2, muted: false });
+    world.until(SOON * 10, |world| world.connections() == 1);
+    world.pass(SOON);
+    assert_eq!(told(&world), ["reconnecting", "connected PA_me1"], "no moderator did it");
+    assert_eq!(world.mutes(), [("TR_own1".to_owned(), true), ("TR_own1".to_owned(), false)]);
+}
+
+#[test]
+fn a_mute_of_a_moderator_after_a_wish_that_the_server_got_stands() {
+    for cut_after in [SOON * 2 + Duration::from_millis(100), Duration::ZERO] {
+        let mut world = World::speaking();
+        world.audio(AudioCommand::Mute { id: 2, muted: true });
+        world.pass(Duration::from_millis(50));
+        world.audio(AudioCommand::Mute { id: 2, muted: false });
+        world.pass(Duration::from_millis(50));
+        world.pass(cut_after);
+        if cut_after.is_zero() {
+            // The server says something of the track before a ping proves that it got the wish.
+            world.say(Response::Mute(proto::MuteTrackRequest { sid: "TR_own1".into(), muted: false }));
+            world.pass(Duration::from_millis(50));
+        }
+        world.events.clear();
+        world.muted_own = vec!["TR_own1".into()];
+        world.cut_link();
+        world.pass(SOON);
+        assert_eq!(told(&world), ["reconnecting", "changed TR_own1 true", "connected PA_me1"], "{cut_after:?}");
+        assert_eq!(world.mutes().len(), 2);
+    }
+}
+
+#[test]
 fn a_track_that_is_given_up_during_a_cut_is_given_up_at_the_server() {
     let mut world = World::hearing();
     world.cut_link();
