@@ -203,6 +203,33 @@ fn an_empty_token_does_not_take_the_place_of_another() {
     assert_eq!(receive(&mut signal, Response::RoomMoved(moved)), "new");
 }
 
+#[test]
+fn an_answer_before_the_list_proves_nothing_of_requests_on_the_old_link() {
+    let mut now = Instant::now();
+    let (mut signal, mut watched) = (signal(now), Watched::default());
+    let is_heeded = |signal: &mut Signal, now: Instant| {
+        let pong = proto::Pong { last_ping_timestamp: i64::MAX, timestamp: 0 };
+        signal.receive(proto::SignalResponse { message: Some(Response::PongResp(pong)) }, now);
+        let heeded = SignalOutput::Track(TrackNews::Heeded { before: now });
+        std::iter::from_fn(|| signal.next_output()).any(|output| output == heeded)
+    };
+    signal.connect(1, now);
+    signal.link_opened(now);
+    let join = proto::JoinResponse { participant: Some(person(0, 0, 1)), ..Default::default() };
+    signal.receive(proto::SignalResponse { message: Some(Response::Join(join)) }, now);
+    signal.peer_ready(now);
+    assert!(is_heeded(&mut signal, now));
+    signal.link_lost("cut", now);
+    pass(&mut signal, &mut watched, &mut now, Duration::from_secs(1));
+    signal.link_opened(now);
+    let back = Response::Reconnect(proto::ReconnectResponse::default());
+    signal.receive(proto::SignalResponse { message: Some(back) }, now);
+    assert!(!is_heeded(&mut signal, now));
+    let list = proto::ParticipantUpdate { participants: vec![person(0, 0, 1)] };
+    signal.receive(proto::SignalResponse { message: Some(Response::Update(list)) }, now);
+    assert!(is_heeded(&mut signal, now));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_024))]
 
