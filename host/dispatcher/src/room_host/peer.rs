@@ -7,7 +7,8 @@
 //! `str0m` panics on its own bugs, which ends the peer.
 //!
 //! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
-//! [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its sound. `str0m` itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
+//! [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its sound. `str0m`
+//! itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
 
 mod output;
 
@@ -151,8 +152,8 @@ impl Peer {
 
     /// A datagram came. What is none of the protocols of WebRTC is dropped.
     pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
-        if let Some(question) = answered(bytes) {
-            if self.rtc.is_some() && self.paths.prove(source, question) {
+        if answered(bytes).is_some() {
+            if self.rtc.is_some() && self.paths.prove(source, bytes, &self.credentials, now) {
                 self.outputs.push_back(PeerOutput::Proved { address: source });
             }
             return;
@@ -171,7 +172,7 @@ impl Peer {
             Err(_) => Ok(()),
         });
         if is_stun(bytes) {
-            self.ask(source, bytes.len(), before);
+            self.ask(source, bytes.len(), before, now);
         }
         if let Some(source) = source_of_sound {
             self.forget_forged(source);

@@ -1,16 +1,20 @@
 //! The addresses from which a client looks for a path, and the proof that it is there. Pure.
 //!
 //! The source of a datagram may be forged, also that of a check with the right secret: the client knows it. Only who is at an address
-//! gets what is sent there. The host therefore sends a check of its own, as ICE allows, and its answer is the proof. Every client
-//! answers, because ICE demands it. What is sent to an address before the proof is less than what came from there.
+//! gets what is sent there. The host therefore sends a check of its own, as ICE allows. The proof is a success with the client's
+//! secret: another client at the address knows neither, and refuses the check. Every client answers, because ICE demands it. The host
+//! asks again every [`ASK_EVERY`], so that an address that another client has claimed meanwhile comes back.
 //!
-//! Bounds: [`SOURCES_MAX`] addresses.
+//! Bounds: [`SOURCES_MAX`] addresses. Before the proof the host sends its checks to an address only within [`FACTOR`] times the bytes
+//! that came from there.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use str0m::crypto::from_feature_flags;
 use str0m::ice::{StunMessage, TransId};
+use tokio::time::Instant;
 
 use super::output::{PeerOutput, Question};
 use super::{Peer, is_stun};
@@ -23,12 +27,16 @@ const CHECK_BYTES_MAX: usize = 512;
 const HEAD_BYTES: usize = 20;
 /// The priority that the host's check gives to its path: that of one that a check has found. Nobody reads it.
 const PRIORITY: u32 = 110 << 24;
-/// The types of the answers to a check: success and failure (RFC 8489).
-const ANSWERS: [[u8; 2]; 2] = [[0x01, 0x01], [0x01, 0x11]];
+/// The type of a success, the answer to a check that is the client's (RFC 8489).
+const SUCCESS: [u8; 2] = [0x01, 0x01];
+/// How many bytes may be sent to an address for each byte that came from there, before the proof (as in RFC 9000).
+const FACTOR: usize = 3;
+/// How often the host asks for the proof again.
+const ASK_EVERY: Duration = Duration::from_secs(15);
 
-/// The number of the check that a datagram answers.
+/// The number of the check that a datagram claims to answer with success.
 pub(in crate::room_host) fn answered(bytes: &[u8]) -> Option<Question> {
-    let is_answer = bytes.len() >= HEAD_BYTES && ANSWERS.iter().any(|kind| bytes.starts_with(kind));
+    let is_answer = bytes.len() >= HEAD_BYTES && bytes.starts_with(&SUCCESS);
     bytes.get(8..HEAD_BYTES).filter(|_| is_answer)?.try_into().ok()
 }
 
@@ -56,17 +64,26 @@ impl Credentials {
         let id: TransId = StunMessage::parse(&head).ok()?.trans_id();
         let check = StunMessage::binding_request(&self.username, id, false, 0, PRIORITY, false);
         let mut bytes = vec![0; CHECK_BYTES_MAX];
-        let hash = from_feature_flags().sha1_hmac_provider;
-        let hmac = |key: &[u8], parts: &[&[u8]]| hash.sha1_hmac(key, parts);
         let length = check.to_bytes(Some(self.password.as_bytes()), &mut bytes, hmac).ok()?;
         bytes.truncate(length);
         Some(bytes)
     }
+
+    /// The number of the check that a datagram answers with success and with the client's secret.
+    fn answered(&self, bytes: &[u8]) -> Option<Question> {
+        let question = answered(bytes)?;
+        let is_client_s = StunMessage::parse(bytes).ok()?.verify(self.password.as_bytes(), hmac);
+        is_client_s.then_some(question)
+    }
+}
+
+fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
+    from_feature_flags().sha1_hmac_provider.sha1_hmac(key, parts)
 }
 
 /// An address from which the client looks for a path.
 struct Source {
-    /// The bytes that came from there beyond those that were sent there.
+    /// The bytes that may be sent there without a proof.
     credit: usize,
     proof: Proof,
 }
@@ -76,7 +93,11 @@ struct Source {
 enum Proof {
     /// The host has not asked, or no answer has come.
     Open(Question),
-    Given,
+    Given {
+        at: Instant,
+    },
+    /// The proof is old, and the host asks again.
+    Old(Question),
 }
 
 /// The addresses from which a client looks for a path.
@@ -89,29 +110,38 @@ impl Paths {
         self.0.len() < SOURCES_MAX || self.0.contains_key(&source)
     }
 
-    /// A check of this size was answered by so many bytes. Returns the number and the text of the host's own check, if that may be
-    /// sent.
+    /// A check of this size was answered by so many bytes. Returns the number and the text of the host's own check, if one is due and
+    /// may be sent.
     pub(super) fn checked(
         &mut self,
         source: SocketAddr,
         (came, sent): (usize, usize),
         credentials: &Credentials,
+        now: Instant,
     ) -> Option<(Question, Vec<u8>)> {
         let new = || Source { credit: 0, proof: Proof::Open(rand::random()) };
         let source = self.0.entry(source).or_insert_with(new);
-        let Proof::Open(question) = source.proof else { return None };
-        source.credit = (source.credit + came).saturating_sub(sent);
+        source.credit = (source.credit + came * FACTOR).saturating_sub(sent);
+        let question = match source.proof {
+            Proof::Given { at } if now.saturating_duration_since(at) < ASK_EVERY => return None,
+            Proof::Given { .. } => rand::random(),
+            Proof::Open(question) | Proof::Old(question) => question,
+        };
+        if matches!(source.proof, Proof::Given { .. }) {
+            source.proof = Proof::Old(question);
+        }
         let check = credentials.check(question)?;
         source.credit = source.credit.checked_sub(check.len())?;
         Some((question, check))
     }
 
-    /// An answer came from this address. Returns whether it is the proof.
-    pub(super) fn prove(&mut self, source: SocketAddr, answered: Question) -> bool {
+    /// A datagram came from this address. Returns whether it is the proof.
+    pub(super) fn prove(&mut self, source: SocketAddr, bytes: &[u8], credentials: &Credentials, now: Instant) -> bool {
         let Some(source) = self.0.get_mut(&source) else { return false };
-        let is_proof = matches!(source.proof, Proof::Open(question) if question == answered);
+        let (Proof::Open(question) | Proof::Old(question)) = source.proof else { return false };
+        let is_proof = credentials.answered(bytes) == Some(question);
         if is_proof {
-            source.proof = Proof::Given;
+            source.proof = Proof::Given { at: now };
         }
         is_proof
     }
@@ -134,7 +164,7 @@ impl Peer {
     }
 
     /// Ask for the proof that the client is where a check of this size came from, if it was answered by the outputs from here on.
-    pub(super) fn ask(&mut self, source: SocketAddr, came: usize, outputs_from: usize) {
+    pub(super) fn ask(&mut self, source: SocketAddr, came: usize, outputs_from: usize, now: Instant) {
         let sent = self.outputs.iter().skip(outputs_from).filter_map(|output| match output {
             PeerOutput::Transmit { destination, bytes } if *destination == source && is_stun(bytes) => {
                 Some(bytes.len())
@@ -143,7 +173,7 @@ impl Peer {
         });
         let sent: usize = sent.sum();
         if sent > 0
-            && let Some((question, bytes)) = self.paths.checked(source, (came, sent), &self.credentials)
+            && let Some((question, bytes)) = self.paths.checked(source, (came, sent), &self.credentials, now)
         {
             self.outputs.push_back(PeerOutput::Asked { question });
             self.outputs.push_back(PeerOutput::Transmit { destination: source, bytes });
@@ -155,37 +185,87 @@ impl Peer {
 mod tests {
     use super::*;
 
+    fn credentials() -> Credentials {
+        Credentials::of("v=0\r\na=ice-ufrag:client\r\na=ice-pwd:secret\r\n", "host")
+    }
+
+    fn source() -> SocketAddr {
+        "192.0.2.1:5".parse().unwrap()
+    }
+
+    /// The success that a client with this secret gives to a check.
+    fn success(check: &[u8], secret: &str) -> Vec<u8> {
+        let answer = StunMessage::binding_reply(StunMessage::parse(check).unwrap().trans_id(), source());
+        let mut bytes = vec![0; CHECK_BYTES_MAX];
+        let length = answer.to_bytes(Some(secret.as_bytes()), &mut bytes, hmac).unwrap();
+        bytes.truncate(length);
+        bytes
+    }
+
     #[test]
-    fn less_is_sent_to_an_address_than_came_from_there_until_it_is_proved() {
-        let credentials = Credentials::of("v=0\r\na=ice-ufrag:client\r\na=ice-pwd:secret\r\n", "host");
-        let (mut paths, source): (Paths, SocketAddr) = (Paths::default(), "192.0.2.1:5".parse().unwrap());
+    fn little_is_sent_to_an_address_until_it_is_proved() {
+        let (credentials, now) = (credentials(), Instant::now());
+        let (mut paths, source) = (Paths::default(), source());
         let (mut came, mut sent, mut asked) = (0, 0, Vec::new());
         for _ in 0..50 {
-            (came, sent) = (came + 100, sent + 64);
-            if let Some((question, check)) = paths.checked(source, (100, 64), &credentials) {
+            (came, sent) = (came + 40, sent + 64);
+            if let Some((question, check)) = paths.checked(source, (40, 64), &credentials, now) {
                 sent += check.len();
-                asked.push(question);
+                asked.push((question, check.clone()));
                 assert_eq!(StunMessage::parse(&check).unwrap().username(), Some("client:host"));
             }
-            assert!(sent <= came, "{sent} {came}");
+            assert!(sent <= FACTOR * came, "{sent} {came}");
         }
         asked.dedup();
         assert_eq!(asked.len(), 1, "the same question again, because it may be lost");
-        assert!(!paths.prove(source, [0; 12]) && !paths.prove("192.0.2.1:6".parse().unwrap(), asked[0]));
-        assert!(paths.prove(source, asked[0]) && !paths.prove(source, asked[0]));
-        assert!(paths.checked(source, (10_000, 0), &credentials).is_none(), "it is proved");
+        let answer = success(&asked[0].1, "secret");
+        assert!(!paths.prove("192.0.2.1:6".parse().unwrap(), &answer, &credentials, now));
+        assert!(paths.prove(source, &answer, &credentials, now) && !paths.prove(source, &answer, &credentials, now));
+        assert!(paths.checked(source, (10_000, 0), &credentials, now).is_none(), "it is proved");
         paths.doubt();
-        let again = paths.checked(source, (10_000, 0), &credentials).map(|(question, _)| question);
-        assert!(again.is_some() && again != Some(asked[0]) && !paths.prove(source, asked[0]));
+        let again = paths.checked(source, (10_000, 0), &credentials, now).map(|(question, _)| question);
+        assert!(again.is_some() && again != Some(asked[0].0) && !paths.prove(source, &answer, &credentials, now));
         // Names that no client has make no check.
         let long = Credentials::of(&format!("a=ice-ufrag:{}\r\n", "x".repeat(1_000)), "host");
-        assert!(paths.checked("192.0.2.1:7".parse().unwrap(), (10_000, 0), &long).is_none());
+        assert!(paths.checked("192.0.2.1:7".parse().unwrap(), (10_000, 0), &long, now).is_none());
+    }
+
+    #[test]
+    fn proof_is_a_success_with_the_secret_of_the_client() {
+        let (credentials, now) = (credentials(), Instant::now());
+        let (mut paths, source) = (Paths::default(), source());
+        let (_, check) = paths.checked(source, (1_000, 0), &credentials, now).unwrap();
+        let right = success(&check, "secret");
+        let mut refusal = right.clone();
+        refusal[1] = 0x11;
+        let unsigned = [&SUCCESS[..], &[0, 0], &right[4..HEAD_BYTES]].concat();
+        for wrong in [refusal, unsigned, success(&check, "other"), check, vec![1, 1], Vec::new()] {
+            assert!(!paths.prove(source, &wrong, &credentials, now), "{wrong:?}");
+        }
+        assert!(paths.prove(source, &right, &credentials, now));
+    }
+
+    #[test]
+    fn proof_is_asked_for_again() {
+        let (credentials, now) = (credentials(), Instant::now());
+        let (mut paths, source) = (Paths::default(), source());
+        let mut asked = |at| paths.checked(source, (1_000, 0), &credentials, at).map(|(_, check)| check);
+        let first = asked(now).unwrap();
+        assert_eq!(asked(now), Some(first.clone()));
+        assert!(paths.prove(source, &success(&first, "secret"), &credentials, now));
+        let mut asked = |at| paths.checked(source, (1_000, 0), &credentials, at).map(|(_, check)| check);
+        assert_eq!(asked(now + ASK_EVERY / 2), None);
+        let second = asked(now + ASK_EVERY).unwrap();
+        assert_eq!(asked(now + ASK_EVERY * 2), Some(second.clone()));
+        assert_ne!(first, second);
+        assert!(!paths.prove(source, &success(&first, "secret"), &credentials, now));
+        assert!(paths.prove(source, &success(&second, "secret"), &credentials, now));
     }
 
     #[test]
     fn answers_have_the_number_of_their_check() {
         let message = |kind: [u8; 2]| [&kind[..], &[0, 0, 0x21, 0x12, 0xa4, 0x42], &[7; 12]].concat();
-        assert_eq!((answered(&message([1, 1])), answered(&message([1, 0x11]))), (Some([7; 12]), Some([7; 12])));
+        assert_eq!((answered(&message([1, 1])), answered(&message([1, 0x11]))), (Some([7; 12]), None));
         assert_eq!((answered(&message([0, 1])), answered(&message([1, 1])[..19]), answered(&[])), (None, None, None));
     }
 }

@@ -268,6 +268,7 @@ fn forged_address_is_never_proved() {
     let (address, id, _) = world.claims[0];
     let (forged, check) = ("192.0.2.9:5".parse().unwrap(), world.checks[&address].clone());
     world.claims.clear();
+    let mut answers = 0;
     for _ in 0..20 {
         world.room.datagram(id, forged, &check, world.now);
         // Data that is genuine, from there.
@@ -278,8 +279,19 @@ fn forged_address_is_never_proved() {
             world.room.datagram(id, forged, &datagram, world.now);
         }
         world.perform(None);
+        // The owner of the address refuses a check that is not for it, and who guesses the answer does not know the secret.
+        let asked = std::mem::take(&mut world.stray).into_iter().filter(|(_, bytes)| bytes.starts_with(&[0, 1]));
+        for (_, question) in asked {
+            answers += 1;
+            for kind in [[1, 0x11], [1, 1]] {
+                let answer = [&kind[..], &[0, 0], &question[4..20]].concat();
+                world.room.datagram(id, forged, &answer, world.now);
+            }
+        }
+        world.perform(None);
         world.run(Duration::from_millis(20));
     }
+    assert!(answers > 0, "the host asks");
     let claims: Vec<bool> = world.claims.iter().filter(|claim| claim.0 == forged).map(|claim| claim.2).collect();
     assert!(claims.len() >= 20 && claims.iter().all(|is_proven| !is_proven), "{claims:?}");
 }

@@ -251,7 +251,8 @@ fn address_is_claimed_by_every_check_and_proved_by_an_answer() {
     assert_eq!(world.claims.iter().filter(|claim| **claim == (address, id, true)).count(), 1);
     world.run(Duration::from_secs(20));
     assert!(world.claims.len() > checks, "the checks of the path say it again");
-    assert!(world.claims[checks..].iter().all(|claim| *claim == (address, id, false)));
+    assert!(world.claims[checks..].iter().all(|claim| (claim.0, claim.1) == (address, id)));
+    assert_eq!(world.claims[checks..].iter().filter(|claim| claim.2).count(), 1, "the proof is asked for again");
     world.cut("ann", true);
     assert!(world.forgotten.is_empty());
     world.run(Duration::from_secs(20));

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) claims: Vec<(SocketAddr, MemberId, bool)>,
     /// The last check of the path of each client.
     pub(super) checks: HashMap<SocketAddr, Vec<u8>>,
+    /// What was sent to addresses where no client is.
+    pub(super) stray: Vec<(SocketAddr, Vec<u8>)>,
     /// What observers were told.
     pub(super) events: Vec<HostedEvent>,
     /// The addresses that members have no longer.
@@ -61,6 +63,7 @@ impl World {
             sequences: HashMap::new(),
             claims: Vec::new(),
             checks: HashMap::new(),
+            stray: Vec::new(),
             events: Vec::new(),
             forgotten: Vec::new(),
         }
@@ -240,9 +243,10 @@ impl World {
                 RoomOutput::Close { link } => assert!(self.closed.insert(link), "a link is closed twice"),
                 RoomOutput::Transmit { destination, bytes } => {
                     let (source, now) = (SocketAddr::from(([127, 0, 0, 1], PORT)), self.now.at);
-                    let client = self.clients.values_mut().find(|client| client.address == destination);
-                    if let Some(client) = client.filter(|client| !self.cut.contains(&client.address)) {
-                        client.receive(source, &bytes, now);
+                    match self.clients.values_mut().find(|client| client.address == destination) {
+                        Some(client) if self.cut.contains(&client.address) => {}
+                        Some(client) => client.receive(source, &bytes, now),
+                        None => self.stray.push((destination, bytes)),
                     }
                 }
                 RoomOutput::Name { member, .. } => {
