@@ -92,13 +92,16 @@ impl Lines {
         new
     }
 
-    /// The client is to hear these tracks and no others.
-    pub(super) fn keep(&mut self, wanted: &[TrackId]) {
+    /// The client is to hear these tracks and no others. Returns whether a line has lost its track.
+    pub(super) fn keep(&mut self, wanted: &[TrackId]) -> bool {
+        let mut is_taken = false;
         for line in &mut self.lines {
             if matches!(line.load, Load::Track(track) if !wanted.contains(&track)) {
                 line.load = Load::Former;
+                is_taken = true;
             }
         }
+        is_taken
     }
 
     /// The client may not have heard of the last request.

@@ -1,6 +1,6 @@
 //! A participant of a hosted room, with its peer and what waits for it. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::told::Told;
 use super::tracks::Tracks;
 use crate::keys::Caller;
 
-/// Most names, addresses and checks of one peer that lead to it. The oldest ones are forgotten.
+/// Most names, addresses and checks of one peer that lead to it. Those that were used last stay.
 const ROUTES_MAX: usize = 8;
 
 /// The number of a participant in its room.
@@ -105,8 +105,12 @@ pub(super) struct Member {
     pub(super) audience: Audience,
     /// What others know of its facts and of its audience.
     pub(super) told: Told,
+    /// Those who lost a line to its audience since that was told last: at most the participants of the room.
+    pub(super) to_hear: BTreeSet<MemberId>,
     /// The packets with sound of it to all, for its own share of those of the room.
     pub(super) sound_pace: Pace,
+    /// When it last sent sound that its track took.
+    pub(super) last_sound_at: Option<Instant>,
     /// Its tracks that the observers are told about.
     pub(super) report_pace: Pace,
     /// How loud it was in the last interval; none where it did not speak.
@@ -121,9 +125,17 @@ pub(super) struct Member {
     pub(super) token_due: Instant,
     /// What leads to its peer: names of the peer, addresses of the client, and checks of the host.
     names: VecDeque<String>,
-    addresses: VecDeque<SocketAddr>,
+    addresses: VecDeque<Held>,
     /// The checks of the host whose answers lead to its peer.
     questions: VecDeque<Question>,
+}
+
+/// An address of the client.
+#[derive(Clone, Copy)]
+struct Held {
+    address: SocketAddr,
+    /// Whether the client has proved that it is there.
+    is_proven: bool,
 }
 
 /// What a new participant begins with.
@@ -166,7 +178,9 @@ impl Member {
             choices: Choices::new(hears_all),
             audience: Audience::default(),
             told: Told::default(),
+            to_hear: BTreeSet::new(),
             sound_pace: Pace::default(),
+            last_sound_at: None,
             report_pace: Pace::default(),
             level: None,
             level_at: None,
@@ -263,9 +277,20 @@ impl Member {
         add(&mut self.names, name.to_owned())
     }
 
-    /// Note an address of the client. Returns the one that is forgotten for it.
-    pub(super) fn add_address(&mut self, address: SocketAddr) -> Option<SocketAddr> {
-        add(&mut self.addresses, address).1
+    /// Note an address of the client. Returns the one that is forgotten for it: one that is proven stays for as long as others are
+    /// not.
+    pub(super) fn add_address(&mut self, address: SocketAddr, is_proven: bool) -> Option<SocketAddr> {
+        let known = self.addresses.iter().position(|held| held.address == address);
+        let known = known.and_then(|at| self.addresses.remove(at));
+        let is_proven = is_proven || known.is_some_and(|held| held.is_proven);
+        let oldest = if self.addresses.len() >= ROUTES_MAX {
+            let at = self.addresses.iter().position(|held| !held.is_proven).unwrap_or_default();
+            self.addresses.remove(at)
+        } else {
+            None
+        };
+        self.addresses.push_back(Held { address, is_proven });
+        oldest.map(|held| held.address)
     }
 
     /// Note a check of the host. Returns whether it is new, and the one that is forgotten for it.
@@ -284,8 +309,8 @@ impl Member {
     }
 
     /// The addresses that lead to the peer. The next check of the client brings its own back.
-    pub(super) fn take_addresses(&mut self) -> VecDeque<SocketAddr> {
-        std::mem::take(&mut self.addresses)
+    pub(super) fn take_addresses(&mut self) -> impl Iterator<Item = SocketAddr> + use<> {
+        std::mem::take(&mut self.addresses).into_iter().map(|held| held.address)
     }
 
     /// When something is due.
@@ -302,12 +327,27 @@ impl Member {
     }
 }
 
-/// Add a value. Returns whether it is new, and the one that is forgotten for it.
+/// Add a value, or say that it is in use. Returns whether it is new, and the one that is forgotten for it.
 fn add<T: PartialEq>(values: &mut VecDeque<T>, value: T) -> (bool, Option<T>) {
-    if values.contains(&value) {
+    if let Some(at) = values.iter().position(|known| *known == value) {
+        let known = values.remove(at);
+        values.extend(known);
         return (false, None);
     }
     let oldest = if values.len() >= ROUTES_MAX { values.pop_front() } else { None };
     values.push_back(value);
     (true, oldest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_in_use_stays() {
+        let mut values = VecDeque::new();
+        assert!((0..ROUTES_MAX).all(|value| add(&mut values, value) == (true, None)));
+        assert_eq!(add(&mut values, 0), (false, None));
+        assert_eq!((add(&mut values, 100), add(&mut values, 0)), ((true, Some(1)), (false, None)));
+    }
 }

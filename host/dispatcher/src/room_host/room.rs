@@ -221,7 +221,7 @@ impl Room {
     /// A participant is said to be at an address, or has proved it.
     fn claim(&mut self, id: MemberId, address: SocketAddr, is_proven: bool) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        let forgotten = member.add_address(address);
+        let forgotten = member.add_address(address, is_proven);
         self.outputs.extend(forgotten.map(|address| RoomOutput::ForgetAddress { address, member: id }));
         self.outputs.push_back(RoomOutput::Address { address, member: id, is_proven });
     }

@@ -5,6 +5,7 @@
 //! Bounds: [`TRACKS_MAX`] tracks of a participant, names of [`NAME_BYTES_MAX`] bytes. A track may send [`TRACK_PACKETS_A_SECOND`] and
 //! [`PAYLOAD_BYTES_MAX`] in a packet; what is beyond is dropped and counted.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -99,26 +100,30 @@ pub(super) fn may_publish(permission: &proto::ParticipantPermission, source: i32
 
 /// The tracks of one participant.
 #[derive(Debug, Default)]
-pub(super) struct Tracks(Vec<Track>);
+pub(super) struct Tracks {
+    tracks: Vec<Track>,
+    /// The tracks that the permission ended, and when: the last [`TRACKS_MAX`]. Their client may not have heard of it.
+    ended: VecDeque<(String, Instant)>,
+}
 
 impl Tracks {
     /// The tracks that others know.
     pub(super) fn published(&self) -> impl Iterator<Item = &Track> {
-        self.0.iter().filter(|track| track.is_published())
+        self.tracks.iter().filter(|track| track.is_published())
     }
 
     pub(super) fn published_mut(&mut self) -> impl Iterator<Item = &mut Track> {
-        self.0.iter_mut().filter(|track| track.is_published())
+        self.tracks.iter_mut().filter(|track| track.is_published())
     }
 
-    /// Whether the client announced or publishes a track with this sid.
+    /// Whether the client announced or publishes a track with this sid, or did before the permission ended it.
     pub(super) fn has(&self, sid: &str) -> bool {
-        self.0.iter().any(|track| track.info.sid == sid)
+        self.tracks.iter().any(|track| track.info.sid == sid) || self.ended.iter().any(|(ended, _)| ended == sid)
     }
 
     /// The number of tracks, announced ones too.
     pub(super) const fn count(&self) -> usize {
-        self.0.len()
+        self.tracks.len()
     }
 
     /// Take in an announced track. Returns it as its client hears of it, or as it was announced before.
@@ -139,16 +144,16 @@ impl Tracks {
         if longest > NAME_BYTES_MAX {
             return Err(TrackError::Name);
         }
-        let at = match self.0.iter().position(|track| track.cid == request.cid) {
+        let at = match self.tracks.iter().position(|track| track.cid == request.cid) {
             Some(at) => at,
-            None if self.0.len() >= TRACKS_MAX => return Err(TrackError::Count),
+            None if self.tracks.len() >= TRACKS_MAX => return Err(TrackError::Count),
             None => {
                 let (id, sid) = new();
-                self.0.push(Track::new(id, sid, request, now));
-                self.0.len() - 1
+                self.tracks.push(Track::new(id, sid, request, now));
+                self.tracks.len() - 1
             }
         };
-        let track = self.0.get_mut(at).ok_or(TrackError::Count)?;
+        let track = self.tracks.get_mut(at).ok_or(TrackError::Count)?;
         track.announced_at = now;
         Ok(&track.info)
     }
@@ -156,7 +161,7 @@ impl Tracks {
     /// Whether the client of this track may send next to nothing while there is silence.
     #[expect(deprecated, reason = "clients set it")]
     pub(super) fn has_dtx(&self, cid: &str) -> bool {
-        self.0.iter().find(|track| track.cid == cid).is_none_or(|track| !track.info.disable_dtx)
+        self.tracks.iter().find(|track| track.cid == cid).is_none_or(|track| !track.info.disable_dtx)
     }
 
     /// The client offers these lines. Returns whether others have to hear of a change, and the tracks that are over.
@@ -170,15 +175,16 @@ impl Tracks {
             track.info.mid = line.map(|mid| mid.to_string()).unwrap_or_default();
             was_published && line.is_none()
         };
-        let over = self.0.extract_if(.., is_over).collect();
+        let over = self.tracks.extract_if(.., is_over).collect();
         (is_changed, over)
     }
 
-    /// What the client of these tracks may have missed since then: the tracks that it announced, those that are muted, and those that
-    /// somebody hears.
+    /// What the client of these tracks may have missed since then: the tracks that its permission ended, those that it announced,
+    /// those that are muted, and those that somebody hears.
     pub(super) fn missed(&self, since: Instant) -> Vec<Response> {
+        let ended = self.ended.iter().filter(|(_, at)| *at >= since).map(|(sid, _)| unpublished(sid.clone()));
         let (mut answers, mut muted, mut heard) = (Vec::new(), Vec::new(), Vec::new());
-        for track in &self.0 {
+        for track in &self.tracks {
             let sid = track.info.sid.clone();
             if track.announced_at >= since {
                 let published =
@@ -192,28 +198,37 @@ impl Tracks {
                 heard.push(Response::TrackSubscribed(proto::TrackSubscribed { track_sid: sid }));
             }
         }
-        answers.into_iter().chain(muted).chain(heard).collect()
+        ended.chain(answers).chain(muted).chain(heard).collect()
     }
 
     /// Remove the tracks that the permission no longer allows.
-    pub(super) fn permit(&mut self, permission: &proto::ParticipantPermission) -> Vec<Track> {
-        self.0.extract_if(.., |track| !may_publish(permission, track.info.source)).collect()
+    pub(super) fn permit(&mut self, permission: &proto::ParticipantPermission, now: Instant) -> Vec<Track> {
+        let over: Vec<Track> =
+            self.tracks.extract_if(.., |track| !may_publish(permission, track.info.source)).collect();
+        self.ended.extend(over.iter().map(|track| (track.info.sid.clone(), now)));
+        self.ended.drain(..self.ended.len().saturating_sub(TRACKS_MAX));
+        over
     }
 
     /// Remove all tracks.
     pub(super) fn take(&mut self) -> Vec<Track> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.tracks)
     }
 
     /// The track on a line of the client.
     pub(super) fn on_line(&mut self, mid: Mid) -> Option<&mut Track> {
-        self.0.iter_mut().find(|track| track.line == Some(mid))
+        self.tracks.iter_mut().find(|track| track.line == Some(mid))
     }
 
     /// The track with this sid.
     pub(super) fn by_sid(&mut self, sid: &str) -> Option<&mut Track> {
-        self.0.iter_mut().find(|track| track.info.sid == sid)
+        self.tracks.iter_mut().find(|track| track.info.sid == sid)
     }
+}
+
+/// The word that a track is over by the permission.
+pub(super) fn unpublished(track_sid: String) -> Response {
+    Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid })
 }
 
 impl Track {
@@ -377,7 +392,7 @@ mod tests {
         let only_camera = proto::ParticipantPermission { can_publish_sources: vec![camera], ..permission() };
         let refused = tracks.announce(request("1"), &only_camera, || unreachable!(), Instant::now());
         assert_eq!(refused.map(|info| info.sid.clone()), Err(TrackError::NotAllowed));
-        assert_eq!(tracks.permit(&only_camera).len(), TRACKS_MAX);
+        assert_eq!(tracks.permit(&only_camera, Instant::now()).len(), TRACKS_MAX);
         assert_eq!(tracks.count(), 0);
     }
 

@@ -126,7 +126,7 @@ impl Room {
         let proto::ParticipantPermission { hidden, recorder, agent, .. } = member.permission;
         let permission = proto::ParticipantPermission { can_publish_sources, hidden, recorder, agent, ..permission };
         member.change(|member| member.permission = permission);
-        self.permission_changed(id);
+        self.permission_changed(id, now);
         self.claims_changed(id, now);
     }
 

@@ -1,6 +1,6 @@
 //! Who hears which track: the choices of participants, the permissions, and the lines that carry the tracks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -62,7 +62,12 @@ impl Room {
         member.audience = Audience::new(permission);
         member.told.has_chosen_audience = true;
         let others: Vec<MemberId> = self.members.keys().copied().filter(|other| *other != id).collect();
-        others.into_iter().for_each(|other| self.keep_lines(other));
+        let deaf: Vec<MemberId> = others.into_iter().filter(|other| self.keep_lines(*other)).collect();
+        let present: BTreeSet<MemberId> = self.members.keys().copied().collect();
+        if let Some(member) = self.members.get_mut(&id) {
+            member.to_hear.retain(|other| present.contains(other));
+            member.to_hear.extend(deaf);
+        }
         self.tell_audience(id, now);
     }
 
@@ -73,6 +78,8 @@ impl Room {
             return;
         }
         let former = std::mem::replace(&mut member.told.audience, member.audience.clone());
+        // Those who lost a line to an audience that was never told get it back, if they may hear again.
+        let deaf = std::mem::take(&mut member.to_hear);
         let Some(publisher) = self.members.get(&id) else { return };
         let mut changes = Vec::new();
         for (other, receiver) in self.members.iter().filter(|(other, _)| **other != id) {
@@ -89,6 +96,7 @@ impl Room {
             self.tell(other, Response::SubscriptionPermissionUpdate(change));
             self.hear(other);
         }
+        deaf.into_iter().for_each(|other| self.hear(other));
     }
 
     /// Take from a participant what it is not to hear any more, and ask it for lines that it lacks.
@@ -100,12 +108,10 @@ impl Room {
         }
     }
 
-    /// Take from a participant what it is not to hear any more.
-    fn keep_lines(&mut self, id: MemberId) {
+    /// Take from a participant what it is not to hear any more. Returns whether there was something.
+    fn keep_lines(&mut self, id: MemberId) -> bool {
         let wanted = self.wanted(id);
-        if let Some(member) = self.members.get_mut(&id) {
-            member.lines.keep(&wanted);
-        }
+        self.members.get_mut(&id).is_some_and(|member| member.lines.keep(&wanted))
     }
 
     /// A participant that came back may have missed the last request.

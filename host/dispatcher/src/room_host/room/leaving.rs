@@ -144,5 +144,5 @@ impl Room {
 
 /// No address leads to a participant any more, until its next check.
 fn forget(id: MemberId, member: &mut Member) -> impl Iterator<Item = RoomOutput> + use<> {
-    member.take_addresses().into_iter().map(move |address| RoomOutput::ForgetAddress { address, member: id })
+    member.take_addresses().map(move |address| RoomOutput::ForgetAddress { address, member: id })
 }

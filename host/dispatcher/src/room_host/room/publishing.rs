@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::ids::new_id;
 use crate::room_host::limits::ROOM_TRACKS_MAX;
 use crate::room_host::member::MemberId;
-use crate::room_host::tracks::{Mute, Track, TrackError, TrackId};
+use crate::room_host::tracks::{Mute, Track, TrackError, TrackId, unpublished};
 
 /// Why a track is not muted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,14 +115,13 @@ impl Room {
     }
 
     /// The permission of a participant has changed: what it does not allow is over.
-    pub(super) fn permission_changed(&mut self, id: MemberId) {
+    pub(super) fn permission_changed(&mut self, id: MemberId, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        let over = member.tracks.permit(&member.permission);
+        let over = member.tracks.permit(&member.permission, now.at);
         let info = member.info();
         self.report_ends(&info, &over);
         for track in &over {
-            let track_sid = track.info.sid.clone();
-            self.tell(id, Response::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
+            self.tell(id, unpublished(track.info.sid.clone()));
         }
         self.tracks_over(&over);
         self.hear(id);

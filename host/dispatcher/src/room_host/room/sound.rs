@@ -2,7 +2,7 @@
 //!
 //! Nobody waits for another one: a packet that does not leave at once is lost for its receiver alone. A room that has more packets
 //! than [`PACKETS_A_SECOND`] loses the ones beyond, so that other rooms have their share of the machine. Each participant that
-//! publishes has an equal share of them for itself, and what others leave over: one that floods takes nobody's voice.
+//! sends sound has an equal share of them for itself, and what others leave over: one that floods takes nobody's voice.
 
 use std::time::Duration;
 
@@ -22,18 +22,20 @@ const PACKETS_A_SECOND: u32 = 10_000;
 const BURST: Duration = Duration::from_millis(500);
 /// The time whose share of packets of one participant may come at once, whatever the others send.
 const FAIR_BURST: Duration = Duration::from_millis(200);
+/// Somebody who sent sound in this time has a share.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(1);
 /// Steps of the levels that are told, as in LiveKit's server.
 const LEVEL_STEPS: f32 = 8.0;
 
 impl Room {
     /// A participant sent sound.
     pub(super) fn forward_sound(&mut self, from: MemberId, sound: &Sound, now: Moment) {
-        let Some(track) = self.members.get_mut(&from).and_then(|member| member.tracks.on_line(sound.mid)) else {
-            return;
-        };
+        let Some(member) = self.members.get_mut(&from) else { return };
+        let Some(track) = member.tracks.on_line(sound.mid) else { return };
         if !track.admits(sound, now.at) {
             return;
         }
+        member.last_sound_at = Some(now.at);
         if let Some(level_db) = sound.level_db {
             track.level.observe(level_db);
             self.levels_due.get_or_insert(now.at + LEVEL_INTERVAL);
@@ -57,11 +59,11 @@ impl Room {
     fn admits_sound(&mut self, from: MemberId, track: TrackId, now: Moment) -> bool {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let receivers = count(self.members.values().filter(|member| hears(member, track)).count());
-        let publishers =
-            count(self.members.values().filter(|member| member.tracks.published().next().is_some()).count());
+        let speaks = |at: Instant| now.at.saturating_duration_since(at) < SPEAKS_WITHIN;
+        let speakers = count(self.members.values().filter(|member| member.last_sound_at.is_some_and(speaks)).count());
         let share = Duration::from_secs(1) / PACKETS_A_SECOND * receivers;
         let Some(member) = self.members.get_mut(&from) else { return false };
-        if member.sound_pace.admits(share.saturating_mul(publishers), FAIR_BURST, now.at) {
+        if member.sound_pace.admits(share.saturating_mul(speakers), FAIR_BURST, now.at) {
             self.sound_pace.count(share, now.at);
             return true;
         }

@@ -295,3 +295,16 @@ fn forged_address_is_never_proved() {
     let claims: Vec<bool> = world.claims.iter().filter(|claim| claim.0 == forged).map(|claim| claim.2).collect();
     assert!(claims.len() >= 20 && claims.iter().all(|is_proven| !is_proven), "{claims:?}");
 }
+
+#[test]
+fn address_that_is_proved_outlasts_those_that_are_not() {
+    let mut world = World::new();
+    world.joined("ann");
+    let (address, id, _) = world.claims[0];
+    let check = world.checks[&address].clone();
+    for number in 0..40 {
+        world.room.datagram(id, ([10, 9, 9, number], 5).into(), &check, world.now);
+    }
+    world.perform(None);
+    assert!(world.forgotten.len() > 30 && !world.forgotten.contains(&(address, id)), "{:?}", world.forgotten);
+}

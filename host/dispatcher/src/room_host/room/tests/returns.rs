@@ -86,6 +86,7 @@ fn permission_that_changes_while_somebody_is_away_is_told_when_it_is_back() {
     let mut world = World::new();
     let ann = world.joined("ann");
     let sid = sid_of(&world.take(ann));
+    let voice = world.publish("ann", ann, &["voice"]).remove(0);
     world.lose_link(ann);
     let permission = proto::ParticipantPermission { can_subscribe: true, ..Default::default() };
     let request =
@@ -95,9 +96,16 @@ fn permission_that_changes_while_somebody_is_away_is_told_when_it_is_back() {
     // With the newest token that it got.
     let again = world.resume("ann", &sid);
     let messages = world.take(again);
-    assert_eq!(names(&messages), ["reconnect", "update", "room", "token"]);
-    let Response::Update(update) = &messages[1] else { panic!() };
+    assert_eq!(names(&messages), ["reconnect", "unpublished", "update", "room", "token"]);
+    let Response::TrackUnpublished(over) = &messages[1] else { panic!() };
+    assert_eq!(over.track_sid, voice);
+    let Response::Update(update) = &messages[2] else { panic!() };
     assert!(!update.participants[0].permission.clone().unwrap().can_publish_data, "what it may by now");
+    // Its client names the track before it hears that it is over.
+    let track = Some(proto::TrackInfo { sid: voice, ..Default::default() });
+    let publish_tracks = vec![proto::TrackPublishedResponse { cid: "voice".into(), track }];
+    world.signal(again, Request::SyncState(proto::SyncState { publish_tracks, ..Default::default() }));
+    assert!(!world.closed.contains(&again));
     // By now it has a newer one.
     let link = world.resume("ann", &sid);
     assert_eq!(leave_of(&world.take(link)), (Reason::StateMismatch, Action::Reconnect));

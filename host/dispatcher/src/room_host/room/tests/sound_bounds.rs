@@ -3,6 +3,7 @@
 use super::sound::{LOUD, PAUSE};
 use super::*;
 use crate::room_host::limits::{ROOM_TRACKS_MAX, SUBSCRIPTIONS_MAX, TRACKS_MAX};
+use crate::room_host::sdp::{Flow, SoundLine};
 use crate::room_host::tracks::Track;
 
 /// Ann, whom bob hears. Returns their links and the sid of the track.
@@ -233,6 +234,15 @@ fn participant_that_fills_the_room_takes_no_packets_of_others() {
     for (identity, link) in listeners {
         let carried = world.listen(identity, link, TRACKS_MAX + 1);
         lines.push((identity, carried.into_iter().find(|(_, track)| *track == sid).unwrap().0));
+    }
+    // Those who say nothing have no share.
+    for number in 0..30 {
+        let identity = format!("silent {number}");
+        let link = world.enter(caller(&identity), proto::JoinRequest::default()).unwrap();
+        world.signal(link, Request::AddTrack(proto::AddTrackRequest { cid: "c".into(), ..Default::default() }));
+        let id = world.room.member_of(&identity).unwrap();
+        let line = SoundLine { mid: "0".into(), flow: Flow::Sends, cid: "c".into() };
+        assert!(world.room.members.get_mut(&id).unwrap().tracks.offered(&[line]).0);
     }
     let floods = world.client("loud").sending.clone();
     let voice = world.client("quiet").sending[0];

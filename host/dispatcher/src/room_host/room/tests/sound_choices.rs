@@ -138,6 +138,32 @@ fn publisher_says_who_hears_it() {
 }
 
 #[test]
+fn audience_that_goes_to_and_fro_before_it_is_told_leaves_nobody_deaf() {
+    let mut world = World::new();
+    let (ann, bob) = (world.joined("ann"), world.joined("bob"));
+    world.publish("ann", ann, &["voice"]);
+    world.listen("bob", bob, 1);
+    world.run(PAUSE);
+    world.take(bob);
+    let audience = |all_participants| {
+        let track_permissions = Vec::new();
+        Request::SubscriptionPermission(proto::SubscriptionPermission { all_participants, track_permissions })
+    };
+    // As many words as are told at once.
+    (0..20).for_each(|_| world.signal(ann, audience(true)));
+    world.signal(ann, audience(false));
+    world.signal(ann, audience(true));
+    assert!(world.take(bob).is_empty());
+    world.run(SHORT);
+    assert_eq!(names(&world.take(bob)), ["lines"], "the audience is as it was told");
+    assert!(world.listen("bob", bob, 0).is_empty(), "the line becomes free");
+    assert_eq!(asks(&mut world, bob), [0]);
+    assert_eq!(world.listen("bob", bob, 0).len(), 1);
+    world.speak("ann", 2);
+    assert_eq!(world.heard("bob"), [0, 1]);
+}
+
+#[test]
 fn speakers_are_told_when_they_begin_and_when_they_end() {
     let mut world = World::new();
     let (ann, bob) = (world.joined("ann"), world.joined("bob"));
