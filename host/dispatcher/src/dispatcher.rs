@@ -116,7 +116,7 @@ impl Dispatcher {
                 tracing::warn!(target: "dispatcher", %address, key, message);
             });
         }
-        let tls = settings.tls().map(|files| Tls::start(&files, control)).transpose()?;
+        let tls = settings.tls().map(|files| Tls::start(&files, address.ip(), control)).transpose()?;
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| DispatcherError::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| DispatcherError::Bind { address, source })?;

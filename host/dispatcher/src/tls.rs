@@ -4,13 +4,15 @@
 //! any more leave the certificate that is there in place, and are logged.
 //!
 //! A program of this machine may speak without TLS on the same port: its own workers and the command line do, whose connections
-//! leave no machine.
+//! leave no machine. A forwarder on this machine makes its clients programs of this machine.
 //!
-//! Bounds: [`FILE_BYTES_MAX`] of a file, which is looked at every [`LOOK_EVERY`]; [`HANDSHAKE_WITHIN`] for a handshake.
+//! Bounds: [`FILE_BYTES_MAX`] of a file, which is looked at every [`LOOK_EVERY`]; [`HANDSHAKE_WITHIN`] for a handshake, and
+//! [`REFUSED_BYTES_MAX`] of a client that speaks no TLS.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -19,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +35,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Time limit for a handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Most bytes that are read of a client that speaks no TLS.
+const REFUSED_BYTES_MAX: u64 = 64 << 10;
 /// The first byte of TLS: the type of the record of a handshake.
 const HANDSHAKE: u8 = 22;
 /// The answer to a request without TLS.
@@ -95,22 +99,42 @@ impl TlsError {
 
 /// The TLS of a listener.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub(crate) struct Tls {
+    acceptor: TlsAcceptor,
+    /// The address that the listener is bound to.
+    bound: IpAddr,
+    /// The log says once that somebody speaks without TLS.
+    plain: Arc<Once>,
+}
 
 impl Tls {
-    /// Read the files, and look at them from now on.
-    pub(crate) fn start(files: &TlsFiles, control: &tokio::runtime::Handle) -> Result<Self, TlsError> {
+    /// Read the files, and look at them from now on. The listener is bound to this address.
+    pub(crate) fn start(files: &TlsFiles, bound: IpAddr, control: &tokio::runtime::Handle) -> Result<Self, TlsError> {
+        // A file that changes while it is read is read again.
+        let known = versions(files);
         let certificate = Arc::new(Certificate::read(files)?);
         let unusable = |error: rustls::Error| TlsError::Unusable { cert: files.cert.clone(), why: error.to_string() };
         let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let config = config.map_err(unusable)?.with_no_client_auth().with_cert_resolver(certificate.clone());
-        control.spawn(look(Arc::downgrade(&certificate)));
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        control.spawn(look(Arc::downgrade(&certificate), known));
+        Ok(Self::new(config, bound))
+    }
+
+    fn new(config: ServerConfig, bound: IpAddr) -> Self {
+        Self { acceptor: TlsAcceptor::from(Arc::new(config)), bound, plain: Arc::new(Once::new()) }
     }
 
     /// The handshake with a client. `None`: it failed, or the client speaks no TLS.
-    pub(crate) async fn accept(&self, mut stream: TcpStream) -> Option<Accepted> {
-        let is_local = is_local(&stream);
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Option<Accepted> {
+        let is_local = match (stream.peer_addr(), stream.local_addr()) {
+            (Ok(peer), Ok(local)) => is_local(peer.ip(), local.ip(), self.bound),
+            _ => false,
+        };
+        self.accept_from(stream, is_local).await
+    }
+
+    /// The same, for a client that is a program of this machine or is not.
+    async fn accept_from(&self, mut stream: TcpStream, is_local: bool) -> Option<Accepted> {
         let accepting = async {
             let mut first = [0];
             if stream.peek(&mut first).await.ok()? == 0 {
@@ -118,12 +142,15 @@ impl Tls {
             }
             if first != [HANDSHAKE] {
                 if is_local {
+                    self.plain.call_once(|| {
+                        tracing::info!(target: "dispatcher", "a program of this machine speaks without TLS, as it may");
+                    });
                     return Some(Accepted::Plain(stream));
                 }
-                drop(stream.write_all(PLAIN_ANSWER).await);
+                drop(refuse(&mut stream).await);
                 return None;
             }
-            match self.0.accept(stream).await {
+            match self.acceptor.accept(stream).await {
                 Ok(stream) => Some(Accepted::Tls(Box::new(stream))),
                 Err(error) => {
                     tracing::debug!(target: "host", %error, "a handshake of TLS failed");
@@ -141,12 +168,16 @@ pub(crate) enum Accepted {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Whether the client of a connection is a program of this machine.
-fn is_local(stream: &TcpStream) -> bool {
-    match (stream.peer_addr(), stream.local_addr()) {
-        (Ok(peer), Ok(local)) => peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip(),
-        _ => false,
-    }
+/// Tell a client without TLS what it lacks. Its request is read, because a connection that ends before is reset, and the answer lost.
+async fn refuse(stream: &mut TcpStream) -> io::Result<u64> {
+    stream.write_all(PLAIN_ANSWER).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(REFUSED_BYTES_MAX), &mut tokio::io::sink()).await
+}
+
+/// Whether the client of a connection is a program of this machine. A listener of all addresses trusts those of loopback alone.
+fn is_local(peer: IpAddr, local: IpAddr, bound: IpAddr) -> bool {
+    peer.to_canonical().is_loopback() || !bound.is_unspecified() && peer == local
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -155,6 +186,8 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// What tells one version of a file from another.
 type Version = Option<(SystemTime, u64)>;
+/// Those of the certificate and of the key.
+type Versions = (Version, Version);
 
 /// The certificate that is there, and where it comes from.
 #[derive(Debug)]
@@ -168,26 +201,29 @@ impl Certificate {
         Ok(Self { files: files.clone(), current: RwLock::new(Arc::new(read(files)?)) })
     }
 
-    fn versions(&self) -> (Version, Version) {
-        let version = |path: &Path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        };
-        (version(&self.files.cert), version(&self.files.key))
+    /// Read the files again.
+    fn renew(&self) -> Result<(), TlsError> {
+        let new = read(&self.files)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        tracing::info!(target: "dispatcher", cert = %self.files.cert.display(), "the certificate was read again");
+        Ok(())
     }
 
-    /// Read the files again.
-    fn renew(&self) {
-        match read(&self.files) {
-            Ok(new) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                tracing::info!(target: "dispatcher", cert = %self.files.cert.display(), "the certificate was read again");
-            }
-            Err(error) => {
-                let why = wasm_worker_core::text::with_causes(&error);
-                tracing::error!(target: "dispatcher", why, "the new certificate cannot be used; the former one stays");
-            }
+    /// Read the files again where they have changed, or could not be used.
+    fn look(&self, former: Look) -> Look {
+        let versions = versions(&self.files);
+        let is_new = versions != former.versions;
+        if !is_new && former.is_used {
+            return former;
         }
+        let renewed = self.renew();
+        if let Err(error) = &renewed
+            && is_new
+        {
+            let why = wasm_worker_core::text::with_causes(error);
+            tracing::error!(target: "dispatcher", why, "the new certificate cannot be used; the former one stays");
+        }
+        Look { versions, is_used: renewed.is_ok() }
     }
 }
 
@@ -197,18 +233,32 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// Look at the files of a certificate until nobody uses it.
-async fn look(certificate: std::sync::Weak<Certificate>) {
-    let mut known = certificate.upgrade().map(|certificate| certificate.versions());
+/// The files as they were looked at last.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    versions: Versions,
+    /// Whether their certificate is the one that is there.
+    is_used: bool,
+}
+
+/// Look at the files of a certificate until nobody uses it. These versions were there before it was read.
+async fn look(certificate: Weak<Certificate>, versions: Versions) {
+    let mut last = Look { versions, is_used: true };
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(certificate) = certificate.upgrade() else { return };
-        let versions = Some(certificate.versions());
-        if known != versions {
-            known = versions;
-            certificate.renew();
-        }
+        let former = last;
+        let looked = tokio::task::spawn_blocking(move || certificate.look(former)).await;
+        last = looked.unwrap_or(former);
     }
+}
+
+fn versions(files: &TlsFiles) -> Versions {
+    let version = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    (version(&files.cert), version(&files.key))
 }
 
 fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {

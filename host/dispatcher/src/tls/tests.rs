@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A CA, the certificates that it has signed, and a client that trusts it.
 struct Pki {
@@ -81,18 +83,18 @@ async fn certificate_is_read_again_when_it_changes_and_stays_when_the_new_one_is
     let certificate = Arc::new(Certificate::read(&pki.files()).unwrap());
     let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_cert_resolver(certificate.clone());
-    let address = serving(Tls(TlsAcceptor::from(Arc::new(config)))).await;
+    let address = serving(Tls::new(config, LOOPBACK)).await;
     assert!(pki.trusts(address, "one.test").await && !pki.trusts(address, "two.test").await);
-    let versions = certificate.versions();
-    pki.write("two.test");
-    assert_ne!(certificate.versions(), versions);
-    certificate.renew();
-    assert!(pki.trusts(address, "two.test").await && !pki.trusts(address, "one.test").await);
+    let before = versions(&pki.files());
+    pki.write("a-longer-name.test");
+    assert_ne!(versions(&pki.files()), before);
+    certificate.renew().unwrap();
+    assert!(pki.trusts(address, "a-longer-name.test").await && !pki.trusts(address, "one.test").await);
     std::fs::write(pki.files().cert, "half a fi").unwrap();
-    certificate.renew();
+    certificate.renew().unwrap_err();
     std::fs::remove_file(pki.files().key).unwrap();
-    certificate.renew();
-    assert!(pki.trusts(address, "two.test").await);
+    certificate.renew().unwrap_err();
+    assert!(pki.trusts(address, "a-longer-name.test").await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +103,7 @@ async fn change_of_the_files_is_noticed() {
     pki.write("one.test");
     let certificate = Arc::new(Certificate::read(&pki.files()).unwrap());
     let first = certificate.current.read().unwrap().clone();
-    let looking = Handle::current().spawn(look(Arc::downgrade(&certificate)));
+    let looking = Handle::current().spawn(look(Arc::downgrade(&certificate), versions(&pki.files())));
     tokio::time::sleep(LOOK_EVERY * 2).await;
     assert!(Arc::ptr_eq(&first, &certificate.current.read().unwrap()), "nothing has changed");
     pki.write("a-longer-name.test");
@@ -109,6 +111,64 @@ async fn change_of_the_files_is_noticed() {
     assert!(!Arc::ptr_eq(&first, &certificate.current.read().unwrap()));
     drop(certificate);
     looking.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificate_that_cannot_be_read_once_is_read_later() {
+    let pki = Pki::new();
+    pki.write("one.test");
+    let before = versions(&pki.files());
+    // It changes while it is read for the first time.
+    pki.write("a-longer-name.test");
+    let certificate = Arc::new(Certificate::read(&pki.files()).unwrap());
+    let current = || certificate.current.read().unwrap().clone();
+    let first = current();
+    Handle::current().spawn(look(Arc::downgrade(&certificate), before));
+    tokio::time::sleep(LOOK_EVERY * 2).await;
+    let second = current();
+    assert!(!Arc::ptr_eq(&first, &second));
+    // Its files are there, and cannot be read: their versions stay the same when they can.
+    let last = Look { versions: versions(&pki.files()), is_used: false };
+    let looked = certificate.look(last);
+    assert!(looked.is_used && !Arc::ptr_eq(&second, &current()));
+    let third = current();
+    assert!(certificate.look(looked).is_used && Arc::ptr_eq(&third, &current()), "nothing has changed");
+    std::fs::write(pki.files().cert, "half a fi").unwrap();
+    assert!(!certificate.look(looked).is_used);
+}
+
+#[tokio::test]
+async fn client_of_another_machine_hears_that_it_needs_tls() {
+    let pki = Pki::new();
+    pki.write("one.test");
+    let tls = Tls::start(&pki.files(), LOOPBACK, &Handle::current()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = Handle::current().spawn(async move {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // More than the buffers of the host take in one read.
+        client.write_all(&vec![b'x'; 60 << 10]).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    let (stream, _) = listener.accept().await.unwrap();
+    assert!(tls.accept_from(stream, false).await.is_none());
+    let answer = client.await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 ") && head.contains(&format!("content-length: {}", body.len())), "{answer}");
+    assert!(body.contains("https://"), "{answer}");
+}
+
+#[test]
+fn listener_of_all_addresses_trusts_those_of_loopback_alone() {
+    let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let (own, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+    assert!(is_local(own, own, own) && !is_local(other, own, own));
+    for all in [ip("0.0.0.0"), ip("::")] {
+        assert!(is_local(ip("127.0.0.1"), ip("127.0.0.1"), all) && is_local(ip("::ffff:127.0.0.1"), own, all));
+        assert!(!is_local(own, own, all) && !is_local(other, own, all));
+    }
 }
 
 #[test]
@@ -137,7 +197,7 @@ fn unusable_files_are_named() {
 async fn program_of_this_machine_may_speak_without_tls() {
     let pki = Pki::new();
     pki.write("one.test");
-    let tls = Tls::start(&pki.files(), &Handle::current()).unwrap();
+    let tls = Tls::start(&pki.files(), LOOPBACK, &Handle::current()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
