@@ -144,17 +144,16 @@ async fn client_of_another_machine_hears_that_it_needs_tls() {
     let tls = Tls::start(&pki.files(), LOOPBACK, &Handle::current()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let client = Handle::current().spawn(async move {
+    let writer = Handle::current().spawn(async move {
         let mut client = TcpStream::connect(address).await.unwrap();
-        // More than the buffers of the host take in one read.
-        client.write_all(&vec![b'x'; 60 << 10]).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
+        client.write_all(&vec![b'x'; usize::try_from(REFUSED_BYTES_MAX).unwrap()]).await.unwrap();
+        client
     });
     let (stream, _) = listener.accept().await.unwrap();
     assert!(tls.accept_from(stream, false).await.is_none());
-    let answer = client.await.unwrap();
+    // A client that reads late still has the answer.
+    let (mut client, mut answer) = (writer.await.unwrap(), String::new());
+    client.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 400 ") && head.contains(&format!("content-length: {}", body.len())), "{answer}");
     assert!(body.contains("https://"), "{answer}");
