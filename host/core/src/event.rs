@@ -9,7 +9,10 @@ mod hosted;
 use serde::Serialize;
 
 pub use dispatcher::DispatcherEvent;
-pub use hosted::{HostedEvent, HostedFacts, HostedKind, ParticipantFacts, RoomFacts, TrackFacts};
+pub use hosted::{
+    HostedEvent, HostedFacts, HostedKind, ParticipantDetails, ParticipantFacts, ParticipantTexts, RoomDetails,
+    RoomFacts, TrackFacts,
+};
 
 use crate::load::Resource;
 use crate::refusal::{Reason, Refusal};

@@ -14,10 +14,10 @@ pub struct HostedEvent {
     pub kind: HostedKind,
     /// The name of the room.
     pub room: String,
-    /// The identity of the participant, where it is about one.
+    /// The identity of the participant, where the event is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub participant: Option<String>,
-    /// The id of the track, where it is about one.
+    /// The id of the track, where the event is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<String>,
     /// The facts as LiveKit's webhooks have them.
@@ -27,10 +27,10 @@ pub struct HostedEvent {
 /// What happened in a hosted room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HostedKind {
-    /// The first participant asks to join the room.
+    /// The first participant has joined the room.
     #[serde(rename = "room.started")]
     RoomStarted,
-    /// The room is over, or the dispatcher ends.
+    /// Such a room is over, or the dispatcher ends.
     #[serde(rename = "room.finished")]
     RoomFinished,
     /// The data of a participant flows.
@@ -76,17 +76,25 @@ pub struct HostedFacts {
 
 /// A room, as LiveKit's `Room`.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct RoomFacts {
     /// The id.
     pub sid: String,
     /// The name.
     pub name: String,
+    /// The rest, where the event is about no track, as in LiveKit's webhooks.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub details: Option<RoomDetails>,
+}
+
+/// The rest of LiveKit's `Room`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomDetails {
     /// The metadata.
     pub metadata: String,
     /// Seconds without a dispatch after which the room is removed.
     pub empty_timeout: u32,
-    /// Seconds after the last participant has left.
+    /// Seconds after the departure of the last participant until the room is removed.
     pub departure_timeout: u32,
     /// The most participants; 0 for no limit.
     pub max_participants: u32,
@@ -98,18 +106,25 @@ pub struct RoomFacts {
 
 /// A participant, as LiveKit's `ParticipantInfo`.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct ParticipantFacts {
     /// The id.
     pub sid: String,
     /// The identity.
     pub identity: String,
+    /// The rest, where the event is about no track, as in LiveKit's webhooks.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub details: Option<ParticipantDetails>,
+}
+
+/// The rest of LiveKit's `ParticipantInfo`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParticipantDetails {
     /// The name.
     pub name: String,
-    /// The metadata.
-    pub metadata: String,
-    /// The attributes.
-    pub attributes: BTreeMap<String, String>,
+    /// The metadata and the attributes, unless they are too long for an event.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<ParticipantTexts>,
     /// LiveKit's state, such as `ACTIVE`.
     pub state: &'static str,
     /// LiveKit's kind, such as `AGENT`.
@@ -118,6 +133,15 @@ pub struct ParticipantFacts {
     pub joined_at: String,
     /// LiveKit's reason of the departure.
     pub disconnect_reason: &'static str,
+}
+
+/// What a participant says of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParticipantTexts {
+    /// The metadata.
+    pub metadata: String,
+    /// The attributes.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A track, as LiveKit's `TrackInfo`.

@@ -55,6 +55,7 @@ use crate::keys::Caller;
 use departures::Departures;
 pub(crate) use entry::{Entrant, Refusal};
 pub(super) use facts::FactsError;
+pub(super) use happenings::room_event;
 pub(crate) use publishing::MuteError;
 
 /// What a room asks for.
@@ -143,6 +144,11 @@ impl Room {
     /// that has a limit, and a room without one of them ends.
     pub(super) fn people(&self) -> usize {
         self.members.values().filter(|member| !is_dependent(&member.caller)).count()
+    }
+
+    /// Whether somebody is there.
+    pub(super) fn is_occupied(&self) -> bool {
+        !self.members.is_empty()
     }
 
     /// The participants that others see.

@@ -1,12 +1,14 @@
 //! The loop of one hosted room: inputs of links, datagrams and requests go to the room, and the room's outputs to the sockets.
 //!
 //! Bounds of one turn: [`INPUTS_A_TURN`], [`DATAGRAMS_A_TURN`] and [`SENDS_A_TURN`], so that none starves the others: sound of one
-//! participant goes to all who hear it. A link that does not take its messages is closed. A panic, which is a bug, ends this room alone; one of `str0m` ends a peer.
+//! participant goes to all who hear it. A link that does not take its messages is closed. A panic, which is a bug, ends this room alone;
+//! one of `str0m` ends a peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use wasm_worker_core::observer::Events;
 
 use super::input::{Control, Datagram, RoomInput};
 use super::member::LinkId;
-use super::room::{Room, RoomOutput};
+use super::room::{Room, RoomOutput, room_event};
 use super::routes::RoomRoutes;
 use crate::clock::Moment;
 use crate::keys::Keys;
@@ -101,6 +103,8 @@ pub(super) struct Task {
     /// The number of the last link.
     pub(super) last_link: u64,
     pub(super) turn: Turn,
+    /// Whether the observers know that the room has begun.
+    pub(super) has_started: Arc<AtomicBool>,
 }
 
 /// The datagrams of a turn.
@@ -120,19 +124,29 @@ impl Turn {
 impl Task {
     /// Run the room until the dispatcher closes it, and free its seat.
     pub(super) async fn run(self, seat: OwnedSemaphorePermit) {
-        let name = self.control.borrow().info.name.clone();
-        self.shell.publish(self.room.event(HostedKind::RoomStarted));
-        let (shell, finished) = (self.shell.clone(), self.room.event(HostedKind::RoomFinished));
+        let (shell, control, has_started) = (self.shell.clone(), self.control.clone(), self.has_started.clone());
         if AssertUnwindSafe(self.turns()).catch_unwind().await.is_err() {
             // Its participants lose their links, join again, and find a new task.
+            let name = control.borrow().info.name.clone();
             tracing::error!(target: "dispatcher", room = name, "a bug of the host ended a room");
         }
-        shell.publish(finished);
+        if has_started.load(Ordering::Relaxed) {
+            let finished = room_event(HostedKind::RoomFinished, &control.borrow().info);
+            shell.publish(finished);
+        }
         drop(seat);
     }
 
     async fn turns(mut self) {
         while self.turn().await.is_continue() {}
+    }
+
+    /// Tell the observers once that somebody is there. A room that refuses all never began for them.
+    fn report_start(&self) {
+        if self.room.is_occupied() && !self.has_started.swap(true, Ordering::Relaxed) {
+            let started = room_event(HostedKind::RoomStarted, &self.control.borrow().info);
+            self.shell.publish(started);
+        }
     }
 
     async fn turn(&mut self) -> ControlFlow<()> {
@@ -191,6 +205,7 @@ impl Task {
                 if entered.is_err() {
                     self.links.remove(&link);
                 }
+                self.report_start();
                 // Somebody who gave up has closed the queue, and the first message finds it.
                 answer(reply, entered.map(|()| link));
             }
@@ -262,7 +277,57 @@ fn answer<T>(reply: oneshot::Sender<T>, value: T) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use livekit_token::VideoGrants;
+    use wasm_worker_core::observer::Observer;
+    use wasm_worker_core::secret::Secret;
+
     use super::*;
+    use crate::keys::{Caller, Person};
+    use crate::room_host::{Entrant, RoomHost};
+    use crate::settings::KeyPairs;
+
+    /// The events of rooms: their kinds, and the metadata of the room.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(HostedKind, String)>>);
+
+    impl Observer for Told {
+        fn observe(&self, event: &Event) {
+            let Event::Dispatcher(DispatcherEvent::Hosted(event)) = event else { return };
+            let metadata = event.livekit.room.details.clone().unwrap().metadata;
+            self.0.lock().unwrap().push((event.kind, metadata));
+        }
+    }
+
+    fn entrant(may_update: bool) -> Entrant {
+        let grants = VideoGrants { can_update_own_metadata: Some(may_update), ..Default::default() };
+        let person = Person { identity: "ann".into(), ..Person::default() };
+        let caller = Caller { api_key: "key".into(), grants, person, expires_s: 0 };
+        let request = Box::new(proto::JoinRequest { metadata: "m".into(), ..Default::default() });
+        Entrant { caller, request, local: IpAddr::V4(Ipv4Addr::LOCALHOST), public: None }
+    }
+
+    #[tokio::test]
+    async fn room_begins_for_observers_with_its_first_participant_and_ends_as_it_is_then() {
+        let told = Arc::new(Told::default());
+        let keys = Arc::new(Keys::new(&KeyPairs::from([("key".into(), Secret("secret".into()))])));
+        let events = Arc::new(Events::new(vec![Box::new(told.clone())]));
+        let host = RoomHost::start((Ipv4Addr::LOCALHOST, 0).into(), keys, events).unwrap();
+        let info = |metadata: &str| proto::Room { name: "r".into(), metadata: metadata.into(), ..Default::default() };
+        let refusing = host.open(info("")).unwrap();
+        assert!(refusing.handle().enter(entrant(false)).await.unwrap().is_err());
+        refusing.close(proto::DisconnectReason::RoomClosed);
+        host.closed().await;
+        assert_eq!(*told.0.lock().unwrap(), []);
+        let room = host.open(info("first")).unwrap();
+        drop(room.handle().enter(entrant(true)).await.unwrap().unwrap());
+        room.set_info(info("last"));
+        room.close(proto::DisconnectReason::RoomClosed);
+        host.closed().await;
+        let expected = [(HostedKind::RoomStarted, "first".to_owned()), (HostedKind::RoomFinished, "last".to_owned())];
+        assert_eq!(*told.0.lock().unwrap(), expected);
+    }
 
     #[test]
     fn turn_ends_with_what_came_or_with_what_was_sent() {

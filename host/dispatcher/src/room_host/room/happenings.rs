@@ -1,12 +1,17 @@
 //! What observers are told of a room: participants and tracks that come and go.
 //!
-//! Bounds: a participant that publishes all the time is told about at [`TRACKS_A_SECOND`]. The end of a track is told where its begin
-//! was.
+//! Bounds: of a participant that publishes all the time, [`TRACKS_A_SECOND`] tracks a second are told. The end of a track is told where
+//! its begin was. As in LiveKit's server, an event about a track has no more than the names of its room and its participant; other
+//! events leave out texts of a participant beyond [`TEXTS_BYTES_MAX`]. The events that wait for a sink have a bound, and what is long
+//! would take the place of others.
 
 use std::time::Duration;
 
 use livekit_protocol as proto;
-use wasm_worker_core::event::{HostedEvent, HostedFacts, HostedKind, ParticipantFacts, RoomFacts, TrackFacts};
+use wasm_worker_core::event::{
+    HostedEvent, HostedFacts, HostedKind, ParticipantDetails, ParticipantFacts, ParticipantTexts, RoomDetails,
+    RoomFacts, TrackFacts,
+};
 
 use super::{Room, RoomOutput};
 use crate::clock::Moment;
@@ -15,15 +20,17 @@ use crate::room_host::tracks::Track;
 
 /// Tracks of one participant that are told in a second.
 const TRACKS_A_SECOND: u32 = 2;
+/// Most metadata and attributes of a participant in an event, in bytes.
+const TEXTS_BYTES_MAX: usize = 16 << 10;
 /// The time whose share of tracks may come at once.
 const BURST: Duration = Duration::from_secs(8);
 
-impl Room {
-    /// The room begins or ends.
-    pub(in crate::room_host) fn event(&self, kind: HostedKind) -> HostedEvent {
-        event(kind, &self.to_proto(), None, None)
-    }
+/// A room begins or ends.
+pub(in crate::room_host) fn room_event(kind: HostedKind, room: &proto::Room) -> HostedEvent {
+    event(kind, room, None, None)
+}
 
+impl Room {
     /// A participant is there by now, with its tracks.
     pub(super) fn report_arrival(&mut self, id: MemberId, now: Moment) {
         if let Some(member) = self.members.get(&id) {
@@ -73,8 +80,16 @@ fn event(
     track: Option<&proto::TrackInfo>,
 ) -> HostedEvent {
     let livekit = HostedFacts {
-        room: room_facts(room),
-        participant: participant.map(participant_facts),
+        room: RoomFacts {
+            sid: room.sid.clone(),
+            name: room.name.clone(),
+            details: track.is_none().then(|| room_details(room)),
+        },
+        participant: participant.map(|info| ParticipantFacts {
+            sid: info.sid.clone(),
+            identity: info.identity.clone(),
+            details: track.is_none().then(|| participant_details(info)),
+        }),
         track: track.map(track_facts),
     };
     HostedEvent {
@@ -86,10 +101,8 @@ fn event(
     }
 }
 
-fn room_facts(room: &proto::Room) -> RoomFacts {
-    RoomFacts {
-        sid: room.sid.clone(),
-        name: room.name.clone(),
+fn room_details(room: &proto::Room) -> RoomDetails {
+    RoomDetails {
         metadata: room.metadata.clone(),
         empty_timeout: room.empty_timeout,
         departure_timeout: room.departure_timeout,
@@ -99,13 +112,16 @@ fn room_facts(room: &proto::Room) -> RoomFacts {
     }
 }
 
-fn participant_facts(info: &proto::ParticipantInfo) -> ParticipantFacts {
-    ParticipantFacts {
-        sid: info.sid.clone(),
-        identity: info.identity.clone(),
-        name: info.name.clone(),
+fn participant_details(info: &proto::ParticipantInfo) -> ParticipantDetails {
+    let attributes = info.attributes.iter().map(|(key, value)| key.len() + value.len());
+    let bytes = info.metadata.len() + attributes.sum::<usize>();
+    let texts = || ParticipantTexts {
         metadata: info.metadata.clone(),
         attributes: info.attributes.clone().into_iter().collect(),
+    };
+    ParticipantDetails {
+        name: info.name.clone(),
+        texts: (bytes <= TEXTS_BYTES_MAX).then(texts),
         state: info.state().as_str_name(),
         kind: info.kind().as_str_name(),
         joined_at: info.joined_at.to_string(),

@@ -1,6 +1,7 @@
 //! What observers are told of a room.
 
-use wasm_worker_core::event::HostedKind;
+use serde_json::json;
+use wasm_worker_core::event::{HostedEvent, HostedKind};
 
 use super::*;
 
@@ -25,7 +26,9 @@ fn participants_and_tracks_are_told_once_they_are_there_and_once_they_are_gone()
     world.signal(ann, Request::Leave(proto::LeaveRequest::default()));
     let last = world.events.last().unwrap();
     let (facts, room) = (last.livekit.participant.clone().unwrap(), &last.livekit.room);
-    assert_eq!((facts.state, facts.disconnect_reason, facts.sid), ("DISCONNECTED", "CLIENT_INITIATED", participant));
+    let details = facts.details.unwrap();
+    assert_eq!((details.state, details.disconnect_reason), ("DISCONNECTED", "CLIENT_INITIATED"));
+    assert_eq!(facts.sid, participant);
     assert_eq!((room.sid.as_str(), room.name.as_str(), last.room.as_str()), ("RM_1", "lobby", "lobby"));
     let expected = [is(HostedKind::TrackUnpublished, true), is(HostedKind::ParticipantLeft, false)];
     assert_eq!(told(&mut world, &sid), expected);
@@ -64,4 +67,32 @@ fn participant_that_publishes_all_the_time_floods_no_observer() {
     let began = kinds.iter().filter(|kind| **kind == HostedKind::TrackPublished).count();
     assert!((16..=16 + 4).contains(&began), "{began}");
     assert_eq!(kinds.len(), 2 * began, "each has its end");
+}
+
+#[test]
+fn events_have_no_texts_that_would_take_the_place_of_others() {
+    let long = "x".repeat(32 << 10);
+    let mut world = World::with(proto::Room {
+        name: "lobby".into(),
+        sid: "RM_1".into(),
+        metadata: "m".into(),
+        ..Default::default()
+    });
+    let ann = world.joined("ann");
+    world.publish("ann", ann, &["voice"]);
+    let metadata = proto::UpdateParticipantMetadata { metadata: long.clone(), ..Default::default() };
+    world.signal(ann, Request::UpdateMetadata(metadata));
+    world.publish("ann", ann, &["second"]);
+    world.signal(ann, Request::Leave(proto::LeaveRequest::default()));
+    let facts = |event: &HostedEvent| serde_json::to_value(&event.livekit).unwrap();
+    let all: Vec<serde_json::Value> = world.events.iter().map(facts).collect();
+    assert_eq!(all.len(), 6);
+    assert!(all.iter().all(|facts| facts.to_string().len() < 1_000), "{all:?}");
+    let (joined, published, left) = (&all[0], &all[1], &all[5]);
+    assert_eq!((&joined["participant"]["metadata"], &joined["room"]["metadata"]), (&json!(""), &json!("m")));
+    assert!(joined["participant"]["attributes"].is_object());
+    assert_eq!(published["room"], json!({ "sid": "RM_1", "name": "lobby" }));
+    assert_eq!(published["participant"], json!({ "sid": joined["participant"]["sid"], "identity": "ann" }));
+    assert_eq!(left["participant"]["state"], "DISCONNECTED");
+    assert!(left["participant"].get("metadata").is_none() && left["participant"].get("attributes").is_none());
 }
