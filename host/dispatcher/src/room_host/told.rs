@@ -1,7 +1,7 @@
 //! What others know of a participant. Pure.
 //!
-//! Bounds: a participant that changes all the time is told about at [`FACTS_BYTES_A_SECOND`], and its audience every [`TOLD_PAUSE`],
-//! so that it keeps nobody busy. The last state is told in any case.
+//! Bounds: of a participant that changes all the time, each of the others is told [`FACTS_BYTES_A_SECOND`] a second, and an audience
+//! every [`TOLD_PAUSE`], so that it keeps nobody busy. The last state is told in any case.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const TOLD_PAUSE: Duration = Duration::from_millis(250);
 /// The time whose share of words may come at once.
 const TOLD_BURST: Duration = Duration::from_secs(4);
 
-/// What others know of a participant. One that changes all the time is told about now and then, so that it keeps nobody busy.
+/// What others know of a participant. The changes of one that changes all the time are told now and then, so that it keeps nobody busy.
 #[derive(Default)]
 pub(super) struct Told {
     facts_pace: Pace,
