@@ -10,6 +10,9 @@ use prost::Message as _;
 use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
 use serde_json::json;
+use str0m::crypto::from_feature_flags;
+use str0m::ice::{StunMessage, TransId};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Error, Message, WebSocket};
 
 use super::case::Case;
@@ -29,14 +32,18 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     Row {
         time_max: Duration::from_secs(120),
-        ..row("50 people who join and never connect", half_open, &["put out: 50 for JOIN_FAILURE", "other: joined"])
+        ..row("50 people who join and never connect", half_open, &["put out: 50 for JOIN_FAILURE", "other: pong"])
     },
     row(
         "offers and candidates that are garbage",
         garbage,
         &["offers refused: 7", "candidates: pong", "messages: closed", "other: pong"],
     ),
-    row("datagrams of nobody, and checks without the secret", datagrams, &["answered: 0 bytes", "other: pong"]),
+    row(
+        "datagrams of nobody, and checks without the secret",
+        datagrams,
+        &["signed: answered", "others: 0 bytes", "other: pong"],
+    ),
     row("somebody who changes all the time", changes, &["told within its share", "other: pong"]),
 ];
 
@@ -148,7 +155,6 @@ fn status_for_host(dispatcher: &Dispatcher, host: &str, token: &str) -> String {
 fn half_open(case: &mut Case) -> String {
     let dispatcher = case.dispatcher(&[]);
     let mut links: Vec<Link> = (0..50).map(|number| joined(dispatcher, &format!("eve-{number}"))).collect();
-    let other = joined(dispatcher, "ann");
     let put_out = |link: &mut Link| {
         let reason = |message: Option<Response>| match message {
             Some(Response::Leave(leave)) => Some(leave.reason() == proto::DisconnectReason::JoinFailure),
@@ -158,8 +164,7 @@ fn half_open(case: &mut Case) -> String {
         std::iter::repeat_with(|| next(link)).find_map(reason).unwrap()
     };
     let count = links.iter_mut().filter_map(|link| put_out(link).then_some(())).count();
-    drop(other);
-    format!("put out: {count} for JOIN_FAILURE, other: joined")
+    format!("put out: {count} for JOIN_FAILURE, other: {}", pong(&mut joined(dispatcher, "ann")))
 }
 
 /// An offer of data channels.
@@ -219,19 +224,24 @@ fn datagrams(case: &mut Case) -> String {
     let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let port: &'static str = free.to_string().leak();
     let dispatcher = case.dispatcher(&["--rtc-port", port]);
-    let mut link = joined(dispatcher, "ann");
+    let (mut other, mut link) = (joined(dispatcher, "ann"), joined(dispatcher, "eve"));
     say(&mut link, offer(OFFER.into()));
-    let name_of = |message: Option<Response>| match message.expect("the link is served") {
-        Response::Answer(answer) => {
-            let name = answer.sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:"));
-            Some(name.expect("the host has a name").to_owned())
-        }
+    let sdp_of = |message: Option<Response>| match message.expect("the link is served") {
+        Response::Answer(answer) => Some(answer.sdp),
         _ => None,
     };
-    let name = std::iter::repeat_with(|| next(&mut link)).find_map(name_of).unwrap();
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    let user = format!("{name}:evee");
+    let sdp = std::iter::repeat_with(|| next(&mut link)).find_map(sdp_of).unwrap();
+    let value = |head: &str| sdp.lines().find_map(|line| line.strip_prefix(head)).unwrap();
+    let user = format!("{}:evee", value("a=ice-ufrag:"));
+    let open = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket
+    };
+    let (honest, socket) = (open(), open());
+    honest.send_to(&signed(&user, value("a=ice-pwd:")), (Ipv4Addr::LOCALHOST, free)).unwrap();
+    let mut answer = [0; 2_048];
+    let is_answered = honest.recv(&mut answer).is_ok() && answer.starts_with(&[1, 1]);
     let bare = check(&[(0x0006, user.as_bytes())]);
     let wrong = check(&[(0x0006, user.as_bytes()), (0x0024, &[0, 0, 0, 9]), (0x0008, &[7; 20])]);
     for _ in 0..2_000 {
@@ -244,7 +254,18 @@ fn datagrams(case: &mut Case) -> String {
     while let Ok(bytes) = socket.recv(&mut [0; 2_048]) {
         answered += bytes;
     }
-    format!("answered: {answered} bytes, other: {}", pong(&mut link))
+    let signed = if is_answered { "answered" } else { "no answer" };
+    format!("signed: {signed}, others: {answered} bytes, other: {}", pong(&mut other))
+}
+
+/// A check of the path with this secret.
+fn signed(user: &str, secret: &str) -> Vec<u8> {
+    let check = StunMessage::binding_request(user, TransId::new(), true, 1, 1, false);
+    let hash = from_feature_flags().sha1_hmac_provider;
+    let mut bytes = vec![0; 512];
+    let length = check.to_bytes(Some(secret.as_bytes()), &mut bytes, |key, parts| hash.sha1_hmac(key, parts)).unwrap();
+    bytes.truncate(length);
+    bytes
 }
 
 /// A request for a check of the path, with these attributes.
@@ -260,12 +281,16 @@ fn check(attributes: &[(u16, &[u8])]) -> Vec<u8> {
     [&[0, 1], &length[..], &[0x21, 0x12, 0xa4, 0x42], &[7; 12], &rest].concat()
 }
 
-/// The most that somebody else is told in this attack, in bytes: the first four seconds of a share of 64 KiB, and ten more.
-const TOLD_BYTES_MAX: usize = 14 * (64 << 10);
+/// The most that somebody else is told in this time, in bytes: a share of 64 KiB a second, four seconds of it at once, and two for what
+/// reaches the bound.
+fn told_bytes_max(time: Duration) -> usize {
+    (4 + usize::try_from(time.as_secs()).unwrap() + 2) * (64 << 10)
+}
 
 fn changes(case: &mut Case) -> String {
     let dispatcher = case.dispatcher(&[]);
     let (mut other, mut link) = (joined(dispatcher, "ann"), joined(dispatcher, "eve"));
+    let began = Instant::now();
     for number in 0..150 {
         let metadata = format!("{number:050000}");
         say(&mut link, Request::UpdateMetadata(proto::UpdateParticipantMetadata { metadata, ..Default::default() }));
@@ -273,14 +298,21 @@ fn changes(case: &mut Case) -> String {
     // The last one is handled by then.
     assert_eq!(pong(&mut link), "pong");
     say(&mut other, Request::Ping(1));
-    let mut told = 0;
+    let (mut told, mut updates) = (0, 0);
     loop {
         match next(&mut other).expect("the link is served") {
             Response::Pong(_) => break,
-            Response::Update(update) => told += update.encoded_len(),
+            Response::Update(update) => {
+                told += update.encoded_len();
+                updates += update.participants.iter().filter(|info| info.identity == "eve" && info.version > 1).count();
+            }
             _ => {}
         }
     }
-    let share = if told <= TOLD_BYTES_MAX { "within its share" } else { "far too much" };
+    let share = match (updates, told <= told_bytes_max(began.elapsed())) {
+        (0, _) => "nothing",
+        (_, true) => "within its share",
+        (_, false) => "far too much",
+    };
     format!("told {share} ({told} bytes), other: {}", pong(&mut other))
 }
