@@ -43,7 +43,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::http::Uri;
-use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, AudioFrame, Publication, Rule, Subscription};
+use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, AudioFrame, HeardId, Publication, Rule, Subscription};
 use wasm_worker_core::room::command::{Command, SendOptions};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::people::{Participant, ParticipantKind, ParticipantState};
@@ -110,13 +110,15 @@ struct Heard {
     concealed: Duration,
     /// Sound that never came, between what did.
     missing: Duration,
-    /// When the first frame was there.
+    /// The track of the last frame. An agent that begins anew has another one.
+    track: Option<HeardId>,
+    /// When the first frame of this track was there.
     began: Option<Instant>,
     /// The end of what was heard last.
     until: Option<Instant>,
-    /// Sound after the first frame.
+    /// Sound and gaps of this track after the first frame.
     after_first: Duration,
-    /// How much longer the sound after the first frame is than the time since, in seconds, at each of the last frames.
+    /// How much longer these are than the time since, in seconds, at each of the last frames.
     drift: VecDeque<f64>,
     /// How long after its end each frame was there.
     late: Vec<Duration>,
@@ -128,9 +130,15 @@ impl Heard {
         self.sound += length;
         self.concealed += frame.concealed;
         let at = Instant::from_std(frame.at);
+        if self.track.replace(frame.id) != Some(frame.id) {
+            (self.began, self.until, self.after_first) = (None, None, Duration::ZERO);
+            self.drift.clear();
+        }
         if let Some(gap) = self.until.map(|until| at.saturating_duration_since(until)) {
             // Less is the clocks of both sides.
-            self.missing += if gap < GAP_MIN { Duration::ZERO } else { gap };
+            let gap = if gap < GAP_MIN { Duration::ZERO } else { gap };
+            self.missing += gap;
+            self.after_first += gap;
         }
         let end = at + length;
         self.until = Some(end);
@@ -142,7 +150,7 @@ impl Heard {
                 if self.drift.len() == DRIFT_FRAMES {
                     self.drift.pop_front();
                 }
-                self.drift.push_back((self.after_first + self.missing).as_secs_f64() - began.elapsed().as_secs_f64());
+                self.drift.push_back(self.after_first.as_secs_f64() - began.elapsed().as_secs_f64());
             }
         }
     }
@@ -296,9 +304,13 @@ async fn talk(people: &[Arc<Person>], seconds: u64, every_ms: u64, answer: Optio
     let sum = |of: fn(&State) -> u64| people.iter().map(|person| of(&person.state())).sum::<u64>();
     answer["others"] = sum(|state| state.others).into();
     answer["reconnects"] = sum(|state| state.reconnects).into();
-    let failures: Vec<String> = people.iter().flat_map(|person| std::mem::take(&mut person.state().failures)).collect();
-    answer["failures"] = failures.into();
+    answer["failures"] = failures(people).into();
     answer
+}
+
+/// What has failed since this was asked last.
+fn failures(people: &[Arc<Person>]) -> Vec<String> {
+    people.iter().flat_map(|person| std::mem::take(&mut person.state().failures)).collect()
 }
 
 async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
@@ -342,6 +354,7 @@ async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
         "missing_s": sum(|heard| heard.missing),
         "drift_ms": all.iter().map(|heard| (heard.drift() * 1_000.0).abs()).fold(0.0, f64::max).round(),
         "most_s": seconds as usize * people.len(),
+        "failures": failures(people),
     });
     told(facts, late)
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::in_rooms::People;
 use crate::process::Memory;
@@ -95,6 +95,9 @@ pub(crate) fn soak(rooms: usize, minutes: usize) {
     let mut faults = Vec::new();
     if number(&heard, "heard_s") + number(&heard, "missing_s") < number(&heard, "most_s") * HEARD_MIN {
         faults.push("the people did not hear all the time".into());
+    }
+    if heard["failures"] != json!([]) {
+        faults.push(format!("the people have failures: {}", heard["failures"]));
     }
     if number(&heard, "drift_ms") > DRIFT_MAX_MS {
         faults.push(format!("the clocks drift by {} ms", heard["drift_ms"]));
