@@ -1,7 +1,9 @@
-//! The request by which a client joins a room: a message of LiveKit's protocol in a query value. Pure.
+//! The request by which a client joins a room: a message of LiveKit's protocol in a query value, or the query itself where the client
+//! has two peer connections. Pure.
 //!
-//! Bounds: [`REQUEST_BYTES_MAX`] for a request, compressed or not. The head of the HTTP request bounds the text.
+//! Bounds: [`REQUEST_BYTES_MAX`] for a request, compressed or not. The head of the HTTP request bounds the text and the query.
 
+use std::collections::HashMap;
 use std::io::Read;
 
 use base64::Engine as _;
@@ -11,7 +13,9 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::GzDecoder;
 use livekit_protocol as proto;
 use prost::Message;
+use proto::client_info::Capability;
 use proto::wrapped_join_request::Compression;
+use serde::Deserialize;
 
 /// Largest request, in bytes: most of one is the offer of the client.
 const REQUEST_BYTES_MAX: usize = 512 << 10;
@@ -36,13 +40,59 @@ pub(crate) enum JoinRequestError {
     /// The request is too long.
     #[error("`join_request` has more than {REQUEST_BYTES_MAX} bytes")]
     TooLong,
+    /// The attributes in the query of an older client cannot be read.
+    #[error("`attributes` is no JSON object of texts in base64")]
+    Attributes,
+}
+
+/// The query of a client with two peer connections, as far as the host needs it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct OlderRequest {
+    protocol: Option<String>,
+    client_protocol: Option<String>,
+    capabilities: Option<String>,
+    auto_subscribe: Option<String>,
+    reconnect: Option<String>,
+    sid: Option<String>,
+    attributes: Option<String>,
+}
+
+impl OlderRequest {
+    /// The request that says the same. As in LiveKit's server, a client that does not say so hears all.
+    pub(crate) fn into_request(self) -> Result<proto::JoinRequest, JoinRequestError> {
+        let number = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or_default();
+        let is_yes = |text: &str| text == "1" || text == "true";
+        let named = |name| Capability::from_str_name(name).map(|capability| capability as i32);
+        let client_info = proto::ClientInfo {
+            protocol: number(self.protocol),
+            client_protocol: number(self.client_protocol),
+            capabilities: self.capabilities.unwrap_or_default().split(',').filter_map(named).collect(),
+            ..Default::default()
+        };
+        let auto_subscribe = self.auto_subscribe.is_none_or(|text| is_yes(&text));
+        Ok(proto::JoinRequest {
+            client_info: Some(client_info),
+            connection_settings: Some(proto::ConnectionSettings { auto_subscribe, ..Default::default() }),
+            participant_attributes: self.attributes.as_deref().map(attributes).transpose()?.unwrap_or_default(),
+            reconnect: self.reconnect.as_deref().is_some_and(is_yes),
+            participant_sid: self.sid.unwrap_or_default(),
+            ..Default::default()
+        })
+    }
+}
+
+/// The attributes in a query value; none where it is empty.
+fn attributes(text: &str) -> Result<HashMap<String, String>, JoinRequestError> {
+    if text.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let bytes = base64_bytes(text).map_err(|_| JoinRequestError::Attributes)?;
+    serde_json::from_slice(&bytes).map_err(|_| JoinRequestError::Attributes)
 }
 
 /// The request in a query value.
 pub(crate) fn read(text: &str) -> Result<proto::JoinRequest, JoinRequestError> {
-    // A plus sign of the standard alphabet is a space in a query.
-    let text = text.replace(' ', "+");
-    let bytes = URL_SAFE.decode(&text).or_else(|_| STANDARD.decode(&text)).map_err(|_| JoinRequestError::Base64)?;
+    let bytes = base64_bytes(text)?;
     let wrapped = proto::WrappedJoinRequest::decode(bytes.as_slice()).map_err(|_| JoinRequestError::Malformed)?;
     let bytes = match Compression::try_from(wrapped.compression) {
         Ok(Compression::None) => wrapped.join_request,
@@ -53,6 +103,12 @@ pub(crate) fn read(text: &str) -> Result<proto::JoinRequest, JoinRequestError> {
         return Err(JoinRequestError::TooLong);
     }
     proto::JoinRequest::decode(bytes.as_slice()).map_err(|_| JoinRequestError::Malformed)
+}
+
+fn base64_bytes(text: &str) -> Result<Vec<u8>, JoinRequestError> {
+    // A plus sign of the standard alphabet is a space in a query.
+    let text = text.replace(' ', "+");
+    URL_SAFE.decode(&text).or_else(|_| STANDARD.decode(&text)).map_err(|_| JoinRequestError::Base64)
 }
 
 fn unzipped(bytes: &[u8]) -> Result<Vec<u8>, JoinRequestError> {
@@ -95,6 +151,41 @@ mod tests {
             {
                 assert_eq!(read(text), Ok(request.clone()), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn query_of_an_older_client_says_the_same() {
+        let request = |query: OlderRequest| query.into_request().unwrap();
+        let nothing = request(OlderRequest::default());
+        assert!(nothing.connection_settings.unwrap().auto_subscribe && !nothing.reconnect);
+        let text = |text: &str| Some(text.to_owned());
+        let attributes = base64::engine::general_purpose::URL_SAFE.encode(r#"{"a":"?>"}"#);
+        let query = OlderRequest {
+            protocol: text("16"),
+            client_protocol: text("much"),
+            capabilities: text("CAP_PACKET_TRAILER,CAP_OTHER"),
+            auto_subscribe: text("0"),
+            reconnect: text("1"),
+            sid: text("PA_1"),
+            attributes: Some(attributes),
+        };
+        let expected = proto::JoinRequest {
+            client_info: Some(proto::ClientInfo {
+                protocol: 16,
+                capabilities: vec![Capability::CapPacketTrailer as i32],
+                ..Default::default()
+            }),
+            connection_settings: Some(proto::ConnectionSettings::default()),
+            participant_attributes: HashMap::from([("a".into(), "?>".into())]),
+            reconnect: true,
+            participant_sid: "PA_1".into(),
+            ..Default::default()
+        };
+        assert_eq!(request(query), expected);
+        for wrong in ["%", "e30", "WzFd"] {
+            let read = OlderRequest { attributes: text(wrong), ..Default::default() }.into_request();
+            assert_eq!(read.is_ok(), wrong == "e30", "{wrong}");
         }
     }
 

@@ -5,6 +5,8 @@
 //! pace     a rate that has a burst (pure)
 //! sdp      the lines for media of offers and answers, as texts (pure)
 //! peer     one peer connection, by `str0m` (pure)
+//! ways     what leads to one peer (pure)
+//! second   the second peer of a client that has two peer connections (pure)
 //! tracks   the tracks that a participant publishes (pure)
 //! lines    the lines on which a participant hears others (pure)
 //! hearing  what a participant chooses to hear, and who may hear it (pure)
@@ -21,8 +23,8 @@
 //! link     the WebSocket of a participant
 //! ```
 //!
-//! Sound is forwarded as it comes, without a look into it. What is left out: video, relays (TURN), TCP and TLS for datagrams, the two
-//! peer connections of older clients, and the publishing of tracks without media.
+//! Sound is forwarded as it comes, without a look into it. What is left out: video, relays (TURN), TCP and TLS for datagrams, and
+//! the publishing of tracks without media.
 //!
 //! Rooms and their links have a runtime of their own. A room is a task there, which begins with the first participant and ends with
 //! the room in the directory. One socket has the datagrams of all rooms.
@@ -37,6 +39,10 @@ mod pace;
 mod sdp;
 
 mod peer;
+
+mod ways;
+
+mod second;
 
 mod tracks;
 

@@ -1,5 +1,5 @@
-//! The routes by which clients join rooms: LiveKit's signalling of a single peer connection, `/rtc/v1`. Some clients, as that for Go,
-//! make the same request at the older `/rtc`.
+//! The routes by which clients join rooms: LiveKit's signalling of a single peer connection, `/rtc/v1`, and that of two, `/rtc`. Some
+//! clients, as that for Go, make the request for a single one at `/rtc` too.
 //!
 //! Every answer may be read by pages of any origin, as those of LiveKit's server: a browser asks `/rtc/v1/validate` why it got no
 //! WebSocket. With the development key, only pages of this machine may join.
@@ -11,6 +11,7 @@ use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
+use livekit_protocol as proto;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use crate::auth::{allow_join, caller_of};
 use crate::command::Command;
 use crate::connections::{LocalAddress, reachable};
 use crate::hosts::origin_from_elsewhere;
-use crate::join_request;
+use crate::join_request::{self, OlderRequest};
 use crate::keys::Caller;
 use crate::limits::ENTER_WITHIN;
 use crate::room_host::{Entered, Entrant, Refusal};
@@ -32,6 +33,14 @@ use wasm_worker_core::text::clip;
 pub(crate) struct JoinQuery {
     access_token: Option<String>,
     join_request: Option<String>,
+    #[serde(flatten)]
+    older: OlderRequest,
+}
+
+/// What a client asks for.
+struct Asked {
+    request: proto::JoinRequest,
+    has_second_peer: bool,
 }
 
 /// Why a client does not join: the status and the reason.
@@ -43,10 +52,30 @@ impl Denied {
     }
 }
 
-/// Join a room: answer with a WebSocket.
-pub(crate) async fn join(State(state): SharedState, Query(query): Query<JoinQuery>, mut request: Request) -> Response {
-    let joined = enter(&state, query, &mut request).await;
-    readable_by_all(joined.unwrap_or_else(|Denied(status, why)| (status, why).into_response()))
+/// Join a room with a single peer connection: answer with a WebSocket.
+pub(crate) async fn join(State(state): SharedState, Query(query): Query<JoinQuery>, request: Request) -> Response {
+    let asked = |query: JoinQuery| {
+        let text =
+            query.join_request.ok_or_else(|| Denied::new(StatusCode::BAD_REQUEST, "`join_request` is missing"))?;
+        newer(&text)
+    };
+    join_as(&state, query, request, asked).await
+}
+
+/// Join a room with two peer connections, or with a single one by a request as at the newer path.
+pub(crate) async fn join_at_older_path(
+    State(state): SharedState,
+    Query(query): Query<JoinQuery>,
+    request: Request,
+) -> Response {
+    let asked = |query: JoinQuery| match query.join_request {
+        Some(text) => newer(&text),
+        None => {
+            let request = query.older.into_request().map_err(|error| Denied::new(StatusCode::BAD_REQUEST, error))?;
+            Ok(Asked { request, has_second_peer: true })
+        }
+    };
+    join_as(&state, query, request, asked).await
 }
 
 /// Check a token as for a join.
@@ -61,20 +90,29 @@ pub(crate) async fn validate(
     })
 }
 
-/// The older path: join a room, unless the client has two peer connections, whose request has no `join_request`.
-pub(crate) async fn join_at_older_path(state: SharedState, query: Query<JoinQuery>, request: Request) -> Response {
-    if query.join_request.is_some() {
-        return join(state, query, request).await;
-    }
-    let why = "this server has rooms at `/rtc/v1` only, and here for a request with `join_request`: for clients with a single \
-               peer connection, as most of LiveKit's are from 2025 on, some by an option";
-    readable_by_all((StatusCode::NOT_FOUND, why).into_response())
+fn newer(text: &str) -> Result<Asked, Denied> {
+    let request = join_request::read(text).map_err(|error| Denied::new(StatusCode::BAD_REQUEST, error))?;
+    Ok(Asked { request, has_second_peer: false })
 }
 
-async fn enter(state: &ApiState, query: JoinQuery, request: &mut Request) -> Result<Response, Denied> {
+async fn join_as(
+    state: &ApiState,
+    query: JoinQuery,
+    mut request: Request,
+    asked: impl FnOnce(JoinQuery) -> Result<Asked, Denied>,
+) -> Response {
+    let joined = enter(state, query, &mut request, asked).await;
+    readable_by_all(joined.unwrap_or_else(|Denied(status, why)| (status, why).into_response()))
+}
+
+async fn enter(
+    state: &ApiState,
+    query: JoinQuery,
+    request: &mut Request,
+    asked: impl FnOnce(JoinQuery) -> Result<Asked, Denied>,
+) -> Result<Response, Denied> {
     let caller = caller(state, request.headers(), &query)?;
-    let text = query.join_request.ok_or_else(|| Denied::new(StatusCode::BAD_REQUEST, "`join_request` is missing"))?;
-    let join = join_request::read(&text).map_err(|error| Denied::new(StatusCode::BAD_REQUEST, error))?;
+    let Asked { request: join, has_second_peer } = asked(query)?;
     let no_websocket = || Denied::new(StatusCode::NOT_FOUND, "want a WebSocket");
     let accept_key = upgrade::accept_key(request.headers()).ok_or_else(no_websocket)?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(no_websocket)?;
@@ -82,7 +120,7 @@ async fn enter(state: &ApiState, query: JoinQuery, request: &mut Request) -> Res
         state.room_host.link_permit().ok_or_else(|| busy("the maximum number of participants is connected"))?;
     let reached = request.extensions().get::<LocalAddress>().map_or(state.address, |local| local.0);
     let local = reachable(reached).ip().to_canonical();
-    let entrant = Entrant { caller, request: Box::new(join), local, public: state.rtc_address };
+    let entrant = Entrant { caller, request: Box::new(join), local, public: state.rtc_address, has_second_peer };
     let entered = timeout(ENTER_WITHIN, enter_room(state, entrant)).await;
     let entered = entered.map_err(|_| busy(&format!("the room did not answer within {ENTER_WITHIN:?}")))??;
     state.room_host.serve(entered, upgrade, permit);

@@ -6,14 +6,14 @@ use livekit_protocol as proto;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::member::{LinkId, MemberId};
+use super::member::{LinkId, PeerId};
 use super::packets::DataError;
 use super::room::{Entrant, FactsError, MuteError, Refusal};
 
-/// A datagram for a participant.
+/// A datagram for a peer of a participant.
 #[derive(Debug)]
 pub(super) struct Datagram {
-    pub(super) member: MemberId,
+    pub(super) peer: PeerId,
     pub(super) source: SocketAddr,
     pub(super) bytes: Box<[u8]>,
     /// The place in the share of the participant, for as long as the datagram waits.

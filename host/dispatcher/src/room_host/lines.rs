@@ -1,6 +1,7 @@
 //! The lines on which one participant hears others. Pure.
 //!
-//! A client offers lines on which it receives; the answer to an offer says which track is on which. A line whose track is over has
+//! A client offers lines on which it receives; the answer to an offer says which track is on which. To a client that has two peer
+//! connections the host offers the lines itself, as if it had asked the client and the client had offered what it was asked for. A line whose track is over has
 //! to be answered as empty once before it carries another track, because clients hear of a track only when its line begins to flow.
 //! Each track on a line comes from a new source of RTP, because LiveKit's native clients play none that was there before. Where
 //! lines are missing the client is asked for them, and offers again.
@@ -66,6 +67,16 @@ enum Offer {
 }
 
 impl Lines {
+    /// No lines, of a client that waits for the offers of the host.
+    pub(super) fn offered_by_the_host() -> Self {
+        Self { lines: Vec::new(), asking: Asking { state: Offer::Answered, vain: 0 } }
+    }
+
+    /// The names of all lines.
+    pub(super) fn mids(&self) -> impl Iterator<Item = Mid> {
+        self.lines.iter().map(|line| line.mid)
+    }
+
     /// The client offers to receive on these lines, and is to hear these tracks. Returns the lines that carry another track than before.
     pub(super) fn offered(&mut self, mids: &[Mid], wanted: &[TrackId]) -> Vec<(Mid, TrackId)> {
         self.keep(wanted);

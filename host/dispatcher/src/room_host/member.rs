@@ -1,7 +1,6 @@
 //! A participant of a hosted room, with its peer and what waits for it. Pure.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use livekit_protocol as proto;
@@ -16,14 +15,12 @@ use super::lines::Lines;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::packets::Sender;
-use super::peer::{Channel, Peer, Question, Written};
+use super::peer::{Channel, Peer, Written};
 use super::sdp::SoundLine;
+use super::second::{Reach, Second};
 use super::told::Told;
 use super::tracks::Tracks;
 use crate::keys::Caller;
-
-/// Most names, addresses and checks of one peer that lead to it. Those that were used last stay.
-const ROUTES_MAX: usize = 8;
 
 /// The number of a participant in its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +29,19 @@ pub(super) struct MemberId(pub(super) u64);
 /// The number of a link, a WebSocket, in its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LinkId(pub(super) u64);
+
+/// The peers of a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Side {
+    /// The one on which the client offers.
+    First,
+    /// The one on which the host offers, for a client that has two.
+    Second,
+}
+
+/// One peer of a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PeerId(pub(super) MemberId, pub(super) Side);
 
 /// The link of a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +100,8 @@ pub(super) struct Member {
     pub(super) link: LinkState,
     pub(super) path: Path,
     pub(super) peer: Peer,
+    /// The peer on which it hears others, where its client has two.
+    pub(super) second: Option<Second>,
     pub(super) outbox: Outbox,
     /// The highest number of its reliable packets.
     pub(super) last_sequence: u32,
@@ -123,19 +135,6 @@ pub(super) struct Member {
     pub(super) resumed_at: Option<Instant>,
     /// When its next token is due.
     pub(super) token_due: Instant,
-    /// What leads to its peer: names of the peer, addresses of the client, and checks of the host.
-    names: VecDeque<String>,
-    addresses: VecDeque<Held>,
-    /// The checks of the host whose answers lead to its peer.
-    questions: VecDeque<Question>,
-}
-
-/// An address of the client.
-#[derive(Clone, Copy)]
-struct Held {
-    address: SocketAddr,
-    /// Whether the client has proved that it is there.
-    is_proven: bool,
 }
 
 /// What a new participant begins with.
@@ -149,13 +148,16 @@ pub(super) struct NewMember {
     pub(super) path_until: Instant,
     pub(super) token_due: Instant,
     pub(super) peer: Peer,
+    /// The second peer, where its client has two.
+    pub(super) second: Option<Peer>,
     /// Whether it hears the tracks about which it says nothing.
     pub(super) hears_all: bool,
 }
 
 impl Member {
     pub(super) fn new(new: NewMember) -> Self {
-        let NewMember { sid, caller, client, joined_ns, since, link, path_until, token_due, peer, hears_all } = new;
+        let NewMember { sid, caller, client, joined_ns, since, link, path_until, token_due, peer, second, hears_all } =
+            new;
         Self {
             sid,
             permission: permission(&caller.grants, is_agent(&caller)),
@@ -173,7 +175,8 @@ impl Member {
             last_sequence: 0,
             tracks: Tracks::default(),
             offered: Vec::new(),
-            lines: Lines::default(),
+            lines: if second.is_some() { Lines::offered_by_the_host() } else { Lines::default() },
+            second: second.map(Second::new),
             asked_at: None,
             choices: Choices::new(hears_all),
             audience: Audience::default(),
@@ -186,9 +189,6 @@ impl Member {
             level_at: None,
             resumed_at: None,
             token_due,
-            names: VecDeque::new(),
-            addresses: VecDeque::new(),
-            questions: VecDeque::new(),
         }
     }
 
@@ -201,6 +201,34 @@ impl Member {
             LinkState::Open(link) => Some(link),
             LinkState::Lost { .. } => None,
         }
+    }
+
+    /// One of its peers.
+    pub(super) fn peer_mut(&mut self, side: Side) -> Option<&mut Peer> {
+        match side {
+            Side::First => Some(&mut self.peer),
+            Side::Second => self.second.as_mut().map(|second| &mut second.peer),
+        }
+    }
+
+    /// Its peers.
+    pub(super) fn peers_mut(&mut self) -> impl Iterator<Item = (Side, &mut Peer)> {
+        let second = self.second.as_mut().map(|second| (Side::Second, &mut second.peer));
+        std::iter::once((Side::First, &mut self.peer)).chain(second)
+    }
+
+    /// The peer on which it hears others.
+    pub(super) const fn hearing_peer(&mut self) -> &mut Peer {
+        match &mut self.second {
+            Some(second) => &mut second.peer,
+            None => &mut self.peer,
+        }
+    }
+
+    /// Whether sound reaches it. Without a path nothing leaves, and `str0m` would keep it.
+    pub(super) fn is_reached_by_sound(&self) -> bool {
+        let is_reached = |second: &Second| second.reach == Reach::Found;
+        self.path == Path::Found && self.second.as_ref().is_none_or(is_reached)
     }
 
     /// Whether a token is one with which it may come back: of the same API key, and with the grants that it has, or had when it lost
@@ -272,47 +300,6 @@ impl Member {
         }
     }
 
-    /// Note a name of the peer. Returns whether it is new, and the one that is forgotten for it.
-    pub(super) fn add_name(&mut self, name: &str) -> (bool, Option<String>) {
-        add(&mut self.names, name.to_owned())
-    }
-
-    /// Note an address of the client. Returns the one that is forgotten for it: one that is proven stays for as long as others are
-    /// not.
-    pub(super) fn add_address(&mut self, address: SocketAddr, is_proven: bool) -> Option<SocketAddr> {
-        let known = self.addresses.iter().position(|held| held.address == address);
-        let known = known.and_then(|at| self.addresses.remove(at));
-        let is_proven = is_proven || known.is_some_and(|held| held.is_proven);
-        let oldest = if self.addresses.len() >= ROUTES_MAX {
-            let at = self.addresses.iter().position(|held| !held.is_proven).unwrap_or_default();
-            self.addresses.remove(at)
-        } else {
-            None
-        };
-        self.addresses.push_back(Held { address, is_proven });
-        oldest.map(|held| held.address)
-    }
-
-    /// Note a check of the host. Returns whether it is new, and the one that is forgotten for it.
-    pub(super) fn add_question(&mut self, question: Question) -> (bool, Option<Question>) {
-        add(&mut self.questions, question)
-    }
-
-    /// The checks of the host whose answers lead to the peer.
-    pub(super) fn take_questions(&mut self) -> VecDeque<Question> {
-        std::mem::take(&mut self.questions)
-    }
-
-    /// The names that lead to the peer.
-    pub(super) fn take_names(&mut self) -> VecDeque<String> {
-        std::mem::take(&mut self.names)
-    }
-
-    /// The addresses that lead to the peer. The next check of the client brings its own back.
-    pub(super) fn take_addresses(&mut self) -> impl Iterator<Item = SocketAddr> + use<> {
-        std::mem::take(&mut self.addresses).into_iter().map(|held| held.address)
-    }
-
     /// When something is due.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let link = match self.link {
@@ -323,31 +310,9 @@ impl Member {
             Path::Searching { until } | Path::Over { until } => Some(until),
             Path::Found | Path::Lost => None,
         };
-        [link, path, self.peer.wake_at(), self.told.facts_due, self.told.audience_due].into_iter().flatten().min()
-    }
-}
-
-/// Add a value, or say that it is in use. Returns whether it is new, and the one that is forgotten for it.
-fn add<T: PartialEq>(values: &mut VecDeque<T>, value: T) -> (bool, Option<T>) {
-    if let Some(at) = values.iter().position(|known| *known == value) {
-        let known = values.remove(at);
-        values.extend(known);
-        return (false, None);
-    }
-    let oldest = if values.len() >= ROUTES_MAX { values.pop_front() } else { None };
-    values.push_back(value);
-    (true, oldest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn value_in_use_stays() {
-        let mut values = VecDeque::new();
-        assert!((0..ROUTES_MAX).all(|value| add(&mut values, value) == (true, None)));
-        assert_eq!(add(&mut values, 0), (false, None));
-        assert_eq!((add(&mut values, 100), add(&mut values, 0)), ((true, Some(1)), (false, None)));
+        let second = self.second.as_ref().and_then(|second| second.peer.wake_at());
+        let peers = [self.peer.wake_at(), second];
+        let others = [link, path, self.told.facts_due, self.told.audience_due];
+        peers.into_iter().chain(others).flatten().min()
     }
 }

@@ -1,14 +1,17 @@
 //! The host's side of one peer connection: ICE-lite, DTLS and the two data channels, without sockets. Pure.
 //!
-//! The client makes every offer, so the host never does. Lines for video are answered, because browsers cannot make further offers
-//! otherwise; nothing flows on them. Packets with sound pass as they are, with the numbers of the line that they leave on.
+//! The client makes every offer, but on the second peer connection of a client that has two. Lines for video are answered, because
+//! browsers cannot make further offers otherwise; nothing flows on them. Packets with sound pass as they are, with the numbers of the
+//! line that they leave on.
 //!
 //! Rules of `str0m`: after each change the outputs are drained before the next one; a time-out in the past is handled at once.
 //! `str0m` panics on its own bugs, which ends the peer.
 //!
-//! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
+//! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer or an answer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
 //! [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its sound. `str0m`
 //! itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
+
+mod offers;
 
 mod output;
 
@@ -31,6 +34,8 @@ use tokio::time::Instant;
 use wasm_worker_core::text::with_causes;
 
 use super::limits::PACKET_BYTES_MAX;
+use super::ways::Ways;
+pub(super) use offers::{Offer, PendingOffer};
 pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Question, Sound, Written};
 #[cfg(test)]
 pub(super) use paths::SOURCES_MAX;
@@ -38,9 +43,9 @@ pub(super) use paths::answered;
 use paths::{Credentials, Paths};
 use sound::SoundSources;
 
-/// Longest offer, in bytes.
+/// Longest offer or answer of a client, in bytes.
 const OFFER_BYTES_MAX: usize = 256 << 10;
-/// Most lines for media and data in an offer. Clients begin with seven, and `str0m` keeps a state for each.
+/// Most lines for media and data in it. Clients begin with seven, and `str0m` keeps a state for each.
 const LINES_MAX: usize = 64;
 /// Most bytes of both data channels that may wait for their acknowledgement.
 const BUFFERED_BYTES_MAX: usize = 256 << 10;
@@ -65,8 +70,10 @@ pub(super) struct Peer {
     lossy: Option<ChannelId>,
     /// The number of channels that the client has opened.
     opened: usize,
-    /// The name of the last answer.
+    /// The name in the last description of the host that the client knows.
     name: String,
+    /// What leads to it.
+    pub(super) ways: Ways,
     /// What the client expects in the host's checks.
     credentials: Credentials,
     /// The addresses whose checks this name has answered.
@@ -111,6 +118,7 @@ impl Peer {
             lossy: None,
             opened: 0,
             name: String::new(),
+            ways: Ways::default(),
             credentials: Credentials::default(),
             paths: Paths::default(),
             sound_sources: SoundSources::default(),
@@ -128,10 +136,7 @@ impl Peer {
 
     /// The answer to an offer.
     pub(super) fn answer(&mut self, offer: &str, now: Instant) -> Result<Answer, OfferError> {
-        let (bytes, lines) = (offer.len(), offer.lines().filter(|line| line.starts_with("m=")).count());
-        if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
-            return Err(OfferError::TooLong { bytes, lines });
-        }
+        check_size(offer)?;
         let offer = texts::without_states(offer);
         self.step(now);
         let answered = self.with(|rtc| {
@@ -142,12 +147,17 @@ impl Peer {
             Ok(answered)
         });
         let answer = answered.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
-        self.credentials = Credentials::of(&offer, &answer.name);
-        if self.name != answer.name {
-            self.name.clone_from(&answer.name);
+        self.negotiated(&offer, &answer.name);
+        Ok(answer)
+    }
+
+    /// The client has made this description, and knows the host's name.
+    fn negotiated(&mut self, description: &str, name: &str) {
+        self.credentials = Credentials::of(description, name);
+        if self.name != name {
+            name.clone_into(&mut self.name);
             self.paths.clear();
         }
-        Ok(answer)
     }
 
     /// A datagram came. What is none of the protocols of WebRTC is dropped.
@@ -334,6 +344,15 @@ impl Peer {
             _ => None,
         }
     }
+}
+
+/// Check the length of an offer or an answer.
+fn check_size(description: &str) -> Result<(), OfferError> {
+    let (bytes, lines) = (description.len(), description.lines().filter(|line| line.starts_with("m=")).count());
+    if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
+        return Err(OfferError::TooLong { bytes, lines });
+    }
+    Ok(())
 }
 
 /// Whether a datagram is a message of STUN: its first byte says so (RFC 7983).

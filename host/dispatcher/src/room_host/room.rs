@@ -1,7 +1,7 @@
 //! A hosted room: its participants, their signalling, their data and their sound. Pure: the task of the room has the sockets.
 //!
-//! Every participant has one link and one peer. All negotiation is the client's: it offers, the room answers. A participant whose
-//! link is lost keeps its peer for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
+//! Every participant has one link and one peer, on which the client offers and the room answers. A client that has two peer
+//! connections hears others on a second peer, on which the room offers. A participant whose link is lost keeps its peers for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
 //!
 //! Bounds: [`MEMBERS_MAX`](super::limits::MEMBERS_MAX) participants, their facts by [`FACTS_BYTES_MAX`], what waits for one by its
 //! `Outbox`, what is kept for resumptions by `History` and `Departures`; sound by its tracks, and by a rate of the room.
@@ -13,6 +13,8 @@ mod departures;
 mod leaving;
 
 mod hearing;
+
+mod offers;
 
 mod publishing;
 
@@ -47,9 +49,9 @@ use wasm_worker_core::event::HostedEvent;
 use super::claims::is_dependent;
 use super::history::History;
 use super::limits::FACTS_BYTES_MAX;
-use super::member::{LinkId, Member, MemberId};
+use super::member::{LinkId, Member, MemberId, PeerId, Side};
 use super::pace::Pace;
-use super::peer::{PeerOutput, Question, is_stun};
+use super::peer::{Peer, PeerOutput, Question, is_stun};
 use crate::clock::Moment;
 use crate::keys::Caller;
 use departures::Departures;
@@ -69,20 +71,20 @@ pub(super) enum RoomOutput {
     Close { link: LinkId },
     /// Send a datagram.
     Transmit { destination: SocketAddr, bytes: Vec<u8> },
-    /// Datagrams for this name are a participant's.
-    Name { name: String, member: MemberId },
-    /// The answer to this check of the host is a participant's.
-    Question { question: Question, member: MemberId },
-    /// Datagrams from this address are a participant's. One that has not proved it may have forged the address.
-    Address { address: SocketAddr, member: MemberId, is_proven: bool },
-    /// The answer to a check is no participant's any more.
-    ForgetQuestion { question: Question, member: MemberId },
-    /// A name leads to this participant no longer.
-    ForgetName { name: String, member: MemberId },
+    /// Datagrams for this name are a peer's.
+    Name { name: String, peer: PeerId },
+    /// The answer to this check of the host is a peer's.
+    Question { question: Question, peer: PeerId },
+    /// Datagrams from this address are a peer's. A client that has not proved it may have forged the address.
+    Address { address: SocketAddr, peer: PeerId, is_proven: bool },
+    /// The answer to a check is no peer's any more.
+    ForgetQuestion { question: Question, peer: PeerId },
+    /// A name leads to this peer no longer.
+    ForgetName { name: String, peer: PeerId },
     /// Tell the observers.
     Event(Box<HostedEvent>),
-    /// An address leads to this participant no longer.
-    ForgetAddress { address: SocketAddr, member: MemberId },
+    /// An address leads to this peer no longer.
+    ForgetAddress { address: SocketAddr, peer: PeerId },
 }
 
 /// One room.
@@ -98,7 +100,7 @@ pub(super) struct Room {
     history: History,
     rng: StdRng,
     outputs: VecDeque<RoomOutput>,
-    /// Participants whose peer may have something to say.
+    /// Participants whose peers may have something to say.
     touched: BTreeSet<MemberId>,
     departures: Departures,
     /// The number of participants that all know, but for those who came later.
@@ -156,11 +158,11 @@ impl Room {
         self.members.values().filter(|member| !member.permission.hidden).map(Member::info).collect()
     }
 
-    /// A datagram for a participant came.
-    pub(super) fn datagram(&mut self, member: MemberId, source: SocketAddr, bytes: &[u8], now: Moment) {
-        if let Some(found) = self.members.get_mut(&member) {
-            found.peer.receive(source, bytes, now.at);
-            self.touched.insert(member);
+    /// A datagram for a peer came.
+    pub(super) fn datagram(&mut self, id: PeerId, source: SocketAddr, bytes: &[u8], now: Moment) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.receive(source, bytes, now.at);
+            self.touched.insert(id.0);
         }
         self.settle(now);
     }
@@ -186,6 +188,10 @@ impl Room {
         self.facts_bytes() - former_bytes + bytes <= FACTS_BYTES_MAX
     }
 
+    fn peer_mut(&mut self, PeerId(member, side): PeerId) -> Option<&mut Peer> {
+        self.members.get_mut(&member)?.peer_mut(side)
+    }
+
     fn member_of(&self, identity: &str) -> Option<MemberId> {
         self.members.iter().find(|(_, member)| member.identity() == identity).map(|(id, _)| *id)
     }
@@ -193,52 +199,72 @@ impl Room {
     /// Act on everything that the peers ask for, and ask the clients.
     fn settle(&mut self, now: Moment) {
         while let Some(id) = self.touched.pop_first() {
-            while let Some(output) = self.members.get_mut(&id).and_then(|member| member.peer.next_output()) {
-                self.on_peer_output(id, output, now);
+            for peer in [Side::First, Side::Second].map(|side| PeerId(id, side)) {
+                while let Some(output) = self.peer_mut(peer).and_then(Peer::next_output) {
+                    self.on_peer_output(peer, output, now);
+                }
             }
         }
         self.ask_for_lines(now);
     }
 
-    fn on_peer_output(&mut self, id: MemberId, output: PeerOutput, now: Moment) {
-        match output {
-            PeerOutput::Transmit { destination, bytes } => self.transmit(id, destination, bytes),
-            PeerOutput::Asked { question } => self.asked(id, question),
-            PeerOutput::Proved { address } => self.claim(id, address, true),
-            PeerOutput::Found => self.path_found(id),
-            PeerOutput::Lost => self.path_lost(id, now),
-            PeerOutput::Ready => self.ready(id, now),
-            PeerOutput::Message { channel, bytes } => self.forward(id, channel, &bytes, now),
-            PeerOutput::Sound(sound) => self.forward_sound(id, &sound, now),
-            PeerOutput::Writable => self.pump(id, now),
-            PeerOutput::Closed { why } => self.peer_over(id, &why, now),
+    fn on_peer_output(&mut self, peer: PeerId, output: PeerOutput, now: Moment) {
+        let PeerId(id, side) = peer;
+        match (side, output) {
+            (_, PeerOutput::Transmit { destination, bytes }) => self.transmit(peer, destination, bytes),
+            (_, PeerOutput::Asked { question }) => self.asked(peer, question),
+            (_, PeerOutput::Proved { address }) => self.claim(peer, address, true),
+            (_, PeerOutput::Closed { why }) => self.peer_over(id, &why, now),
+            (Side::First, PeerOutput::Found) => self.path_found(id),
+            (Side::First, PeerOutput::Lost) => self.path_lost(id, now),
+            (Side::First, PeerOutput::Ready) => self.ready(id, now),
+            (Side::First, PeerOutput::Message { channel, bytes }) => self.forward(id, channel, &bytes, now),
+            (Side::First, PeerOutput::Sound(sound)) => self.forward_sound(id, &sound, now),
+            (Side::First, PeerOutput::Writable) => self.pump(id, now),
+            (Side::Second, PeerOutput::Found) => self.second_path_found(id),
+            (Side::Second, PeerOutput::Lost) => self.restart_second(id),
+            // The host offers no channel there, and to receive nothing.
+            (
+                Side::Second,
+                PeerOutput::Ready | PeerOutput::Message { .. } | PeerOutput::Sound(_) | PeerOutput::Writable,
+            ) => {}
         }
     }
 
     /// Send a datagram. After the answer to a check, datagrams from there find the peer: who sent the check knows the secret of the
     /// answer. Every check says so again, because another participant may have claimed the address in between.
-    fn transmit(&mut self, id: MemberId, destination: SocketAddr, bytes: Vec<u8>) {
+    fn transmit(&mut self, peer: PeerId, destination: SocketAddr, bytes: Vec<u8>) {
         if is_stun(&bytes) {
-            self.claim(id, destination, false);
+            self.claim(peer, destination, false);
         }
         self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
     }
 
     /// A participant is said to be at an address, or has proved it.
-    fn claim(&mut self, id: MemberId, address: SocketAddr, is_proven: bool) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let forgotten = member.add_address(address, is_proven);
-        self.outputs.extend(forgotten.map(|address| RoomOutput::ForgetAddress { address, member: id }));
-        self.outputs.push_back(RoomOutput::Address { address, member: id, is_proven });
+    fn claim(&mut self, peer: PeerId, address: SocketAddr, is_proven: bool) {
+        let Some(found) = self.peer_mut(peer) else { return };
+        let forgotten = found.ways.add_address(address, is_proven);
+        self.outputs.extend(forgotten.map(|address| RoomOutput::ForgetAddress { address, peer }));
+        self.outputs.push_back(RoomOutput::Address { address, peer, is_proven });
+    }
+
+    /// The host has told the client of a peer this name.
+    fn told_name(&mut self, peer: PeerId, name: String) {
+        let Some(found) = self.peer_mut(peer) else { return };
+        let (is_new, forgotten) = found.ways.add_name(&name);
+        self.outputs.extend(forgotten.map(|name| RoomOutput::ForgetName { name, peer }));
+        if is_new {
+            self.outputs.push_back(RoomOutput::Name { name, peer });
+        }
     }
 
     /// The host asks a participant for the proof that it is at an address.
-    fn asked(&mut self, id: MemberId, question: Question) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let (is_new, forgotten) = member.add_question(question);
-        self.outputs.extend(forgotten.map(|question| RoomOutput::ForgetQuestion { question, member: id }));
+    fn asked(&mut self, peer: PeerId, question: Question) {
+        let Some(found) = self.peer_mut(peer) else { return };
+        let (is_new, forgotten) = found.ways.add_question(question);
+        self.outputs.extend(forgotten.map(|question| RoomOutput::ForgetQuestion { question, peer }));
         if is_new {
-            self.outputs.push_back(RoomOutput::Question { question, member: id });
+            self.outputs.push_back(RoomOutput::Question { question, peer });
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which participant of which room a datagram is for. All rooms share one socket.
+//! Which peer of which participant of which room a datagram is for. All rooms share one socket.
 //!
 //! The first datagrams of a client name the peer that they want: the user name of STUN begins with the name in the host's answer.
 //! Its other datagrams are known by their source, once the peer has answered a check from there, which it does only after it has
@@ -9,8 +9,8 @@
 //! there. It finds its participant by the number of the check, whoever claims the address. A claim takes no address from a participant that has proved that it is there.
 //! Where nobody has proved anything, the latest check decides, and clients repeat theirs.
 //!
-//! Bounds: those of the participants, each of which has a few names and addresses, and [`MEMBER_DATAGRAMS_MAX`] datagrams of one
-//! participant that wait for its room.
+//! Bounds: those of the peers, each of which has a few names and addresses, and [`MEMBER_DATAGRAMS_MAX`] datagrams of one participant,
+//! of all its peers, that wait for its room.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::input::Datagram;
-use super::member::MemberId;
+use super::member::{MemberId, PeerId};
 use super::peer::{Question, answered};
 
 /// The head of a STUN message, in bytes.
@@ -34,19 +34,19 @@ const USERNAME: [u8; 2] = [0x00, 0x06];
 /// participant leaves space for the others.
 const MEMBER_DATAGRAMS_MAX: usize = 256;
 
-/// The way to a participant.
+/// The way to a peer of a participant.
 #[derive(Clone, Debug)]
 struct Route {
     room: u64,
-    member: MemberId,
+    peer: PeerId,
     datagrams: mpsc::Sender<Datagram>,
     /// A permit for each datagram of the participant that may wait.
     share: Arc<Semaphore>,
 }
 
 impl Route {
-    fn is_of(&self, room: u64, member: MemberId) -> bool {
-        (self.room, self.member) == (room, member)
+    fn is_of(&self, room: u64, peer: PeerId) -> bool {
+        (self.room, self.peer) == (room, peer)
     }
 }
 
@@ -81,10 +81,10 @@ impl Routes {
                 (None, None) => tables.by_address.get(&source).map(|held| held.route.clone()),
             }
         };
-        if let Some(Route { member, datagrams, share, .. }) = route
+        if let Some(Route { peer, datagrams, share, .. }) = route
             && let Ok(place) = share.try_acquire_owned()
         {
-            drop(datagrams.try_send(Datagram { member, source, bytes: bytes.into(), _place: place }));
+            drop(datagrams.try_send(Datagram { peer, source, bytes: bytes.into(), _place: place }));
         }
     }
 
@@ -112,54 +112,54 @@ impl RoomRoutes {
         Self { routes, room, datagrams, shares: HashMap::new() }
     }
 
-    pub(super) fn add_name(&mut self, name: String, member: MemberId) {
-        let route = self.route(member);
+    pub(super) fn add_name(&mut self, name: String, peer: PeerId) {
+        let route = self.route(peer);
         self.routes.write().by_name.insert(name, route);
     }
 
-    pub(super) fn add_question(&mut self, question: Question, member: MemberId) {
-        let route = self.route(member);
+    pub(super) fn add_question(&mut self, question: Question, peer: PeerId) {
+        let route = self.route(peer);
         self.routes.write().by_question.insert(question, route);
     }
 
-    /// An address is a participant's, unless another one has proved that it is there, and this one has not.
-    pub(super) fn add_address(&mut self, address: SocketAddr, member: MemberId, is_proven: bool) {
+    /// An address is a peer's, unless another one has proved that it is there, and this one has not.
+    pub(super) fn add_address(&mut self, address: SocketAddr, peer: PeerId, is_proven: bool) {
         // Every check comes here, and seldom says anything new.
-        let says_no_more = |held: &Held| held.route.is_of(self.room, member) && (held.is_proven || !is_proven);
+        let says_no_more = |held: &Held| held.route.is_of(self.room, peer) && (held.is_proven || !is_proven);
         let keeps = |held: &Held| held.is_proven && !is_proven;
         if self.routes.read().by_address.get(&address).is_some_and(|held| says_no_more(held) || keeps(held)) {
             return;
         }
-        let route = self.route(member);
+        let route = self.route(peer);
         self.routes.write().by_address.insert(address, Held { route, is_proven });
     }
 
-    pub(super) fn forget_name(&mut self, name: &str, member: MemberId) {
+    pub(super) fn forget_name(&mut self, name: &str, peer: PeerId) {
         let by_name = &mut self.routes.write().by_name;
-        if by_name.get(name).is_some_and(|route| route.is_of(self.room, member)) {
+        if by_name.get(name).is_some_and(|route| route.is_of(self.room, peer)) {
             by_name.remove(name);
         }
     }
 
-    pub(super) fn forget_question(&mut self, question: Question, member: MemberId) {
+    pub(super) fn forget_question(&mut self, question: Question, peer: PeerId) {
         let by_question = &mut self.routes.write().by_question;
-        if by_question.get(&question).is_some_and(|route| route.is_of(self.room, member)) {
+        if by_question.get(&question).is_some_and(|route| route.is_of(self.room, peer)) {
             by_question.remove(&question);
         }
     }
 
-    pub(super) fn forget_address(&mut self, address: SocketAddr, member: MemberId) {
+    pub(super) fn forget_address(&mut self, address: SocketAddr, peer: PeerId) {
         let by_address = &mut self.routes.write().by_address;
-        if by_address.get(&address).is_some_and(|held| held.route.is_of(self.room, member)) {
+        if by_address.get(&address).is_some_and(|held| held.route.is_of(self.room, peer)) {
             by_address.remove(&address);
         }
     }
 
-    fn route(&mut self, member: MemberId) -> Route {
+    fn route(&mut self, peer: PeerId) -> Route {
         // Those that nothing leads to any more.
         self.shares.retain(|_, share| Arc::strong_count(share) > 1);
-        let share = self.shares.entry(member).or_insert_with(|| Arc::new(Semaphore::new(MEMBER_DATAGRAMS_MAX)));
-        Route { room: self.room, member, datagrams: self.datagrams.clone(), share: share.clone() }
+        let share = self.shares.entry(peer.0).or_insert_with(|| Arc::new(Semaphore::new(MEMBER_DATAGRAMS_MAX)));
+        Route { room: self.room, peer, datagrams: self.datagrams.clone(), share: share.clone() }
     }
 }
 
@@ -193,6 +193,11 @@ fn stun_name(bytes: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room_host::member::Side;
+
+    fn peer(member: u64) -> PeerId {
+        PeerId(MemberId(member), Side::First)
+    }
 
     /// A check with these attributes.
     fn check(attributes: &[([u8; 2], &[u8])]) -> Vec<u8> {
@@ -230,22 +235,22 @@ mod tests {
         let mut first = RoomRoutes::new(routes.clone(), 1, first);
         let mut second = RoomRoutes::new(routes.clone(), 2, second);
         let source: SocketAddr = "192.0.2.1:5".parse().unwrap();
-        first.add_name("one".into(), MemberId(1));
-        first.add_address(source, MemberId(1), false);
+        first.add_name("one".into(), peer(1));
+        first.add_address(source, peer(1), false);
         let named = check(&[(USERNAME, b"one:x")]);
         routes.deliver(source, &named);
-        assert_eq!(of_first.try_recv().unwrap().member, MemberId(1));
+        assert_eq!(of_first.try_recv().unwrap().peer, peer(1));
         // Behind: what does not fit is lost.
         routes.deliver(source, &[22]);
         routes.deliver(source, &[23]);
         assert_eq!(&*of_first.try_recv().unwrap().bytes, [22]);
         assert!(of_first.try_recv().is_err());
         // The address is another room's now, and stays it.
-        second.add_address(source, MemberId(9), false);
-        first.forget_address(source, MemberId(1));
+        second.add_address(source, peer(9), false);
+        first.forget_address(source, peer(1));
         drop(first);
         routes.deliver(source, &[24]);
-        assert_eq!(of_second.try_recv().unwrap().member, MemberId(9));
+        assert_eq!(of_second.try_recv().unwrap().peer, peer(9));
         routes.deliver(source, &named);
         assert!(of_first.try_recv().is_err());
         drop(second);
@@ -257,10 +262,10 @@ mod tests {
         let (datagrams, mut received) = mpsc::channel(9);
         let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
         let source: SocketAddr = "192.0.2.1:5".parse().unwrap();
-        let (victim, thief) = (MemberId(1), MemberId(2));
+        let (victim, thief) = (peer(1), peer(2));
         let mut holder = || {
             routes.deliver(source, &[22]);
-            received.try_recv().map(|datagram| datagram.member).ok()
+            received.try_recv().map(|datagram| datagram.peer).ok()
         };
         room.add_address(source, victim, false);
         room.add_address(source, thief, false);
@@ -286,11 +291,11 @@ mod tests {
         let (datagrams, mut received) = mpsc::channel(9);
         let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
         let source: SocketAddr = "192.0.2.1:5".parse().unwrap();
-        let (victim, thief) = (MemberId(1), MemberId(2));
+        let (victim, thief) = (peer(1), peer(2));
         let answer = [&[1, 1, 0, 0][..], &COOKIE, &[9; 12]].concat();
         let mut holder = |bytes: &[u8]| {
             routes.deliver(source, bytes);
-            received.try_recv().map(|datagram| datagram.member).ok()
+            received.try_recv().map(|datagram| datagram.peer).ok()
         };
         room.add_address(source, thief, false);
         assert_eq!(holder(&answer), None, "the host has asked nobody");
@@ -314,11 +319,11 @@ mod tests {
         let (datagrams, mut received) = mpsc::channel(9);
         let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
         let named = check(&[(USERNAME, b"one:x")]);
-        room.add_name("one".into(), MemberId(2));
-        room.forget_name("one", MemberId(1));
+        room.add_name("one".into(), peer(2));
+        room.forget_name("one", peer(1));
         routes.deliver("192.0.2.1:5".parse().unwrap(), &named);
-        assert_eq!(received.try_recv().unwrap().member, MemberId(2));
-        room.forget_name("one", MemberId(2));
+        assert_eq!(received.try_recv().unwrap().peer, peer(2));
+        room.forget_name("one", peer(2));
         routes.deliver("192.0.2.1:5".parse().unwrap(), &named);
         assert!(received.try_recv().is_err());
     }
@@ -329,17 +334,17 @@ mod tests {
         let (datagrams, mut received) = mpsc::channel(2 * MEMBER_DATAGRAMS_MAX);
         let mut room = RoomRoutes::new(routes.clone(), 1, datagrams);
         let address = |last: u8| SocketAddr::from(([192, 0, 2, last], 5));
-        (1..=2).for_each(|last| room.add_address(address(last), MemberId(last.into()), false));
-        // The same participant, by another address.
-        room.add_address(address(3), MemberId(1), false);
+        (1..=2).for_each(|last| room.add_address(address(last), peer(last.into()), false));
+        // The same participant, by another address and its second peer.
+        room.add_address(address(3), PeerId(MemberId(1), Side::Second), false);
         (0..MEMBER_DATAGRAMS_MAX).for_each(|_| routes.deliver(address(1), &[22]));
         routes.deliver(address(3), &[22]);
         routes.deliver(address(2), &[22]);
-        let mut members: Vec<u64> = std::iter::from_fn(|| received.try_recv().ok()).map(|one| one.member.0).collect();
+        let mut members: Vec<u64> = std::iter::from_fn(|| received.try_recv().ok()).map(|one| one.peer.0.0).collect();
         assert_eq!((members.len(), members.pop()), (MEMBER_DATAGRAMS_MAX + 1, Some(2)));
         assert!(members.iter().all(|member| *member == 1));
         // What was taken has left its place.
         routes.deliver(address(1), &[22]);
-        assert_eq!(received.try_recv().unwrap().member, MemberId(1));
+        assert_eq!(received.try_recv().unwrap().peer, peer(1));
     }
 }

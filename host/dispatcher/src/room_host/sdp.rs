@@ -48,7 +48,14 @@ pub(super) fn sound_lines(offer: &str) -> Vec<SoundLine> {
     sections(offer).into_iter().filter(|section| section.starts_with("m=audio ")).filter_map(sound_line).collect()
 }
 
-/// The answer, with these uses of its lines for media. Those for data stay as they are.
+/// The source of RTP by which the host sends on a line of its offer.
+pub(super) fn source(offer: &str, mid: Mid) -> Option<u32> {
+    let section = sections(offer).into_iter().find(|section| mid_of(section) == Some(mid))?;
+    let value = attributes(section).find_map(|attribute| attribute.strip_prefix("ssrc:"))?;
+    value.split_once(' ')?.0.parse().ok()
+}
+
+/// The answer or the offer of the host, with these uses of its lines for media. Those for data stay as they are.
 ///
 /// A line on which nothing flows is inactive, so that the client hears of each track that it carries later as of a new one.
 pub(super) fn with_uses(answer: &str, mut use_of: impl FnMut(Mid) -> Use) -> String {

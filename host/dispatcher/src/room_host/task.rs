@@ -190,7 +190,7 @@ impl Task {
 
     fn take_datagram(&mut self, datagram: &Datagram) {
         self.turn.received += 1;
-        self.room.datagram(datagram.member, datagram.source, &datagram.bytes, Moment::now());
+        self.room.datagram(datagram.peer, datagram.source, &datagram.bytes, Moment::now());
         self.perform();
     }
 
@@ -243,15 +243,15 @@ impl Task {
                     self.turn.sent += 1;
                     self.shell.transmit(&bytes, destination);
                 }
-                RoomOutput::Name { name, member } => self.routes.add_name(name, member),
-                RoomOutput::Address { address, member, is_proven } => {
-                    self.routes.add_address(address, member, is_proven);
+                RoomOutput::Name { name, peer } => self.routes.add_name(name, peer),
+                RoomOutput::Address { address, peer, is_proven } => {
+                    self.routes.add_address(address, peer, is_proven);
                 }
                 RoomOutput::Event(event) => self.shell.publish(*event),
-                RoomOutput::Question { question, member } => self.routes.add_question(question, member),
-                RoomOutput::ForgetQuestion { question, member } => self.routes.forget_question(question, member),
-                RoomOutput::ForgetName { name, member } => self.routes.forget_name(&name, member),
-                RoomOutput::ForgetAddress { address, member } => self.routes.forget_address(address, member),
+                RoomOutput::Question { question, peer } => self.routes.add_question(question, peer),
+                RoomOutput::ForgetQuestion { question, peer } => self.routes.forget_question(question, peer),
+                RoomOutput::ForgetName { name, peer } => self.routes.forget_name(&name, peer),
+                RoomOutput::ForgetAddress { address, peer } => self.routes.forget_address(address, peer),
             }
         }
     }
@@ -305,7 +305,7 @@ mod tests {
         let person = Person { identity: "ann".into(), ..Person::default() };
         let caller = Caller { api_key: "key".into(), grants, person, expires_s: 0 };
         let request = Box::new(proto::JoinRequest { metadata: "m".into(), ..Default::default() });
-        Entrant { caller, request, local: IpAddr::V4(Ipv4Addr::LOCALHOST), public: None }
+        Entrant { caller, request, local: IpAddr::V4(Ipv4Addr::LOCALHOST), public: None, has_second_peer: false }
     }
 
     #[tokio::test]

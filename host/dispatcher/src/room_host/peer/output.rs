@@ -81,16 +81,16 @@ pub(in crate::room_host) struct Answer {
     pub(in crate::room_host) name: String,
 }
 
-/// Why an offer cannot be answered.
+/// Why an offer cannot be answered, or an answer is none.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::room_host) enum OfferError {
     /// The text is longer than any offer.
-    #[error("the offer has {bytes} bytes, or {lines} lines for media")]
+    #[error("the description has {bytes} bytes, or {lines} lines for media")]
     TooLong { bytes: usize, lines: usize },
-    /// The text is no offer, or contradicts the one before it.
-    #[error("the offer cannot be used: {0}")]
+    /// The text is no offer or answer, or contradicts the one before it.
+    #[error("the description cannot be used: {0}")]
     Unusable(String),
-    /// The peer is over, maybe by this offer.
+    /// The peer is over, maybe by this description.
     #[error("the peer is over")]
     Over,
 }

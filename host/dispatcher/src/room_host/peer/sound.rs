@@ -147,9 +147,9 @@ impl Peer {
     }
 }
 
-/// The client's number for Opus on a line.
+/// The client's number for Opus on a line on which it receives.
 fn payload_type(rtc: &Rtc, mid: Mid) -> Option<Pt> {
-    rtc.media(mid)?.remote_pts().first().copied()
+    rtc.media(mid).filter(|media| media.direction().is_sending())?.remote_pts().first().copied()
 }
 
 /// The source of a datagram of RTP.

@@ -20,8 +20,8 @@ use crate::ids::new_id;
 use crate::keys::{Caller, Person};
 use crate::room_host::claims::{self, is_dependent};
 use crate::room_host::limits::{MEMBERS_MAX, TOLD_AGAIN_WITHIN, TRACKS_MAX};
-use crate::room_host::member::{LinkId, LinkState, Member, MemberId, NewMember, Path};
-use crate::room_host::peer::{Answer, Peer};
+use crate::room_host::member::{LinkId, LinkState, Member, MemberId, NewMember, Path, PeerId, Side};
+use crate::room_host::peer::{Answer, OfferError, Peer};
 use crate::room_host::sdp;
 
 /// Time for a path and the data channels of a new participant.
@@ -39,6 +39,8 @@ pub(crate) struct Entrant {
     pub(crate) local: IpAddr,
     /// The address by which clients reach the host through NAT.
     pub(crate) public: Option<IpAddr>,
+    /// Whether the client hears others on a second peer connection.
+    pub(crate) has_second_peer: bool,
 }
 
 /// Why somebody may not enter.
@@ -71,7 +73,7 @@ impl Room {
     }
 
     fn join(&mut self, entrant: Entrant, link: LinkId, now: Moment) -> Result<(), Refusal> {
-        let Entrant { mut caller, request, local, public } = entrant;
+        let Entrant { mut caller, request, local, public, has_second_peer } = entrant;
         caller.person = person(caller.person, &request, caller.grants.can_update_own_metadata())?;
         let tracks = request.add_track_requests.len();
         if tracks > TRACKS_MAX {
@@ -83,6 +85,8 @@ impl Room {
             self.remove(former, Reason::DuplicateIdentity, Action::Disconnect, now);
         }
         let sid: Arc<str> = new_id("PA_", &mut self.rng).into();
+        let (local, public) =
+            (SocketAddr::new(local, self.port), public.map(|public| SocketAddr::new(public, self.port)));
         let member = Member::new(NewMember {
             sid,
             caller,
@@ -92,11 +96,8 @@ impl Room {
             link,
             path_until: now.at + SETTLE_WITHIN,
             token_due: now.at + TOKEN_EVERY,
-            peer: Peer::new(
-                SocketAddr::new(local, self.port),
-                public.map(|public| SocketAddr::new(public, self.port)),
-                now.at,
-            ),
+            peer: Peer::new(local, public, now.at),
+            second: has_second_peer.then(|| Peer::new(local, public, now.at)),
             // As in LiveKit's server, a client that does not say so hears nothing by itself.
             hears_all: request.connection_settings.is_some_and(|settings| settings.auto_subscribe),
         });
@@ -105,6 +106,7 @@ impl Room {
             self.add_track(id, track, now);
         }
         self.give_token(id);
+        self.to_ask.insert(id);
         if let Some(offer) = request.publisher_offer {
             self.answer(id, &offer, now);
         }
@@ -152,6 +154,7 @@ impl Room {
         let same = |member: &&mut Member| {
             (sid.is_empty() || **sid == *member.sid)
                 && !matches!(member.path, Path::Over { .. })
+                && member.second.is_some() == entrant.has_second_peer
                 && member.knows(caller)
         };
         let missed = self.missed(now);
@@ -184,6 +187,7 @@ impl Room {
         self.tell_speakers_again(id, since(now));
         self.give_token(id);
         self.hear_again(id);
+        self.offer_again(id);
     }
 
     /// Tell somebody that comes back what it may have missed of its own tracks. This comes before what others are told of it: a client
@@ -207,36 +211,40 @@ impl Room {
             Ok(Answer { sdp, name }) => {
                 let candidates = member.peer.candidates();
                 member.offered = sdp::sound_lines(&offer.sdp);
-                let (is_new, forgotten) = member.add_name(&name);
-                self.outputs.extend(forgotten.map(|name| RoomOutput::ForgetName { name, member: id }));
-                if is_new {
-                    self.outputs.push_back(RoomOutput::Name { name, member: id });
-                }
+                self.told_name(PeerId(id, Side::First), name);
                 let (sdp, mid_to_track_id) = self.load_lines(id, &sdp, now);
                 let r#type = "answer".to_owned();
                 self.tell(
                     id,
                     Response::Answer(proto::SessionDescription { r#type, sdp, id: offer.id, mid_to_track_id }),
                 );
-                let target = proto::SignalTarget::Publisher as i32;
-                let last = candidates.len();
-                for (candidate_init, number) in candidates.into_iter().zip(1..) {
-                    let r#final = number == last;
-                    self.tell(id, Response::Trickle(proto::TrickleRequest { candidate_init, target, r#final }));
-                }
+                self.tell_candidates(id, proto::SignalTarget::Publisher, candidates);
                 self.match_lines(id, now);
                 self.to_ask.insert(id);
             }
-            Err(error) => {
-                let identity = member.identity();
-                tracing::debug!(target: "dispatcher", room = self.info.name, identity, %error, "cannot answer an offer");
-                let (reason, action) = match member.is_active {
-                    true => (Reason::StateMismatch, Action::Reconnect),
-                    false => (Reason::JoinFailure, Action::Disconnect),
-                };
-                self.remove(id, reason, action, now);
-            }
+            Err(error) => self.cannot_negotiate(id, &error, now),
         }
+    }
+
+    /// Tell a participant the addresses of the host.
+    pub(super) fn tell_candidates(&mut self, id: MemberId, target: proto::SignalTarget, candidates: Vec<String>) {
+        let (target, last) = (target as i32, candidates.len());
+        for (candidate_init, number) in candidates.into_iter().zip(1..) {
+            let r#final = number == last;
+            self.tell(id, Response::Trickle(proto::TrickleRequest { candidate_init, target, r#final }));
+        }
+    }
+
+    /// A participant whose offer or answer is of no use has to join again.
+    pub(super) fn cannot_negotiate(&mut self, id: MemberId, error: &OfferError, now: Moment) {
+        let Some(member) = self.members.get(&id) else { return };
+        let identity = member.identity();
+        tracing::debug!(target: "dispatcher", room = self.info.name, identity, %error, "cannot negotiate");
+        let (reason, action) = match member.is_active {
+            true => (Reason::StateMismatch, Action::Reconnect),
+            false => (Reason::JoinFailure, Action::Disconnect),
+        };
+        self.remove(id, reason, action, now);
     }
 }
 

@@ -122,20 +122,37 @@ impl Room {
         }
     }
 
-    /// Put tracks on the lines that a participant offers. Returns the text of its answer, and which line carries which track.
+    /// Put tracks on the lines that a participant offers, unless the host offers it others. Returns the text of its answer, and which
+    /// line carries which track.
     pub(super) fn load_lines(&mut self, id: MemberId, answer: &str, now: Moment) -> (String, HashMap<String, String>) {
         let wanted = self.wanted(id);
         let Some(member) = self.members.get_mut(&id) else { return Default::default() };
         let mids = |member: &Member, flow| -> Vec<Mid> {
             member.offered.iter().filter(|line| line.flow == flow).map(|line| line.mid).collect()
         };
-        let new = member.lines.offered(&mids(member, Flow::Receives), &wanted);
-        new.iter().for_each(|(mid, _)| member.peer.renew_source(*mid));
-        let loads: Vec<(Mid, TrackId)> = member.lines.loads().collect();
+        let (mut new, mut loads) = (Vec::new(), Vec::new());
+        if member.second.is_none() {
+            new = member.lines.offered(&mids(member, Flow::Receives), &wanted);
+            new.iter().for_each(|(mid, _)| member.peer.renew_source(*mid));
+            loads = member.lines.loads().collect();
+        }
         let sources: Vec<Option<u32>> = loads.iter().map(|(mid, _)| member.peer.source(*mid)).collect();
         let sends = member.offered.iter().filter(|line| line.flow == Flow::Sends);
         let sending = sends.map(|line| (line.mid, Use::Receives { dtx: member.tracks.has_dtx(&line.cid) }));
-        let (mut uses, mut tracks): (HashMap<Mid, Use>, _) = (sending.collect(), HashMap::new());
+        let mut uses: HashMap<Mid, Use> = sending.collect();
+        let (heard, tracks) = self.uses(loads, sources);
+        uses.extend(heard);
+        self.tell_heard(&new, now);
+        (sdp::with_uses(answer, |mid| uses.remove(&mid).unwrap_or(Use::Nothing)), tracks)
+    }
+
+    /// The uses of lines that carry these tracks by these sources of RTP, and which line carries which track.
+    pub(super) fn uses(
+        &self,
+        loads: Vec<(Mid, TrackId)>,
+        sources: Vec<Option<u32>>,
+    ) -> (HashMap<Mid, Use>, HashMap<String, String>) {
+        let (mut uses, mut tracks) = (HashMap::new(), HashMap::new());
         for ((mid, track), source) in loads.into_iter().zip(sources) {
             if let (Some((publisher, track)), Some(source)) = (self.published(track), source) {
                 let (publisher_sid, track_sid) = (publisher.sid.to_string(), track.info.sid.clone());
@@ -143,8 +160,7 @@ impl Room {
                 uses.insert(mid, Use::Sends { publisher_sid, track_sid, source });
             }
         }
-        self.tell_heard(&new, now);
-        (sdp::with_uses(answer, |mid| uses.remove(&mid).unwrap_or(Use::Nothing)), tracks)
+        (uses, tracks)
     }
 
     /// What a participant that comes back may have missed of those who say who hears them. Clients take the same word twice.
@@ -168,7 +184,8 @@ impl Room {
         self.to_ask.iter().filter_map(|id| self.members.get(id)).map(ask_due_at).min()
     }
 
-    /// Ask those for lines who lack some, or have some that are to become free, and whose turn it is.
+    /// Ask those for lines who lack some, or have some that are to become free, and whose turn it is; or offer the lines, where the host
+    /// does.
     pub(super) fn ask_for_lines(&mut self, now: Moment) {
         let is_due = |id: &&MemberId| self.members.get(id).is_none_or(|member| ask_due_at(member) <= now.at);
         let due: Vec<MemberId> = self.to_ask.iter().filter(is_due).copied().collect();
@@ -176,6 +193,10 @@ impl Room {
             self.to_ask.remove(&id);
             let wanted = self.wanted(id);
             let Some(member) = self.members.get_mut(&id) else { continue };
+            if member.second.is_some() {
+                self.offer(id, now);
+                continue;
+            }
             if let Some(num_audios) = member.lines.request(&wanted) {
                 member.asked_at = Some(now.at);
                 let requirement = proto::MediaSectionsRequirement { num_audios, num_videos: 0 };
@@ -185,7 +206,7 @@ impl Room {
     }
 
     /// Tell the publishers of these tracks that somebody hears them, each once.
-    fn tell_heard(&mut self, new: &[(Mid, TrackId)], now: Moment) {
+    pub(super) fn tell_heard(&mut self, new: &[(Mid, TrackId)], now: Moment) {
         let mut heard = Vec::new();
         let is_new = |track: &Track| new.iter().any(|(_, one)| *one == track.id);
         for (id, member) in &mut self.members {

@@ -12,8 +12,8 @@ use super::answers::leave;
 use super::{Room, RoomOutput};
 use crate::clock::Moment;
 use crate::room_host::limits::RESUME_WITHIN;
-use crate::room_host::member::{LinkId, LinkState, Member, MemberId, Path};
-use crate::room_host::peer::PeerOutput;
+use crate::room_host::member::{LinkId, LinkState, MemberId, Path, PeerId, Side};
+use crate::room_host::peer::{Peer, PeerOutput};
 
 /// Time for a client that ended its peer to say why. It does both in one moment.
 const WORDS_WITHIN: Duration = Duration::from_secs(2);
@@ -78,20 +78,24 @@ impl Room {
         }
     }
 
-    /// Remove a participant with its peer, and say nothing.
+    /// Remove a participant with its peers, and say nothing.
     fn take_out(&mut self, id: MemberId, reason: Reason, now: Moment) {
         let Some(mut member) = self.members.remove(&id) else { return };
-        member.peer.close(now.at);
         self.history.left(&member.sid);
-        while let Some(output) = member.peer.next_output() {
-            if let PeerOutput::Transmit { destination, bytes } = output {
-                self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
+        for (side, found) in member.peers_mut() {
+            let peer = PeerId(id, side);
+            found.close(now.at);
+            while let Some(output) = found.next_output() {
+                if let PeerOutput::Transmit { destination, bytes } = output {
+                    self.outputs.push_back(RoomOutput::Transmit { destination, bytes });
+                }
             }
+            let names = found.ways.take_names().into_iter();
+            self.outputs.extend(names.map(|name| RoomOutput::ForgetName { name, peer }));
+            let questions = found.ways.take_questions().into_iter();
+            self.outputs.extend(questions.map(|question| RoomOutput::ForgetQuestion { question, peer }));
+            self.outputs.extend(forget(peer, found));
         }
-        self.outputs.extend(member.take_names().into_iter().map(|name| RoomOutput::ForgetName { name, member: id }));
-        let questions = member.take_questions().into_iter();
-        self.outputs.extend(questions.map(|question| RoomOutput::ForgetQuestion { question, member: id }));
-        self.outputs.extend(forget(id, &mut member));
         let (info, tracks) = (member.gone(reason), member.tracks.take());
         self.report_ends(&info, &tracks);
         if member.is_active {
@@ -125,7 +129,7 @@ impl Room {
         member.path = Path::Lost;
         // Another client may have its addresses by now.
         member.peer.doubt_addresses();
-        self.outputs.extend(forget(id, member));
+        self.outputs.extend(forget(PeerId(id, Side::First), &mut member.peer));
         let LinkState::Open(link) = member.link else { return };
         member.link = LinkState::Lost { until: now.at + RESUME_WITHIN };
         self.by_link.remove(&link);
@@ -142,7 +146,7 @@ impl Room {
     }
 }
 
-/// No address leads to a participant any more, until its next check.
-fn forget(id: MemberId, member: &mut Member) -> impl Iterator<Item = RoomOutput> + use<> {
-    member.take_addresses().map(move |address| RoomOutput::ForgetAddress { address, member: id })
+/// No address leads to a peer any more, until the next check of its client.
+pub(super) fn forget(id: PeerId, peer: &mut Peer) -> impl Iterator<Item = RoomOutput> + use<> {
+    peer.ways.take_addresses().map(move |address| RoomOutput::ForgetAddress { address, peer: id })
 }

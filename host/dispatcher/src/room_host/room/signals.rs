@@ -17,6 +17,7 @@ impl Room {
         let now_ms = now.wall_ns / 1_000_000;
         match message {
             Request::Offer(offer) => self.answer(id, &offer, now),
+            Request::Answer(answer) => self.answered(id, &answer, now),
             Request::Leave(_) => self.remove(id, Reason::ClientInitiated, Action::Disconnect, now),
             Request::UpdateMetadata(update) => self.update_own(id, update, now),
             Request::SyncState(state) => self.sync(id, state, now),

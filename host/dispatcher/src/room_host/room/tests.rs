@@ -7,6 +7,7 @@ mod happenings;
 mod losses;
 mod orders;
 mod returns;
+mod second;
 mod sound;
 mod sound_bounds;
 mod sound_choices;
@@ -32,6 +33,7 @@ fn names(messages: &[Response]) -> Vec<&'static str> {
     let name = |message: &Response| match message {
         Response::Join(_) => "join",
         Response::Answer(_) => "answer",
+        Response::Offer(_) => "offer",
         Response::Trickle(_) => "trickle",
         Response::Update(_) => "update",
         Response::RefreshToken(_) => "token",

@@ -53,7 +53,7 @@ impl Room {
 
     fn advance_member(&mut self, id: MemberId, now: Moment) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        member.peer.advance(now.at);
+        member.peers_mut().for_each(|(_, peer)| peer.advance(now.at));
         self.touched.insert(id);
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now.at);
         let (facts, audience) = (is_due(member.told.facts_due), is_due(member.told.audience_due));

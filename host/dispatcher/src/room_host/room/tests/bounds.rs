@@ -6,6 +6,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::room_host::limits::{MEMBERS_MAX, RESUME_WITHIN, TRACKS_MAX};
+use crate::room_host::member::{PeerId, Side};
 use crate::room_host::peer::SOURCES_MAX;
 use crate::room_host::room::{FactsError, Refusal};
 
@@ -247,7 +248,7 @@ fn client_checks_the_path_from_a_bounded_number_of_addresses() {
     let from_everywhere = |world: &mut World| {
         world.claims.clear();
         for number in 0..=255 {
-            world.room.datagram(id, ([10, 9, 9, number], 5).into(), &check, world.now);
+            world.room.datagram(PeerId(id, Side::First), ([10, 9, 9, number], 5).into(), &check, world.now);
         }
         world.perform(None);
         world.claims.iter().map(|(address, ..)| *address).collect::<HashSet<_>>().len()
@@ -270,13 +271,13 @@ fn forged_address_is_never_proved() {
     world.claims.clear();
     let mut answers = 0;
     for _ in 0..20 {
-        world.room.datagram(id, forged, &check, world.now);
+        world.room.datagram(PeerId(id, Side::First), forged, &check, world.now);
         // Data that is genuine, from there.
         let (mid, now) = (world.client("ann").sending[0], world.now.at);
         world.client("ann").speak(mid, &[vec![7]], -20, now);
         let datagrams = std::mem::take(&mut world.client("ann").outbox);
         for (_, datagram) in datagrams {
-            world.room.datagram(id, forged, &datagram, world.now);
+            world.room.datagram(PeerId(id, Side::First), forged, &datagram, world.now);
         }
         world.perform(None);
         // The owner of the address refuses a check that is not for it, and who guesses the answer does not know the secret.
@@ -285,7 +286,7 @@ fn forged_address_is_never_proved() {
             answers += 1;
             for kind in [[1, 0x11], [1, 1]] {
                 let answer = [&kind[..], &[0, 0], &question[4..20]].concat();
-                world.room.datagram(id, forged, &answer, world.now);
+                world.room.datagram(PeerId(id, Side::First), forged, &answer, world.now);
             }
         }
         world.perform(None);
@@ -303,7 +304,7 @@ fn address_that_is_proved_outlasts_those_that_are_not() {
     let (address, id, _) = world.claims[0];
     let check = world.checks[&address].clone();
     for number in 0..40 {
-        world.room.datagram(id, ([10, 9, 9, number], 5).into(), &check, world.now);
+        world.room.datagram(PeerId(id, Side::First), ([10, 9, 9, number], 5).into(), &check, world.now);
     }
     world.perform(None);
     assert!(world.forgotten.len() > 30 && !world.forgotten.contains(&(address, id)), "{:?}", world.forgotten);

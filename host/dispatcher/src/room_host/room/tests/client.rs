@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use livekit_protocol as proto;
 use prost::Message as _;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::media::{Direction, ExtensionValues, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -71,6 +71,22 @@ impl Client {
             heard: Vec::new(),
         };
         (client, offer.to_sdp_string())
+    }
+
+    /// The side of a second peer, on which the host offers.
+    pub(super) fn second(number: u8, now: Instant) -> Self {
+        let (first, _) = Self::new(number, ["", ""], now);
+        let mut rtc = Rtc::builder().clear_codecs().enable_opus(true, false).set_rtp_mode(true).build(now.into_std());
+        let address = SocketAddr::from(([10, 0, 1, number], 4_000));
+        rtc.add_local_candidate(Candidate::builder().udp().host(address).build().unwrap());
+        Self { rtc, address, pending: None, ..first }
+    }
+
+    /// The answer to an offer of the host.
+    pub(super) fn answer(&mut self, offer: &str) -> String {
+        let answer = self.rtc.sdp_api().accept_offer(SdpOffer::from_sdp_string(offer).unwrap()).unwrap();
+        self.drain();
+        answer.to_sdp_string()
     }
 
     /// An offer with further lines: one for each of these tracks, and so many on which it receives.

@@ -8,7 +8,7 @@ use proto::signal_request::Message as Request;
 use proto::signal_response::Message as Response;
 
 use super::world::{World, caller};
-use crate::room_host::member::MemberId;
+use crate::room_host::member::{MemberId, PeerId, Side};
 
 const IDENTITIES: [&str; 3] = ["ann", "bob", "cid"];
 
@@ -79,7 +79,7 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Datagram { member, bytes } => {
             let source = "192.0.2.1:1".parse().unwrap();
-            world.room.datagram(MemberId(member), source, &bytes, world.now);
+            world.room.datagram(PeerId(MemberId(member), Side::First), source, &bytes, world.now);
             world.perform(None);
         }
         Happening::Removed { who } => {

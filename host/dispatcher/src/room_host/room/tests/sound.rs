@@ -62,7 +62,8 @@ impl World {
 
     /// The last bytes of the packets that a client heard since the last call.
     pub(super) fn heard(&mut self, identity: &str) -> Vec<u8> {
-        let heard = std::mem::take(&mut self.client(identity).heard);
+        let client = if self.second(identity).is_some() { self.second(identity) } else { Some(self.client(identity)) };
+        let heard = std::mem::take(&mut client.unwrap().heard);
         heard.iter().map(|heard| *heard.payload.last().unwrap()).collect()
     }
 }

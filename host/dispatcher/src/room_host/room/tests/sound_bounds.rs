@@ -3,6 +3,7 @@
 use super::sound::{LOUD, PAUSE};
 use super::*;
 use crate::room_host::limits::{ROOM_TRACKS_MAX, SUBSCRIPTIONS_MAX, TRACKS_MAX};
+use crate::room_host::member::{PeerId, Side};
 use crate::room_host::sdp::{Flow, SoundLine};
 use crate::room_host::tracks::Track;
 
@@ -132,7 +133,7 @@ fn forged_sound_keeps_no_source_and_takes_nobody_s_voice() {
     for round in 1_000..1_100 {
         // `str0m` takes a source that returns for a further one.
         for source in [round, round + 1, round] {
-            world.room.datagram(id, address, &forged(mid, payload_type, source), world.now);
+            world.room.datagram(PeerId(id, Side::First), address, &forged(mid, payload_type, source), world.now);
         }
         world.run(Duration::from_millis(30));
     }

@@ -15,7 +15,7 @@ use wasm_worker_core::event::HostedEvent;
 use super::client::Client;
 use crate::clock::Moment;
 use crate::keys::{Caller, Person};
-use crate::room_host::member::{LinkId, MemberId};
+use crate::room_host::member::{LinkId, MemberId, PeerId, Side};
 use crate::room_host::room::{Entrant, Refusal, Room, RoomOutput};
 
 /// The port of the host.
@@ -26,7 +26,9 @@ pub(super) struct World {
     pub(super) room: Room,
     pub(super) now: Moment,
     clients: HashMap<&'static str, Client>,
-    members: HashMap<SocketAddr, MemberId>,
+    /// The clients' sides of second peers.
+    seconds: HashMap<&'static str, Client>,
+    peers: HashMap<SocketAddr, PeerId>,
     /// Clients whose datagrams are lost in both directions.
     cut: HashSet<SocketAddr>,
     messages: HashMap<LinkId, Vec<Response>>,
@@ -55,7 +57,8 @@ impl World {
             room: Room::new(info, PORT, 7),
             now: Moment { at: Instant::now(), wall_ns: 1_700_000_000_000_000_000 },
             clients: HashMap::new(),
-            members: HashMap::new(),
+            seconds: HashMap::new(),
+            peers: HashMap::new(),
             cut: HashSet::new(),
             messages: HashMap::new(),
             closed: HashSet::new(),
@@ -76,6 +79,12 @@ impl World {
 
     pub(super) fn joined_as(&mut self, caller: Caller) -> LinkId {
         self.joined_with(caller, ["_reliable", "_lossy"])
+    }
+
+    /// Join with two peer connections.
+    pub(super) fn joined_with_two(&mut self, identity: &'static str) -> LinkId {
+        self.add_second(identity);
+        self.joined_as(caller(identity))
     }
 
     /// The same, with data channels of these labels.
@@ -100,15 +109,28 @@ impl World {
     }
 
     pub(super) fn enter(&mut self, caller: Caller, request: proto::JoinRequest) -> Result<LinkId, Refusal> {
-        let address = self.clients.get(caller.person.identity.as_str()).map(|client| client.address);
+        let identity = caller.person.identity.as_str();
+        let address = self.clients.get(identity).map(|client| client.address);
+        let has_second_peer = self.seconds.contains_key(identity);
         self.last_link += 1;
         let link = LinkId(self.last_link);
         self.messages.insert(link, Vec::new());
-        let entrant =
-            Entrant { caller, request: Box::new(request), local: IpAddr::V4(Ipv4Addr::LOCALHOST), public: None };
+        let (request, local) = (Box::new(request), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let entrant = Entrant { caller, request, local, public: None, has_second_peer };
         let entered = self.room.enter(entrant, link, self.now);
         self.perform(address);
         entered.map(|()| link)
+    }
+
+    /// The same, with two peer connections.
+    pub(super) fn enter_with_two(&mut self, caller: Caller, request: proto::JoinRequest) -> Result<LinkId, Refusal> {
+        self.add_second(caller.person.identity.clone().leak());
+        self.enter(caller, request)
+    }
+
+    fn add_second(&mut self, identity: &'static str) {
+        let number = u8::try_from(self.last_link + 1).unwrap();
+        self.seconds.insert(identity, Client::second(number, self.now.at));
     }
 
     /// Come back with a new link.
@@ -131,6 +153,15 @@ impl World {
         self.clients.get_mut(identity).unwrap()
     }
 
+    /// The client's side of a second peer; none where it has one peer connection.
+    pub(super) fn second(&mut self, identity: &str) -> Option<&mut Client> {
+        self.seconds.get_mut(identity)
+    }
+
+    fn all_clients(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.clients.values_mut().chain(self.seconds.values_mut())
+    }
+
     pub(super) fn answered(&mut self, identity: &str, sdp: &str) {
         self.client(identity).answered(sdp);
     }
@@ -138,6 +169,16 @@ impl World {
     /// Lose the datagrams of a client, or no longer.
     pub(super) fn cut(&mut self, identity: &str, is_cut: bool) {
         let address = self.client(identity).address;
+        self.cut_address(address, is_cut);
+    }
+
+    /// The same at its second peer.
+    pub(super) fn cut_second(&mut self, identity: &str, is_cut: bool) {
+        let address = self.second(identity).unwrap().address;
+        self.cut_address(address, is_cut);
+    }
+
+    fn cut_address(&mut self, address: SocketAddr, is_cut: bool) {
         if is_cut {
             self.cut.insert(address)
         } else {
@@ -195,9 +236,8 @@ impl World {
         let (step, end) = (Duration::from_millis(10), self.now.at + time);
         while self.now.at < end {
             self.now = Moment { at: self.now.at + step, wall_ns: self.now.wall_ns_after(step) };
-            for client in self.clients.values_mut() {
-                client.advance(self.now.at);
-            }
+            let now = self.now.at;
+            self.all_clients().for_each(|client| client.advance(now));
             self.deliver();
             if self.room.wake_at().is_some_and(|due| due <= self.now.at) {
                 self.room.advance(self.now);
@@ -209,7 +249,7 @@ impl World {
 
     fn deliver(&mut self) {
         let mut datagrams = Vec::new();
-        for client in self.clients.values_mut() {
+        for client in self.all_clients() {
             datagrams.extend(client.outbox.drain(..).map(|(_, bytes)| (client.address, bytes)));
         }
         datagrams.retain(|(source, _)| !self.cut.contains(source));
@@ -219,8 +259,8 @@ impl World {
             if bytes.starts_with(&[0, 1]) {
                 self.checks.insert(source, bytes.clone());
             }
-            if let Some(member) = self.members.get(&source) {
-                self.room.datagram(*member, source, &bytes, self.now);
+            if let Some(peer) = self.peers.get(&source) {
+                self.room.datagram(*peer, source, &bytes, self.now);
                 self.perform(None);
             }
         }
@@ -243,21 +283,33 @@ impl World {
                 RoomOutput::Close { link } => assert!(self.closed.insert(link), "a link is closed twice"),
                 RoomOutput::Transmit { destination, bytes } => {
                     let (source, now) = (SocketAddr::from(([127, 0, 0, 1], PORT)), self.now.at);
-                    match self.clients.values_mut().find(|client| client.address == destination) {
-                        Some(client) if self.cut.contains(&client.address) => {}
-                        Some(client) => client.receive(source, &bytes, now),
-                        None => self.stray.push((destination, bytes)),
+                    if self.cut.contains(&destination) {
+                        continue;
+                    }
+                    if let Some(client) = self.all_clients().find(|client| client.address == destination) {
+                        client.receive(source, &bytes, now);
+                    } else {
+                        self.stray.push((destination, bytes));
                     }
                 }
-                RoomOutput::Name { member, .. } => {
-                    self.members.extend(address.map(|address| (address, member)));
+                RoomOutput::Name { peer, .. } => {
+                    let address = match peer.1 {
+                        Side::First => address,
+                        Side::Second => self.address_of_second(peer.0),
+                    };
+                    self.peers.extend(address.map(|address| (address, peer)));
                 }
-                RoomOutput::Address { address, member, is_proven } => self.claims.push((address, member, is_proven)),
+                RoomOutput::Address { address, peer, is_proven } => self.claims.push((address, peer.0, is_proven)),
                 RoomOutput::Event(event) => self.events.push(*event),
-                RoomOutput::ForgetAddress { address, member } => self.forgotten.push((address, member)),
+                RoomOutput::ForgetAddress { address, peer } => self.forgotten.push((address, peer.0)),
                 RoomOutput::Question { .. } | RoomOutput::ForgetQuestion { .. } | RoomOutput::ForgetName { .. } => {}
             }
         }
+    }
+
+    fn address_of_second(&self, member: MemberId) -> Option<SocketAddr> {
+        let member = self.room.members.get(&member)?;
+        self.seconds.get(member.identity()).map(|client| client.address)
     }
 
     /// All links, the oldest first.

@@ -1,0 +1,102 @@
+//! The offers to clients that have two peer connections: what they hear, on the second one.
+
+use livekit_protocol as proto;
+use proto::signal_response::Message as Response;
+use str0m::media::Mid;
+
+use super::Room;
+use super::leaving::forget;
+use crate::clock::Moment;
+use crate::room_host::member::{Member, MemberId, PeerId, Side};
+use crate::room_host::peer::Offer;
+use crate::room_host::sdp;
+use crate::room_host::second::{Reach, Unanswered};
+use crate::room_host::tracks::TrackId;
+
+impl Room {
+    /// Offer a participant lines for what it is to hear, where they are others than before, or a new path. One whose answer is awaited
+    /// is offered nothing: its answer asks again.
+    pub(super) fn offer(&mut self, id: MemberId, now: Moment) {
+        let wanted = self.wanted(id);
+        let Some(Member { lines, second: Some(second), asked_at, .. }) = self.members.get_mut(&id) else { return };
+        if second.unanswered.is_some() {
+            return;
+        }
+        let further = lines.request(&wanted);
+        let restarts = second.reach == Reach::ToRestart && lines.mids().next().is_some();
+        if further.is_none() && !restarts {
+            return;
+        }
+        let mut new = Vec::new();
+        let offer = second.peer.offer(further.unwrap_or_default(), restarts, now.at, |mids| {
+            let all: Vec<Mid> = lines.mids().chain(mids).collect();
+            new = lines.offered(&all, &wanted);
+            all.into_iter().map(|mid| (mid, lines.loads().any(|(loaded, _)| loaded == mid))).collect()
+        });
+        let Some(Offer { sdp, name, pending }) = offer else { return };
+        *asked_at = Some(now.at);
+        if restarts {
+            second.reach = Reach::Searching;
+        }
+        new.iter().for_each(|(mid, _)| second.peer.renew_source(*mid));
+        let loads: Vec<(Mid, TrackId)> = lines.loads().collect();
+        // A line that is new has no source in the peer before the answer.
+        let source = |(mid, _): &(Mid, TrackId)| second.peer.source(*mid).or_else(|| sdp::source(&sdp, *mid));
+        let sources = loads.iter().map(source).collect();
+        let (number, candidates) = (second.next_offer(), second.peer.candidates());
+        let (mut uses, mid_to_track_id) = self.uses(loads, sources);
+        let sdp = sdp::with_uses(&sdp, |mid| uses.remove(&mid).unwrap_or(sdp::Use::Nothing));
+        let offer = proto::SessionDescription { r#type: "offer".into(), sdp, id: number, mid_to_track_id };
+        if let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) {
+            second.unanswered = Some(Unanswered { offer: offer.clone(), pending, new });
+        }
+        self.touched.insert(id);
+        self.told_name(PeerId(id, Side::Second), name);
+        self.tell(id, Response::Offer(offer));
+        self.tell_candidates(id, proto::SignalTarget::Subscriber, candidates);
+    }
+
+    /// A participant answers an offer. An answer to none is ignored.
+    pub(super) fn answered(&mut self, id: MemberId, answer: &proto::SessionDescription, now: Moment) {
+        let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) else { return };
+        let Some(Unanswered { pending, new, .. }) = second.answered(answer) else { return };
+        self.touched.insert(id);
+        match second.peer.accept(pending, &answer.sdp, now.at) {
+            Ok(()) => {
+                self.tell_heard(&new, now);
+                self.to_ask.insert(id);
+            }
+            Err(error) => self.cannot_negotiate(id, &error, now),
+        }
+    }
+
+    /// A participant that came back may have missed the last offer, and has left the path of the second peer if it has another address.
+    pub(super) fn offer_again(&mut self, id: MemberId) {
+        self.restart_second(id);
+        let second = self.members.get(&id).and_then(|member| member.second.as_ref());
+        let Some((unanswered, peer)) = second.and_then(|second| Some((second.unanswered.as_ref()?, &second.peer)))
+        else {
+            return;
+        };
+        let (offer, candidates) = (unanswered.offer.clone(), peer.candidates());
+        self.tell(id, Response::Offer(offer));
+        self.tell_candidates(id, proto::SignalTarget::Subscriber, candidates);
+    }
+
+    /// A path leads to the second peer of a participant.
+    pub(super) fn second_path_found(&mut self, id: MemberId) {
+        if let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) {
+            second.reach = Reach::Found;
+        }
+    }
+
+    /// Have a participant look for a new path of its second peer, by the next offer.
+    pub(super) fn restart_second(&mut self, id: MemberId) {
+        let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) else { return };
+        second.reach = Reach::ToRestart;
+        // Another client may have its addresses by now.
+        second.peer.doubt_addresses();
+        self.outputs.extend(forget(PeerId(id, Side::Second), &mut second.peer));
+        self.to_ask.insert(id);
+    }
+}
