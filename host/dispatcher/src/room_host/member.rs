@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::packets::Sender;
 use super::peer::{Channel, Peer, Written};
 use super::sdp::SoundLine;
-use super::second::{Reach, Second};
+use super::second::Second;
 use super::told::Told;
 use super::tracks::Tracks;
 use crate::keys::Caller;
@@ -100,7 +100,7 @@ pub(super) struct Member {
     pub(super) link: LinkState,
     pub(super) path: Path,
     pub(super) peer: Peer,
-    /// The peer on which it hears others, where its client has two.
+    /// The peer on which it gets all, where its client has two.
     pub(super) second: Option<Second>,
     pub(super) outbox: Outbox,
     /// The highest number of its reliable packets.
@@ -217,18 +217,17 @@ impl Member {
         std::iter::once((Side::First, &mut self.peer)).chain(second)
     }
 
-    /// The peer on which it hears others.
-    pub(super) const fn hearing_peer(&mut self) -> &mut Peer {
+    /// The side on which it gets texts and sound. Its path is that of the participant.
+    pub(super) const fn getting_side(&self) -> Side {
+        if self.second.is_some() { Side::Second } else { Side::First }
+    }
+
+    /// The peer on which it gets texts and sound.
+    pub(super) const fn getting_peer(&mut self) -> &mut Peer {
         match &mut self.second {
             Some(second) => &mut second.peer,
             None => &mut self.peer,
         }
-    }
-
-    /// Whether sound reaches it. Without a path nothing leaves, and `str0m` would keep it.
-    pub(super) fn is_reached_by_sound(&self) -> bool {
-        let is_reached = |second: &Second| second.reach == Reach::Found;
-        self.path == Path::Found && self.second.as_ref().is_none_or(is_reached)
     }
 
     /// Whether a token is one with which it may come back: of the same API key, and with the grants that it has, or had when it lost
@@ -289,10 +288,10 @@ impl Member {
 
     /// Send what waits, for as long as the peer takes it.
     pub(super) fn pump(&mut self, now: Instant) {
-        while self.peer.is_ready()
-            && let Some(packet) = self.outbox.front()
+        while self.getting_peer().is_ready()
+            && let Some(packet) = self.outbox.front().cloned()
         {
-            match self.peer.write(Channel::Reliable, packet, now) {
+            match self.getting_peer().write(Channel::Reliable, &packet, now) {
                 // What the client does not take is lost for it alone.
                 Written::Taken | Written::Refused => self.outbox.pop(),
                 Written::Full => return,

@@ -35,7 +35,7 @@ use wasm_worker_core::text::with_causes;
 
 use super::limits::PACKET_BYTES_MAX;
 use super::ways::Ways;
-pub(super) use offers::{Offer, PendingOffer};
+pub(super) use offers::{Offer, PendingOffer, Wish};
 pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Question, Sound, Written};
 #[cfg(test)]
 pub(super) use paths::SOURCES_MAX;
@@ -147,6 +147,7 @@ impl Peer {
             Ok(answered)
         });
         let answer = answered.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
+        self.sound_sources.declare(texts::sources(&offer));
         self.negotiated(&offer, &answer.name);
         Ok(answer)
     }

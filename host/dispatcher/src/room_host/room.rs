@@ -1,7 +1,7 @@
 //! A hosted room: its participants, their signalling, their data and their sound. Pure: the task of the room has the sockets.
 //!
 //! Every participant has one link and one peer, on which the client offers and the room answers. A client that has two peer
-//! connections hears others on a second peer, on which the room offers. A participant whose link is lost keeps its peers for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
+//! connections gets texts and sound on a second peer, on which the room offers. A participant whose link is lost keeps its peers for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
 //!
 //! Bounds: [`MEMBERS_MAX`](super::limits::MEMBERS_MAX) participants, their facts by [`FACTS_BYTES_MAX`], what waits for one by its
 //! `Outbox`, what is kept for resumptions by `History` and `Departures`; sound by its tracks, and by a rate of the room.
@@ -210,24 +210,25 @@ impl Room {
 
     fn on_peer_output(&mut self, peer: PeerId, output: PeerOutput, now: Moment) {
         let PeerId(id, side) = peer;
-        match (side, output) {
-            (_, PeerOutput::Transmit { destination, bytes }) => self.transmit(peer, destination, bytes),
-            (_, PeerOutput::Asked { question }) => self.asked(peer, question),
-            (_, PeerOutput::Proved { address }) => self.claim(peer, address, true),
-            (_, PeerOutput::Closed { why }) => self.peer_over(id, &why, now),
-            (Side::First, PeerOutput::Found) => self.path_found(id),
-            (Side::First, PeerOutput::Lost) => self.path_lost(id, now),
-            (Side::First, PeerOutput::Ready) => self.ready(id, now),
-            (Side::First, PeerOutput::Message { channel, bytes }) => self.forward(id, channel, &bytes, now),
-            (Side::First, PeerOutput::Sound(sound)) => self.forward_sound(id, &sound, now),
-            (Side::First, PeerOutput::Writable) => self.pump(id, now),
-            (Side::Second, PeerOutput::Found) => self.second_path_found(id),
-            (Side::Second, PeerOutput::Lost) => self.restart_second(id),
-            // The host offers no channel there, and to receive nothing.
-            (
-                Side::Second,
-                PeerOutput::Ready | PeerOutput::Message { .. } | PeerOutput::Sound(_) | PeerOutput::Writable,
-            ) => {}
+        let gets = self.members.get(&id).is_some_and(|member| member.getting_side() == side);
+        match output {
+            PeerOutput::Transmit { destination, bytes } => self.transmit(peer, destination, bytes),
+            PeerOutput::Asked { question } => self.asked(peer, question),
+            PeerOutput::Proved { address } => self.claim(peer, address, true),
+            PeerOutput::Closed { why } => self.peer_over(id, &why, now),
+            PeerOutput::Found if gets => self.path_found(id),
+            PeerOutput::Lost if gets => self.path_lost(id, now),
+            PeerOutput::Ready if gets => self.ready(id, now),
+            PeerOutput::Writable if gets => self.pump(id, now),
+            // The client of two looks by itself for a new path of what it sends.
+            PeerOutput::Lost => self.doubt(peer),
+            PeerOutput::Message { channel, bytes } if side == Side::First => self.forward(id, channel, &bytes, now),
+            PeerOutput::Sound(sound) if side == Side::First => self.forward_sound(id, &sound, now),
+            PeerOutput::Found
+            | PeerOutput::Ready
+            | PeerOutput::Writable
+            | PeerOutput::Message { .. }
+            | PeerOutput::Sound(_) => {}
         }
     }
 

@@ -120,7 +120,7 @@ fn write_media(text: &mut String, section: &str, use_: &Use) {
 }
 
 /// The session and the sections of the lines, each with its line breaks.
-fn sections(sdp: &str) -> Vec<&str> {
+pub(super) fn sections(sdp: &str) -> Vec<&str> {
     let starts = sdp.match_indices("\nm=").map(|(at, _)| at + 1);
     let (mut sections, mut from) = (Vec::new(), 0);
     for start in starts.chain([sdp.len()]) {

@@ -1,7 +1,7 @@
 //! The second peer of a participant whose client has two peer connections, as LiveKit's older clients have. Pure.
 //!
-//! On the first one the client offers: it has the data channels, and what the client says. On the second one the host offers, and
-//! sends what the participant hears. Nothing of what comes there is given on.
+//! On the first one the client offers, once it has something to send: it has what the client says, in texts and in sound. On the
+//! second one the host offers, from the beginning on: it has what the participant gets. Nothing that comes there is given on.
 //!
 //! Bounds: those of a peer; one offer waits for its answer, and no further one is made before.
 
@@ -14,22 +14,12 @@ use super::tracks::TrackId;
 /// The second peer of a participant.
 pub(super) struct Second {
     pub(super) peer: Peer,
-    pub(super) reach: Reach,
     /// The offer whose answer has not come.
     pub(super) unanswered: Option<Unanswered>,
-    /// The number of the last offer.
-    last_offer: u32,
-}
-
-/// The path of the datagrams of a second peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// None is found yet.
-    Searching,
-    /// Datagrams flow.
-    Found,
-    /// The next offer has the client look for a new one.
-    ToRestart,
+    /// The number of the last offer; 0 where there was none.
+    pub(super) last_offer: u32,
+    /// Whether the next offer has the client look for a new path.
+    pub(super) is_to_restart: bool,
 }
 
 /// An offer whose answer has not come.
@@ -44,13 +34,7 @@ pub(super) struct Unanswered {
 impl Second {
     /// A second peer that has offered nothing.
     pub(super) const fn new(peer: Peer) -> Self {
-        Self { peer, reach: Reach::Searching, unanswered: None, last_offer: 0 }
-    }
-
-    /// The number of the next offer.
-    pub(super) const fn next_offer(&mut self) -> u32 {
-        self.last_offer = self.last_offer.wrapping_add(1);
-        self.last_offer
+        Self { peer, unanswered: None, last_offer: 0, is_to_restart: false }
     }
 
     /// The offer that this is the answer to. Older clients answer without its number.

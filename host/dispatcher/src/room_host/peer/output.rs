@@ -18,12 +18,15 @@ pub(in crate::room_host) enum Channel {
 }
 
 impl Channel {
-    /// The channel that a client opens under this label. Clients may open others, which nothing uses.
+    /// The channel that is opened under this label. Clients may open others, which nothing uses.
     pub(super) fn of_label(label: &str) -> Option<Self> {
-        match label {
-            "_reliable" => Some(Self::Reliable),
-            "_lossy" => Some(Self::Lossy),
-            _ => None,
+        [Self::Reliable, Self::Lossy].into_iter().find(|channel| channel.label() == label)
+    }
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Reliable => "_reliable",
+            Self::Lossy => "_lossy",
         }
     }
 }

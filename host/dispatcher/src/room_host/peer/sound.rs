@@ -2,10 +2,10 @@
 //!
 //! Everybody who knows the address of a client can make up packets with sound. `str0m` keeps a state for a source before it has
 //! checked whether a packet is genuine. Packets therefore count before that check, and a source without a genuine packet is taken
-//! out of `str0m` again.
+//! out of `str0m` again, unless the offer declares it.
 //!
 //! Bounds: [`PACKETS_A_SECOND`] of the client, [`UNPROVEN_A_SECOND`] of them from sources without a genuine packet, and
-//! [`SOURCES_MAX`] sources that had one.
+//! [`SOURCES_MAX`] sources that had one; the declared ones by the lines of the offer.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -40,7 +40,9 @@ const RTCP_TYPES: std::ops::RangeInclusive<u8> = 64..=95;
 pub(super) struct SoundSources {
     /// Those that had a genuine packet.
     proven: HashSet<u32>,
-    /// The last one of them on each line.
+    /// Those that the last offer declares.
+    declared: HashSet<u32>,
+    /// The last one of them that had a genuine packet, on each line.
     last: HashMap<Mid, u32>,
     pace: Pace,
     unproven_pace: Pace,
@@ -53,6 +55,11 @@ impl SoundSources {
         let is_allowed = self.proven.contains(&source)
             || self.proven.len() < SOURCES_MAX && self.unproven_pace.admits(share(UNPROVEN_A_SECOND), BURST, now);
         is_allowed && self.pace.admits(share(PACKETS_A_SECOND), BURST, now)
+    }
+
+    /// The offer declares these sources.
+    pub(super) fn declare(&mut self, sources: impl Iterator<Item = u32>) {
+        self.declared = sources.collect();
     }
 
     fn prove(&mut self, source: u32, mid: Mid) {
@@ -106,7 +113,7 @@ impl Peer {
 
     /// Take a source that had no genuine packet out of `str0m`, and put the genuine one of its line back: `str0m` has one for each.
     pub(super) fn forget_forged(&mut self, source: u32) {
-        if self.sound_sources.proven.contains(&source) {
+        if self.sound_sources.proven.contains(&source) || self.sound_sources.declared.contains(&source) {
             return;
         }
         let last = self.sound_sources.last.clone();

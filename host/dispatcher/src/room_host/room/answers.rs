@@ -19,17 +19,20 @@ pub(super) fn leave(reason: DisconnectReason, action: Action) -> Response {
     Response::Leave(proto::LeaveRequest { can_reconnect, reason: reason as i32, action: action as i32, regions: None })
 }
 
-/// The first message to a new participant.
+/// The first message to a new participant. With `subscriber_primary` it gets all on a second peer connection, and offers on the first
+/// one only when it has something to send.
 pub(super) fn join(
     room: proto::Room,
     participant: proto::ParticipantInfo,
     other_participants: Vec<proto::ParticipantInfo>,
+    subscriber_primary: bool,
 ) -> Response {
     let codec = |mime: &str| proto::Codec { mime: mime.into(), ..Default::default() };
     Response::Join(proto::JoinResponse {
         room: Some(room),
         participant: Some(participant),
         other_participants,
+        subscriber_primary,
         server_version: server_info().version,
         server_info: Some(server_info()),
         ping_interval: PING_INTERVAL_S,

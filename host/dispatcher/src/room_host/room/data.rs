@@ -55,7 +55,7 @@ impl Room {
             match channel {
                 // What is lossy is lost first.
                 Channel::Lossy if member.outbox.front().is_some() => {}
-                Channel::Lossy => drop(member.peer.write(channel, &bytes, now.at)),
+                Channel::Lossy => drop(member.getting_peer().write(channel, &bytes, now.at)),
                 Channel::Reliable if member.outbox.put(bytes.clone()) => member.pump(now.at),
                 Channel::Reliable => too_slow.push(*id),
             }

@@ -39,7 +39,7 @@ pub(crate) struct Entrant {
     pub(crate) local: IpAddr,
     /// The address by which clients reach the host through NAT.
     pub(crate) public: Option<IpAddr>,
-    /// Whether the client hears others on a second peer connection.
+    /// Whether the client gets texts and sound on a second peer connection.
     pub(crate) has_second_peer: bool,
 }
 
@@ -138,10 +138,11 @@ impl Room {
         self.last_member += 1;
         let id = MemberId(self.last_member);
         let (others, info, hidden) = (self.participants(), member.info(), member.permission.hidden);
+        let has_second_peer = member.second.is_some();
         self.members.insert(id, member);
         self.by_link.insert(link, id);
         self.people_changed(now);
-        self.send(link, join(self.to_proto(), info.clone(), others));
+        self.send(link, join(self.to_proto(), info.clone(), others, has_second_peer));
         if !hidden {
             self.tell_others(Some(id), Response::Update(proto::ParticipantUpdate { participants: vec![info] }));
         }

@@ -12,7 +12,7 @@ use super::answers::leave;
 use super::{Room, RoomOutput};
 use crate::clock::Moment;
 use crate::room_host::limits::RESUME_WITHIN;
-use crate::room_host::member::{LinkId, LinkState, MemberId, Path, PeerId, Side};
+use crate::room_host::member::{LinkId, LinkState, MemberId, Path, PeerId};
 use crate::room_host::peer::{Peer, PeerOutput};
 
 /// Time for a client that ended its peer to say why. It does both in one moment.
@@ -127,14 +127,22 @@ impl Room {
             return;
         }
         member.path = Path::Lost;
-        // Another client may have its addresses by now.
-        member.peer.doubt_addresses();
-        self.outputs.extend(forget(PeerId(id, Side::First), &mut member.peer));
+        let peer = PeerId(id, member.getting_side());
+        self.doubt(peer);
+        let Some(member) = self.members.get_mut(&id) else { return };
         let LinkState::Open(link) = member.link else { return };
         member.link = LinkState::Lost { until: now.at + RESUME_WITHIN };
         self.by_link.remove(&link);
         self.send(link, leave(Reason::ConnectionTimeout, Action::Resume));
         self.outputs.push_back(RoomOutput::Close { link });
+    }
+
+    /// The client of a peer may have left its addresses, and another one may have them by now.
+    pub(super) fn doubt(&mut self, id: PeerId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        peer.doubt_addresses();
+        let forgotten = forget(id, peer);
+        self.outputs.extend(forgotten);
     }
 
     /// A client ended its peer, or the peer has failed.
@@ -147,6 +155,6 @@ impl Room {
 }
 
 /// No address leads to a peer any more, until the next check of its client.
-pub(super) fn forget(id: PeerId, peer: &mut Peer) -> impl Iterator<Item = RoomOutput> + use<> {
+fn forget(id: PeerId, peer: &mut Peer) -> impl Iterator<Item = RoomOutput> + use<> {
     peer.ways.take_addresses().map(move |address| RoomOutput::ForgetAddress { address, peer: id })
 }

@@ -1,21 +1,20 @@
-//! The offers to clients that have two peer connections: what they hear, on the second one.
+//! The offers to clients that have two peer connections: what they get, on the second one.
 
 use livekit_protocol as proto;
 use proto::signal_response::Message as Response;
 use str0m::media::Mid;
 
 use super::Room;
-use super::leaving::forget;
 use crate::clock::Moment;
 use crate::room_host::member::{Member, MemberId, PeerId, Side};
-use crate::room_host::peer::Offer;
-use crate::room_host::sdp;
-use crate::room_host::second::{Reach, Unanswered};
+use crate::room_host::peer::{Offer, Wish};
+use crate::room_host::sdp::{self, Use};
+use crate::room_host::second::Unanswered;
 use crate::room_host::tracks::TrackId;
 
 impl Room {
-    /// Offer a participant lines for what it is to hear, where they are others than before, or a new path. One whose answer is awaited
-    /// is offered nothing: its answer asks again.
+    /// Offer a participant its channels, lines for what it is to hear where they are others than before, or a new path. One whose answer
+    /// is awaited is offered nothing: its answer asks again.
     pub(super) fn offer(&mut self, id: MemberId, now: Moment) {
         let wanted = self.wanted(id);
         let Some(Member { lines, second: Some(second), asked_at, .. }) = self.members.get_mut(&id) else { return };
@@ -23,37 +22,41 @@ impl Room {
             return;
         }
         let further = lines.request(&wanted);
-        let restarts = second.reach == Reach::ToRestart && lines.mids().next().is_some();
-        if further.is_none() && !restarts {
+        let (is_first, restarts) = (second.last_offer == 0, std::mem::take(&mut second.is_to_restart));
+        if further.is_none() && !is_first && !restarts {
             return;
         }
+        let wish = if is_first {
+            Wish::Channels
+        } else if restarts {
+            Wish::Path
+        } else {
+            Wish::Lines
+        };
         let mut new = Vec::new();
-        let offer = second.peer.offer(further.unwrap_or_default(), restarts, now.at, |mids| {
+        let offer = second.peer.offer(wish, further.unwrap_or_default(), now.at, |mids| {
             let all: Vec<Mid> = lines.mids().chain(mids).collect();
             new = lines.offered(&all, &wanted);
             all.into_iter().map(|mid| (mid, lines.loads().any(|(loaded, _)| loaded == mid))).collect()
         });
         let Some(Offer { sdp, name, pending }) = offer else { return };
         *asked_at = Some(now.at);
-        if restarts {
-            second.reach = Reach::Searching;
-        }
+        second.last_offer += 1;
         new.iter().for_each(|(mid, _)| second.peer.renew_source(*mid));
         let loads: Vec<(Mid, TrackId)> = lines.loads().collect();
         // A line that is new has no source in the peer before the answer.
         let source = |(mid, _): &(Mid, TrackId)| second.peer.source(*mid).or_else(|| sdp::source(&sdp, *mid));
         let sources = loads.iter().map(source).collect();
-        let (number, candidates) = (second.next_offer(), second.peer.candidates());
+        let number = second.last_offer;
         let (mut uses, mid_to_track_id) = self.uses(loads, sources);
-        let sdp = sdp::with_uses(&sdp, |mid| uses.remove(&mid).unwrap_or(sdp::Use::Nothing));
+        let sdp = sdp::with_uses(&sdp, |mid| uses.remove(&mid).unwrap_or(Use::Nothing));
         let offer = proto::SessionDescription { r#type: "offer".into(), sdp, id: number, mid_to_track_id };
         if let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) {
-            second.unanswered = Some(Unanswered { offer: offer.clone(), pending, new });
+            second.unanswered = Some(Unanswered { offer, pending, new });
         }
         self.touched.insert(id);
         self.told_name(PeerId(id, Side::Second), name);
-        self.tell(id, Response::Offer(offer));
-        self.tell_candidates(id, proto::SignalTarget::Subscriber, candidates);
+        self.tell_offer(id);
     }
 
     /// A participant answers an offer. An answer to none is ignored.
@@ -70,33 +73,23 @@ impl Room {
         }
     }
 
-    /// A participant that came back may have missed the last offer, and has left the path of the second peer if it has another address.
+    /// A participant that came back may have missed the last offer, and has left the path of its second peer if it has another address.
     pub(super) fn offer_again(&mut self, id: MemberId) {
-        self.restart_second(id);
+        let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) else { return };
+        second.is_to_restart = true;
+        self.to_ask.insert(id);
+        self.tell_offer(id);
+    }
+
+    /// Tell a participant the offer whose answer has not come.
+    fn tell_offer(&mut self, id: MemberId) {
         let second = self.members.get(&id).and_then(|member| member.second.as_ref());
-        let Some((unanswered, peer)) = second.and_then(|second| Some((second.unanswered.as_ref()?, &second.peer)))
+        let Some((offer, candidates)) =
+            second.and_then(|second| Some((second.unanswered.as_ref()?.offer.clone(), second.peer.candidates())))
         else {
             return;
         };
-        let (offer, candidates) = (unanswered.offer.clone(), peer.candidates());
         self.tell(id, Response::Offer(offer));
         self.tell_candidates(id, proto::SignalTarget::Subscriber, candidates);
-    }
-
-    /// A path leads to the second peer of a participant.
-    pub(super) fn second_path_found(&mut self, id: MemberId) {
-        if let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) {
-            second.reach = Reach::Found;
-        }
-    }
-
-    /// Have a participant look for a new path of its second peer, by the next offer.
-    pub(super) fn restart_second(&mut self, id: MemberId) {
-        let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) else { return };
-        second.reach = Reach::ToRestart;
-        // Another client may have its addresses by now.
-        second.peer.doubt_addresses();
-        self.outputs.extend(forget(PeerId(id, Side::Second), &mut second.peer));
-        self.to_ask.insert(id);
     }
 }

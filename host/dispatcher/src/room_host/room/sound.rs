@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Room;
 use crate::clock::Moment;
-use crate::room_host::member::{Member, MemberId};
+use crate::room_host::member::{Member, MemberId, Path};
 use crate::room_host::peer::Sound;
 use crate::room_host::tracks::{LEVEL_INTERVAL, TrackId};
 
@@ -51,7 +51,7 @@ impl Room {
             let Some(line) = member.lines.of(track) else { continue };
             let Some(numbers) = line.numbers.of(sound, now.at) else { continue };
             let mid = line.mid;
-            member.hearing_peer().send_sound(mid, numbers, sound, now.at);
+            member.getting_peer().send_sound(mid, numbers, sound, now.at);
             self.touched.insert(*id);
         }
     }
@@ -108,7 +108,7 @@ impl Room {
     }
 }
 
-/// Whether a track goes to a participant now.
+/// Whether a track goes to a participant now. Without a path nothing leaves, and `str0m` would keep it.
 fn hears(member: &Member, track: TrackId) -> bool {
-    member.is_reached_by_sound() && !member.choices.is_paused(track) && member.lines.carries(track)
+    member.path == Path::Found && !member.choices.is_paused(track) && member.lines.carries(track)
 }

@@ -62,8 +62,7 @@ impl World {
 
     /// The last bytes of the packets that a client heard since the last call.
     pub(super) fn heard(&mut self, identity: &str) -> Vec<u8> {
-        let client = if self.second(identity).is_some() { self.second(identity) } else { Some(self.client(identity)) };
-        let heard = std::mem::take(&mut client.unwrap().heard);
+        let heard = std::mem::take(&mut self.getting(identity).heard);
         heard.iter().map(|heard| *heard.payload.last().unwrap()).collect()
     }
 }

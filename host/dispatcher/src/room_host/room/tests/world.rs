@@ -84,7 +84,13 @@ impl World {
     /// Join with two peer connections.
     pub(super) fn joined_with_two(&mut self, identity: &'static str) -> LinkId {
         self.add_second(identity);
-        self.joined_as(caller(identity))
+        let link = self.joined_as(caller(identity));
+        let offer = self.messages[&link].iter().find_map(|message| match message {
+            Response::Offer(offer) => Some(offer.clone()),
+            _ => None,
+        });
+        self.answer_offer(identity, link, &offer.expect("an offer"));
+        link
     }
 
     /// The same, with data channels of these labels.
@@ -156,6 +162,11 @@ impl World {
     /// The client's side of a second peer; none where it has one peer connection.
     pub(super) fn second(&mut self, identity: &str) -> Option<&mut Client> {
         self.seconds.get_mut(identity)
+    }
+
+    /// The client's side of the peer on which it gets texts and sound.
+    pub(super) fn getting(&mut self, identity: &str) -> &mut Client {
+        self.seconds.get_mut(identity).or_else(|| self.clients.get_mut(identity)).unwrap()
     }
 
     fn all_clients(&mut self) -> impl Iterator<Item = &mut Client> {
@@ -329,7 +340,7 @@ impl World {
 
     /// The texts that a client has received since the last call, each with its sender.
     pub(super) fn texts(&mut self, identity: &str) -> Vec<(String, String)> {
-        let packets = std::mem::take(&mut self.client(identity).received);
+        let packets = std::mem::take(&mut self.getting(identity).received);
         let text = |packet: proto::DataPacket| {
             let Some(Value::User(user)) = packet.value else { panic!("another packet") };
             (packet.participant_identity, String::from_utf8_lossy(&user.payload).into_owned())
