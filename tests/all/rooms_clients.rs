@@ -164,3 +164,13 @@ fn node_client_talks_with_an_agent_in_our_own_room() {
 fn browser_talks_with_an_agent_in_our_own_room() {
     in_our_own_room(Client::Browser);
 }
+
+#[test]
+fn python_client_with_two_peer_connections_talks_with_an_agent_in_our_own_room() {
+    in_our_own_room(Client::PythonOfTwo);
+}
+
+#[test]
+fn browser_with_two_peer_connections_talks_with_an_agent_in_our_own_room() {
+    in_our_own_room(Client::BrowserOfTwo);
+}

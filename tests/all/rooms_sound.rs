@@ -71,6 +71,11 @@ fn python_client_and_browser_hear_each_other_in_our_own_room() {
 }
 
 #[test]
+fn clients_with_two_peer_connections_hear_each_other_in_our_own_room() {
+    in_our_own_room(Client::PythonOfTwo, Client::BrowserOfTwo);
+}
+
+#[test]
 fn track_that_an_administrator_mutes_is_not_heard_in_our_own_room() {
     let dispatcher = Dispatcher::start(&[]);
     let join = |identity: &str| Client::Python.joins(&dispatcher.url, &token("sound", identity));

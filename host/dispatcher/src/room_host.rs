@@ -4,10 +4,10 @@
 //! limits   the bounds that several modules share
 //! pace     a rate that has a burst (pure)
 //! sdp      the lines for media of offers and answers, as texts (pure)
-//! peer     one peer connection, by `str0m` (pure)
 //! ways     what leads to one peer (pure)
-//! second   the second peer of a client that has two peer connections (pure)
+//! peer     one peer connection, by `str0m` (pure)
 //! tracks   the tracks that a participant publishes (pure)
+//! second   the second peer of a client that has two peer connections (pure)
 //! lines    the lines on which a participant hears others (pure)
 //! hearing  what a participant chooses to hear, and who may hear it (pure)
 //! told     what others know of a participant (pure)
@@ -38,13 +38,13 @@ mod pace;
 
 mod sdp;
 
-mod peer;
-
 mod ways;
 
-mod second;
+mod peer;
 
 mod tracks;
+
+mod second;
 
 mod lines;
 

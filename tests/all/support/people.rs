@@ -31,6 +31,10 @@ pub(crate) enum Client {
     Node,
     /// npm's `livekit-client` in Chromium.
     Browser,
+    /// PyPI's `livekit` with two peer connections.
+    PythonOfTwo,
+    /// npm's `livekit-client` in Chromium, with two peer connections.
+    BrowserOfTwo,
 }
 
 /// Somebody in a room, who leaves it with this value.
@@ -52,20 +56,22 @@ impl Client {
             Self::Python => "ann-by-python",
             Self::Node => "ann-by-node",
             Self::Browser => "ann-by-browser",
+            Self::PythonOfTwo => "ann-by-python-of-two",
+            Self::BrowserOfTwo => "ann-by-browser-of-two",
         }
     }
 
     /// Join a room with this token. None where the machine lacks something, which is said.
     pub(crate) fn joins(self, url: &str, token: &str) -> Option<Person> {
         let mut command = match self {
-            Self::Python => {
+            Self::Python | Self::PythonOfTwo => {
                 let dir = installed_python("clients")?;
                 let mut command = Command::new(dir.join(PYTHON));
                 command.arg(dir.join("person.py"));
                 command
             }
             Self::Node => node("person.mjs")?,
-            Self::Browser => {
+            Self::Browser | Self::BrowserOfTwo => {
                 if !Path::new(CHROMIUM).exists() {
                     skip("people", "there is no Chromium on this machine");
                     return None;
@@ -73,7 +79,8 @@ impl Client {
                 node("person_browser.mjs")?
             }
         };
-        command.args([url, token]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let connections = if matches!(self, Self::PythonOfTwo | Self::BrowserOfTwo) { "two" } else { "one" };
+        command.args([url, token, connections]).stdin(Stdio::piped()).stdout(Stdio::piped());
         // It has no proxy on its way to loopback. A browser starts more processes, which are ended as a group.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().to_uppercase().ends_with("_PROXY") {

@@ -1,6 +1,6 @@
 """A person in a room by PyPI's livekit. README.md in the directory above says what it is told and what it tells.
 
-    person.py URL TOKEN
+    person.py URL TOKEN [two]
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Person:
         self.voice = sound.Voice(self.room)
         self.tasks = set()
 
-    async def join(self, url: str, token: str) -> None:
+    async def join(self, url: str, token: str, connections: str) -> None:
         room = self.room
         for topic in TEXT_TOPICS:
             room.register_text_stream_handler(topic, lambda reader, who: self.begin(self.read_text(reader, who)))
@@ -45,7 +45,7 @@ class Person:
         room.on("reconnecting", lambda: tell("reconnecting"))
         room.on("reconnected", lambda: tell("reconnected"))
         room.on("disconnected", lambda why: tell("disconnected", reason=rtc.DisconnectReason.Name(why)))
-        await room.connect(url, token)
+        await room.connect(url, token, rtc.RoomOptions(single_peer_connection=connections != "two"))
         room.local_participant.register_rpc_method("accept_file", self.accept_file)
         tell("connected", who=room.local_participant.identity)
         for participant in list(room.remote_participants.values()):
@@ -152,9 +152,9 @@ def facts_of(content: bytes) -> dict:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-async def main(url: str, token: str) -> None:
+async def main(url: str, token: str, connections: str = "one") -> None:
     person = Person()
-    await person.join(url, token)
+    await person.join(url, token, connections)
     orders = asyncio.StreamReader(limit=4 << 20)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     while line := await orders.readline():

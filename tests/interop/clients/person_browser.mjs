@@ -1,6 +1,6 @@
 // A person in a room by npm's livekit-client in a headless Chromium.
 //
-//     node person_browser.mjs URL TOKEN
+//     node person_browser.mjs URL TOKEN [two]
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -18,7 +18,7 @@ const FILES = {
 const tell = (line) => process.stdout.write(`${line}\n`);
 
 const server = createServer(async (request, response) => {
-  const [file, type] = FILES[request.url] ?? [];
+  const [file, type] = FILES[request.url.split('?')[0]] ?? [];
   if (file === undefined) {
     response.writeHead(404).end();
     return;
@@ -36,9 +36,9 @@ const browser = await chromium.launch({
 const page = await browser.newPage();
 page.on('pageerror', (error) => process.stderr.write(`${error}\n`));
 await page.exposeFunction('tell', tell);
-await page.goto(`http://127.0.0.1:${server.address().port}/`);
+const [url, token, connections = 'one'] = process.argv.slice(2);
+await page.goto(`http://127.0.0.1:${server.address().port}/?${connections}`);
 await page.waitForFunction(() => window.person !== undefined);
-const [url, token] = process.argv.slice(2);
 await page.evaluate(([url, token]) => window.person.join(url, token), [url, token]);
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line);

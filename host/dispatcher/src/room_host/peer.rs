@@ -7,11 +7,9 @@
 //! Rules of `str0m`: after each change the outputs are drained before the next one; a time-out in the past is handled at once.
 //! `str0m` panics on its own bugs, which ends the peer.
 //!
-//! Bounds: [`OFFER_BYTES_MAX`] and [`LINES_MAX`] of an offer or an answer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
+//! Bounds: [`texts::OFFER_BYTES_MAX`] and [`texts::LINES_MAX`] of an offer or an answer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
 //! [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its sound. `str0m`
 //! itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
-
-mod offers;
 
 mod output;
 
@@ -20,6 +18,8 @@ mod paths;
 mod sound;
 
 mod texts;
+
+mod offers;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -36,17 +36,13 @@ use wasm_worker_core::text::with_causes;
 use super::limits::PACKET_BYTES_MAX;
 use super::ways::Ways;
 pub(super) use offers::{Offer, PendingOffer, Wish};
-pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Question, Sound, Written};
+pub(super) use output::{Answer, Channel, OfferError, PeerOutput, Sound, Written};
 #[cfg(test)]
 pub(super) use paths::SOURCES_MAX;
 pub(super) use paths::answered;
 use paths::{Credentials, Paths};
 use sound::SoundSources;
 
-/// Longest offer or answer of a client, in bytes.
-const OFFER_BYTES_MAX: usize = 256 << 10;
-/// Most lines for media and data in it. Clients begin with seven, and `str0m` keeps a state for each.
-const LINES_MAX: usize = 64;
 /// Most bytes of both data channels that may wait for their acknowledgement.
 const BUFFERED_BYTES_MAX: usize = 256 << 10;
 /// Below this many bytes of a channel more are taken.
@@ -136,7 +132,7 @@ impl Peer {
 
     /// The answer to an offer.
     pub(super) fn answer(&mut self, offer: &str, now: Instant) -> Result<Answer, OfferError> {
-        check_size(offer)?;
+        texts::check_size(offer)?;
         let offer = texts::without_states(offer);
         self.step(now);
         let answered = self.with(|rtc| {
@@ -347,15 +343,6 @@ impl Peer {
     }
 }
 
-/// Check the length of an offer or an answer.
-fn check_size(description: &str) -> Result<(), OfferError> {
-    let (bytes, lines) = (description.len(), description.lines().filter(|line| line.starts_with("m=")).count());
-    if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
-        return Err(OfferError::TooLong { bytes, lines });
-    }
-    Ok(())
-}
-
 /// Whether a datagram is a message of STUN: its first byte says so (RFC 7983).
 pub(super) fn is_stun(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first < 4)
@@ -365,6 +352,7 @@ pub(super) fn is_stun(bytes: &[u8]) -> bool {
 mod tests {
     use str0m::media::{Direction, MediaKind};
 
+    use super::texts::{LINES_MAX, OFFER_BYTES_MAX};
     use super::*;
 
     /// An offer with this many lines for sound.

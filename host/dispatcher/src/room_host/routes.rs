@@ -20,7 +20,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::input::Datagram;
 use super::member::{MemberId, PeerId};
-use super::peer::{Question, answered};
+use super::peer::answered;
+use super::ways::Question;
 
 /// The head of a STUN message, in bytes.
 const STUN_HEAD_BYTES: usize = 20;

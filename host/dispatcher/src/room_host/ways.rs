@@ -5,10 +5,11 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::peer::Question;
-
 /// Most names, addresses and checks of one peer that lead to it.
 const WAYS_MAX: usize = 8;
+
+/// The number of a check of the host, which nobody guesses.
+pub(super) type Question = [u8; 12];
 
 /// What leads to one peer.
 #[derive(Default)]

@@ -250,8 +250,11 @@ fn requests_to_join_are_checked_before_the_link_opens() {
             assert_eq!(get(path, Some("nonsense".into())).await.0, 401, "{path}");
             assert_eq!(get(path, Some(token(""))).await.0, 401, "{path}: a token of nobody");
         }
-        let (status, why) = get("/rtc", Some(token("ann"))).await;
-        assert!(status == 404 && why.starts_with("this server has rooms at `/rtc/v1` only"), "{why}");
+        // The query of a client with two peer connections.
+        assert_eq!(get("/rtc", Some(token("ann"))).await, (404, "want a WebSocket".into()));
+        let wrong = (400, "`attributes` is no JSON object of texts in base64".into());
+        assert_eq!(get("/rtc?attributes=AAAA", Some(token("ann"))).await, wrong);
+        assert_eq!(get("/rtc", None).await.0, 401);
         assert_eq!(
             get("/rtc/v1?join_request=AAAA", Some(token("ann"))).await,
             (400, "`join_request` holds no `JoinRequest`".into())

@@ -67,7 +67,7 @@ impl Peer {
         answer: &str,
         now: Instant,
     ) -> Result<(), OfferError> {
-        super::check_size(answer)?;
+        texts::check_size(answer)?;
         let text = texts::without_states(answer);
         self.step(now);
         let accepted = self.with(|rtc| {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use str0m::media::Mid;
 
-/// The number of a check of the host, which nobody guesses.
-pub(in crate::room_host) type Question = [u8; 12];
+use crate::room_host::ways::Question;
 
 /// The two data channels of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

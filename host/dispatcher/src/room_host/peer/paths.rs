@@ -16,8 +16,9 @@ use str0m::crypto::from_feature_flags;
 use str0m::ice::{StunMessage, TransId};
 use tokio::time::Instant;
 
-use super::output::{PeerOutput, Question};
+use super::output::PeerOutput;
 use super::{Peer, is_stun};
+use crate::room_host::ways::Question;
 
 /// Most addresses from which a client may look for a path until its next restart of ICE. `str0m` keeps a state for each.
 pub(in crate::room_host) const SOURCES_MAX: usize = 64;

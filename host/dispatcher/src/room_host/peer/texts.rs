@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::output::OfferError;
 use crate::room_host::sdp::sections;
 
+/// Longest offer or answer of a client, in bytes.
+pub(super) const OFFER_BYTES_MAX: usize = 256 << 10;
+/// Most lines for media and data in it. Clients begin with seven, and `str0m` keeps a state for each.
+pub(super) const LINES_MAX: usize = 64;
 /// Above the priority of the first candidate.
 const FIRST_PRIORITY: u32 = 2_130_706_176;
 
@@ -16,6 +21,15 @@ pub(super) fn candidates(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Str
         serde_json::json!({ "candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 0 }).to_string()
     };
     addresses.zip(1..).map(candidate).collect()
+}
+
+/// Check the length of an offer or an answer.
+pub(super) fn check_size(description: &str) -> Result<(), OfferError> {
+    let (bytes, lines) = (description.len(), description.lines().filter(|line| line.starts_with("m=")).count());
+    if bytes > OFFER_BYTES_MAX || lines > LINES_MAX {
+        return Err(OfferError::TooLong { bytes, lines });
+    }
+    Ok(())
 }
 
 /// What names the line of a packet with sound in the packet itself.

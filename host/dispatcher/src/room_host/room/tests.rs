@@ -7,11 +7,12 @@ mod happenings;
 mod losses;
 mod orders;
 mod returns;
-mod second;
 mod sound;
 mod sound_bounds;
 mod sound_choices;
 mod sound_random;
+
+mod second;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,11 +1,50 @@
 //! Clients that have two peer connections, and get texts and sound on the second one.
 
+use super::client::Client;
 use super::sound::PAUSE;
 use super::*;
+use crate::keys::Caller;
 use crate::room_host::limits::{RESUME_WITHIN, SUBSCRIPTIONS_MAX, TRACKS_MAX};
 use crate::room_host::member::{PeerId, Side};
+use crate::room_host::room::Refusal;
 
 impl World {
+    /// Join with two peer connections, and wait until the data channels are open.
+    pub(super) fn joined_with_two(&mut self, identity: &'static str) -> LinkId {
+        self.add_second(identity);
+        let link = self.joined_as(caller(identity));
+        let messages = self.take(link);
+        let offer = messages.iter().find_map(|message| match message {
+            Response::Offer(offer) => Some(offer.clone()),
+            _ => None,
+        });
+        self.give_back(link, messages);
+        self.answer_offer(identity, link, &offer.expect("an offer"));
+        link
+    }
+
+    /// Enter with two peer connections.
+    fn enter_with_two(&mut self, caller: Caller, request: proto::JoinRequest) -> Result<LinkId, Refusal> {
+        self.add_second(caller.person.identity.clone().leak());
+        self.enter(caller, request)
+    }
+
+    fn add_second(&mut self, identity: &'static str) {
+        let number = u8::try_from(self.links().len() + 1).unwrap();
+        self.seconds.insert(identity, Client::second(number, self.now.at));
+    }
+
+    /// The client's side of a second peer; none where it has one peer connection.
+    pub(super) fn second(&mut self, identity: &str) -> Option<&mut Client> {
+        self.seconds.get_mut(identity)
+    }
+
+    /// Lose the datagrams of a second peer, or no longer.
+    fn cut_second(&mut self, identity: &str, is_cut: bool) {
+        let address = self.second(identity).unwrap().address;
+        self.cut_address(address, is_cut);
+    }
+
     /// The last offer of the host since the last call.
     fn host_offer(&mut self, link: LinkId) -> Option<proto::SessionDescription> {
         self.take(link).into_iter().rev().find_map(|message| match message {

@@ -27,7 +27,7 @@ pub(super) struct World {
     pub(super) now: Moment,
     clients: HashMap<&'static str, Client>,
     /// The clients' sides of second peers.
-    seconds: HashMap<&'static str, Client>,
+    pub(super) seconds: HashMap<&'static str, Client>,
     peers: HashMap<SocketAddr, PeerId>,
     /// Clients whose datagrams are lost in both directions.
     cut: HashSet<SocketAddr>,
@@ -81,18 +81,6 @@ impl World {
         self.joined_with(caller, ["_reliable", "_lossy"])
     }
 
-    /// Join with two peer connections.
-    pub(super) fn joined_with_two(&mut self, identity: &'static str) -> LinkId {
-        self.add_second(identity);
-        let link = self.joined_as(caller(identity));
-        let offer = self.messages[&link].iter().find_map(|message| match message {
-            Response::Offer(offer) => Some(offer.clone()),
-            _ => None,
-        });
-        self.answer_offer(identity, link, &offer.expect("an offer"));
-        link
-    }
-
     /// The same, with data channels of these labels.
     pub(super) fn joined_with(&mut self, caller: Caller, labels: [&str; 2]) -> LinkId {
         let identity: &'static str = caller.person.identity.clone().leak();
@@ -128,17 +116,6 @@ impl World {
         entered.map(|()| link)
     }
 
-    /// The same, with two peer connections.
-    pub(super) fn enter_with_two(&mut self, caller: Caller, request: proto::JoinRequest) -> Result<LinkId, Refusal> {
-        self.add_second(caller.person.identity.clone().leak());
-        self.enter(caller, request)
-    }
-
-    fn add_second(&mut self, identity: &'static str) {
-        let number = u8::try_from(self.last_link + 1).unwrap();
-        self.seconds.insert(identity, Client::second(number, self.now.at));
-    }
-
     /// Come back with a new link.
     pub(super) fn resume(&mut self, identity: &'static str, sid: &str) -> LinkId {
         self.resume_as(caller(identity), sid)
@@ -157,11 +134,6 @@ impl World {
 
     pub(super) fn client(&mut self, identity: &str) -> &mut Client {
         self.clients.get_mut(identity).unwrap()
-    }
-
-    /// The client's side of a second peer; none where it has one peer connection.
-    pub(super) fn second(&mut self, identity: &str) -> Option<&mut Client> {
-        self.seconds.get_mut(identity)
     }
 
     /// The client's side of the peer on which it gets texts and sound.
@@ -183,13 +155,7 @@ impl World {
         self.cut_address(address, is_cut);
     }
 
-    /// The same at its second peer.
-    pub(super) fn cut_second(&mut self, identity: &str, is_cut: bool) {
-        let address = self.second(identity).unwrap().address;
-        self.cut_address(address, is_cut);
-    }
-
-    fn cut_address(&mut self, address: SocketAddr, is_cut: bool) {
+    pub(super) fn cut_address(&mut self, address: SocketAddr, is_cut: bool) {
         if is_cut {
             self.cut.insert(address)
         } else {
