@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::{Dispatcher, everything};
-use crate::support::harness::Started;
+use crate::support::harness::{Started, pause};
 
 /// Callers at once.
 const CALLERS: usize = 4;
@@ -88,7 +88,6 @@ fn dispatches_under_kills(count: usize, pause: Duration) {
 }
 
 /// Until the dispatcher has said that it has it, as clients do: the same request each time.
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 fn create(url: &str, n: usize) -> String {
     let agent = if n.is_multiple_of(4) { "nap" } else { "brief" };
     let room = format!("room-{}", n % 100);
@@ -103,7 +102,7 @@ fn create(url: &str, n: usize) -> String {
             let answer: Value = serde_json::from_str(&text).unwrap();
             return answer["id"].as_str().unwrap().to_owned();
         }
-        std::thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20));
     }
 }
 

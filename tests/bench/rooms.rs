@@ -250,16 +250,22 @@ fn soak(rooms: usize, minutes: usize) {
     if left > descriptors {
         faults.push(format!("{left} descriptors are left of {descriptors} at the start"));
     }
-    if resident.len() > 2 * COMPARED {
-        let mean = |of: &[u64]| of.iter().sum::<u64>() as f64 / of.len() as f64;
-        let growth = mean(&resident[resident.len() - COMPARED..]) / mean(&resident[1..=COMPARED]) - 1.0;
-        println!("growth of the memory: {:.1} %", growth * 100.0);
-        if growth > GROWTH_MAX {
-            faults.push("the memory grows".into());
-        }
+    if has_grown(&resident) {
+        faults.push("the memory grows".into());
     }
     println!("the end of the worker: {}", worker.stop());
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Whether the memory has grown by more than [`GROWTH_MAX`], from its size in each minute. The growth is printed. Too few minutes show none.
+fn has_grown(resident: &[u64]) -> bool {
+    if resident.len() <= 2 * COMPARED {
+        return false;
+    }
+    let mean = |of: &[u64]| of.iter().sum::<u64>() as f64 / of.len() as f64;
+    let growth = mean(&resident[resident.len() - COMPARED..]) / mean(&resident[1..=COMPARED]) - 1.0;
+    println!("growth of the memory: {:.1} %", growth * 100.0);
+    growth > GROWTH_MAX
 }
 
 /// A worker that has registered.
