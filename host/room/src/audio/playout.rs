@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::room::audio::options::{PublishedOptions, WriteError};
-use wasm_worker_core::room::audio::{AudioEvent, PlayoutState, Publication};
+use wasm_worker_core::room::audio::{AudioEvent, PlayoutState};
 use wasm_worker_core::room::id::OperationId;
 
 use super::block::{after, before, time_of};
@@ -66,10 +66,9 @@ impl Playout {
     /// A track to which nothing is written. `Published` and `Subscribed` are the caller's.
     ///
     /// # Errors
-    /// What is wrong with the publication, in words for the author of the agent.
-    pub(crate) fn new(id: OperationId, publication: &Publication, now: Instant) -> Result<Self, String> {
-        let PublishedOptions { rate, bits_per_second, .. } =
-            PublishedOptions::new(publication).map_err(|(_, why)| why)?;
+    /// The machine has no encoder for it, in words for the author of the agent.
+    pub(crate) fn new(id: OperationId, options: PublishedOptions, now: Instant) -> Result<Self, String> {
+        let PublishedOptions { rate, bits_per_second, .. } = options;
         let encoder = Encoder::new(rate, bits_per_second);
         let encoder = encoder.map_err(|error| format!("no encoder for `rate` {rate}: {error}"))?;
         Ok(Self {

@@ -49,9 +49,9 @@ impl Speaking {
         if self.own.len() >= OWN_MAX {
             return Err(("limit", format!("the agent has {OWN_MAX} tracks, which is the most")));
         }
-        let source = source_of(PublishedOptions::new(&publication)?.source);
-        let playout = Playout::new(id, &publication, now).map_err(|why| ("invalid", why))?;
-        let (stage, hearers) = (Stage::New, Hearers::None);
+        let options = PublishedOptions::new(&publication)?;
+        let playout = Playout::new(id, options, now).map_err(|why| ("invalid", why))?;
+        let (source, stage, hearers) = (source_of(options.source), Stage::New, Hearers::None);
         self.own.push(Own { id, publication, source, playout, muted: false, stage, hearers });
         Ok(())
     }
