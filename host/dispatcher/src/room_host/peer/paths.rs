@@ -2,7 +2,7 @@
 //!
 //! The source of a datagram may be forged, also that of a check with the right secret: the client knows it. Only who is at an address
 //! gets what is sent there. The host therefore sends a check of its own, as ICE allows. The proof is a success with the client's
-//! secret: another client at the address knows neither, and refuses the check. Every client answers, because ICE demands it. The host
+//! secret: another client at the address does not know it, and refuses the check. Every client answers, because ICE demands it. The host
 //! asks again every [`ASK_EVERY`], so that an address that another client has claimed meanwhile comes back.
 //!
 //! Bounds: [`SOURCES_MAX`] addresses. Before the proof the host sends its checks to an address only within [`FACTOR`] times the bytes
@@ -69,11 +69,9 @@ impl Credentials {
         Some(bytes)
     }
 
-    /// The number of the check that a datagram answers with success and with the client's secret.
-    fn answered(&self, bytes: &[u8]) -> Option<Question> {
-        let question = answered(bytes)?;
-        let is_client_s = StunMessage::parse(bytes).ok()?.verify(self.password.as_bytes(), hmac);
-        is_client_s.then_some(question)
+    /// Whether a message has the client's secret.
+    fn signed(&self, bytes: &[u8]) -> bool {
+        StunMessage::parse(bytes).is_ok_and(|message| message.verify(self.password.as_bytes(), hmac))
     }
 }
 
@@ -91,13 +89,11 @@ struct Source {
 /// Whether the client is at an address.
 #[derive(Clone, Copy)]
 enum Proof {
-    /// The host has not asked, or no answer has come.
+    /// There is none, or it is old. The number is that of the check that asks for it.
     Open(Question),
     Given {
         at: Instant,
     },
-    /// The proof is old, and the host asks again.
-    Old(Question),
 }
 
 /// The addresses from which a client looks for a path.
@@ -122,14 +118,12 @@ impl Paths {
         let new = || Source { credit: 0, proof: Proof::Open(rand::random()) };
         let source = self.0.entry(source).or_insert_with(new);
         source.credit = (source.credit + came * FACTOR).saturating_sub(sent);
-        let question = match source.proof {
-            Proof::Given { at } if now.saturating_duration_since(at) < ASK_EVERY => return None,
-            Proof::Given { .. } => rand::random(),
-            Proof::Open(question) | Proof::Old(question) => question,
-        };
-        if matches!(source.proof, Proof::Given { .. }) {
-            source.proof = Proof::Old(question);
+        if let Proof::Given { at } = source.proof
+            && now.saturating_duration_since(at) >= ASK_EVERY
+        {
+            source.proof = Proof::Open(rand::random());
         }
+        let Proof::Open(question) = source.proof else { return None };
         let check = credentials.check(question)?;
         source.credit = source.credit.checked_sub(check.len())?;
         Some((question, check))
@@ -138,8 +132,8 @@ impl Paths {
     /// A datagram came from this address. Returns whether it is the proof.
     pub(super) fn prove(&mut self, source: SocketAddr, bytes: &[u8], credentials: &Credentials, now: Instant) -> bool {
         let Some(source) = self.0.get_mut(&source) else { return false };
-        let (Proof::Open(question) | Proof::Old(question)) = source.proof else { return false };
-        let is_proof = credentials.answered(bytes) == Some(question);
+        let Proof::Open(question) = source.proof else { return false };
+        let is_proof = answered(bytes) == Some(question) && credentials.signed(bytes);
         if is_proof {
             source.proof = Proof::Given { at: now };
         }
