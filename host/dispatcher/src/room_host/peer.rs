@@ -145,7 +145,7 @@ impl Peer {
         self.credentials = Credentials::of(&offer, &answer.name);
         if self.name != answer.name {
             self.name.clone_from(&answer.name);
-            self.paths.clear();
+            self.paths.restart(now);
         }
         Ok(answer)
     }
@@ -153,10 +153,7 @@ impl Peer {
     /// A datagram came. What is none of the protocols of WebRTC is dropped.
     pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
         if answered(bytes).is_some() {
-            if self.rtc.is_some() && self.paths.prove(source, bytes, &self.credentials, now) {
-                self.outputs.push_back(PeerOutput::Proved { address: source });
-            }
-            return;
+            return self.take_answer(source, bytes, now);
         }
         let source_of_sound = sound::source_of(bytes);
         let is_admitted = match source_of_sound {
@@ -268,8 +265,9 @@ impl Peer {
                     return Ok(());
                 }
                 Output::Transmit(transmit) => {
-                    let (destination, bytes) = (transmit.destination, Vec::from(transmit.contents));
-                    self.outputs.push_back(PeerOutput::Transmit { destination, bytes });
+                    let destination = transmit.destination;
+                    let passed = self.paths.pass(destination, transmit.contents.into());
+                    self.outputs.extend(passed.map(|bytes| PeerOutput::Transmit { destination, bytes }));
                 }
                 Output::Event(event) => self.take_event(rtc, event)?,
             }

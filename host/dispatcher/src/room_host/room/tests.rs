@@ -2,6 +2,7 @@ mod client;
 
 mod world;
 
+mod addresses;
 mod bounds;
 mod happenings;
 mod losses;
