@@ -57,7 +57,7 @@ impl Client {
 
     /// Join a room with this token. None where the machine lacks something, which is said.
     pub(crate) fn joins(self, url: &str, token: &str) -> Option<Person> {
-        let mut command = match self {
+        let command = match self {
             Self::Python => {
                 let dir = installed_python("clients")?;
                 let mut command = Command::new(dir.join(PYTHON));
@@ -73,6 +73,21 @@ impl Client {
                 node("person_browser.mjs")?
             }
         };
+        Some(Person::begin(command, url, token))
+    }
+}
+
+/// Somebody who tells every event of its room, as `tests/interop/clients/witness.py` does. None where the machine lacks something,
+/// which is said.
+pub(crate) fn witness(url: &str, token: &str) -> Option<Person> {
+    let dir = installed_python("clients")?;
+    let mut command = Command::new(dir.join(PYTHON));
+    command.arg(dir.join("witness.py"));
+    Some(Person::begin(command, url, token))
+}
+
+impl Person {
+    fn begin(mut command: Command, url: &str, token: &str) -> Self {
         command.args([url, token]).stdin(Stdio::piped()).stdout(Stdio::piped());
         // It has no proxy on its way to loopback. A browser starts more processes, which are ended as a group.
         for (name, _) in std::env::vars_os() {
@@ -90,7 +105,7 @@ impl Client {
             lines.filter(|line| line["saw"].is_string()).all(|line| told.send(line).is_ok())
         });
         let orders = process.stdin.take();
-        Some(Person { process, orders, lines, told: Vec::new(), looked_at: 0 })
+        Self { process, orders, lines, told: Vec::new(), looked_at: 0 }
     }
 }
 
