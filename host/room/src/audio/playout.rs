@@ -14,6 +14,7 @@ use wasm_worker_core::room::id::OperationId;
 use super::block::{after, before, time_of};
 use super::codec::{Encoder, FRAMES_PER_SECOND};
 use super::counts::PlayoutCounts;
+use super::level::of_frame;
 use super::pacer::{Pacer, Tick};
 use super::sender::Sender;
 use super::waiting::Waiting;
@@ -32,6 +33,8 @@ pub(crate) struct Outgoing {
     pub(crate) time: u64,
     /// Whether it is the first packet after silence: the marker of RTP.
     pub(crate) starts_talk: bool,
+    /// How loud it is, in dB to full scale. Servers tell by it who speaks.
+    pub(crate) level: i8,
     /// Time since it was due, those that were left out after a stall included.
     pub(crate) late_by: Duration,
 }
@@ -234,7 +237,8 @@ impl Playout {
         };
         let (payload, starts_talk) = packet?;
         self.counts.packets += 1;
-        Some(Outgoing { payload, time: tick.time, starts_talk, late_by: tick.late_by })
+        let level = of_frame(frame);
+        Some(Outgoing { payload, time: tick.time, starts_talk, level, late_by: tick.late_by })
     }
 
     /// Tell the marks that are behind what was played, which ended at this time.

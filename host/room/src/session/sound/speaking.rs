@@ -306,8 +306,8 @@ impl Speaking {
             if let (Some(line), Some(peer)) = (own.flow(line, now), peer.as_deref_mut()) {
                 while let Some(outgoing) = busy.count(|| own.playout.advance(now)) {
                     count_lateness(&mut self.over, outgoing.late_by);
-                    let Outgoing { payload, time, starts_talk, .. } = outgoing;
-                    peer.write_sound(line, payload, time, starts_talk, now);
+                    let Outgoing { payload, time, starts_talk, level, .. } = outgoing;
+                    peer.write_sound(line, payload, time, (starts_talk, level), now);
                 }
             }
             events.extend(std::iter::from_fn(|| own.playout.next_event()).map(RoomEvent::Audio));
