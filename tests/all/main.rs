@@ -57,6 +57,7 @@ mod rooms_audio;
 mod rooms_clients;
 mod rooms_faults;
 mod rooms_echo;
+mod rooms_killed;
 mod rooms_sound;
 mod sdk_session;
 mod service_manager;
