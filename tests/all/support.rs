@@ -14,6 +14,7 @@ pub(crate) mod livekit_server;
 pub(crate) mod room_network;
 pub(crate) mod people;
 pub(crate) mod rooms;
+pub(crate) mod own_people;
 pub(crate) mod witnesses;
 pub(crate) mod interpreters;
 

@@ -223,7 +223,7 @@ fn number(heard: &Value, what: &str) -> f64 {
     heard[what].as_f64().unwrap()
 }
 
-fn sentence(heard: &Value) -> String {
+pub(crate) fn sentence(heard: &Value) -> String {
     let [sound, most, made_up, missing] =
         ["heard_s", "most_s", "concealed_s", "missing_s"].map(|what| number(heard, what));
     format!(
