@@ -129,7 +129,7 @@ export class AudioSource {
   #isPlaying = false;
   #isSubscribed = false;
   /** The first byte of a sample whose second one is still to come. */
-  #half = [];
+  #half;
   #marks = [];
   /** How the track ended: with an `error`, or without. */
   #end;
@@ -175,8 +175,8 @@ export class AudioSource {
     const part = Math.max(1, Math.floor(this.#rate / 2)) * 2;
     for (let at = 0; at < bytes.length; at += part) {
       await this.#room();
-      if (sound instanceof Int16Array) this.#half = [];
-      this.#put([...this.#half.splice(0), ...bytes.subarray(at, at + part)]);
+      if (sound instanceof Int16Array) this.#half = undefined;
+      this.#put(bytes.subarray(at, at + part));
     }
   }
 
@@ -186,7 +186,7 @@ export class AudioSource {
     calls.clear(this.#id);
     this.#clearing += 1;
     this.#sinceClearMs = 0;
-    this.#half = [];
+    this.#half = undefined;
   }
 
   /** Set a mark behind everything written so far: `nextMark` tells when that has been played. */
@@ -230,13 +230,19 @@ export class AudioSource {
     this.#channel.close(error);
   }
 
-  #put(bytes) {
-    if (bytes.length % 2 === 1) this.#half = [bytes.pop()];
-    if (bytes.length === 0) return;
+  #put(part) {
+    const halves = this.#half === undefined ? 0 : 1;
+    const bytes = new Uint8Array(halves + part.length);
+    if (halves === 1) bytes[0] = this.#half;
+    bytes.set(part, halves);
+    const whole = bytes.length & ~1;
+    // Undefined where no byte is left.
+    this.#half = bytes[whole];
+    if (whole === 0) return;
     if (written.step !== step) [written.step, written.calls] = [step, 0];
     written.calls += 1;
-    calls.write(this.#id, new Uint8Array(bytes));
-    const ms = (bytes.length / 2) * 1000 / this.#rate;
+    calls.write(this.#id, bytes.subarray(0, whole));
+    const ms = (whole / 2) * 1000 / this.#rate;
     this.#writtenMs += ms;
     this.#sinceClearMs += ms;
   }

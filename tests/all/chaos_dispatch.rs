@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::dispatcher::{Dispatcher, everything};
+use crate::support::dispatcher::{Dispatcher, create_across_kills, everything};
 use crate::support::harness::Started;
 
 /// Callers at once.
@@ -87,24 +87,10 @@ fn dispatches_under_kills(count: usize, pause: Duration) {
     }
 }
 
-/// Until the dispatcher has said that it has it, as clients do: the same request each time.
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
+/// The dispatch of this number.
 fn create(url: &str, n: usize) -> String {
     let agent = if n.is_multiple_of(4) { "nap" } else { "brief" };
-    let room = format!("room-{}", n % 100);
-    let body = json!({ "agent_name": agent, "room": room }).to_string();
-    let caller = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().new_agent();
-    let url = format!("{}/twirp/livekit.AgentDispatchService/CreateDispatch", url.replace("ws://", "http://"));
-    loop {
-        let request = caller.post(&url).header("Authorization", format!("Bearer {}", everything(&room)));
-        let request =
-            request.header("Content-Type", "application/json").header("X-Livekit-Request-Id", format!("request-{n}"));
-        if let Ok(text) = request.send(body.as_str()).and_then(|mut answer| answer.body_mut().read_to_string()) {
-            let answer: Value = serde_json::from_str(&text).unwrap();
-            return answer["id"].as_str().unwrap().to_owned();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    create_across_kills(url, &format!("room-{}", n % 100), agent, &format!("request-{n}"))
 }
 
 fn all(dispatcher: &Dispatcher) -> Vec<Value> {

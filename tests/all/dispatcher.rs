@@ -14,7 +14,7 @@ const CREATE: &str = "AgentDispatchService/CreateDispatch";
 const LIST: &str = "AgentDispatchService/ListDispatch";
 
 /// A port that was free a moment ago.
-fn free_port() -> String {
+pub(crate) fn free_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
-use crate::support::dispatcher::{Dispatcher, ask, everything};
+use crate::support::dispatcher::Dispatcher;
 use crate::support::harness::{eventually, guest, path, wasm_worker};
 use crate::support::network::Ca;
+use crate::support::rooms::dispatch;
 use crate::support::scripted_server::behind;
 
 /// A dispatcher whose certificate is for this machine, and its files.
@@ -29,10 +28,7 @@ fn worker_joins_a_room_by_wss_with_a_private_ca() {
         .start();
     // A program of this machine needs no TLS.
     let plain = dispatcher.url.replace("wss://", "ws://");
-    let request = json!({ "agent_name": "obedient", "room": "lobby" }).to_string();
-    let method = "/twirp/livekit.AgentDispatchService/CreateDispatch";
-    let answer = ask(&plain, "POST", method, "application/json", &everything("lobby"), &[], &request);
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    dispatch(&plain, "lobby", "obedient");
     let said = || std::fs::read_to_string(events.path()).unwrap();
     eventually("the agent is in its room", || said().contains("\"room.joined\"").then_some(()));
     assert!(!said().contains("\"room.failed\""), "{}", said());

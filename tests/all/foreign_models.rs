@@ -120,8 +120,23 @@ fn gives_up(language: Language) {
     assert_eq!(interrupted.iter().map(|text| &text["text"]).collect::<Vec<_>>(), ["one two"], "{language:?}");
 }
 
-/// A script of `tests/interop/sdk` comes to its end.
-pub(crate) fn passes(command: &mut Command) {
+/// A script of `tests/interop/sdk` in Python comes to its end, if the machine has Python.
+pub(crate) fn python_passes(script: &str) {
+    let Some(place) = installed_python("python") else { return };
+    let mut python = Command::new(place.join(PYTHON));
+    python.env("PYTHONPATH", root().join("guest-sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1");
+    passes(python.arg(root().join("tests/interop/sdk").join(script)));
+}
+
+/// A script of `tests/interop/sdk` in JavaScript comes to its end, if the machine has Node.
+pub(crate) fn javascript_passes(script: &str) {
+    if installed_node("javascript").is_some() {
+        let script = root().join("tests/interop/sdk").join(script);
+        passes(Command::new("node").arg(script).arg(root().join("guest-sdk/js")));
+    }
+}
+
+fn passes(command: &mut Command) {
     let output = command.output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success() && stdout.trim() == "done", "{command:?}:\n{stdout}{stderr}");
@@ -149,17 +164,10 @@ fn stream_that_openai_gives_up_is_closed() {
 
 #[test]
 fn transport_of_httpx_keeps_the_rules_of_the_contract() {
-    let Some(place) = installed_python("python") else { return };
-    let mut python = Command::new(place.join(PYTHON));
-    python.env("PYTHONPATH", root().join("guest-sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1");
-    passes(python.arg(root().join("tests/interop/sdk/transport_test.py")));
+    python_passes("transport_test.py");
 }
 
 #[test]
 fn fetch_keeps_the_rules_of_the_contract() {
-    if installed_node("javascript").is_none() {
-        return;
-    }
-    let mut node = Command::new("node");
-    passes(node.args([root().join("tests/interop/sdk/fetch_test.mjs"), root().join("guest-sdk/js")]));
+    javascript_passes("fetch_test.mjs");
 }

@@ -2,7 +2,6 @@
 //! the web's `WebSocket`. They send forms too. `tests/interop/README.md` says what the agents do.
 
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -11,9 +10,8 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::foreign_models::{answers, job, passes, text};
-use crate::support::harness::root;
-use crate::support::toolchains::{Language, PYTHON, installed_node, installed_python};
+use crate::foreign_models::{answers, javascript_passes, job, python_passes, text};
+use crate::support::toolchains::Language;
 use crate::support::web::{Web, ok};
 
 /// A server of WebSockets on loopback, whose threads end with the process.
@@ -113,17 +111,10 @@ fn websocket_of_the_web_talks_in_an_agent() {
 
 #[test]
 fn sockets_of_python_keep_the_rules_of_the_contract() {
-    let Some(place) = installed_python("python") else { return };
-    let mut python = Command::new(place.join(PYTHON));
-    python.env("PYTHONPATH", root().join("guest-sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1");
-    passes(python.arg(root().join("tests/interop/sdk/socket_test.py")));
+    python_passes("socket_test.py");
 }
 
 #[test]
 fn websocket_of_the_web_keeps_the_rules_of_the_contract() {
-    if installed_node("javascript").is_none() {
-        return;
-    }
-    let mut node = Command::new("node");
-    passes(node.args([root().join("tests/interop/sdk/websocket_test.mjs"), root().join("guest-sdk/js")]));
+    javascript_passes("websocket_test.mjs");
 }

@@ -1,14 +1,12 @@
 //! Sound in agents in Python and JavaScript, by the packages of `guest-sdk`. `tests/interop/README.md` says what the agents do.
 
-use std::process::Command;
-
 use serde_json::json;
 use wasm_worker_sandbox::sound::{Sound, wav};
 
-use crate::foreign_models::{answers, passes, text};
-use crate::support::harness::{path, root, wasm_worker};
+use crate::foreign_models::{answers, javascript_passes, python_passes, text};
+use crate::support::harness::{path, wasm_worker};
 use crate::support::interpreters::{agent_in, with_interpreters};
-use crate::support::toolchains::{Language, PYTHON, installed_node, installed_python};
+use crate::support::toolchains::Language;
 
 /// The frequency that is said, and the rate of the agents' tracks.
 const HZ: u32 = 500;
@@ -51,17 +49,10 @@ fn sound_is_heard_and_said_by_an_agent_in_javascript() {
 
 #[test]
 fn sound_of_python_keeps_the_rules_of_the_contract() {
-    let Some(place) = installed_python("python") else { return };
-    let mut python = Command::new(place.join(PYTHON));
-    python.env("PYTHONPATH", root().join("guest-sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1");
-    passes(python.arg(root().join("tests/interop/sdk/audio_test.py")));
+    python_passes("audio_test.py");
 }
 
 #[test]
 fn sound_of_javascript_keeps_the_rules_of_the_contract() {
-    if installed_node("javascript").is_none() {
-        return;
-    }
-    let mut node = Command::new("node");
-    passes(node.args([root().join("tests/interop/sdk/audio_test.mjs"), root().join("guest-sdk/js")]));
+    javascript_passes("audio_test.mjs");
 }

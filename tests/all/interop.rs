@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::{eventually, run_guest};
+use crate::support::harness::{eventually, pause, run_guest};
 use crate::support::hook::{header, hook};
-use crate::support::rooms::{RoomServer, RoomWorker, example_dir};
+use crate::support::rooms::{RoomServer, RoomWorker, delete_room, example_dir};
 use crate::support::toolchains::{PYTHON, installed_node, installed_python};
 
 const API_KEY: &str = "devkey";
@@ -160,14 +160,13 @@ impl ForeignWorker {
     }
 
     #[track_caller]
-    #[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
     fn says(&self, words: &str) {
-        let pause = Duration::from_millis(20);
-        for _ in 0..SAYS_WITHIN.as_millis() / pause.as_millis() {
+        let every = Duration::from_millis(20);
+        for _ in 0..SAYS_WITHIN.as_millis() / every.as_millis() {
             if self.said().contains(words) {
                 return;
             }
-            std::thread::sleep(pause);
+            pause(every);
         }
         panic!("the worker does not say `{words}`:\n{}", self.said());
     }
@@ -319,9 +318,7 @@ fn livekit_s_receivers_read_the_webhooks_of_rooms() {
         }
     };
     until("track_published");
-    let delete = json!({ "room": "lobby" });
-    let RoomServer::Own(dispatcher) = &server else { unreachable!() };
-    assert_eq!(dispatcher.twirp("RoomService/DeleteRoom", "lobby", &delete).status, 200);
+    delete_room(&server.url(), "lobby");
     until("room_finished");
     assert_eq!(worker.stop().exit, 0);
 

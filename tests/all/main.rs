@@ -57,6 +57,8 @@ mod rooms_audio;
 mod rooms_clients;
 mod rooms_faults;
 mod rooms_echo;
+mod rooms_events;
+mod rooms_killed;
 mod rooms_sound;
 mod sdk_session;
 mod service_manager;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::guest;
+use crate::support::harness::{guest, pause};
 use crate::support::livekit_server::{LiveKitServer, Ports};
 use crate::support::people::{Client, Person, SHARE_MIN, saw};
 use crate::support::room_network::RoomNetwork;
@@ -85,11 +85,6 @@ fn after_losses(server: &mut RoomServer, network: &RoomNetwork, client: Client) 
     delete_room(&server.url(), &room);
     let left = worker.publishes("room.left", 1).pop().unwrap();
     assert!(left["resumes"].as_u64() >= Some(1) && left["rejoins"].as_u64() >= Some(1), "{left}");
-}
-
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// Times that a person cuts the agent short.

@@ -6,10 +6,10 @@ use std::process::Command;
 use serde_json::{Value, json};
 use wasm_worker_sandbox::sound::{Sound, wav};
 
-use crate::support::dispatcher::{Dispatcher, ask, everything};
+use crate::support::dispatcher::Dispatcher;
 use crate::support::livekit_server::LiveKitServer;
 use crate::support::people::{Client, Person, saw};
-use crate::support::rooms::{RoomServer, RoomWorker};
+use crate::support::rooms::{RoomServer, RoomWorker, delete_room};
 use crate::support::skip;
 
 const RATE: u32 = 48_000;
@@ -74,9 +74,7 @@ fn meets(person: &mut Person) -> String {
 
 /// The bill of the one job, which ends with its room.
 fn bill(server: &RoomServer, worker: &RoomWorker) -> Value {
-    let (method, body) = ("/twirp/livekit.RoomService/DeleteRoom", json!({ "room": "echo" }).to_string());
-    let answer = ask(&server.url(), "POST", method, "application/json", &everything("echo"), &[], &body);
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    delete_room(&server.url(), "echo");
     let [closed] = &worker.publishes("job.closed", 1)[..] else { panic!("one job") };
     closed["usage"]["audio"].clone()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::harness::{eventually, guest};
+use crate::support::harness::{eventually, guest, pause};
 use crate::support::livekit_server::LiveKitServer;
 use crate::support::people::{Client, Person, saw};
 use crate::support::room_network::RoomNetwork;
@@ -55,11 +55,6 @@ enum Step {
 const STEPS: [Step; 5] = [Step::Listening, Step::Thinking, Step::Speaking, Step::Calling, Step::Sending];
 /// Messages of a server in a join: the join, the answer, addresses, participants. More are not there.
 const JOIN_MESSAGES: std::ops::RangeInclusive<usize> = 1..=6;
-
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
 
 /// An agent says so after it has joined, so that texts reach it from then on.
 fn listens(line: &Value) -> bool {

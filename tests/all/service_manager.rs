@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::{Call, guest, path, wasm_worker};
+use crate::support::harness::{Call, guest, path, pause, wasm_worker};
 
 /// The watchdog of the tests, in microseconds: a ping each second.
 const WATCHDOG_USEC: &str = "3000000";
@@ -107,15 +107,14 @@ fn worker_tells_its_service_manager_when_it_is_ready_reloads_lives_and_stops() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 fn watchdog_is_not_fed_by_a_worker_that_hangs() {
     let manager = Manager::new();
     let worker = manager.starts(worker(manager.dir.path(), &[])).start();
     manager.until("WATCHDOG=1");
     worker.signal(Signal::STOP);
-    std::thread::sleep(Duration::from_millis(200));
+    pause(Duration::from_millis(200));
     manager.drain();
-    std::thread::sleep(Duration::from_secs(3));
+    pause(Duration::from_secs(3));
     assert!(manager.drain().is_empty(), "a process that is stopped pings");
     worker.signal(Signal::CONT);
     manager.until("WATCHDOG=1");

@@ -14,6 +14,8 @@ pub(crate) mod livekit_server;
 pub(crate) mod room_network;
 pub(crate) mod people;
 pub(crate) mod rooms;
+pub(crate) mod own_people;
+pub(crate) mod witnesses;
 pub(crate) mod interpreters;
 
 /// Set where the machine has everything that the tests need, as `.ci/run` does: a skipped test fails there.

@@ -8,6 +8,7 @@
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound [ROOMS]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- neighbours [ROOMS]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound-soak [ROOMS] [MINUTES]
+//! cargo bench --bench rooms -- own [ROOMS]                        # rooms of our own dispatcher
 //! ```
 //!
 //! The agents echo texts. The people are `host/room/examples/people.rs`, one process for all; with more than ten rooms one more person
@@ -17,7 +18,8 @@
 //!
 //! With `models` the agents answer by the same stand-in for a model; see `rooms/conversations.rs`. With `sound`
 //! they hear and speak; see `rooms/sound.rs`. With `neighbours` they do so beside busy jobs of the same worker, and with `sound-soak`
-//! for a long time; see `rooms/steady_sound.rs`.
+//! for a long time; see `rooms/steady_sound.rs`. With `own` the rooms are those of our own dispatcher, with three people and an agent in
+//! each; see `rooms/own_rooms.rs`.
 //!
 //! A soak is [`SOAK_ROOMS`] rooms for [`SOAK_MINUTES`] minutes, with a text every two seconds in each. It fails where a text has no echo,
 //! where the memory grows by more than [`GROWTH_MAX`], or where descriptors are left when all rooms are over.
@@ -38,6 +40,8 @@
 mod conversations;
 #[path = "rooms/people.rs"]
 mod in_rooms;
+#[path = "rooms/own_rooms.rs"]
+mod own_rooms;
 mod process;
 #[path = "rooms/sound.rs"]
 mod sound;
@@ -123,6 +127,8 @@ fn main() {
         steady_sound::neighbours(number(1, steady_sound::ROOMS));
     } else if words.first().is_some_and(|word| word == "sound-soak") {
         steady_sound::soak(number(1, steady_sound::ROOMS), number(2, SOAK_MINUTES));
+    } else if words.first().is_some_and(|word| word == "own") {
+        own_rooms::table(number(1, own_rooms::ROOMS));
     } else if words.is_empty() {
         table(&ROOMS);
     } else {
@@ -250,16 +256,22 @@ fn soak(rooms: usize, minutes: usize) {
     if left > descriptors {
         faults.push(format!("{left} descriptors are left of {descriptors} at the start"));
     }
-    if resident.len() > 2 * COMPARED {
-        let mean = |of: &[u64]| of.iter().sum::<u64>() as f64 / of.len() as f64;
-        let growth = mean(&resident[resident.len() - COMPARED..]) / mean(&resident[1..=COMPARED]) - 1.0;
-        println!("growth of the memory: {:.1} %", growth * 100.0);
-        if growth > GROWTH_MAX {
-            faults.push("the memory grows".into());
-        }
+    if has_grown(&resident) {
+        faults.push("the memory grows".into());
     }
     println!("the end of the worker: {}", worker.stop());
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Whether the memory has grown by more than [`GROWTH_MAX`], from its size in each minute. The growth is printed. Too few minutes show none.
+fn has_grown(resident: &[u64]) -> bool {
+    if resident.len() <= 2 * COMPARED {
+        return false;
+    }
+    let mean = |of: &[u64]| of.iter().sum::<u64>() as f64 / of.len() as f64;
+    let growth = mean(&resident[resident.len() - COMPARED..]) / mean(&resident[1..=COMPARED]) - 1.0;
+    println!("growth of the memory: {:.1} %", growth * 100.0);
+    growth > GROWTH_MAX
 }
 
 /// A worker that has registered.

@@ -212,20 +212,10 @@ impl AudioUse {
         }
     }
 
-    /// Add the use of a later connection.
-    pub fn add(&mut self, other: &Self) {
-        self.heard_ms += other.heard_ms;
-        self.spoken_ms += other.spoken_ms;
-        self.concealed_ms += other.concealed_ms;
-        self.dropped_ms += other.dropped_ms;
-        self.packets_received += other.packets_received;
-        self.packets_lost += other.packets_lost;
-        self.packets_sent += other.packets_sent;
-        self.frames_late += other.frames_late;
-        self.lateness.iter_mut().zip(other.lateness).for_each(|(all, more)| *all += more);
-        self.late_us += other.late_us;
-        self.jitter_us = other.jitter_us;
-        self.cpu_us += other.cpu_us;
+    /// Add the use of a later connection. The variation is its own.
+    pub fn add(&mut self, later: &Self) {
+        self.sum(later);
+        self.jitter_us = later.jitter_us;
     }
 
     /// Add the use of another job, as its worker reported it. The variation is the highest.

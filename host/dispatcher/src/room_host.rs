@@ -203,7 +203,7 @@ impl RoomHost {
             links: HashMap::new(),
             last_link: 0,
             turn: Turn::default(),
-            has_started: Arc::default(),
+            has_started: false,
         };
         self.runtime.handle.spawn(task.run(seat));
         Some(HostedRoom { inputs, control, occupancy })

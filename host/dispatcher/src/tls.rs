@@ -177,7 +177,7 @@ async fn refuse(stream: &mut TcpStream) -> io::Result<u64> {
 
 /// Whether the client of a connection is a program of this machine. A listener of all addresses trusts those of loopback alone.
 fn is_local(peer: IpAddr, local: IpAddr, bound: IpAddr) -> bool {
-    peer.to_canonical().is_loopback() || !bound.is_unspecified() && peer == local
+    peer.to_canonical().is_loopback() || !bound.to_canonical().is_unspecified() && peer == local
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! join COUNT                   one person each joins so many more rooms
+//! others COUNT                 so many more people join each of the rooms
 //! agents NAME COUNT AT_ONCE [METADATA]
 //!                              the server sends an agent of this name into so many more of these rooms, so many at once; told are the
 //!                              times from the request until the agent is active in the room
@@ -16,6 +17,9 @@
 //!                              each person who has an agent says a text this often, and waits for this answer, or for the text's echo
 //! sound SECONDS in|out|both    each person who has an agent says a tone for so long (`in`), hears the agent (`out`), or both; told is
 //!                              what was heard
+//! chat SECONDS EVERY_MS ROOMS  everybody in a room with an agent says a text this often; told are the times until the others in the
+//!                              room have it, and until its speaker has the agent's echo. In the first ROOMS of these rooms one person
+//!                              speaks meanwhile, and all hear each other; see people/chat.rs
 //! leave                        all leave, and the process ends
 //! ```
 //!
@@ -31,7 +35,10 @@
     reason = "a tool that prints, and whose faults end it"
 )]
 
-use std::collections::VecDeque;
+#[path = "people/chat.rs"]
+mod chat;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -83,7 +90,9 @@ impl Connect for Plain {
 /// Somebody in a room.
 struct Person {
     room: Room,
+    /// The name of the room.
     name: String,
+    identity: String,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -96,6 +105,8 @@ struct State {
     /// The answer that is waited for, and when it came.
     awaited: String,
     came: Option<Instant>,
+    /// Each text with the time when it came, while people chat.
+    chat: Option<HashMap<String, Instant>>,
     /// Texts that nobody waited for: answers that are late or came twice.
     others: u64,
     reconnects: u64,
@@ -171,13 +182,26 @@ fn main() {
     let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 10_000 }, Arc::new(Plain)).unwrap();
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let mut people: Vec<Arc<Person>> = Vec::new();
+        let mut others: Vec<Arc<Person>> = Vec::new();
         let mut with_agent = 0;
         let mut orders = orders();
         while let Some(order) = orders.recv().await {
             let words: Vec<&str> = order.split(' ').collect();
             let number = |at: usize| words[at].parse::<usize>().unwrap();
             let answer = match words[0] {
-                "join" => join(&rooms, url, prefix, &mut people, number(1)).await,
+                "join" => {
+                    let numbers = people.len()..people.len() + number(1);
+                    let places = numbers.map(|number| (format!("{prefix}-{number}"), "ann".to_owned()));
+                    join(&rooms, url, places, &mut people).await
+                }
+                "others" => {
+                    let numbers = others.len()..others.len() + number(1);
+                    let of_room = |person: &Arc<Person>| {
+                        let room = person.name.clone();
+                        numbers.clone().map(move |number| (room.clone(), format!("other-{number}")))
+                    };
+                    join(&rooms, url, people.iter().flat_map(of_room), &mut others).await
+                }
                 "agents" => {
                     let all = &people[with_agent..with_agent + number(2)];
                     with_agent += number(2);
@@ -187,12 +211,16 @@ fn main() {
                     let answer = (words.len() > 3).then(|| words[3..].join(" "));
                     talk(&people[..with_agent], number(1) as u64, number(2) as u64, answer).await
                 }
+                "chat" => {
+                    chat::chat(&people[..with_agent], &others, number(1) as u64, number(2) as u64, number(3)).await
+                }
                 "sound" => sound(&people[..with_agent], number(1) as u64, words[2]).await,
                 "leave" => break,
                 other => panic!("no such order: `{other}`"),
             };
             println!("{answer}");
         }
+        people.append(&mut others);
         let count = people.len();
         people.iter().for_each(|person| drop(person.room.try_perform(Command::Disconnect)));
         drop(people);
@@ -208,13 +236,19 @@ fn orders() -> mpsc::Receiver<String> {
     orders
 }
 
-async fn join(rooms: &Rooms, url: &str, prefix: &str, people: &mut Vec<Arc<Person>>, count: usize) -> Value {
+/// Have people of these identities join these rooms.
+async fn join(
+    rooms: &Rooms,
+    url: &str,
+    places: impl Iterator<Item = (String, String)>,
+    people: &mut Vec<Arc<Person>>,
+) -> Value {
+    let before = people.len();
     let permits = Arc::new(Semaphore::new(JOINS_AT_ONCE));
     let mut joining = JoinSet::new();
-    for number in people.len()..people.len() + count {
-        let name = format!("{prefix}-{number}");
-        let room = rooms.open(settings(url, &name)).unwrap();
-        let person = Arc::new(Person { room, name, state: Mutex::default(), changed: Notify::new() });
+    for (name, identity) in places {
+        let room = rooms.open(settings(url, &name, &identity)).unwrap();
+        let person = Arc::new(Person { room, name, identity, state: Mutex::default(), changed: Notify::new() });
         people.push(person.clone());
         let permits = permits.clone();
         joining.spawn(async move {
@@ -226,7 +260,7 @@ async fn join(rooms: &Rooms, url: &str, prefix: &str, people: &mut Vec<Arc<Perso
         });
     }
     let times = joining.join_all().await.into_iter().flatten().collect();
-    told(json!({ "joined": count }), times)
+    told(json!({ "joined": people.len() - before }), times)
 }
 
 /// Keep what happens in the room.
@@ -240,6 +274,9 @@ async fn listen(person: Arc<Person>) {
                 if is_active_agent(&who) =>
             {
                 state.agent.get_or_insert(now);
+            }
+            RoomEvent::Text { text, .. } if state.chat.is_some() => {
+                state.chat.as_mut().map(|texts| texts.entry(text).or_insert(now));
             }
             RoomEvent::Text { text, .. } if text == state.awaited && state.came.is_none() => state.came = Some(now),
             RoomEvent::Text { .. } => state.others += 1,
@@ -434,9 +471,9 @@ async fn dispatch(url: &str, room: &str, body: String) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-fn settings(url: &str, room: &str) -> RoomSettings {
+fn settings(url: &str, room: &str, identity: &str) -> RoomSettings {
     let grants = VideoGrants { room_join: true, room: room.into(), ..VideoGrants::default() };
-    let token = AccessToken::with_api_key("devkey", "secret").with_identity("ann").with_grants(grants);
+    let token = AccessToken::with_api_key("devkey", "secret").with_identity(identity).with_grants(grants);
     RoomSettings {
         url: url.into(),
         token: Secret(token.with_ttl(Duration::from_secs(7_200)).to_jwt().unwrap()),

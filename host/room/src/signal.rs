@@ -304,6 +304,11 @@ impl Signal {
         }
     }
 
+    /// A request without an answer was sent: have a ping prove soon that it arrived.
+    pub(crate) fn prove(&mut self, now: Instant) {
+        self.pings.prove(now);
+    }
+
     /// Whether the server speaks with the agent.
     pub(crate) const fn is_served(&self) -> bool {
         matches!(self.phase, Phase::Settling { .. } | Phase::Up { .. } | Phase::Listening { .. })

@@ -8,11 +8,13 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getpriority_process, getrlimit, setpriority_process};
 
 /// Smallest buffer that is given back to the system when it is freed, in bytes. Larger than what a job's start allocates.
 #[cfg(target_env = "gnu")]
 const RETURNED_BYTES_MIN: libc::c_int = 1 << 20;
+/// How much lower the priority of a guest's thread is, as nice levels: with 5 the others get three times its share of a core (`sched(7)`).
+const GUEST_NICENESS: i32 = 5;
 /// Size of the trial of machine code; the system rounds it up to a page.
 const TRIAL_BYTES: usize = 4 << 10;
 
@@ -38,6 +40,18 @@ pub fn return_large_buffers() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED_BYTES_MIN);
         libc::mallopt(libc::M_TRIM_THRESHOLD, RETURNED_BYTES_MIN);
     }
+}
+
+/// The priority of the threads of guests, as a nice level: lower than that of the calling thread.
+pub(crate) fn priority_of_guests() -> i32 {
+    // Zero is the priority of a process that nobody changed.
+    getpriority_process(None).unwrap_or_default() + GUEST_NICENESS
+}
+
+/// Give the calling thread this priority.
+pub(crate) fn set_priority(priority: i32) {
+    // Linux has a priority for each thread, and everybody may lower it. Where a system refuses, all threads are equal.
+    setpriority_process(None, priority).unwrap_or_default();
 }
 
 /// Whether the system refused what the engine asked of it, and not the engine what it was given.
@@ -143,5 +157,19 @@ mod tests {
         let full = io::Error::from(Errno::AGAIN);
         assert!(process_limit(&full).unwrap().contains("TasksMax="));
         assert_eq!(why(&io::ErrorKind::NotFound.into()), "");
+    }
+
+    #[test]
+    fn guests_have_a_lower_priority_than_their_threads_creator() {
+        let own = getpriority_process(None).unwrap();
+        let of_guests = priority_of_guests();
+        let of_thread = thread::spawn(move || {
+            set_priority(of_guests);
+            // The threads that a guest's thread starts have its priority, not one still lower.
+            set_priority(of_guests);
+            getpriority_process(None).unwrap()
+        });
+        assert_eq!(of_thread.join().unwrap(), (own + GUEST_NICENESS).min(19));
+        assert_eq!(getpriority_process(None).unwrap(), own);
     }
 }

@@ -1,14 +1,15 @@
 //! The two runtimes: guests on one, everything else on the other.
 //!
 //! A guest may keep its thread busy, and timers, signals and files must not wait for it. So guests have as many threads as there
-//! are cores, and the control runtime has threads of its own, which the operating system schedules beside them.
+//! are cores, and the control runtime has threads of its own. The threads of guests have a lower priority than all others, so that
+//! the frames of rooms go out in time while guests compute.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::machine::{ThreadsError, process_limit, try_threads};
+use crate::machine::{ThreadsError, priority_of_guests, process_limit, set_priority, try_threads};
 
 /// Threads for timers and files beside guests that are busy.
 const CONTROL_THREADS: usize = 2;
@@ -57,10 +58,12 @@ impl Runtimes {
         try_threads(CONTROL_THREADS + cores + OTHER_THREADS)?;
         let control =
             Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()?;
+        let priority = priority_of_guests();
         let guests = Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("guest")
             .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
+            .on_thread_start(move || set_priority(priority))
             .enable_time()
             .build()?;
         Ok(Self { control, guests })

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder, Message, WebSoc
 use super::case::Case;
 use super::{Row, row};
 use crate::support::dispatcher::{Dispatcher, everything, token};
-use crate::support::harness::eventually;
+use crate::support::harness::{eventually, pause};
 
 pub(crate) const ROWS: &[Row] = &[
     row(
@@ -183,7 +183,6 @@ fn took(time: Duration, what: &str) -> String {
     if time < Duration::from_secs(2) { format!("{what} within 2 s") } else { format!("{what} after {time:?}") }
 }
 
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 fn lists(case: &mut Case) -> String {
     let dispatcher = case.dispatcher(&["--queue-limit", "100000", "--store-sync", "checkpoint"]);
     let metadata = "x".repeat(10 << 10);
@@ -207,7 +206,7 @@ fn lists(case: &mut Case) -> String {
             let began = Instant::now();
             dispatcher.dispatch("r", "nobody", "");
             longest = longest.max(began.elapsed());
-            std::thread::sleep(BETWEEN_DISPATCHES);
+            pause(BETWEEN_DISPATCHES);
         }
         took(longest, "created")
     })

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::dispatcher::Dispatcher;
-use crate::support::harness::{Call, Done, Door, Started, cache_dir, eventually};
+use crate::support::harness::{Call, Done, Door, Started, cache_dir, eventually, pause};
 
 /// The pause between two looks at the cost of a process.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -142,7 +142,6 @@ impl Meter {
         Self::start(pid, "VmHWM:", 0, 0)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the thread waits for nobody")]
     fn start(pid: u32, peak_name: &'static str, rest_memory: u64, rest_descriptors: u64) -> Self {
         let (stop, peak) = (Arc::<AtomicBool>::default(), Arc::<Peak>::default());
         let thread = std::thread::spawn({
@@ -155,7 +154,7 @@ impl Meter {
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     look();
-                    std::thread::sleep(LOOK_EVERY);
+                    pause(LOOK_EVERY);
                 }
                 look();
             }

@@ -2,11 +2,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::{Value, json};
 
 use crate::support::harness::{Call, Started, eventually, guest, wasm_worker};
+
+/// Longest wait of a caller for an answer of a dispatcher that may be killed; then it asks again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A dispatcher that runs; it is killed with this value.
 pub(crate) struct Dispatcher {
@@ -151,6 +155,22 @@ impl Dispatcher {
             Some(self.job_without_metadata(id)).filter(is_there).map(|_| self.job(id))
         })
     }
+}
+
+/// Create a dispatch at a dispatcher that may be killed meanwhile, and return its id. As clients do, it sends the same request until it has
+/// an answer.
+#[track_caller]
+pub(crate) fn create_across_kills(url: &str, room: &str, agent: &str, request_id: &str) -> String {
+    let body = json!({ "agent_name": agent, "room": room }).to_string();
+    let caller = ureq::Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).build().new_agent();
+    let url = format!("{}/twirp/livekit.AgentDispatchService/CreateDispatch", url.replace("ws://", "http://"));
+    let text = eventually("the dispatcher takes the dispatch", || {
+        let request = caller.post(&url).header("Authorization", format!("Bearer {}", everything(room)));
+        let request = request.header("Content-Type", "application/json").header("X-Livekit-Request-Id", request_id);
+        request.send(body.as_str()).and_then(|mut answer| answer.body_mut().read_to_string()).ok()
+    });
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    answer["id"].as_str().unwrap().to_owned()
 }
 
 /// Ask the API of the server at this URL.

@@ -289,7 +289,6 @@ fn announcements(cache: &Path) -> impl Iterator<Item = Value> {
 
 /// Ask again until there is an answer.
 #[track_caller]
-#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -297,8 +296,14 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
             return answer;
         }
         assert!(began.elapsed() < PATIENCE, "it does not come to this: {what}");
-        std::thread::sleep(ASK_EVERY);
+        pause(ASK_EVERY);
     }
+}
+
+/// Stop this thread for a while.
+#[expect(clippy::disallowed_methods, reason = "nobody waits for this thread")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 impl Started {

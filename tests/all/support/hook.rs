@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use serde_json::Value;
+
 /// A post: its head, and its body.
 pub(crate) fn read_post(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let mut head = String::new();
@@ -48,6 +50,28 @@ pub(crate) fn hook() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
                     .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
                     .unwrap();
             }
+        }
+    });
+    (url, received)
+}
+
+/// A receiver of events that accepts each, by any number of connections: its URL, and the bodies.
+pub(crate) fn patient_hook() -> (String, std::sync::mpsc::Receiver<Value>) {
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let (posts, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in hook.incoming() {
+            let (mut stream, posts) = (BufReader::new(stream.unwrap()), posts.clone());
+            std::thread::spawn(move || {
+                while let Some((_, body)) = read_post(&mut stream) {
+                    let is_taken = posts.send(serde_json::from_str(&body).unwrap()).is_ok();
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    if !is_taken || stream.get_mut().write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            });
         }
     });
     (url, received)

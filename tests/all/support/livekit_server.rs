@@ -11,6 +11,8 @@ use super::skip_for_the_system;
 /// A server that runs; it is killed with this value.
 pub(crate) struct LiveKitServer {
     binary: String,
+    /// Settings beside those that each server has, as YAML.
+    settings: String,
     pub(crate) ports: Ports,
     log: tempfile::NamedTempFile,
     process: Child,
@@ -29,15 +31,24 @@ pub(crate) struct Ports {
 
 impl LiveKitServer {
     /// None where there is no binary, which is said.
-    #[expect(clippy::disallowed_methods, reason = "the one variable that tests read")]
     pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::with_settings(test, String::new())
+    }
+
+    /// One that posts what happens to this URL.
+    pub(crate) fn with_webhook(test: &str, url: &str) -> Option<Self> {
+        Self::with_settings(test, format!("webhook: {{ api_key: devkey, urls: [\"{url}\"] }}"))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one variable that tests read")]
+    fn with_settings(test: &str, settings: String) -> Option<Self> {
         let Ok(binary) = std::env::var("LIVEKIT_SERVER") else {
             skip_for_the_system(test, "LIVEKIT_SERVER names no livekit-server");
             return None;
         };
         let (ports, log) = (Ports::free(), tempfile::NamedTempFile::new().unwrap());
-        let process = spawn(&binary, ports, &log);
-        let server = Self { binary, ports, log, process };
+        let process = spawn(&binary, &settings, ports, &log);
+        let server = Self { binary, settings, ports, log, process };
         server.listens();
         Some(server)
     }
@@ -72,7 +83,7 @@ impl LiveKitServer {
     /// Start another one on the same ports.
     pub(crate) fn start_again(&mut self) {
         self.log = tempfile::NamedTempFile::new().unwrap();
-        self.process = spawn(&self.binary, self.ports, &self.log);
+        self.process = spawn(&self.binary, &self.settings, self.ports, &self.log);
         self.listens();
     }
 
@@ -99,9 +110,10 @@ impl Ports {
     }
 }
 
-fn spawn(binary: &str, ports: Ports, log: &tempfile::NamedTempFile) -> Child {
+fn spawn(binary: &str, settings: &str, ports: Ports, log: &tempfile::NamedTempFile) -> Child {
     Command::new(binary)
         .args(["--dev", "--bind", "127.0.0.1", "--port", &ports.http.to_string()])
+        .env("LIVEKIT_CONFIG", settings)
         .args(["--rtc.tcp_port", &ports.tcp.to_string(), "--udp-port", &ports.udp.to_string()])
         .stdin(Stdio::null())
         .stdout(log.reopen().unwrap())

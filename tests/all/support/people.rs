@@ -80,7 +80,23 @@ impl Client {
             }
         };
         let connections = if matches!(self, Self::PythonOfTwo | Self::BrowserOfTwo) { "two" } else { "one" };
-        command.args([url, token, connections]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([url, token, connections]);
+        Some(Person::begin(command))
+    }
+}
+
+/// Somebody who tells every event of its room, as `tests/interop/clients/witness.py` does. None where the machine lacks something,
+/// which is said.
+pub(crate) fn witness(url: &str, token: &str) -> Option<Person> {
+    let dir = installed_python("clients")?;
+    let mut command = Command::new(dir.join(PYTHON));
+    command.arg(dir.join("witness.py")).args([url, token]);
+    Some(Person::begin(command))
+}
+
+impl Person {
+    fn begin(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // It has no proxy on its way to loopback. A browser starts more processes, which are ended as a group.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().to_uppercase().ends_with("_PROXY") {
@@ -97,7 +113,7 @@ impl Client {
             lines.filter(|line| line["saw"].is_string()).all(|line| told.send(line).is_ok())
         });
         let orders = process.stdin.take();
-        Some(Person { process, orders, lines, told: Vec::new(), looked_at: 0 })
+        Self { process, orders, lines, told: Vec::new(), looked_at: 0 }
     }
 }
 

@@ -128,7 +128,8 @@ impl RoomWorker {
         lines.filter(|line| line["event"] == event).collect()
     }
 
-    fn said(&self) -> String {
+    /// Its log so far.
+    pub(crate) fn said(&self) -> String {
         self.process.as_ref().map(Started::said).unwrap_or_default()
     }
 

@@ -28,6 +28,11 @@ impl People {
         Self { process, orders, answers }
     }
 
+    /// The id of their process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn order(&mut self, order: &str) -> Value {
         writeln!(self.orders, "{order}").unwrap();
         let mut answer = String::new();

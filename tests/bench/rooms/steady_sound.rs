@@ -1,5 +1,5 @@
 //! Whether sound keeps its time: rooms whose agents repeat what they hear (`tests/guests/sound.rs`), beside busy jobs of the same worker
-//! (`neighbours`), and for a long time (`soak`). The worker, the people and the LiveKit server share the machine.
+//! (`neighbours`), and for a long time (`sound-soak`). The worker, the people and the LiveKit server share the machine.
 //!
 //! The people tell what came late, was made up or is missing at their ears. The worker's own metrics tell the frames that it sent late or
 //! left out, and how late its packets went out.
@@ -17,7 +17,7 @@ use crate::process::Memory;
 use crate::support::harness::{Door, guest, target_dir};
 use crate::support::livekit_server::LiveKitServer;
 use crate::support::rooms::{delete_room, dispatch_with};
-use crate::{AT_ONCE, COMPARED, Cell, GROWTH_MAX, SETTLE, Subject, Worker, in_time, print, size};
+use crate::{AT_ONCE, Cell, SETTLE, Subject, Worker, has_grown, in_time, print, size};
 
 pub(crate) const ROOMS: usize = 20;
 const AGENT: &str = "sound";
@@ -47,12 +47,12 @@ pub(crate) fn neighbours(rooms: usize) {
         dispatch_with(&server.url(), &format!("busy-{number}"), "burn", &format!("{pause:.0}"));
     }
     std::thread::sleep(SETTLE);
-    columns.push(room.column("beside 100 busy jobs"));
+    columns.push(room.column(&format!("beside {BUSY} busy jobs")));
     for number in 0..LOOPS {
         dispatch_with(&server.url(), &format!("loop-{number}"), "spin", "");
     }
     std::thread::sleep(WARM_UP);
-    columns.push(room.column("and two endless loops"));
+    columns.push(room.column(&format!("and {LOOPS} endless loops")));
     room.people.leave();
     println!("the end of the worker: {}", room.worker.stop());
     print(&columns);
@@ -102,13 +102,8 @@ pub(crate) fn soak(rooms: usize, minutes: usize) {
     if number(&heard, "drift_ms") > DRIFT_MAX_MS {
         faults.push(format!("the clocks drift by {} ms", heard["drift_ms"]));
     }
-    if resident.len() > 2 * COMPARED {
-        let mean = |of: &[u64]| of.iter().sum::<u64>() as f64 / of.len() as f64;
-        let growth = mean(&resident[resident.len() - COMPARED..]) / mean(&resident[1..=COMPARED]) - 1.0;
-        println!("growth of the memory: {:.1} %", growth * 100.0);
-        if growth > GROWTH_MAX {
-            faults.push("the memory grows".into());
-        }
+    if has_grown(&resident) {
+        faults.push("the memory grows".into());
     }
     assert!(faults.is_empty(), "{faults:#?}");
 }
@@ -228,7 +223,7 @@ fn number(heard: &Value, what: &str) -> f64 {
     heard[what].as_f64().unwrap()
 }
 
-fn sentence(heard: &Value) -> String {
+pub(crate) fn sentence(heard: &Value) -> String {
     let [sound, most, made_up, missing] =
         ["heard_s", "most_s", "concealed_s", "missing_s"].map(|what| number(heard, what));
     format!(

@@ -3,39 +3,12 @@
 import array
 import asyncio
 
+from made_job import job_at as job, notes, noting, step_at as step
 from wasm_worker import audio, steps
 from wit_world.imports import events, last_id, taken, written
 
-notes: list = []
 # What the works below have made.
 made: list = []
-
-
-def step(at, *batch):
-    """A step at this time with these events: what was called, and what was noted in it."""
-    steps.resume(main, float(at), list(batch))
-    noted = notes.copy()
-    notes.clear()
-    return taken(), noted
-
-
-def job(at, *works):
-    """Begin to note what each of these returns or raises: what was called in the first step, and what was noted in it."""
-    return step(at, *[events.Event(work) for work in works])
-
-
-async def main(_):
-    tasks = []
-    while True:
-        work = (await steps.next_event()).value
-        tasks.append(asyncio.create_task(noting(work)))
-
-
-async def noting(work):
-    try:
-        notes.append(await work())
-    except Exception as error:
-        notes.append(f"{type(error).__name__}: {error}")
 
 
 def started(id, rule, who="ann"):

@@ -2,43 +2,13 @@
 
 import asyncio
 
+from made_job import job, notes, step
 from wasm_worker import socket, steps
-from wit_world.imports import events, last_id, taken
+from wit_world.imports import events, last_id
 
 URL = "wss://a/x"
-notes: list = []
-now = 0.0
 # The connections of the jobs so far.
 opened: list[socket.Connection] = []
-
-
-def step(*batch, ms=1.0):
-    """A step with these events: what was called, and what was noted in it."""
-    global now
-    now += ms
-    steps.resume(main, now, list(batch))
-    noted = notes.copy()
-    notes.clear()
-    return taken(), noted
-
-
-def job(*works):
-    """Begin to note what each of these returns or raises: what was called in the first step, and what was noted in it."""
-    return step(*[events.Event(work) for work in works])
-
-
-async def main(_):
-    tasks = []
-    while True:
-        work = (await steps.next_event()).value
-        tasks.append(asyncio.create_task(noting(work)))
-
-
-async def noting(work):
-    try:
-        notes.append(await work())
-    except Exception as error:
-        notes.append(f"{type(error).__name__}: {error}")
 
 
 def is_open(protocol=""):

@@ -3,41 +3,12 @@
 import asyncio
 
 import httpx
-from wasm_worker import http, steps
-from wit_world.imports import events, last_id, taken
+from made_job import job, notes, step
+from wasm_worker import http
+from wit_world.imports import events, last_id
 
 URL = "http://a/x"
 client = httpx.AsyncClient(transport=http.transport(httpx))
-notes: list = []
-# What was noted in the first step of the last job.
-done: list = []
-now = 0.0
-
-
-def step(*batch, ms=1.0):
-    """A step with these events: what was called, and what was noted in it."""
-    global now
-    now += ms
-    steps.resume(main, now, list(batch))
-    noted = notes.copy()
-    notes.clear()
-    return taken(), noted
-
-
-def job(work):
-    """Begin to note what this returns or raises. What was called in the first step."""
-    calls, noted = step(events.Event(work))
-    done[:] = noted
-    return calls
-
-
-async def main(_):
-    while True:
-        work = (await steps.next_event()).value
-        try:
-            notes.append(await work())
-        except Exception as error:
-            notes.append(f"{type(error).__name__}: {error}")
 
 
 def head(status=200):
@@ -71,10 +42,10 @@ async def lines():
 step(events.Event_Started(None))
 
 # An answer arrives whole or in parts.
-assert job(whole) == [f"send 1 GET {URL} 0 repeatable"]
+assert job(whole) == ([f"send 1 GET {URL} 0 repeatable"], [])
 assert step(head(201), body(b"one ")) == ([], [])
 assert step(body(b"two", True)) == ([], ["201 b one two"])
-assert job(lines) == [f"send 2 POST {URL} 7 once"]
+assert job(lines) == ([f"send 2 POST {URL} 7 once"], [])
 assert step(head(), body(b"one\ntw")) == ([], ["one"])
 assert step(body(b"o\n"), body(b"", True)) == ([], ["two", "over"])
 
@@ -132,7 +103,7 @@ async def put():
     return (await client.put(URL, content=bytes(300_000))).status_code
 
 
-large = job(put)
+large, _ = job(put)
 at, part = last_id(), 65_536
 assert large == [f"open {at} PUT {URL} 0 once", f"write {at} {part}", f"write {at} {part}"], large
 assert step() == ([], [])
@@ -172,7 +143,7 @@ async def read():
 opened: list[httpx.Response] = []
 job(unread)
 assert step(head(), *[body(b"x") for _ in range(70)])[0] == [f"hold {last_id()} True"]
-assert job(read) == [f"hold {last_id()} False", f"cancel {last_id()}"]
+assert job(read) == ([f"hold {last_id()} False", f"cancel {last_id()}"], [None])
 
 
 # There are no threads: what libraries hand to one runs at once.
@@ -180,7 +151,6 @@ async def in_a_thread():
     return await asyncio.to_thread(sum, [1, 2])
 
 
-job(in_a_thread)
-assert done == [3], done
+assert job(in_a_thread) == ([], [3])
 
 print("done")

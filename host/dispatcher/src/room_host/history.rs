@@ -109,16 +109,22 @@ impl History {
         }
     }
 
-    /// The packets for a participant that came at `since`, after those that it has: the last sequence of each publisher.
+    /// The packets for a participant that came at `since`, after those that it has: the last sequence of each publisher. None is older
+    /// than [`KEPT_FOR`]: clients forget after half a minute what they have, and would take an older one for new.
     pub(super) fn after(
         &self,
         (sid, identity): (&str, &str),
         since: Instant,
         has: &HashMap<&str, u32>,
+        now: Instant,
     ) -> Vec<Arc<[u8]>> {
+        let recent = now.checked_sub(KEPT_FOR).unwrap_or(since);
         let is_new = |kept: &&Kept| {
             let last = has.get(&*kept.publisher_sid).copied().unwrap_or_default();
-            kept.at >= since && kept.sequence > last && *kept.publisher_sid != *sid && kept.to.include(sid, identity)
+            kept.at >= since.max(recent)
+                && kept.sequence > last
+                && *kept.publisher_sid != *sid
+                && kept.to.include(sid, identity)
         };
         let all = self.by_publisher.values().chain([&self.last_words]).flat_map(|packets| &packets.kept);
         let mut new: Vec<&Kept> = all.filter(is_new).collect();
@@ -153,11 +159,19 @@ mod tests {
         history.keep(&ann, 2, Receivers::default(), &bytes("a2"), later);
         history.keep(&bob, 9, to_cid, &bytes("b9"), later);
         history.keep(&bob, 0, Receivers::default(), &bytes("b0"), later);
-        let after = |who, since, has: &[(&str, u32)]| history.after(who, since, &has.iter().copied().collect());
+        let after = |who, since, has: &[(&str, u32)]| history.after(who, since, &has.iter().copied().collect(), later);
         assert_eq!(after(("PA_3", "cid"), now, &[("PA_1", 1)]), [bytes("a2"), bytes("b9")]);
         assert_eq!(after(("PA_3", "cid"), now, &[("PA_1", 2), ("PA_2", 9)]), Vec::<Arc<[u8]>>::new());
         assert_eq!(after(("PA_4", "dan"), later, &[]), [bytes("a2")]);
         assert_eq!(after(("PA_1", "ann"), now, &[]), Vec::<Arc<[u8]>>::new());
+    }
+
+    #[test]
+    fn packet_that_clients_have_forgotten_is_not_sent_again() {
+        let (now, mut history) = (Instant::now(), History::default());
+        history.keep(&"PA_1".into(), 1, Receivers::default(), &bytes("a1"), now);
+        let count = |at| history.after(("PA_3", "cid"), now, &HashMap::new(), at).len();
+        assert_eq!((count(now + KEPT_FOR), count(now + KEPT_FOR + Duration::from_millis(1))), (1, 0));
     }
 
     #[test]
@@ -181,7 +195,7 @@ mod tests {
         history.keep(&bob, 1, Receivers::default(), &bytes("b1"), now);
         let large: Arc<[u8]> = vec![0; 60_000].into();
         let all = HashMap::new();
-        let first = |history: &History| history.after(("PA_3", "cid"), now, &all).first().cloned();
+        let first = |history: &History| history.after(("PA_3", "cid"), now, &all, now).first().cloned();
         for sequence in 1..=100 {
             history.keep(&ann, sequence, Receivers::default(), &large, now);
         }
@@ -205,7 +219,7 @@ mod tests {
         }
         history.left("PA_1");
         history.left("PA_9");
-        let all = |history: &History| history.after(("PA_3", "cid"), now, &HashMap::new());
+        let all = |history: &History| history.after(("PA_3", "cid"), now, &HashMap::new(), now);
         assert_eq!(all(&history), ["a1", "b1", "a2", "b2"].map(bytes));
         let large: Arc<[u8]> = vec![0; BYTES_MAX - 3 * (OVERHEAD_BYTES + 2)].into();
         history.keep(&bob, 3, Receivers::default(), &large, now);

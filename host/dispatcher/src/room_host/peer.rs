@@ -144,26 +144,23 @@ impl Peer {
         });
         let answer = answered.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
         self.sound_sources.declare(texts::sources(&offer));
-        self.negotiated(&offer, &answer.name);
+        self.negotiated(&offer, &answer.name, now);
         Ok(answer)
     }
 
     /// The client has made this description, and knows the host's name.
-    fn negotiated(&mut self, description: &str, name: &str) {
+    fn negotiated(&mut self, description: &str, name: &str, now: Instant) {
         self.credentials = Credentials::of(description, name);
         if self.name != name {
             name.clone_into(&mut self.name);
-            self.paths.clear();
+            self.paths.restart(now);
         }
     }
 
     /// A datagram came. What is none of the protocols of WebRTC is dropped.
     pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
         if answered(bytes).is_some() {
-            if self.rtc.is_some() && self.paths.prove(source, bytes, &self.credentials, now) {
-                self.outputs.push_back(PeerOutput::Proved { address: source });
-            }
-            return;
+            return self.take_answer(source, bytes, now);
         }
         let source_of_sound = sound::source_of(bytes);
         let is_admitted = match source_of_sound {
@@ -275,8 +272,9 @@ impl Peer {
                     return Ok(());
                 }
                 Output::Transmit(transmit) => {
-                    let (destination, bytes) = (transmit.destination, Vec::from(transmit.contents));
-                    self.outputs.push_back(PeerOutput::Transmit { destination, bytes });
+                    let destination = transmit.destination;
+                    let passed = self.paths.pass(destination, transmit.contents.into());
+                    self.outputs.extend(passed.map(|bytes| PeerOutput::Transmit { destination, bytes }));
                 }
                 Output::Event(event) => self.take_event(rtc, event)?,
             }

@@ -6,8 +6,8 @@
 //!
 //! The source of a check may be forged, and that of data too: a participant knows its own secrets, and can claim the address of
 //! another one. The host therefore asks by a check of its own, and a success with the secret of the participant proves that it is
-//! there. It finds its participant by the number of the check, whoever claims the address. A claim takes no address from a participant that has proved that it is there.
-//! Where nobody has proved anything, the latest check decides, and clients repeat theirs.
+//! there. It finds its participant by the number of the check, whoever claims the address. A claim takes no address from a participant
+//! that has proved that it is there. Where nobody has proved anything, the latest check decides, and clients repeat theirs.
 //!
 //! Bounds: those of the peers, each of which has a few names and addresses, and [`MEMBER_DATAGRAMS_MAX`] datagrams of one participant,
 //! of all its peers, that wait for its room.
@@ -257,6 +257,7 @@ mod tests {
         drop(second);
         assert!(routes.read().by_name.is_empty() && routes.read().by_address.is_empty());
     }
+
     #[test]
     fn claimed_address_stays_with_the_participant_that_proved_it() {
         let routes = Arc::new(Routes::default());

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,7 +103,7 @@ pub(super) struct Task {
     pub(super) last_link: u64,
     pub(super) turn: Turn,
     /// Whether the observers know that the room has begun.
-    pub(super) has_started: Arc<AtomicBool>,
+    pub(super) has_started: bool,
 }
 
 /// The datagrams of a turn.
@@ -123,27 +122,27 @@ impl Turn {
 
 impl Task {
     /// Run the room until the dispatcher closes it, and free its seat.
-    pub(super) async fn run(self, seat: OwnedSemaphorePermit) {
-        let (shell, control, has_started) = (self.shell.clone(), self.control.clone(), self.has_started.clone());
-        if AssertUnwindSafe(self.turns()).catch_unwind().await.is_err() {
+    pub(super) async fn run(mut self, seat: OwnedSemaphorePermit) {
+        let turns = async { while self.turn().await.is_continue() {} };
+        if AssertUnwindSafe(turns).catch_unwind().await.is_err() {
             // Its participants lose their links, join again, and find a new task.
-            let name = control.borrow().info.name.clone();
+            let name = self.control.borrow().info.name.clone();
             tracing::error!(target: "dispatcher", room = name, "a bug of the host ended a room");
         }
-        if has_started.load(Ordering::Relaxed) {
+        let (shell, control, has_started) = (self.shell.clone(), self.control.clone(), self.has_started);
+        // The room is vacant before its end is told, and before its seat is free.
+        drop(self);
+        if has_started {
             let finished = room_event(HostedKind::RoomFinished, &control.borrow().info);
             shell.publish(finished);
         }
         drop(seat);
     }
 
-    async fn turns(mut self) {
-        while self.turn().await.is_continue() {}
-    }
-
     /// Tell the observers once that somebody is there. A room that refuses all never began for them.
-    fn report_start(&self) {
-        if self.room.is_occupied() && !self.has_started.swap(true, Ordering::Relaxed) {
+    fn report_start(&mut self) {
+        if self.room.is_occupied() && !self.has_started {
+            self.has_started = true;
             let started = room_event(HostedKind::RoomStarted, &self.control.borrow().info);
             self.shell.publish(started);
         }

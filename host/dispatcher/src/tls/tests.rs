@@ -164,7 +164,7 @@ fn listener_of_all_addresses_trusts_those_of_loopback_alone() {
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
     let (own, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
     assert!(is_local(own, own, own) && !is_local(other, own, own));
-    for all in [ip("0.0.0.0"), ip("::")] {
+    for all in [ip("0.0.0.0"), ip("::"), ip("::ffff:0.0.0.0")] {
         assert!(is_local(ip("127.0.0.1"), ip("127.0.0.1"), all) && is_local(ip("::ffff:127.0.0.1"), own, all));
         assert!(!is_local(own, own, all) && !is_local(other, own, all));
     }

@@ -24,8 +24,6 @@ pub(super) struct Frames {
     next: Instant,
     /// Silence was delivered up to this time. Sound that comes late and belongs before it is left out.
     silent_until: Instant,
-    /// Sound that was left out and not told yet.
-    left_out: Duration,
 }
 
 /// Sound that is ready.
@@ -40,21 +38,21 @@ impl Frames {
     /// Frames of so much sound each.
     pub(super) fn new(id: HeardId, rate: u32, frame: Duration, now: Instant) -> Self {
         let frame = samples_in(frame, rate).max(1);
-        let (rest, concealed, left_out) = (Vec::new(), 0, Duration::ZERO);
-        Self { id, rate, frame, rest, concealed, follows: false, next: now, silent_until: now, left_out }
+        Self { id, rate, frame, rest: Vec::new(), concealed: 0, follows: false, next: now, silent_until: now }
     }
 
-    /// Add a block; the frames that are whole. Behind a gap, the frame before it is completed by silence first: up to the block, where
-    /// it reaches so far.
-    pub(super) fn push(&mut self, block: &Block) -> Vec<Ready> {
+    /// Add a block. Returns the sound of packets that was left out, and the frames that are whole. Behind a gap, silence completes the
+    /// frame before it first: up to the block, where it reaches so far.
+    pub(super) fn push(&mut self, block: &Block) -> (Duration, Vec<Ready>) {
         let mut ready = Vec::new();
         let late = samples_in(self.silent_until.saturating_duration_since(block.at), self.rate);
         let samples = block.samples.get(late..).unwrap_or_default();
-        if block.origin == Origin::Packet {
-            self.left_out += time_of(block.samples.len() - samples.len(), self.rate);
-        }
+        let left_out = match block.origin {
+            Origin::Packet => time_of(block.samples.len() - samples.len(), self.rate),
+            Origin::MadeUp => Duration::ZERO,
+        };
         if samples.is_empty() {
-            return ready;
+            return (left_out, ready);
         }
         if !block.follows {
             let gap = samples_in(block.at.saturating_duration_since(self.next), self.rate);
@@ -76,7 +74,7 @@ impl Frames {
         if count > left {
             ready.extend(self.take(count - left, left_concealed));
         }
-        ready
+        (left_out, ready)
     }
 
     /// Complete the frame that is not whole, by silence.
@@ -100,11 +98,6 @@ impl Frames {
     pub(super) fn ends_at(&self) -> Option<Instant> {
         let wanted = self.wanted();
         (wanted > 0).then(|| after(self.next, time_of(wanted, self.rate)))
-    }
-
-    /// The sound that was left out since the last time.
-    pub(super) const fn take_left_out(&mut self) -> Duration {
-        std::mem::replace(&mut self.left_out, Duration::ZERO)
     }
 
     /// Memory of the sound that is not a whole frame yet.
@@ -165,16 +158,16 @@ mod tests {
         let mut ready = Vec::new();
         for i in 0..5 {
             let origin = if i == 2 { Origin::MadeUp } else { Origin::Packet };
-            ready.extend(frames.push(&Block { origin, ..block(start + 20 * MS * i, 20, i > 0) }));
+            ready.extend(frames.push(&Block { origin, ..block(start + 20 * MS * i, 20, i > 0) }).1);
         }
         assert_eq!(shape(&ready, start), [(0, 50, 10, false), (50, 50, 10, true)]);
         // A long packet is several frames in one event.
-        let ready = frames.push(&block(start + 100 * MS, 120, true));
+        let (_, ready) = frames.push(&block(start + 100 * MS, 120, true));
         assert_eq!(shape(&ready, start), [(100, 100, 0, true)]);
         assert_eq!(frames.bytes(), 20 * 16);
         // A short gap is silence inside of the frame, a long one completes it.
-        assert!(frames.push(&block(start + 230 * MS, 10, false)).is_empty());
-        let ready = frames.push(&block(start + 300 * MS, 60, false));
+        assert!(frames.push(&block(start + 230 * MS, 10, false)).1.is_empty());
+        let (_, ready) = frames.push(&block(start + 300 * MS, 60, false));
         assert_eq!(shape(&ready, start), [(200, 50, 0, true), (300, 50, 0, false)]);
         assert_eq!(ready[0].frame.pcm[20 * 16..30 * 16], [0; 160]);
         assert_eq!(ready[0].frame.pcm[40 * 16..], [0; 160]);
@@ -188,14 +181,17 @@ mod tests {
         let mut frames = Frames::new(HeardId::Asked(1), 8_000, 50 * MS, start);
         frames.push(&block(start, 20, false));
         assert_eq!(shape(&frames.complete().into_iter().collect::<Vec<_>>(), start), [(0, 50, 0, false)]);
-        assert!(frames.push(&block(start + 20 * MS, 20, true)).is_empty());
-        assert!(frames.push(&block(start + 40 * MS, 20, true)).is_empty());
-        assert_eq!(frames.bytes(), 10 * 16);
-        assert_eq!((frames.take_left_out(), frames.take_left_out()), (30 * MS, Duration::ZERO));
+        let mut left_out = |block: &Block| {
+            let (left_out, ready) = frames.push(block);
+            assert!(ready.is_empty());
+            left_out
+        };
+        assert_eq!(left_out(&block(start + 20 * MS, 20, true)), 20 * MS);
+        assert_eq!(left_out(&block(start + 40 * MS, 20, true)), 10 * MS);
         // What was made up is no sound that anybody misses.
-        assert!(frames.push(&Block { origin: Origin::MadeUp, ..block(start, 20, true) }).is_empty());
-        assert_eq!(frames.take_left_out(), Duration::ZERO);
-        let ready = frames.push(&block(start + 60 * MS, 40, true));
+        assert_eq!(left_out(&Block { origin: Origin::MadeUp, ..block(start, 20, true) }), Duration::ZERO);
+        assert_eq!(frames.bytes(), 10 * 16);
+        let (_, ready) = frames.push(&block(start + 60 * MS, 40, true));
         assert_eq!(shape(&ready, start), [(50, 50, 0, true)]);
     }
 }

@@ -29,8 +29,8 @@ use listener::Listener;
 /// Without packets for so long, nothing more is expected: longer than packets are late as a rule, shorter than a turn in talk.
 const IDLE_AFTER: Duration = Duration::from_millis(200);
 
-/// A frame that is not whole then waits until so long after its end: somebody who goes on within it is heard. As late sound comes, which
-/// is longer than a packet as a rule.
+/// Once nothing more is expected, the time from the end of a frame that is not whole until silence completes it. Packets that are late
+/// come within this time as a rule.
 const COMPLETE_AFTER: Duration = Duration::from_millis(100);
 
 /// A packet of a track. Packets come in order.
@@ -202,6 +202,11 @@ impl Heard {
         self.pending.pop()
     }
 
+    /// Samples a second of what is delivered.
+    pub(crate) const fn rate(&self) -> u32 {
+        self.options.rate
+    }
+
     /// The numbers of the track.
     pub(crate) fn counts(&self) -> HeardCounts {
         HeardCounts {
@@ -254,16 +259,21 @@ impl Heard {
     /// A piece of sound is there.
     fn hear(&mut self, block: Block, now: Instant) {
         self.listen(&block, now);
-        let passed = match (&mut self.gate, self.options.frames) {
-            (Some(gate), _) => gate.push(block, self.frames.wanted()),
-            (None, Delivery::All) => [block].into(),
-            (None, Delivery::Voiced | Delivery::None) => return,
-        };
-        for block in passed {
-            let ready = self.frames.push(&block);
-            self.pending.drop_sound(self.frames.take_left_out());
-            self.push(ready);
+        match (&mut self.gate, self.options.frames) {
+            (Some(gate), _) => {
+                let passed = gate.push(block, self.frames.wanted());
+                passed.iter().for_each(|block| self.deliver(block));
+            }
+            (None, Delivery::All) => self.deliver(&block),
+            (None, Delivery::Voiced | Delivery::None) => {}
         }
+    }
+
+    /// A piece of sound passes.
+    fn deliver(&mut self, block: &Block) {
+        let (left_out, ready) = self.frames.push(block);
+        self.pending.drop_sound(left_out);
+        self.push(ready);
     }
 
     /// No sound comes any more: complete what waits for more.

@@ -5,6 +5,21 @@ use std::time::Duration;
 /// The level of silence, in dB to full scale (RFC 6464 ends there too).
 pub(super) const SILENCE: f64 = -127.0;
 
+/// The level of a frame, in dB to full scale, from -127 to 0.
+#[expect(clippy::cast_possible_truncation, reason = "from -127 to 0")]
+pub(super) fn of_frame(samples: &[i16]) -> i8 {
+    decibels(squares(samples), u32::try_from(samples.len()).unwrap_or_default()).round() as i8
+}
+
+fn squares(samples: &[i16]) -> f64 {
+    samples.iter().map(|sample| f64::from(*sample).powi(2)).sum()
+}
+
+fn decibels(squares: f64, samples: u32) -> f64 {
+    let mean = squares / f64::from(samples.max(1)) / f64::from(1 << 30);
+    (10.0 * mean.log10()).clamp(SILENCE, 0.0)
+}
+
 /// Measures the level of a sound at intervals.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -43,13 +58,12 @@ impl Meter {
     /// Hear a sound of this length. The level, where it is time.
     pub(super) fn hear(&mut self, samples: &[i16], length: Duration) -> Option<Level> {
         self.heard += length;
-        self.squares += samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>();
+        self.squares += squares(samples);
         self.samples += u32::try_from(samples.len()).unwrap_or_default();
         if self.heard < self.every {
             return None;
         }
-        let mean = self.squares / f64::from(self.samples.max(1)) / f64::from(1 << 30);
-        let level = (10.0 * mean.log10()).clamp(SILENCE, 0.0);
+        let level = decibels(self.squares, self.samples);
         let voice = self.scores.0 / f64::from(self.scores.1.max(1));
         *self = Self { last: level, ..Self::new(self.every) };
         Some(Level { level, voice })
@@ -85,6 +99,12 @@ mod tests {
                 "{levels:?}"
             );
         }
+    }
+
+    #[test]
+    fn frames_have_levels_from_silence_to_full_scale() {
+        let tone = sine(16_000, 440.0, 0.1, 0.02);
+        assert_eq!([&tone[..], &[i16::MIN; 320], &[0; 320], &[]].map(of_frame), [-23, 0, -127, -127]);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasm_worker_core::room::audio::options::{PublishedOptions, WriteError};
-use wasm_worker_core::room::audio::{AudioEvent, PlayoutState, Publication};
+use wasm_worker_core::room::audio::{AudioEvent, PlayoutState};
 use wasm_worker_core::room::id::OperationId;
 
 use super::block::{after, before, time_of};
 use super::codec::{Encoder, FRAMES_PER_SECOND};
 use super::counts::PlayoutCounts;
+use super::level::of_frame;
 use super::pacer::{Pacer, Tick};
 use super::sender::Sender;
 use super::waiting::Waiting;
@@ -32,6 +33,8 @@ pub(crate) struct Outgoing {
     pub(crate) time: u64,
     /// Whether it is the first packet after silence: the marker of RTP.
     pub(crate) starts_talk: bool,
+    /// How loud it is, in dB to full scale. Servers tell by it who speaks.
+    pub(crate) level: i8,
     /// Time since it was due, those that were left out after a stall included.
     pub(crate) late_by: Duration,
 }
@@ -66,10 +69,9 @@ impl Playout {
     /// A track to which nothing is written. `Published` and `Subscribed` are the caller's.
     ///
     /// # Errors
-    /// What is wrong with the publication, in words for the author of the agent.
-    pub(crate) fn new(id: OperationId, publication: &Publication, now: Instant) -> Result<Self, String> {
-        let PublishedOptions { rate, bits_per_second, .. } =
-            PublishedOptions::new(publication).map_err(|(_, why)| why)?;
+    /// The machine has no encoder for it, in words for the author of the agent.
+    pub(crate) fn new(id: OperationId, options: PublishedOptions, now: Instant) -> Result<Self, String> {
+        let PublishedOptions { rate, bits_per_second, .. } = options;
         let encoder = Encoder::new(rate, bits_per_second);
         let encoder = encoder.map_err(|error| format!("no encoder for `rate` {rate}: {error}"))?;
         Ok(Self {
@@ -235,7 +237,8 @@ impl Playout {
         };
         let (payload, starts_talk) = packet?;
         self.counts.packets += 1;
-        Some(Outgoing { payload, time: tick.time, starts_talk, late_by: tick.late_by })
+        let level = of_frame(frame);
+        Some(Outgoing { payload, time: tick.time, starts_talk, level, late_by: tick.late_by })
     }
 
     /// Tell the marks that are behind what was played, which ended at this time.

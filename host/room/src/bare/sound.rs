@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wasm_worker_core::room::audio::options::PublishedOptions;
 use wasm_worker_core::room::audio::{AudioEvent, HeardId, Publication, Subscription};
 
 use super::Clock;
@@ -92,7 +93,8 @@ impl BarePlayout {
     /// What is wrong with the publication.
     pub fn new(publication: &Publication) -> Result<Self, String> {
         let clock = Clock::new();
-        let playout = Playout::new(1, publication, clock.now)?;
+        let options = PublishedOptions::new(publication).map_err(|(_, why)| why)?;
+        let playout = Playout::new(1, options, clock.now)?;
         Ok(Self { playout, began: clock.now, clock, packets: Vec::new() })
     }
 

@@ -38,6 +38,7 @@ pub(crate) struct OtherSide {
 pub(crate) struct SoundSeen {
     pub(crate) at: Instant,
     pub(crate) time: u64,
+    pub(crate) level: Option<i8>,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -174,6 +175,7 @@ impl OtherSide {
                 Output::Event(Event::MediaData(data)) => self.sound.push(SoundSeen {
                     at: Instant::from_std(data.network_time),
                     time: data.time.numer(),
+                    level: data.ext_vals.audio_level,
                     payload: data.data.to_vec(),
                 }),
                 Output::Event(_) => {}

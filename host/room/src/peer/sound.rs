@@ -8,6 +8,9 @@ use super::lines::LineId;
 use super::output::{PeerOutput, SoundPacket};
 use super::{Path, Peer};
 
+/// The level of silence (RFC 6464).
+const SILENCE: i8 = -127;
+
 impl Peer {
     /// The server wants so many lines more; none: it wants an offer.
     pub(crate) fn want_lines(&mut self, count: u32) {
@@ -50,13 +53,13 @@ impl Peer {
         self.lines.is_refused(line)
     }
 
-    /// Send a packet of Opus. `time` of its first sample in 1/48,000 s. Whether it went out.
+    /// Send a packet of Opus. `time` of its first sample in 1/48,000 s, its level in dB to full scale. Whether it went out.
     pub(crate) fn write_sound(
         &mut self,
         line: LineId,
         payload: Vec<u8>,
         time: u64,
-        starts_talk: bool,
+        (starts_talk, level): (bool, i8),
         now: Instant,
     ) -> bool {
         if !self.is_live(line) {
@@ -66,7 +69,8 @@ impl Peer {
         let is_opus = |params: &&str0m::format::PayloadParams| params.spec().codec == Codec::Opus;
         let Some(pt) = writer.payload_params().find(is_opus).map(|params| params.pt()) else { return false };
         let time = MediaTime::new(time, Frequency::FORTY_EIGHT_KHZ);
-        let written = writer.start_of_talkspurt(starts_talk).write(pt, now.into_std(), time, payload).is_ok();
+        let writer = writer.start_of_talkspurt(starts_talk).audio_level(level, level > SILENCE);
+        let written = writer.write(pt, now.into_std(), time, payload).is_ok();
         // Only this takes the packet: a second one without it is refused.
         self.step(now);
         written

@@ -221,6 +221,10 @@ impl Session {
             && let Some(peer) = &mut self.peer
             && let Some(request) = self.sound.next_request(peer, now).or_else(|| next_offer(peer, now))
         {
+            if matches!(request, Request::Mute(_)) {
+                // A moderator may mute the track next. Until the proof, a resumption takes that for a request that was lost.
+                self.signal.prove(now);
+            }
             self.send_message(request);
             any = true;
         }

@@ -101,7 +101,7 @@ impl Sound {
     /// the agent was told of it has no news of its end.
     pub(super) fn connected(&mut self, signal: &Signal, now: Instant) {
         self.presence = Presence::Inside;
-        self.listening.keep(|track| signal.track(&track.sid).is_some(), &mut self.events, now);
+        self.listening.keep(|sid| signal.track(sid).is_some(), &mut self.events, now);
         self.listening.connected(now);
         self.speaking.connected(now);
     }

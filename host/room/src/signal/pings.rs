@@ -9,6 +9,8 @@ use tokio::time::Instant;
 /// What LiveKit's server asks for.
 const INTERVAL: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Time until a ping proves that a request arrived.
+const PROOF_AFTER: Duration = Duration::from_millis(100);
 /// What a server may ask for.
 const INTERVAL_LONGEST: Duration = Duration::from_secs(60);
 
@@ -64,6 +66,11 @@ impl Pings {
         let milliseconds = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let timestamp = milliseconds(now.saturating_duration_since(self.began));
         Some(Request::PingReq(proto::Ping { timestamp, rtt: milliseconds(self.round_trip) }))
+    }
+
+    /// A request was sent that has no answer. The next ping goes out soon, because its own answer proves that the request arrived.
+    pub(super) fn prove(&mut self, now: Instant) {
+        self.next_at = self.next_at.min(now + PROOF_AFTER);
     }
 
     /// Whether the server was silent for too long.

@@ -32,7 +32,7 @@ use wasm_worker_core::usage::{AudioUse, millis};
 
 use super::recorded_room::RecordedRoom;
 use super::world::{JobAccess, World};
-use crate::guest::bindings::wasm_worker::agent::events::{AudioStart, Event, Failure, Loss, Track};
+use crate::guest::bindings::wasm_worker::agent::events::{AudioStart, Event, Loss, Track};
 use crate::guest::calls::Call;
 use crate::guest::kill::Kill;
 use crate::sound::Sound;
@@ -96,7 +96,7 @@ impl PlayedAudio {
         Ok(())
     }
 
-    /// Whether somebody speaks, and the agent or its listeners have something to hear.
+    /// Whether nobody speaks, and neither the agent nor a listener has something to hear.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         self.wake_at().is_none() && !self.speakers.values().any(|speaker| speaker.is_speaking(now))
     }
@@ -134,19 +134,25 @@ impl PlayedAudio {
         ids.into_iter().try_for_each(|id| job.send_sure(Event::AudioSubscribed(id)))
     }
 
-    /// The room is left or lost: what the agent has begun fails, and a followed track that it is yet to be told once it has an id.
+    /// The room is left or lost: heard tracks end, a followed one that the agent is yet to be told once it has an id. What else the
+    /// agent has begun fails.
     pub(super) fn fail(&mut self, why: &str, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         self.is_outside = true;
-        let heard: Vec<u32> = self.heard.iter().filter_map(|heard| heard.id).collect();
-        self.end_heard(|heard| heard.id.is_some());
-        self.heard.iter_mut().for_each(|heard| heard.fail(why, job.now));
+        for heard in &mut self.heard {
+            if let Some(speaker) = speaker_of(&self.speakers, heard) {
+                heard.advance(speaker, job.now);
+                heard.end(job.now);
+            }
+            heard.hold(false);
+        }
+        self.deliver(job)?;
         let rules = std::mem::take(&mut self.rules).into_keys();
         let tracks: Vec<u32> = self.tracks.keys().copied().collect();
         tracks.iter().for_each(|id| self.end_track(*id));
-        heard.into_iter().chain(rules).chain(tracks).try_for_each(|id| job.fail(id, "not-joined", why))
+        rules.chain(tracks).try_for_each(|id| job.fail(id, "not-joined", why))
     }
 
-    /// Hear the track of a person, where it fits to a rule. Its id is given at the delivery of the event.
+    /// Hear the track of a person, where it fits a rule. Its id is given at the delivery of the event.
     fn follow(&mut self, rule: u32, identity: &str, job: &mut JobAccess<'_>) -> Result<(), Kill> {
         let (Some((wanted, options)), Some(speaker)) = (self.rules.get(&rule), self.speakers.get(identity)) else {
             return Ok(());
@@ -237,7 +243,7 @@ impl PlayedAudio {
                     Event::Audio(frame) => frame.at_ms = at_ms,
                     Event::AudioLevel(level) => level.at_ms = at_ms,
                     Event::VoiceStarted(voice) | Event::VoiceEnded(voice) => voice.at_ms = at_ms,
-                    Event::AudioEnded(id) | Event::Failed(Failure { id, .. }) => over.push(*id),
+                    Event::AudioEnded(id) => over.push(*id),
                     _ => {}
                 }
                 match event {

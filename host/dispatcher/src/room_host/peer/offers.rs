@@ -78,7 +78,7 @@ impl Peer {
             Ok(accepted)
         });
         let name = accepted.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
-        self.negotiated(&text, &name);
+        self.negotiated(&text, &name, now);
         Ok(())
     }
 }

@@ -53,7 +53,7 @@ pub(in crate::room_host) struct Sound {
 /// What a peer asks for, or tells.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::room_host) enum PeerOutput {
-    /// Send this datagram. The receiver has sent a check with the secret of the answer; the client may have forged its address.
+    /// Send this datagram. What is no check goes to addresses only where the client has proved to be.
     Transmit { destination: SocketAddr, bytes: Vec<u8> },
     /// A path is found.
     Found,

@@ -2,13 +2,16 @@
 //!
 //! The source of a datagram may be forged, also that of a check with the right secret: the client knows it. Only who is at an address
 //! gets what is sent there. The host therefore sends a check of its own, as ICE allows. The proof is a success with the client's
-//! secret: another client at the address knows neither, and refuses the check. Every client answers, because ICE demands it. The host
+//! secret: another client at the address does not know it, and refuses the check. Every client answers, because ICE demands it. The host
 //! asks again every [`ASK_EVERY`], so that an address that another client has claimed meanwhile comes back.
 //!
+//! Nothing but checks and their answers goes to an address without a proof, so that nobody turns sound and data to somebody else. A
+//! proof is good for [`PROVED_FOR`].
+//!
 //! Bounds: [`SOURCES_MAX`] addresses. Before the proof the host sends its checks to an address only within [`FACTOR`] times the bytes
-//! that came from there.
+//! that came from there, and [`WAITING_MAX`] datagrams wait for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -34,6 +37,10 @@ const SUCCESS: [u8; 2] = [0x01, 0x01];
 const FACTOR: usize = 3;
 /// How often the host asks for the proof again.
 const ASK_EVERY: Duration = Duration::from_secs(15);
+/// How long a proof is good without another one (section 5.1 of RFC 7675).
+const PROVED_FOR: Duration = Duration::from_secs(30);
+/// Most datagrams that wait for a proof: the greatest flight of DTLS, or some packets with sound.
+const WAITING_MAX: usize = 8;
 
 /// The number of the check that a datagram claims to answer with success.
 pub(in crate::room_host) fn answered(bytes: &[u8]) -> Option<Question> {
@@ -70,11 +77,10 @@ impl Credentials {
         Some(bytes)
     }
 
-    /// The number of the check that a datagram answers with success and with the client's secret.
-    fn answered(&self, bytes: &[u8]) -> Option<Question> {
-        let question = answered(bytes)?;
-        let is_client_s = StunMessage::parse(bytes).ok()?.verify(self.password.as_bytes(), hmac);
-        is_client_s.then_some(question)
+    /// Whether a datagram answers the check with this number, with success and with the client's secret.
+    fn answers(&self, bytes: &[u8], question: Question) -> bool {
+        answered(bytes) == Some(question)
+            && StunMessage::parse(bytes).is_ok_and(|answer| answer.verify(self.password.as_bytes(), hmac))
     }
 }
 
@@ -84,31 +90,26 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
 
 /// An address from which the client looks for a path.
 struct Source {
-    /// The bytes that may be sent there without a proof.
+    /// The bytes of checks that may be sent there without a proof.
     credit: usize,
-    proof: Proof,
-}
-
-/// Whether the client is at an address.
-#[derive(Clone, Copy)]
-enum Proof {
-    /// The host has not asked, or no answer has come.
-    Open(Question),
-    Given {
-        at: Instant,
-    },
-    /// The proof is old, and the host asks again.
-    Old(Question),
+    /// The number of the host's check, while no answer has come.
+    question: Option<Question>,
+    /// When the last proof came, while it is good.
+    proved: Option<Instant>,
 }
 
 /// The addresses from which a client looks for a path.
 #[derive(Default)]
-pub(super) struct Paths(HashMap<SocketAddr, Source>);
+pub(super) struct Paths {
+    sources: HashMap<SocketAddr, Source>,
+    /// Datagrams to addresses without a proof.
+    waiting: VecDeque<(SocketAddr, Vec<u8>)>,
+}
 
 impl Paths {
     /// Whether a check from this address is looked at.
     pub(super) fn admits(&self, source: SocketAddr) -> bool {
-        self.0.len() < SOURCES_MAX || self.0.contains_key(&source)
+        self.sources.len() < SOURCES_MAX || self.sources.contains_key(&source)
     }
 
     /// A check of this size was answered by so many bytes. Returns the number and the text of the host's own check, if one is due and
@@ -120,17 +121,15 @@ impl Paths {
         credentials: &Credentials,
         now: Instant,
     ) -> Option<(Question, Vec<u8>)> {
-        let new = || Source { credit: 0, proof: Proof::Open(rand::random()) };
-        let source = self.0.entry(source).or_insert_with(new);
+        let new = || Source { credit: 0, question: Some(rand::random()), proved: None };
+        let source = self.sources.entry(source).or_insert_with(new);
         source.credit = (source.credit + came * FACTOR).saturating_sub(sent);
-        let question = match source.proof {
-            Proof::Given { at } if now.saturating_duration_since(at) < ASK_EVERY => return None,
-            Proof::Given { .. } => rand::random(),
-            Proof::Open(question) | Proof::Old(question) => question,
-        };
-        if matches!(source.proof, Proof::Given { .. }) {
-            source.proof = Proof::Old(question);
+        let age = source.proved.map(|at| now.saturating_duration_since(at));
+        source.proved = source.proved.filter(|_| age < Some(PROVED_FOR));
+        if source.question.is_none() && age < Some(ASK_EVERY) {
+            return None;
         }
+        let question = *source.question.get_or_insert_with(rand::random);
         let check = credentials.check(question)?;
         source.credit = source.credit.checked_sub(check.len())?;
         Some((question, check))
@@ -138,23 +137,47 @@ impl Paths {
 
     /// A datagram came from this address. Returns whether it is the proof.
     pub(super) fn prove(&mut self, source: SocketAddr, bytes: &[u8], credentials: &Credentials, now: Instant) -> bool {
-        let Some(source) = self.0.get_mut(&source) else { return false };
-        let (Proof::Open(question) | Proof::Old(question)) = source.proof else { return false };
-        let is_proof = credentials.answered(bytes) == Some(question);
+        let Some(source) = self.sources.get_mut(&source) else { return false };
+        let is_proof = source.question.is_some_and(|question| credentials.answers(bytes, question));
         if is_proof {
-            source.proof = Proof::Given { at: now };
+            source.question = None;
+            source.proved = Some(now);
         }
         is_proof
     }
 
-    /// The client may have left all addresses.
-    fn doubt(&mut self) {
-        self.0.values_mut().for_each(|source| source.proof = Proof::Open(rand::random()));
+    /// The datagram, if it may be sent to this address now. It waits otherwise, and the oldest that waits is dropped where it is one
+    /// too many.
+    pub(super) fn pass(&mut self, destination: SocketAddr, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        let is_proved = self.sources.get(&destination).is_some_and(|source| source.proved.is_some());
+        if is_proved || is_stun(&bytes) {
+            return Some(bytes);
+        }
+        if self.waiting.len() == WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((destination, bytes));
+        None
     }
 
-    /// The client looks for a new path.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// What waited for the proof that the client is at this address.
+    fn released(&mut self, address: SocketAddr) -> impl Iterator<Item = Vec<u8>> {
+        let (released, others) = std::mem::take(&mut self.waiting).into_iter().partition(|(of, _)| *of == address);
+        self.waiting = others;
+        let released: VecDeque<(SocketAddr, Vec<u8>)> = released;
+        released.into_iter().map(|(_, bytes)| bytes)
+    }
+
+    /// The client may have left all addresses. The proofs are good for their time.
+    fn doubt(&mut self) {
+        self.sources.values_mut().for_each(|source| source.question = Some(rand::random()));
+    }
+
+    /// The client looks for a new path. Until it has one, the proofs of the former ones are good for their time.
+    pub(super) fn restart(&mut self, now: Instant) {
+        let is_good = |source: &Source| source.proved.is_some_and(|at| now.saturating_duration_since(at) < PROVED_FOR);
+        self.sources.retain(|_, source| is_good(source));
+        self.doubt();
     }
 }
 
@@ -162,6 +185,16 @@ impl Peer {
     /// Ask for new proofs of where the client is.
     pub(in crate::room_host) fn doubt_addresses(&mut self) {
         self.paths.doubt();
+    }
+
+    /// An answer to one of the host's checks came, or a forged one.
+    pub(super) fn take_answer(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
+        if self.rtc.is_none() || !self.paths.prove(source, bytes, &self.credentials, now) {
+            return;
+        }
+        self.outputs.push_back(PeerOutput::Proved { address: source });
+        let released = self.paths.released(source);
+        self.outputs.extend(released.map(|bytes| PeerOutput::Transmit { destination: source, bytes }));
     }
 
     /// Ask for the proof that the client is where a check of this size came from, if it was answered by the outputs from here on.
@@ -261,6 +294,35 @@ mod tests {
         assert_ne!(first, second);
         assert!(!paths.prove(source, &success(&first, "secret"), &credentials, now));
         assert!(paths.prove(source, &success(&second, "secret"), &credentials, now));
+    }
+
+    #[test]
+    fn only_checks_go_to_an_address_that_is_not_proved() {
+        let (credentials, now) = (credentials(), Instant::now());
+        let (mut paths, source) = (Paths::default(), source());
+        let asks = |paths: &mut Paths, at| paths.checked(source, (1_000, 0), &credentials, at).map(|(_, check)| check);
+        let passes = |paths: &mut Paths, kind: u8| paths.pass(source, vec![kind, 0]).is_some();
+        let check = asks(&mut paths, now).unwrap();
+        assert!(passes(&mut paths, 0) && !passes(&mut paths, 128));
+        for kind in 20..30 {
+            assert!(!passes(&mut paths, kind));
+        }
+        let other = "192.0.2.1:6".parse().unwrap();
+        assert_eq!((paths.pass(other, vec![22]), paths.waiting.len()), (None, WAITING_MAX));
+        assert!(paths.prove(source, &success(&check, "secret"), &credentials, now));
+        let released: Vec<u8> = paths.released(source).map(|bytes| bytes[0]).collect();
+        assert_eq!(released, [23, 24, 25, 26, 27, 28, 29], "the newest, without that for another address");
+        assert!(passes(&mut paths, 128));
+        // The proof outlasts doubts and a restart, and lapses.
+        paths.doubt();
+        paths.restart(now + PROVED_FOR / 2);
+        assert!(passes(&mut paths, 128));
+        let last = asks(&mut paths, now + PROVED_FOR).unwrap();
+        assert!(!passes(&mut paths, 128));
+        assert!(paths.prove(source, &success(&last, "secret"), &credentials, now + PROVED_FOR));
+        assert!(passes(&mut paths, 128));
+        paths.restart(now + PROVED_FOR * 2);
+        assert!(!passes(&mut paths, 128) && paths.sources.is_empty());
     }
 
     #[test]

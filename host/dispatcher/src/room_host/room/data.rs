@@ -97,7 +97,7 @@ impl Room {
         }
         let states = state.datachannel_receive_states.iter();
         let has: HashMap<&str, u32> = states.map(|state| (state.publisher_sid.as_str(), state.last_seq)).collect();
-        let missing = self.history.after((&member.sid, member.identity()), member.since, &has);
+        let missing = self.history.after((&member.sid, member.identity()), member.since, &has, now.at);
         // What no longer fits waits already, or comes too late for a client that lost so much.
         let fits = missing.into_iter().all(|packet| member.outbox.put(packet));
         if fits {

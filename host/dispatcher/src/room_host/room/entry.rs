@@ -81,8 +81,11 @@ impl Room {
         }
         let former = self.member_of(&caller.person.identity);
         self.check_space(&caller, former)?;
-        if let Some(former) = former {
-            self.remove(former, Reason::DuplicateIdentity, Action::Disconnect, now);
+        let gone = former.and_then(|id| self.put_out(id, Reason::DuplicateIdentity, Action::Disconnect, now));
+        // As in LiveKit's server, the others hear of the new sid alone. They do not hear of one that is hidden.
+        if let Some(gone) = gone.filter(|_| caller.grants.hidden) {
+            let too_many = self.departures.add(gone, now.at);
+            self.tell_departures(too_many);
         }
         let sid: Arc<str> = new_id("PA_", &mut self.rng).into();
         let (local, public) =

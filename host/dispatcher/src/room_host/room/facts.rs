@@ -109,11 +109,21 @@ impl Room {
         if !self.has_space_for(person.bytes(), former.bytes()) {
             return Err(FactsError::Room);
         }
-        if let Some(member) = self.members.get_mut(&id) {
-            member.change(|member| member.caller.person = person);
+        // As in LiveKit's server, the name, the metadata and the attributes are changes of their own, told one after another.
+        let named = Person { name: person.name.clone(), ..former.clone() };
+        let described = Person { metadata: person.metadata.clone(), ..named.clone() };
+        for person in [named, described, person] {
+            self.set_person(id, person, now);
         }
-        self.claims_changed(id, now);
         Ok(())
+    }
+
+    fn set_person(&mut self, id: MemberId, person: Person, now: Moment) {
+        let changed = self.members.get_mut(&id).filter(|member| member.caller.person != person);
+        if let Some(member) = changed {
+            member.change(|member| member.caller.person = person);
+            self.claims_changed(id, now);
+        }
     }
 
     #[expect(deprecated, reason = "older clients read two of these fields")]

@@ -55,20 +55,29 @@ impl Room {
 
     /// Remove a participant, and tell it and the others.
     pub(super) fn remove(&mut self, id: MemberId, reason: Reason, action: Action, now: Moment) {
-        if let Some(link) = self.members.get(&id).and_then(|member| member.open_link()) {
+        if let Some(gone) = self.put_out(id, reason, action, now) {
+            let too_many = self.departures.add(gone, now.at);
+            self.tell_departures(too_many);
+        }
+    }
+
+    /// Remove a participant, and tell it. Returns what the others are to be told.
+    pub(super) fn put_out(
+        &mut self,
+        id: MemberId,
+        reason: Reason,
+        action: Action,
+        now: Moment,
+    ) -> Option<proto::ParticipantInfo> {
+        let member = self.members.get(&id)?;
+        let (gone, link) = ((!member.permission.hidden).then(|| member.gone(reason)), member.open_link());
+        if let Some(link) = link {
             self.send(link, leave(reason, action));
             self.outputs.push_back(RoomOutput::Close { link });
             self.by_link.remove(&link);
         }
-        let Some((gone, hidden)) = self.members.get(&id).map(|member| (member.gone(reason), member.permission.hidden))
-        else {
-            return;
-        };
         self.take_out(id, reason, now);
-        if !hidden {
-            let too_many = self.departures.add(gone, now.at);
-            self.tell_departures(too_many);
-        }
+        gone
     }
 
     /// Tell of participants who left.

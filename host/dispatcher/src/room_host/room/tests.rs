@@ -2,6 +2,7 @@ mod client;
 
 mod world;
 
+mod addresses;
 mod bounds;
 mod happenings;
 mod losses;
@@ -191,10 +192,12 @@ fn own_facts_change_within_their_bounds_and_permissions() {
     };
     world.signal(ann, Request::UpdateMetadata(update("Ann", "1".into())));
     let messages = world.take(ann);
-    assert_eq!(names(&messages), ["update", "token", "response"]);
+    assert_eq!(names(&messages), ["update", "token", "update", "token", "response"], "each kind of fact by itself");
     assert_eq!(answer_of(&messages), (7, "OK"));
-    let Some(Response::Update(seen)) = world.take(bob).pop() else { panic!() };
-    let info = &seen.participants[0];
+    let messages = world.take(bob);
+    let [Response::Update(named), Response::Update(seen)] = messages.as_slice() else { panic!("{messages:?}") };
+    let (named, info) = (&named.participants[0], &seen.participants[0]);
+    assert_eq!((named.name.as_str(), named.attributes.len()), ("Ann", 0));
     assert_eq!((info.name.as_str(), &info.attributes), ("Ann", &HashMap::from([("a".into(), "1".into())])));
     assert!(info.version > 1);
     world.signal(ann, Request::UpdateMetadata(update("Ann", "x".repeat(65 << 10))));

@@ -1,7 +1,7 @@
 //! A published track in virtual time, with real sound.
 
-use wasm_worker_core::room::audio::RATES;
 use wasm_worker_core::room::audio::options::WAITING_MAX;
+use wasm_worker_core::room::audio::{Publication, RATES};
 
 use super::super::codec::Decoder;
 use super::super::signals::{power_at, rms, sine};
@@ -25,7 +25,7 @@ impl Voice {
     fn new(rate: u32) -> Self {
         let start = Instant::now();
         let publication = Publication { rate, ..Publication::default() };
-        let playout = Playout::new(ID, &publication, start).unwrap();
+        let playout = Playout::new(ID, PublishedOptions::new(&publication).unwrap(), start).unwrap();
         Self { playout, rate, start, now: start, sent: Vec::new(), events: Vec::new() }
     }
 

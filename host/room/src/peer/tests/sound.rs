@@ -72,15 +72,17 @@ fn sound_goes_both_ways_over_a_path_that_loses_some() {
     pair.told.clear();
     pair.loss = 10;
     for (byte, number) in (0_u8..100).zip(0..) {
-        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960, number == 0, pair.now));
+        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960, (number == 0, -20), pair.now));
         // A second one at the same time, as after a stall.
-        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960 + 480, false, pair.now));
+        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960 + 480, (false, -127), pair.now));
         assert!(pair.server.send_sound("TR_1", number * 960, &[byte, 5], pair.now));
         pair.holds_within(Duration::from_millis(20), |_| false);
     }
     pair.holds_within(Duration::from_secs(1), |_| false);
     let sent = pair.server.sound.len();
     assert!((170..200).contains(&sent), "{sent} of 200");
+    let of_level = |level| pair.server.sound.iter().filter(|sound| sound.level == Some(level)).count();
+    assert!(of_level(-20) > 80 && of_level(-20) + of_level(-127) == sent, "servers tell by the level who speaks");
     let sound = pair.told.iter().filter_map(|output| match output {
         PeerOutput::Sound(line, packet) => Some((*line, packet)),
         _ => None,

@@ -29,9 +29,12 @@ impl Asked {
     }
 
     /// The next request, where the server was asked for others than those that are heard.
-    pub(super) fn next(&mut self, heard: &BTreeSet<&str>) -> Option<proto::UpdateSubscription> {
-        if let Some(new) = heard.iter().find(|sid| !self.contains(sid)) {
-            let sid = (*new).to_owned();
+    pub(super) fn next<'a>(
+        &mut self,
+        heard: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<proto::UpdateSubscription> {
+        if let Some(new) = heard.clone().find(|sid| !self.contains(sid)) {
+            let sid = new.to_owned();
             self.let_go.remove(&sid);
             self.wanted.insert(sid.clone(), true);
             return Some(subscription([sid], true));
@@ -39,7 +42,7 @@ impl Asked {
         if std::mem::take(&mut self.repeats) && !self.let_go.is_empty() {
             return Some(subscription(self.let_go.iter().cloned(), false));
         }
-        let sid = self.wanted.keys().find(|sid| !heard.contains(sid.as_str())).cloned()?;
+        let sid = self.wanted.keys().find(|sid| heard.clone().all(|heard| heard != **sid)).cloned()?;
         let is_there = self.wanted.remove(&sid) == Some(true);
         if is_there && self.let_go.len() < LET_GO_MAX {
             self.let_go.insert(sid.clone());
@@ -48,19 +51,18 @@ impl Asked {
     }
 
     /// What the server is told at a resumption.
-    pub(super) fn resume(&mut self, heard: &BTreeSet<&str>) -> proto::UpdateSubscription {
+    pub(super) fn resume<'a>(&mut self, heard: impl Iterator<Item = &'a str>) -> proto::UpdateSubscription {
+        let heard: BTreeSet<&str> = heard.collect();
         self.wanted.extend(heard.iter().map(|sid| ((*sid).to_owned(), true)));
         self.let_go.retain(|sid| !heard.contains(sid.as_str()));
         self.repeats = true;
         subscription(heard.iter().map(|sid| (*sid).to_owned()), true)
     }
 
-    /// A track is gone, and the server sends it no more.
-    pub(super) fn gone(&mut self, track_sid: &str) {
-        self.let_go.remove(track_sid);
-        if let Some(is_there) = self.wanted.get_mut(track_sid) {
-            *is_there = false;
-        }
+    /// Only these tracks are in the room. The server sends no others.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.let_go.retain(|sid| is_there(sid));
+        self.wanted.iter_mut().for_each(|(sid, is_known)| *is_known &= is_there(sid));
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::timeline::Timeline;
 use crate::audio::heard::{Heard, Packet};
 use crate::peer::{LineId, SoundPacket};
-use wasm_worker_core::room::audio::{AudioEvent, HEARD_RATE, HeardId, Rule, Subscription};
+use wasm_worker_core::room::audio::{AudioEvent, HeardId, Rule, Subscription};
 use wasm_worker_core::room::id::OperationId;
 use wasm_worker_core::room::people::{Participant, ParticipantKind, Track, TrackKind};
 
@@ -30,8 +30,6 @@ pub(super) struct Listener {
     pub(super) rule: Option<OperationId>,
     pub(super) track: Track,
     pub(super) heard: Heard,
-    /// Samples a second of what is delivered.
-    rate: u32,
     pub(super) stage: Stage,
     /// The line that carries the track.
     line: Option<LineId>,
@@ -66,9 +64,8 @@ impl Listener {
         let mut heard = Heard::new(id, &options, now)?;
         heard.set_muted(track.muted, now);
         let (stage, timeline) = (Stage::Waiting { until: None }, Timeline::default());
-        let rate = if options.rate == 0 { HEARD_RATE } else { options.rate };
         let (track, line, since) = (track.clone(), None, now);
-        Ok(Self { id, rule, track, heard, rate, stage, line, since, timeline, now })
+        Ok(Self { id, rule, track, heard, stage, line, since, timeline, now })
     }
 
     /// The next event, and the sound in it.
@@ -78,7 +75,7 @@ impl Listener {
             AudioEvent::Frame(frame) => u64::try_from(frame.pcm.len()).unwrap_or_default(),
             _ => 0,
         };
-        Some((event, Duration::from_micros(bytes * 500_000 / u64::from(self.rate).max(1))))
+        Some((event, Duration::from_micros(bytes * 500_000 / u64::from(self.heard.rate()))))
     }
 
     /// Another line carries the track, or none. Whether the track begins by it.

@@ -136,14 +136,14 @@ impl Listening {
 
     /// A track is gone.
     pub(super) fn track_gone(&mut self, track_sid: &str, events: &mut VecDeque<RoomEvent>, now: Instant) {
-        self.asked.gone(track_sid);
-        self.keep(|track| track.sid != track_sid, events, now);
+        self.keep(|sid| sid != track_sid, events, now);
     }
 
     /// Only these tracks are there.
-    pub(super) fn keep(&mut self, is_there: impl Fn(&Track) -> bool, events: &mut VecDeque<RoomEvent>, now: Instant) {
+    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool, events: &mut VecDeque<RoomEvent>, now: Instant) {
+        self.asked.keep(&is_there);
         let why = || ("interrupted", "the track ended before it was heard".to_owned());
-        self.end(|listener| !is_there(&listener.track), why, events, now);
+        self.end(|listener| !is_there(&listener.track.sid), why, events, now);
     }
 
     /// The server does not send a track. A rule goes on waiting for one that it has not heard yet.
@@ -229,8 +229,7 @@ impl Listening {
                 listener.wait(now);
             }
         }
-        let heard = self.listeners.iter().map(|listener| listener.track.sid.as_str()).collect();
-        let update = self.asked.next(&heard)?;
+        let update = self.asked.next(sids_of(&self.listeners))?;
         if !update.subscribe {
             update.track_sids.iter().for_each(|sid| peer.forget_track(sid));
         }
@@ -239,7 +238,7 @@ impl Listening {
 
     /// The tracks that the server is told at a resumption.
     pub(super) fn resume(&mut self) -> proto::UpdateSubscription {
-        self.asked.resume(&self.listeners.iter().map(|listener| listener.track.sid.as_str()).collect())
+        self.asked.resume(sids_of(&self.listeners))
     }
 
     /// When the server's time for a track is over.
@@ -321,4 +320,8 @@ impl Listening {
             self.over.add(listener.heard.counts());
         }
     }
+}
+
+fn sids_of(listeners: &[Listener]) -> impl Iterator<Item = &str> + Clone {
+    listeners.iter().map(|listener| listener.track.sid.as_str())
 }

@@ -49,9 +49,9 @@ impl Speaking {
         if self.own.len() >= OWN_MAX {
             return Err(("limit", format!("the agent has {OWN_MAX} tracks, which is the most")));
         }
-        let source = source_of(PublishedOptions::new(&publication)?.source);
-        let playout = Playout::new(id, &publication, now).map_err(|why| ("invalid", why))?;
-        let (stage, hearers) = (Stage::New, Hearers::None);
+        let options = PublishedOptions::new(&publication)?;
+        let playout = Playout::new(id, options, now).map_err(|why| ("invalid", why))?;
+        let (source, stage, hearers) = (source_of(options.source), Stage::New, Hearers::None);
         self.own.push(Own { id, publication, source, playout, muted: false, stage, hearers });
         Ok(())
     }
@@ -306,8 +306,8 @@ impl Speaking {
             if let (Some(line), Some(peer)) = (own.flow(line, now), peer.as_deref_mut()) {
                 while let Some(outgoing) = busy.count(|| own.playout.advance(now)) {
                     count_lateness(&mut self.over, outgoing.late_by);
-                    let Outgoing { payload, time, starts_talk, .. } = outgoing;
-                    peer.write_sound(line, payload, time, starts_talk, now);
+                    let Outgoing { payload, time, starts_talk, level, .. } = outgoing;
+                    peer.write_sound(line, payload, time, (starts_talk, level), now);
                 }
             }
             events.extend(std::iter::from_fn(|| own.playout.next_event()).map(RoomEvent::Audio));

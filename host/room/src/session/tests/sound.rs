@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::world::World;
 use crate::audio::heard::{Heard, Packet};
 use crate::audio::playout::Playout;
+use wasm_worker_core::room::audio::options::PublishedOptions;
 use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, HeardId, Publication, Rule, Subscription};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;
@@ -28,7 +29,7 @@ const RATE: u32 = 16_000;
 fn tone(hz: f64, frames: u32) -> Vec<Vec<u8>> {
     let mut now = Instant::now();
     let publication = Publication { rate: RATE, ..Publication::default() };
-    let mut playout = Playout::new(1, &publication, now).unwrap();
+    let mut playout = Playout::new(1, PublishedOptions::new(&publication).unwrap(), now).unwrap();
     playout.write(&sine(hz, FRAME * frames), now).unwrap();
     let packets = (0..frames).map(|_| {
         let packet = playout.advance(now).unwrap().payload;

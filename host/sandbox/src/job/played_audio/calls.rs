@@ -44,7 +44,7 @@ impl PlayedAudio {
             Err(why) => return job.fail(id, "invalid", &why),
         };
         let Some(speaker) = self.speakers.values().find(|speaker| speaker.track.sid == sid) else {
-            return job.fail(id, "refused", "the room has no such track");
+            return job.fail(id, "invalid", "the room has no such track");
         };
         job.send_sure(Event::AudioStarted(AudioStart { id, rule: 0, track: speaker.track.clone().into() }))?;
         self.heard.push(Heard::new(sid, Some(id), options, job.now));

@@ -14,7 +14,7 @@ use wasm_worker_core::room::audio::options::{HeardOptions, PENDING_BYTES_MAX};
 
 use super::speaker::{Resamplers, Speaker};
 use super::voice::{Change, Detector};
-use crate::guest::bindings::wasm_worker::agent::events::{AudioFrame, AudioLevel, Event, Failure, Voice};
+use crate::guest::bindings::wasm_worker::agent::events::{AudioFrame, AudioLevel, Event, Voice};
 use crate::sound::{bytes_of, level, samples_in};
 
 /// The time for which a level is taken to find voice.
@@ -225,21 +225,12 @@ impl Heard {
         self.is_held = held;
     }
 
-    /// The person is gone: voice ends, and `audio-ended` is the last event.
+    /// The person or the room is gone: voice ends, and `audio-ended` is the last event.
     pub(super) fn end(&mut self, now: Instant) {
         let change = self.detector.stop(now);
         self.change(change);
         self.phase = Phase::Over;
         self.waiting.push_back((now, Event::AudioEnded(0)));
-    }
-
-    /// The room is gone before the agent knows the id of the track: `failed` is the only event.
-    pub(super) fn fail(&mut self, why: &str, now: Instant) {
-        self.phase = Phase::Over;
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        let failure = Failure { id: 0, code: "not-joined".into(), status: 0, message: why.into() };
-        self.waiting.push_back((now, Event::Failed(failure)));
     }
 
     /// The next event that the agent may be given, and its time.
@@ -256,7 +247,6 @@ impl Heard {
             Event::AudioLevel(level) => level.id = id,
             Event::VoiceStarted(voice) | Event::VoiceEnded(voice) => voice.id = id,
             Event::AudioEnded(of) => *of = id,
-            Event::Failed(failure) => failure.id = id,
             _ => {}
         }
         Some((at, event))

@@ -1,7 +1,7 @@
 //! A track of the agent: what it writes is played in time. Pure; the time is an argument.
 //!
-//! Bounds, by the contract: a write while more than [`WAITING_MAX`] waits ends the track; where more than [`WRITABLE_AFTER`] waited, the agent is
-//! told once less than half of that does; one mark more than [`MARKS_MAX`] ends it too.
+//! Bounds, by the contract: a write while more than [`WAITING_MAX`] waits ends the track; where more than [`WRITABLE_AFTER`] waited, the
+//! agent is told once less than half of that does; one mark more than [`MARKS_MAX`] ends it too.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -215,7 +215,7 @@ fn a_followed_track_that_is_not_told_yet_ends_with_the_room() {
     test.audio.fail("gone", &mut test.job.access(40)).unwrap();
     assert_eq!(test.told(), [("track-published", 0), ("audio-started", 2), ("failed", rule)]);
     assert!(test.audio.wake_at().is_some(), "its end is to be told");
-    assert_eq!(test.step(50), [("failed", 2)]);
+    assert_eq!(test.step(50), [("audio", 2), ("audio", 2), ("audio-ended", 2)]);
     assert_eq!((test.step(5_000), test.audio.wake_at()), (Vec::new(), None));
     // The agent is outside, and is told no track.
     test.audio.leave("ann", &mut test.job.access(5_000)).unwrap();
@@ -223,6 +223,23 @@ fn a_followed_track_that_is_not_told_yet_ends_with_the_room() {
     assert!(test.told().is_empty());
     test.audio.joined(true, &mut test.job.access(5_000)).unwrap();
     assert_eq!(test.told(), [("track-published", 0)]);
+}
+
+#[test]
+fn heard_tracks_end_with_the_room_and_what_else_was_begun_fails() {
+    let mut test = Test::new();
+    test.say(0, ("ann", true), 1_000);
+    test.told();
+    let [one, held] = [(); 2]
+        .map(|()| test.call(0, |id| Call::SubscribeAudio { id, track_sid: "TR_ann".into(), options: options() }));
+    let (rule, own) = (test.follow(false), test.publish());
+    test.perform(0, Call::Hold { id: held, held: true });
+    test.step(0);
+    test.audio.fail("gone", &mut test.job.access(30)).unwrap();
+    let ended = |id: u32| ["audio", "audio-ended"].map(|name| (name, id));
+    let ends = [one, held, own + 1].map(ended).concat();
+    assert_eq!(test.told(), [ends, vec![("failed", rule), ("failed", own)]].concat());
+    assert_eq!((test.step(5_000), test.audio.wake_at()), (Vec::new(), None));
 }
 
 #[test]

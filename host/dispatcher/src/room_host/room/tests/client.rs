@@ -7,6 +7,8 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::crypto::from_feature_flags;
+use str0m::ice::{StunMessage, TransId};
 use str0m::media::{Direction, ExtensionValues, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::RtpWrite;
@@ -20,6 +22,8 @@ pub(super) struct Client {
     pub(super) lossy: ChannelId,
     pub(super) address: SocketAddr,
     pending: Option<SdpPendingOffer>,
+    /// The secret of the host's last answer.
+    host_password: String,
     /// Datagrams for the host.
     pub(super) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(super) received: Vec<proto::DataPacket>,
@@ -62,6 +66,7 @@ impl Client {
             lossy,
             address,
             pending: Some(pending),
+            host_password: String::new(),
             outbox: VecDeque::new(),
             received: Vec::new(),
             is_closed: false,
@@ -145,6 +150,7 @@ impl Client {
     }
 
     pub(super) fn answered(&mut self, sdp: &str) {
+        self.host_password = sdp.lines().find_map(|line| line.strip_prefix("a=ice-pwd:")).unwrap().to_owned();
         let answer = SdpAnswer::from_sdp_string(sdp).unwrap();
         self.rtc.sdp_api().accept_answer(self.pending.take().unwrap(), answer).unwrap();
         self.drain();
@@ -158,6 +164,17 @@ impl Client {
         self.pending = Some(pending);
         self.drain();
         offer.to_sdp_string()
+    }
+
+    /// A check with the name of this one, which asks the host to prefer the address that it comes from.
+    pub(super) fn preferring(&self, check: &[u8]) -> Vec<u8> {
+        let name = StunMessage::parse(check).unwrap().username().unwrap().to_owned();
+        let check = StunMessage::binding_request(&name, TransId::new(), true, 1, u32::MAX >> 1, true);
+        let mut bytes = vec![0; 512];
+        let hmac = |key: &[u8], parts: &[&[u8]]| from_feature_flags().sha1_hmac_provider.sha1_hmac(key, parts);
+        let length = check.to_bytes(Some(self.host_password.as_bytes()), &mut bytes, hmac).unwrap();
+        bytes.truncate(length);
+        bytes
     }
 
     /// Open further channels, which nothing uses.

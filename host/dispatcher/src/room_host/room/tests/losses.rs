@@ -129,12 +129,23 @@ fn same_identity_takes_the_place_of_the_older_connection() {
     let again = world.joined("ann");
     assert_eq!(leave_of(&world.take(ann)), (Reason::DuplicateIdentity, Action::Disconnect));
     assert_ne!(sid_of(&world.take(again)), first);
-    let seen = updates(&world.take(bob));
-    assert_eq!(seen[0], known(Reason::DuplicateIdentity));
-    assert_eq!(seen[1..].iter().map(|(_, state, _)| *state).collect::<Vec<_>>(), [State::Joined, State::Active]);
+    let seen: Vec<State> = updates(&world.take(bob)).into_iter().map(|(_, state, _)| state).collect();
+    assert_eq!(seen, [State::Joined, State::Active], "the others hear of the new sid alone");
     world.send("ann", "t", b"anew".to_vec());
     world.run(SHORT);
     assert_eq!(world.texts("bob"), [("ann".into(), "anew".into())], "numbers begin again");
+}
+
+#[test]
+fn departure_is_told_where_the_newcomer_of_the_same_identity_is_hidden() {
+    let mut world = World::new();
+    let (_, bob) = (world.joined("ann"), world.joined("bob"));
+    world.take(bob);
+    let mut hidden = caller("ann");
+    hidden.grants.hidden = true;
+    world.joined_as(hidden);
+    world.run(TOLD_WITHIN);
+    assert_eq!(updates(&world.take(bob)), [known(Reason::DuplicateIdentity)]);
 }
 
 /// The others know of a departure by then.

@@ -18,13 +18,7 @@ fn whoever_comes_back_is_told_again_what_it_missed() {
     world.take(ann);
     world.lose_link(ann);
     world.lose_link(bob);
-    let request = proto::MuteRoomTrackRequest {
-        identity: "ann".into(),
-        track_sid: voice.clone(),
-        muted: true,
-        ..Default::default()
-    };
-    world.room.mute_track(&request, world.now).unwrap();
+    world.mute("ann", &voice, true).unwrap();
     let nobody = proto::SubscriptionPermission::default();
     world.signal(cid, Request::SubscriptionPermission(nobody));
     world.run(SHORT * 2);
@@ -51,14 +45,7 @@ fn mute_of_another_is_told_again_until_the_client_knows() {
     let ann = world.joined("ann");
     let sid = sid_of(&world.take(ann));
     let voice = world.publish("ann", ann, &["voice"]).remove(0);
-    let request = proto::MuteRoomTrackRequest {
-        identity: "ann".into(),
-        track_sid: voice.clone(),
-        muted: true,
-        ..Default::default()
-    };
-    world.room.mute_track(&request, world.now).unwrap();
-    world.perform(None);
+    world.mute("ann", &voice, true).unwrap();
     let again = world.resume("ann", &sid);
     assert!(names(&world.take(again)).contains(&"mute"));
     world.signal(again, Request::Mute(proto::MuteTrackRequest { sid: voice, muted: true }));

@@ -34,6 +34,15 @@ impl World {
         self.negotiate(identity, link, offer).mid_to_track_id
     }
 
+    /// Request as an administrator that a track is muted, or not.
+    pub(super) fn mute(&mut self, identity: &str, track_sid: &str, muted: bool) -> Result<proto::TrackInfo, MuteError> {
+        let (identity, track_sid) = (identity.into(), track_sid.into());
+        let request = proto::MuteRoomTrackRequest { identity, track_sid, muted, ..Default::default() };
+        let outcome = self.room.mute_track(&request, self.now);
+        self.perform(None);
+        outcome
+    }
+
     /// Make an offer, and take its answer.
     pub(super) fn negotiate(&mut self, identity: &'static str, link: LinkId, sdp: String) -> proto::SessionDescription {
         let former = self.take(link);
@@ -169,21 +178,14 @@ fn muted_track_is_silent_and_only_its_owner_gives_it_its_voice_back() {
     world.speak("ann", 2);
     assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![0, 1], Some(false)));
     // An administrator mutes it, and cannot do the contrary.
-    let request = |identity: &str, track_sid: &str, muted| proto::MuteRoomTrackRequest {
-        identity: identity.into(),
-        track_sid: track_sid.into(),
-        muted,
-        ..Default::default()
-    };
     world.take(ann);
-    assert!(world.room.mute_track(&request("ann", &sid, true), world.now).unwrap().muted);
-    world.perform(None);
+    assert!(world.mute("ann", &sid, true).unwrap().muted);
     assert_eq!(names(&world.take(ann)), ["mute", "update"]);
     world.speak("ann", 2);
     assert_eq!((world.heard("bob"), is_muted(&mut world)), (vec![], Some(true)));
-    assert_eq!(world.room.mute_track(&request("ann", &sid, false), world.now), Err(MuteError::Unmute));
-    assert_eq!(world.room.mute_track(&request("ann", "TR_other", true), world.now), Err(MuteError::Track));
-    assert_eq!(world.room.mute_track(&request("cid", &sid, true), world.now), Err(MuteError::Participant));
+    assert_eq!(world.mute("ann", &sid, false), Err(MuteError::Unmute));
+    assert_eq!(world.mute("ann", "TR_other", true), Err(MuteError::Track));
+    assert_eq!(world.mute("cid", &sid, true), Err(MuteError::Participant));
 }
 
 #[test]

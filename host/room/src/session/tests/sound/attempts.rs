@@ -185,7 +185,7 @@ fn a_wish_to_unmute_that_is_lost_with_its_link_is_asked_for_again() {
 
 #[test]
 fn a_mute_of_a_moderator_after_a_wish_that_the_server_got_stands() {
-    for cut_after in [SOON * 2 + Duration::from_millis(100), Duration::ZERO] {
+    for cut_after in [SOON * 2 + Duration::from_millis(100), Duration::from_millis(200), Duration::ZERO] {
         let mut world = World::speaking();
         world.audio(AudioCommand::Mute { id: 2, muted: true });
         world.pass(Duration::from_millis(50));
@@ -235,6 +235,24 @@ fn tracks_that_are_over_are_not_named_after_a_cut_and_others_are() {
     world.until(SOON * 10, |world| world.connections() == 1);
     world.pass(SOON);
     assert_eq!(world.subscriptions()[before..], ["-TR_1"]);
+}
+
+#[test]
+fn track_that_is_over_before_the_agent_is_told_of_it_is_not_named_after_a_cut() {
+    let mut world = World::entering();
+    world.subscribe(3, "TR_1");
+    world.subscribe(4, "TR_2");
+    world.until(SOON, |world| world.subscriptions().len() == 2);
+    world.unpublishes("ann", "TR_2");
+    world.pass(Duration::from_millis(50));
+    world.has_path = true;
+    world.until(SOON, |world| world.has_told(|event| *event == RoomEvent::Done(1)));
+    world.pass(SOON);
+    assert!(world.has_failed(4, "interrupted"), "{:?}", told(&world));
+    assert_eq!(world.subscriptions(), ["+TR_1", "+TR_2", "-TR_2"]);
+    world.cut_link();
+    world.pass(SOON);
+    assert_eq!(world.subscriptions().len(), 3);
 }
 
 #[test]
