@@ -112,8 +112,13 @@ pub(crate) enum Command {
     Counts { reply: oneshot::Sender<(usize, usize)> },
     /// Get rooms by name; all rooms for no names.
     Rooms { names: Vec<String>, reply: oneshot::Sender<Result<Vec<proto::Room>, CommandError>> },
-    /// Serve a room for somebody who joins it, and create it where there is none.
-    EnterRoom { name: String, api_key: String, reply: oneshot::Sender<Result<RoomHandle, CommandError>> },
+    /// Serve a room for somebody who joins it. Where there is none, create it so, with its first dispatches.
+    EnterRoom {
+        room: Box<RoomRequest>,
+        requests: Vec<DispatchRequest>,
+        api_key: String,
+        reply: oneshot::Sender<Result<RoomHandle, CommandError>>,
+    },
     /// Get a room that is served.
     HostedRoom { name: String, reply: oneshot::Sender<Option<RoomHandle>> },
     /// Create a room with its first dispatches, or change the room where there is one.

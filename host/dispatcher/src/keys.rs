@@ -13,6 +13,7 @@ use livekit_token::{AccessToken, VideoGrants};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::proto_json;
 use crate::settings::KeyPairs;
 use wasm_worker_core::text::clip;
 use wasm_worker_protocol::dispatcher_session::WorkerRegistration;
@@ -26,6 +27,8 @@ const JOB_TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
 const ROOM_TOKEN_TTL_MIN: Duration = Duration::from_secs(10 * 60);
 /// The attribute with the agent's name in a job's token, as in LiveKit's server.
 const AGENT_NAME_ATTRIBUTE: &str = "lk.agent_name";
+/// The claim with the configuration of a new room.
+const ROOM_CONFIG: &str = "roomConfig";
 /// The sources of tracks that a token can name.
 const SOURCES: [TrackSource; 4] =
     [TrackSource::Camera, TrackSource::Microphone, TrackSource::ScreenShare, TrackSource::ScreenShareAudio];
@@ -43,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) grants: VideoGrants,
     /// The person of a token that joins a room; of others it says nothing.
     pub(crate) person: Person,
+    /// What the room is to be like where the person is the first in it.
+    pub(crate) room_config: proto::RoomConfiguration,
     /// The expiry of the token, as a Unix time.
     pub(crate) expires_s: i64,
 }
@@ -150,8 +155,10 @@ impl Keys {
         let expires_s = unix_seconds(claims.get("exp"));
         let grants =
             grants(&mut claims).map_err(|error| TokenError::Claim { claim: "video".into(), why: error.to_string() })?;
+        let room_config = room_config(&mut claims)
+            .map_err(|error| TokenError::Claim { claim: ROOM_CONFIG.into(), why: error.to_string() })?;
         let person = person(claims);
-        Ok(Caller { api_key: key.to_owned(), grants, person, expires_s })
+        Ok(Caller { api_key: key.to_owned(), grants, person, room_config, expires_s })
     }
 
     /// The next token of a participant, with its newest facts. It is valid for as long as the one before, and at least for
@@ -167,6 +174,7 @@ impl Keys {
             .with_kind(&person.kind)
             .with_metadata(&person.metadata)
             .with_attributes(&person.attributes)
+            .with_room_config(caller.room_config.clone())
             .with_grants(caller.grants.clone());
         token.to_jwt().map_err(|error| error.to_string())
     }
@@ -244,6 +252,14 @@ fn grants(claims: &mut Value) -> Result<VideoGrants, serde_json::Error> {
         _ => {}
     }
     serde_json::from_value(video)
+}
+
+/// The configuration of the room in a token.
+fn room_config(claims: &mut Value) -> Result<proto::RoomConfiguration, serde_json::Error> {
+    match claims.get_mut(ROOM_CONFIG).map(Value::take) {
+        None | Some(Value::Null) => Ok(proto::RoomConfiguration::default()),
+        Some(config) => proto_json::read(config.to_string().as_bytes()),
+    }
 }
 
 fn token_error(error: &JwtError, key: &str, claims: &Unverified) -> TokenError {

@@ -32,16 +32,10 @@ pub(crate) async fn create(
     allow_create(caller)?;
     check_names("", &request.name)?;
     state.check_metadata(&request.metadata)?;
-    if request.agents.len() > AGENTS_MAX {
-        let count = request.agents.len();
-        return Err(TwirpError::invalid(format!("the room has {count} agents, at most {AGENTS_MAX} are allowed")));
-    }
-    for _ in &request.agents {
+    for _ in request.agents.iter().take(AGENTS_MAX) {
         state.check_rate(caller)?;
     }
-    let agents = request.agents.iter();
-    let requests =
-        agents.map(|agent| dispatch_request(state, caller, &request.name, agent)).collect::<Result<_, _>>()?;
+    let requests = first_dispatches(state, caller, &request.name, &request.agents)?;
     let room = RoomRequest {
         name: request.name,
         metadata: request.metadata,
@@ -52,6 +46,37 @@ pub(crate) async fn create(
     let (reply, answer) = oneshot::channel();
     let command = Command::CreateRoom { room: Box::new(room), requests, api_key: caller.api_key.clone(), reply };
     Ok(state.ask(command, answer).await??.to_proto())
+}
+
+/// The room that a token describes for the case that its person is the first in it, with the first dispatches.
+pub(crate) fn room_of_token(
+    state: &ApiState,
+    caller: &Caller,
+) -> Result<(RoomRequest, Vec<DispatchRequest>), TwirpError> {
+    let (name, config) = (caller.grants.room.clone(), &caller.room_config);
+    state.check_metadata(&config.metadata)?;
+    let requests = first_dispatches(state, caller, &name, &config.agents)?;
+    let room = RoomRequest {
+        name,
+        metadata: config.metadata.clone(),
+        empty_timeout: config.empty_timeout,
+        departure_timeout: config.departure_timeout,
+        max_participants: config.max_participants,
+    };
+    Ok((room, requests))
+}
+
+fn first_dispatches(
+    state: &ApiState,
+    caller: &Caller,
+    room: &str,
+    agents: &[proto::RoomAgentDispatch],
+) -> Result<Vec<DispatchRequest>, TwirpError> {
+    if agents.len() > AGENTS_MAX {
+        let count = agents.len();
+        return Err(TwirpError::invalid(format!("the room has {count} agents, at most {AGENTS_MAX} are allowed")));
+    }
+    agents.iter().map(|agent| dispatch_request(state, caller, room, agent)).collect()
 }
 
 fn dispatch_request(

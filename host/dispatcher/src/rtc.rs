@@ -25,6 +25,8 @@ use crate::join_request::{self, OlderRequest};
 use crate::keys::Caller;
 use crate::limits::ENTER_WITHIN;
 use crate::room_host::{Entered, Entrant, Refusal};
+use crate::room_service::room_of_token;
+use crate::twirp::TwirpError;
 use crate::upgrade;
 use wasm_worker_core::text::clip;
 
@@ -128,11 +130,12 @@ async fn enter(
 }
 
 async fn enter_room(state: &ApiState, entrant: Entrant) -> Result<Entered, Denied> {
+    let refused = |error: TwirpError| Denied(error.code.status(), error.message);
+    let (room, requests) = room_of_token(state, &entrant.caller).map_err(refused)?;
     let (reply, answer) = oneshot::channel();
-    let (name, api_key) = (entrant.caller.grants.room.clone(), entrant.caller.api_key.clone());
-    let asked = state.ask(Command::EnterRoom { name, api_key, reply }, answer).await;
-    let room = asked.and_then(|answer| answer.map_err(Into::into));
-    let room = room.map_err(|error| Denied(error.code.status(), error.message))?;
+    let (room, api_key) = (Box::new(room), entrant.caller.api_key.clone());
+    let asked = state.ask(Command::EnterRoom { room, requests, api_key, reply }, answer).await;
+    let room = asked.and_then(|answer| answer.map_err(Into::into)).map_err(refused)?;
     // There is another room with this name when the client tries again.
     let entered = room.enter(entrant).await.map_err(|_| busy("the room has just ended"))?;
     entered.map_err(|refusal| {

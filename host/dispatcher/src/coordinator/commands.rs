@@ -29,8 +29,8 @@ impl Coordinator {
             Command::Workers { reply } => drop(reply.send(self.scheduler.workers(Moment::now()))),
             Command::Counts { reply } => drop(reply.send(self.scheduler.counts())),
             Command::Rooms { names, reply } => drop(reply.send(self.list_rooms(&names))),
-            Command::EnterRoom { name, api_key, reply } => {
-                let room = self.enter_room(&name, &api_key);
+            Command::EnterRoom { room, requests, api_key, reply } => {
+                let room = self.enter_room(*room, requests, &api_key);
                 self.reply_durably(reply, room);
             }
             Command::HostedRoom { name, reply } => drop(reply.send(self.hosted.get(&name).map(HostedRoom::handle))),

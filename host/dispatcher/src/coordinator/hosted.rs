@@ -8,47 +8,60 @@ use tokio::time::Instant;
 
 use super::Coordinator;
 use crate::clock::Moment;
-use crate::command::CommandError;
+use crate::command::{CommandError, DispatchRequest};
 use crate::limits::ENTER_WITHIN;
 use crate::room_host::{HostedRoom, Occupancy, RoomHandle};
-use crate::rooms::Room;
+use crate::rooms::{Room, RoomRequest};
 use crate::store::StoreOp;
 
 /// How often a room that is occupied is looked at, at most.
 const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
 
 impl Coordinator {
-    /// Serve a room for somebody who joins it, and create it where there is none, as LiveKit's server does.
-    pub(super) fn enter_room(&mut self, name: &str, api_key: &str) -> Result<RoomHandle, CommandError> {
-        let now = Moment::now();
-        let existing = self.rooms.get(name).cloned();
+    /// Serve a room for somebody who joins it. Where there is none, create it as requested with its first dispatches; an existing one is
+    /// not changed. So does LiveKit's server.
+    pub(super) fn enter_room(
+        &mut self,
+        request: RoomRequest,
+        requests: Vec<DispatchRequest>,
+        api_key: &str,
+    ) -> Result<RoomHandle, CommandError> {
+        let (now, name) = (Moment::now(), request.name.clone());
+        let existing = self.rooms.get(&name).cloned();
         let room = match &existing {
             Some(room) => room.clone(),
             None => {
                 self.check_store()?;
-                self.default_room(name, now)
+                self.default_room(&name, now).changed_by(request)
             }
         };
-        let found = self.hosted.get(name).filter(|hosted| hosted.is_open(&room.sid));
+        let found = self.hosted.get(&name).filter(|hosted| hosted.is_open(&room.sid));
         let handle = match found {
             Some(hosted) => hosted.handle(),
             None => {
                 let hosted = self.room_host.open(room.to_proto()).ok_or(CommandError::TooManyHosted)?;
                 let handle = hosted.handle();
-                self.hosted.insert(name.to_owned(), hosted);
+                self.hosted.insert(name.clone(), hosted);
                 handle
             }
         };
         if existing.is_none() {
             let mut ops = Vec::new();
             if let Err(full) = self.add_room(now, room, &mut ops) {
-                self.hosted.remove(name);
+                self.hosted.remove(&name);
                 return Err(full);
             }
-            self.dispatch_to_unnamed_workers(now, name, &api_key.into());
+            if requests.is_empty() {
+                self.dispatch_to_unnamed_workers(now, &name, &api_key.into());
+            }
+            for request in requests {
+                if let Err(error) = self.create_dispatch(request) {
+                    tracing::warn!(target: "dispatcher", room = name, %error, "cannot dispatch an agent of a new room");
+                }
+            }
             self.flush(ops);
         }
-        self.rooms.join(name, now.at + ENTER_WITHIN);
+        self.rooms.join(&name, now.at + ENTER_WITHIN);
         Ok(handle)
     }
 

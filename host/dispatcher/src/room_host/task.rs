@@ -302,7 +302,7 @@ mod tests {
     fn entrant(may_update: bool) -> Entrant {
         let grants = VideoGrants { can_update_own_metadata: Some(may_update), ..Default::default() };
         let person = Person { identity: "ann".into(), ..Person::default() };
-        let caller = Caller { api_key: "key".into(), grants, person, expires_s: 0 };
+        let caller = Caller { api_key: "key".into(), grants, person, room_config: Default::default(), expires_s: 0 };
         let request = Box::new(proto::JoinRequest { metadata: "m".into(), ..Default::default() });
         Entrant { caller, request, local: IpAddr::V4(Ipv4Addr::LOCALHOST), public: None, has_second_peer: false }
     }

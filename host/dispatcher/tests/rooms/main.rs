@@ -22,7 +22,7 @@ use wasm_worker_core::room::event::{Reason, RoomEvent};
 use wasm_worker_core::room::moderation::Moderation;
 use wasm_worker_core::room::people::{ParticipantKind, ParticipantState};
 
-use support::{Host, Seen, run, token};
+use support::{Host, Seen, run, token, token_for};
 
 fn is_connected(event: &RoomEvent) -> bool {
     matches!(event, RoomEvent::Connected { .. })
@@ -237,6 +237,35 @@ fn room_ends_after_its_last_participant() {
         }
         let (_agent, events) = host.joined("agent").await;
         assert!(events.iter().any(is_connected), "a new room has the same name");
+    });
+}
+
+#[test]
+fn token_of_the_first_participant_describes_its_room() {
+    run(async |host: Host| {
+        let config = |metadata: &str| proto::RoomConfiguration {
+            metadata: metadata.into(),
+            departure_timeout: 7,
+            max_participants: 5,
+            agents: vec![proto::RoomAgentDispatch { agent_name: metadata.into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let mut people = Vec::new();
+        for (identity, metadata) in [("ann", "first"), ("bob", "second")] {
+            let (person, events) = host.joined_with(token_for(identity, config(metadata))).await;
+            let is_so =
+                |event: &RoomEvent| matches!(event, RoomEvent::Connected { room, .. } if room.metadata == "first");
+            assert!(events.iter().any(is_so), "{events:?}");
+            people.push(person);
+        }
+        let rooms = host.room_service("ListRooms", &proto::ListRoomsRequest::default()).await.unwrap();
+        let room = proto::ListRoomsResponse::decode(rooms.as_slice()).unwrap().rooms.remove(0);
+        assert_eq!((room.departure_timeout, room.max_participants, room.empty_timeout), (7, 5, 300));
+        let asked = proto::ListAgentDispatchRequest { room: "lobby".into(), ..Default::default() }.encode_to_vec();
+        let grants = VideoGrants { room_admin: true, room: "lobby".into(), ..Default::default() };
+        let list = host.post("/twirp/livekit.AgentDispatchService/ListDispatch", &asked, grants).await.unwrap();
+        let list = proto::ListAgentDispatchResponse::decode(list.as_slice()).unwrap().agent_dispatches;
+        assert_eq!(list.iter().map(|dispatch| dispatch.agent_name.as_str()).collect::<Vec<_>>(), ["first"]);
     });
 }
 

@@ -119,9 +119,14 @@ impl Host {
 
     /// A room that is joined, and the events until then.
     pub(crate) async fn joined(&self, identity: &str) -> (Seen, Vec<RoomEvent>) {
+        self.joined_with(token(identity)).await
+    }
+
+    /// A room that is joined with this token, and the events until then.
+    pub(crate) async fn joined_with(&self, token: String) -> (Seen, Vec<RoomEvent>) {
         let settings = RoomSettings {
             url: self.url.clone(),
-            token: Secret(token(identity)),
+            token: Secret(token),
             name: String::new(),
             metadata: String::new(),
             attributes: Vec::new(),
@@ -280,6 +285,11 @@ fn check(attributes: &[(u16, &[u8])]) -> Vec<u8> {
 }
 
 pub(crate) fn token(identity: &str) -> String {
+    token_for(identity, proto::RoomConfiguration::default())
+}
+
+/// The token of a participant, with what the room is to be like where there is none.
+pub(crate) fn token_for(identity: &str, room_config: proto::RoomConfiguration) -> String {
     let grants = VideoGrants {
         room_join: !identity.is_empty(),
         room: "lobby".into(),
@@ -288,6 +298,7 @@ pub(crate) fn token(identity: &str) -> String {
     };
     let (key, secret) = DEVELOPMENT_PAIR;
     let token = AccessToken::with_api_key(key, secret).with_identity(identity).with_grants(grants);
+    let token = token.with_room_config(room_config);
     token.with_kind(if identity == "agent" { "agent" } else { "standard" }).to_jwt().unwrap()
 }
 

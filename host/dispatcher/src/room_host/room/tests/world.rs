@@ -324,5 +324,5 @@ pub(super) fn caller(identity: &str) -> Caller {
         ..Default::default()
     };
     let person = Person { identity: identity.into(), ..Person::default() };
-    Caller { api_key: "key".into(), grants, person, expires_s: 0 }
+    Caller { api_key: "key".into(), grants, person, room_config: Default::default(), expires_s: 0 }
 }
