@@ -18,6 +18,8 @@ mod event;
 
 mod negotiation;
 
+mod order;
+
 #[cfg(test)]
 pub(crate) mod other_side;
 #[cfg(test)]
@@ -60,9 +62,6 @@ const SEARCH_OFTEN_FOR: Duration = Duration::from_secs(1);
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Most overdue time-outs that one call handles.
 const LATE_MAX: usize = 64;
-/// A packet of sound waits for those that are missing before it until so many are there, or for so long.
-const REORDERED_MAX: usize = 4;
-const REORDERED_WITHIN: Duration = Duration::from_millis(60);
 
 /// The state of the path to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +122,8 @@ impl Peer {
             .clear_codecs()
             .enable_opus(true, false)
             .set_sctp_max_buffered_amount(BUFFERED_BYTES_MAX)
-            .set_reordering_size_audio(REORDERED_MAX)
-            .set_reordering_timeout_audio(Some(REORDERED_WITHIN))
+            // Packets come as they are: `order` has their order.
+            .set_reordering_size_audio(0)
             .set_stats_interval(None);
         config.set_initial_stun_rto(CHECK_AGAIN_AFTER);
         config.set_max_stun_retransmits(CHECKS_MAX);
@@ -202,8 +201,9 @@ impl Peer {
         self.drain();
     }
 
-    /// The connection of TCP between these addresses is over; it had no own one where it never opened. Where the path goes over it, the peer is over too: LiveKit's server ends its side
-    /// of the data channels at the first packet that it cannot write, and a restart of ICE does not bring them back.
+    /// The connection of TCP between these addresses is over; it had no own one where it never opened. Where the path goes over it, the
+    /// peer is over too: LiveKit's server ends its side of the data channels at the first packet that it cannot write, and a restart of
+    /// ICE does not bring them back.
     pub(crate) fn lose_tcp(&mut self, remote: SocketAddr, local: Option<SocketAddr>) {
         let lost = local.map(|local| Carrier { transport: Transport::Tcp, local, remote });
         if self.path == Path::Found && lost.is_some() && self.carrier == lost {
@@ -255,7 +255,7 @@ impl Peer {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let tcp = self.tcp_due().filter(|_| self.has_untried());
         let own = self.rtc.is_alive().then_some(self.wake_at);
-        [own, tcp, self.search_due()].into_iter().flatten().min()
+        [own, tcp, self.search_due(), self.lines.wake_at()].into_iter().flatten().min()
     }
 
     /// Have everything happen that is due.
@@ -270,6 +270,7 @@ impl Peer {
             self.step(now);
         }
         self.reach(now);
+        self.tell_sound(now);
     }
 
     /// The next output.

@@ -18,11 +18,16 @@ const SHARE: f64 = 0.95;
 /// Parts of which ten in succession have to be clear.
 const PARTS: u32 = 600;
 
+/// Parts of a track that is longer than a subscription may take.
+const LONG: u32 = 150;
+
 /// Somebody who speaks a tone and hears another one.
 struct Talker {
     seen: Seen,
     hz: u32,
     hears_hz: u32,
+    /// The number of its publication.
+    mouth: u32,
     /// The last sound that it heard, at most a second.
     heard: Vec<f64>,
 }
@@ -32,10 +37,16 @@ impl Talker {
         let (seen, _) = host.joined(identity).await;
         let options = Subscription { rate: RATE, frame: PART, ..Subscription::default() };
         seen.perform(Command::Audio(AudioCommand::Follow { id: 50, rule: Rule::default(), options }));
+        let mut talker = Self { seen, hz, hears_hz, mouth: 50, heard: Vec::new() };
+        talker.publish();
+        talker
+    }
+
+    fn publish(&mut self) {
+        self.mouth += 1;
         let publication =
             Publication { name: "voice".into(), source: "microphone".into(), rate: RATE, bits_per_second: 0 };
-        seen.perform(Command::Audio(AudioCommand::Publish { id: 51, publication }));
-        Self { seen, hz, hears_hz, heard: Vec::new() }
+        self.seen.perform(Command::Audio(AudioCommand::Publish { id: self.mouth, publication }));
     }
 
     /// Write the part of the tone with this number.
@@ -48,7 +59,7 @@ impl Talker {
             sample.to_le_bytes()
         };
         let pcm = (part * samples..(part + 1) * samples).flat_map(sample).collect();
-        self.seen.perform(Command::Audio(AudioCommand::Write { id: 51, pcm }));
+        self.seen.perform(Command::Audio(AudioCommand::Write { id: self.mouth, pcm }));
     }
 
     fn take(&mut self, event: RoomEvent) {
@@ -115,4 +126,38 @@ fn agents_hear_each_other_also_after_a_cut_of_the_link() {
         }
         talk(&mut agent, &mut ann).await;
     });
+}
+
+/// A line that carries a second track takes what its packets say anew: their numbers begin where those of the first one began.
+#[test]
+fn second_track_on_a_line_is_heard_at_once() {
+    run(async |host: Host| {
+        let mut agent = Talker::join(&host, "agent", 440, 660).await;
+        let mut ann = Talker::join(&host, "ann", 660, 440).await;
+        agent.seen.perform(Command::Cancel { id: agent.mouth });
+        hear(&mut agent, &mut ann, LONG).await;
+        ann.seen.perform(Command::Cancel { id: ann.mouth });
+        agent.seen.until(|event| matches!(event, RoomEvent::Audio(AudioEvent::Ended { .. }))).await;
+        ann.publish();
+        let parts = hear(&mut agent, &mut ann, 0).await;
+        assert!(parts < LONG, "it is heard after {parts} parts");
+    });
+}
+
+/// Have one speak until another hears it clearly, and at least so many parts. Returns how many there were.
+async fn hear(ear: &mut Talker, mouth: &mut Talker, at_least: u32) -> u32 {
+    let (mut clock, mut part) = (interval(PART), 0);
+    ear.heard.clear();
+    while ear.share() < SHARE || part < at_least {
+        tokio::select! {
+            event = ear.seen.room.next() => ear.take(event.expect("the room goes on")),
+            event = mouth.seen.room.next() => drop(event.expect("the room goes on")),
+            _ = clock.tick() => {
+                part += 1;
+                assert!(part < PARTS, "heard {}", ear.share());
+                mouth.speak(part);
+            }
+        }
+    }
+    part
 }

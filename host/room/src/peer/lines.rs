@@ -12,6 +12,10 @@ use std::collections::HashMap;
 use str0m::Rtc;
 use str0m::change::SdpApi;
 use str0m::media::{Direction, MediaKind, Mid};
+use tokio::time::Instant;
+
+use super::order::Order;
+use super::output::SoundPacket;
 
 /// Most lines of one peer: four tracks of the agent, sixteen that it hears, and some that the server asks for and does not use.
 pub(crate) const LINES_MAX: usize = 32;
@@ -40,6 +44,8 @@ struct Line {
     own: Option<String>,
     /// The track that the server sends, by its newest answer.
     track: Option<String>,
+    /// The packets of that track.
+    order: Order,
     /// The direction in the newest offer. The answer may give less, which is no reason to offer again.
     offered: Direction,
     /// The direction by the newest answer. `str0m` shows that of the offer as soon as there is one.
@@ -95,9 +101,20 @@ impl Lines {
         self.all.iter().position(|line| line.track.as_deref() == Some(track_sid)).map(LineId)
     }
 
-    /// The line of this section.
-    pub(super) fn line_at(&self, mid: Mid) -> Option<LineId> {
-        self.all.iter().position(|line| line.stage == Stage::Open(mid)).map(LineId)
+    /// The packets of the track on this section.
+    pub(super) fn order(&mut self, mid: Mid) -> Option<&mut Order> {
+        self.all.iter_mut().find(|line| line.stage == Stage::Open(mid)).map(|line| &mut line.order)
+    }
+
+    /// The next packet whose turn it is.
+    pub(super) fn next_sound(&mut self, now: Instant) -> Option<(LineId, SoundPacket)> {
+        let next = |(at, line): (usize, &mut Line)| Some((LineId(at), line.order.next(now)?));
+        self.all.iter_mut().enumerate().find_map(next)
+    }
+
+    /// When a packet has waited for long enough.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.all.iter().filter_map(|line| line.order.wake_at()).min()
     }
 
     /// The section of a line that the server has answered.
@@ -177,7 +194,11 @@ impl Lines {
             let is_usable = media.is_some();
             line.agreed = media.map_or(Direction::Inactive, |media| media.direction());
             line.stage = if is_usable { Stage::Open(mid) } else { Stage::Refused };
-            line.track = tracks.get(&*mid).filter(|_| is_usable).cloned();
+            let track = tracks.get(&*mid).filter(|_| is_usable);
+            if line.track.as_ref() != track {
+                line.order = Order::default();
+            }
+            line.track = track.cloned();
         }
     }
 
@@ -219,7 +240,7 @@ impl Lines {
             return None;
         }
         let (offered, agreed) = (Direction::Inactive, Direction::Inactive);
-        self.all.push(Line { stage: Stage::New, own: None, track: None, offered, agreed });
+        self.all.push(Line { stage: Stage::New, own: None, track: None, order: Order::default(), offered, agreed });
         Some(at)
     }
 }

@@ -77,16 +77,25 @@ impl Peer {
     }
 
     pub(super) fn take_sound(&mut self, data: MediaData) {
-        let Some(line) = self.lines.line_at(data.mid) else { return };
+        let Some(order) = self.lines.order(data.mid) else { return };
         if data.params.spec().codec != Codec::Opus {
             return;
         }
+        let received_at = Instant::from_std(data.network_time);
         let packet = SoundPacket {
             time: data.time.rebase(Frequency::FORTY_EIGHT_KHZ).numer(),
             contiguous: data.contiguous,
-            received_at: Instant::from_std(data.network_time),
+            received_at,
             payload: data.data,
         };
-        self.outputs.push_back(PeerOutput::Sound(line, packet));
+        order.take(**data.seq_range.start(), packet);
+        self.tell_sound(received_at);
+    }
+
+    /// Tell the packets whose turn it is.
+    pub(super) fn tell_sound(&mut self, now: Instant) {
+        while let Some((line, packet)) = self.lines.next_sound(now) {
+            self.outputs.push_back(PeerOutput::Sound(line, packet));
+        }
     }
 }

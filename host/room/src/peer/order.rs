@@ -1,0 +1,105 @@
+//! The order of the packets of sound on one line, by the numbers of RTP. Pure.
+//!
+//! A packet waits for those that are missing before it until [`WAITING_MAX`] are there, or for [`WAITS_FOR`]. `str0m` can do the same,
+//! but goes on with its numbers where a line carries another track from another source, and then drops what has lower ones: for
+//! minutes, where a client begins anywhere.
+//!
+//! Bounds: [`WAITING_MAX`] packets.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::output::SoundPacket;
+
+/// Packets that wait for one before them.
+const WAITING_MAX: usize = 4;
+/// How long a packet waits.
+const WAITS_FOR: Duration = Duration::from_millis(60);
+/// A packet that is further back is no late one, but a new beginning: 1 s.
+const BACK_MAX: u64 = 50;
+
+/// The packets of a line.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// The number of the packet that comes next, if nothing is missing.
+    next: Option<u64>,
+    waiting: BTreeMap<u64, SoundPacket>,
+}
+
+impl Order {
+    /// A packet with this number came. One whose turn is over is dropped.
+    pub(super) fn take(&mut self, number: u64, packet: SoundPacket) {
+        if self.next.is_some_and(|next| number.saturating_add(BACK_MAX) < next) {
+            *self = Self::default();
+        }
+        if self.next.is_none_or(|next| number >= next) {
+            self.waiting.insert(number, packet);
+        }
+    }
+
+    /// The next packet whose turn it is.
+    pub(super) fn next(&mut self, now: Instant) -> Option<SoundPacket> {
+        let first = self.waiting.first_entry()?;
+        let (number, follows) = (*first.key(), self.next.is_none_or(|next| *first.key() == next));
+        let is_due = first.get().received_at + WAITS_FOR <= now;
+        if !follows && !is_due && self.waiting.len() < WAITING_MAX {
+            return None;
+        }
+        let (_, packet) = self.waiting.pop_first()?;
+        self.next = Some(number.saturating_add(1));
+        Some(SoundPacket { contiguous: follows, ..packet })
+    }
+
+    /// When the first one has waited for long enough.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(_, packet)| packet.received_at + WAITS_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers that come out, a star behind those that something is missing before, where these come in one after another.
+    fn passed(order: &mut Order, numbers: &[u64], now: Instant) -> Vec<String> {
+        let mut passed = Vec::new();
+        for number in numbers {
+            order.take(*number, packet(*number, now));
+            passed.extend(due(order, now));
+        }
+        passed
+    }
+
+    fn due(order: &mut Order, now: Instant) -> Vec<String> {
+        let told = |packet: SoundPacket| format!("{}{}", packet.time, if packet.contiguous { "" } else { "*" });
+        std::iter::from_fn(|| order.next(now).map(told)).collect()
+    }
+
+    fn packet(number: u64, received_at: Instant) -> SoundPacket {
+        SoundPacket { payload: [1][..].into(), time: number, contiguous: false, received_at }
+    }
+
+    #[test]
+    fn packets_come_out_in_order_and_the_missing_are_waited_for() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        assert_eq!(passed(&mut order, &[7, 8, 10, 9, 9, 8, 11], now), ["7", "8", "9", "10", "11"]);
+        // One is missing: the third behind it is the last that waits.
+        assert_eq!(passed(&mut order, &[13, 14, 15], now), Vec::<String>::new());
+        assert_eq!(passed(&mut order, &[16, 12], now), ["13*", "14", "15", "16"]);
+        assert_eq!(passed(&mut order, &[18], now), Vec::<String>::new());
+        assert_eq!(order.wake_at(), Some(now + WAITS_FOR));
+        assert_eq!(due(&mut order, now + WAITS_FOR), ["18*"]);
+        assert_eq!(order.wake_at(), None);
+    }
+
+    #[test]
+    fn a_source_may_begin_anywhere() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        assert_eq!(passed(&mut order, &[30_000, 30_001, 1, 2], now), ["30000", "30001", "1", "2"]);
+        assert_eq!(passed(&mut order, &[60_000, 60_001, 60_002, 60_003], now), ["60000*", "60001", "60002", "60003"]);
+        let most = passed(&mut order, &[u64::MAX, u64::MAX - 1, u64::MAX - 2, u64::MAX - 3], now);
+        assert_eq!(most.len(), 4, "{most:?}");
+    }
+}
