@@ -24,6 +24,8 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// The same, where each process has its part of what is shared.
     pub(crate) proportional: u64,
+    /// What no file holds. Pages of the program come and go as the system likes.
+    pub(crate) anonymous: u64,
 }
 
 impl Process {
@@ -40,6 +42,7 @@ impl Process {
             private: sum.private + one.private,
             resident: sum.resident + one.resident,
             proportional: sum.proportional + one.proportional,
+            anonymous: sum.anonymous + one.anonymous,
         })
     }
 
@@ -134,6 +137,7 @@ fn memory(pid: u32) -> Memory {
     Memory {
         private: sum(&["Private_Clean:", "Private_Dirty:"]),
         resident: sum(&["Rss:"]),
+        anonymous: sum(&["Anonymous:", "Swap:"]),
         proportional: sum(&["Pss:"]),
     }
 }

@@ -223,15 +223,15 @@ fn soak(rooms: usize, minutes: usize) {
     let mut people = People::start(&server.url());
     people.order(&format!("join {rooms}"));
     println!("agents: {}", people.order(&format!("agents {AGENT} {rooms} {AT_ONCE}")));
-    let (mut resident, mut faults) = (Vec::new(), Vec::new());
+    let (mut kept, mut faults) = (Vec::new(), Vec::new());
     for minute in 1..=minutes {
         let mut talk = Value::Null;
         let cpu = worker.busy(|| talk = people.talk(Duration::from_secs(60)));
         let memory = worker.process.memory();
-        resident.push(memory.resident);
+        kept.push(memory.anonymous);
         println!(
-            "minute {minute}: {} of {} echoes, p99 {} ms, {} late or twice, {} reconnections, failures {}; {} resident, {} \
-             descriptors, {cpu:.1} % of a core",
+            "minute {minute}: {} of {} echoes, p99 {} ms, {} late or twice, {} reconnections, failures {}; {} resident, {} of it in no file, \
+             {} descriptors, {cpu:.1} % of a core",
             talk["in_time"],
             talk["said"],
             talk["p99_ms"],
@@ -239,6 +239,7 @@ fn soak(rooms: usize, minutes: usize) {
             talk["reconnects"],
             talk["failures"],
             size(memory.resident),
+            size(memory.anonymous),
             worker.process.descriptors(),
         );
         if talk["in_time"] != talk["said"] || talk["others"] != 0 {
@@ -256,7 +257,7 @@ fn soak(rooms: usize, minutes: usize) {
     if left > descriptors {
         faults.push(format!("{left} descriptors are left of {descriptors} at the start"));
     }
-    if has_grown(&resident) {
+    if has_grown(&kept) {
         faults.push("the memory grows".into());
     }
     println!("the end of the worker: {}", worker.stop());
@@ -264,12 +265,12 @@ fn soak(rooms: usize, minutes: usize) {
 }
 
 /// Whether the memory has grown by more than [`GROWTH_MAX`], from its size in each minute. The growth is printed. Too few minutes show none.
-fn has_grown(resident: &[u64]) -> bool {
-    if resident.len() <= 2 * COMPARED {
+fn has_grown(kept: &[u64]) -> bool {
+    if kept.len() <= 2 * COMPARED {
         return false;
     }
     let mean = |of: &[u64]| of.iter().sum::<u64>() as f64 / of.len() as f64;
-    let growth = mean(&resident[resident.len() - COMPARED..]) / mean(&resident[1..=COMPARED]) - 1.0;
+    let growth = mean(&kept[kept.len() - COMPARED..]) / mean(&kept[1..=COMPARED]) - 1.0;
     println!("growth of the memory: {:.1} %", growth * 100.0);
     growth > GROWTH_MAX
 }

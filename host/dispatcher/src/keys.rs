@@ -46,7 +46,7 @@ pub(crate) struct Caller {
     pub(crate) grants: VideoGrants,
     /// The person of a token that joins a room; of others it says nothing.
     pub(crate) person: Person,
-    /// What the room is to be like where the person is the first in it.
+    /// What the room is to be like where the person is the first in it; for an existing room it says nothing.
     pub(crate) room_config: proto::RoomConfiguration,
     /// The expiry of the token, as a Unix time.
     pub(crate) expires_s: i64,
@@ -167,15 +167,17 @@ impl Keys {
         let secret = self.0.get(&caller.api_key).ok_or("the API key of the participant is not configured")?;
         let left = u64::try_from(caller.expires_s.saturating_sub(Timestamp::now().as_second())).unwrap_or_default();
         let person = &caller.person;
-        let token = AccessToken::with_api_key(&caller.api_key, &secret.0)
+        let mut token = AccessToken::with_api_key(&caller.api_key, &secret.0)
             .with_ttl(Duration::from_secs(left).max(ROOM_TOKEN_TTL_MIN))
             .with_identity(&person.identity)
             .with_name(&person.name)
             .with_kind(&person.kind)
             .with_metadata(&person.metadata)
             .with_attributes(&person.attributes)
-            .with_room_config(caller.room_config.clone())
             .with_grants(caller.grants.clone());
+        if caller.room_config != proto::RoomConfiguration::default() {
+            token = token.with_room_config(caller.room_config.clone());
+        }
         token.to_jwt().map_err(|error| error.to_string())
     }
 

@@ -39,7 +39,7 @@ pub(crate) struct Room {
 }
 
 /// A client's request for a room. A field that is zero or empty has LiveKit's default, or keeps the value of an existing room.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RoomRequest {
     pub(crate) name: String,
     pub(crate) metadata: String,

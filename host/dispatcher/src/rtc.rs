@@ -26,6 +26,7 @@ use crate::keys::Caller;
 use crate::limits::ENTER_WITHIN;
 use crate::room_host::{Entered, Entrant, Refusal};
 use crate::room_service::room_of_token;
+use crate::rooms::RoomRequest;
 use crate::twirp::TwirpError;
 use crate::upgrade;
 use wasm_worker_core::text::clip;
@@ -131,7 +132,17 @@ async fn enter(
 
 async fn enter_room(state: &ApiState, entrant: Entrant) -> Result<Entered, Denied> {
     let refused = |error: TwirpError| Denied(error.code.status(), error.message);
-    let (room, requests) = room_of_token(state, &entrant.caller).map_err(refused)?;
+    let (room, requests) = match room_of_token(state, &entrant.caller) {
+        Ok(described) => described,
+        // For an existing room it says nothing.
+        Err(error) => {
+            let name = entrant.caller.grants.room.clone();
+            if state.rooms(vec![name.clone()]).await.map_err(refused)?.is_empty() {
+                return Err(refused(error));
+            }
+            (RoomRequest { name, ..RoomRequest::default() }, Vec::new())
+        }
+    };
     let (reply, answer) = oneshot::channel();
     let (room, api_key) = (Box::new(room), entrant.caller.api_key.clone());
     let asked = state.ask(Command::EnterRoom { room, requests, api_key, reply }, answer).await;

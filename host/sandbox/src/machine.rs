@@ -13,7 +13,8 @@ use rustix::process::{Resource, getpriority_process, getrlimit, setpriority_proc
 /// Smallest buffer that is given back to the system when it is freed, in bytes. Larger than what a job's start allocates.
 #[cfg(target_env = "gnu")]
 const RETURNED_BYTES_MIN: libc::c_int = 1 << 20;
-/// How much lower the priority of a guest's thread is, as nice levels: with 5 the others get three times its share of a core (`sched(7)`).
+/// How much lower the priority of a guest's thread is, as nice levels: with 5 another thread gets three times the share of a core that a
+/// guest's gets (`sched(7)`).
 const GUEST_NICENESS: i32 = 5;
 /// Size of the trial of machine code; the system rounds it up to a page.
 const TRIAL_BYTES: usize = 4 << 10;
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_have_a_lower_priority_than_their_threads_creator() {
+    fn guests_have_a_lower_priority_than_the_thread_that_starts_them() {
         let own = getpriority_process(None).unwrap();
         let of_guests = priority_of_guests();
         let of_thread = thread::spawn(move || {

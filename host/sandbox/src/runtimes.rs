@@ -1,8 +1,8 @@
 //! The two runtimes: guests on one, everything else on the other.
 //!
 //! A guest may keep its thread busy, and timers, signals and files must not wait for it. So guests have as many threads as there
-//! are cores, and the control runtime has threads of its own. The threads of guests have a lower priority than all others, so that
-//! the frames of rooms go out in time while guests compute.
+//! are cores, and the control runtime has threads of its own. The threads of guests have a lower priority than those of the
+//! control runtime and of rooms, so that the frames of rooms go out in time while guests compute.
 
 use std::io;
 use std::time::Duration;
@@ -88,5 +88,24 @@ impl Runtimes {
     pub fn shut_down(self) {
         self.guests.shutdown_timeout(SHUTDOWN_TIMEOUT);
         self.control.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn threads_of_guests_have_a_lower_priority() {
+        let runtimes = Runtimes::start().unwrap();
+        let priority = |runtime: &Handle| {
+            let asked = runtime.spawn(async { getpriority_process(None).unwrap() });
+            runtimes.block_on(asked).unwrap()
+        };
+        let own = priority(runtimes.control());
+        assert_eq!(priority(runtimes.guests()), (own + 5).min(19));
+        runtimes.shut_down();
     }
 }

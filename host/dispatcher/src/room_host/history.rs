@@ -110,7 +110,7 @@ impl History {
     }
 
     /// The packets for a participant that came at `since`, after those that it has: the last sequence of each publisher. None is older
-    /// than [`KEPT_FOR`]: clients forget after half a minute what they have, and would take an older one for new.
+    /// than [`KEPT_FOR`]: clients forget after 30 s what they have, and would take an older one for new.
     pub(super) fn after(
         &self,
         (sid, identity): (&str, &str),

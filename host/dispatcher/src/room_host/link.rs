@@ -130,7 +130,10 @@ async fn run(
 
 /// Whether a message may have more than [`SMALL_MESSAGE_BYTES_MAX`].
 const fn may_be_large(request: &proto::SignalRequest) -> bool {
-    matches!(request.message, Some(Request::Offer(_) | Request::SyncState(_) | Request::UpdateMetadata(_)))
+    matches!(
+        request.message,
+        Some(Request::Offer(_) | Request::Answer(_) | Request::SyncState(_) | Request::UpdateMetadata(_))
+    )
 }
 
 async fn send(socket: &mut Socket, waiting: &mut Vec<Bytes>) -> Result<(), String> {
@@ -180,6 +183,7 @@ mod tests {
     fn only_offers_states_and_facts_are_large() {
         let request = |message| proto::SignalRequest { message: Some(message) };
         assert!(may_be_large(&request(Request::Offer(proto::SessionDescription::default()))));
+        assert!(may_be_large(&request(Request::Answer(proto::SessionDescription::default()))));
         assert!(may_be_large(&request(Request::SyncState(proto::SyncState::default()))));
         assert!(!may_be_large(&request(Request::AddTrack(proto::AddTrackRequest::default()))));
         assert!(!may_be_large(&proto::SignalRequest { message: None }));

@@ -143,7 +143,7 @@ impl Peer {
             Ok(answered)
         });
         let answer = answered.ok_or(OfferError::Over)?.map_err(OfferError::Unusable)?;
-        self.sound_sources.declare(texts::sources(&offer));
+        self.declare(texts::sources(&offer).collect());
         self.negotiated(&offer, &answer.name, now);
         Ok(answer)
     }
@@ -165,11 +165,13 @@ impl Peer {
         let source_of_sound = sound::source_of(bytes);
         let is_admitted = match source_of_sound {
             Some(source) => self.sound_sources.admits(source, now),
-            None => !is_stun(bytes) || self.paths.admits(source),
+            // A client that checks before its answer has come checks again.
+            None => !is_stun(bytes) || !self.name.is_empty() && self.paths.admits(source),
         };
         if !is_admitted {
             return;
         }
+        self.paths.pass_time(now);
         let (before, local) = (self.outputs.len(), self.local);
         self.with(|rtc| match Receive::new(Protocol::Udp, source, local, bytes) {
             Ok(receive) => rtc.handle_input(Input::Receive(now.into_std(), receive)),
@@ -232,6 +234,7 @@ impl Peer {
 
     /// Let `str0m` know the time.
     fn step(&mut self, now: Instant) {
+        self.paths.pass_time(now);
         self.with(|rtc| rtc.handle_input(Input::Timeout(now.into_std())));
     }
 
@@ -375,6 +378,19 @@ mod tests {
         assert!(answer(&long).is_ok(), "an attribute that means nothing is ignored");
         let too_long = format!("{}{}", offer(1), padding.repeat(OFFER_BYTES_MAX / 1_000));
         assert!(matches!(answer(&too_long), Err(OfferError::TooLong { .. })));
+    }
+
+    #[test]
+    fn sources_that_former_offers_declared_leave_str0m() {
+        let now = Instant::now();
+        let mut peer = Peer::new("127.0.0.1:7882".parse().unwrap(), None, now);
+        let lines = offer(1).replace("a=recvonly", "a=sendonly");
+        let is_kept = |line: &&str| !line.contains("sdes:mid") && !line.starts_with("a=ssrc:");
+        let nameless: String = lines.split_inclusive('\n').filter(is_kept).collect();
+        for source in 1..=20 {
+            peer.answer(&format!("{nameless}a=ssrc:{source} cname:x\r\n"), now).unwrap();
+        }
+        assert_eq!((1..=20).filter(|source| peer.has_source(*source)).collect::<Vec<u32>>(), [20]);
     }
 
     #[test]

@@ -199,6 +199,13 @@ impl Room {
 
     /// Act on everything that the peers ask for, and ask the clients.
     fn settle(&mut self, now: Moment) {
+        self.take_peer_outputs(now);
+        self.ask_for_lines(now);
+        // An offer has a peer act too.
+        self.take_peer_outputs(now);
+    }
+
+    fn take_peer_outputs(&mut self, now: Moment) {
         while let Some(id) = self.touched.pop_first() {
             for peer in [Side::First, Side::Second].map(|side| PeerId(id, side)) {
                 while let Some(output) = self.peer_mut(peer).and_then(Peer::next_output) {
@@ -206,7 +213,6 @@ impl Room {
                 }
             }
         }
-        self.ask_for_lines(now);
     }
 
     fn on_peer_output(&mut self, peer: PeerId, output: PeerOutput, now: Moment) {

@@ -258,6 +258,9 @@ fn token_of_the_first_participant_describes_its_room() {
             assert!(events.iter().any(is_so), "{events:?}");
             people.push(person);
         }
+        // One that could not be created is of no account for a room that exists.
+        let too_many = proto::RoomConfiguration { agents: vec![Default::default(); 101], ..config("third") };
+        people.push(host.joined_with(token_for("eve", too_many)).await.0);
         let rooms = host.room_service("ListRooms", &proto::ListRoomsRequest::default()).await.unwrap();
         let room = proto::ListRoomsResponse::decode(rooms.as_slice()).unwrap().rooms.remove(0);
         assert_eq!((room.departure_timeout, room.max_participants, room.empty_timeout), (7, 5, 300));

@@ -36,7 +36,7 @@ pub(crate) async fn chat(
     let speakers = &people[..sound_rooms];
     let listeners = others_of(speakers);
     everybody.iter().for_each(|person| person.state().chat = Some(HashMap::new()));
-    let (said, heard, _) = tokio::join!(
+    let (said, heard, of_listeners) = tokio::join!(
         texts(&everybody, Duration::from_secs(seconds), Duration::from_millis(every_ms)),
         sound(speakers, seconds, "both"),
         sound(&listeners, seconds, "out"),
@@ -56,7 +56,10 @@ pub(crate) async fn chat(
             answers.add(*at, came[number].get(&format!("echo {text}")));
         }
     }
-    json!({ "messages": messages.told(), "answers": answers.told(), "sound": heard, "failures": failures(&everybody) })
+    // Those in rooms with sound have told what failed until its end.
+    let told = [&heard, &of_listeners].into_iter().filter_map(|told| told["failures"].as_array()).flatten();
+    let failures: Vec<Value> = told.cloned().chain(failures(&everybody).into_iter().map(Value::from)).collect();
+    json!({ "messages": messages.told(), "answers": answers.told(), "sound": heard, "failures": failures })
 }
 
 /// Everybody says a text this often, spread as people are who do not know of each other.

@@ -1,8 +1,7 @@
 //! The order of the packets of sound on one line, by the numbers of RTP. Pure.
 //!
-//! A packet waits for those that are missing before it until [`WAITING_MAX`] are there, or for [`WAITS_FOR`]. `str0m` can do the same,
-//! but goes on with its numbers where a line carries another track from another source, and then drops what has lower ones: for
-//! minutes, where a client begins anywhere.
+//! A packet waits for missing ones before it: for [`WAITS_FOR`], or until [`WAITING_MAX`] packets wait. `str0m` can do the same, but keeps
+//! its numbers when another source takes over the line. It then drops all packets with lower numbers, which lasts minutes at worst.
 //!
 //! Bounds: [`WAITING_MAX`] packets.
 
@@ -13,12 +12,12 @@ use tokio::time::Instant;
 
 use super::output::SoundPacket;
 
-/// Packets that wait for one before them.
+/// When so many packets wait, the first one goes on.
 const WAITING_MAX: usize = 4;
-/// How long a packet waits.
+/// Longest time that a packet waits.
 const WAITS_FOR: Duration = Duration::from_millis(60);
-/// A packet that is further back is no late one, but a new beginning: 1 s.
-const BACK_MAX: u64 = 50;
+/// A packet that is further back comes from another source: `str0m` drops those of the same one (`rtp/seq_no_window.rs`).
+const BACK_MAX: u64 = 128;
 
 /// The packets of a line.
 #[derive(Debug, Default)]
@@ -41,9 +40,9 @@ impl Order {
 
     /// The next packet whose turn it is.
     pub(super) fn next(&mut self, now: Instant) -> Option<SoundPacket> {
-        let first = self.waiting.first_entry()?;
-        let (number, follows) = (*first.key(), self.next.is_none_or(|next| *first.key() == next));
-        let is_due = first.get().received_at + WAITS_FOR <= now;
+        let number = *self.waiting.first_key_value()?.0;
+        let follows = self.next.is_none_or(|next| number == next);
+        let is_due = self.wake_at().is_some_and(|due| due <= now);
         if !follows && !is_due && self.waiting.len() < WAITING_MAX {
             return None;
         }
@@ -52,9 +51,9 @@ impl Order {
         Some(SoundPacket { contiguous: follows, ..packet })
     }
 
-    /// When the first one has waited for long enough.
+    /// When one of them has waited for long enough.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.waiting.first_key_value().map(|(_, packet)| packet.received_at + WAITS_FOR)
+        self.waiting.values().map(|packet| packet.received_at + WAITS_FOR).min()
     }
 }
 
@@ -92,6 +91,23 @@ mod tests {
         assert_eq!(order.wake_at(), Some(now + WAITS_FOR));
         assert_eq!(due(&mut order, now + WAITS_FOR), ["18*"]);
         assert_eq!(order.wake_at(), None);
+        // One that is very late changes nothing.
+        let all: Vec<u64> = (19..200).chain([140, 200]).collect();
+        let passed = passed(&mut order, &all, now);
+        assert!(passed.len() == 182 && passed.iter().all(|told| !told.ends_with('*')), "{passed:?}");
+    }
+
+    #[test]
+    fn no_packet_waits_longer_than_the_first_that_came() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        order.take(10, packet(10, now));
+        assert_eq!(due(&mut order, now), ["10"]);
+        for (number, ms) in [(14, 0), (13, 50), (12, 55)] {
+            order.take(number, packet(number, now + Duration::from_millis(ms)));
+            assert_eq!(due(&mut order, now + Duration::from_millis(ms)), Vec::<String>::new());
+        }
+        assert_eq!(order.wake_at(), Some(now + WAITS_FOR));
+        assert_eq!(due(&mut order, now + WAITS_FOR), ["12*", "13", "14"]);
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl Peer {
         let received_at = Instant::from_std(data.network_time);
         let packet = SoundPacket {
             time: data.time.rebase(Frequency::FORTY_EIGHT_KHZ).numer(),
-            contiguous: data.contiguous,
+            // Its order tells.
+            contiguous: false,
             received_at,
             payload: data.data,
         };

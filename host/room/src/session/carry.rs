@@ -222,7 +222,7 @@ impl Session {
             && let Some(request) = self.sound.next_request(peer, now).or_else(|| next_offer(peer, now))
         {
             if matches!(request, Request::Mute(_)) {
-                // A moderator may mute the track next. Until the proof, a resumption takes that for a request that was lost.
+                // A moderator may mute the track next. Until the proof, a resumption takes such a mute for a lost request of the agent.
                 self.signal.prove(now);
             }
             self.send_message(request);

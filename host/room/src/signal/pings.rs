@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// What LiveKit's server asks for.
 const INTERVAL: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// Time until a ping proves that a request arrived.
+/// Time from a request to the ping that proves its arrival.
 const PROOF_AFTER: Duration = Duration::from_millis(100);
 /// What a server may ask for.
 const INTERVAL_LONGEST: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ impl Pings {
         Some(Request::PingReq(proto::Ping { timestamp, rtt: milliseconds(self.round_trip) }))
     }
 
-    /// A request was sent that has no answer. The next ping goes out soon, because its own answer proves that the request arrived.
+    /// A request was sent that has no answer. The next ping goes out soon, because the answer to it proves that the request arrived.
     pub(super) fn prove(&mut self, now: Instant) {
         self.next_at = self.next_at.min(now + PROOF_AFTER);
     }

@@ -68,7 +68,7 @@ impl Peer {
         now: Instant,
     ) -> Result<(), OfferError> {
         texts::check_size(answer)?;
-        let text = texts::without_states(answer);
+        let text = texts::without_sources(answer);
         self.step(now);
         let accepted = self.with(|rtc| {
             let accepted = SdpAnswer::from_sdp_string(&text).map_err(|error| with_causes(&error)).and_then(|answer| {

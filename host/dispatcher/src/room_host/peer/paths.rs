@@ -102,11 +102,18 @@ struct Source {
 #[derive(Default)]
 pub(super) struct Paths {
     sources: HashMap<SocketAddr, Source>,
+    /// The present, once the peer knows it.
+    now: Option<Instant>,
     /// Datagrams to addresses without a proof.
     waiting: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
 impl Paths {
+    /// The time is this one.
+    pub(super) const fn pass_time(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
     /// Whether a check from this address is looked at.
     pub(super) fn admits(&self, source: SocketAddr) -> bool {
         self.sources.len() < SOURCES_MAX || self.sources.contains_key(&source)
@@ -149,8 +156,9 @@ impl Paths {
     /// The datagram, if it may be sent to this address now. It waits otherwise, and the oldest that waits is dropped where it is one
     /// too many.
     pub(super) fn pass(&mut self, destination: SocketAddr, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let is_proved = self.sources.get(&destination).is_some_and(|source| source.proved.is_some());
-        if is_proved || is_stun(&bytes) {
+        let is_good = |at: Instant| self.now.is_none_or(|now| now.saturating_duration_since(at) < PROVED_FOR);
+        let proved = self.sources.get(&destination).and_then(|source| source.proved);
+        if proved.is_some_and(is_good) || is_stun(&bytes) {
             return Some(bytes);
         }
         if self.waiting.len() == WAITING_MAX {
@@ -321,8 +329,11 @@ mod tests {
         assert!(!passes(&mut paths, 128));
         assert!(paths.prove(source, &success(&last, "secret"), &credentials, now + PROVED_FOR));
         assert!(passes(&mut paths, 128));
+        // Without another check too.
+        paths.pass_time(now + PROVED_FOR * 2);
+        assert!(!passes(&mut paths, 128));
         paths.restart(now + PROVED_FOR * 2);
-        assert!(!passes(&mut paths, 128) && paths.sources.is_empty());
+        assert!(paths.sources.is_empty());
     }
 
     #[test]

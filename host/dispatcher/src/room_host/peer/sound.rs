@@ -57,11 +57,6 @@ impl SoundSources {
         is_allowed && self.pace.admits(share(PACKETS_A_SECOND), BURST, now)
     }
 
-    /// The offer declares these sources.
-    pub(super) fn declare(&mut self, sources: impl Iterator<Item = u32>) {
-        self.declared = sources.collect();
-    }
-
     fn prove(&mut self, source: u32, mid: Mid) {
         self.proven.insert(source);
         self.last.insert(mid, source);
@@ -69,6 +64,20 @@ impl SoundSources {
 }
 
 impl Peer {
+    /// The offer declares these sources. Those that the one before declared and that have sent nothing leave `str0m`.
+    pub(super) fn declare(&mut self, sources: HashSet<u32>) {
+        let SoundSources { proven, declared, .. } = &mut self.sound_sources;
+        let former = std::mem::replace(declared, sources);
+        let gone: Vec<u32> =
+            former.into_iter().filter(|one| !declared.contains(one) && !proven.contains(one)).collect();
+        self.with(|rtc| {
+            for source in gone {
+                rtc.direct_api().remove_stream_rx(source.into());
+            }
+            Ok(())
+        });
+    }
+
     /// Send sound on a line of the client.
     pub(in crate::room_host) fn send_sound(&mut self, mid: Mid, numbers: (u64, u32), sound: &Sound, now: Instant) {
         let (sequence, time) = numbers;

@@ -9,6 +9,8 @@ use crate::room_host::sdp::sections;
 pub(super) const OFFER_BYTES_MAX: usize = 256 << 10;
 /// Most lines for media and data in it. Clients begin with seven, and `str0m` keeps a state for each.
 pub(super) const LINES_MAX: usize = 64;
+/// What names the line of a packet with sound in the packet itself.
+const LINE_NAME: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// Above the priority of the first candidate.
 const FIRST_PRIORITY: u32 = 2_130_706_176;
 
@@ -32,9 +34,6 @@ pub(super) fn check_size(description: &str) -> Result<(), OfferError> {
     Ok(())
 }
 
-/// What names the line of a packet with sound in the packet itself.
-const LINE_NAME: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
-
 /// An offer without the addresses of the client and the sources of its sound. Both are learnt from its datagrams, and `str0m` would
 /// keep a state for each. A line for sound whose packets do not name it, as those of LiveKit's client for Go, keeps one source.
 pub(super) fn without_states(offer: &str) -> String {
@@ -49,6 +48,12 @@ pub(super) fn without_states(offer: &str) -> String {
         }
     }
     text
+}
+
+/// An answer without the addresses of the client and the sources of its sound: what comes on the lines of the host is of no use.
+pub(super) fn without_sources(answer: &str) -> String {
+    let answer = without_states(answer);
+    answer.split_inclusive('\n').filter(|line| !line.starts_with("a=ssrc:")).collect()
 }
 
 /// The sources that an offer keeps.
@@ -73,6 +78,7 @@ mod tests {
         let kept = with_lines(&nameless);
         assert_eq!(kept, nameless.replace("a=mid:", "a=ssrc:1 cname:x\r\na=mid:"));
         assert_eq!(sources(&kept).collect::<Vec<_>>(), [1]);
+        assert_eq!(without_sources(&kept), nameless);
         let video = nameless.replace("m=audio", "m=video");
         assert_eq!(with_lines(&video), video);
     }

@@ -13,8 +13,8 @@ use crate::room_host::second::Unanswered;
 use crate::room_host::tracks::TrackId;
 
 impl Room {
-    /// Offer a participant its channels, lines for what it is to hear where they are others than before, or a new path. One whose answer
-    /// is awaited is offered nothing: its answer asks again.
+    /// Offer a participant its channels, lines for what it is to hear where they are others than before, or a new path. A
+    /// participant that has not answered yet is offered nothing: its answer asks again.
     pub(super) fn offer(&mut self, id: MemberId, now: Moment) {
         let wanted = self.wanted(id);
         let Some(Member { lines, second: Some(second), asked_at, .. }) = self.members.get_mut(&id) else { return };
@@ -39,8 +39,13 @@ impl Room {
             new = lines.offered(&all, &wanted);
             all.into_iter().map(|mid| (mid, lines.loads().any(|(loaded, _)| loaded == mid))).collect()
         });
-        let Some(Offer { sdp, name, pending }) = offer else { return };
         *asked_at = Some(now.at);
+        self.touched.insert(id);
+        let Some(Offer { sdp, name, pending }) = offer else {
+            // Nothing changes by it; the next one may have other lines.
+            self.to_ask.insert(id);
+            return;
+        };
         second.last_offer += 1;
         new.iter().for_each(|(mid, _)| second.peer.renew_source(*mid));
         let loads: Vec<(Mid, TrackId)> = lines.loads().collect();
@@ -54,7 +59,6 @@ impl Room {
         if let Some(second) = self.members.get_mut(&id).and_then(|member| member.second.as_mut()) {
             second.unanswered = Some(Unanswered { offer, pending, new });
         }
-        self.touched.insert(id);
         self.told_name(PeerId(id, Side::Second), name);
         self.tell_offer(id);
     }
