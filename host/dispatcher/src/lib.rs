@@ -15,11 +15,11 @@
 //! hosts             the `Host` and `Origin` headers that a listener answers (pure)
 //! connections       accepts connections and serves HTTP on them, also for workers
 //! ids               random ids (pure)
+//! proto_json        the JSON of protobuf messages (pure)
 //! keys              API keys: verification of tokens, and the tokens of jobs
 //! proof             the proof that a dispatcher has the secret of an API key
 //! rates             the rate limit of each API key
 //! answers           the bounds of answers
-//! proto_json        the JSON of protobuf messages (pure)
 //! twirp             the encodings and errors of LiveKit's services
 //! queue             the order of the dispatches that wait (pure)
 //! assign            the choice of a worker (pure)
@@ -62,6 +62,8 @@ pub mod connections;
 
 mod ids;
 
+mod proto_json;
+
 mod keys;
 
 mod proof;
@@ -69,8 +71,6 @@ mod proof;
 mod rates;
 
 mod answers;
-
-mod proto_json;
 
 mod twirp;
 

@@ -6,6 +6,8 @@
 //! Bounds: [`CANDIDATES_MAX`] addresses of the server, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
 //! [`LATE_MAX`] overdue time-outs in one call, [`lines::LINES_MAX`] lines.
 
+mod order;
+
 pub(crate) mod lines;
 
 mod output;
@@ -17,8 +19,6 @@ mod sound;
 mod event;
 
 mod negotiation;
-
-mod order;
 
 #[cfg(test)]
 pub(crate) mod other_side;
@@ -39,7 +39,8 @@ use crate::wire::{Channel, Description};
 use candidate::Remote;
 pub(crate) use lines::LineId;
 use lines::Lines;
-pub(crate) use output::{Datagram, PeerOutput, SoundPacket, Transport, Written};
+pub(crate) use order::SoundPacket;
+pub(crate) use output::{Datagram, PeerOutput, Transport, Written};
 
 /// Most addresses of the server that are tried, until the next restart of ICE.
 const CANDIDATES_MAX: usize = 16;

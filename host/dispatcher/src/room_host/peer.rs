@@ -157,7 +157,7 @@ impl Peer {
         }
     }
 
-    /// A datagram came. What is none of the protocols of WebRTC is dropped.
+    /// A datagram came. What is none of the protocols of WebRTC is dropped, and a check before the first answer: clients repeat it.
     pub(super) fn receive(&mut self, source: SocketAddr, bytes: &[u8], now: Instant) {
         if answered(bytes).is_some() {
             return self.take_answer(source, bytes, now);
@@ -165,7 +165,6 @@ impl Peer {
         let source_of_sound = sound::source_of(bytes);
         let is_admitted = match source_of_sound {
             Some(source) => self.sound_sources.admits(source, now),
-            // A client that checks before its answer has come checks again.
             None => !is_stun(bytes) || !self.name.is_empty() && self.paths.admits(source),
         };
         if !is_admitted {

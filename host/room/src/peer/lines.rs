@@ -14,8 +14,7 @@ use str0m::change::SdpApi;
 use str0m::media::{Direction, MediaKind, Mid};
 use tokio::time::Instant;
 
-use super::order::Order;
-use super::output::SoundPacket;
+use super::order::{Order, SoundPacket};
 
 /// Most lines of one peer: four tracks of the agent, sixteen that it hears, and some that the server asks for and does not use.
 pub(crate) const LINES_MAX: usize = 32;

@@ -6,11 +6,10 @@
 //! Bounds: [`WAITING_MAX`] packets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use super::output::SoundPacket;
 
 /// When so many packets wait, the first one goes on.
 const WAITING_MAX: usize = 4;
@@ -18,6 +17,19 @@ const WAITING_MAX: usize = 4;
 const WAITS_FOR: Duration = Duration::from_millis(60);
 /// A packet that is further back comes from another source: `str0m` drops those of the same one (`rtp/seq_no_window.rs`).
 const BACK_MAX: u64 = 128;
+
+/// A packet of sound from the server.
+#[derive(Debug)]
+pub(crate) struct SoundPacket {
+    /// Opus.
+    pub(crate) payload: Arc<[u8]>,
+    /// The time of RTP, extended, in 1/48,000 s.
+    pub(crate) time: u64,
+    /// Whether no packet is missing before it.
+    pub(crate) contiguous: bool,
+    /// When it came.
+    pub(crate) received_at: Instant,
+}
 
 /// The packets of a line.
 #[derive(Debug, Default)]

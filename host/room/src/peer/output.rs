@@ -1,11 +1,9 @@
 //! What a peer sends and tells.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-
-use tokio::time::Instant;
 
 use super::lines::LineId;
+use super::order::SoundPacket;
 use crate::wire::Channel;
 
 /// The transport of a datagram.
@@ -47,19 +45,6 @@ pub(crate) enum PeerOutput {
     Unreachable,
     /// The peer is over.
     Closed { why: String },
-}
-
-/// A packet of sound from the server.
-#[derive(Debug)]
-pub(crate) struct SoundPacket {
-    /// Opus.
-    pub(crate) payload: Arc<[u8]>,
-    /// The time of RTP, extended, in 1/48,000 s.
-    pub(crate) time: u64,
-    /// Whether no packet is missing before it.
-    pub(crate) contiguous: bool,
-    /// When it came.
-    pub(crate) received_at: Instant,
 }
 
 /// Why an answer cannot be taken.

@@ -5,7 +5,8 @@ use str0m::media::{Frequency, MediaData, MediaTime};
 use tokio::time::Instant;
 
 use super::lines::LineId;
-use super::output::{PeerOutput, SoundPacket};
+use super::order::SoundPacket;
+use super::output::PeerOutput;
 use super::{Path, Peer};
 
 /// The level of silence (RFC 6464).
