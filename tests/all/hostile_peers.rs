@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
+use crate::support::harness::guest;
 use crate::support::skip_for_the_system;
 use case::Case;
 
@@ -106,6 +107,8 @@ fn is_no_flood(attack: &str) -> bool {
 #[expect(clippy::print_stdout, reason = "a report: `-- --nocapture` shows it")]
 fn all(section: &str, rows: &[Row]) {
     open_files_max();
+    // The build of the guests is no part of a row's time.
+    guest("brief");
     let mut wrong = Vec::new();
     for row in rows {
         let (line, faults) = row.run(section);

@@ -40,14 +40,14 @@ pub(crate) enum JoinRequestError {
     /// The request is too long.
     #[error("`join_request` has more than {REQUEST_BYTES_MAX} bytes")]
     TooLong,
-    /// The attributes in the query of an older client cannot be read.
+    /// The attributes in the query of a client with two peer connections cannot be read.
     #[error("`attributes` is no JSON object of texts in base64")]
     Attributes,
 }
 
 /// The query of a client with two peer connections, as far as the host needs it.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct OlderRequest {
+pub(crate) struct QueryRequest {
     protocol: Option<String>,
     client_protocol: Option<String>,
     capabilities: Option<String>,
@@ -57,7 +57,7 @@ pub(crate) struct OlderRequest {
     attributes: Option<String>,
 }
 
-impl OlderRequest {
+impl QueryRequest {
     /// The request that says the same. As in LiveKit's server, a client that does not say so hears all.
     pub(crate) fn into_request(self) -> Result<proto::JoinRequest, JoinRequestError> {
         let number = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or_default();
@@ -69,7 +69,7 @@ impl OlderRequest {
             capabilities: self.capabilities.unwrap_or_default().split(',').filter_map(named).collect(),
             ..Default::default()
         };
-        let auto_subscribe = self.auto_subscribe.is_none_or(|text| is_yes(&text));
+        let auto_subscribe = self.auto_subscribe.filter(|text| !text.is_empty()).is_none_or(|text| is_yes(&text));
         Ok(proto::JoinRequest {
             client_info: Some(client_info),
             connection_settings: Some(proto::ConnectionSettings { auto_subscribe, ..Default::default() }),
@@ -155,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn query_of_an_older_client_says_the_same() {
-        let request = |query: OlderRequest| query.into_request().unwrap();
-        let nothing = request(OlderRequest::default());
+    fn query_of_a_client_with_two_peer_connections_says_the_same() {
+        let request = |query: QueryRequest| query.into_request().unwrap();
+        let nothing = request(QueryRequest::default());
         assert!(nothing.connection_settings.unwrap().auto_subscribe && !nothing.reconnect);
         let text = |text: &str| Some(text.to_owned());
         let attributes = base64::engine::general_purpose::URL_SAFE.encode(r#"{"a":"?>"}"#);
-        let query = OlderRequest {
+        let query = QueryRequest {
             protocol: text("16"),
             client_protocol: text("much"),
             capabilities: text("CAP_PACKET_TRAILER,CAP_OTHER"),
@@ -184,7 +184,7 @@ mod tests {
         };
         assert_eq!(request(query), expected);
         for wrong in ["%", "e30", "WzFd"] {
-            let read = OlderRequest { attributes: text(wrong), ..Default::default() }.into_request();
+            let read = QueryRequest { attributes: text(wrong), ..Default::default() }.into_request();
             assert_eq!(read.is_ok(), wrong == "e30", "{wrong}");
         }
     }

@@ -21,7 +21,7 @@ use crate::auth::{allow_join, caller_of};
 use crate::command::Command;
 use crate::connections::{LocalAddress, reachable};
 use crate::hosts::origin_from_elsewhere;
-use crate::join_request::{self, OlderRequest};
+use crate::join_request::{self, QueryRequest};
 use crate::keys::Caller;
 use crate::limits::ENTER_WITHIN;
 use crate::room_host::{Entered, Entrant, Refusal};
@@ -37,7 +37,7 @@ pub(crate) struct JoinQuery {
     access_token: Option<String>,
     join_request: Option<String>,
     #[serde(flatten)]
-    older: OlderRequest,
+    request: QueryRequest,
 }
 
 /// What a client asks for.
@@ -74,7 +74,7 @@ pub(crate) async fn join_at_older_path(
     let asked = |query: JoinQuery| match query.join_request {
         Some(text) => newer(&text),
         None => {
-            let request = query.older.into_request().map_err(|error| Denied::new(StatusCode::BAD_REQUEST, error))?;
+            let request = query.request.into_request().map_err(|error| Denied::new(StatusCode::BAD_REQUEST, error))?;
             Ok(Asked { request, has_second_peer: true })
         }
     };

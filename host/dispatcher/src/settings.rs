@@ -36,7 +36,7 @@ pub struct DispatcherSettings {
     pub listen: SocketAddr,
     /// The port for the datagrams of participants in rooms (UDP), on the same address; 0 for any that is free.
     pub rtc_port: u16,
-    /// A second address at which participants reach the port for datagrams: behind NAT.
+    /// A second address at which participants reach the port for datagrams, for those outside of a NAT.
     pub rtc_address: Option<IpAddr>,
     /// The file of the certificate for TLS; none for no TLS.
     pub tls_cert: Option<PathBuf>,

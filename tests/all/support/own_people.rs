@@ -142,7 +142,7 @@ impl OwnPerson {
     /// Wait until what it knows is so, and return that.
     #[track_caller]
     pub(crate) fn until<T>(&self, what: &str, is_so: impl Fn(&Seen) -> Option<T>) -> T {
-        eventually(&format!("{what} in `{}`: {:?}", self.room_name, self.seen()), || {
+        eventually(&format!("{what} in `{}`", self.room_name), || {
             let seen = self.seen();
             assert!(seen.faults.is_empty(), "`{}`: {seen:?}", self.room_name);
             is_so(&seen)

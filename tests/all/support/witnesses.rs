@@ -269,7 +269,9 @@ impl Stage {
     /// What a witness last told of those who speak.
     fn speakers(&mut self, who: &str) -> String {
         let told = self.told(who);
-        told.iter().rfind(|line| line.starts_with("speakers")).map(|line| line.trim().to_owned()).unwrap_or_default()
+        let last = told.iter().rfind(|line| line.starts_with("speakers")).map(|line| line.trim()).unwrap_or_default();
+        let named = |word| if str::starts_with(word, "agent-AJ_") { AGENT } else { word };
+        last.split(' ').map(named).collect::<Vec<_>>().join(" ")
     }
 
     fn has_told(&mut self, who: &'static str, wanted: &Wanted) -> bool {

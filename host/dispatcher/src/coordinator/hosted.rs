@@ -18,8 +18,8 @@ use crate::store::StoreOp;
 const LOOK_EVERY_MIN: Duration = Duration::from_secs(1);
 
 impl Coordinator {
-    /// Serve a room for somebody who joins it. Where there is none, create it as requested with its first dispatches; an existing one is
-    /// not changed. So does LiveKit's server.
+    /// Serve a room for somebody who joins it. Where there is none, create it as requested with its first dispatches. As in LiveKit's
+    /// server, an existing room is not changed.
     pub(super) fn enter_room(
         &mut self,
         request: RoomRequest,

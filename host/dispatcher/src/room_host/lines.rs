@@ -1,9 +1,9 @@
 //! The lines on which one participant hears others. Pure.
 //!
 //! A client offers lines on which it receives; the answer to an offer says which track is on which. To a client that has two peer
-//! connections the host offers the lines itself, as if it had asked the client and the client had offered what it was asked for. A line whose track is over has
-//! to be answered as empty once before it carries another track, because clients hear of a track only when its line begins to flow.
-//! Each track on a line comes from a new source of RTP, because LiveKit's native clients play none that was there before. Where
+//! connections the host offers the lines itself, as if it had asked the client and the client had offered what it was asked for. A
+//! line whose track is over has to be answered as empty once before it carries another track, because clients hear of a track only
+//! when its line begins to flow. Each track on a line comes from a new source of RTP, because LiveKit's native clients play none that was there before. Where
 //! lines are missing the client is asked for them, and offers again.
 //!
 //! Bounds: the lines of an offer, [`SUBSCRIPTIONS_MAX`] lines that are asked for, and [`ASKS_MAX`] requests without an effect.

@@ -217,7 +217,7 @@ impl Member {
         std::iter::once((Side::First, &mut self.peer)).chain(second)
     }
 
-    /// The side on which it gets texts and sound. Its path is that of the participant.
+    /// The side on which it gets texts and sound. [`Self::path`] is the path of this side.
     pub(super) const fn getting_side(&self) -> Side {
         if self.second.is_some() { Side::Second } else { Side::First }
     }

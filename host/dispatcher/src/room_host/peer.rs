@@ -1,15 +1,15 @@
 //! The host's side of one peer connection: ICE-lite, DTLS and the two data channels, without sockets. Pure.
 //!
-//! The client makes every offer, but on the second peer connection of a client that has two. Lines for video are answered, because
+//! The client makes every offer, except on the second peer connection of a client that has two. Lines for video are answered, because
 //! browsers cannot make further offers otherwise; nothing flows on them. Packets with sound pass as they are, with the numbers of the
 //! line that they leave on.
 //!
 //! Rules of `str0m`: after each change the outputs are drained before the next one; a time-out in the past is handled at once.
 //! `str0m` panics on its own bugs, which ends the peer.
 //!
-//! Bounds: [`texts::OFFER_BYTES_MAX`] and [`texts::LINES_MAX`] of an offer or an answer, [`BUFFERED_BYTES_MAX`] that were written and are not acknowledged,
-//! [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its sound. `str0m`
-//! itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
+//! Bounds: [`texts::OFFER_BYTES_MAX`] and [`texts::LINES_MAX`] of an offer or an answer, [`BUFFERED_BYTES_MAX`] that were written and are
+//! not acknowledged, [`CHANNELS_MAX`] channels, [`LATE_MAX`] overdue time-outs in one call, and the bounds of its addresses and of its
+//! sound. `str0m` itself bounds the streams of SCTP that announce no channel, by the 65,536 numbers that they may have.
 
 mod output;
 

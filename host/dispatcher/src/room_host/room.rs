@@ -1,7 +1,8 @@
 //! A hosted room: its participants, their signalling, their data and their sound. Pure: the task of the room has the sockets.
 //!
-//! Every participant has one link and one peer, on which the client offers and the room answers. A client that has two peer
-//! connections gets texts and sound on a second peer, on which the room offers. A participant whose link is lost keeps its peers for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
+//! Every participant has one link, and one peer, on which the client offers and the room answers. Where the client has two peer
+//! connections, there is a second peer, on which the room offers and the client gets texts and sound. A participant whose link is lost
+//! keeps its peers for [`RESUME_WITHIN`](super::limits::RESUME_WITHIN) and comes back with a new link.
 //!
 //! Bounds: [`MEMBERS_MAX`](super::limits::MEMBERS_MAX) participants, their facts by [`FACTS_BYTES_MAX`], what waits for one by its
 //! `Outbox`, what is kept for resumptions by `History` and `Departures`; sound by its tracks, and by a rate of the room.
@@ -217,16 +218,16 @@ impl Room {
 
     fn on_peer_output(&mut self, peer: PeerId, output: PeerOutput, now: Moment) {
         let PeerId(id, side) = peer;
-        let gets = self.members.get(&id).is_some_and(|member| member.getting_side() == side);
+        let gets = |room: &Self| room.members.get(&id).is_some_and(|member| member.getting_side() == side);
         match output {
             PeerOutput::Transmit { destination, bytes } => self.transmit(peer, destination, bytes),
             PeerOutput::Asked { question } => self.asked(peer, question),
             PeerOutput::Proved { address } => self.claim(peer, address, true),
             PeerOutput::Closed { why } => self.peer_over(id, &why, now),
-            PeerOutput::Found if gets => self.path_found(id),
-            PeerOutput::Lost if gets => self.path_lost(id, now),
-            PeerOutput::Ready if gets => self.ready(id, now),
-            PeerOutput::Writable if gets => self.pump(id, now),
+            PeerOutput::Found if gets(self) => self.path_found(id),
+            PeerOutput::Lost if gets(self) => self.path_lost(id, now),
+            PeerOutput::Ready if gets(self) => self.ready(id, now),
+            PeerOutput::Writable if gets(self) => self.pump(id, now),
             // The client of two looks by itself for a new path of what it sends.
             PeerOutput::Lost => self.doubt(peer),
             PeerOutput::Message { channel, bytes } if side == Side::First => self.forward(id, channel, &bytes, now),

@@ -1,7 +1,7 @@
-//! The second peer of a participant whose client has two peer connections, as LiveKit's older clients have. Pure.
+//! The second peer of a participant whose client has two peer connections. Pure.
 //!
-//! On the first one the client offers, once it has something to send: it has what the client says, in texts and in sound. On the
-//! second one the host offers, from the beginning on: it has what the participant gets. Nothing that comes there is given on.
+//! The first one carries what the client sends, and the client offers there, once it has something to send. The second one carries what
+//! the participant gets, and the host offers there, from the beginning on. Nothing that comes on the second one is given on.
 //!
 //! Bounds: those of a peer; one offer waits for its answer, and no further one is made before.
 
@@ -37,7 +37,7 @@ impl Second {
         Self { peer, unanswered: None, last_offer: 0, is_to_restart: false }
     }
 
-    /// The offer that this is the answer to. Older clients answer without its number.
+    /// The offer that this is the answer to. Some clients answer without its number.
     pub(super) fn answered(&mut self, answer: &proto::SessionDescription) -> Option<Unanswered> {
         self.unanswered.take_if(|unanswered| answer.id == 0 || answer.id == unanswered.offer.id)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -65,6 +65,8 @@ pub(crate) async fn chat(
 /// Everybody says a text this often, spread as people are who do not know of each other.
 async fn texts(everybody: &[Arc<Person>], time: Duration, every: Duration) -> Vec<Said> {
     let began = Instant::now();
+    // No text is one of an earlier call that comes late.
+    let call = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     let mut talking = JoinSet::new();
     for (number, person) in everybody.iter().cloned().enumerate() {
         let mut next = began + every.mul_f64(number as f64 / everybody.len() as f64);
@@ -73,7 +75,7 @@ async fn texts(everybody: &[Arc<Person>], time: Duration, every: Duration) -> Ve
             while next < began + time {
                 sleep_until(next).await;
                 next += every;
-                let text = format!("text {} of {} in {}", said.len(), person.identity, person.name);
+                let text = format!("text {} of {} in {}, {call}", said.len(), person.identity, person.name);
                 said.push((text.clone(), Instant::now()));
                 let (id, topic, options) = (2, TOPIC.into(), SendOptions::default());
                 if let Err(refused) = person.room.try_perform(Command::SendText { id, topic, text, options }) {

@@ -5,7 +5,6 @@
 //!
 //! Bounds: [`WAITING_MAX`] packets.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,36 +35,40 @@ pub(crate) struct SoundPacket {
 pub(super) struct Order {
     /// The number of the packet that comes next, if nothing is missing.
     next: Option<u64>,
-    waiting: BTreeMap<u64, SoundPacket>,
+    /// With their numbers, which rise. The space stays, because each packet passes here.
+    waiting: Vec<(u64, SoundPacket)>,
 }
 
 impl Order {
     /// A packet with this number came. One whose turn is over is dropped.
     pub(super) fn take(&mut self, number: u64, packet: SoundPacket) {
         if self.next.is_some_and(|next| number.saturating_add(BACK_MAX) < next) {
-            *self = Self::default();
+            self.next = None;
+            self.waiting.clear();
         }
-        if self.next.is_none_or(|next| number >= next) {
-            self.waiting.insert(number, packet);
+        if self.next.is_none_or(|next| number >= next)
+            && let Err(at) = self.waiting.binary_search_by_key(&number, |(waiting, _)| *waiting)
+        {
+            self.waiting.insert(at, (number, packet));
         }
     }
 
     /// The next packet whose turn it is.
     pub(super) fn next(&mut self, now: Instant) -> Option<SoundPacket> {
-        let number = *self.waiting.first_key_value()?.0;
+        let number = self.waiting.first()?.0;
         let follows = self.next.is_none_or(|next| number == next);
         let is_due = self.wake_at().is_some_and(|due| due <= now);
         if !follows && !is_due && self.waiting.len() < WAITING_MAX {
             return None;
         }
-        let (_, packet) = self.waiting.pop_first()?;
+        let (_, packet) = self.waiting.remove(0);
         self.next = Some(number.saturating_add(1));
         Some(SoundPacket { contiguous: follows, ..packet })
     }
 
     /// When one of them has waited for long enough.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.waiting.values().map(|packet| packet.received_at + WAITS_FOR).min()
+        self.waiting.iter().map(|(_, packet)| packet.received_at + WAITS_FOR).min()
     }
 }
 

@@ -8,6 +8,7 @@ use super::lines::LineId;
 use super::order::SoundPacket;
 use super::output::PeerOutput;
 use super::{Path, Peer};
+use crate::audio::playout::Outgoing;
 
 /// The level of silence (RFC 6464).
 const SILENCE: i8 = -127;
@@ -54,24 +55,17 @@ impl Peer {
         self.lines.is_refused(line)
     }
 
-    /// Send a packet of Opus. `time` of its first sample in 1/48,000 s, its level in dB to full scale. Whether it went out.
-    pub(crate) fn write_sound(
-        &mut self,
-        line: LineId,
-        payload: Vec<u8>,
-        time: u64,
-        (starts_talk, level): (bool, i8),
-        now: Instant,
-    ) -> bool {
+    /// Send a packet. Whether it went out.
+    pub(crate) fn write_sound(&mut self, line: LineId, packet: Outgoing, now: Instant) -> bool {
         if !self.is_live(line) {
             return false;
         }
         let Some(writer) = self.lines.mid(line).and_then(|mid| self.rtc.writer(mid)) else { return false };
         let is_opus = |params: &&str0m::format::PayloadParams| params.spec().codec == Codec::Opus;
         let Some(pt) = writer.payload_params().find(is_opus).map(|params| params.pt()) else { return false };
-        let time = MediaTime::new(time, Frequency::FORTY_EIGHT_KHZ);
-        let writer = writer.start_of_talkspurt(starts_talk).audio_level(level, level > SILENCE);
-        let written = writer.write(pt, now.into_std(), time, payload).is_ok();
+        let time = MediaTime::new(packet.time, Frequency::FORTY_EIGHT_KHZ);
+        let writer = writer.start_of_talkspurt(packet.starts_talk).audio_level(packet.level, packet.level > SILENCE);
+        let written = writer.write(pt, now.into_std(), time, packet.payload).is_ok();
         // Only this takes the packet: a second one without it is refused.
         self.step(now);
         written

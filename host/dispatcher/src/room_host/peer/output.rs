@@ -83,7 +83,7 @@ pub(in crate::room_host) struct Answer {
     pub(in crate::room_host) name: String,
 }
 
-/// Why an offer cannot be answered, or an answer is none.
+/// Why the description of a client cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::room_host) enum OfferError {
     /// The text is longer than any offer.

@@ -122,8 +122,8 @@ impl Room {
         }
     }
 
-    /// Put tracks on the lines that a participant offers, unless the host offers it others. Returns the text of its answer, and which
-    /// line carries which track.
+    /// Put tracks on the lines that a participant offers; one with two peers gets its tracks by the host's offers instead. Returns the text
+    /// of its answer, and which line carries which track.
     pub(super) fn load_lines(&mut self, id: MemberId, answer: &str, now: Moment) -> (String, HashMap<String, String>) {
         let wanted = self.wanted(id);
         let Some(member) = self.members.get_mut(&id) else { return Default::default() };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::lines::LINES_MAX;
 use super::Pair;
+use crate::audio::playout::Outgoing;
 use crate::peer::{PeerOutput, Transport};
 
 #[test]
@@ -72,9 +73,13 @@ fn sound_goes_both_ways_over_a_path_that_loses_some() {
     pair.told.clear();
     pair.loss = 10;
     for (byte, number) in (0_u8..100).zip(0..) {
-        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960, (number == 0, -20), pair.now));
+        let packet = |time, level| {
+            let payload = vec![byte, 2, 3];
+            Outgoing { payload, time, starts_talk: time == 0, level, late_by: Duration::ZERO }
+        };
+        assert!(pair.peer.write_sound(line, packet(number * 960, -20), pair.now));
         // A second one at the same time, as after a stall.
-        assert!(pair.peer.write_sound(line, vec![byte, 2, 3], number * 960 + 480, (false, -127), pair.now));
+        assert!(pair.peer.write_sound(line, packet(number * 960 + 480, -127), pair.now));
         assert!(pair.server.send_sound("TR_1", number * 960, &[byte, 5], pair.now));
         pair.holds_within(Duration::from_millis(20), |_| false);
     }

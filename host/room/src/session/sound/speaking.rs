@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::own::{Flow, Hearers, Known, Own, Stage, source_of};
 use super::{Busy, Refusal, fail};
 use crate::audio::counts::{PlayoutCounts, count_lateness};
-use crate::audio::playout::{Outgoing, Playout};
+use crate::audio::playout::Playout;
 use crate::peer::{LineId, Peer};
 use crate::wire;
 use wasm_worker_core::room::audio::options::{OWN_MAX, PublishedOptions, WriteError};
@@ -306,8 +306,7 @@ impl Speaking {
             if let (Some(line), Some(peer)) = (own.flow(line, now), peer.as_deref_mut()) {
                 while let Some(outgoing) = busy.count(|| own.playout.advance(now)) {
                     count_lateness(&mut self.over, outgoing.late_by);
-                    let Outgoing { payload, time, starts_talk, level, .. } = outgoing;
-                    peer.write_sound(line, payload, time, (starts_talk, level), now);
+                    peer.write_sound(line, outgoing, now);
                 }
             }
             events.extend(std::iter::from_fn(|| own.playout.next_event()).map(RoomEvent::Audio));
