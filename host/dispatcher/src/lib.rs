@@ -88,6 +88,9 @@ mod store;
 
 mod room_host;
 
+#[doc(hidden)]
+pub use room_host::bare;
+
 mod command;
 
 mod coordinator;

@@ -95,6 +95,7 @@ pub(crate) use input::RoomInput;
 use limits::DATAGRAM_BYTES_MAX;
 use member::LinkId;
 use room::Room;
+pub use room::bare;
 pub(crate) use room::{Entrant, MuteError, Refusal};
 use routes::{RoomRoutes, Routes};
 pub(crate) use task::Occupancy;

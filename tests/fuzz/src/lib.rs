@@ -27,6 +27,7 @@ mod room_story;
 pub mod room_packets;
 pub mod room_headers;
 pub mod room_heard;
+pub mod room_host;
 pub mod room_playout;
 pub mod room_signals;
 mod served;
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     ("room_answers", room_answers::run),
     ("room_headers", room_headers::run),
     ("room_heard", room_heard::run),
+    ("room_host", room_host::run),
     ("room_packets", room_packets::run),
     ("room_playout", room_playout::run),
     ("room_signals", room_signals::run),

@@ -33,6 +33,8 @@ mod data;
 
 mod signals;
 
+pub mod bare;
+
 #[cfg(test)]
 mod tests;
 
