@@ -71,7 +71,8 @@ const SAID_RATE: u32 = 24_000;
 const SAID: Duration = Duration::from_millis(500);
 /// Frames whose drift is looked at.
 const DRIFT_FRAMES: usize = 50;
-const GAP_MIN: Duration = Duration::from_millis(10);
+/// Shortest gap of a track, the shortest sound of Opus. Less is the clocks of both sides.
+const GAP_MIN: Duration = Duration::from_micros(2_500);
 
 /// Connects without names, proxies and TLS, as loopback needs none.
 struct Plain;
@@ -146,7 +147,6 @@ impl Heard {
             self.drift.clear();
         }
         if let Some(gap) = self.until.map(|until| at.saturating_duration_since(until)) {
-            // Less is the clocks of both sides.
             let gap = if gap < GAP_MIN { Duration::ZERO } else { gap };
             self.missing += gap;
             self.after_first += gap;
