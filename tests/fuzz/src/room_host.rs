@@ -1,6 +1,5 @@
 //! What clients of a hosted room send, and what must hold for the room, whatever it is.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use livekit_protocol as proto;
@@ -36,8 +35,10 @@ pub fn run(bytes: &[u8]) {
             }
             Some(b'm') => run.host.receive(number.into(), rest),
             Some(b'o') => run.offer(number.into(), String::from_utf8_lossy(rest).into_owned()),
-            Some(b'p') => run.host.packet(usize::from(number / 2), number % 2 == 0, rest),
-            Some(b'g') => run.host.datagram(usize::from(number / 2), number % 2 == 1, 1_000 + u16::from(number), rest),
+            Some(b'p') => run.host.packet(usize::from(number / 2), number.is_multiple_of(2), rest),
+            Some(b'g') => {
+                run.host.datagram(usize::from(number / 2), !number.is_multiple_of(2), 1_000 + u16::from(number), rest)
+            }
             _ => part.chunks_exact(2).for_each(|step| run.step(step[0], step[1])),
         }
     }
@@ -212,7 +213,7 @@ fn description(kind: &str, sdp: String) -> proto::SessionDescription {
 fn offer(which: u8) -> String {
     let lines = which % 8;
     let peer = "c=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:actpass\r\n";
-    let print = vec!["A5"; 32].join(":");
+    let print = ["A5"; 32].join(":");
     let group: String = (0..=lines).map(|mid| format!(" {mid}")).collect();
     let mut sdp = format!("v=0\r\no=- 1 {which} IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE{group}\r\n");
     sdp += &format!("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n{peer}a=fingerprint:sha-256 {print}\r\n");
@@ -220,12 +221,10 @@ fn offer(which: u8) -> String {
     for mid in 1..=lines {
         let way = ["sendonly", "recvonly", "sendrecv", "inactive"][usize::from((which / 8).wrapping_add(mid) % 4)];
         let cid = cid(mid);
-        write!(
-            sdp,
+        sdp += &format!(
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n{peer}a=fingerprint:sha-256 {print}\r\na=mid:{mid}\r\na=rtcp-mux\r\n\
              a={way}\r\na=msid:s {cid}\r\na=rtpmap:111 opus/48000/2\r\na=ssrc:{mid} cname:x\r\n"
-        )
-        .unwrap();
+        );
     }
     sdp
 }

@@ -19,9 +19,9 @@ const FRAME_BYTES_MAX: usize = 1_276;
 const PREDICTED_BELOW: u32 = 18_000;
 /// Effort of the encoder, from 0 to 10, where it predicts. Less is heard.
 const COMPLEXITY_PREDICTED: u8 = 5;
-/// Effort where it transforms. The spectrum of speech is as near to the original as that of [`Application::Voip`] at 5, in a fraction of
-/// the time, and decoders make up lost packets better.
-const COMPLEXITY: u8 = 0;
+/// Effort where it transforms: the least that notices where sound begins and ends. Beside [`Application::Voip`] at 5, the wave of speech is
+/// nearer to the original and its spectrum a little further, a frame takes a fraction of the time, and lost packets are made up better.
+const COMPLEXITY: u8 = 1;
 
 /// A packet that is no sound, or sound that has no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
