@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
-use wasm_worker_fuzz::{TARGETS, api_requests, components, core_guest, imports, worker_sockets};
+use wasm_worker_fuzz::{TARGETS, api_requests, components, core_guest, imports, room_host, worker_sockets};
 
 use crate::support::harness::{eventually, root, target_dir};
 
@@ -115,4 +115,12 @@ fn kept_requests_and_workers_reach_the_dispatcher() {
         println!("worker_sockets: {assigned} jobs are assigned");
         (assigned >= 2).then_some(())
     });
+}
+
+#[test]
+fn kept_clients_join_a_hosted_room_and_publish() {
+    let reached: Vec<(usize, usize)> = corpus("room_host").iter().map(|input| room_host::play(input)).collect();
+    assert!(reached.iter().any(|(participants, _)| *participants >= 4), "{reached:?}");
+    let published = reached.iter().filter(|(_, tracks)| *tracks >= 1).count();
+    assert!(published >= 3, "{reached:?}");
 }

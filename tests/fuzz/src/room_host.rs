@@ -23,7 +23,12 @@ const TICK: Duration = Duration::from_millis(100);
 ///
 /// Another part has steps of two bytes: what happens, and which.
 pub fn run(bytes: &[u8]) {
-    let mut run = Run { host: BareRoomHost::default(), link: 0 };
+    play(bytes);
+}
+
+/// Run an input. Returns the most participants and the most tracks that there were at once.
+pub fn play(bytes: &[u8]) -> (usize, usize) {
+    let mut run = Run { host: BareRoomHost::default(), link: 0, most: (0, 0) };
     for part in parts(bytes) {
         let number = part.get(1).copied().unwrap_or_default();
         let rest = part.get(2..).unwrap_or_default();
@@ -39,19 +44,32 @@ pub fn run(bytes: &[u8]) {
             Some(b'g') => {
                 run.host.datagram(usize::from(number / 2), !number.is_multiple_of(2), 1_000 + u16::from(number), rest)
             }
-            _ => part.chunks_exact(2).for_each(|step| run.step(step[0], step[1])),
+            _ => part.chunks_exact(2).for_each(|step| {
+                run.step(step[0], step[1]);
+                run.count();
+            }),
         }
+        run.count();
     }
     run.host.empty();
+    run.most
 }
 
 struct Run {
     host: BareRoomHost,
     /// The link that requests come on.
     link: usize,
+    /// Participants and tracks.
+    most: (usize, usize),
 }
 
 impl Run {
+    fn count(&mut self) {
+        let participants = self.host.participants();
+        let tracks = participants.iter().map(|participant| participant.tracks.len()).sum();
+        self.most = (participants.len().max(self.most.0), self.most.1.max(tracks));
+    }
+
     fn enter(&mut self, who: u8, request: proto::JoinRequest) {
         let grants = VideoGrants { room_join: true, room: "lobby".into(), ..VideoGrants::default() };
         let grants = match who / 8 % 6 {
@@ -95,7 +113,7 @@ impl Run {
                 self.host.packet(usize::from(which % 8), which < 128, &packet.encode_to_vec());
             }
             b'x' => self.host.remove_participant(&identity(which)),
-            b'g' => {
+            b'G' => {
                 let permission = proto::ParticipantPermission {
                     can_publish: which & 8 == 0,
                     can_subscribe: which & 16 == 0,
@@ -219,7 +237,7 @@ fn offer(which: u8) -> String {
     sdp += &format!("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n{peer}a=fingerprint:sha-256 {print}\r\n");
     sdp += "a=mid:0\r\na=sctp-port:5000\r\n";
     for mid in 1..=lines {
-        let way = ["sendonly", "recvonly", "sendrecv", "inactive"][usize::from((which / 8).wrapping_add(mid) % 4)];
+        let way = ["sendonly", "recvonly", "sendrecv", "inactive"][usize::from((which / 8 + mid - 1) % 4)];
         let cid = cid(mid);
         sdp += &format!(
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n{peer}a=fingerprint:sha-256 {print}\r\na=mid:{mid}\r\na=rtcp-mux\r\n\

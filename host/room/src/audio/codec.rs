@@ -14,8 +14,8 @@ pub(super) const FRAMES_PER_SECOND: u32 = 50;
 const SAMPLES_MAX: usize = 5_760;
 /// Most bytes of a frame (section 3.2.1 of RFC 6716), and one for its head.
 const FRAME_BYTES_MAX: usize = 1_276;
-/// Rate of bits below which the encoder predicts speech instead of transforming it. The codec itself changes there, for
-/// [`Application::Audio`].
+/// Rate of bits below which the encoder predicts speech instead of transforming it: for [`Application::Audio`] and mono the codec itself
+/// changes at 17.6 kbit/s (`mode_thresholds` of libopus), and back a little lower.
 const PREDICTED_BELOW: u32 = 18_000;
 /// Effort of the encoder, from 0 to 10, where it predicts. Less is heard.
 const COMPLEXITY_PREDICTED: u8 = 5;
