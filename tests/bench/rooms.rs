@@ -5,7 +5,7 @@
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- 10 100            # these numbers of rooms
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- soak [ROOMS] [MINUTES]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- models [ROOMS]
-//! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound [ROOMS]
+//! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound [ROOMS [MODE]]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- neighbours [ROOMS]
 //! LIVEKIT_SERVER=… cargo bench --bench rooms -- sound-soak [ROOMS] [MINUTES]
 //! cargo bench --bench rooms -- own [ROOMS]                        # rooms of our own dispatcher
@@ -122,7 +122,7 @@ fn main() {
     } else if words.first().is_some_and(|word| word == "models") {
         conversations::table(number(1, conversations::ROOMS));
     } else if words.first().is_some_and(|word| word == "sound") {
-        sound::table(number(1, sound::ROOMS));
+        sound::table(number(1, sound::ROOMS), words.get(2).map(String::as_str));
     } else if words.first().is_some_and(|word| word == "neighbours") {
         steady_sound::neighbours(number(1, steady_sound::ROOMS));
     } else if words.first().is_some_and(|word| word == "sound-soak") {

@@ -21,9 +21,10 @@ const SIZES: [usize; 2] = [1, 10];
 const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURED: Duration = Duration::from_secs(20);
 
-/// Print a table for each of the three modes: of livekit-agents, as many rooms of ours, and so many of ours.
-pub(crate) fn table(rooms: usize) {
-    for mode in MODES {
+/// Print a table for each of the three modes, or for one: of livekit-agents, as many rooms of ours, and so many of ours.
+pub(crate) fn table(rooms: usize, only: Option<&str>) {
+    assert!(only.is_none_or(|only| MODES.contains(&only)), "the modes are {MODES:?}");
+    for mode in MODES.into_iter().filter(|mode| only.is_none_or(|only| only == *mode)) {
         let mut columns = Vec::new();
         if let Some(dir) = installed_python("livekit_agents") {
             let subject = Subject::Theirs(dir);

@@ -28,9 +28,10 @@ const LOOPS: usize = 2;
 const BUSY: usize = 100;
 /// The part of all cores that the busy jobs use together.
 const BUSY_SHARE: f64 = 0.75;
-/// Busy jobs that show what a step takes, with a pause of [`LEARN_PAUSE_MS`].
-const LEARN_FROM: usize = 10;
-const LEARN_PAUSE_MS: f64 = 50.0;
+/// Busy jobs that show what a step takes, with a pause of [`LEARN_PAUSE_MS`]. A step after a long pause takes longer than one after a
+/// short pause, so theirs is about as long as that of the others.
+const LEARN_FROM: usize = 30;
+const LEARN_PAUSE_MS: f64 = 5.0;
 const FRAME_S: f64 = 0.02;
 /// The difference between the time that was heard and the time that passed.
 const DRIFT_MAX_MS: f64 = 20.0;
