@@ -87,10 +87,11 @@ async fn run(template: &Template, reader: &mut Reader, how: How) -> Result<Repla
     let Some(launched) = reader.launched().filter(|_| replayed.difference.is_none()) else { return Ok(replayed) };
     replay.launch(&decided, launched)?;
     while how.until.is_none_or(|until| replayed.steps < until) {
-        let Some(step) = reader.next()? else { break };
+        let step = reader.next()?;
         if reader.gap().is_some() {
             return Err(impossible(reader, MISSING));
         }
+        let Some(step) = step else { break };
         let (recorded, end) = (step.facts.fuel, end_view(&step.facts.end));
         let (difference, fuel) = replay.step(step, launched).await?;
         replayed.steps += 1;

@@ -177,7 +177,10 @@ impl Recorder {
         let good = verdict.code.class() == Class::Ok;
         let end = End { verdict: Some(verdict), usage: Some(usage.clone()), cut: None };
         if self.encoder.end(&mut self.record, &end) {
-            self.append();
+            match &mut self.sink {
+                Sink::Ring(ring) => ring.append_end(&self.record),
+                Sink::File(_) | Sink::None => self.append(),
+            }
         }
         let Self { recordings, sink, job, .. } = self;
         let closed = match sink {

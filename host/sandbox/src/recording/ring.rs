@@ -49,6 +49,15 @@ impl Ring {
         self.open.extend_from_slice(record);
     }
 
+    /// Add the end of the job to the chunk of the last step: alone in the newest chunk, it could be all that is kept.
+    pub(crate) fn append_end(&mut self, record: &[u8]) {
+        if self.open.len() <= CHUNK_BYTES {
+            self.open.extend_from_slice(record);
+        } else {
+            self.append(record);
+        }
+    }
+
     /// Everything as a file.
     pub(crate) fn into_file(mut self) -> Vec<u8> {
         self.seal();
@@ -105,5 +114,17 @@ mod tests {
         assert!(ALL_BYTES.load(Ordering::Relaxed) >= ring.bytes);
         let file = ring.into_file();
         assert!(file.len() < 6_000, "{}", file.len());
+    }
+
+    #[test]
+    fn end_is_in_the_chunk_of_the_last_step() {
+        let step = vec![7; CHUNK_BYTES];
+        let mut ring = Ring::new([1; 16], &[], 0);
+        ring.append(&step);
+        ring.append(&step);
+        ring.append_end(&[8]);
+        let last = [&step[..], &[8]].concat();
+        let kept = [prefix(&[1; 16]), pack(&[1; 16], 0, &[]), pack(&[1; 16], 2, &last)];
+        assert_eq!(ring.into_file(), kept.concat());
     }
 }
