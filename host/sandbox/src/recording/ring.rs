@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::format::{CHUNK_BYTES, Nonce, pack, prefix};
+use super::format::{CHUNK_BYTES, Nonce, RECORD_BYTES_MAX, pack, prefix};
 
 /// Most packed bytes of one job.
 pub(crate) const RING_BYTES_MAX: usize = 1 << 20;
@@ -51,7 +51,7 @@ impl Ring {
 
     /// Add the end of the job to the chunk of the last step: alone in the newest chunk, it could be all that is kept.
     pub(crate) fn append_end(&mut self, record: &[u8]) {
-        if self.open.len() <= CHUNK_BYTES {
+        if self.open.len() + record.len() <= RECORD_BYTES_MAX + CHUNK_BYTES {
             self.open.extend_from_slice(record);
         } else {
             self.append(record);
@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn end_is_in_the_chunk_of_the_last_step() {
-        let step = vec![7; CHUNK_BYTES];
+        // A step may be larger than a chunk.
+        let step = vec![7; 2 * CHUNK_BYTES];
         let mut ring = Ring::new([1; 16], &[], 0);
         ring.append(&step);
         ring.append(&step);
