@@ -1,5 +1,5 @@
 //! Hears people (`in`), says a tone of 660 Hz (`out`) or repeats at once what it hears (`both`), as its metadata asks, and tells on
-//! `lk.chat` how much of what it hears is a tone of 440 Hz. `tests/interop/livekit_agents/sound.py` does the same: tests/bench/audio.rs
+//! `lk.chat` how much of what it hears is a tone of 440 Hz. `tests/interop/livekit_agents/sound.py` does the same: tests/bench/rooms/sound.rs
 //! measures both. As `cut` it says the tone at one text, is cut short by the next one, and tells on `lk.chat` when that was and what had
 //! been played.
 

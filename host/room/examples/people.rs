@@ -15,8 +15,8 @@
 //!                              times from the request until the agent is active in the room
 //! talk SECONDS EVERY_MS [ANSWER]
 //!                              each person who has an agent says a text this often, and waits for this answer, or for the text's echo
-//! sound SECONDS in|out|both    each person who has an agent says a tone for so long (`in`), hears the agent (`out`), or both; told is
-//!                              what was heard
+//! sound SECONDS in|out|both    each person who has an agent says a tone for so long (`in`), hears the agent (`out`), or both; told are
+//!                              the agents there and what was heard. The tone is encoded once, for all of them; see people/tone.rs
 //! chat SECONDS EVERY_MS ROOMS  everybody in a room with an agent says a text this often; told are the times until the others in the
 //!                              room have it, and until its speaker has the agent's echo. In the first ROOMS of these rooms one person
 //!                              speaks meanwhile, and all hear each other; see people/chat.rs
@@ -37,6 +37,8 @@
 
 #[path = "people/chat.rs"]
 mod chat;
+#[path = "people/tone.rs"]
+mod tone;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -66,9 +68,6 @@ const TOPIC: &str = "lk.chat";
 const EAR: u32 = 3;
 const MOUTH: u32 = 4;
 const HEARD_RATE: u32 = 8_000;
-const SAID_RATE: u32 = 24_000;
-/// Sound that is written at once.
-const SAID: Duration = Duration::from_millis(500);
 /// Frames whose drift is looked at.
 const DRIFT_FRAMES: usize = 50;
 /// Shortest gap of a track, the shortest sound of Opus. Less is the clocks of both sides.
@@ -179,7 +178,9 @@ impl Heard {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [url, prefix] = &arguments[..] else { panic!("people URL PREFIX") };
-    let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 10_000 }, Arc::new(Plain)).unwrap();
+    let rooms = Rooms::start(RoomsSettings { threads: 1, rooms_max: 10_000 }, Arc::new(Plain))
+        .unwrap()
+        .encode_with(tone::encoded);
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let mut people: Vec<Arc<Person>> = Vec::new();
         let mut others: Vec<Arc<Person>> = Vec::new();
@@ -364,14 +365,14 @@ async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
                 order(AudioCommand::Follow { id: EAR, rule: Rule::default(), options });
             }
             if says {
-                let publication = Publication { rate: SAID_RATE, ..Publication::default() };
+                let publication = Publication { rate: tone::RATE, ..Publication::default() };
                 order(AudioCommand::Publish { id: MOUTH, publication });
             }
             while Instant::now() < until {
                 if says {
-                    order(AudioCommand::Write { id: MOUTH, pcm: tone() });
+                    order(AudioCommand::Write { id: MOUTH, pcm: tone::samples() });
                 }
-                sleep_until((Instant::now() + SAID).min(until)).await;
+                sleep_until((Instant::now() + tone::LENGTH).min(until)).await;
             }
             if hears {
                 person.room.try_perform(Command::Cancel { id: EAR }).unwrap();
@@ -383,9 +384,11 @@ async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
         });
     }
     let all = going.join_all().await;
+    let agents = people.iter().filter(|person| person.state().agent.is_some()).count();
     let sum = |of: fn(&Heard) -> Duration| all.iter().map(of).sum::<Duration>().as_secs_f64();
     let late = all.iter().flat_map(|heard| heard.late.iter().copied()).collect();
     let facts = json!({
+        "agents": agents,
         "heard_s": sum(|heard| heard.sound),
         "concealed_s": sum(|heard| heard.concealed),
         "missing_s": sum(|heard| heard.missing),
@@ -394,15 +397,6 @@ async fn sound(people: &[Arc<Person>], seconds: u64, mode: &str) -> Value {
         "failures": failures(people),
     });
     told(facts, late)
-}
-
-/// [`SAID`] of a tone of 440 Hz, which is a whole number of its turns.
-fn tone() -> Vec<u8> {
-    let samples = (0..SAID_RATE / 2).map(|at| {
-        let angle = std::f64::consts::TAU * 440.0 * f64::from(at) / f64::from(SAID_RATE);
-        (angle.sin() * 8_192.0) as i16
-    });
-    samples.flat_map(i16::to_le_bytes).collect()
 }
 
 impl Person {

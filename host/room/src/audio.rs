@@ -44,7 +44,7 @@ pub(crate) mod counts;
 
 mod toc;
 
-mod codec;
+pub(crate) mod codec;
 
 mod resample;
 

@@ -13,6 +13,7 @@ use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::settings::{RoomLimits, RoomSettings};
 use wasm_worker_core::secret::Secret;
 
+use crate::audio::codec::opus;
 use crate::peer::{Datagram, Peer, PeerOutput, Transport};
 use crate::session::{Session, SessionOutput};
 use crate::signal::LinkError;
@@ -86,7 +87,7 @@ impl BareRoom {
             limits: RoomLimits { participants_max: 100, ..RoomLimits::default() },
         };
         let clock = Clock::new();
-        let session = Session::new(settings, "bare".into(), 1, (clock.now, NOW_MS), Instant::now);
+        let session = Session::new(settings, "bare".into(), 1, (clock.now, NOW_MS), opus, Instant::now);
         Self { session, clock, commands: VecDeque::new(), outputs: BareOutputs::default() }
     }
 

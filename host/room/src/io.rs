@@ -34,6 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::http::Uri;
 
+pub use crate::audio::codec::{CodecError, Encode, NewEncoder, opus};
 use queue::Queue;
 use task::{Closes, Shared, Task};
 use threads::Threads;
@@ -82,6 +83,7 @@ pub struct Rooms {
     runtime: Option<Runtime>,
     threads: Arc<Threads>,
     connector: Arc<dyn Connect>,
+    encoder: NewEncoder,
     /// One for each room that there may be.
     seats: Arc<Semaphore>,
     rooms_max: usize,
@@ -103,9 +105,17 @@ impl Rooms {
             runtime: Some(runtime),
             threads: measured,
             connector,
+            encoder: opus,
             seats: Arc::new(Semaphore::new(rooms_max)),
             rooms_max,
         })
+    }
+
+    /// Have this encoder make the packets of what agents say, in the rooms that are opened from now on.
+    #[must_use]
+    pub fn encode_with(mut self, encoder: NewEncoder) -> Self {
+        self.encoder = encoder;
+        self
     }
 
     /// Open a room. It is joined by [`Command::Connect`].
@@ -121,7 +131,7 @@ impl Rooms {
             statistics: std::sync::Mutex::default(),
         });
         if let Some(runtime) = &self.runtime {
-            let task = Task::new(settings, self.connector.clone(), shared.clone());
+            let task = Task::new(settings, self.connector.clone(), self.encoder, shared.clone());
             runtime.spawn(task.run(Closes(shared.clone()), seat));
         }
         Ok(Room { shared, is_over: false })

@@ -23,6 +23,7 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use tokio::time::Instant;
 
+use crate::audio::codec::NewEncoder;
 use crate::peer::{Datagram, Peer, Transport};
 use crate::signal::{LinkError, LinkRequest, Signal, Wish};
 use crate::size;
@@ -107,12 +108,13 @@ enum Turn {
 
 impl Session {
     /// A room that is not joined. `name` differs from that of every other session; `seed` spreads their attempts; `now_ms` is `now` in
-    /// milliseconds since 1970; `clock` only measures how busy the codec is.
+    /// milliseconds since 1970; `encoder` makes the packets of what the agent says; `clock` only measures how busy the codec is.
     pub(crate) fn new(
         settings: RoomSettings,
         name: String,
         seed: u64,
         (now, now_ms): (Instant, u64),
+        encoder: NewEncoder,
         clock: fn() -> Instant,
     ) -> Self {
         Self {
@@ -120,7 +122,7 @@ impl Session {
             pace: Pace::new(settings.limits.send_bytes_per_second, now),
             signal: Signal::new(settings, seed, now),
             peer: None,
-            sound: Sound::new(format!("sound-{name}"), clock),
+            sound: Sound::new(format!("sound-{name}"), encoder, clock),
             streams: Streams::new(name, now, now_ms),
             leave_by: None,
             unacknowledged: 0,

@@ -1,6 +1,6 @@
 """A worker of livekit-agents whose jobs hear, say a tone, or repeat what they hear, as their metadata asks.
 
-tests/guests/sound.rs does the same; tests/bench/audio.rs measures both. Its load is told as low, so that it takes every job; the rest are
+tests/guests/sound.rs does the same; tests/bench/rooms/sound.rs measures both. Its load is told as low, so that it takes every job; the rest are
 defaults.
 """
 

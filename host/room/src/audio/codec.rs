@@ -1,4 +1,4 @@
-//! Opus, by the crate `ropus`, at the rate of the agent. Another implementation needs these three methods: `decode`, `conceal`, `encode`.
+//! Opus, by the crate `ropus`, at the rate of the agent. [`Encode`] takes another encoder.
 //!
 //! The decoder reads what strangers send. A panic in it is an error of the packet, and a new decoder follows. In debug builds,
 //! arithmetic that overflows panics too.
@@ -25,7 +25,7 @@ const COMPLEXITY: u8 = 1;
 
 /// A packet that is no sound, or sound that has no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CodecError {
+pub enum CodecError {
     /// The codec says so.
     #[error("the codec refuses it")]
     Refused,
@@ -33,6 +33,18 @@ pub(super) enum CodecError {
     #[error("the codec panicked")]
     Panicked,
 }
+
+/// Makes the packets of one track.
+pub trait Encode: std::fmt::Debug + Send {
+    /// The Opus packet of a frame of 20 ms.
+    ///
+    /// # Errors
+    /// It has none. The frame is left out.
+    fn encode(&mut self, frame: &[i16]) -> Result<Vec<u8>, CodecError>;
+}
+
+/// Starts an encoder of mono samples, from their rate in Hz and the bits a second of its packets.
+pub type NewEncoder = fn(u32, u32) -> Result<Box<dyn Encode>, CodecError>;
 
 /// Packets to samples.
 pub(super) struct Decoder {
@@ -79,22 +91,24 @@ impl Decoder {
 }
 
 /// Samples to packets.
-pub(super) struct Encoder {
+struct Encoder {
     inner: ropus::Encoder,
 }
 
-impl Encoder {
-    /// An encoder of mono samples at one of the rates of Opus. Rates of bits are kept on average.
-    pub(super) fn new(rate: u32, bits_per_second: u32) -> Result<Self, CodecError> {
-        let bitrate = Bitrate::try_bits(bits_per_second).map_err(|_| CodecError::Refused)?;
-        let builder = ropus::Encoder::builder(rate, Channels::Mono, Application::Audio);
-        let complexity = if bits_per_second < PREDICTED_BELOW { COMPLEXITY_PREDICTED } else { COMPLEXITY };
-        let inner = builder.bitrate(bitrate).complexity(complexity).build().map_err(|_| CodecError::Refused)?;
-        Ok(Self { inner })
-    }
+/// Start an encoder of Opus. Rates of bits are kept on average.
+///
+/// # Errors
+/// Where Opus has no such rate.
+pub fn opus(rate: u32, bits_per_second: u32) -> Result<Box<dyn Encode>, CodecError> {
+    let bitrate = Bitrate::try_bits(bits_per_second).map_err(|_| CodecError::Refused)?;
+    let builder = ropus::Encoder::builder(rate, Channels::Mono, Application::Audio);
+    let complexity = if bits_per_second < PREDICTED_BELOW { COMPLEXITY_PREDICTED } else { COMPLEXITY };
+    let inner = builder.bitrate(bitrate).complexity(complexity).build().map_err(|_| CodecError::Refused)?;
+    Ok(Box::new(Encoder { inner }))
+}
 
-    /// The packet of a frame of 20 ms.
-    pub(super) fn encode(&mut self, frame: &[i16]) -> Result<Vec<u8>, CodecError> {
+impl Encode for Encoder {
+    fn encode(&mut self, frame: &[i16]) -> Result<Vec<u8>, CodecError> {
         let mut buffer = [0; FRAME_BYTES_MAX];
         let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode(frame, &mut buffer)));
         let length = encoded.map_err(|_| CodecError::Panicked)?.map_err(|_| CodecError::Refused)?;
@@ -125,7 +139,7 @@ mod tests {
 
     /// The packets of a tone of one second.
     fn tone(rate: u32, hz: f64) -> Vec<Vec<u8>> {
-        let mut encoder = Encoder::new(rate, 32_000).unwrap();
+        let mut encoder = opus(rate, 32_000).unwrap();
         let samples = sine(rate, hz, 0.5, 1.0);
         samples.chunks_exact(rate as usize / 50).map(|frame| encoder.encode(frame).unwrap()).collect()
     }

@@ -12,7 +12,7 @@ use wasm_worker_core::room::audio::{AudioEvent, PlayoutState};
 use wasm_worker_core::room::id::OperationId;
 
 use super::block::{after, before, time_of};
-use super::codec::{Encoder, FRAMES_PER_SECOND};
+use super::codec::{FRAMES_PER_SECOND, NewEncoder};
 use super::counts::PlayoutCounts;
 use super::level::of_frame;
 use super::pacer::{Pacer, Tick};
@@ -70,9 +70,14 @@ impl Playout {
     ///
     /// # Errors
     /// The machine has no encoder for it, in words for the author of the agent.
-    pub(crate) fn new(id: OperationId, options: PublishedOptions, now: Instant) -> Result<Self, String> {
+    pub(crate) fn new(
+        id: OperationId,
+        options: PublishedOptions,
+        encoder: NewEncoder,
+        now: Instant,
+    ) -> Result<Self, String> {
         let PublishedOptions { rate, bits_per_second, .. } = options;
-        let encoder = Encoder::new(rate, bits_per_second);
+        let encoder = encoder(rate, bits_per_second);
         let encoder = encoder.map_err(|error| format!("no encoder for `rate` {rate}: {error}"))?;
         Ok(Self {
             id,

@@ -1,6 +1,6 @@
 //! The packets of a published track: encoded only while there is sound, and for a few frames of silence after it. Pure.
 
-use super::codec::{CodecError, Encoder};
+use super::codec::{CodecError, Encode};
 
 /// Frames of silence that are sent after sound. The first has the end of the sound, which the encoder delays by 6.5 ms; the others let the
 /// listener's decoder fade to silence instead of making up what comes next.
@@ -12,7 +12,7 @@ const SILENCE_MAX: u16 = 3;
 /// Frames in, packets out.
 #[derive(Debug)]
 pub(super) struct Sender {
-    encoder: Encoder,
+    encoder: Box<dyn Encode>,
     /// Frames of silence since the last sound.
     silent: u32,
     state: State,
@@ -31,7 +31,7 @@ pub(super) type Packet = (Vec<u8>, bool);
 
 impl Sender {
     /// A sender of what the encoder makes.
-    pub(super) const fn new(encoder: Encoder) -> Self {
+    pub(super) const fn new(encoder: Box<dyn Encode>) -> Self {
         Self { encoder, silent: 0, state: State::Quiet }
     }
 
@@ -79,6 +79,7 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::opus;
     use super::*;
 
     /// Which of some frames are sent, `s` for those that start.
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn only_sound_is_sent_and_a_little_silence() {
-        let mut sender = Sender::new(Encoder::new(8_000, 16_000).unwrap());
+        let mut sender = Sender::new(opus(8_000, 16_000).unwrap());
         assert!(!sender.wants_silence());
         assert_eq!(sent(&mut sender, "..xx..x......xx"), "..sxxxxxxx...sx");
         assert!(sender.wants_silence());

@@ -6,6 +6,7 @@ use wasm_worker_core::room::audio::options::PublishedOptions;
 use wasm_worker_core::room::audio::{AudioEvent, HeardId, Publication, Subscription};
 
 use super::Clock;
+use crate::audio::codec::opus;
 use crate::audio::heard::{Heard, Packet};
 use crate::audio::playout::Playout;
 
@@ -94,7 +95,7 @@ impl BarePlayout {
     pub fn new(publication: &Publication) -> Result<Self, String> {
         let clock = Clock::new();
         let options = PublishedOptions::new(publication).map_err(|(_, why)| why)?;
-        let playout = Playout::new(1, options, clock.now)?;
+        let playout = Playout::new(1, options, opus, clock.now)?;
         Ok(Self { playout, began: clock.now, clock, packets: Vec::new() })
     }
 

@@ -16,6 +16,7 @@ use super::Connect;
 use super::link::{Link, LinkEvent};
 use super::paths::{DATAGRAM_BYTES_MAX, PathEvent, Paths};
 use super::queue::{Queue, Refused};
+use crate::audio::codec::NewEncoder;
 use crate::peer::Transport;
 use crate::session::{Session, SessionOutput};
 use crate::size;
@@ -96,12 +97,17 @@ enum Over {
 }
 
 impl Task {
-    pub(super) fn new(settings: RoomSettings, connector: Arc<dyn Connect>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        settings: RoomSettings,
+        connector: Arc<dyn Connect>,
+        encoder: NewEncoder,
+        shared: Arc<Shared>,
+    ) -> Self {
         let (seed, name): (u64, u64) = (rand::random(), rand::random());
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since_1970.as_millis()).unwrap_or_default();
         let now = Instant::now();
-        let session = Session::new(settings, format!("{name:016x}"), seed, (now, now_ms), Instant::now);
+        let session = Session::new(settings, format!("{name:016x}"), seed, (now, now_ms), encoder, Instant::now);
         let (link, paths) = (Link::default(), Paths::default());
         Self { session, link, paths, connector, shared, taken: 0, taken_at: now }
     }

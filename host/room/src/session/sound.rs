@@ -10,10 +10,10 @@ mod timeline;
 
 pub(crate) mod listener;
 mod asked;
-mod own;
+pub(crate) mod own;
 
 pub(crate) mod listening;
-pub(crate) mod speaking;
+mod speaking;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
+use crate::audio::codec::NewEncoder;
 use crate::audio::playout::Playout;
 use crate::peer::{LineId, Peer, SoundPacket};
 use crate::signal::{Signal, TrackNews};
@@ -76,11 +77,11 @@ impl Busy {
 
 impl Sound {
     /// No sound. `name` begins the names of the agent's tracks in offers; `clock` only measures how busy the codec is.
-    pub(super) fn new(name: String, clock: fn() -> Instant) -> Self {
+    pub(super) fn new(name: String, encoder: NewEncoder, clock: fn() -> Instant) -> Self {
         Self {
             presence: Presence::Outside,
             listening: Listening::default(),
-            speaking: Speaking::new(name),
+            speaking: Speaking::new(name, encoder),
             events: VecDeque::new(),
             busy: Busy { clock, total: Duration::ZERO },
         }

@@ -2,7 +2,7 @@
 
 use wasm_worker_core::room::audio::{AudioFrame, RATES};
 
-use super::super::codec::Encoder;
+use super::super::codec::opus;
 use super::super::signals::{power_at, sine, speech};
 use super::*;
 
@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// The packets of a sound at 48 kHz.
 fn packets(samples: &[i16]) -> Vec<Vec<u8>> {
-    let mut encoder = Encoder::new(48_000, 32_000).unwrap();
+    let mut encoder = opus(48_000, 32_000).unwrap();
     samples.chunks_exact(960).map(|frame| encoder.encode(frame).unwrap()).collect()
 }
 

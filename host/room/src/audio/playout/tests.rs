@@ -3,7 +3,7 @@
 use wasm_worker_core::room::audio::options::WAITING_MAX;
 use wasm_worker_core::room::audio::{Publication, RATES};
 
-use super::super::codec::Decoder;
+use super::super::codec::{Decoder, opus};
 use super::super::signals::{power_at, rms, sine};
 use super::*;
 
@@ -25,7 +25,7 @@ impl Voice {
     fn new(rate: u32) -> Self {
         let start = Instant::now();
         let publication = Publication { rate, ..Publication::default() };
-        let playout = Playout::new(ID, PublishedOptions::new(&publication).unwrap(), start).unwrap();
+        let playout = Playout::new(ID, PublishedOptions::new(&publication).unwrap(), opus, start).unwrap();
         Self { playout, rate, start, now: start, sent: Vec::new(), events: Vec::new() }
     }
 

@@ -1,6 +1,7 @@
 //! One track of the agent.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use livekit_protocol as proto;
 use tokio::time::Instant;
@@ -11,6 +12,9 @@ use wasm_worker_core::room::audio::options::PublishedSource;
 use wasm_worker_core::room::audio::{AudioEvent, Publication};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
+
+/// Time for the server to take a track.
+pub(crate) const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A track of the agent.
 #[derive(Debug)]

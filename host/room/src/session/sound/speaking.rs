@@ -6,14 +6,14 @@
 //! Bounds: [`OWN_MAX`] tracks; the server has [`PUBLISHED_WITHIN`] for each.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
-use super::own::{Flow, Hearers, Known, Own, Stage, source_of};
+use super::own::{Flow, Hearers, Known, Own, PUBLISHED_WITHIN, Stage, source_of};
 use super::{Busy, Refusal, fail};
+use crate::audio::codec::NewEncoder;
 use crate::audio::counts::{PlayoutCounts, count_lateness};
 use crate::audio::playout::Playout;
 use crate::peer::{LineId, Peer};
@@ -23,14 +23,13 @@ use wasm_worker_core::room::audio::{AudioEvent, AudioStatistics, Publication};
 use wasm_worker_core::room::event::RoomEvent;
 use wasm_worker_core::room::id::OperationId;
 
-/// Time for the server to take a track.
-pub(crate) const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
 /// All that the agent says.
 #[derive(Debug)]
 pub(super) struct Speaking {
     own: Vec<Own>,
     /// Begins the names of announcements.
     name: String,
+    encoder: NewEncoder,
     /// The number of announcements.
     announced: u64,
     /// Lines of tracks that are over.
@@ -40,8 +39,8 @@ pub(super) struct Speaking {
 }
 
 impl Speaking {
-    pub(super) fn new(name: String) -> Self {
-        Self { own: Vec::new(), name, announced: 0, freed: Vec::new(), over: AudioStatistics::default() }
+    pub(super) fn new(name: String, encoder: NewEncoder) -> Self {
+        Self { own: Vec::new(), name, encoder, announced: 0, freed: Vec::new(), over: AudioStatistics::default() }
     }
 
     /// Publish a track.
@@ -50,7 +49,7 @@ impl Speaking {
             return Err(("limit", format!("the agent has {OWN_MAX} tracks, which is the most")));
         }
         let options = PublishedOptions::new(&publication)?;
-        let playout = Playout::new(id, options, now).map_err(|why| ("invalid", why))?;
+        let playout = Playout::new(id, options, self.encoder, now).map_err(|why| ("invalid", why))?;
         let (source, stage, hearers) = (source_of(options.source), Stage::New, Hearers::None);
         self.own.push(Own { id, publication, source, playout, muted: false, stage, hearers });
         Ok(())

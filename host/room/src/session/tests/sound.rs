@@ -15,6 +15,7 @@ use livekit_protocol::signal_request::Message as Request;
 use tokio::time::Instant;
 
 use super::world::World;
+use crate::audio::codec::opus;
 use crate::audio::heard::{Heard, Packet};
 use crate::audio::playout::Playout;
 use wasm_worker_core::room::audio::options::PublishedOptions;
@@ -29,7 +30,7 @@ const RATE: u32 = 16_000;
 fn tone(hz: f64, frames: u32) -> Vec<Vec<u8>> {
     let mut now = Instant::now();
     let publication = Publication { rate: RATE, ..Publication::default() };
-    let mut playout = Playout::new(1, PublishedOptions::new(&publication).unwrap(), now).unwrap();
+    let mut playout = Playout::new(1, PublishedOptions::new(&publication).unwrap(), opus, now).unwrap();
     playout.write(&sine(hz, FRAME * frames), now).unwrap();
     let packets = (0..frames).map(|_| {
         let packet = playout.advance(now).unwrap().payload;

@@ -11,6 +11,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use wasm_worker_core::secret::Secret;
 
+use crate::audio::codec::opus;
 use crate::peer::Datagram;
 use crate::session::{Session, SessionOutput};
 use crate::signal::{LinkError, LinkRequest};
@@ -119,7 +120,7 @@ impl World {
             limits,
         };
         Self {
-            session: Session::new(settings, "test".into(), 7, (now, 1_800_000_000_000), Instant::now),
+            session: Session::new(settings, "test".into(), 7, (now, 1_800_000_000_000), opus, Instant::now),
             now,
             events: Vec::new(),
             agent: Agent::TakesEvents,

@@ -14,7 +14,7 @@ fn costs_of_sound() {
     let seconds = 60;
     for rate in RATES {
         let sound = speech(rate, f64::from(seconds));
-        let mut encoder = Encoder::new(rate, 32_000).unwrap();
+        let mut encoder = opus(rate, 32_000).unwrap();
         let began = cpu();
         let own: Vec<Vec<u8>> =
             sound.chunks_exact(rate as usize / 50).map(|frame| encoder.encode(frame).unwrap()).collect();

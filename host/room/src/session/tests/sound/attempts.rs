@@ -9,7 +9,7 @@ use livekit_protocol::signal_response::Message as Response;
 use super::super::SOON;
 use super::super::world::{Door, Offers, World};
 use super::{decoded, share_at, told, tone};
-use crate::session::sound::speaking::PUBLISHED_WITHIN;
+use crate::session::sound::own::PUBLISHED_WITHIN;
 use wasm_worker_core::room::audio::{AudioCommand, HeardId, Rule};
 use wasm_worker_core::room::command::Command;
 use wasm_worker_core::room::event::RoomEvent;

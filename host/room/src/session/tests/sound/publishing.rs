@@ -11,7 +11,7 @@ use super::super::SOON;
 use super::super::world::{Offers, World};
 use super::{FRAME, decoded, share_at, sine, told};
 use crate::peer::lines::LINES_MAX;
-use crate::session::sound::speaking::PUBLISHED_WITHIN;
+use crate::session::sound::own::PUBLISHED_WITHIN;
 use wasm_worker_core::room::audio::options::OWN_MAX;
 use wasm_worker_core::room::audio::{AudioCommand, AudioEvent, LATENESS, Publication};
 use wasm_worker_core::room::command::Command;
