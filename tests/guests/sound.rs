@@ -51,19 +51,20 @@ fn voice() -> Publication {
     Publication { rate: RATE, ..Publication::default() }
 }
 
-/// Says the tone for ever.
+/// Says the tone for ever: one second, again and again, which is a whole number of its turns.
 async fn says(voice: &AudioSource) -> Result {
-    let mut at = 0_u32;
-    loop {
-        let samples = (at..at + RATE / 50).map(|at| {
+    let second: Vec<i16> = (0..RATE)
+        .map(|at| {
             let angle = TAU * SAID_HZ * f64::from(at) / f64::from(RATE);
             #[allow(clippy::cast_possible_truncation, reason = "a quarter of the range")]
             let sample = (angle.sin() * 8_192.0) as i16;
             sample
-        });
-        voice.capture_frame(&samples.collect::<Vec<_>>()).await?;
-        // A whole number of turns of the tone.
-        at = (at + RATE / 50) % RATE;
+        })
+        .collect();
+    loop {
+        for frame in second.chunks_exact(RATE as usize / 50) {
+            voice.capture_frame(frame).await?;
+        }
     }
 }
 
@@ -91,7 +92,7 @@ async fn text(ctx: &JobContext) {
 }
 
 async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource>) {
-    let mut samples = Vec::new();
+    let (mut samples, turns) = (Vec::new(), turns());
     while let Ok(Some(event)) = heard.next().await {
         let AudioEvent::Frame(frame) = event else { continue };
         if let Some(echo) = &echo {
@@ -102,7 +103,7 @@ async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource
         }
         samples.extend(frame.samples());
         if samples.len() >= TOLD_EVERY {
-            let told = format!("{:.3}", share(&samples));
+            let told = format!("{:.3}", share(&samples, &turns));
             samples.clear();
             if ctx.send_text("lk.chat", &told).is_err() {
                 return;
@@ -111,20 +112,25 @@ async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource
     }
 }
 
-/// The part of the power that is at the tone.
-fn share(samples: &[i16]) -> f64 {
+/// The part of the power that is at the tone. `turns`: [`turns`].
+fn share(samples: &[i16], turns: &[(f64, f64)]) -> f64 {
     let (mut at, mut all) = (0.0, 0.0);
     for window in samples.chunks_exact(WINDOW) {
         let (mut sine, mut cosine) = (0.0, 0.0);
-        for (place, sample) in (0_u32..).zip(window) {
-            let (angle, sample) = (TAU * HEARD_HZ * f64::from(place) / f64::from(RATE), f64::from(*sample));
-            sine += sample * angle.sin();
-            cosine += sample * angle.cos();
+        for ((sine_at, cosine_at), sample) in turns.iter().zip(window) {
+            let sample = f64::from(*sample);
+            sine += sample * sine_at;
+            cosine += sample * cosine_at;
             all += sample * sample;
         }
         at += 2.0 / f64::from(RATE / 10) * (sine * sine + cosine * cosine);
     }
     at / f64::max(all, 1.0)
+}
+
+/// Sine and cosine of the tone at each sample of a window.
+fn turns() -> Vec<(f64, f64)> {
+    (0..RATE / 10).map(|place| (TAU * HEARD_HZ * f64::from(place) / f64::from(RATE)).sin_cos()).collect()
 }
 
 wasm_worker_sdk::agent!(Sound);
