@@ -79,15 +79,22 @@ pub(super) fn replays(name: &str, component: &Path, count: usize, talk: &Talk<'_
     let seed = rand::random();
     let mut rng = StdRng::seed_from_u64(seed);
     let is_small = component.metadata().unwrap().len() < SMALL;
-    for _ in 0..count.div_ceil(AT_ONCE) {
-        let (script, flags, at_once) =
-            (script(&mut rng, talk.texts).to_string(), flags(&mut rng, is_small), AT_ONCE.to_string());
-        let args = ["run", path(component), "--job", "--spec", "-", "--record", path(dir.path()), "--count", &at_once];
-        let run = wasm_worker(args).args(["--concurrency", &at_once, "--log-level", "off"]);
-        let run = run.args(talk.flags.iter().copied());
-        let run = with_interpreters(run.args(flags.iter().map(String::as_str)));
-        let done = run.stdin(&script).done();
-        assert!(!done.stdout.contains("host-fault"), "{name}, seed {seed}: {}", done.stdout);
+    for number in 1..=count.div_ceil(AT_ONCE) {
+        let script = script(&mut rng, talk.texts).to_string();
+        let converse = |limits: &[String]| {
+            let at_once = AT_ONCE.to_string();
+            let args =
+                ["run", path(component), "--job", "--spec", "-", "--record", path(dir.path()), "--count", &at_once];
+            let run = wasm_worker(args).args(["--concurrency", &at_once, "--log-level", "off"]);
+            let run = with_interpreters(run.args(talk.flags.iter().copied()).args(limits.iter().map(String::as_str)));
+            let done = run.stdin(&script).done();
+            assert!(!done.stdout.contains("host-fault"), "{name}, seed {seed}: {}", done.stdout);
+        };
+        converse(&flags(&mut rng, is_small));
+        // A job whose decision met a limit was refused, on a slow machine a slower one too. Others take its place.
+        if recordings(dir.path()).len() < number * AT_ONCE {
+            converse(&[]);
+        }
     }
     let files = recordings(dir.path());
     let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
@@ -102,8 +109,7 @@ pub(super) fn replays(name: &str, component: &Path, count: usize, talk: &Talk<'_
         panic!("{name}, seed {seed}, {}: {differ:#?}\n{}", kept.display(), done.stderr);
     }
     assert_eq!((done.exit, rows.len()), (0, files.len()), "{}", done.stderr);
-    // A job whose decision met a limit was refused.
-    assert!(files.len() * 2 > count, "{name}: {} of {count}", files.len());
+    assert!(files.len() >= count, "{name}, seed {seed}: {} of {count}", files.len());
     format!(
         "{name}: {} recordings of {steps} steps, {bytes} bytes, {} a step, replayed in {:?}",
         files.len(),
