@@ -1,7 +1,7 @@
 //! Hears people (`in`), says a tone of 660 Hz (`out`) or repeats at once what it hears (`both`), as its metadata asks, and tells on
-//! `lk.chat` how much of what it hears is a tone of 440 Hz. `tests/interop/livekit_agents/sound.py` does the same: tests/bench/rooms/sound.rs
-//! measures both. As `cut` it says the tone at one text, is cut short by the next one, and tells on `lk.chat` when that was and what had
-//! been played.
+//! `lk.chat` how much of what it hears is a tone of 440 Hz. `tests/interop/livekit_agents/sound.py` does the same:
+//! tests/bench/rooms/sound.rs measures both. As `cut` it says the tone at one text, is cut short by the next one, and tells on `lk.chat`
+//! when that was and what had been played.
 
 use std::f64::consts::TAU;
 
@@ -92,15 +92,12 @@ async fn text(ctx: &JobContext) {
 }
 
 async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource>) {
+    if let Some(echo) = echo {
+        return repeats(heard, echo).await;
+    }
     let (mut samples, turns) = (Vec::new(), turns());
     while let Ok(Some(event)) = heard.next().await {
         let AudioEvent::Frame(frame) = event else { continue };
-        if let Some(echo) = &echo {
-            if echo.capture_bytes(&frame.pcm).await.is_err() {
-                return;
-            }
-            continue;
-        }
         samples.extend(frame.samples());
         if samples.len() >= TOLD_EVERY {
             let told = format!("{:.3}", share(&samples, &turns));
@@ -108,6 +105,15 @@ async fn hears(ctx: JobContext, mut heard: AudioStream, echo: Option<AudioSource
             if ctx.send_text("lk.chat", &told).is_err() {
                 return;
             }
+        }
+    }
+}
+
+async fn repeats(mut heard: AudioStream, echo: AudioSource) {
+    while let Ok(Some(event)) = heard.next().await {
+        let AudioEvent::Frame(frame) = event else { continue };
+        if echo.capture_bytes(&frame.pcm).await.is_err() {
+            return;
         }
     }
 }

@@ -90,9 +90,10 @@ pub(super) fn replays(name: &str, component: &Path, count: usize, talk: &Talk<'_
             let done = run.stdin(&script).done();
             assert!(!done.stdout.contains("host-fault"), "{name}, seed {seed}: {}", done.stdout);
         };
-        converse(&flags(&mut rng, is_small));
-        // A job whose decision met a limit was refused, on a slow machine a slower one too. Others take its place.
-        if recordings(dir.path()).len() < number * AT_ONCE {
+        let limits = flags(&mut rng, is_small);
+        converse(&limits);
+        // A job whose decision meets a limit is refused, and has no recording. Others take its place.
+        if !limits.is_empty() && recordings(dir.path()).len() < number * AT_ONCE {
             converse(&[]);
         }
     }

@@ -1,7 +1,7 @@
 //! Rooms with sound: `tests/guests/sound.rs` and `tests/interop/livekit_agents/sound.py`, on the same LiveKit server and with the same
 //! people. The agent hears a person (`in`), says a tone (`out`), or repeats what it hears (`both`), at 24 kHz.
 //!
-//! CPU and memory are those of the worker and all that it started, divided by the agents that are there. The people are one process, and
+//! CPU and memory are those of the worker and all that it started, divided by the agents that came. The people are one process, and
 //! what they say is encoded beforehand.
 
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn column(subject: &Subject, rooms: usize, mode: &str) -> Option<Vec<Cell>> {
     Some(vec![
         ("", format!("{}, {rooms} rooms, {mode}", subject.name())),
         ("agents there within a minute", in_time(&came, "agents")),
-        ("agents there while it was measured", there.to_string()),
+        ("agents that came by its end", there.to_string()),
         ("CPU of a room", percent(busy, there)),
         (
             "memory before, resident / proportional",

@@ -1,7 +1,7 @@
 """A worker of livekit-agents whose jobs hear, say a tone, or repeat what they hear, as their metadata asks.
 
-tests/guests/sound.rs does the same; tests/bench/rooms/sound.rs measures both. Its load is told as low, so that it takes every job; the rest are
-defaults.
+tests/guests/sound.rs does the same; tests/bench/rooms/sound.rs measures both. Its load is told as low, so that it takes every job;
+the rest are defaults.
 """
 
 import asyncio

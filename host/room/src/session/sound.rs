@@ -76,7 +76,8 @@ impl Busy {
 }
 
 impl Sound {
-    /// No sound. `name` begins the names of the agent's tracks in offers; `clock` only measures how busy the codec is.
+    /// No sound. `name` begins the names of the agent's tracks in offers; `encoder` makes their packets; `clock` only
+    /// measures how busy the codec is.
     pub(super) fn new(name: String, encoder: NewEncoder, clock: fn() -> Instant) -> Self {
         Self {
             presence: Presence::Outside,
