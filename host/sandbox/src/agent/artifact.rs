@@ -3,7 +3,7 @@
 //! A cached agent runs as native code. So every file has a MAC under a key that only this user can read. A file whose MAC is
 //! wrong is refused, removed and made again. A failure of the cache is a warning and costs time, never a job.
 //!
-//! Bounds: [`FILES_MAX`] files of at most [`FILE_BYTES_MAX`]; the oldest are removed first.
+//! Bounds: [`FILES_MAX`] files of at most [`FILE_BYTES_MAX`], in all [`BYTES_MAX`]; the oldest are removed first.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,8 +18,10 @@ use crate::engine::{Engine, chain};
 use crate::machine;
 use crate::settings::PrewarmMode;
 
-/// Most compiled agents; each has a few megabytes.
-const FILES_MAX: usize = 64;
+/// Most compiled agents. Each version of an agent is one, and a worker may have hundreds of agents.
+const FILES_MAX: usize = 1_024;
+/// Most bytes of all files. An agent in Rust has about 2 MB, one with an interpreter tens of megabytes.
+const BYTES_MAX: u64 = 8 << 30;
 /// Most bytes of a file: a larger one is not written, and not read.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Most bytes that are read of a key of the wrong size.
@@ -177,17 +179,37 @@ impl Cache {
     }
 
     fn prune(&self) -> io::Result<()> {
-        let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+        let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
-                files.push((entry.metadata()?.modified()?, entry.path()));
+                let metadata = entry.metadata()?;
+                files.push(Written { at: metadata.modified()?, path: entry.path(), bytes: metadata.len() });
             }
         }
-        files.sort();
-        let surplus = files.len().saturating_sub(FILES_MAX);
-        files.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+        surplus(files).into_iter().try_for_each(|file| fs::remove_file(file.path))
     }
+}
+
+/// A file of the cache, with the time at which it was written.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Written {
+    at: SystemTime,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// The oldest files, without which the others keep to the bounds.
+fn surplus(mut files: Vec<Written>) -> Vec<Written> {
+    files.sort();
+    let mut bytes = 0;
+    let newest = files.iter().rev().take(FILES_MAX);
+    let kept = newest.take_while(|file| {
+        bytes += file.bytes;
+        bytes <= BYTES_MAX
+    });
+    files.truncate(files.len() - kept.count());
+    files
 }
 
 /// Why a file of the cache is not loaded.
@@ -265,4 +287,39 @@ fn read_or_make_key(dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
         let why = format!("its `{KEY_FILE}` has {} bytes, want {KEY_BYTES}; remove it", bytes.len());
         io::Error::new(io::ErrorKind::InvalidData, why)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// So many files of this size, each a second younger than the one before it.
+    fn written(count: usize, bytes: u64) -> Vec<Written> {
+        let file = |number: usize| Written {
+            at: SystemTime::UNIX_EPOCH + Duration::from_secs(number as u64),
+            path: number.to_string().into(),
+            bytes,
+        };
+        (0..count).map(file).collect()
+    }
+
+    fn surplus_of(count: usize, bytes: u64) -> Vec<PathBuf> {
+        let mut files = written(count, bytes);
+        files.reverse();
+        surplus(files).into_iter().map(|file| file.path).collect()
+    }
+
+    #[test]
+    fn the_oldest_files_past_the_most_files_are_surplus() {
+        assert_eq!(surplus_of(FILES_MAX, 2 << 20), Vec::<PathBuf>::new());
+        assert_eq!(surplus_of(FILES_MAX + 2, 2 << 20), ["0", "1"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_oldest_files_past_the_most_bytes_are_surplus() {
+        assert_eq!(surplus_of(8, FILE_BYTES_MAX), Vec::<PathBuf>::new());
+        assert_eq!(surplus_of(9, FILE_BYTES_MAX), ["0"].map(PathBuf::from));
+    }
 }
