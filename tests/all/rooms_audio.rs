@@ -46,7 +46,7 @@ fn converse(server: &RoomServer, client: Client) {
     // Beside it, one that hears.
     dispatch_with(&server.url(), &room, "sound", "in");
     is_heard(&mut person);
-    person.leaves_while_it_speaks();
+    person.leaves();
     // Its agents stay.
     drop(worker);
 }
@@ -57,7 +57,7 @@ fn echo(server: &RoomServer, client: Client) {
     let Some((mut person, worker, agent)) = meets(server, client, &room, "both") else { return };
     person.speaks(440, SPEAKS_MS);
     person.hears(&agent, 440, CLEAR_MS);
-    person.leaves_while_it_speaks();
+    person.leaves();
     drop(worker);
 }
 

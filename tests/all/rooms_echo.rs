@@ -116,7 +116,7 @@ fn tone(server: &RoomServer) {
     person.order(&json!({ "do": "speak", "hz": 440, "ms": 600_000 }));
     let text = person.sees("text", |line| saw(line, "text") && line["text"].as_str().unwrap().starts_with("440 Hz"));
     assert_eq!(text["text"], "440 Hz, A4");
-    person.leaves_while_it_speaks();
+    person.leaves();
 }
 
 #[test]

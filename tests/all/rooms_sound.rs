@@ -31,9 +31,9 @@ fn converse(server: &RoomServer, ann_by: Client, bob_by: Client) {
         cid.hears("bob", 660, CLEAR_MS);
         cid.leaves();
     }
-    ann.leaves_while_it_speaks();
+    ann.leaves();
     bob.sees("departure", |line| saw(line, "left") && line["who"] == "ann");
-    bob.leaves_while_it_speaks();
+    bob.leaves();
 }
 
 fn on_a_livekit_server(ann_by: Client, bob_by: Client) {

@@ -203,12 +203,6 @@ impl Person {
         drop(self.orders.take());
         assert!(self.process.wait().unwrap().success(), "{:#?}", self.told);
     }
-
-    /// The same in the middle of a tone, where LiveKit's client for Python may abort while it ends.
-    pub(crate) fn leaves_while_it_speaks(mut self) {
-        drop(self.orders.take());
-        self.process.wait().unwrap();
-    }
 }
 
 impl Drop for Person {

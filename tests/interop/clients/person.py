@@ -168,3 +168,5 @@ async def main(url: str, token: str, connections: str = "one") -> None:
 
 
 asyncio.run(main(*sys.argv[1:]))
+# Threads of livekit call into Python at any time, and abort the process if its interpreter is ending.
+os._exit(0)

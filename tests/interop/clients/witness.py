@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import os
 import sys
 
 import numpy
@@ -218,3 +219,5 @@ async def main(url: str, token: str) -> None:
 
 
 asyncio.run(main(*sys.argv[1:]))
+# Threads of livekit call into Python at any time, and abort the process if its interpreter is ending.
+os._exit(0)
