@@ -147,10 +147,7 @@ impl EngineError {
             Self::TooManyMappings { needed, .. } => {
                 Some(format!("`sysctl -w vm.max_map_count={needed}` as root raises the kernel's limit"))
             }
-            Self::TooManyAddresses { .. } => Some(
-                "addresses are no memory: lift the limit with `ulimit -v unlimited`, or `LimitAS=infinity` in a systemd unit"
-                    .into(),
-            ),
+            Self::TooManyAddresses { .. } => Some(machine::ADDRESSES_HINT.into()),
             Self::MachineCode(_) => Some(
                 "agents run as machine code: set `MemoryDenyWriteExecute=no` in a systemd unit, and allow `execmem` in SELinux"
                     .into(),

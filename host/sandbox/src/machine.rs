@@ -16,6 +16,9 @@ const RETURNED_BYTES_MIN: libc::c_int = 1 << 20;
 /// How much lower the priority of a guest's thread is, as nice levels: with 5 another thread gets three times the share of a core that a
 /// guest's gets (`sched(7)`).
 const GUEST_NICENESS: i32 = 5;
+/// Advice about too few addresses.
+pub(crate) const ADDRESSES_HINT: &str =
+    "addresses are no memory: lift the limit with `ulimit -v unlimited`, or `LimitAS=infinity` in a systemd unit";
 /// Size of the trial of machine code; the system rounds it up to a page.
 const TRIAL_BYTES: usize = 4 << 10;
 

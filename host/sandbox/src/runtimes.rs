@@ -7,9 +7,12 @@
 use std::io;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::machine::{ThreadsError, priority_of_guests, process_limit, set_priority, try_threads};
+use crate::machine::{
+    ADDRESSES_HINT, ThreadsError, address_limit, priority_of_guests, process_limit, set_priority, try_threads,
+};
 
 /// Threads for timers and files beside guests that are busy.
 const CONTROL_THREADS: usize = 2;
@@ -17,12 +20,20 @@ const CONTROL_THREADS: usize = 2;
 const OTHER_THREADS: usize = 8;
 /// A thread takes one guest of those that a timer or an event woke, and one of those that run on, in turns.
 const GLOBAL_QUEUE_INTERVAL: u32 = 2;
+/// Fewest addresses with which the threads start: with less, small allocations fail too, and that aborts the process.
+const ADDRESSES_MIN: ByteSize = ByteSize::mib(512);
 /// Time for guests and tasks to end before they are dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The reason why the runtimes cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimesError {
+    /// The limit on the address space of the process is too low.
+    #[error("the limit on the addresses of this process is {limit}; wasm-worker needs {ADDRESSES_MIN} at least")]
+    FewAddresses {
+        /// `RLIMIT_AS`.
+        limit: ByteSize,
+    },
     /// The system refuses threads.
     #[error(transparent)]
     Threads(#[from] ThreadsError),
@@ -35,6 +46,7 @@ impl RuntimesError {
     /// Advice for the operator.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::FewAddresses { .. } => Some(ADDRESSES_HINT.into()),
             Self::Threads(error) => error.hint(),
             Self::System(error) => process_limit(error),
         }
@@ -51,8 +63,11 @@ impl Runtimes {
     /// Start both.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// When the addresses of the process are too few, or the system refuses a thread.
     pub fn start() -> Result<Self, RuntimesError> {
+        if let Some(limit) = address_limit().map(ByteSize).filter(|limit| *limit < ADDRESSES_MIN) {
+            return Err(RuntimesError::FewAddresses { limit });
+        }
         let cores = std::thread::available_parallelism()?.get();
         // A runtime panics without its threads.
         try_threads(CONTROL_THREADS + cores + OTHER_THREADS)?;

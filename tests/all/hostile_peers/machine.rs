@@ -15,6 +15,11 @@ pub(crate) const ROWS: &[Row] = &[
         &["exit 2.", ADDRESSES, "hint: addresses are no memory"],
     ),
     call("the limit on addresses allows next to nothing", hardly_any_addresses, &["none panicked, each has a hint"]),
+    call(
+        "the limit on addresses allows no threads",
+        no_addresses,
+        &["exit 1.", NO_ADDRESSES, "hint: addresses are no memory"],
+    ),
     call("the limit on threads is reached", few_threads, &["exit 1.", "threads that wasm-worker needs", "TasksMax="]),
     call(
         "memory cannot be made executable",
@@ -25,6 +30,8 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 const ADDRESSES: &str = "of addresses, and the limit of this process is 7.6 GiB; at most 1 fit";
+const NO_ADDRESSES: &str =
+    "the limit on the addresses of this process is 195.3 MiB; wasm-worker needs 512.0 MiB at least";
 const MACHINE_CODE: &str = "the system forbids machine code";
 
 /// The exit status and standard error.
@@ -35,6 +42,11 @@ fn answer(case: &mut Case, call: Call) -> String {
 
 fn few_addresses(case: &mut Case) -> String {
     answer(case, run_guest("minimal", []).after("ulimit -v 8000000"))
+}
+
+/// A little above what the program itself takes: where one thread starts, the next small allocation may fail.
+fn no_addresses(case: &mut Case) -> String {
+    answer(case, run_guest("minimal", []).after("ulimit -v 200000"))
 }
 
 fn hardly_any_addresses(case: &mut Case) -> String {
