@@ -98,11 +98,17 @@ class Person:
         return "yes"
 
     async def speak(self, order: dict) -> None:
-        await self.voice.speak(order)
-        tell("spoken")
+        try:
+            await self.voice.speak(order)
+            tell("spoken")
+        except Exception as error:
+            tell("failed", do="speak", why=str(error))
 
     async def hear(self, order: dict) -> None:
-        tell("sound", **await sound.hear(self.room, order))
+        try:
+            tell("sound", **await sound.hear(self.room, order))
+        except Exception as error:
+            tell("failed", do="hear", why=str(error))
 
     async def do(self, order: dict) -> None:
         me = self.room.local_participant
