@@ -98,17 +98,17 @@ class Person:
         return "yes"
 
     async def speak(self, order: dict) -> None:
-        try:
-            await self.voice.speak(order)
-            tell("spoken")
-        except Exception as error:
-            tell("failed", do="speak", why=str(error))
+        await self.voice.speak(order)
+        tell("spoken")
 
     async def hear(self, order: dict) -> None:
+        tell("sound", **await sound.hear(self.room, order))
+
+    async def obey(self, name: str, work) -> None:
         try:
-            tell("sound", **await sound.hear(self.room, order))
+            await work
         except Exception as error:
-            tell("failed", do="hear", why=str(error))
+            tell("failed", do=name, why=str(error))
 
     async def do(self, order: dict) -> None:
         me = self.room.local_participant
@@ -131,12 +131,12 @@ class Person:
                 publication = await me.publish_track(track)
                 tell("published", sid=publication.sid)
             case "speak":
-                self.begin(self.speak(order))
+                self.begin(self.obey("speak", self.speak(order)))
             case "unpublish":
                 await self.voice.unpublish()
                 tell("unpublished")
             case "hear":
-                self.begin(self.hear(order))
+                self.begin(self.obey("hear", self.hear(order)))
             case "call":
                 try:
                     answer = await me.perform_rpc(
@@ -165,11 +165,7 @@ async def main(url: str, token: str, connections: str = "one") -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     while line := await orders.readline():
         order = json.loads(line)
-        name = order["do"]
-        try:
-            await person.do(order)
-        except Exception as error:
-            tell("failed", do=name, why=str(error))
+        await person.obey(order["do"], person.do(order))
     await person.room.disconnect()
 
 
