@@ -259,7 +259,7 @@ impl Parts {
             lines,
             context,
             upstream,
-            sender: _sender,
+            sender,
             mut signals,
             handled,
             manager,
@@ -268,12 +268,17 @@ impl Parts {
         let (dispatcher, rooms) = (upstream.dispatcher.as_ref(), context.rooms.clone());
         let _follower = manager.map(|manager| follow_worker(manager, &context, &loader.engine, dispatcher));
         let load = async { Ok::<_, AppError>((loader.monitor(load_function).await?, loader.load(agents).await?)) };
+        let mut reload = false;
         let loaded = tokio::select! {
             loaded = load => loaded.map(Some),
-            () = stopped(&mut signals) => Ok(None),
+            () = stopped(&mut signals, &mut reload) => Ok(None),
         };
         let served = match loaded {
             Ok(Some((monitor, agents))) => {
+                if reload {
+                    // Where the queue is full, another one waits in it.
+                    sender.try_send(ControlSignal::Reload).ok();
+                }
                 let load_log = loader.config.load_log.map(|every| every.min(LONGEST));
                 let worker = worker::Worker::new(agents, context, monitor, load_log);
                 Ok(worker.serve(signals).await)
@@ -294,7 +299,10 @@ impl Parts {
     }
 }
 
-/// While the agents are loaded there is nothing to reload.
-async fn stopped(signals: &mut mpsc::Receiver<ControlSignal>) {
-    while let Some(ControlSignal::Reload) = signals.recv().await {}
+/// Wait for a signal that ends the program. `reload`: whether the agents are to be loaded again, because one that asks for it came while
+/// they were being loaded: their files may have been read before it.
+async fn stopped(signals: &mut mpsc::Receiver<ControlSignal>, reload: &mut bool) {
+    while let Some(ControlSignal::Reload) = signals.recv().await {
+        *reload = true;
+    }
 }

@@ -31,7 +31,7 @@ use wasm_worker_sandbox::machine::own_program;
 use crate::discovery::make_token;
 use crate::observers::EventLines;
 use crate::worker::control_signal::ControlSignal;
-use process_slot::{ProcessSlot, PublishedEvent, RunningProcess};
+use process_slot::{ProcessSlot, PublishedEvent, Readiness, RunningProcess};
 use status::{FleetStatus, ProcessCounts};
 
 /// The signal that makes a process drain.
@@ -141,21 +141,17 @@ impl Fleet {
 
     fn on_signal(&mut self, signal: ControlSignal) {
         match signal {
-            // A process that does not handle signals yet would die, and it loads the current version of its agents anyway.
-            ControlSignal::Reload => self.send_signal(Signal::HUP, |process| process.has_published),
+            ControlSignal::Reload => self.slots.iter_mut().filter_map(ProcessSlot::reload).for_each(reload),
             // A process may drain already, by a request of its own. SIGTERM would kill its jobs.
             ControlSignal::Drain => self.drain(),
             ControlSignal::Stop if !self.is_stopping() => self.drain(),
-            ControlSignal::Stop => self.send_signal(Signal::TERM, |_| true),
+            ControlSignal::Stop => self.send_signal(Signal::TERM),
         }
     }
 
-    fn send_signal(&self, signal: Signal, to: fn(&RunningProcess) -> bool) {
-        let processes = self.slots.iter().filter_map(ProcessSlot::running).filter(|process| to(process));
-        for pid in processes.filter_map(|process| process.pid) {
-            // The process may have ended just now.
-            kill_process(pid, signal).ok();
-        }
+    fn send_signal(&self, signal: Signal) {
+        let running = self.slots.iter().filter_map(ProcessSlot::running);
+        running.filter_map(|process| process.pid).for_each(|pid| signal_process(pid, signal));
     }
 
     fn is_stopping(&self) -> bool {
@@ -167,7 +163,7 @@ impl Fleet {
         self.phase = FleetPhase::Stopping;
         self.status.start_drain();
         self.slots.iter_mut().for_each(ProcessSlot::cancel_start);
-        self.send_signal(DRAIN, |_| true);
+        self.send_signal(DRAIN);
     }
 
     fn start_due_processes(&mut self) {
@@ -196,7 +192,8 @@ impl Fleet {
         let mut child = Command::from(command).spawn()?;
         if let Some(slot) = self.slots.get_mut(index) {
             let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-            slot.started(RunningProcess { pid, started: Instant::now(), instance, has_published: false });
+            let readiness = Readiness::Starting { reload: false };
+            slot.started(RunningProcess { pid, started: Instant::now(), instance, readiness });
         }
         let sender = self.sender.clone();
         self.control.spawn(async move {
@@ -214,7 +211,7 @@ impl Fleet {
                     if published.event == "worker.registered" && self.phase == FleetPhase::Starting {
                         self.phase = FleetPhase::Serving;
                     }
-                    slot.on_published(published);
+                    slot.on_published(published).into_iter().for_each(reload);
                 }
                 self.lines.relay(line);
             }
@@ -286,6 +283,16 @@ impl Fleet {
             None => GaveUp::Dying { why: why.to_owned() },
         })
     }
+}
+
+/// Have a process load its agents again.
+fn reload(pid: Pid) {
+    signal_process(pid, Signal::HUP);
+}
+
+fn signal_process(pid: Pid, signal: Signal) {
+    // The process may have ended just now.
+    kill_process(pid, signal).ok();
 }
 
 /// Send the lines that a process publishes to the supervisor, until the process ends.

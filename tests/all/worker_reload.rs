@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::support::harness::{guest, path};
-use crate::support::scripted_server::{Server, behind, holds, run, stopped};
+use crate::support::harness::{Door, guest, path};
+use crate::support::scripted_server::{Server, behind, blocking, holds, run, stopped};
 
 #[test]
 fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
@@ -48,5 +48,25 @@ fn new_version_serves_new_jobs_and_a_broken_version_is_ignored() {
         peer.terminated("AJ_1").await;
         let done = stopped(worker, peer).await;
         assert!(done.stderr.contains("the new version cannot be loaded"), "{}", done.stderr);
+    });
+}
+
+/// The file may have been read before the signal.
+#[test]
+fn hang_up_while_the_agent_is_loaded_has_it_loaded_again() {
+    run(async {
+        // A worker answers while it compiles an agent that its cache does not have.
+        let cache = tempfile::tempdir().unwrap();
+        let events = tempfile::NamedTempFile::new().unwrap();
+        let server = Server::bind().await;
+        let flags = ["--http", "127.0.0.1:0", "--cache-dir", path(cache.path()), "--events", path(events.path())];
+        let worker = behind(&server.url(), &[path(&guest("obedient"))]).args(flags).without_a_terminal().start();
+        let (pid, dir) = (worker.pid(), cache.path().to_owned());
+        let (status, page) = blocking(move || Door::of(&dir, pid).get("/ready")).await;
+        worker.signal(Signal::HUP);
+        let peer = server.registered().await;
+        holds(events.path(), "\"agent.reloaded\"", 1).await;
+        stopped(worker, peer).await;
+        assert_eq!(status, 503, "{page}");
     });
 }

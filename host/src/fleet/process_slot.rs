@@ -48,8 +48,17 @@ pub(super) struct RunningProcess {
     pub(super) started: Instant,
     /// The name of the process for a dispatcher.
     pub(super) instance: String,
-    /// Whether the process has published an event. From then on it handles signals.
-    pub(super) has_published: bool,
+    pub(super) readiness: Readiness,
+}
+
+/// Whether a process handles signals. It does once it has published an event; before, a signal would end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// `reload`: a reload was asked for since it started, and it may have read its agents before.
+    Starting {
+        reload: bool,
+    },
+    Ready,
 }
 
 /// The fields of a published event that a supervisor reads.
@@ -105,6 +114,18 @@ impl ProcessSlot {
         self.state = ProcessState::Running(process);
     }
 
+    /// The agents are to be loaded again. The process to tell now; one that starts is told by [`Self::on_published`].
+    pub(super) fn reload(&mut self) -> Option<Pid> {
+        let ProcessState::Running(process) = &mut self.state else { return None };
+        match &mut process.readiness {
+            Readiness::Starting { reload } => {
+                *reload = true;
+                None
+            }
+            Readiness::Ready => process.pid,
+        }
+    }
+
     /// Start no process any more.
     pub(super) fn cancel_start(&mut self) {
         if let ProcessState::Waiting { .. } = self.state {
@@ -154,11 +175,15 @@ impl ProcessSlot {
         self.gave_up.is_some() || (self.backoff.failures() >= DEATHS_MAX && !healthy)
     }
 
-    /// Note an event that the process published.
-    pub(super) fn on_published(&mut self, published: PublishedEvent<'_>) {
-        if let ProcessState::Running(process) = &mut self.state {
-            process.has_published = true;
-        }
+    /// Note an event that the process published. The process, where it is to be told now to load its agents again.
+    pub(super) fn on_published(&mut self, published: PublishedEvent<'_>) -> Option<Pid> {
+        let to_reload = match &mut self.state {
+            ProcessState::Running(process) => match std::mem::replace(&mut process.readiness, Readiness::Ready) {
+                Readiness::Starting { reload: true } => process.pid,
+                Readiness::Starting { reload: false } | Readiness::Ready => None,
+            },
+            ProcessState::Waiting { .. } | ProcessState::Ended => None,
+        };
         match (published.event, published.job, published.agent) {
             ("job.created", Some(job), Some(agent)) => {
                 self.jobs.insert(job.into_owned(), agent.into_owned());
@@ -176,6 +201,7 @@ impl ProcessSlot {
             }
             _ => {}
         }
+        to_reload
     }
 }
 
@@ -184,11 +210,12 @@ mod tests {
     use super::*;
 
     fn process(started: Instant) -> RunningProcess {
-        RunningProcess { pid: None, started, instance: "one".into(), has_published: false }
+        let readiness = Readiness::Starting { reload: false };
+        RunningProcess { pid: Pid::from_raw(7), started, instance: "one".into(), readiness }
     }
 
-    fn publish(slot: &mut ProcessSlot, line: &str) {
-        slot.on_published(serde_json::from_str(line).unwrap());
+    fn publish(slot: &mut ProcessSlot, line: &str) -> Option<Pid> {
+        slot.on_published(serde_json::from_str(line).unwrap())
     }
 
     #[test]
@@ -213,6 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_starts_is_told_to_reload_once_it_handles_signals() {
+        const EVENT: &str = r#"{"event":"agent.loaded","agent":"a"}"#;
+        let mut slot = ProcessSlot::new(Instant::now());
+        assert_eq!(slot.reload(), None, "the next process reads what is there by then");
+        slot.started(process(Instant::now()));
+        assert_eq!((slot.reload(), slot.reload()), (None, None), "it would end");
+        assert_eq!((publish(&mut slot, EVENT), publish(&mut slot, EVENT)), (Pid::from_raw(7), None), "once");
+        assert_eq!(slot.reload(), Pid::from_raw(7));
+        slot.exited(Instant::now());
+        slot.started(process(Instant::now()));
+        assert_eq!(publish(&mut slot, EVENT), None, "the process before it was told");
+    }
+
+    #[test]
     fn events_show_the_jobs_and_the_registration() {
         let now = Instant::now();
         let mut slot = ProcessSlot::new(now);
@@ -221,7 +262,7 @@ mod tests {
         publish(&mut slot, r#"{"event":"job.created","agent":"a","job":"AJ_1"}"#);
         publish(&mut slot, r#"{"event":"job.created","agent":"a","job":"AJ_2"}"#);
         publish(&mut slot, r#"{"event":"job.closed","agent":"a","job":"AJ_1"}"#);
-        assert!(slot.is_registered() && slot.running().unwrap().has_published);
+        assert!(slot.is_registered() && slot.running().unwrap().readiness == Readiness::Ready);
         publish(&mut slot, r#"{"event":"link.lost","agent":"a","why":"gone","retry_ms":100}"#);
         assert!(!slot.is_registered() && slot.gave_up().is_none());
         publish(&mut slot, r#"{"event":"link.lost","agent":"a","why":"gone"}"#);
