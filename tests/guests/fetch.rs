@@ -30,6 +30,8 @@ struct Fetch;
 impl Agent for Fetch {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         ctx.connect().await?;
+        // What `find` finds where it is looked for.
+        let mut outcomes = Vec::new();
         for line in ctx.job().metadata.lines() {
             let words: Vec<&str> = line.splitn(3, ' ').collect();
             let told = match words[..] {
@@ -47,6 +49,7 @@ impl Agent for Fetch {
                 _ => return Err(format!("what is `{line}`?").into()),
             };
             ctx.send_text("outcome", &told)?;
+            outcomes.push(told.into_boxed_str());
         }
         Ok(())
     }
