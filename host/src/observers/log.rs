@@ -34,9 +34,12 @@ fn log(event: &Event) {
             tracing::info!(target: "host", agent, worker, server, "{name}");
         }
         Event::WorkerFull { agent, jobs, load, scarce } => {
-            tracing::warn!(target: "host", agent, jobs, load, scarce = scarce.as_str(), "{name}");
+            let scarce = scarce.as_str();
+            tracing::warn!(target: "host", agent, jobs, load = %format_args!("{load:.3}"), scarce, "{name}");
         }
-        Event::WorkerAvailable { agent, jobs, load } => tracing::info!(target: "host", agent, jobs, load, "{name}"),
+        Event::WorkerAvailable { agent, jobs, load } => {
+            tracing::info!(target: "host", agent, jobs, load = %format_args!("{load:.3}"), "{name}");
+        }
         Event::WorkerDraining { agent, jobs } => tracing::info!(target: "host", agent, jobs, "{name}"),
         Event::WorkerDrained { agent, cut_short } => tracing::info!(target: "host", agent, cut_short, "{name}"),
         Event::LinkLost { agent, why, retry_ms } => tracing::warn!(target: "host", agent, why, retry_ms, "{name}"),
