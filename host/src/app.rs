@@ -276,7 +276,7 @@ impl Parts {
         let served = match loaded {
             Ok(Some((monitor, agents))) => {
                 if reload {
-                    // Where the queue is full, another one waits in it.
+                    // A full queue has a signal that asks for as much, or for the end.
                     sender.try_send(ControlSignal::Reload).ok();
                 }
                 let load_log = loader.config.load_log.map(|every| every.min(LONGEST));

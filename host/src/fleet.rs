@@ -31,7 +31,7 @@ use wasm_worker_sandbox::machine::own_program;
 use crate::discovery::make_token;
 use crate::observers::EventLines;
 use crate::worker::control_signal::ControlSignal;
-use process_slot::{ProcessSlot, PublishedEvent, Readiness, RunningProcess};
+use process_slot::{ProcessSlot, PublishedEvent, RunningProcess};
 use status::{FleetStatus, ProcessCounts};
 
 /// The signal that makes a process drain.
@@ -192,8 +192,7 @@ impl Fleet {
         let mut child = Command::from(command).spawn()?;
         if let Some(slot) = self.slots.get_mut(index) {
             let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-            let readiness = Readiness::Starting { reload: false };
-            slot.started(RunningProcess { pid, started: Instant::now(), instance, readiness });
+            slot.started(RunningProcess::new(pid, instance, Instant::now()));
         }
         let sender = self.sender.clone();
         self.control.spawn(async move {

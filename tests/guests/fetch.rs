@@ -30,7 +30,7 @@ struct Fetch;
 impl Agent for Fetch {
     async fn entrypoint(&mut self, ctx: &JobContext) -> Result {
         ctx.connect().await?;
-        // What `find` finds where it is looked for.
+        // They stay in the memory that `find` searches.
         let mut outcomes = Vec::new();
         for line in ctx.job().metadata.lines() {
             let words: Vec<&str> = line.splitn(3, ' ').collect();

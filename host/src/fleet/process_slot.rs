@@ -45,15 +45,15 @@ enum ProcessState {
 /// A process that runs.
 pub(super) struct RunningProcess {
     pub(super) pid: Option<Pid>,
-    pub(super) started: Instant,
     /// The name of the process for a dispatcher.
-    pub(super) instance: String,
-    pub(super) readiness: Readiness,
+    instance: String,
+    started: Instant,
+    readiness: Readiness,
 }
 
 /// Whether a process handles signals. It does once it has published an event; before, a signal would end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readiness {
+enum Readiness {
     /// `reload`: a reload was asked for since it started, and it may have read its agents before.
     Starting {
         reload: bool,
@@ -73,6 +73,13 @@ pub(super) struct PublishedEvent<'a> {
     why: Option<Cow<'a, str>>,
     #[serde(default)]
     retry_ms: Option<u64>,
+}
+
+impl RunningProcess {
+    /// A process that was started now. `instance`: its name for a dispatcher.
+    pub(super) const fn new(pid: Option<Pid>, instance: String, now: Instant) -> Self {
+        Self { pid, instance, started: now, readiness: Readiness::Starting { reload: false } }
+    }
 }
 
 impl ProcessSlot {
@@ -210,8 +217,7 @@ mod tests {
     use super::*;
 
     fn process(started: Instant) -> RunningProcess {
-        let readiness = Readiness::Starting { reload: false };
-        RunningProcess { pid: Pid::from_raw(7), started, instance: "one".into(), readiness }
+        RunningProcess::new(Pid::from_raw(7), "one".into(), started)
     }
 
     fn publish(slot: &mut ProcessSlot, line: &str) -> Option<Pid> {
